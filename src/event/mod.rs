@@ -1,0 +1,207 @@
+//! What an event is once it is valid. Everything here is valid by construction: whoever holds an [`Event`] need not
+//! check it again. Pure: no I/O, no actors, no clock.
+//!
+//! [`wire`] knows the shapes that arrive and leave, [`validate`] turns what arrived into an [`Event`] or into every
+//! fault it has, [`pattern`] is Redis's glob, [`outcome`] is what became of it.
+
+mod json;
+pub mod outcome;
+pub mod pattern;
+pub mod validate;
+pub mod wire;
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use self::pattern::Pattern;
+
+/// The bounds an event is validated against (`event.*` settings).
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Events of one request.
+    pub max_events: usize,
+    /// Entries of one event.
+    pub max_keys: usize,
+    pub max_key_bytes: usize,
+    /// For an event that names no ttl; none: the key does not expire.
+    pub default_ttl: Option<Ttl>,
+    pub max_ttl_seconds: u32,
+    /// Whether a pattern of nothing but wildcards is let through.
+    pub allow_match_all: bool,
+    /// Keys that begin so belong to the service.
+    pub version_prefix: String,
+}
+
+/// Patterns of one event, at most.
+pub const MAX_PATTERNS: usize = 64;
+/// Bytes of an event's `id`, at most.
+pub const MAX_ID_BYTES: usize = 256;
+/// Levels of JSON nesting, at most.
+pub const MAX_NESTING: usize = 128;
+
+/// An event that is valid as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The sender's name for it, given back in the answer and in the logs.
+    pub id: Option<ByteString>,
+    pub action: Action,
+}
+
+/// What the event asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// At least one entry.
+    Set(Vec<SetEntry>),
+    /// At least one key.
+    Get(Vec<CacheKey>),
+    /// At least one key.
+    Delete(Vec<CacheKey>),
+    /// At least one pattern.
+    DeletePattern { patterns: Vec<Pattern>, dry_run: bool },
+}
+
+impl Action {
+    /// The event's type as the wire and the metrics name it.
+    pub fn name(&self) -> EventType {
+        match self {
+            Action::Set(_) => EventType::Set,
+            Action::Get(_) => EventType::Get,
+            Action::Delete(_) => EventType::Delete,
+            Action::DeletePattern { .. } => EventType::DeletePattern,
+        }
+    }
+
+    /// Entries: what is answered one by one.
+    pub fn entries(&self) -> usize {
+        match self {
+            Action::Set(entries) => entries.len(),
+            Action::Get(keys) | Action::Delete(keys) => keys.len(),
+            Action::DeletePattern { patterns, .. } => patterns.len(),
+        }
+    }
+}
+
+/// The four types of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventType {
+    Set,
+    Get,
+    Delete,
+    DeletePattern,
+}
+
+impl EventType {
+    pub const ALL: [EventType; 4] = [EventType::Set, EventType::Get, EventType::Delete, EventType::DeletePattern];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventType::Set => "SET",
+            EventType::Get => "GET",
+            EventType::Delete => "DELETE",
+            EventType::DeletePattern => "DELETE_PATTERN",
+        }
+    }
+}
+
+/// One key to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetEntry {
+    pub key: CacheKey,
+    pub source: Source,
+    /// None: the key does not expire.
+    pub ttl: Option<Ttl>,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// The bytes as they are stored; usually a slice of the request's body.
+    Inline(Bytes),
+    Blob(BlobUrl),
+}
+
+/// A cache key: UTF-8, of permitted length, outside the service's own prefix. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CacheKey(pub(in crate::event) ByteString);
+
+impl CacheKey {
+    /// A key from text that is known to be good: the caller has checked length and prefix.
+    pub fn new_unchecked(text: impl Into<ByteString>) -> Self {
+        CacheKey(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    pub fn text(&self) -> &ByteString {
+        &self.0
+    }
+
+    /// The key as shared bytes, without a copy.
+    pub fn to_bytes(&self) -> Bytes {
+        self.0.as_bytes().clone()
+    }
+}
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// Seconds to live, from the write. At most `event.max_ttl_seconds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ttl(pub NonZeroU32);
+
+impl Ttl {
+    pub fn from_seconds(seconds: u32) -> Option<Self> {
+        NonZeroU32::new(seconds).map(Ttl)
+    }
+
+    pub fn seconds(self) -> u32 {
+        self.0.get()
+    }
+}
+
+/// An `http` or `https` URL without userinfo, as the WHATWG URL standard parses it. Whether its host may be called is
+/// judged when it is fetched. Its `Debug` and `Display` leave out the query and the fragment: they carry signatures.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BlobUrl(pub(in crate::event) Box<url::Url>);
+
+impl BlobUrl {
+    /// None for what is no blob's URL.
+    pub fn parse(text: &str) -> Option<Self> {
+        validate::parse_url(text).ok()
+    }
+
+    /// The whole URL, signature included: for the request alone, never for a log or an answer.
+    pub fn expose(&self) -> &url::Url {
+        &self.0
+    }
+
+    /// Scheme, host and port: what shares a limit and a breaker.
+    pub fn authority(&self) -> String {
+        let port = self.0.port_or_known_default().unwrap_or_default();
+        format!("{}:{port}", self.0.host_str().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for BlobUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0[..url::Position::AfterPath])
+    }
+}
+
+impl fmt::Debug for BlobUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

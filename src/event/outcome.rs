@@ -1,0 +1,177 @@
+//! What became of an entry: ok, rejected or unavailable, and why.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::Ttl;
+
+/// The three classes an answer falls into, the worst last: `max` of two is what the whole is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Done, or made needless by something newer.
+    Ok,
+    /// Will fail again as it stands: do not retry.
+    Rejected,
+    /// May succeed later: retry.
+    Unavailable,
+}
+
+impl Class {
+    pub const ALL: [Class; 3] = [Class::Ok, Class::Rejected, Class::Unavailable];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Class::Ok => "ok",
+            Class::Rejected => "rejected",
+            Class::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// How one entry ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Stored {
+        bytes: usize,
+        ttl: Option<Ttl>,
+        source: Origin,
+    },
+    Hit(Bytes),
+    Miss,
+    Deleted,
+    Absent,
+    /// A pattern's keys are deleted.
+    Swept {
+        matched: u64,
+        deleted: u64,
+    },
+    /// What a pattern would delete; the sample holds at most [`MAX_SAMPLE`] keys.
+    Preview {
+        matched: u64,
+        sample: Vec<Bytes>,
+    },
+    /// Made needless by something newer on the same key.
+    Superseded,
+    Failed(Problem),
+    /// A pattern that was not finished: what it deleted stays deleted.
+    SweepFailed {
+        matched: u64,
+        deleted: u64,
+        problem: Problem,
+    },
+}
+
+/// Keys shown by a preview, at most.
+pub const MAX_SAMPLE: usize = 100;
+
+impl Outcome {
+    pub fn class(&self) -> Class {
+        match self {
+            Outcome::Failed(problem) | Outcome::SweepFailed { problem, .. } => problem.kind.class(),
+            _ => Class::Ok,
+        }
+    }
+
+    /// The entry's `status` on the wire.
+    pub fn status(&self) -> &'static str {
+        match self {
+            Outcome::Stored { .. } => "stored",
+            Outcome::Hit(_) => "hit",
+            Outcome::Miss => "miss",
+            Outcome::Deleted | Outcome::Swept { .. } => "deleted",
+            Outcome::Absent => "absent",
+            Outcome::Preview { .. } => "preview",
+            Outcome::Superseded => "superseded",
+            Outcome::Failed(_) | Outcome::SweepFailed { .. } => self.class().as_str(),
+        }
+    }
+
+    pub fn failed(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Outcome::Failed(Problem { kind, detail: detail.into() })
+    }
+}
+
+/// Where a stored value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Inline,
+    Blob,
+}
+
+impl Origin {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::Inline => "inline",
+            Origin::Blob => "blob",
+        }
+    }
+}
+
+/// Why an entry was not carried out. `detail` never holds a value, a token or a URL's query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    pub kind: ProblemKind,
+    pub detail: Cow<'static, str>,
+}
+
+/// The problems that stand inside results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProblemKind {
+    BlobForbidden,
+    BlobNotFound,
+    BlobDenied,
+    BlobTooLarge,
+    AnswerTooLarge,
+    WrongType,
+    BlobUnavailable,
+    CacheUnavailable,
+    Interrupted,
+    Timeout,
+    ShuttingDown,
+}
+
+impl ProblemKind {
+    pub fn class(self) -> Class {
+        use ProblemKind::*;
+        match self {
+            BlobForbidden | BlobNotFound | BlobDenied | BlobTooLarge | AnswerTooLarge | WrongType => Class::Rejected,
+            BlobUnavailable | CacheUnavailable | Interrupted | Timeout | ShuttingDown => Class::Unavailable,
+        }
+    }
+
+    /// The last part of the problem's `type`.
+    pub fn slug(self) -> &'static str {
+        use ProblemKind::*;
+        match self {
+            BlobForbidden => "blob-forbidden",
+            BlobNotFound => "blob-not-found",
+            BlobDenied => "blob-denied",
+            BlobTooLarge => "blob-too-large",
+            AnswerTooLarge => "answer-too-large",
+            WrongType => "wrong-type",
+            BlobUnavailable => "blob-unavailable",
+            CacheUnavailable => "cache-unavailable",
+            Interrupted => "interrupted",
+            Timeout => "timeout",
+            ShuttingDown => "shutting-down",
+        }
+    }
+
+    pub fn title(self) -> &'static str {
+        use ProblemKind::*;
+        match self {
+            BlobForbidden => "The blob's address must not be called",
+            BlobNotFound => "There is no such blob",
+            BlobDenied => "The blob's server refused",
+            BlobTooLarge => "The value is too large",
+            AnswerTooLarge => "The answer would be too large",
+            WrongType => "The key holds no string",
+            BlobUnavailable => "The blob cannot be had right now",
+            CacheUnavailable => "The cache cannot be reached right now",
+            Interrupted => "The work was interrupted",
+            Timeout => "The work was not done in time",
+            ShuttingDown => "The service is shutting down",
+        }
+    }
+}

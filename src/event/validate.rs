@@ -1,0 +1,238 @@
+//! From a raw event to a valid [`Event`], or to every fault it has, each with its RFC 6901 pointer. Promises that an event
+//! is valid as a whole or not at all, that nothing is guessed, and that no fault repeats a value or a URL's query. Syntax
+//! is already checked in [`super::wire`]; whether a blob's host may be called is judged when it is fetched.
+
+mod data;
+mod entry;
+mod faults;
+mod url;
+
+use std::borrow::Cow;
+
+use bytestring::ByteString;
+
+use self::faults::{At, Faults, Others, ROOT, Reported, Slot};
+pub use self::url::MAX_URL_BYTES;
+pub(in crate::event) use self::url::parse as parse_url;
+use super::json::{Kind, NoText, Node};
+use super::wire::RawEvent;
+use super::{Action, Event, EventType, Limits, MAX_ID_BYTES, Ttl};
+
+/// An event that breaks the contract: none of its work starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invalid {
+    /// If that was valid.
+    pub id: Option<ByteString>,
+    /// If `key` was valid.
+    pub event: Option<EventType>,
+    pub kind: InvalidKind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum InvalidKind {
+    /// An NDJSON line that is not JSON; what and where.
+    Malformed(String),
+    /// Every fault found, in the order of the checks; at least one.
+    Faults(Vec<Fault>),
+}
+
+/// One fault of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// RFC 6901: the member at fault, or where a missing one belongs.
+    pub pointer: String,
+    /// What is allowed there. Never holds a value or a URL.
+    pub detail: Cow<'static, str>,
+}
+
+/// Faults listed in the answer to one request, at most; an invalid event always has its first.
+pub const MAX_FAULTS: usize = 10_000;
+
+impl Invalid {
+    /// How many faults it lists.
+    pub fn listed(&self) -> usize {
+        match &self.kind {
+            InvalidKind::Malformed(_) => 1,
+            InvalidKind::Faults(faults) => faults.len(),
+        }
+    }
+}
+
+/// Validates one event.
+///
+/// # Errors
+///
+/// [`Invalid`], with all that is wrong. Beyond `max_faults` the rest is left out and said to be.
+pub fn validate(raw: &RawEvent, limits: &Limits, max_faults: usize) -> Result<Event, Invalid> {
+    let document = match &raw.0 {
+        Ok(document) => document,
+        Err(fault) => {
+            return Err(Invalid { id: None, event: None, kind: InvalidKind::Malformed(fault.clone()) });
+        }
+    };
+    let mut check = Check { limits, faults: Faults::new(max_faults) };
+    let envelope = check.envelope(Node::root(document));
+    match (envelope, check.faults.into_list()) {
+        (Envelope { id, action: Some(action), .. }, faults) if faults.is_empty() => Ok(Event { id, action }),
+        (Envelope { id, event, .. }, faults) => Err(Invalid { id, event, kind: InvalidKind::Faults(faults) }),
+    }
+}
+
+/// What was valid of an event.
+#[derive(Default)]
+struct Envelope {
+    id: Option<ByteString>,
+    event: Option<EventType>,
+    action: Option<Action>,
+}
+
+/// One validation. Its methods give what is valid; None means that a fault is reported.
+struct Check<'l> {
+    limits: &'l Limits,
+    faults: Faults,
+}
+
+impl Check<'_> {
+    fn envelope(&mut self, root: Node<'_>) -> Envelope {
+        if root.kind() != Kind::Object {
+            self.faults.add(&ROOT, "must be a JSON object");
+            return Envelope::default();
+        }
+        let names = ["key", "id", "version", "value"];
+        let [key, id, version, value] = self.faults.members(root, names, Others::Ignored, &ROOT);
+        let event = self.event_type(key);
+        let id = self.id(id);
+        // A read is no work to guard, so it takes no notice of a version.
+        if let Slot::Given(_) = version
+            && event != Some(EventType::Get)
+        {
+            self.faults.add(&ROOT.name("version"), "is not supported yet: leave it out");
+        }
+        let action = self.value(value, event);
+        Envelope { id, event, action }
+    }
+
+    fn event_type(&mut self, key: Slot<'_>) -> Option<EventType> {
+        let at = ROOT.name("key");
+        let expected = "must be `SET`, `GET`, `DELETE` or `DELETE_PATTERN`";
+        let node = match key {
+            Slot::Given(node) => node,
+            Slot::Absent => return self.faults.refuse(&at, format!("is missing: {expected}")),
+            Slot::Twice => return None,
+        };
+        let named = node.string().ok().and_then(|text| EventType::ALL.into_iter().find(|event| text == event.as_str()));
+        named.or_else(|| self.faults.refuse(&at, expected))
+    }
+
+    fn id(&mut self, id: Slot<'_>) -> Option<ByteString> {
+        let at = ROOT.name("id");
+        let id = self.text(id.given()?, &at, "must be a string")?;
+        if id.len() > MAX_ID_BYTES {
+            return self.faults.refuse(&at, format!("must be at most {MAX_ID_BYTES} bytes long"));
+        }
+        Some(id)
+    }
+
+    /// The `value`; without a type only for what is wrong under any type.
+    fn value(&mut self, value: Slot<'_>, event: Option<EventType>) -> Option<Action> {
+        let at = ROOT.name("value");
+        let value = match value {
+            Slot::Given(value) if value.kind() == Kind::Object => value,
+            Slot::Given(_) => return self.faults.refuse(&at, "must be an object with `data`"),
+            Slot::Absent => return self.faults.refuse(&at, "is missing: must be an object with `data`"),
+            Slot::Twice => return None,
+        };
+        let [data, ttl] = self.faults.members(value, ["data", "ttl"], Others::Refused, &at);
+        let ttl = match event {
+            Some(EventType::Set) => self.ttl(ttl, &at).or(self.limits.default_ttl),
+            _ => None,
+        };
+        match data {
+            Slot::Given(data) => self.data(data, &at.name("data"), event, ttl),
+            Slot::Absent => self.faults.refuse(&at.name("data"), "is missing: names what the event is about"),
+            Slot::Twice => None,
+        }
+    }
+
+    /// A `ttl` of the object at `at`; None also if it is absent or empty.
+    fn ttl(&mut self, ttl: Slot<'_>, at: &At<'_>) -> Option<Ttl> {
+        let node = ttl.given()?;
+        let given = match node.kind() {
+            Kind::Null => return None,
+            Kind::Number => seconds(node.text()),
+            Kind::String => match node.string() {
+                Ok(text) if text.is_empty() => return None,
+                Ok(text) => seconds(&text),
+                Err(_) => None,
+            },
+            Kind::Object | Kind::Array | Kind::Boolean => None,
+        };
+        let max = self.limits.max_ttl_seconds;
+        given.filter(|&seconds| seconds <= max).and_then(Ttl::from_seconds).or_else(|| {
+            let detail = format!("must be a whole number of seconds from 1 to {max}, or a string of such digits");
+            self.faults.refuse(&at.name("ttl"), detail)
+        })
+    }
+
+    /// The text of a string.
+    fn text(&mut self, node: Node<'_>, at: &At<'_>, expected: &'static str) -> Option<ByteString> {
+        match node.string() {
+            Ok(text) => Some(text),
+            Err(NoText::NotAString) => self.faults.refuse(at, expected),
+            Err(NoText::LoneSurrogate) => self.faults.refuse(at, "holds half of a surrogate pair, which is not text"),
+        }
+    }
+
+    /// Every item of an array through `one`; its fault if there are none or more than `at_most`.
+    fn list<T>(
+        &mut self,
+        array: Node<'_>,
+        at: &At<'_>,
+        at_most: usize,
+        mut one: impl FnMut(&mut Self, Node<'_>, &At<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let Ok((items, total)) = array.items(at_most) else {
+            return self.faults.refuse(at, "is not JSON");
+        };
+        if total == 0 {
+            return self.faults.refuse(at, "must not be empty");
+        }
+        if total > at_most {
+            return self.faults.refuse(at, format!("holds {total}, allowed are at most {at_most}"));
+        }
+        let mut valid = Vec::with_capacity(total);
+        for (index, item) in items.into_iter().enumerate() {
+            valid.extend(one(self, item, &at.index(index)));
+        }
+        (valid.len() == total).then_some(valid)
+    }
+
+    /// The JSON inside a string that parses as an object or an array; None for any other value.
+    fn json_inside(&mut self, data: Node<'_>, at: &At<'_>) -> Result<Option<ByteString>, Reported> {
+        if data.kind() != Kind::String {
+            return Ok(None);
+        }
+        let text = self.text(data, at, "must be a string").ok_or(Reported)?;
+        let inside = Node::root(&text);
+        if !inside.text().starts_with(['{', '[']) || super::json::check_syntax(&text).is_err() {
+            return Ok(None);
+        }
+        if super::json::too_deep(&text, super::MAX_NESTING).is_some() {
+            let detail = format!("holds JSON nested deeper than {} levels", super::MAX_NESTING);
+            self.faults.add(at, detail);
+            return Err(Reported);
+        }
+        Ok(Some(text))
+    }
+}
+
+/// Digits and nothing else, as a number.
+fn seconds(text: &str) -> Option<u32> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

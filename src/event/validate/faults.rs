@@ -1,0 +1,152 @@
+//! Faults as they are found: where each is, and the faults that any object can have: members that do not belong there or
+//! stand there twice.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use super::Fault;
+use crate::event::json::Node;
+
+/// A place in an event, kept as a chain on the stack: it becomes text only if there is a fault.
+#[derive(Clone, Copy)]
+pub(super) enum At<'a> {
+    Root,
+    Name(&'a At<'a>, &'a str),
+    Index(&'a At<'a>, usize),
+}
+
+/// The event itself.
+pub(super) static ROOT: At<'static> = At::Root;
+
+impl<'a> At<'a> {
+    pub fn name(&'a self, name: &'a str) -> At<'a> {
+        At::Name(self, name)
+    }
+
+    pub fn index(&'a self, index: usize) -> At<'a> {
+        At::Index(self, index)
+    }
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            At::Root => Ok(()),
+            At::Name(parent, name) if name.contains(['~', '/']) => {
+                write!(f, "{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
+            }
+            At::Name(parent, name) => write!(f, "{parent}/{name}"),
+            At::Index(parent, index) => write!(f, "{parent}/{index}"),
+        }
+    }
+}
+
+/// A fault has been added, so there is nothing to go on with.
+pub(super) struct Reported;
+
+/// A member that the contract knows.
+#[derive(Clone, Copy)]
+pub(super) enum Slot<'a> {
+    Absent,
+    Given(Node<'a>),
+    /// Reported already; which of them was meant is not guessed.
+    Twice,
+}
+
+impl<'a> Slot<'a> {
+    pub fn given(self) -> Option<Node<'a>> {
+        match self {
+            Slot::Given(node) => Some(node),
+            Slot::Absent | Slot::Twice => None,
+        }
+    }
+
+    pub fn is_absent(self) -> bool {
+        matches!(self, Slot::Absent)
+    }
+}
+
+/// What members mean that the contract does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    /// Envelopes carry extras.
+    Ignored,
+    /// A misspelt name must not be lost.
+    Refused,
+}
+
+/// The faults of one event, bounded.
+pub(super) struct Faults {
+    list: Vec<Fault>,
+    at_most: usize,
+}
+
+impl Faults {
+    /// At least one is kept.
+    pub fn new(at_most: usize) -> Self {
+        Faults { list: Vec::new(), at_most: at_most.max(1) }
+    }
+
+    pub fn into_list(self) -> Vec<Fault> {
+        self.list
+    }
+
+    pub fn add(&mut self, at: &At<'_>, detail: impl Into<Cow<'static, str>>) {
+        if self.list.len() < self.at_most {
+            self.list.push(Fault { pointer: at.to_string(), detail: detail.into() });
+        } else if self.list.len() == self.at_most {
+            self.list.push(Fault { pointer: String::new(), detail: "has more faults than are listed".into() });
+        }
+    }
+
+    /// Adds a fault where something valid was asked for.
+    pub fn refuse<T>(&mut self, at: &At<'_>, detail: impl Into<Cow<'static, str>>) -> Option<T> {
+        self.add(at, detail);
+        None
+    }
+
+    /// The members `names` of an object, in that order. Members given twice are faults, and so are others if refused.
+    pub fn members<'n, const N: usize>(
+        &mut self,
+        object: Node<'n>,
+        names: [&'static str; N],
+        others: Others,
+        at: &At<'_>,
+    ) -> [Slot<'n>; N] {
+        let mut slots = [Slot::Absent; N];
+        let mut seen = HashSet::new();
+        let read = object.for_each_member(|name, node| {
+            let known =
+                names.iter().position(|known| known.as_bytes() == &*name).and_then(|place| slots.get_mut(place));
+            match known {
+                Some(slot @ Slot::Absent) => *slot = Slot::Given(node),
+                Some(slot @ Slot::Given(_)) => {
+                    *slot = Slot::Twice;
+                    self.add_twice(&name, at);
+                }
+                Some(Slot::Twice) => {}
+                None if seen.contains(&name) => self.add_twice(&name, at),
+                None => {
+                    if others == Others::Refused {
+                        let detail = format!("is not known here: known are {}", listed(&names));
+                        self.add(&at.name(&String::from_utf8_lossy(&name)), detail);
+                    }
+                    seen.insert(name);
+                }
+            }
+        });
+        if read.is_err() {
+            self.add(at, "is not JSON");
+        }
+        slots
+    }
+
+    fn add_twice(&mut self, name: &[u8], at: &At<'_>) {
+        self.add(&at.name(&String::from_utf8_lossy(name)), "is given more than once");
+    }
+}
+
+fn listed(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}

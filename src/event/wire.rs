@@ -1,0 +1,11 @@
+//! The shapes that arrive and leave. [`split`] takes a request's body apart into [`RawEvent`]s, checking syntax, nesting
+//! and number, and nothing else: whether an event is valid is for [`super::validate`]. The other half writes answers and
+//! problem documents as JSON.
+
+mod arriving;
+mod leaving;
+mod problem;
+
+pub use self::arriving::{Form, RawEvent, Split, SplitError, split};
+pub use self::leaving::{Answered, Counts, Element, write_answer, write_batch};
+pub use self::problem::{PROBLEM_TYPE_PREFIX, ProblemDocument};

@@ -1,0 +1,3 @@
+//! Keeps Redis in step with blob storage: events in over HTTP, blobs fetched, Redis written in order.
+//!
+pub mod event;
