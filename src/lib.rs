@@ -1,3 +1,4 @@
 //! Keeps Redis in step with blob storage: events in over HTTP, blobs fetched, Redis written in order.
 //!
+pub mod blob;
 pub mod event;

@@ -1,0 +1,216 @@
+//! Which IP addresses are public. Owns the tables; what an operator may allow beside them is [`super::guard`]'s.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+/// The IANA special-purpose registry for IPv4, multicast, and a cloud's metadata address inside a public range.
+const SPECIAL_V4: [Ipv4Net; 20] = [
+    v4([0, 0, 0, 0], 8),
+    v4([10, 0, 0, 0], 8),
+    v4([100, 64, 0, 0], 10),
+    v4([127, 0, 0, 0], 8),
+    v4([168, 63, 129, 16], 32),
+    v4([169, 254, 0, 0], 16),
+    v4([172, 16, 0, 0], 12),
+    v4([192, 0, 0, 0], 24),
+    v4([192, 0, 2, 0], 24),
+    v4([192, 31, 196, 0], 24),
+    v4([192, 52, 193, 0], 24),
+    v4([192, 88, 99, 0], 24),
+    v4([192, 168, 0, 0], 16),
+    v4([192, 175, 48, 0], 24),
+    v4([198, 18, 0, 0], 15),
+    v4([198, 51, 100, 0], 24),
+    v4([203, 0, 113, 0], 24),
+    v4([224, 0, 0, 0], 4),
+    v4([240, 0, 0, 0], 4),
+    v4([255, 255, 255, 255], 32),
+];
+
+/// All of IPv6 that is handed out for general use: what lies outside is special, multicast or not assigned.
+const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+
+/// The special-purpose ranges inside [`GLOBAL_V6`]. 6to4 is not among them: it is judged as its IPv4.
+const SPECIAL_V6: [Ipv6Net; 4] = [
+    v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
+    v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
+    v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48),
+    v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
+];
+
+const MAPPED: Ipv6Net = v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96);
+const COMPATIBLE: Ipv6Net = v6([0, 0, 0, 0, 0, 0, 0, 0], 96);
+const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+const LOCAL_NAT64: Ipv6Net = v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48);
+const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
+
+const LINK_LOCAL_V4: Ipv4Net = v4([169, 254, 0, 0], 16);
+const LINK_LOCAL_V6: Ipv6Net = v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10);
+
+/// Where clouds serve credentials outside the link-local ranges: Azure, Alibaba, Oracle.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
+
+/// The same over IPv6: AWS (instances, pods), Google, Scaleway.
+const METADATA_V6: [Ipv6Addr; 4] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+];
+
+/// Whether the address lies in no special-purpose range. Mapped, 6to4 and NAT64 addresses are judged as the IPv4
+/// inside; IPv4-compatible ones are never public, since nothing on the internet has one.
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) if MAPPED.contains(&ip) || NAT64.contains(&ip) => is_public_v4(last_32_bits(ip)),
+        IpAddr::V6(ip) if SIX_TO_FOUR.contains(&ip) => is_public_v4(after_16_bits(ip)),
+        IpAddr::V6(ip) => GLOBAL_V6.contains(&ip) && !SPECIAL_V6.iter().any(|net| net.contains(&ip)),
+    }
+}
+
+/// Whether the address is link-local or one where a cloud serves its metadata, however it is wrapped in IPv6.
+pub fn is_link_local_or_metadata(ip: IpAddr) -> bool {
+    let carried = match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(ip) => carried_v4(ip),
+    };
+    if carried.is_some_and(|v4| LINK_LOCAL_V4.contains(&v4) || METADATA_V4.contains(&v4)) {
+        return true;
+    }
+    matches!(ip, IpAddr::V6(ip) if LINK_LOCAL_V6.contains(&ip) || METADATA_V6.contains(&ip))
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    !SPECIAL_V4.iter().any(|net| net.contains(&ip))
+}
+
+/// The IPv4 address that a packet to this one may end up at.
+fn carried_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    if [MAPPED, COMPATIBLE, NAT64, LOCAL_NAT64].iter().any(|net| net.contains(&ip)) {
+        return Some(last_32_bits(ip));
+    }
+    SIX_TO_FOUR.contains(&ip).then(|| after_16_bits(ip))
+}
+
+fn last_32_bits(ip: Ipv6Addr) -> Ipv4Addr {
+    let [.., a, b, c, d] = ip.octets();
+    Ipv4Addr::new(a, b, c, d)
+}
+
+fn after_16_bits(ip: Ipv6Addr) -> Ipv4Addr {
+    let [_, _, a, b, c, d, ..] = ip.octets();
+    Ipv4Addr::new(a, b, c, d)
+}
+
+const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
+}
+
+const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], prefix: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
+}
+
+#[cfg(test)]
+mod tests {
+    use ipnet::IpNet;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UNREACHABLE: &str = "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 \
+        192.0.2.0/24 192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 \
+        198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 255.255.255.255/32 168.63.129.16/32 100.100.100.200/32 \
+        ::/96 ::/128 ::1/128 ::ffff:10.0.0.0/104 ::ffff:0:0:0/96 64:ff9b::7f00:0/104 64:ff9b:1::/48 100::/64 100:0:0:1::/64 \
+        2001::/23 2001::/32 2001:2::/48 2001:3::/32 2001:4:112::/48 2001:10::/28 2001:20::/28 2001:30::/28 2001:db8::/32 \
+        2002:7f00::/24 2002:c0a8::/32 2620:4f:8000::/48 3fff::/20 5f00::/16 fc00::/7 fd00:ec2::254/128 fe80::/10 fec0::/10 \
+        ff00::/8 4000::/3";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn no_address_of_a_special_range_is_public_from_its_first_to_its_last() {
+        for range in UNREACHABLE.split_whitespace() {
+            let net: IpNet = range.parse().unwrap();
+            assert!(!is_public(net.network()), "first of {net}");
+            assert!(!is_public(net.broadcast()), "last of {net}");
+        }
+    }
+
+    #[test]
+    fn the_neighbours_of_special_ranges_are_public() {
+        for address in [
+            "1.0.0.0",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "169.253.255.255",
+            "169.255.0.0",
+            "172.15.255.255",
+            "172.32.0.0",
+            "192.0.1.0",
+            "192.167.255.255",
+            "192.169.0.0",
+            "198.17.255.255",
+            "198.20.0.0",
+            "223.255.255.255",
+            "168.63.129.15",
+            "8.8.8.8",
+            "2001:200::",
+            "2001:4860:4860::8888",
+            "2606:4700::1111",
+            "2a00:1450::1",
+            "::ffff:8.8.8.8",
+            "64:ff9b::8.8.8.8",
+            "2002:808:808::1",
+        ] {
+            assert!(is_public(ip(address)), "{address}");
+        }
+    }
+
+    #[test]
+    fn metadata_and_link_local_are_known_in_every_wrapping() {
+        for address in [
+            "169.254.169.254",
+            "169.254.170.2",
+            "169.254.0.0",
+            "168.63.129.16",
+            "100.100.100.200",
+            "fd00:ec2::254",
+            "fe80::1",
+            "febf::1",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::169.254.169.254",
+            "2002:a9fe:a9fe::1",
+            "::ffff:168.63.129.16",
+        ] {
+            assert!(is_link_local_or_metadata(ip(address)), "{address}");
+            assert!(!is_public(ip(address)), "{address}");
+        }
+        for address in ["10.0.0.1", "127.0.0.1", "::1", "0.0.0.0", "::", "fd00::1", "8.8.8.8"] {
+            assert!(!is_link_local_or_metadata(ip(address)), "{address}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn wrapping_an_ipv4_never_changes_the_verdict(bits: u32, low: u64) {
+            let bare = Ipv4Addr::from_bits(bits);
+            let nat64 = Ipv6Addr::from_bits((0x64_ff9b_u128 << 96) | u128::from(bits));
+            let six_to_four = Ipv6Addr::from_bits((0x2002_u128 << 112) | (u128::from(bits) << 80) | u128::from(low));
+            for wrapped in [bare.to_ipv6_mapped(), nat64, six_to_four] {
+                prop_assert_eq!(is_public(bare.into()), is_public(wrapped.into()));
+                prop_assert_eq!(is_link_local_or_metadata(bare.into()), is_link_local_or_metadata(wrapped.into()));
+            }
+        }
+    }
+}

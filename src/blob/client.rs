@@ -1,0 +1,250 @@
+//! One attempt at a blob: asks, follows redirects, and judges the head. Whether to try again is [`super::retry`]'s to say,
+//! and the pipeline's to do.
+//!
+//! HTTP/1.1 only, over plain TCP or TLS with HTTP/1.1. `Accept-Encoding: identity`: with it a length is known beforehand,
+//! and nobody compresses what is decompressed a moment later; codings that come all the same are undone. No cookie,
+//! token or other state is ever sent, so a redirect from https to http gives nothing away and is followed.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::body;
+use actix_http::error::ParseError;
+use awc::error::{ConnectError, SendRequestError};
+use awc::http::{Uri, header};
+use awc::{Client, ClientResponse};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::answer::{Answer, judge};
+use super::connector::{Connector, fault};
+use super::guard::AllowedHosts;
+use super::signs::Signs;
+use super::{Download, FetchError, FetchErrorKind, Settings, SetupError};
+use crate::event::BlobUrl;
+
+/// Redirects followed in one attempt, at most.
+pub const MAX_REDIRECTS: u32 = 3;
+/// After this a pool is left behind with its idle connections: awc looks at those of a host only when it is called again.
+const POOL_LIFETIME: Duration = Duration::from_secs(60);
+const USER_AGENT: &str = concat!("redis-cache-sync/", env!("CARGO_PKG_VERSION"));
+
+/// Fetches blobs. One a thread; clones share their connections.
+#[derive(Clone)]
+pub struct BlobClient {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    allowed: Rc<AllowedHosts>,
+    tls: Arc<ClientConfig>,
+    permits: Arc<Semaphore>,
+    /// Connections alive, idle ones too.
+    open: Rc<Cell<usize>>,
+    pool: RefCell<Pool>,
+}
+
+/// awc's pool tells connections apart by host and port alone, so each scheme has one of its own.
+#[derive(Clone)]
+struct Pool {
+    plain: Client,
+    tls: Client,
+    made: Instant,
+}
+
+impl BlobClient {
+    /// # Errors
+    ///
+    /// One of `extra_roots` is no usable certificate.
+    pub fn new(settings: Settings) -> Result<Self, SetupError> {
+        let tls = Arc::new(tls_config(&settings)?);
+        let allowed = Rc::new(settings.allowed_hosts.clone());
+        let open = Rc::new(Cell::new(0));
+        let permits = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        let pool = RefCell::new(Pool::new(&settings, &allowed, &tls, &open));
+        let inner = Inner { settings, allowed, tls, permits: Arc::new(Semaphore::new(permits)), open, pool };
+        Ok(BlobClient { inner: Rc::new(inner) })
+    }
+
+    /// Resolves, judges, connects, follows redirects and reads the head. `until` ends the attempt, the body included.
+    ///
+    /// # Errors
+    ///
+    /// Of every kind. `TooLarge` if the announced length is beyond the cap.
+    pub async fn open(&self, url: &BlobUrl, until: Instant) -> Result<Download, FetchError> {
+        self.open_url(url.expose(), until).await
+    }
+
+    #[cfg(test)]
+    pub(super) fn open_connections(&self) -> usize {
+        self.inner.open.get()
+    }
+
+    pub(super) async fn open_url(&self, url: &Url, until: Instant) -> Result<Download, FetchError> {
+        let signs = Rc::new(Signs::default());
+        let timed_out = || FetchError { silent: true, ..FetchError::unavailable("no answer came in time") };
+        let result = timeout_at(until, self.inner.follow(url, until, &signs)).await;
+        // A host that sent a redirect was not silent, whatever its target is.
+        result
+            .unwrap_or_else(|_| Err(timed_out()))
+            .map_err(|error| FetchError { silent: error.silent && signs.silent(), ..error })
+    }
+}
+
+impl Inner {
+    async fn follow(&self, url: &Url, until: Instant, signs: &Rc<Signs>) -> Result<Download, FetchError> {
+        let closed = |_| FetchError::unavailable("the client is closed");
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
+        let mut url = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            self.allowed.judge(&url)?;
+            match judge(self.ask(&url, signs).await?, &url)? {
+                Answer::Body(response) => return Download::new(response, self.settings.max_blob_bytes, until, permit),
+                Answer::Redirect(next) => url = next,
+            }
+        }
+        Err(FetchError::new(FetchErrorKind::Forbidden, format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// Sends the request; a second time, on a connection of its own, if the first went out on one from the pool that the
+    /// server had closed. That was no attempt: the host never saw it.
+    async fn ask(&self, url: &Url, signs: &Rc<Signs>) -> Result<ClientResponse, FetchError> {
+        signs.begin_request();
+        match self.send(url, signs).await {
+            Err(_) if signs.stale() => {
+                self.renew_pool();
+                self.send(url, signs).await
+            }
+            result => result,
+        }
+    }
+
+    async fn send(&self, url: &Url, signs: &Rc<Signs>) -> Result<ClientResponse, FetchError> {
+        let secure = url.scheme() == "https";
+        let pool = self.pool();
+        let client = if secure { pool.tls } else { pool.plain };
+        let request = client
+            .get(request_uri(url, secure)?)
+            .insert_header((header::HOST, host_header(url)))
+            .insert_header((header::ACCEPT, "*/*"))
+            .insert_header((header::ACCEPT_ENCODING, "identity"))
+            .insert_header((header::USER_AGENT, USER_AGENT))
+            .no_decompress();
+        signs.watch(request.send_body(body::None::new())).await.map_err(send_fault)
+    }
+
+    fn pool(&self) -> Pool {
+        let old = self.pool.borrow().made.elapsed() > POOL_LIFETIME;
+        if old || self.open.get() > self.settings.max_connections {
+            self.renew_pool();
+        }
+        self.pool.borrow().clone()
+    }
+
+    /// Leaves the idle connections behind; those in use are finished with.
+    fn renew_pool(&self) {
+        let pool = Pool::new(&self.settings, &self.allowed, &self.tls, &self.open);
+        let old = self.pool.replace(pool);
+        drop(old);
+    }
+}
+
+impl Pool {
+    fn new(settings: &Settings, allowed: &Rc<AllowedHosts>, tls: &Arc<ClientConfig>, open: &Rc<Cell<usize>>) -> Pool {
+        let client = |tls| {
+            let timeout = settings.connect_timeout;
+            let connector = Connector { allowed: Rc::clone(allowed), timeout, tls, open: Rc::clone(open) };
+            // Our own limits come first: the connector's on time, the permits on number.
+            let connector =
+                awc::Connector::new().connector(connector).timeout(timeout + Duration::from_secs(1)).limit(0);
+            Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
+        };
+        Pool { plain: client(None), tls: client(Some(Arc::clone(tls))), made: Instant::now() }
+    }
+}
+
+fn tls_config(settings: &Settings) -> Result<ClientConfig, SetupError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for (index, root) in settings.extra_roots.iter().enumerate() {
+        let bad = |error: rustls::Error| SetupError::Root { number: index + 1, reason: error.to_string() };
+        roots.add(root.clone()).map_err(bad)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = versions.map_err(|error| SetupError::Tls(error.to_string()))?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The URL as awc takes it. TLS is the connector's work, so to awc every URL is `http`; the port is always given, since it
+/// would be taken from the scheme.
+fn request_uri(url: &Url, secure: bool) -> Result<Uri, FetchError> {
+    let port = url.port().unwrap_or(if secure { 443 } else { 80 });
+    let host = url.host_str().unwrap_or_default();
+    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let uri = Uri::try_from(format!("http://{host}:{port}{target}"));
+    uri.map_err(|_| FetchError::new(FetchErrorKind::Forbidden, "the URL is too long or cannot stand in a request"))
+}
+
+fn host_header(url: &Url) -> String {
+    url[url::Position::BeforeHost..url::Position::AfterPort].to_owned()
+}
+
+fn send_fault(error: SendRequestError) -> FetchError {
+    match error {
+        SendRequestError::Connect(ConnectError::Io(error)) => match error.downcast::<FetchError>() {
+            Ok(own) => own,
+            Err(error) => FetchError::unavailable(fault(error.kind())),
+        },
+        SendRequestError::Connect(ConnectError::Timeout) | SendRequestError::Timeout => {
+            FetchError { silent: true, ..FetchError::unavailable("connecting took too long") }
+        }
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
+            FetchError::unavailable(fault(error.kind()))
+        }
+        SendRequestError::Response(_) => FetchError::unavailable("the answer is not well-formed"),
+        _ => FetchError::unavailable("the request failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_url_that_parses_can_be_asked_for() {
+        let printable: String = (' '..='~').filter(|c| !matches!(c, '?' | '#')).collect();
+        let url = Url::parse(&format!("http://a.example/{printable}?{printable}?é")).unwrap();
+        for secure in [false, true] {
+            let uri = request_uri(&url, secure).unwrap();
+            assert_eq!(uri.path_and_query().unwrap(), &url[url::Position::BeforePath..url::Position::AfterQuery]);
+        }
+        let v6 = Url::parse("https://[::1]/").unwrap();
+        assert_eq!(request_uri(&v6, true).unwrap().to_string(), "http://[::1]:443/");
+    }
+
+    #[test]
+    fn a_url_beyond_all_bounds_is_an_error() {
+        let url = Url::parse(&format!("http://a.example/{}", "x".repeat(70_000))).unwrap();
+        assert_eq!(request_uri(&url, false).unwrap_err().kind, FetchErrorKind::Forbidden);
+    }
+
+    #[test]
+    fn the_host_header_names_the_port_only_where_the_url_does() {
+        for (url, host) in [
+            ("http://a.example/", "a.example"),
+            ("https://a.example:443/", "a.example"),
+            ("http://a.example:443/", "a.example:443"),
+            ("https://a.example:80/", "a.example:80"),
+            ("http://[::1]:8080/x", "[::1]:8080"),
+        ] {
+            assert_eq!(host_header(&Url::parse(url).unwrap()), host, "{url}");
+        }
+    }
+}

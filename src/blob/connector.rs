@@ -1,0 +1,163 @@
+//! Making a connection: resolves the host, has every address judged, connects to one of those, and speaks TLS if the URL
+//! does. The address that was judged is the address that is connected to. One time limit covers all of it.
+
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_service::Service;
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected, Host as _};
+use awc::http::Uri;
+use futures::future::LocalBoxFuture;
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use url::Host;
+
+use super::framing::{Connection, Transport};
+use super::guard::AllowedHosts;
+use super::{FetchError, signs};
+
+/// awc's way to a connection. It carries our own [`FetchError`] out inside an [`io::Error`].
+#[derive(Clone)]
+pub(super) struct Connector {
+    pub(super) allowed: Rc<AllowedHosts>,
+    pub(super) timeout: Duration,
+    /// None: this connector's connections are plain.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    /// Connections alive, idle ones too.
+    pub(super) open: Rc<Cell<usize>>,
+}
+
+impl Service<ConnectInfo<Uri>> for Connector {
+    type Response = Connected<Uri, Connection>;
+    type Error = ConnectError;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, ConnectError>>;
+
+    actix_service::always_ready!();
+
+    fn call(&self, request: ConnectInfo<Uri>) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            signs::note_fresh_connection();
+            let uri = request.request().clone();
+            match timeout(connector.timeout, connector.connect(&uri)).await {
+                Ok(Ok(transport)) => Ok(Connected::new(uri, Connection::new(transport, connector.open))),
+                Ok(Err(error)) => Err(ConnectError::Io(io::Error::other(error))),
+                Err(_) => Err(ConnectError::Io(io::Error::other(timed_out()))),
+            }
+        })
+    }
+}
+
+impl Connector {
+    async fn connect(&self, uri: &Uri) -> Result<Transport, FetchError> {
+        let host = Host::parse(uri.hostname()).map_err(|_| FetchError::unavailable("the host is no host"))?;
+        let port = uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
+        let judged = self.allowed.judge_host(&host, port)?;
+
+        let addresses = resolve(&host, port).await?;
+        for address in &addresses {
+            AllowedHosts::judge_address(judged, &host, address.ip())?;
+        }
+        let stream = connect_to_one(&addresses, Instant::now() + self.timeout).await?;
+        // A request is one small write: there is nothing to wait for.
+        let _ = stream.set_nodelay(true);
+        match &self.tls {
+            None => Ok(Transport::Plain(stream)),
+            Some(config) => {
+                let handshake = TlsConnector::from(Arc::clone(config)).connect(server_name(host)?, stream);
+                Ok(Transport::Tls(Box::new(handshake.await.map_err(|error| tls_fault(&error))?)))
+            }
+        }
+    }
+}
+
+async fn resolve(host: &Host, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
+    let name = match host {
+        Host::Domain(name) => name,
+        Host::Ipv4(ip) => return Ok(vec![SocketAddr::new(IpAddr::V4(*ip), port)]),
+        Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(IpAddr::V6(*ip), port)]),
+    };
+    let mut found = tokio::net::lookup_host((name.as_str(), port)).await;
+    // A final dot keeps the resolver from adding search domains, but hides names that only the hosts file knows.
+    if let (Err(_), Some(bare)) = (&found, name.strip_suffix('.')) {
+        found = tokio::net::lookup_host((bare, port)).await;
+    }
+    let found = found.map_err(|_| FetchError::unavailable("the host's name cannot be resolved"))?;
+    let addresses: Vec<_> = found.collect();
+    if addresses.is_empty() {
+        return Err(FetchError::unavailable("the host's name has no address"));
+    }
+    Ok(addresses)
+}
+
+/// Tries the addresses in turn. Each gets an equal share of what is left, so that a dead one does not use up the time of
+/// a live one behind it.
+async fn connect_to_one(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, FetchError> {
+    let mut last = timed_out();
+    for (index, address) in addresses.iter().enumerate() {
+        let now = Instant::now();
+        let share = until.saturating_duration_since(now) / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        match timeout_at(now + share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => last = timed_out(),
+            Ok(Err(error)) => last = FetchError::unavailable(fault(error.kind())),
+            Err(_) => last = timed_out(),
+        }
+    }
+    Err(last)
+}
+
+fn server_name(host: Host) -> Result<ServerName<'static>, FetchError> {
+    match host {
+        Host::Domain(name) => {
+            let name = name.strip_suffix('.').unwrap_or(&name).to_owned();
+            ServerName::try_from(name)
+                .map_err(|_| FetchError::unavailable("the host's name cannot stand in a certificate"))
+        }
+        Host::Ipv4(ip) => Ok(ServerName::IpAddress(IpAddr::V4(ip).into())),
+        Host::Ipv6(ip) => Ok(ServerName::IpAddress(IpAddr::V6(ip).into())),
+    }
+}
+
+fn timed_out() -> FetchError {
+    FetchError { silent: true, ..FetchError::unavailable("connecting took too long") }
+}
+
+/// The library's own words may quote the certificate, which is the peer's text.
+fn tls_fault(error: &io::Error) -> FetchError {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let certificate = match tls {
+        Some(rustls::Error::InvalidCertificate(certificate)) => certificate,
+        Some(_) => return FetchError::unavailable("the TLS handshake failed"),
+        None => return FetchError::unavailable(format!("the TLS handshake failed: {}", fault(error.kind()))),
+    };
+    use CertificateError::*;
+    FetchError::unavailable(match certificate {
+        UnknownIssuer => "the server's certificate is from an unknown authority",
+        Expired | ExpiredContext { .. } => "the server's certificate has expired",
+        NotValidYet | NotValidYetContext { .. } => "the server's certificate is not valid yet",
+        NotValidForName | NotValidForNameContext { .. } => "the server's certificate is for another name",
+        _ => "the server's certificate is not valid",
+    })
+}
+
+/// An I/O failure in our own words.
+pub(super) fn fault(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind::*;
+    match kind {
+        ConnectionRefused => "the connection was refused",
+        ConnectionReset | ConnectionAborted | BrokenPipe => "the connection was reset",
+        HostUnreachable | NetworkUnreachable => "the host cannot be reached",
+        UnexpectedEof => "the connection was closed early",
+        TimedOut => "the connection timed out",
+        InvalidData => "the answer is not well-formed",
+        _ => "the connection failed",
+    }
+}

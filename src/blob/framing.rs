@@ -1,0 +1,284 @@
+//! The stream under awc: one connection, plain or TLS, that makes up for what awc's own framing lets pass. It reads each
+//! response head before awc does, and promises that
+//!
+//! - a body that ends before its length or its last chunk is an error (awc takes it for the end);
+//! - a body that only the end of the connection delimits is read (awc takes it for empty in HTTP/1.1);
+//! - chunks under HTTP/1.0, which awc would hand on with their sizes, are an error;
+//! - a connection whose next bytes may be another response is not used again after an interim one;
+//! - a head is at most [`MAX_HEAD_BYTES`] long.
+//!
+//! Codings, statuses and sizes are left to others.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use actix_rt::net::{ActixStream, Ready};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::signs;
+
+/// Bytes of a response head, at most.
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Headers of a response, at most: what awc's parser holds.
+const MAX_HEADERS: usize = 96;
+const READ_BYTES: usize = 4 * 1024;
+
+#[derive(Debug)]
+pub(super) enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    transport: Transport,
+    state: State,
+    /// What was read ahead of awc.
+    ahead: BytesMut,
+    _counted: Counted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// A head is awaited; `searched` bytes of `ahead` hold no end of it.
+    Head { searched: usize },
+    /// The head is through; what follows is body.
+    Body(End),
+}
+
+/// What an end of the connection means now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The body ends with it.
+    Proper,
+    /// The body was cut short.
+    Early,
+    /// Nothing more is to be read, whatever comes.
+    Now,
+}
+
+impl Connection {
+    /// `open` counts connections, this one for as long as it lives.
+    pub(super) fn new(transport: Transport, open: Rc<Cell<usize>>) -> Self {
+        open.set(open.get() + 1);
+        Connection { transport, state: State::Body(End::Early), ahead: BytesMut::new(), _counted: Counted(open) }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, mut searched: usize) -> Poll<io::Result<()>> {
+        loop {
+            if let Some(length) = head_length(&self.ahead, searched) {
+                let end = Head::parse(&self.ahead[..length])?.prepare(&mut self.ahead[..length])?;
+                if end == End::Now {
+                    self.ahead.truncate(length);
+                }
+                self.state = State::Body(end);
+                return Poll::Ready(Ok(()));
+            }
+            if self.ahead.len() >= MAX_HEAD_BYTES {
+                return Poll::Ready(Err(broken("the response head is too long")));
+            }
+            searched = self.ahead.len();
+            self.state = State::Head { searched };
+            self.ahead.reserve(READ_BYTES);
+            match ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.transport), cx, &mut self.ahead))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                _ => signs::note_heard(),
+            }
+            if searched == 0 {
+                skip_blank_lines(&mut self.ahead);
+            }
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let State::Head { searched } = this.state {
+            ready!(this.poll_head(cx, searched))?;
+        }
+        if !this.ahead.is_empty() {
+            let some = this.ahead.len().min(buf.remaining());
+            buf.put_slice(&this.ahead[..some]);
+            this.ahead.advance(some);
+            return Poll::Ready(Ok(()));
+        }
+        this.ahead = BytesMut::new();
+        let State::Body(end) = this.state else {
+            return Poll::Ready(Ok(()));
+        };
+        if end == End::Now {
+            return Poll::Ready(Ok(()));
+        }
+        let before = (buf.filled().len(), buf.remaining());
+        ready!(Pin::new(&mut this.transport).poll_read(cx, buf))?;
+        let ended = before.1 > 0 && buf.filled().len() == before.0;
+        Poll::Ready(if ended && end == End::Early { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) })
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        // awc writes only what begins the next request, and only once it is done with the response before.
+        if let State::Body(_) = this.state {
+            this.state = State::Head { searched: 0 };
+            this.ahead.clear();
+        }
+        signs::note_written();
+        Pin::new(&mut this.transport).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
+    }
+}
+
+impl ActixStream for Connection {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_read_ready(self.transport.tcp(), cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_write_ready(self.transport.tcp(), cx)
+    }
+}
+
+/// What decides where a body ends.
+#[derive(Default)]
+struct Head {
+    minor_version: u8,
+    status: u16,
+    has_length: bool,
+    has_coding: bool,
+    chunked: bool,
+}
+
+impl Head {
+    fn parse(bytes: &[u8]) -> io::Result<Head> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let parsed = lenient().parse_response(&mut response, bytes).map_err(|_| broken("the answer is not HTTP"))?;
+        let (true, Some(minor_version), Some(status)) = (parsed.is_complete(), response.version, response.code) else {
+            return Err(broken("the answer is not HTTP"));
+        };
+        let mut head = Head { minor_version, status, ..Head::default() };
+        for header in response.headers.iter() {
+            if header.name.eq_ignore_ascii_case("content-length") {
+                head.has_length = true;
+            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+                let coding = header.value.trim_ascii();
+                head.chunked = coding.eq_ignore_ascii_case(b"chunked");
+                if head.has_coding || !(head.chunked || coding.eq_ignore_ascii_case(b"identity")) {
+                    return Err(broken("the transfer coding is not understood"));
+                }
+                head.has_coding = true;
+            }
+        }
+        Ok(head)
+    }
+
+    /// Says what the connection's end will mean, and alters the head where awc would draw the wrong conclusion.
+    fn prepare(&self, bytes: &mut [u8]) -> io::Result<End> {
+        if self.status < 200 {
+            return Ok(End::Now);
+        }
+        if self.minor_version == 0 && self.has_coding {
+            return Err(broken("the response is chunked under HTTP/1.0"));
+        }
+        if self.chunked || self.has_length || matches!(self.status, 204 | 304) {
+            return Ok(End::Early);
+        }
+        // awc reads to the end of the connection under HTTP/1.0 alone.
+        if let Some(front) = bytes.first_chunk_mut() {
+            *front = *b"HTTP/1.0";
+        }
+        Ok(End::Proper)
+    }
+}
+
+/// The length of the whole head at the front, once its end is there. Bytes before `searched` hold no blank line.
+fn head_length(bytes: &[u8], searched: usize) -> Option<usize> {
+    let from = searched.saturating_sub(2);
+    bytes[from..].iter().enumerate().filter(|(_, byte)| **byte == b'\n').find_map(|(at, _)| {
+        let rest = &bytes[from + at + 1..];
+        let blank = if rest.starts_with(b"\r\n") { 2 } else { usize::from(rest.starts_with(b"\n")) };
+        (blank > 0).then_some(from + at + 1 + blank)
+    })
+}
+
+/// Blank lines in front of a status line are no part of it.
+fn skip_blank_lines(bytes: &mut BytesMut) {
+    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    bytes.advance(blank);
+}
+
+fn lenient() -> httparse::ParserConfig {
+    let mut config = httparse::ParserConfig::default();
+    config.allow_spaces_after_header_name_in_responses(true);
+    config
+}
+
+fn broken(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[derive(Debug)]
+struct Counted(Rc<Cell<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+impl Transport {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Transport::Plain(stream) => stream,
+            Transport::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

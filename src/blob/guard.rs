@@ -1,0 +1,205 @@
+//! Which hosts, ports and addresses may be called. Pure: it resolves nothing and connects to nothing; the connector asks
+//! it about the host and then about every address that the host resolved to.
+//!
+//! Two rules. Without a list, any host whose every address is public, on ports 80 and 443. With a list, the listed
+//! hosts alone, private addresses included, since the operator named them; but link-local and metadata addresses only
+//! where the list has that very literal. Hosts are compared as the WHATWG URL standard parses them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use url::{Host, Url};
+
+use super::address::is_link_local_or_metadata;
+pub use super::address::is_public;
+
+/// Why a place must not be called: a lower-case sentence without a query string.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Forbidden(String);
+
+/// What a host that may be called may resolve to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// Public addresses alone.
+    Public,
+    /// Any address but link-local and metadata: the operator named the host.
+    Named,
+    /// Any address: the operator named the very literal.
+    NamedLiteral,
+}
+
+/// `fetch.allowed_hosts`. Empty: any public host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowedHosts {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    name: Name,
+    /// None: any port.
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Name {
+    Exactly(Host),
+    /// Any host that ends in this, which begins with a dot.
+    Below(String),
+}
+
+impl AllowedHosts {
+    /// Whether the URL's scheme, form, host and port may be asked. Its addresses are judged by [`Self::judge_address`].
+    pub fn judge(&self, url: &Url) -> Result<Judgement, Forbidden> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Forbidden("only http and https may be fetched".into()));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Forbidden("a URL with user information may not be fetched".into()));
+        }
+        match (url.host(), url.port_or_known_default()) {
+            (Some(host), Some(port)) => self.judge_host(&host, port),
+            _ => Err(Forbidden("the URL has no host".into())),
+        }
+    }
+
+    /// Whether this host may be asked on this port.
+    pub fn judge_host<S: AsRef<str>>(&self, host: &Host<S>, port: u16) -> Result<Judgement, Forbidden> {
+        if self.entries.is_empty() {
+            return match port {
+                80 | 443 => Ok(Judgement::Public),
+                _ => Err(Forbidden(format!("port {port} may not be called: only 80 and 443 may"))),
+            };
+        }
+        let host = without_trailing_dot(host);
+        if !self.entries.iter().any(|entry| entry.matches(&host, port)) {
+            return Err(Forbidden(format!("{} on port {port} is not among the allowed hosts", shown(&host))));
+        }
+        Ok(match host {
+            Host::Domain(_) => Judgement::Named,
+            Host::Ipv4(_) | Host::Ipv6(_) => Judgement::NamedLiteral,
+        })
+    }
+
+    /// Whether a host that was judged so may be called at this address.
+    pub fn judge_address<S: AsRef<str>>(judged: Judgement, host: &Host<S>, ip: IpAddr) -> Result<(), Forbidden> {
+        let fault = match judged {
+            Judgement::Public if !is_public(ip) => "which is not a public address",
+            Judgement::Named if is_link_local_or_metadata(ip) => "a link-local or metadata address",
+            _ => return Ok(()),
+        };
+        Err(Forbidden(match host {
+            Host::Domain(_) => format!("{} resolves to {ip}, {fault}", shown(host)),
+            Host::Ipv4(_) | Host::Ipv6(_) => {
+                format!("{ip} may not be called: {}", fault.trim_start_matches("which is "))
+            }
+        }))
+    }
+}
+
+impl Entry {
+    fn matches(&self, host: &Host<&str>, port: u16) -> bool {
+        let named = match (&self.name, host) {
+            (Name::Exactly(own), host) => own == host,
+            (Name::Below(suffix), Host::Domain(host)) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+            (Name::Below(_), _) => false,
+        };
+        named && self.port.is_none_or(|own| own == port)
+    }
+}
+
+/// Hosts separated by commas; blank text is the empty list. The error names the element at fault.
+impl FromStr for AllowedHosts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(AllowedHosts::default());
+        }
+        let entries = text.split(',').map(|element| element.trim().parse()).collect::<Result<_, _>>()?;
+        Ok(AllowedHosts { entries })
+    }
+}
+
+impl FromStr for Entry {
+    type Err = String;
+
+    fn from_str(element: &str) -> Result<Self, String> {
+        let bad = || {
+            format!(
+                "`{element}` is not a host: allowed are `host`, `host:port`, `*.suffix`, an IPv4 address, `[IPv6]` and `[IPv6]:port`"
+            )
+        };
+        let (below, rest) = match element.strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, element),
+        };
+        let (host, port) = split_port(rest).ok_or_else(bad)?;
+        // The URL parser would undo percent-encoding and let a star stand in a name: both are slips in a setting.
+        if host.contains(['*', '%']) {
+            return Err(bad());
+        }
+        let host = Host::parse(host).map_err(|_| bad())?;
+        let name = match (below, without_trailing_dot(&host)) {
+            (_, Host::Domain("")) => return Err(bad()),
+            (true, Host::Domain(suffix)) => Name::Below(format!(".{suffix}")),
+            (true, _) => return Err(bad()),
+            (false, host) => Name::Exactly(host.to_owned()),
+        };
+        Ok(Entry { name, port })
+    }
+}
+
+impl fmt::Display for AllowedHosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, entry) in self.entries.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            match &entry.name {
+                Name::Exactly(host) => write!(f, "{host}")?,
+                Name::Below(suffix) => write!(f, "*{suffix}")?,
+            }
+            if let Some(port) = entry.port {
+                write!(f, ":{port}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Host and port of an element; None if the port is no number from 1 to 65535, or an IPv6 address stands bare.
+fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let at = text.rfind(']').map_or(0, |bracket| bracket + 1);
+    let (_, tail) = text.split_at(at);
+    let Some(colon) = tail.find(':') else {
+        return Some((text, None)).filter(|_| at == 0 || tail.is_empty());
+    };
+    let (host, port) = (&text[..at + colon], &tail[colon + 1..]);
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port.parse().ok().filter(|port| digits && *port != 0)?;
+    (at == 0 || colon == 0).then_some((host, Some(port)))
+}
+
+fn without_trailing_dot<S: AsRef<str>>(host: &Host<S>) -> Host<&str> {
+    match host {
+        Host::Domain(name) => {
+            let name = name.as_ref();
+            Host::Domain(name.strip_suffix('.').unwrap_or(name))
+        }
+        Host::Ipv4(ip) => Host::Ipv4(*ip),
+        Host::Ipv6(ip) => Host::Ipv6(*ip),
+    }
+}
+
+/// A host as it may stand in a message: a redirect's may be of any length.
+fn shown<S: AsRef<str>>(host: &Host<S>) -> String {
+    const LONGEST_NAME: usize = 253;
+    match host {
+        Host::Domain(name) => name.as_ref().chars().take(LONGEST_NAME).collect(),
+        Host::Ipv4(ip) => ip.to_string(),
+        Host::Ipv6(ip) => format!("[{ip}]"),
+    }
+}

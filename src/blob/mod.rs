@@ -1,0 +1,87 @@
+//! Downloading blobs. Owns the HTTP client, the guard on addresses, the size cap and the decision whether to try again;
+//! knows nothing of Redis or actors. When to fetch what is decided in the pipeline.
+
+mod address;
+mod answer;
+pub mod client;
+mod connector;
+mod decode;
+mod download;
+mod framing;
+pub mod guard;
+pub mod retry;
+mod signs;
+#[cfg(test)]
+mod tests;
+
+pub use self::client::BlobClient;
+pub use self::download::Download;
+
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+
+use self::guard::AllowedHosts;
+
+/// The `fetch.*` settings that a single attempt needs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub allowed_hosts: AllowedHosts,
+    /// PEM roots beside the usual ones (`fetch.ca_file`), already read.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    pub connect_timeout: Duration,
+    /// One attempt, from its start up to the last byte of the body.
+    pub attempt_timeout: Duration,
+    /// Decoded bytes of one blob, at most.
+    pub max_blob_bytes: usize,
+    /// Connections one client keeps open, at most.
+    pub max_connections: usize,
+}
+
+/// Why an attempt brought no blob. `detail` never holds a query string.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{detail}")]
+pub struct FetchError {
+    pub kind: FetchErrorKind,
+    pub detail: String,
+    /// What the server asked for in `Retry-After`, counted from now.
+    pub retry_after: Option<Duration>,
+    /// The host gave no sign of life for the whole attempt: no connection and no byte of a response.
+    pub silent: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchErrorKind {
+    Forbidden,
+    NotFound,
+    Denied,
+    TooLarge,
+    /// The only kind that is worth another attempt.
+    Unavailable,
+}
+
+impl FetchError {
+    pub(in crate::blob) fn new(kind: FetchErrorKind, detail: impl Into<String>) -> Self {
+        FetchError { kind, detail: detail.into(), retry_after: None, silent: false }
+    }
+
+    pub(in crate::blob) fn unavailable(detail: impl Into<String>) -> Self {
+        FetchError::new(FetchErrorKind::Unavailable, detail)
+    }
+}
+
+impl From<guard::Forbidden> for FetchError {
+    fn from(forbidden: guard::Forbidden) -> Self {
+        FetchError::new(FetchErrorKind::Forbidden, forbidden.to_string())
+    }
+}
+
+/// Why no client could be made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SetupError {
+    /// `number` counts from 1.
+    #[error("certificate {number} of `fetch.ca_file` is not a usable root: {reason}")]
+    Root { number: usize, reason: String },
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+}

@@ -1,0 +1,67 @@
+//! What one attempt has seen of its host. awc hands a request through its pool to a connection without anything of ours
+//! in between, so connector and connections find the attempt they work for through a task-local.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+tokio::task_local! {
+    static CURRENT: Rc<Signs>;
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Signs {
+    /// A connection was begun or a request written: from here on silence is the host's.
+    called: Cell<bool>,
+    /// A byte of some response came.
+    heard: Cell<bool>,
+    /// The request at hand got a connection of its own, so its failure cannot be an old connection's.
+    fresh: Cell<bool>,
+    /// The request at hand got a byte of its response.
+    answered: Cell<bool>,
+}
+
+impl Signs {
+    /// Runs the work of an attempt, so that `note_…` inside reach it.
+    pub(super) async fn watch<T>(self: &Rc<Self>, work: impl Future<Output = T>) -> T {
+        CURRENT.scope(Rc::clone(self), work).await
+    }
+
+    /// What is noted from here on is another request's, of the same attempt.
+    pub(super) fn begin_request(&self) {
+        self.fresh.set(false);
+        self.answered.set(false);
+    }
+
+    /// The host was called and gave no byte of a response.
+    pub(super) fn silent(&self) -> bool {
+        self.called.get() && !self.heard.get()
+    }
+
+    /// The request went out on a connection from the pool, and no byte came back.
+    pub(super) fn stale(&self) -> bool {
+        self.called.get() && !self.fresh.get() && !self.answered.get()
+    }
+}
+
+pub(super) fn note_fresh_connection() {
+    note(|signs| {
+        signs.called.set(true);
+        signs.fresh.set(true);
+    });
+}
+
+pub(super) fn note_written() {
+    note(|signs| signs.called.set(true));
+}
+
+pub(super) fn note_heard() {
+    note(|signs| {
+        signs.heard.set(true);
+        signs.answered.set(true);
+    });
+}
+
+fn note(what: impl Fn(&Signs)) {
+    // A connection that is checked or closed outside any attempt tells nobody anything.
+    let _ = CURRENT.try_with(|signs| what(signs));
+}
