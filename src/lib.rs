@@ -1,4 +1,5 @@
 //! Keeps Redis in step with blob storage: events in over HTTP, blobs fetched, Redis written in order.
 //!
 pub mod blob;
+pub mod cache;
 pub mod event;

@@ -1,0 +1,138 @@
+//! Every command to the cache. Knows nothing of HTTP, the wire or actors.
+//!
+//! A [`Cache`] opens [`Session`]s. A session is one ordered line: what goes through it takes effect in the order of the
+//! calls, and a call does one attempt. Whether to try again is for the caller; the session promises that nothing of a
+//! failed call takes effect after a later call has begun (no ghost writes).
+
+pub mod embedded;
+pub mod redis;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::LocalBoxFuture;
+
+use crate::event::pattern::Pattern;
+use crate::event::{CacheKey, Ttl};
+
+/// What a writer asks of the cache.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    Set {
+        key: CacheKey,
+        value: Bytes,
+        ttl: Option<Ttl>,
+    },
+    /// A value larger than `max_bytes` is not brought over: [`CacheError::ValueTooLarge`].
+    Get {
+        key: CacheKey,
+        max_bytes: usize,
+    },
+    Delete {
+        key: CacheKey,
+    },
+}
+
+impl Command {
+    pub fn key(&self) -> &CacheKey {
+        match self {
+            Command::Set { key, .. } | Command::Get { key, .. } | Command::Delete { key } => key,
+        }
+    }
+
+    /// Bytes it puts on the wire, about.
+    pub fn weight(&self) -> usize {
+        let value = match self {
+            Command::Set { value, .. } => value.len(),
+            Command::Get { .. } | Command::Delete { .. } => 0,
+        };
+        self.key().as_bytes().len() + value + 48
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// A SET is done.
+    Stored,
+    Hit(Bytes),
+    Miss,
+    Deleted,
+    Absent,
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CacheError {
+    /// Worth another attempt: connection lost, timed out, LOADING, READONLY, OOM and the like.
+    #[error("{0}")]
+    Unavailable(Cow<'static, str>),
+    /// Redis refused the command itself (NOPERM, syntax): another attempt will end the same.
+    #[error("{0}")]
+    Refused(Cow<'static, str>),
+    /// GET of a key that holds no string.
+    #[error("the key holds a value that is not a string")]
+    WrongType,
+    /// The value to be read is larger than was asked for, or the value to be stored larger than the cache may ever hold.
+    #[error("the value has {bytes} bytes, allowed are {max_bytes}")]
+    ValueTooLarge { bytes: u64, max_bytes: u64 },
+}
+
+impl CacheError {
+    pub fn is_worth_retrying(&self) -> bool {
+        matches!(self, CacheError::Unavailable(_))
+    }
+}
+
+/// A place in a scan over all keys. `start()` begins one, [`ScanStep::next`] goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor(pub u64);
+
+/// What one step of a scan brought.
+#[derive(Debug)]
+pub struct ScanStep {
+    /// Keys, perhaps some of them twice over a whole scan; never those of the service's own prefix.
+    pub keys: Vec<Bytes>,
+    /// None: the scan is complete.
+    pub next: Option<Cursor>,
+}
+
+/// A cache that sessions can be opened on. Shared between threads.
+pub trait Cache: Send + Sync + 'static {
+    /// Opens nothing yet: the first call of the session connects.
+    fn session(&self) -> Box<dyn Session>;
+
+    /// What to call it in a message, without secrets: `redis://localhost:6379/0`, `embedded`.
+    fn describe(&self) -> String;
+}
+
+/// One ordered line to the cache. Calls are made one at a time, on one thread. A dropped call counts as failed.
+pub trait Session: 'static {
+    /// Carries out the commands in order; one result a command, in the same order. When the connection breaks or
+    /// `within` (for connecting and answering; the session adds what the size of the batch calls for) runs out, every
+    /// command without a reply is [`CacheError::Unavailable`], and may or may not have taken effect.
+    ///
+    /// A command that failed with an error worth retrying does not hold back later ones of the batch: the caller
+    /// repeats those of the same key too.
+    fn apply<'a>(
+        &'a mut self,
+        batch: &'a [Command],
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Vec<Result<Reply, CacheError>>>;
+
+    /// One step of a scan over the keys that match `only` (none: over all keys).
+    fn scan<'a>(
+        &'a mut self,
+        from: Option<Cursor>,
+        only: Option<&'a Pattern>,
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Result<ScanStep, CacheError>>;
+
+    /// Deletes these keys, whatever they hold; how many there were.
+    fn unlink<'a>(&'a mut self, keys: &'a [Bytes], within: Duration) -> LocalBoxFuture<'a, Result<u64, CacheError>>;
+
+    /// Asks for a sign of life, connecting if need be.
+    fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>>;
+
+    /// Connections made after the first: how often it had to reconnect.
+    fn reconnects(&self) -> u64;
+}

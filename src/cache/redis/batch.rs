@@ -1,0 +1,175 @@
+//! A batch of commands as pipelines, and the replies as results.
+//!
+//! A GET must not bring over more than was asked for, and values may have 512 MB. So the pipeline asks for the start of
+//! a value only (`GETRANGE`), which is all of it for small ones. What fills that window is read after the pipeline:
+//! `STRLEN`, then `GET` if it fits. A batch is therefore cut before a write to a key that was read in the same pipeline:
+//! the second step would see the later write.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::encode::Outbox;
+use super::reply::Frame;
+use crate::cache::{CacheError, Command, Reply};
+
+/// The start of a value that is read within the pipeline. 512 GETs of it are 32 MiB, once.
+pub(super) const WINDOW_BYTES: usize = 64 * 1024;
+/// Commands of one pipeline, at most: bounds what its replies may hold.
+const MAX_COMMANDS: usize = 1024;
+
+/// What `redis.wait_replicas` adds to a pipeline that writes.
+pub(super) struct Wait<'a> {
+    pub(super) replicas: u32,
+    pub(super) within: Duration,
+    /// A key of the service's own, written so that there is something to wait for.
+    pub(super) key: &'a [u8],
+}
+
+/// How many commands from the start may go in one pipeline; at least one of a batch that is not empty.
+pub(super) fn segment_length(batch: &[Command]) -> usize {
+    let mut read = HashSet::with_hasher(ahash::RandomState::new());
+    for (index, command) in batch.iter().take(MAX_COMMANDS).enumerate() {
+        match command {
+            Command::Get { key, .. } => drop(read.insert(key)),
+            Command::Set { key, .. } | Command::Delete { key } => {
+                if !read.is_empty() && read.contains(key) {
+                    return index;
+                }
+            }
+        }
+    }
+    batch.len().min(MAX_COMMANDS)
+}
+
+/// The pipeline for a segment.
+pub(super) fn encode(segment: &[Command], wait: Option<&Wait<'_>>) -> Outbox {
+    let mut outbox = Outbox::new();
+    for command in segment {
+        match command {
+            Command::Set { key, value, ttl } => outbox.set(key.as_bytes(), value, ttl.map(|ttl| ttl.seconds())),
+            Command::Delete { key } => outbox.command(|cmd| cmd.arg("UNLINK").arg(key.as_bytes())),
+            Command::Get { key, max_bytes } => {
+                let key = key.as_bytes();
+                outbox.command(|cmd| cmd.arg("GETRANGE").arg(key).arg(0).arg(window(*max_bytes) - 1));
+                outbox.command(|cmd| cmd.arg("EXISTS").arg(key));
+            }
+        }
+    }
+    if let Some(wait) = wait {
+        add_wait(&mut outbox, wait);
+    }
+    outbox
+}
+
+/// Adds `WAIT`, and before it a write of our own. `WAIT` promises something about the last write of *this* connection
+/// only. A DELETE repeated on a new connection finds nothing to delete any more and so writes nothing: without a write to
+/// wait for it could pass before the first one has reached a replica.
+pub(super) fn add_wait(outbox: &mut Outbox, wait: &Wait<'_>) {
+    let within_ms = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX).max(1);
+    outbox.command(|cmd| cmd.arg("SET").arg(wait.key).arg(1).arg("PX").arg(1000));
+    outbox.command(|cmd| cmd.arg("WAIT").arg(wait.replicas).arg(within_ms));
+}
+
+/// What the replies to `add_wait` say.
+pub(super) fn waited(mut frames: impl Iterator<Item = Frame>, wait: &Wait<'_>) -> Result<(), CacheError> {
+    match (frames.next(), frames.next()) {
+        (Some(Frame::Error(code)), Some(_)) | (Some(_), Some(Frame::Error(code))) => Err(code.to_error()),
+        (Some(Frame::Status), Some(Frame::Number(replicas))) if replicas >= i64::from(wait.replicas) => Ok(()),
+        _ => Err(CacheError::Unavailable("too few replicas acknowledged the write".into())),
+    }
+}
+
+/// What became of a command after its pipeline.
+pub(super) enum Step {
+    Done(Result<Reply, CacheError>),
+    /// A value that is empty or fills the window: to be read on its own.
+    ReadOn,
+}
+
+/// Takes a command's replies. None: they did not arrive.
+pub(super) fn decode(command: &Command, frames: &mut impl Iterator<Item = Frame>) -> Option<Step> {
+    let first = frames.next()?;
+    let step = match (command, first) {
+        (Command::Get { .. }, Frame::Error(code)) => {
+            frames.next()?;
+            Step::Done(Err(code.to_error()))
+        }
+        (Command::Get { max_bytes, .. }, Frame::Text(start)) => decode_start(start, frames.next()?, window(*max_bytes)),
+        (_, Frame::Error(code)) => Step::Done(Err(code.to_error())),
+        (Command::Set { .. }, Frame::Status) => Step::Done(Ok(Reply::Stored)),
+        (Command::Delete { .. }, Frame::Number(0)) => Step::Done(Ok(Reply::Absent)),
+        (Command::Delete { .. }, Frame::Number(_)) => Step::Done(Ok(Reply::Deleted)),
+        _ => Step::Done(Err(unexpected())),
+    };
+    Some(step)
+}
+
+/// An empty string is what both an empty value and no value give. If then the key exists, it may also have come about
+/// in between, with another value: only a GET of its own can tell.
+fn decode_start(start: Bytes, exists: Frame, window: usize) -> Step {
+    match exists {
+        _ if start.len() >= window => Step::ReadOn,
+        _ if !start.is_empty() => Step::Done(Ok(Reply::Hit(start))),
+        Frame::Number(0) => Step::Done(Ok(Reply::Miss)),
+        Frame::Number(_) => Step::ReadOn,
+        Frame::Error(code) => Step::Done(Err(code.to_error())),
+        _ => Step::Done(Err(unexpected())),
+    }
+}
+
+/// One byte more than is allowed shows that there is too much.
+fn window(max_bytes: usize) -> usize {
+    max_bytes.saturating_add(1).min(WINDOW_BYTES)
+}
+
+pub(super) fn unexpected() -> CacheError {
+    CacheError::Unavailable("redis answered something unexpected".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::CacheKey;
+
+    fn key(name: &'static str) -> CacheKey {
+        CacheKey::new_unchecked(name)
+    }
+
+    fn set(name: &'static str) -> Command {
+        Command::Set { key: key(name), value: Bytes::new(), ttl: None }
+    }
+
+    fn get(name: &'static str) -> Command {
+        Command::Get { key: key(name), max_bytes: 1 }
+    }
+
+    #[test]
+    fn a_write_never_shares_a_pipeline_with_an_earlier_read_of_its_key() {
+        let delete = Command::Delete { key: key("a") };
+        assert_eq!(segment_length(&[set("a"), get("a"), get("b"), set("c"), set("a")]), 4);
+        assert_eq!(segment_length(&[get("a"), delete]), 1);
+        assert_eq!(segment_length(&[set("a"), set("a"), get("a"), get("a")]), 4);
+        assert_eq!(segment_length(&[]), 0);
+        assert_eq!(segment_length(&vec![set("a"); MAX_COMMANDS + 1]), MAX_COMMANDS);
+    }
+
+    #[test]
+    fn a_value_is_taken_from_the_window_only_if_that_must_be_all_of_it() {
+        let decoded = |max_bytes, start: &'static [u8], exists| {
+            let frames = [Frame::Text(Bytes::from_static(start)), Frame::Number(exists)];
+            let command = Command::Get { key: key("a"), max_bytes };
+            match decode(&command, &mut frames.into_iter()) {
+                Some(Step::Done(result)) => Some(result),
+                Some(Step::ReadOn) | None => None,
+            }
+        };
+        assert_eq!(decoded(9, b"", 0), Some(Ok(Reply::Miss)));
+        assert_eq!(decoded(9, b"", 1), None);
+        assert_eq!(decoded(2, b"ab", 1), Some(Ok(Reply::Hit(Bytes::from_static(b"ab")))));
+        assert_eq!(decoded(2, b"abc", 1), None);
+        assert_eq!(decoded(0, b"a", 1), None);
+        assert_eq!(decoded(usize::MAX, &[0; WINDOW_BYTES], 1), None);
+    }
+}

@@ -1,0 +1,291 @@
+//! One connection to Redis, with one pipeline in flight at a time.
+//!
+//! It knows whether a pipeline is unanswered ([`Connection::owes_replies`]) and by which name the server knows it
+//! ([`Identity`]), so that what was sent can be taken back. Whether and when to do that is the session's business.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures::FutureExt;
+use futures::future::{poll_fn, select_ok};
+use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_util::io::poll_read_buf;
+
+use super::MAX_OWN_BYTES;
+use super::encode::Outbox;
+use super::reply::{Frame, Inbox, Malformed};
+use super::settings::{Settings, TlsClient};
+use crate::cache::CacheError;
+
+/// Addresses of one name that are tried, at most; all at once, the first to answer wins.
+const MAX_ADDRESSES: usize = 8;
+/// How long sent bytes may stay unacknowledged by the peer's kernel before ours gives the connection up.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+/// Pieces handed to the kernel in one call.
+const MAX_SLICES: usize = 16;
+/// Frames of one pipeline, elements of arrays included.
+const MAX_FRAMES: usize = 1 << 20;
+/// Strings of one pipeline together, at most, or a single longer one that was asked for.
+const MAX_TOTAL_BYTES: usize = 128 * 1024 * 1024;
+
+trait Transport: AsyncRead + AsyncWrite {}
+impl<T: AsyncRead + AsyncWrite> Transport for T {}
+
+/// By what the server knows a connection. The address (as the server sees it, so right behind a proxy too) makes it
+/// exact: a restarted server counts its ids from the start, and another client may have got the same one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) id: i64,
+    pub(super) address: Option<Bytes>,
+}
+
+pub(super) struct Connection {
+    stream: Pin<Box<dyn Transport>>,
+    inbox: Inbox,
+    owes_replies: bool,
+    identity: Option<Identity>,
+    may_kill: bool,
+}
+
+impl Connection {
+    /// Connects and logs in. The caller bounds the time.
+    pub(super) async fn open(settings: &Settings, tls: Option<&TlsClient>) -> Result<Self, CacheError> {
+        let tcp = connect_tcp(&settings.host, settings.port).await?;
+        let stream: Pin<Box<dyn Transport>> = match tls {
+            None => Box::pin(tcp),
+            Some(tls) => {
+                let connector = TlsConnector::from(tls.config.clone());
+                let handshake = connector.connect(tls.name.clone(), tcp).await;
+                Box::pin(handshake.map_err(|_| unavailable("the TLS handshake with redis failed"))?)
+            }
+        };
+        let mut connection =
+            Connection { stream, inbox: Inbox::default(), owes_replies: false, identity: None, may_kill: true };
+        connection.introduce(settings).await?;
+        Ok(connection)
+    }
+
+    /// Sends a pipeline and reads its replies into `frames`, which after a failure holds those that did arrive. Dropped
+    /// or failed, it leaves the connection owing replies: of no further use.
+    pub(super) async fn exchange(
+        &mut self,
+        outbox: Outbox,
+        max_bytes: usize,
+        within: Duration,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), CacheError> {
+        self.owes_replies = true;
+        let due = outbox.commands();
+        let mut flight = Flight { pieces: outbox.into_pieces(), due, max_bytes, read_bytes: 0, frames };
+        timeout(within, poll_fn(|cx| self.poll_exchange(cx, &mut flight)))
+            .await
+            .map_err(|_| unavailable("redis did not answer in time"))??;
+        self.owes_replies = false;
+        Ok(())
+    }
+
+    /// Whether something was sent that was not answered in full, and may still take effect.
+    pub(super) fn owes_replies(&self) -> bool {
+        self.owes_replies
+    }
+
+    /// None: the server would not tell.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Whether this user may kill connections, its own of old among them.
+    pub(super) fn may_kill(&self) -> bool {
+        self.may_kill
+    }
+
+    /// Whether the server has closed an idle connection, or said something unasked.
+    pub(super) fn is_stale(&mut self) -> bool {
+        !self.inbox.is_empty() || self.stream.read(&mut [0]).now_or_never().is_some()
+    }
+
+    async fn introduce(&mut self, settings: &Settings) -> Result<(), CacheError> {
+        let mut outbox = Outbox::new();
+        let login = settings.username.is_some() || settings.password.is_some();
+        if login {
+            let password = settings.password.as_ref().map_or("", |secret| secret.expose());
+            outbox.command(|cmd| cmd.arg("AUTH").arg(settings.username.as_deref()).arg(password));
+        }
+        if settings.db != 0 {
+            outbox.command(|cmd| cmd.arg("SELECT").arg(settings.db));
+        }
+        outbox.command(|cmd| cmd.arg("PING"));
+        outbox.command(|cmd| cmd.arg("CLIENT").arg("ID"));
+        outbox.command(|cmd| cmd.arg("CLIENT").arg("INFO"));
+        outbox.command(|cmd| cmd.arg("CLIENT").arg("SETNAME").arg("redis-cache-sync"));
+        // There is no client 0: this shows whether the command is permitted, and does nothing.
+        outbox.command(|cmd| cmd.arg("CLIENT").arg("KILL").arg("ID").arg(0));
+
+        let mut frames = Vec::new();
+        self.exchange(outbox, MAX_OWN_BYTES, settings.connect_timeout, &mut frames).await?;
+        let mut frames = frames.into_iter();
+        if login {
+            accepted(frames.next(), "redis did not accept the credentials")?;
+        }
+        if settings.db != 0 {
+            accepted(frames.next(), "redis did not select the database")?;
+        }
+        alive(frames.next())?;
+        self.identity = identity(frames.next(), frames.next());
+        self.may_kill = !matches!(frames.nth(1), Some(Frame::Error(code)) if code.as_str() == "NOPERM");
+        Ok(())
+    }
+
+    fn poll_exchange(&mut self, cx: &mut Context<'_>, flight: &mut Flight<'_>) -> Poll<Result<(), CacheError>> {
+        // Both directions go on together: a peer that stops reading until its answers are taken must not block us.
+        if let Poll::Ready(Err(error)) = self.poll_send(cx, &mut flight.pieces) {
+            return Poll::Ready(Err(error));
+        }
+        loop {
+            while flight.due > 0
+                && let Some(frame) = self.inbox.next(flight.max_bytes)?
+            {
+                flight.take(frame)?;
+            }
+            if flight.due == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(poll_read_buf(self.stream.as_mut(), cx, self.inbox.room())) {
+                Ok(0) => return Poll::Ready(Err(unavailable("redis closed the connection"))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(broken(&error))),
+            }
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, pieces: &mut VecDeque<Bytes>) -> Poll<Result<(), CacheError>> {
+        while !pieces.is_empty() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            for (slice, piece) in slices.iter_mut().zip(pieces.iter()) {
+                *slice = IoSlice::new(piece);
+            }
+            let filled = slices.get(..pieces.len()).unwrap_or(&slices);
+            match ready!(self.stream.as_mut().poll_write_vectored(cx, filled)) {
+                Ok(0) => return Poll::Ready(Err(unavailable("the connection to redis takes no more bytes"))),
+                Ok(written) => consume(pieces, written),
+                Err(error) => return Poll::Ready(Err(broken(&error))),
+            }
+        }
+        self.stream.as_mut().poll_flush(cx).map_err(|error| broken(&error))
+    }
+}
+
+/// A pipeline on its way.
+struct Flight<'a> {
+    pieces: VecDeque<Bytes>,
+    /// Frames that are still to come.
+    due: usize,
+    max_bytes: usize,
+    read_bytes: usize,
+    frames: &'a mut Vec<Frame>,
+}
+
+impl Flight<'_> {
+    fn take(&mut self, frame: Frame) -> Result<(), Malformed> {
+        self.due -= 1;
+        match &frame {
+            Frame::Array(elements) => self.due += elements,
+            Frame::Text(text) => self.read_bytes += text.len(),
+            _ => {}
+        }
+        let too_many = self.frames.len() + self.due > MAX_FRAMES;
+        if too_many || self.read_bytes > self.max_bytes.max(MAX_TOTAL_BYTES) {
+            return Err(Malformed);
+        }
+        self.frames.push(frame);
+        Ok(())
+    }
+}
+
+/// Takes `written` bytes off the front, letting go of every piece that is through.
+fn consume(pieces: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(first) = pieces.front_mut() {
+        if first.len() > written {
+            return first.advance(written);
+        }
+        written -= first.len();
+        pieces.pop_front();
+    }
+}
+
+async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, CacheError> {
+    let found =
+        lookup_host((host, port)).await.map_err(|_| unavailable("the name of the redis host was not resolved"))?;
+    let attempts: Vec<_> = found.take(MAX_ADDRESSES).map(|address| Box::pin(connect_address(address))).collect();
+    if attempts.is_empty() {
+        return Err(unavailable("the name of the redis host has no address"));
+    }
+    Ok(select_ok(attempts).await.map_err(|error| broken(&error))?.0)
+}
+
+async fn connect_address(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(stream)
+}
+
+fn accepted(frame: Option<Frame>, otherwise: &'static str) -> Result<(), CacheError> {
+    match frame {
+        Some(Frame::Status) => Ok(()),
+        Some(Frame::Error(code)) => Err(unavailable(format!("{otherwise} ({})", code.as_str()))),
+        _ => Err(unavailable(otherwise)),
+    }
+}
+
+/// Reads the answer to a PING sent on connecting. A user may lack the permission for it and do the work all the same.
+fn alive(frame: Option<Frame>) -> Result<(), CacheError> {
+    match frame {
+        Some(Frame::Error(code)) if code.as_str() == "NOPERM" => Ok(()),
+        Some(Frame::Error(code)) if code.as_str() == "NOAUTH" => {
+            Err(unavailable("redis asks for credentials (NOAUTH)"))
+        }
+        frame => accepted(frame, "redis is not ready"),
+    }
+}
+
+/// From the answers to CLIENT ID and CLIENT INFO.
+fn identity(id: Option<Frame>, info: Option<Frame>) -> Option<Identity> {
+    let Some(Frame::Number(id)) = id else { return None };
+    let address = match info {
+        Some(Frame::Text(text)) => address_in(&text),
+        _ => None,
+    };
+    Some(Identity { id, address })
+}
+
+fn address_in(info: &Bytes) -> Option<Bytes> {
+    let field = info.split(|&byte| byte == b' ').find_map(|field| field.strip_prefix(b"addr="))?;
+    let usable = !field.is_empty() && field.len() <= 128 && field.iter().all(u8::is_ascii_graphic);
+    usable.then(|| Bytes::copy_from_slice(field))
+}
+
+pub(super) fn unavailable(detail: impl Into<Cow<'static, str>>) -> CacheError {
+    CacheError::Unavailable(detail.into())
+}
+
+fn broken(error: &std::io::Error) -> CacheError {
+    unavailable(format!("the connection to redis failed: {}", error.kind()))
+}

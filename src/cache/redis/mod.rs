@@ -1,0 +1,124 @@
+//! Redis, standalone: the cache as the service is made for.
+//!
+//! Owns connections, pipelines, the bounds on what is read, and the classes of errors. What is tried again, and when, is
+//! for the caller.
+//!
+//! # Why a connection of our own
+//!
+//! The `redis` crate packs the commands; sockets and replies are handled here, because
+//! - its multiplexed connection copies a value three times on its way out and reads without a bound on size. Here a
+//!   large value goes from where it lies to the socket, and comes back in the one buffer it was read to;
+//! - taking back what was sent needs to know for sure what was sent and what was answered, a call dropped half-way
+//!   included. One pipeline in flight, on a stream that this session alone holds, makes that one flag;
+//! - its parser gives up on an error text that is not UTF-8, which Redis makes by cutting a long key in the middle.
+//!
+//! # No ghost writes
+//!
+//! A pipeline without its answers may still lie in a socket, and run after something newer. So when a connection is
+//! given up while it owes replies, by a call that is dropped half-way too, its identity goes on a list that all
+//! sessions of the cache share, and none of them sends anything more before `CLIENT KILL` has been answered for
+//! everything on the list. The list outlives sessions: one that takes the place of a lost one inherits what that left
+//! behind, and a scan does not overtake what a writer left behind. The limits: a user without the
+//! permission for `CLIENT ID` or `CLIENT KILL` (warned about on connecting), and an address behind which another server
+//! has taken over; the old one's writes are then its own affair.
+//!
+//! # What the Redis user must be permitted
+//!
+//! `set`, `unlink`, `getrange`, `exists`, `strlen`, `get`, `scan`, `ping`, `client` (with its subcommands), and `wait`
+//! if `wait_replicas` is set, with the keys under the version prefix. Logical databases need `select`.
+
+mod batch;
+mod budget;
+mod connection;
+mod encode;
+mod reply;
+mod scan;
+mod session;
+mod settings;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use self::connection::{Connection, Identity};
+use self::encode::Outbox;
+use self::reply::Frame;
+pub use self::session::RedisSession;
+use self::settings::TlsClient;
+pub use self::settings::{Secret, Settings, SetupError, Tls};
+use super::{Cache, CacheError, Session};
+
+/// A string in the answers to a connection's own commands, at most.
+const MAX_OWN_BYTES: usize = 64 * 1024;
+
+/// A Redis server. Cheap to clone; clones share what lost connections left behind.
+#[derive(Clone)]
+pub struct RedisCache {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    tls: Option<TlsClient>,
+    wait_key: Vec<u8>,
+    /// Connections that were given up with something unanswered. At most one for every connection there was.
+    debts: Mutex<Vec<Identity>>,
+}
+
+impl RedisCache {
+    /// Checks the settings; connects to nothing.
+    pub fn new(settings: Settings) -> Result<Self, SetupError> {
+        if settings.wait_replicas > 0 && settings.version_prefix.is_empty() {
+            return Err(SetupError::WaitWithoutPrefix);
+        }
+        let tls = settings.tls.as_ref().map(|tls| TlsClient::new(tls, &settings.host)).transpose()?;
+        let wait_key = format!("{}wait", settings.version_prefix).into_bytes();
+        Ok(RedisCache { shared: Arc::new(Shared { settings, tls, wait_key, debts: Mutex::default() }) })
+    }
+}
+
+impl Cache for RedisCache {
+    fn session(&self) -> Box<dyn Session> {
+        Box::new(RedisSession::new(self.shared.clone()))
+    }
+
+    fn describe(&self) -> String {
+        self.shared.settings.describe()
+    }
+}
+
+impl Shared {
+    fn debts(&self) -> MutexGuard<'_, Vec<Identity>> {
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes back what lost connections left behind. Fails if the server did not answer that: then all of it is owed
+    /// still. The list is not locked meanwhile, so two sessions may both kill the same connection: no harm.
+    async fn pay(&self, connection: &mut Connection, within: Duration) -> Result<(), CacheError> {
+        let owed = match self.debts() {
+            debts if debts.is_empty() => return Ok(()),
+            debts => debts.clone(),
+        };
+        let mut outbox = Outbox::new();
+        for Identity { id, address } in &owed {
+            outbox.command(|cmd| {
+                cmd.arg("CLIENT").arg("KILL").arg("ID").arg(*id);
+                if let Some(address) = address {
+                    cmd.arg("ADDR").arg(&address[..]);
+                }
+                cmd
+            });
+        }
+        let mut frames = Vec::new();
+        let within = within.min(self.settings.response_timeout);
+        connection.exchange(outbox, MAX_OWN_BYTES, within, &mut frames).await?;
+        for frame in frames {
+            if let Frame::Error(code) = frame
+                && code.is_passing()
+            {
+                return Err(code.to_error());
+            }
+        }
+        self.debts().retain(|debt| !owed.contains(debt));
+        Ok(())
+    }
+}

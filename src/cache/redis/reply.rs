@@ -1,0 +1,263 @@
+//! What Redis answers, read with bounds.
+//!
+//! A server may be hostile or merely broken, so nothing that it declares is believed beyond a limit: not the length of
+//! a string, not the number of elements. Arrays are not built up but handed out flat, a [`Frame::Array`] announcing
+//! how many frames follow; so nesting costs no stack. Of an error only the code word is kept: the text may repeat keys
+//! and arguments, and need not even be UTF-8.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::cache::CacheError;
+
+/// A status or error line, at most.
+const MAX_LINE_BYTES: usize = 16 * 1024;
+/// A length or number with its type byte and line end, at most.
+const MAX_HEADER_BYTES: usize = 32;
+/// Elements of one array. `SCAN … COUNT 1000` brings a few thousand at the very most.
+const MAX_ELEMENTS: usize = 1 << 18;
+/// From this size on a string is handed out as a part of the read buffer, below as a copy that pins nothing.
+const SHARED_FROM_BYTES: usize = 16 * 1024;
+/// A buffer that grew beyond this is given up once it is empty.
+const KEPT_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 16 * 1024;
+
+/// One reply, or one element of an array.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Frame {
+    /// `+OK` and other status lines.
+    Status,
+    Number(i64),
+    Text(Bytes),
+    Nil,
+    /// So many frames follow as elements.
+    Array(usize),
+    Error(Code),
+}
+
+/// An error's code word: capital letters only, at most 32 of them; `ERR` where there was nothing of the kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Code(String);
+
+impl Code {
+    fn from_line(line: &[u8]) -> Self {
+        let word: String =
+            line.iter().take_while(|byte| byte.is_ascii_uppercase()).take(32).map(|&byte| char::from(byte)).collect();
+        Code(if word.is_empty() { "ERR".into() } else { word })
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the server is about to change: a new connection may reach another one, or know better.
+    pub(super) fn asks_for_a_new_connection(&self) -> bool {
+        matches!(self.as_str(), "READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS")
+    }
+
+    /// Whether the fault lies with the server's state or set-up rather than with the command.
+    pub(super) fn is_passing(&self) -> bool {
+        const PASSING: [&str; 15] = [
+            "READONLY",
+            "LOADING",
+            "MASTERDOWN",
+            "TRYAGAIN",
+            "CLUSTERDOWN",
+            "OOM",
+            "BUSY",
+            "MISCONF",
+            "NOREPLICAS",
+            "NOAUTH",
+            "WRONGPASS",
+            "UNBLOCKED",
+            "NOTREADY",
+            "MOVED",
+            "ASK",
+        ];
+        PASSING.contains(&self.as_str())
+    }
+
+    pub(super) fn to_error(&self) -> CacheError {
+        match self.as_str() {
+            "WRONGTYPE" => CacheError::WrongType,
+            code if self.is_passing() => CacheError::Unavailable(format!("redis answered {code}").into()),
+            code => CacheError::Refused(format!("redis answered {code}").into()),
+        }
+    }
+}
+
+/// The server broke the protocol, or a limit.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("redis answered out of protocol or beyond a limit")]
+pub(super) struct Malformed;
+
+impl From<Malformed> for CacheError {
+    fn from(malformed: Malformed) -> Self {
+        CacheError::Unavailable(malformed.to_string().into())
+    }
+}
+
+/// Bytes that were read and not yet taken as frames.
+#[derive(Default)]
+pub(super) struct Inbox {
+    buffer: BytesMut,
+    missing: usize,
+}
+
+impl Inbox {
+    /// The next frame, if all of it has been read; a string may have up to `max_bytes`.
+    pub(super) fn next(&mut self, max_bytes: usize) -> Result<Option<Frame>, Malformed> {
+        let Some(&kind) = self.buffer.first() else {
+            if self.buffer.capacity() > KEPT_BYTES {
+                self.buffer = BytesMut::new();
+            }
+            return Ok(None);
+        };
+        let longest = if matches!(kind, b'+' | b'-') { MAX_LINE_BYTES } else { MAX_HEADER_BYTES };
+        let Some(end) = self.line_end(longest)? else {
+            return Ok(None);
+        };
+        let line = self.buffer.get(1..end).ok_or(Malformed)?;
+        let frame = match kind {
+            b'+' => Frame::Status,
+            b'-' => Frame::Error(Code::from_line(line)),
+            b':' => Frame::Number(number(line)?),
+            b'*' => match number(line)? {
+                -1 => Frame::Nil,
+                count => Frame::Array(usize::try_from(count).ok().filter(|&n| n <= MAX_ELEMENTS).ok_or(Malformed)?),
+            },
+            b'$' => match number(line)? {
+                -1 => Frame::Nil,
+                length => {
+                    let length = usize::try_from(length).ok().filter(|&n| n <= max_bytes).ok_or(Malformed)?;
+                    return self.text(end + 2, length);
+                }
+            },
+            _ => return Err(Malformed),
+        };
+        self.buffer.advance(end + 2);
+        Ok(Some(frame))
+    }
+
+    /// Whether something was read that nobody asked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Where to read to. Room for the rest of a string that has begun, so that it grows once and no further.
+    pub(super) fn room(&mut self) -> &mut BytesMut {
+        self.buffer.reserve(self.missing.max(READ_BYTES));
+        &mut self.buffer
+    }
+
+    fn line_end(&self, longest: usize) -> Result<Option<usize>, Malformed> {
+        let seen = self.buffer.get(..longest).unwrap_or(&self.buffer);
+        match seen.windows(2).position(|pair| pair == b"\r\n") {
+            Some(end) => Ok(Some(end)),
+            None if self.buffer.len() >= longest => Err(Malformed),
+            None => Ok(None),
+        }
+    }
+
+    fn text(&mut self, start: usize, length: usize) -> Result<Option<Frame>, Malformed> {
+        let whole = start + length + 2;
+        if self.buffer.len() < whole {
+            self.missing = whole - self.buffer.len();
+            return Ok(None);
+        }
+        self.missing = 0;
+        self.buffer.advance(start);
+        let text = if length >= SHARED_FROM_BYTES {
+            self.buffer.split_to(length).freeze()
+        } else {
+            let copy = Bytes::copy_from_slice(self.buffer.get(..length).ok_or(Malformed)?);
+            self.buffer.advance(length);
+            copy
+        };
+        let closed = self.buffer.starts_with(b"\r\n");
+        self.buffer.advance(2);
+        if length > KEPT_BYTES && self.buffer.is_empty() {
+            // Otherwise what is left of the buffer would keep the string's memory alive.
+            self.buffer = BytesMut::new();
+        }
+        if closed { Ok(Some(Frame::Text(text))) } else { Err(Malformed) }
+    }
+}
+
+fn number(line: &[u8]) -> Result<i64, Malformed> {
+    std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(bytes: &[u8], step: usize, max_bytes: usize) -> Result<Vec<Frame>, Malformed> {
+        let mut inbox = Inbox::default();
+        let mut frames = Vec::new();
+        for chunk in bytes.chunks(step) {
+            inbox.room().extend_from_slice(chunk);
+            while let Some(frame) = inbox.next(max_bytes)? {
+                frames.push(frame);
+            }
+        }
+        Ok(frames)
+    }
+
+    #[test]
+    fn frames_come_out_the_same_however_the_bytes_arrive() {
+        let large = vec![0xfe; SHARED_FROM_BYTES + 1];
+        let mut bytes =
+            b"+OK\r\n:-7\r\n$-1\r\n$0\r\n\r\n$4\r\na\r\n\0\r\n*2\r\n$1\r\n0\r\n*0\r\n-LOADING wait\r\n".to_vec();
+        bytes.extend_from_slice(format!("${}\r\n", large.len()).as_bytes());
+        bytes.extend_from_slice(&large);
+        bytes.extend_from_slice(b"\r\n:1\r\n");
+        let expected = vec![
+            Frame::Status,
+            Frame::Number(-7),
+            Frame::Nil,
+            Frame::Text(Bytes::new()),
+            Frame::Text(Bytes::from_static(b"a\r\n\0")),
+            Frame::Array(2),
+            Frame::Text(Bytes::from_static(b"0")),
+            Frame::Array(0),
+            Frame::Error(Code("LOADING".into())),
+            Frame::Text(large.into()),
+            Frame::Number(1),
+        ];
+        for step in [1, 2, 3, 7, 1000, usize::MAX] {
+            assert_eq!(all(&bytes, step, 1 << 20).as_ref(), Ok(&expected), "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_believed_beyond_its_limit() {
+        let long_line = [b"-".as_slice(), &[b'x'; MAX_LINE_BYTES]].concat();
+        for bytes in [
+            b"$5\r\nabcde\r\n".as_slice(),
+            b"$99999999999999999999\r\n",
+            b"$-2\r\n",
+            b"*-2\r\n",
+            b"*999999999\r\n",
+            b":1x\r\n",
+            b":11111111111111111111111111111111111111",
+            b"$1\r\nabc",
+            b"%1\r\n",
+            b"HTTP/1.1 400 Bad Request\r\n",
+            &long_line,
+        ] {
+            assert_eq!(all(bytes, usize::MAX, 4), Err(Malformed), "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn of_an_error_only_the_code_word_is_kept() {
+        for (line, code) in [
+            (b"-WRONGTYPE Operation \xff\r\n".as_slice(), "WRONGTYPE"),
+            (b"-ERR unknown command 'secret'\r\n", "ERR"),
+            (b"-secret\r\n", "ERR"),
+            (b"-\r\n", "ERR"),
+        ] {
+            assert_eq!(all(line, usize::MAX, 0), Ok(vec![Frame::Error(Code(code.into()))]));
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! One ordered line to Redis: batches as pipelines, scans, and which connection they run on.
+//!
+//! Decides when to connect, when to give a connection up and what is then still to come of it; how long each step may
+//! take; and what a failure in the middle means for the rest of a batch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use tokio::time::timeout;
+
+use super::batch::{self, Step, WINDOW_BYTES, Wait};
+use super::budget::{Budget, extra};
+use super::connection::{Connection, unavailable};
+use super::encode::Outbox;
+use super::reply::Frame;
+use super::scan;
+use super::{MAX_OWN_BYTES, Shared};
+use crate::cache::{CacheError, Command, Cursor, Reply, ScanStep, Session};
+use crate::event::pattern::Pattern;
+
+/// Values that one call brings over, at most (or a single larger one): the commands after that are not sent.
+const MAX_HELD_BYTES: usize = 128 * 1024 * 1024;
+
+/// A session on one connection, made when needed and made anew when lost.
+pub struct RedisSession {
+    shared: Arc<Shared>,
+    connection: Option<Held>,
+    connects: u64,
+    warned: bool,
+}
+
+impl RedisSession {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        RedisSession { shared, connection: None, connects: 0, warned: false }
+    }
+}
+
+impl Session for RedisSession {
+    fn apply<'a>(
+        &'a mut self,
+        batch: &'a [Command],
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Vec<Result<Reply, CacheError>>> {
+        async move {
+            let mut results = Vec::with_capacity(batch.len());
+            if let Err(error) = self.apply_segments(batch, within, &mut results).await {
+                results.resize(batch.len(), Err(error));
+            }
+            results
+        }
+        .boxed_local()
+    }
+
+    fn scan<'a>(
+        &'a mut self,
+        from: Option<Cursor>,
+        only: Option<&'a Pattern>,
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Result<ScanStep, CacheError>> {
+        async move {
+            let outbox = scan::encode(from, only);
+            let frames = self.call(outbox, scan::MAX_KEY_BYTES, Budget::new(within)).await?;
+            scan::decode(frames, self.shared.settings.version_prefix.as_bytes())
+        }
+        .boxed_local()
+    }
+
+    fn unlink<'a>(&'a mut self, keys: &'a [Bytes], within: Duration) -> LocalBoxFuture<'a, Result<u64, CacheError>> {
+        async move {
+            if keys.is_empty() {
+                return Ok(0);
+            }
+            let budget = Budget::new(within);
+            let shared = self.shared.clone();
+            let wait = shared.wait(&budget, 0);
+            let mut outbox = Outbox::new();
+            outbox.command(|cmd| keys.iter().fold(cmd.arg("UNLINK"), |cmd, key| cmd.arg(&key[..])));
+            if let Some(wait) = &wait {
+                batch::add_wait(&mut outbox, wait);
+            }
+            let mut frames = self.call(outbox, MAX_OWN_BYTES, budget).await?.into_iter();
+            let deleted = match frames.next() {
+                Some(Frame::Number(deleted)) => u64::try_from(deleted).map_err(|_| batch::unexpected())?,
+                Some(Frame::Error(code)) => return Err(code.to_error()),
+                _ => return Err(batch::unexpected()),
+            };
+            wait.map_or(Ok(()), |wait| batch::waited(frames, &wait))?;
+            Ok(deleted)
+        }
+        .boxed_local()
+    }
+
+    fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {
+        async move {
+            let mut outbox = Outbox::new();
+            outbox.command(|cmd| cmd.arg("PING"));
+            match self.call(outbox, MAX_OWN_BYTES, Budget::new(within)).await?.pop() {
+                Some(Frame::Status) => Ok(()),
+                Some(Frame::Error(code)) => Err(code.to_error()),
+                _ => Err(batch::unexpected()),
+            }
+        }
+        .boxed_local()
+    }
+
+    fn reconnects(&self) -> u64 {
+        self.connects.saturating_sub(1)
+    }
+}
+
+impl RedisSession {
+    async fn apply_segments(
+        &mut self,
+        batch: &[Command],
+        within: Duration,
+        results: &mut Vec<Result<Reply, CacheError>>,
+    ) -> Result<(), CacheError> {
+        let mut budget = Budget::new(within);
+        let mut held = 0;
+        while let Some(rest) = batch.get(results.len()..).filter(|rest| !rest.is_empty()) {
+            if held >= MAX_HELD_BYTES {
+                return Err(unavailable("not sent: the values read before it are all that one call may hold"));
+            }
+            let segment = rest.get(..batch::segment_length(rest)).unwrap_or(rest);
+            held += self.apply_segment(segment, &mut budget, held, results).await?;
+        }
+        Ok(())
+    }
+
+    /// Carries out a segment; how many bytes of values it read. A failure ends the batch: what has no result by then
+    /// fails with it.
+    async fn apply_segment(
+        &mut self,
+        segment: &[Command],
+        budget: &mut Budget,
+        held: usize,
+        results: &mut Vec<Result<Reply, CacheError>>,
+    ) -> Result<usize, CacheError> {
+        let bytes = segment.iter().map(Command::weight).sum();
+        budget.extend(bytes);
+        let shared = self.shared.clone();
+        let writes = segment.iter().any(is_write);
+        let wait = if writes { shared.wait(budget, bytes) } else { None };
+        let outbox = batch::encode(segment, wait.as_ref());
+
+        let mut frames = Vec::with_capacity(outbox.commands());
+        let sent = self.exchange(outbox, WINDOW_BYTES, budget, bytes, &mut frames).await;
+
+        let start = results.len();
+        let mut large = Vec::new();
+        let mut frames = frames.into_iter();
+        for (index, command) in segment.iter().enumerate() {
+            match batch::decode(command, &mut frames) {
+                Some(Step::Done(result)) => results.push(result),
+                Some(Step::ReadOn) => {
+                    large.push(start + index);
+                    results.push(Err(unavailable("not read: an earlier command of the batch failed")));
+                }
+                None => break,
+            }
+        }
+        if let Some(wait) = &wait
+            && let Err(error) = batch::waited(frames, wait)
+        {
+            for (result, command) in results.iter_mut().skip(start).zip(segment) {
+                if result.is_ok() && is_write(command) {
+                    *result = Err(error.clone());
+                }
+            }
+        }
+        sent?;
+        if self.connection.is_none() {
+            return Err(unavailable("not sent: redis asked for a new connection"));
+        }
+        let mut read = results.iter().skip(start).map(hit_bytes).sum();
+        for index in large {
+            let Some(Command::Get { key, max_bytes }) = segment.get(index - start) else {
+                continue;
+            };
+            let result = self.read_large(key.as_bytes(), *max_bytes, budget, held + read).await;
+            read += hit_bytes(&result);
+            // A later write to the key must not come before the repetition of this read.
+            let failure = result.clone().err().filter(CacheError::is_worth_retrying);
+            if let Some(slot) = results.get_mut(index) {
+                *slot = result;
+            }
+            if let Some(error) = failure {
+                return Err(error);
+            }
+        }
+        Ok(read)
+    }
+
+    /// Reads one value that does not fit in the window, or may be empty.
+    async fn read_large(
+        &mut self,
+        key: &[u8],
+        max_bytes: usize,
+        budget: &mut Budget,
+        held: usize,
+    ) -> Result<Reply, CacheError> {
+        let ask = |name: &str| {
+            let mut outbox = Outbox::new();
+            outbox.command(|cmd| cmd.arg(name).arg(key));
+            outbox
+        };
+        let mut frames = Vec::new();
+        self.exchange(ask("STRLEN"), MAX_OWN_BYTES, budget, 0, &mut frames).await?;
+        let bytes = match frames.pop() {
+            Some(Frame::Number(bytes)) => u64::try_from(bytes).map_err(|_| batch::unexpected())?,
+            Some(Frame::Error(code)) => return Err(code.to_error()),
+            _ => return Err(batch::unexpected()),
+        };
+        let allowed = u64::try_from(max_bytes).unwrap_or(u64::MAX);
+        let size = match usize::try_from(bytes) {
+            Ok(size) if size <= max_bytes => size,
+            _ => {
+                return Err(CacheError::ValueTooLarge { bytes, max_bytes: allowed });
+            }
+        };
+        if held > 0 && held.saturating_add(size) > MAX_HELD_BYTES {
+            return Err(unavailable("not read: the values read before it are all that one call may hold"));
+        }
+        budget.extend(size);
+        self.exchange(ask("GET"), max_bytes, budget, size, &mut frames).await?;
+        match frames.pop() {
+            Some(Frame::Text(value)) => Ok(Reply::Hit(value)),
+            Some(Frame::Nil) => Ok(Reply::Miss),
+            Some(Frame::Error(code)) => Err(code.to_error()),
+            _ => Err(batch::unexpected()),
+        }
+    }
+
+    /// One pipeline whose replies count only together.
+    async fn call(&mut self, outbox: Outbox, max_bytes: usize, budget: Budget) -> Result<Vec<Frame>, CacheError> {
+        let mut frames = Vec::new();
+        self.exchange(outbox, max_bytes, &budget, 0, &mut frames).await?;
+        Ok(frames)
+    }
+
+    /// Sends a pipeline that moves about `bytes`, connecting first if need be. After a failure, or an answer that
+    /// makes another connection advisable, there is none.
+    async fn exchange(
+        &mut self,
+        outbox: Outbox,
+        max_bytes: usize,
+        budget: &Budget,
+        bytes: usize,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), CacheError> {
+        if self.connection.as_mut().is_some_and(|held| held.connection.is_stale()) {
+            self.connection = None;
+        }
+        if budget.left().is_zero() {
+            return Err(unavailable("not sent: the time for it had run out"));
+        }
+        // Held outside of the session: a call that is dropped half-way takes its connection with it.
+        let mut held = match self.connection.take() {
+            Some(held) => held,
+            None => self.connect(budget.left()).await?,
+        };
+        self.shared.pay(&mut held.connection, budget.left()).await?;
+        let within = budget.left().min(self.shared.settings.response_timeout + extra(bytes));
+        held.connection.exchange(outbox, max_bytes, within, frames).await?;
+        if !asks_for_a_new_connection(frames) {
+            self.connection = Some(held);
+        }
+        Ok(())
+    }
+
+    async fn connect(&mut self, within: Duration) -> Result<Held, CacheError> {
+        let shared = self.shared.clone();
+        let within = within.min(shared.settings.connect_timeout);
+        let connection = timeout(within, Connection::open(&shared.settings, shared.tls.as_ref()))
+            .await
+            .map_err(|_| unavailable("redis could not be connected in time"))??;
+        self.connects += 1;
+        if !self.warned && (connection.identity().is_none() || !connection.may_kill()) {
+            self.warned = true;
+            log::warn!(
+                redis = shared.settings.describe();
+                "redis forbids CLIENT ID or CLIENT KILL: after a lost connection an old write may land on a newer one"
+            );
+        }
+        Ok(Held { connection, shared })
+    }
+}
+
+/// A connection that leaves word of what may still come of it, however it is given up.
+struct Held {
+    connection: Connection,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.connection.owes_replies()
+            && let Some(identity) = self.connection.identity()
+        {
+            self.shared.debts().push(identity.clone());
+        }
+    }
+}
+
+impl Shared {
+    fn wait(&self, budget: &Budget, bytes: usize) -> Option<Wait<'_>> {
+        let replicas = self.settings.wait_replicas;
+        // Some of the time is kept for the rest, so that too few replicas do not look like a lost connection.
+        let within = budget.left().min(self.settings.response_timeout + extra(bytes)) / 2;
+        (replicas > 0).then_some(Wait { replicas, within, key: &self.wait_key })
+    }
+}
+
+fn is_write(command: &Command) -> bool {
+    !matches!(command, Command::Get { .. })
+}
+
+fn hit_bytes(result: &Result<Reply, CacheError>) -> usize {
+    match result {
+        Ok(Reply::Hit(value)) => value.len(),
+        _ => 0,
+    }
+}
+
+fn asks_for_a_new_connection(frames: &[Frame]) -> bool {
+    frames.iter().any(|frame| matches!(frame, Frame::Error(code) if code.asks_for_a_new_connection()))
+}

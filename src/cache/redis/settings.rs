@@ -1,0 +1,167 @@
+//! How Redis is reached: address, TLS, credentials, limits in time. Nothing here connects.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+
+/// Everything a connection needs to know. [`Settings::new`] gives the defaults of the `redis.*` settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name or address, IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    /// None: without TLS.
+    pub tls: Option<Tls>,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub db: u32,
+    /// For the connection to be ready: name, TCP, TLS, login and what an earlier connection left behind.
+    pub connect_timeout: Duration,
+    /// For a pipeline to be answered; 1 s more for every 4 MiB of values sent or asked for.
+    pub response_timeout: Duration,
+    /// Replicas that must acknowledge a write before it counts; 0: none.
+    pub wait_replicas: u32,
+    /// Keys that begin so belong to the service and are left out of scans. Not empty if `wait_replicas` is set.
+    pub version_prefix: String,
+}
+
+/// TLS, with what the operator's PEM files hold.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Certificates to trust, in place of the usual roots.
+    pub ca: Option<Vec<u8>>,
+    /// The client's own certificate chain; goes with `key`.
+    pub cert: Option<Vec<u8>>,
+    pub key: Option<Secret>,
+}
+
+/// Text that no message shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Secret(text.into())
+    }
+
+    /// The text itself: for the wire alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why no cache can be built from these settings. Never repeats a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    #[error("TLS: {0}")]
+    Tls(&'static str),
+    #[error("`wait_replicas` needs a `version_prefix` to write a key of its own under")]
+    WaitWithoutPrefix,
+}
+
+impl Settings {
+    /// The defaults, for this address.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Settings {
+            host: host.into(),
+            port,
+            tls: None,
+            username: None,
+            password: None,
+            db: 0,
+            connect_timeout: Duration::from_millis(1000),
+            response_timeout: Duration::from_millis(2000),
+            wait_replicas: 0,
+            version_prefix: "rcs:v:".into(),
+        }
+    }
+
+    /// The address as an URL, without credentials.
+    pub fn describe(&self) -> String {
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        format!("{scheme}://{open}{}{close}:{}/{}", self.host, self.port, self.db)
+    }
+}
+
+/// What a TLS handshake needs, made once.
+pub(super) struct TlsClient {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
+}
+
+impl TlsClient {
+    pub(super) fn new(tls: &Tls, host: &str) -> Result<Self, SetupError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| SetupError::Tls("the host is no server name"))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|_| SetupError::Tls("no protocol version in common with the provider"))?
+            .with_root_certificates(roots(tls.ca.as_deref())?);
+        let config = match (&tls.cert, &tls.key) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(cert), Some(key)) => {
+                let chain = certificates(cert, SetupError::Tls("the client certificate is not PEM"))?;
+                let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+                    .map_err(|_| SetupError::Tls("the client key is not PEM"))?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|_| SetupError::Tls("the client certificate and key do not fit"))?
+            }
+            _ => return Err(SetupError::Tls("a client certificate and a client key go together")),
+        };
+        Ok(TlsClient { config: Arc::new(config), name })
+    }
+}
+
+fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, SetupError> {
+    let mut store = RootCertStore::empty();
+    match ca {
+        None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(pem) => {
+            const WRONG: SetupError = SetupError::Tls("the CA file holds no usable PEM certificate");
+            for certificate in certificates(pem, WRONG)? {
+                store.add(certificate).map_err(|_| WRONG)?;
+            }
+        }
+    }
+    Ok(store)
+}
+
+fn certificates(pem: &[u8], wrong: SetupError) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+    match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(wrong),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_described_without_credentials() {
+        let mut settings = Settings { password: Some(Secret::new("hunter2")), db: 3, ..Settings::new("::1", 6379) };
+        assert_eq!(settings.describe(), "redis://[::1]:6379/3");
+        settings.tls = Some(Tls::default());
+        assert_eq!(settings.describe(), "rediss://[::1]:6379/3");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let password = Some(Secret::new("hunter2"));
+        let tls = Some(Tls { key: password.clone(), ..Tls::default() });
+        let settings = Settings { password, tls, ..Settings::new("host", 6379) };
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,339 @@
+//! What only Redis can show: lost connections, time limits, permissions, replicas.
+
+use std::time::{Duration, Instant};
+
+use redis_cache_sync::cache::redis::{RedisCache, Secret, Settings, Tls};
+use redis_cache_sync::cache::{Cache, CacheError, Reply, Session};
+
+use crate::support::*;
+
+fn quick(mut settings: Settings) -> Settings {
+    settings.connect_timeout = Duration::from_millis(400);
+    settings.response_timeout = Duration::from_millis(200);
+    settings
+}
+
+fn session(settings: Settings) -> Box<dyn Session> {
+    RedisCache::new(settings).unwrap().session()
+}
+
+/// A SET goes out and is held up on its way until the session has given up, another takes effect, and then the first
+/// arrives. What the key holds in the end.
+async fn late_write(settings: impl FnOnce(&Proxy) -> Settings, server: &RedisServer, drop_the_call: bool) -> String {
+    let proxy = Proxy::start(server.port);
+    let cache = RedisCache::new(settings(&proxy)).unwrap();
+    let mut session = cache.session();
+    session.ping(WITHIN).await.unwrap();
+    proxy.hold(0);
+    let old = [set("k", "old")];
+    if drop_the_call {
+        let call = session.apply(&old, WITHIN);
+        assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err(), "it was not held up");
+        // And the one who made it is gone too: another session of the same cache must do.
+        session = cache.session();
+    } else {
+        assert!(is_unavailable(&session.apply(&old, WITHIN).await[0]));
+    }
+    assert_eq!(one(&mut session, set("k", "new")).await, Ok(Reply::Stored));
+    proxy.release(0);
+    redis::cmd("GET").arg("k").query(&mut server.client()).unwrap()
+}
+
+fn through(proxy: &Proxy) -> Settings {
+    quick(Settings::new("127.0.0.1", proxy.port))
+}
+
+#[tokio::test]
+async fn a_write_that_was_given_up_never_lands_on_a_newer_one() {
+    let server = RedisServer::start(&[]);
+    assert_eq!(late_write(through, &server, false).await, "new");
+}
+
+#[tokio::test]
+async fn a_write_of_a_dropped_call_and_a_dropped_session_never_lands_on_a_newer_one() {
+    let server = RedisServer::start(&[]);
+    assert_eq!(late_write(through, &server, true).await, "new");
+}
+
+/// Shows that it is the killing that keeps ghosts away, and what a user without the permission has to expect.
+#[tokio::test]
+async fn without_the_permission_to_kill_a_late_write_does_land() {
+    let server = RedisServer::start(&[]);
+    let _: () = redis::cmd("ACL")
+        .arg(&["SETUSER", "limited", "on", ">pw", "~*", "+@all", "-client|kill"])
+        .query(&mut server.client())
+        .unwrap();
+    let limited = |proxy: &Proxy| {
+        let mut settings = through(proxy);
+        settings.username = Some("limited".into());
+        settings.password = Some(Secret::new("pw"));
+        settings
+    };
+    assert_eq!(late_write(limited, &server, false).await, "old");
+}
+
+#[tokio::test]
+async fn a_frozen_server_holds_a_call_no_longer_than_it_has() {
+    let server = RedisServer::start(&[]);
+    let mut session = session(quick(server.settings()));
+    assert_eq!(one(&mut session, set("k", "before")).await, Ok(Reply::Stored));
+    let frozen = server.freeze();
+
+    let start = Instant::now();
+    assert!(is_unavailable(&session.apply(&[set("k", "old")], WITHIN).await[0]));
+    assert!(start.elapsed() < Duration::from_millis(1500), "took {:?} to answer", start.elapsed());
+    // The kernel still accepts connections; the old one cannot be taken back now, so nothing may be sent.
+    let start = Instant::now();
+    assert!(is_unavailable(&session.apply(&[set("k", "newer")], WITHIN).await[0]));
+    assert!(start.elapsed() < Duration::from_millis(1500), "took {:?} to connect", start.elapsed());
+    let start = Instant::now();
+    assert!(is_unavailable(&session.apply(&[set("k", "newer")], Duration::from_millis(50)).await[0]));
+    assert!(start.elapsed() < Duration::from_millis(350), "took {:?} instead of what it had", start.elapsed());
+
+    drop(frozen);
+    assert_eq!(one(&mut session, set("k", "new")).await, Ok(Reply::Stored));
+    assert_eq!(one(&mut session, get("k")).await, hit("new"));
+    assert_eq!(session.reconnects(), 1);
+}
+
+#[tokio::test]
+async fn a_paused_server_times_a_call_out_and_the_next_one_is_served() {
+    let server = RedisServer::start(&[]);
+    let mut session = session(quick(server.settings()));
+    session.ping(WITHIN).await.unwrap();
+    let _: () = redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("WRITE").query(&mut server.client()).unwrap();
+    let results = session.apply(&[get("k"), set("k", "v"), get("other")], WITHIN).await;
+    assert_eq!(results[0], Ok(Reply::Miss), "what was answered before the break counts");
+    assert!(is_unavailable(&results[1]) && is_unavailable(&results[2]));
+    let _: () = redis::cmd("CLIENT").arg("UNPAUSE").query(&mut server.client()).unwrap();
+    assert_eq!(one(&mut session, set("k", "w")).await, Ok(Reply::Stored));
+}
+
+#[tokio::test]
+async fn a_session_finds_a_restarted_server_again() {
+    let mut server = RedisServer::start(&[]);
+    let mut session = server.session();
+    assert_eq!(one(&mut session, set("k", "v")).await, Ok(Reply::Stored));
+    server.kill();
+    assert!(is_unavailable(&one(&mut session, get("k")).await));
+    assert!(session.ping(WITHIN).await.is_err());
+    assert_eq!(session.reconnects(), 0, "nothing was there to connect to");
+    server.restart();
+    assert_eq!(one(&mut session, get("k")).await, Ok(Reply::Miss));
+    assert_eq!(session.reconnects(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_closed_while_idle_costs_no_call() {
+    let server = RedisServer::start(&[]);
+    let mut session = server.session();
+    session.ping(WITHIN).await.unwrap();
+    let mut side = server.client();
+    let _: i64 = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).query(&mut side).unwrap();
+    tokio::task::yield_now().await;
+    tokio::time::timeout(WITHIN, async {
+        // The news travels through the kernel and the runtime; a call may come before it.
+        while one(&mut session, set("k", "v")).await != Ok(Reply::Stored) {
+            assert_eq!(session.reconnects(), 0);
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(session.reconnects(), 1);
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_told_apart() {
+    let server = RedisServer::start(&[]);
+    let _: () = redis::cmd("LPUSH").arg("list").arg("x").query(&mut server.client()).unwrap();
+    let mut session = server.session();
+    let results = session.apply(&[get("list"), set("k", "v"), delete("list")], WITHIN).await;
+    assert_eq!(results, [Err(CacheError::WrongType), Ok(Reply::Stored), Ok(Reply::Deleted)]);
+}
+
+#[tokio::test]
+async fn what_the_user_may_not_do_is_refused_and_names_no_key() {
+    let server = RedisServer::start(&[]);
+    let _: () = redis::cmd("ACL")
+        .arg(&["SETUSER", "limited", "on", ">pw", "~open:*", "+@all"])
+        .query(&mut server.client())
+        .unwrap();
+    let mut settings = server.settings();
+    settings.username = Some("limited".into());
+    settings.password = Some(Secret::new("pw"));
+    let mut session = session(settings);
+    // Redis cuts a long argument off, here in the middle of a character.
+    let closed = format!("closed:{}", "ü".repeat(300));
+    let results = session.apply(&[set("open:k", "v"), set(&closed, "v"), get(&closed), get("open:k")], WITHIN).await;
+    assert_eq!(results[0], Ok(Reply::Stored));
+    assert_eq!(results[3], hit("v"));
+    for result in &results[1..3] {
+        assert_eq!(*result, Err(CacheError::Refused("redis answered NOPERM".into())));
+    }
+    assert_eq!(session.reconnects(), 0);
+}
+
+#[tokio::test]
+async fn credentials_and_database_are_used_and_their_faults_are_unavailable() {
+    let server = RedisServer::start(&["--requirepass", "s3cret/"]);
+    let login = |username: Option<&str>, password: Option<&str>, db| {
+        let (username, password) = (username.map(str::to_owned), password.map(Secret::new));
+        session(Settings { username, password, db, ..Settings::new("127.0.0.1", server.port) })
+    };
+    let mut good = login(None, Some("s3cret/"), 3);
+    assert_eq!(one(&mut good, set("k", "v")).await, Ok(Reply::Stored));
+    let mut side = redis::Client::open(format!("redis://:s3cret%2F@127.0.0.1:{}/3", server.port)).unwrap();
+    let value: String = redis::cmd("GET").arg("k").query(&mut side).unwrap();
+    assert_eq!(value, "v");
+
+    for (username, password, db, code) in [
+        (None, None, 0, "NOAUTH"),
+        (None, Some("other"), 0, "WRONGPASS"),
+        (Some("nobody"), Some("s3cret/"), 0, "WRONGPASS"),
+        (None, Some("s3cret/"), 9999, "ERR"),
+    ] {
+        let mut wrong = login(username, password, db);
+        let Err(CacheError::Unavailable(detail)) = one(&mut wrong, get("k")).await else { panic!("{code}") };
+        assert!(detail.contains(code) && !detail.contains("s3cret"), "{code}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_take_writes_now_is_unavailable() {
+    let server = RedisServer::start(&["--maxmemory-policy", "noeviction"]);
+    let mut session = server.session();
+    assert_eq!(one(&mut session, set("k", "v")).await, Ok(Reply::Stored));
+    let _: () = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).query(&mut server.client()).unwrap();
+    let oom = CacheError::Unavailable("redis answered OOM".into());
+    assert_eq!(one(&mut session, set("l", "v")).await, Err(oom));
+    assert_eq!(one(&mut session, delete("k")).await, Ok(Reply::Deleted));
+    assert_eq!(session.reconnects(), 0);
+}
+
+#[tokio::test]
+async fn a_read_only_replica_is_unavailable_and_looked_up_anew() {
+    let master = RedisServer::start(&[]);
+    let replica = RedisServer::start(&["--replicaof", &format!("127.0.0.1 {}", master.port)]);
+    let mut session = replica.session();
+    for reconnects in 0..2 {
+        let result = one(&mut session, set("k", "v")).await;
+        assert_eq!(result, Err(CacheError::Unavailable("redis answered READONLY".into())));
+        assert_eq!(session.reconnects(), reconnects);
+    }
+}
+
+#[tokio::test]
+async fn a_write_counts_only_when_enough_replicas_have_it() {
+    let master = RedisServer::start(&[]);
+    let replica = RedisServer::start(&["--replicaof", &format!("127.0.0.1 {}", master.port)]);
+    let mut side = master.client();
+    wait_until("the replica to follow", || {
+        let acknowledged: i64 = redis::pipe()
+            .cmd("SET")
+            .arg("probe")
+            .arg(1)
+            .ignore()
+            .cmd("WAIT")
+            .arg(1)
+            .arg(100)
+            .query::<(i64,)>(&mut side)
+            .unwrap()
+            .0;
+        acknowledged == 1
+    });
+    let mut settings = quick(master.settings());
+    settings.wait_replicas = 1;
+    let cache = RedisCache::new(settings).unwrap();
+    let mut first = cache.session();
+    let batch = [set("k", "v"), set("l", "v"), get("k")];
+    assert_eq!(first.apply(&batch, WITHIN).await, [Ok(Reply::Stored), Ok(Reply::Stored), hit("v")]);
+
+    let frozen = replica.freeze();
+    let results = first.apply(&[set("k", "w"), get("k"), delete("l")], WITHIN).await;
+    assert!(is_unavailable(&results[0]) && is_unavailable(&results[2]));
+    assert_eq!(results[1], hit("w"));
+    assert!(first.unlink(&["k".into()], WITHIN).await.is_err());
+    assert_eq!(first.reconnects(), 0, "too few replicas are no lost connection");
+    // It is gone on the master, and on a new connection there is nothing to delete: that must not pass for done.
+    let mut second = cache.session();
+    assert!(is_unavailable(&one(&mut second, delete("l")).await));
+
+    drop(frozen);
+    wait_until("the replica to catch up", || redis::cmd("WAIT").arg(1).arg(100).query::<i64>(&mut side).unwrap() == 1);
+    assert_eq!(one(&mut second, delete("l")).await, Ok(Reply::Absent));
+    assert_eq!(crate::suite::scan(&mut second, None).await, ["probe"], "the key to wait for stays hidden");
+}
+
+#[tokio::test]
+async fn an_address_that_is_no_redis_is_unavailable() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let peer = std::thread::spawn(move || {
+        use std::io::Write;
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"$999999999999\r\nHTTP/1.1 400 Bad Request\r\n").unwrap();
+        stream
+    });
+    let mut session = session(Settings::new("127.0.0.1", port));
+    let result = session.ping(WITHIN).await;
+    assert_eq!(result, Err(CacheError::Unavailable("redis answered out of protocol or beyond a limit".into())));
+    drop(peer.join().unwrap());
+}
+
+#[tokio::test]
+async fn one_call_does_not_hold_more_values_than_it_may() {
+    let server = RedisServer::start(&[]);
+    let mut session = server.session();
+    let value = bytes::Bytes::from(vec![1; 50 << 20]);
+    for name in ["a", "b", "c"] {
+        assert_eq!(one(&mut session, set(name, value.clone())).await, Ok(Reply::Stored));
+    }
+    let results = session.apply(&[get("a"), get("b"), get("c"), set("c", "newer")], WITHIN).await;
+    assert!(results[0].is_ok() && results[1].is_ok());
+    assert!(is_unavailable(&results[2]) && is_unavailable(&results[3]));
+    drop(results);
+    assert!(one(&mut session, get("c")).await == hit(value), "the write behind it must not have gone ahead");
+}
+
+/// `redis-server` with TLS and client certificates, from `tests/cache/tls` (made for these tests, valid for a century).
+fn pem(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cache/tls").join(name)
+}
+
+#[tokio::test]
+async fn tls_carries_everything_and_checks_who_answers() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let files = ["ca.pem", "server.pem", "server.key"].map(|name| pem(name).display().to_string());
+    let [ca, cert, key] = &files;
+    let server = RedisServer::start(&[
+        "--tls-port",
+        &free.to_string(),
+        "--tls-ca-cert-file",
+        ca,
+        "--tls-cert-file",
+        cert,
+        "--tls-key-file",
+        key,
+    ]);
+    let read = |name: &str| std::fs::read(pem(name)).unwrap();
+    let own = Tls {
+        ca: Some(read("ca.pem")),
+        cert: Some(read("client.pem")),
+        key: Some(Secret::new(String::from_utf8(read("client.key")).unwrap())),
+    };
+    let with = |tls: Tls| {
+        let mut settings = Settings::new("localhost", free);
+        settings.tls = Some(tls);
+        session(settings)
+    };
+    let mut trusted = with(own.clone());
+    let value = bytes::Bytes::from((0..8usize << 20).map(|n| (n / 3) as u8).collect::<Vec<u8>>());
+    let results = trusted.apply(&[set("k", value.clone()), set("l", "v"), get("k"), get("l")], WITHIN).await;
+    assert!(results == [Ok(Reply::Stored), Ok(Reply::Stored), hit(value), hit("v")]);
+    assert_eq!(trusted.reconnects(), 0);
+
+    let stranger = CacheError::Unavailable("the TLS handshake with redis failed".into());
+    assert_eq!(with(Tls { ca: None, ..own.clone() }).ping(WITHIN).await, Err(stranger));
+    assert!(with(Tls { cert: None, key: None, ..own.clone() }).ping(WITHIN).await.is_err(), "it must ask who we are");
+    assert!(RedisCache::new(Settings { tls: Some(Tls { key: None, ..own }), ..server.settings() }).is_err());
+}
