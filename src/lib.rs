@@ -3,3 +3,4 @@
 pub mod blob;
 pub mod cache;
 pub mod event;
+pub mod telemetry;
