@@ -3,4 +3,5 @@
 pub mod blob;
 pub mod cache;
 pub mod event;
+pub mod pipeline;
 pub mod telemetry;

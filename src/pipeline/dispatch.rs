@@ -1,0 +1,253 @@
+//! Which fetch runs when, as values: no actor, no clock, no I/O.
+//!
+//! Fetches wait here, host by host and oldest first, until their host has room (`fetch.per_host`) and a fetcher has
+//! (`fetch.concurrency`); hosts take turns. A fetcher makes one attempt; what waits between attempts, for its host or
+//! for bytes holds no slot of a fetcher.
+//!
+//! A host that answers nothing for a whole attempt while others wait for it is taken for down: one probe at a time goes
+//! to it, the rest fail at once, until it answers.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::gate::Permit;
+use super::lanes::Seq;
+use crate::event::{BlobUrl, CacheKey};
+
+/// Hosts remembered as down while nothing asks for them.
+const MAX_IDLE_HOSTS: usize = 1024;
+
+/// A blob to be fetched.
+pub struct Order {
+    pub seq: Seq,
+    pub key: CacheKey,
+    pub url: BlobUrl,
+    pub host: Arc<str>,
+    /// Of its request; the fetch has one of its own beside it.
+    pub deadline: Instant,
+    /// Begin of the first attempt.
+    pub begun: Option<Instant>,
+    pub attempts: u32,
+    /// How often the fetcher died under it.
+    pub losses: u32,
+    /// How often it had to wait for bytes.
+    pub waits: u32,
+    /// Whether nothing on its key is before it.
+    pub is_head: bool,
+    /// Bytes that it waited for.
+    pub prepaid: Option<Permit>,
+    /// Whether the attempt had less time than the settings give one: that the host was silent then says nothing.
+    pub is_cut_short: bool,
+    is_probe: bool,
+}
+
+impl Order {
+    pub fn new(seq: Seq, key: CacheKey, url: BlobUrl, deadline: Instant) -> Self {
+        let host = url.authority().into();
+        Order {
+            seq,
+            key,
+            url,
+            host,
+            deadline,
+            begun: None,
+            attempts: 0,
+            losses: 0,
+            waits: 0,
+            is_head: false,
+            prepaid: None,
+            is_cut_short: false,
+            is_probe: false,
+        }
+    }
+}
+
+pub struct Dispatch {
+    per_host: usize,
+    concurrency: usize,
+    hosts: HashMap<Arc<str>, Host>,
+    /// Hosts that may have something to start.
+    turns: VecDeque<Arc<str>>,
+    /// Attempts under way in each fetcher.
+    busy: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Host {
+    waiting: BTreeMap<Seq, Order>,
+    busy: usize,
+    has_turn: bool,
+    is_down: bool,
+    is_probed: bool,
+}
+
+impl Dispatch {
+    pub fn new(fetchers: usize, concurrency: usize, per_host: usize) -> Self {
+        Dispatch { per_host, concurrency, hosts: HashMap::new(), turns: VecDeque::new(), busy: vec![0; fetchers] }
+    }
+
+    /// Queues the order; gives it back if its host is down and already probed.
+    #[expect(clippy::result_large_err, reason = "seldom, and the order goes on as it is")]
+    pub fn submit(&mut self, mut order: Order) -> Result<(), Order> {
+        let name = order.host.clone();
+        let host = self.hosts.entry(name.clone()).or_default();
+        if host.is_down {
+            if host.is_probed {
+                return Err(order);
+            }
+            host.is_probed = true;
+            order.is_probe = true;
+        }
+        host.waiting.insert(order.seq, order);
+        if !host.has_turn {
+            host.has_turn = true;
+            self.turns.push_back(name);
+        }
+        Ok(())
+    }
+
+    /// The next order to start, and the fetcher for it. Each that is started must [end](Dispatch::ended).
+    pub fn start_next(&mut self) -> Option<(usize, Order)> {
+        let (fetcher, busy) = self.busy.iter().copied().enumerate().min_by_key(|(_, busy)| *busy)?;
+        if busy >= self.concurrency {
+            return None;
+        }
+        while let Some(name) = self.turns.pop_front() {
+            let Some(host) = self.hosts.get_mut(&name) else { continue };
+            host.has_turn = false;
+            if host.busy >= self.per_host {
+                continue;
+            }
+            let Some((_, order)) = host.waiting.pop_first() else { continue };
+            host.busy += 1;
+            if !host.waiting.is_empty() {
+                host.has_turn = true;
+                self.turns.push_back(name);
+            }
+            if let Some(busy) = self.busy.get_mut(fetcher) {
+                *busy += 1;
+            }
+            return Some((fetcher, order));
+        }
+        None
+    }
+
+    /// The attempt is over, however it went.
+    pub fn ended(&mut self, fetcher: usize, order: &mut Order) {
+        if let Some(busy) = self.busy.get_mut(fetcher) {
+            *busy = busy.saturating_sub(1);
+        }
+        let Some(host) = self.hosts.get_mut(&order.host) else { return };
+        host.busy = host.busy.saturating_sub(1);
+        if std::mem::take(&mut order.is_probe) {
+            host.is_probed = false;
+        }
+        if !host.waiting.is_empty() {
+            if !host.has_turn {
+                host.has_turn = true;
+                self.turns.push_back(order.host.clone());
+            }
+        } else if host.busy == 0 && !host.is_down {
+            self.hosts.remove(&order.host);
+        }
+    }
+
+    /// The host gave a sign of life.
+    pub fn answered(&mut self, name: &Arc<str>) {
+        if let Some(host) = self.hosts.get_mut(name) {
+            host.is_down = false;
+            if host.busy == 0 && host.waiting.is_empty() {
+                self.hosts.remove(name);
+            }
+        }
+    }
+
+    /// The host was silent for a whole attempt. If others wait for it, it is down, and they are given back.
+    pub fn was_silent(&mut self, name: &Arc<str>) -> Vec<Order> {
+        if self.hosts.len() > MAX_IDLE_HOSTS {
+            self.hosts.retain(|_, host| host.busy > 0 || !host.waiting.is_empty());
+        }
+        let Some(host) = self.hosts.get_mut(name) else { return Vec::new() };
+        let (probe, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut host.waiting).into_iter().partition(|(_, order)| order.is_probe);
+        host.waiting = probe;
+        host.is_down |= !others.is_empty();
+        others.into_values().collect()
+    }
+
+    /// Forgets what waits; attempts under way still end here.
+    pub fn clear(&mut self) {
+        self.turns.clear();
+        self.hosts.retain(|_, host| {
+            host.waiting.clear();
+            (host.has_turn, host.is_down, host.is_probed) = (false, false, false);
+            host.busy > 0
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn order(seq: Seq, host: &str) -> Order {
+        let url = BlobUrl::parse(&format!("http://{host}/blob")).expect("a url");
+        Order::new(seq, CacheKey::new_unchecked("k"), url, Instant::now() + Duration::from_secs(1))
+    }
+
+    fn start(dispatch: &mut Dispatch) -> Vec<(usize, Order)> {
+        std::iter::from_fn(|| dispatch.start_next()).collect()
+    }
+
+    fn seqs(started: &[(usize, Order)]) -> Vec<Seq> {
+        started.iter().map(|(_, order)| order.seq).collect()
+    }
+
+    #[test]
+    fn a_busy_host_takes_no_slot_of_the_others_and_fetchers_share_the_load() {
+        let mut dispatch = Dispatch::new(2, 2, 2);
+        for seq in 1..=5 {
+            assert!(dispatch.submit(order(seq, "a")).is_ok());
+        }
+        assert!(dispatch.submit(order(6, "b")).is_ok());
+        let mut started = start(&mut dispatch);
+        assert_eq!(seqs(&started), [1, 6, 2]);
+        assert_eq!(started.iter().filter(|(fetcher, _)| *fetcher == 0).count(), 2);
+        let (fetcher, order) = &mut started[0];
+        dispatch.ended(*fetcher, order);
+        assert_eq!(seqs(&start(&mut dispatch)), [3]);
+    }
+
+    #[test]
+    fn a_silent_host_gets_one_probe_at_a_time_until_it_answers() {
+        let mut dispatch = Dispatch::new(1, 10, 1);
+        for seq in 1..=3 {
+            assert!(dispatch.submit(order(seq, "a")).is_ok());
+        }
+        let mut started = start(&mut dispatch);
+        assert_eq!(seqs(&started), [1]);
+        let (_, mut first) = started.remove(0);
+        dispatch.ended(0, &mut first);
+        let host = first.host.clone();
+        let given_back = dispatch.was_silent(&host);
+        assert_eq!(given_back.iter().map(|order| order.seq).collect::<Vec<_>>(), [2, 3]);
+        assert!(dispatch.submit(first).is_ok(), "the probe");
+        assert!(dispatch.submit(order(4, "a")).is_err());
+        let (_, mut probe) = start(&mut dispatch).remove(0);
+        dispatch.ended(0, &mut probe);
+        dispatch.answered(&host);
+        assert!(dispatch.submit(order(5, "a")).is_ok());
+        assert!(dispatch.submit(order(6, "a")).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_a_host_that_is_done() {
+        let mut dispatch = Dispatch::new(1, 1, 1);
+        assert!(dispatch.submit(order(1, "a")).is_ok());
+        let (fetcher, mut done) = dispatch.start_next().expect("an order");
+        dispatch.ended(fetcher, &mut done);
+        assert!(dispatch.hosts.is_empty() && dispatch.turns.is_empty());
+    }
+}

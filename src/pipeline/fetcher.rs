@@ -1,0 +1,152 @@
+//! Fetcher: makes one attempt at a time for each of its orders, and holds the blob's bytes against admission while it
+//! reads them. Whether and when to try again is for the router.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Context, Handler, Supervised};
+use bytes::Bytes;
+
+use super::dispatch::Order;
+use super::gate::{Gate, Permit, Standing};
+use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
+use crate::blob::client::BlobClient;
+use crate::blob::{self, FetchError, FetchErrorKind};
+use crate::event::BlobUrl;
+use crate::event::outcome::ProblemKind;
+use crate::telemetry::metrics::Metrics;
+
+/// An attempt to be made. The notice tells the router of its end; lost, it says so.
+pub struct Fetch {
+    pub ended: Notice<FetchEnded>,
+    /// When the attempt must be over.
+    pub until: Instant,
+}
+
+pub struct FetchEnded {
+    pub epoch: u64,
+    pub fetcher: usize,
+    pub order: Order,
+    pub result: FetchResult,
+}
+
+pub enum FetchResult {
+    /// The fetcher died under it.
+    Lost,
+    Blob(Bytes, Permit),
+    /// The budget has no room for so many bytes now.
+    NeedsBytes(usize),
+    Failed(FetchError),
+}
+
+pub struct Fetcher {
+    pub vitals: Arc<Vitals>,
+    pub settings: Arc<blob::Settings>,
+    pub gate: Arc<Gate>,
+    pub metrics: Metrics,
+    /// Made on the actor's own thread, where its connections live.
+    pub client: Option<BlobClient>,
+}
+
+impl Fetcher {
+    fn take(&mut self, Fetch { mut ended, until }: Fetch, context: &mut Context<Self>) {
+        fail::fail_point!("fetch");
+        let Some(client) = self.client.clone() else { return };
+        let Some(FetchEnded { order, .. }) = ended.letter_mut() else { return };
+        let (url, prepaid) = (order.url.clone(), order.prepaid.take());
+        let standing = if order.is_head { Standing::Head } else { Standing::Ahead };
+        let (gate, cap, metrics) = (self.gate.clone(), self.settings.max_blob_bytes, self.metrics.clone());
+        let work = async move {
+            let begun = Instant::now();
+            let result = attempt(&client, &url, until, cap, |bytes| hold(prepaid, bytes, &gate, standing)).await;
+            let (outcome, bytes) = summary(&result);
+            metrics.fetch_done(outcome, begun.elapsed(), bytes);
+            if let Some(message) = ended.letter_mut() {
+                message.result = result;
+            }
+        };
+        spawn_guarded(context, work, |_, (), _| {});
+    }
+}
+
+async fn attempt(
+    client: &BlobClient,
+    url: &BlobUrl,
+    until: Instant,
+    cap: usize,
+    hold: impl FnOnce(usize) -> Option<Permit>,
+) -> FetchResult {
+    let download = match client.open(url, until.into()).await {
+        Ok(download) => download,
+        Err(error) => return FetchResult::Failed(error),
+    };
+    let bytes = download.length().unwrap_or(cap);
+    let Some(mut permit) = hold(bytes) else { return FetchResult::NeedsBytes(bytes) };
+    match download.read().await {
+        Ok(blob) => {
+            permit.shrink_to(blob.len());
+            FetchResult::Blob(blob, permit)
+        }
+        Err(error) => FetchResult::Failed(error),
+    }
+}
+
+fn hold(prepaid: Option<Permit>, bytes: usize, gate: &Arc<Gate>, standing: Standing) -> Option<Permit> {
+    match prepaid {
+        Some(permit) if permit.bytes() >= bytes => Some(permit),
+        too_small => {
+            drop(too_small);
+            gate.try_blob(bytes, standing)
+        }
+    }
+}
+
+fn summary(result: &FetchResult) -> (&'static str, usize) {
+    match result {
+        FetchResult::Blob(blob, _) => ("ok", blob.len()),
+        FetchResult::NeedsBytes(_) | FetchResult::Lost => ("other", 0),
+        FetchResult::Failed(error) => (problem_kind(error.kind).slug(), 0),
+    }
+}
+
+/// The problem a failed attempt becomes if it is the last.
+pub fn problem_kind(kind: FetchErrorKind) -> ProblemKind {
+    match kind {
+        FetchErrorKind::Forbidden => ProblemKind::BlobForbidden,
+        FetchErrorKind::NotFound => ProblemKind::BlobNotFound,
+        FetchErrorKind::Denied => ProblemKind::BlobDenied,
+        FetchErrorKind::TooLarge => ProblemKind::BlobTooLarge,
+        FetchErrorKind::Unavailable => ProblemKind::BlobUnavailable,
+    }
+}
+
+impl Actor for Fetcher {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.vitals.clone().on_start(context);
+        self.client = BlobClient::new((*self.settings).clone()).ok();
+    }
+}
+
+impl Supervised for Fetcher {}
+
+impl Stage for Fetcher {
+    fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+}
+
+impl Handler<Mail<Fetch>> for Fetcher {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Fetch>, context: &mut Self::Context) {
+        guarded(self, context, |fetcher, context| fetcher.take(mail.open(), context));
+    }
+}
+
+/// How long the attempt may take: its own limit, cut to what is left of the fetch and of the request.
+pub fn attempt_end(order: &Order, now: Instant, attempt: Duration, fetch: Duration) -> Instant {
+    let fetch_end = order.begun.unwrap_or(now) + fetch;
+    (now + attempt).min(fetch_end).min(order.deadline)
+}

@@ -1,0 +1,238 @@
+//! Admission: one gate at the door, counted in events and bytes. Nothing waits at it; full means "not now".
+//!
+//! Mailboxes are no bound (actix's `do_send` ignores their capacity), so what is inside the pipeline is bounded here
+//! and nowhere else. What was let in holds a [`Permit`]; a dropped permit gives back what it held.
+//!
+//! Blobs draw on the same bytes, but never on all of them: slow downloads must not close the door to everything else. A
+//! fetch that runs ahead on its key also leaves room for one largest blob, so that what the head of a key needs cannot be
+//! held by those behind it. See [`Gate::try_blob`].
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+
+/// Bytes that one entry costs beside its body: the structures that carry it.
+pub const ENTRY_BYTES: usize = 256;
+
+/// One part in so many of the budget is kept from blobs, for the bodies and entries at the door.
+const DOOR_SHARE: usize = 4;
+
+/// The bounds and what is in use of them.
+pub struct Gate {
+    max_events: usize,
+    max_bytes: usize,
+    max_blob_bytes: usize,
+    events: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Bytes of the one blob that is let in beyond the budget.
+    reserve: AtomicUsize,
+    /// Whether somebody waits for bytes to come home; spares the call to `wake` otherwise.
+    wanted: AtomicBool,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// Who asks for a blob's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Something else on its key must be done first.
+    Ahead,
+    /// Nothing on its key is before it.
+    Head,
+    /// The oldest head that waits: may take the reserve of one largest blob.
+    OldestHead,
+}
+
+impl Gate {
+    pub fn new(max_events: usize, max_bytes: usize, max_blob_bytes: usize) -> Arc<Self> {
+        Arc::new(Gate {
+            max_events,
+            max_bytes,
+            max_blob_bytes,
+            events: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            reserve: AtomicUsize::new(0),
+            wanted: AtomicBool::new(false),
+            wake: OnceLock::new(),
+        })
+    }
+
+    /// An empty permit: it holds nothing and can grow.
+    pub fn permit(self: &Arc<Self>) -> Permit {
+        Permit { gate: self.clone(), events: 0, bytes: 0, is_reserve: false }
+    }
+
+    /// Whether so much could be let in if nothing else were inside.
+    pub fn could_hold(&self, events: usize, bytes: usize) -> bool {
+        events <= self.max_events && bytes <= self.max_bytes
+    }
+
+    /// Bytes for a blob. The head of a key may use the budget but for the door's share, a fetch that runs ahead must leave
+    /// one largest blob besides. The oldest head that waits may have a reserve of one largest blob beyond the budget, one
+    /// at a time: with that, and only with that, every blob of permitted size gets its turn, however the budget is set and
+    /// whatever else holds it.
+    pub fn try_blob(self: &Arc<Self>, bytes: usize, standing: Standing) -> Option<Permit> {
+        let for_blobs = self.max_bytes - self.max_bytes / DOOR_SHARE;
+        let limit = match standing {
+            Standing::Ahead => for_blobs.saturating_sub(self.max_blob_bytes),
+            Standing::Head | Standing::OldestHead => for_blobs,
+        };
+        let mut permit = self.permit();
+        if bytes == 0 || add_within(&self.bytes, bytes, limit) {
+            permit.bytes = bytes;
+            return Some(permit);
+        }
+        let free = || self.reserve.compare_exchange(0, bytes, SeqCst, Relaxed).is_ok();
+        if standing == Standing::OldestHead && bytes <= self.max_blob_bytes && free() {
+            permit.bytes = bytes;
+            permit.is_reserve = true;
+            return Some(permit);
+        }
+        None
+    }
+
+    /// Events and bytes in use.
+    pub fn in_use(&self) -> (usize, usize) {
+        (self.events.load(Relaxed), self.bytes.load(Relaxed) + self.reserve.load(Relaxed))
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.events.load(SeqCst) == 0
+    }
+
+    /// What to call when bytes come home after [`Gate::want`]. Set once, when the pipeline is built.
+    pub fn on_release(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.wake.set(Box::new(wake));
+    }
+
+    /// Asks for one call of the hook at the next release.
+    pub fn want(&self) {
+        self.wanted.store(true, SeqCst);
+    }
+
+    fn release(&self, events: usize, bytes: usize) {
+        self.events.fetch_sub(events, SeqCst);
+        self.bytes.fetch_sub(bytes, SeqCst);
+        self.tell_waiting(bytes);
+    }
+
+    fn release_reserve(&self) {
+        let bytes = self.reserve.swap(0, SeqCst);
+        self.tell_waiting(bytes);
+    }
+
+    fn tell_waiting(&self, bytes: usize) {
+        if bytes > 0
+            && self.wanted.load(SeqCst)
+            && self.wanted.swap(false, SeqCst)
+            && let Some(wake) = self.wake.get()
+        {
+            wake();
+        }
+    }
+}
+
+fn add_within(counter: &AtomicUsize, amount: usize, limit: usize) -> bool {
+    counter.fetch_update(SeqCst, Relaxed, |used| used.checked_add(amount).filter(|sum| *sum <= limit)).is_ok()
+}
+
+/// What its holder has been let in with; given back on drop.
+pub struct Permit {
+    gate: Arc<Gate>,
+    events: usize,
+    bytes: usize,
+    is_reserve: bool,
+}
+
+impl Permit {
+    /// Takes on so much more, or nothing if the gate has no room for it.
+    pub fn try_grow(&mut self, events: usize, bytes: usize) -> bool {
+        if !add_within(&self.gate.bytes, bytes, self.gate.max_bytes) {
+            return false;
+        }
+        if !add_within(&self.gate.events, events, self.gate.max_events) {
+            self.gate.release(0, bytes);
+            return false;
+        }
+        self.events += events;
+        self.bytes += bytes;
+        true
+    }
+
+    /// Gives back all bytes beyond these; the reserve is given back as a whole.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        if self.is_reserve {
+            return;
+        }
+        let surplus = self.bytes.saturating_sub(bytes);
+        self.bytes -= surplus;
+        self.gate.release(0, surplus);
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        match self.is_reserve {
+            true => self.gate.release_reserve(),
+            false => self.gate.release(self.events, self.bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_gate_takes_nothing_on_and_a_dropped_permit_gives_all_back() {
+        let gate = Gate::new(2, 1000, 100);
+        let mut first = gate.permit();
+        assert!(first.try_grow(2, 600));
+        let mut second = gate.permit();
+        assert!(!second.try_grow(1, 10), "events are full");
+        assert!(!second.try_grow(0, 500), "bytes are full");
+        assert_eq!(gate.in_use(), (2, 600));
+        drop(first);
+        assert!(second.try_grow(1, 1000));
+        drop(second);
+        assert_eq!(gate.in_use(), (0, 0));
+    }
+
+    #[test]
+    fn running_ahead_leaves_room_for_the_head_of_a_key() {
+        let gate = Gate::new(1, 400, 100);
+        let ahead = gate.try_blob(200, Standing::Ahead).expect("a quarter for the door, one blob for the head");
+        assert!(gate.try_blob(1, Standing::Ahead).is_none());
+        let head = gate.try_blob(100, Standing::Head).expect("all but the door's quarter is for heads");
+        assert!(gate.try_blob(1, Standing::Head).is_none());
+        let reserve = gate.try_blob(100, Standing::OldestHead).expect("one goes beyond the budget");
+        assert!(gate.try_blob(1, Standing::OldestHead).is_none(), "but only one at a time");
+        assert_eq!(gate.in_use(), (0, 400));
+        assert!(gate.permit().try_grow(1, 100), "the door is open all the same");
+        drop((ahead, head, reserve));
+        assert_eq!(gate.in_use(), (0, 0));
+        assert!(gate.try_blob(300, Standing::Head).is_some());
+    }
+
+    #[test]
+    fn the_hook_is_called_once_for_each_want() {
+        let gate = Gate::new(1, 100, 10);
+        let calls = Arc::new(AtomicUsize::new(0));
+        let seen = calls.clone();
+        gate.on_release(move || {
+            seen.fetch_add(1, SeqCst);
+        });
+        drop(gate.try_blob(10, Standing::Head));
+        assert_eq!(calls.load(SeqCst), 0);
+        gate.want();
+        drop(gate.try_blob(10, Standing::Head));
+        drop(gate.try_blob(10, Standing::Head));
+        assert_eq!(calls.load(SeqCst), 1);
+    }
+}

@@ -1,0 +1,60 @@
+//! Intake: splits a request's body into events. What is not JSON, or too many events, ends here.
+
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler, Supervised};
+use bytes::Bytes;
+
+use super::job::{Refusal, Reply};
+use super::supervision::{Mail, Post, Stage, Vitals, guarded};
+use super::validation::{Validate, Validation};
+use crate::event::wire::{Form, SplitError, split};
+
+/// A request's body, whole. Its bytes are admitted already.
+pub struct Ingest {
+    pub body: Bytes,
+    pub form: Form,
+    pub reply: Reply,
+    /// Where its events go next: beside the caller, or one of a pool.
+    pub validation: Post<Validation>,
+}
+
+pub struct Intake {
+    pub vitals: Arc<Vitals>,
+    pub max_events: usize,
+}
+
+impl Intake {
+    fn take(&mut self, Ingest { body, form, reply, validation }: Ingest) {
+        fail::fail_point!("intake");
+        match split(&body, form, self.max_events) {
+            Ok(events) => validation.post(Validate { events, reply }),
+            Err(SplitError::Malformed { detail }) => reply.refuse(Refusal::Malformed { detail }),
+            Err(SplitError::TooManyEvents { .. }) => reply.refuse(Refusal::TooManyEvents),
+        }
+    }
+}
+
+impl Actor for Intake {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.vitals.clone().on_start(context);
+    }
+}
+
+impl Supervised for Intake {}
+
+impl Stage for Intake {
+    fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+}
+
+impl Handler<Mail<Ingest>> for Intake {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Ingest>, context: &mut Self::Context) {
+        guarded(self, context, |intake, _| intake.take(mail.open()));
+    }
+}

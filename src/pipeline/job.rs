@@ -1,0 +1,499 @@
+//! What rides through the pipeline: a request's reply, and one operation's place in it.
+//!
+//! A request is answered once, by whoever ends its last operation. Everything that carries work holds a handle whose
+//! drop is an answer: a [`Reply`] that is lost before the events are known refuses the request as `interrupted`, a lost
+//! [`Slot`] ends its entry as `interrupted`. So a crash anywhere can lose time, but not an event.
+
+use std::collections::{BinaryHeap, HashSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use futures::task::AtomicWaker;
+
+use super::gate::Permit;
+use crate::event::outcome::{Class, Origin, Outcome, ProblemKind};
+use crate::event::pattern::Pattern;
+use crate::event::validate::Invalid;
+use crate::event::wire::{Answered, Element};
+use crate::event::{BlobUrl, CacheKey, EventType, Ttl};
+
+/// Why a request as a whole became no work.
+#[derive(Debug)]
+pub enum Refusal {
+    Malformed {
+        detail: String,
+    },
+    TooManyEvents,
+    /// More events or bytes than admission could ever hold.
+    TooLargeToAdmit,
+    /// A request of one event, and that is invalid.
+    Invalid(Invalid),
+    /// Admission is full.
+    Overloaded,
+    /// The work was lost or out of time before its events were known.
+    Unavailable(ProblemKind),
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub enum Verdict {
+    Refused(Refusal),
+    One(Answered),
+    Batch(Vec<Element>),
+}
+
+/// Makes the two ends of a request's answer. `permit` is held until the last slot is gone, however early the answer.
+pub fn reply(permit: Permit, max_answer_bytes: usize) -> (Reply, Waiter) {
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State {
+            phase: Phase::Unread,
+            permit,
+            values: Values { max_bytes: max_answer_bytes, held: 0, hits: BinaryHeap::new() },
+        }),
+        waker: AtomicWaker::new(),
+    });
+    (Reply { shared: Some(shared.clone()) }, Waiter { shared })
+}
+
+struct Shared {
+    state: Mutex<State>,
+    waker: AtomicWaker,
+}
+
+struct State {
+    phase: Phase,
+    permit: Permit,
+    values: Values,
+}
+
+/// Bytes of the values in an answer.
+struct Values {
+    /// `http.max_answer_bytes`.
+    max_bytes: usize,
+    held: usize,
+    /// Where they are, so that the last is found at once however many entries there are.
+    hits: BinaryHeap<usize>,
+}
+
+enum Phase {
+    /// Its events are not known yet.
+    Unread,
+    Working(Work),
+    Done(Verdict),
+    Taken,
+}
+
+struct Work {
+    batch: bool,
+    /// Answered ones have their outcomes still empty.
+    elements: Vec<Element>,
+    /// Of all entries of all valid events, in the order sent.
+    outcomes: Vec<Option<Outcome>>,
+    left: usize,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self, state: &mut State, verdict: Verdict) {
+        state.phase = Phase::Done(verdict);
+        self.waker.wake();
+    }
+
+    fn settle(&self, index: usize, outcome: Outcome) {
+        let mut state = self.lock();
+        let State { phase, values, .. } = &mut *state;
+        let Phase::Working(work) = phase else { return };
+        let Some(place @ None) = work.outcomes.get_mut(index) else { return };
+        if let Outcome::Hit(value) = &outcome {
+            values.held += value.len();
+            values.hits.push(index);
+        }
+        *place = Some(outcome);
+        work.left -= 1;
+        values.let_go(&mut work.outcomes);
+        if work.left == 0 {
+            let verdict = conclude(work, ProblemKind::Interrupted, values.max_bytes);
+            self.finish(&mut state, verdict);
+        }
+    }
+}
+
+impl Values {
+    /// While values still come in, twice the answer's bytes are held at most; the last in the order sent go first.
+    fn let_go(&mut self, outcomes: &mut [Option<Outcome>]) {
+        while self.held > self.max_bytes.saturating_mul(2) {
+            let Some(outcome) = self.hits.pop().and_then(|index| outcomes.get_mut(index)) else { return };
+            if let Some(Outcome::Hit(value)) = outcome {
+                self.held -= value.len();
+                *outcome = Some(answer_too_large(value.len()));
+            }
+        }
+    }
+}
+
+fn answer_too_large(bytes: usize) -> Outcome {
+    let detail = format!("the value's {bytes} bytes go beyond what is left of http.max_answer_bytes");
+    Outcome::failed(ProblemKind::AnswerTooLarge, detail)
+}
+
+/// In the order sent, each value that still has room in the answer stays in it.
+fn within_answer(outcome: Outcome, bytes_left: &mut usize) -> Outcome {
+    match outcome {
+        Outcome::Hit(value) if value.len() > *bytes_left => answer_too_large(value.len()),
+        Outcome::Hit(value) => {
+            *bytes_left -= value.len();
+            Outcome::Hit(value)
+        }
+        other => other,
+    }
+}
+
+/// The verdict of what is settled; entries that are not get `missing`.
+fn conclude(work: &mut Work, missing: ProblemKind, mut answer_bytes: usize) -> Verdict {
+    let mut outcomes = std::mem::take(&mut work.outcomes).into_iter();
+    let mut elements = std::mem::take(&mut work.elements);
+    let mut failed = false;
+    for element in &mut elements {
+        let Element::Answered(answered) = element else { continue };
+        answered.outcomes = outcomes
+            .by_ref()
+            .take(answered.targets.len())
+            .map(|outcome| match outcome {
+                Some(outcome) => within_answer(outcome, &mut answer_bytes),
+                None => Outcome::failed(missing, missing_detail(missing)),
+            })
+            .collect();
+        failed |= answered.class() == Class::Unavailable;
+    }
+    if failed {
+        supersede(&mut elements);
+    }
+    if work.batch {
+        return Verdict::Batch(elements);
+    }
+    match elements.pop() {
+        Some(Element::Answered(answered)) => Verdict::One(answered),
+        Some(Element::Invalid(invalid)) => Verdict::Refused(Refusal::Invalid(invalid)),
+        None => Verdict::Batch(Vec::new()),
+    }
+}
+
+fn missing_detail(kind: ProblemKind) -> &'static str {
+    match kind {
+        ProblemKind::Timeout => "it was not done within event.deadline_ms; whether it takes effect is not known",
+        ProblemKind::ShuttingDown => "the service stopped before it was done; whether it took effect is not known",
+        _ => "a part of the service failed under it; whether it took effect is not known",
+    }
+}
+
+/// A SET or DELETE that ended unavailable has nothing left to do if a later one of the same key is ok: a sender that
+/// repeated it would undo the newer one.
+fn supersede(elements: &mut [Element]) {
+    let mut settled: HashSet<ByteString> = HashSet::new();
+    for element in elements.iter_mut().rev() {
+        let Element::Answered(answered) = element else { continue };
+        if !matches!(answered.event, EventType::Set | EventType::Delete) {
+            continue;
+        }
+        for (key, outcome) in answered.targets.iter().zip(&mut answered.outcomes).rev() {
+            match outcome.class() {
+                Class::Ok => {
+                    settled.insert(key.clone());
+                }
+                Class::Unavailable if settled.contains(key) => *outcome = Outcome::Superseded,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The request's reply before its events are known. Dropped unused, it refuses the request as `interrupted`.
+pub struct Reply {
+    shared: Option<Arc<Shared>>,
+}
+
+impl Reply {
+    pub fn refuse(mut self, refusal: Refusal) {
+        if let Some(shared) = self.shared.take() {
+            let mut state = shared.lock();
+            if matches!(state.phase, Phase::Unread) {
+                shared.finish(&mut state, Verdict::Refused(refusal));
+            }
+        }
+    }
+
+    /// Takes so much more from admission, beside the body that is already held.
+    pub fn admit(&self, events: usize, bytes: usize) -> Result<(), Refusal> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        let mut state = shared.lock();
+        if !state.permit.gate().could_hold(events, state.permit.bytes() + bytes) {
+            return Err(Refusal::TooLargeToAdmit);
+        }
+        if state.permit.try_grow(events, bytes) { Ok(()) } else { Err(Refusal::Overloaded) }
+    }
+
+    /// The events are known: from here on every entry of a valid one has a slot of its own, in the order sent.
+    pub fn begin(mut self, batch: bool, elements: Vec<Element>) -> Slots {
+        let total = elements
+            .iter()
+            .map(|element| match element {
+                Element::Answered(answered) => answered.targets.len(),
+                Element::Invalid(_) => 0,
+            })
+            .sum();
+        let shared = self.shared.take();
+        if let Some(shared) = &shared {
+            let mut state = shared.lock();
+            if matches!(state.phase, Phase::Unread) {
+                let mut work = Work { batch, elements, outcomes: vec![None; total], left: total };
+                if total == 0 {
+                    let verdict = conclude(&mut work, ProblemKind::Interrupted, 0);
+                    shared.finish(&mut state, verdict);
+                } else {
+                    state.phase = Phase::Working(work);
+                }
+            }
+        }
+        Slots { shared, next: 0, total }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            let lost = Reply { shared: Some(shared) };
+            lost.refuse(Refusal::Unavailable(ProblemKind::Interrupted));
+        }
+    }
+}
+
+/// The slots of a request, handed out in order. Those not handed out end as `interrupted`.
+pub struct Slots {
+    shared: Option<Arc<Shared>>,
+    next: usize,
+    total: usize,
+}
+
+impl Iterator for Slots {
+    type Item = Slot;
+
+    fn next(&mut self) -> Option<Slot> {
+        let shared = self.shared.as_ref().filter(|_| self.next < self.total)?.clone();
+        self.next += 1;
+        Some(Slot { shared: Some(shared), index: self.next - 1 })
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        while self.next().is_some() {}
+    }
+}
+
+/// One entry's place in its request's answer. Dropped unsettled, the entry is `interrupted`.
+pub struct Slot {
+    shared: Option<Arc<Shared>>,
+    index: usize,
+}
+
+impl Slot {
+    pub fn settle(mut self, outcome: Outcome) {
+        self.settle_early(outcome);
+        self.shared = None;
+    }
+
+    /// Answers now what may still be under way; later answers are ignored, and the permit is held until the drop.
+    pub fn settle_early(&self, outcome: Outcome) {
+        if let Some(shared) = &self.shared {
+            shared.settle(self.index, outcome);
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.shared.is_some() {
+            let kind = ProblemKind::Interrupted;
+            self.settle_early(Outcome::failed(kind, missing_detail(kind)));
+        }
+    }
+}
+
+/// The end that waits for the verdict.
+pub struct Waiter {
+    shared: Arc<Shared>,
+}
+
+impl Waiter {
+    /// Ends the wait: what is not settled is answered with this problem.
+    pub fn expire(&self, kind: ProblemKind) -> Verdict {
+        let mut state = self.shared.lock();
+        match std::mem::replace(&mut state.phase, Phase::Taken) {
+            Phase::Working(mut work) => conclude(&mut work, kind, state.values.max_bytes),
+            Phase::Done(verdict) => verdict,
+            Phase::Unread | Phase::Taken => Verdict::Refused(Refusal::Unavailable(kind)),
+        }
+    }
+}
+
+impl Future for Waiter {
+    type Output = Verdict;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Verdict> {
+        self.shared.waker.register(context.waker());
+        let mut state = self.shared.lock();
+        if !matches!(state.phase, Phase::Done(_)) {
+            return Poll::Pending;
+        }
+        match std::mem::replace(&mut state.phase, Phase::Taken) {
+            Phase::Done(verdict) => Poll::Ready(verdict),
+            other => {
+                state.phase = other;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// One key's share of an event, on its way to the cache.
+pub struct Operation {
+    pub key: CacheKey,
+    pub verb: Verb,
+    pub slot: Slot,
+    /// When the request is answered, come what may; what is not begun by then is dropped.
+    pub deadline: Instant,
+}
+
+pub enum Verb {
+    Set {
+        value: Bytes,
+        origin: Origin,
+        ttl: Option<Ttl>,
+        held: Option<Permit>,
+    },
+    /// A value that has yet to be fetched.
+    SetBlob {
+        url: BlobUrl,
+        ttl: Option<Ttl>,
+    },
+    Get,
+    Delete,
+}
+
+/// A pattern delete, or its preview.
+pub struct Sweep {
+    pub patterns: Vec<Pattern>,
+    /// One a pattern.
+    pub slots: Vec<Slot>,
+    pub dry_run: bool,
+    /// A little before its request is answered, come what may: how far it came is to stand in that answer.
+    pub deadline: Instant,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::gate::Gate;
+
+    fn element(event: EventType, keys: &[&'static str]) -> Element {
+        let targets = keys.iter().map(|key| ByteString::from_static(key)).collect();
+        Element::Answered(Answered { id: None, event, targets, outcomes: Vec::new() })
+    }
+
+    fn outcomes(verdict: Verdict) -> Vec<Vec<&'static str>> {
+        let statuses = |answered: Answered| answered.outcomes.iter().map(Outcome::status).collect();
+        match verdict {
+            Verdict::One(answered) => vec![statuses(answered)],
+            Verdict::Batch(elements) => elements
+                .into_iter()
+                .filter_map(|element| match element {
+                    Element::Answered(answered) => Some(statuses(answered)),
+                    Element::Invalid(_) => None,
+                })
+                .collect(),
+            Verdict::Refused(refusal) => panic!("refused: {refusal:?}"),
+        }
+    }
+
+    #[test]
+    fn a_lost_reply_refuses_and_a_lost_slot_is_interrupted() {
+        let gate = Gate::new(10, 10_000, 10);
+        let (reply, waiter) = reply(gate.permit(), 100);
+        drop(reply);
+        let verdict = futures::executor::block_on(waiter);
+        assert!(matches!(verdict, Verdict::Refused(Refusal::Unavailable(ProblemKind::Interrupted))));
+
+        let (reply, waiter) = super::reply(gate.permit(), 100);
+        let mut slots = reply.begin(false, vec![element(EventType::Delete, &["a", "b", "c"])]);
+        slots.next().unwrap().settle(Outcome::Absent);
+        drop(slots.next());
+        drop(slots);
+        assert_eq!(outcomes(futures::executor::block_on(waiter)), [["absent", "unavailable", "unavailable"]]);
+    }
+
+    #[test]
+    fn the_permit_is_held_until_the_last_slot_is_gone_even_after_the_answer() {
+        let gate = Gate::new(10, 10_000, 10);
+        let (reply, waiter) = reply(gate.permit(), 100);
+        reply.admit(1, 256).unwrap();
+        let mut slots = reply.begin(false, vec![element(EventType::Get, &["a"])]);
+        let slot = slots.next().unwrap();
+        assert_eq!(outcomes(waiter.expire(ProblemKind::Timeout)), [["unavailable"]]);
+        drop((waiter, slots));
+        assert_eq!(gate.in_use(), (1, 256));
+        drop(slot);
+        assert_eq!(gate.in_use(), (0, 0));
+    }
+
+    #[test]
+    fn an_unavailable_write_is_superseded_by_a_later_one_that_is_ok() {
+        let gate = Gate::new(10, 10_000, 10);
+        let (reply, waiter) = reply(gate.permit(), 100);
+        let elements = vec![
+            element(EventType::Set, &["k", "other"]),
+            element(EventType::Get, &["k"]),
+            element(EventType::Delete, &["k"]),
+        ];
+        let slots: Vec<Slot> = reply.begin(true, elements).collect();
+        for (index, slot) in slots.into_iter().enumerate() {
+            if index == 3 {
+                slot.settle(Outcome::Deleted);
+            }
+        }
+        assert_eq!(
+            outcomes(futures::executor::block_on(waiter)),
+            [vec!["superseded", "unavailable"], vec!["unavailable"], vec!["deleted"]]
+        );
+    }
+
+    #[test]
+    fn values_beyond_the_answers_budget_are_rejected() {
+        let gate = Gate::new(10, 10_000, 10);
+        let (reply, waiter) = reply(gate.permit(), 5);
+        let slots: Vec<Slot> = reply.begin(false, vec![element(EventType::Get, &["a", "b", "c"])]).collect();
+        for (slot, value) in slots.into_iter().zip(["123", "456", "78"]).rev() {
+            slot.settle(Outcome::Hit(Bytes::from_static(value.as_bytes())));
+        }
+        assert_eq!(outcomes(futures::executor::block_on(waiter)), [["hit", "rejected", "hit"]]);
+    }
+
+    #[test]
+    fn letting_go_of_values_takes_no_look_at_every_entry() {
+        let gate = Gate::new(10, 10_000, 10);
+        let (reply, waiter) = reply(gate.permit(), 50);
+        let slots = reply.begin(false, vec![element(EventType::Get, &["a"; 60_000])]);
+        let begin = Instant::now();
+        slots.for_each(|slot| slot.settle(Outcome::Hit(Bytes::from_static(b"0123456789"))));
+        assert!(begin.elapsed().as_secs() < 3, "{:?}", begin.elapsed());
+        let statuses = outcomes(futures::executor::block_on(waiter)).remove(0);
+        assert!(statuses.iter().enumerate().all(|(index, status)| (*status == "hit") == (index < 5)));
+    }
+}

@@ -1,0 +1,500 @@
+//! Router: order per key. What it takes on is accepted: operations go to their key's writer in the order in which they
+//! came, blobs are fetched ahead and written in their turn, patterns wait for what was before them.
+//!
+//! The state of order is in [`Lanes`], that of fetching in [`Dispatch`]; here is only what moves them. After a panic
+//! the router starts empty under a new epoch: what was queued answers `interrupted`, results of older epochs are
+//! dropped, and while a scan of an older epoch runs nothing new is taken on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+use ahash::RandomState;
+
+use super::dispatch::{Dispatch, Order};
+use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetcher, attempt_end, problem_kind};
+use super::gate::{Gate, Standing};
+use super::job::{Operation, Sweep, Verb};
+use super::lanes::{Lanes, Seq};
+use super::scanner::{Scanner, StartSweeps, SweepEnded};
+use super::supervision::{Mail, Post, Stage, Vitals, guarded};
+use super::writer::{Fence, Fenced, Ready, Write, Writer};
+use crate::blob::retry::{Decision, Policy};
+use crate::blob::{FetchError, FetchErrorKind};
+use crate::cache::Command;
+use crate::event::outcome::{Origin, Outcome, ProblemKind};
+use crate::telemetry::metrics::Metrics;
+
+/// How often a fence is posted again to a writer that lost it.
+const FENCE_TRIES: u32 = 20;
+/// Heads of their keys for which there was no room, after which the younger are not asked about: with very many waiting
+/// each release of bytes would cost a look at all of them.
+const MAX_REFUSED: usize = 64;
+/// How often a fetch may come back for want of bytes: each time it asks for what it then needed.
+const MAX_WAITS: u32 = 16;
+
+/// A request's work, validated and admitted, in the order sent.
+pub struct Accepted {
+    pub tasks: Vec<Task>,
+}
+
+pub enum Task {
+    Key(Operation),
+    Pattern(Sweep),
+}
+
+/// Bytes have come home for which a fetch waits.
+pub struct BytesFreed;
+
+/// What the router needs to know of the settings.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub retry: Policy,
+    pub attempt: Duration,
+    pub max_answer_bytes: usize,
+}
+
+pub struct Router {
+    vitals: Arc<Vitals>,
+    limits: Limits,
+    metrics: Metrics,
+    gate: Arc<Gate>,
+    own: Post<Router>,
+    writers: Vec<Post<Writer>>,
+    fetchers: Vec<Post<Fetcher>>,
+    scanner: Post<Scanner>,
+    hasher: RandomState,
+    epoch: u64,
+    lanes: Lanes<Operation, Sweep>,
+    dispatch: Dispatch,
+    /// Fetches that wait for so many bytes of the budget.
+    parked: BTreeMap<Seq, (Order, usize)>,
+    sweeps: Option<Fencing>,
+    rounds: u64,
+    /// A scan runs, of this epoch or an older one.
+    scanning: bool,
+    /// Barriers to lift when it ends.
+    lifting: Vec<Seq>,
+    /// What came while a scan of an older epoch ran.
+    held: VecDeque<Accepted>,
+    /// Operations that may go on, on their way out.
+    freed: Vec<Operation>,
+    outbox: Vec<Vec<Ready>>,
+}
+
+/// Sweeps that wait for the writers to pass their fence.
+struct Fencing {
+    round: u64,
+    sweeps: Vec<Sweep>,
+    writers_left: usize,
+    tries: u32,
+}
+
+/// Everything the router is built of.
+pub struct Parts {
+    pub limits: Limits,
+    pub metrics: Metrics,
+    pub gate: Arc<Gate>,
+    pub writers: Vec<Post<Writer>>,
+    pub fetchers: Vec<Post<Fetcher>>,
+    pub scanner: Post<Scanner>,
+    pub fetches_per_fetcher: usize,
+    pub fetches_per_host: usize,
+}
+
+impl Router {
+    pub fn new(vitals: Arc<Vitals>, own: Post<Router>, parts: Parts) -> Self {
+        let Parts { limits, metrics, gate, writers, fetchers, scanner, fetches_per_fetcher, fetches_per_host } = parts;
+        Router {
+            vitals,
+            limits,
+            metrics,
+            gate,
+            own,
+            dispatch: Dispatch::new(fetchers.len(), fetches_per_fetcher, fetches_per_host),
+            outbox: writers.iter().map(|_| Vec::new()).collect(),
+            writers,
+            fetchers,
+            scanner,
+            hasher: RandomState::new(),
+            epoch: 0,
+            lanes: Lanes::default(),
+            parked: BTreeMap::new(),
+            sweeps: None,
+            rounds: 0,
+            scanning: false,
+            lifting: Vec::new(),
+            held: VecDeque::new(),
+            freed: Vec::new(),
+        }
+    }
+
+    fn accept(&mut self, accepted: Accepted) {
+        if self.is_cut_off() {
+            self.held.push_back(accepted);
+            return;
+        }
+        for task in accepted.tasks {
+            match task {
+                Task::Pattern(sweep) => self.lanes.put_up(sweep.patterns.clone(), sweep),
+                Task::Key(Operation { key, verb: Verb::SetBlob { url, ttl }, slot, deadline }) => {
+                    let (address, name) = (url.clone(), key.clone());
+                    let operation = Operation { key, verb: Verb::SetBlob { url, ttl }, slot, deadline };
+                    let seq = self.lanes.wait_for_blob(&name, operation);
+                    self.order(Order::new(seq, name, address, deadline));
+                }
+                Task::Key(operation) => {
+                    let key = operation.key.clone();
+                    if let Some(operation) = self.lanes.pass(&key, operation) {
+                        self.send_out(operation);
+                    }
+                }
+            }
+        }
+        self.go_on();
+    }
+
+    /// A scan of an older epoch still runs: its keys are not known here, so nothing can be taken on.
+    fn is_cut_off(&self) -> bool {
+        self.scanning && self.lifting.is_empty()
+    }
+
+    /// Moves all that can move now.
+    fn go_on(&mut self) {
+        loop {
+            self.unpark();
+            self.start_fetches();
+            if self.freed.is_empty() {
+                break;
+            }
+            for operation in std::mem::take(&mut self.freed) {
+                self.send_out(operation);
+            }
+        }
+        for (ready, writer) in self.outbox.iter_mut().zip(&self.writers) {
+            if !ready.is_empty() {
+                writer.post(Write(std::mem::take(ready)));
+            }
+        }
+        self.start_sweeps();
+    }
+
+    fn send_out(&mut self, operation: Operation) {
+        let Operation { key, verb, slot, deadline } = operation;
+        let index = (self.hasher.hash_one(&key) % self.writers.len().max(1) as u64) as usize;
+        let (command, origin, held) = match verb {
+            Verb::Set { value, origin, ttl, held } => (Command::Set { key, value, ttl }, origin, held),
+            Verb::Get => (Command::Get { key, max_bytes: self.limits.max_answer_bytes }, Origin::Inline, None),
+            Verb::Delete => (Command::Delete { key }, Origin::Inline, None),
+            Verb::SetBlob { .. } => return debug_assert!(false, "a blob that is not there cannot be written"),
+        };
+        if let Some(outbox) = self.outbox.get_mut(index) {
+            outbox.push(Ready { command, origin, slot, deadline, held });
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        if let Err(order) = self.dispatch.submit(order) {
+            self.fail(&order, host_down());
+        }
+    }
+
+    fn start_fetches(&mut self) {
+        while let Some((index, mut order)) = self.dispatch.start_next() {
+            let now = Instant::now();
+            if order.deadline <= now {
+                self.dispatch.ended(index, &mut order);
+                self.fail(&order, Outcome::failed(ProblemKind::Timeout, "its blob's turn did not come in time"));
+                continue;
+            }
+            order.is_head = self.lanes.is_head(&order.key, order.seq);
+            order.begun.get_or_insert(now);
+            order.attempts += 1;
+            let until = attempt_end(&order, now, self.limits.attempt, self.limits.retry.deadline);
+            order.is_cut_short = until < now + self.limits.attempt.min(self.limits.retry.deadline);
+            let lost = FetchEnded { epoch: self.epoch, fetcher: index, order, result: FetchResult::Lost };
+            let ended = self.own.notice(lost);
+            if let Some(fetcher) = self.fetchers.get(index) {
+                fetcher.post(Fetch { ended, until });
+            }
+        }
+    }
+
+    fn fetch_ended(&mut self, ended: FetchEnded, context: &mut Context<Self>) {
+        let FetchEnded { epoch, fetcher, mut order, result } = ended;
+        self.dispatch.ended(fetcher, &mut order);
+        fail::fail_point!("router");
+        if epoch == self.epoch {
+            self.turn(order, result, context);
+        }
+        self.go_on();
+    }
+
+    fn turn(&mut self, mut order: Order, result: FetchResult, context: &mut Context<Self>) {
+        match result {
+            FetchResult::Blob(value, permit) => {
+                self.dispatch.answered(&order.host);
+                let with_value = |operation: Operation| {
+                    let Verb::SetBlob { ttl, .. } = operation.verb else { return None };
+                    let verb = Verb::Set { value, origin: Origin::Blob, ttl, held: Some(permit) };
+                    Some(Operation { verb, ..operation })
+                };
+                self.lanes.blob_ended(&order.key, order.seq, with_value, &mut self.freed);
+            }
+            FetchResult::NeedsBytes(bytes) => {
+                self.dispatch.answered(&order.host);
+                order.attempts -= 1;
+                order.waits += 1;
+                if order.waits > MAX_WAITS {
+                    let detail = "the budget (intake.max_in_flight_bytes) had no room for it, time after time";
+                    return self.fail(&order, Outcome::failed(ProblemKind::BlobUnavailable, detail));
+                }
+                self.parked.insert(order.seq, (order, bytes));
+            }
+            FetchResult::Lost if order.losses == 0 => {
+                order.losses += 1;
+                order.attempts -= 1;
+                self.order(order);
+            }
+            FetchResult::Lost => {
+                let detail = "the fetcher failed under it";
+                self.fail(&order, Outcome::failed(ProblemKind::Interrupted, detail));
+            }
+            FetchResult::Failed(error) => self.attempt_failed(order, error, context),
+        }
+    }
+
+    fn attempt_failed(&mut self, order: Order, error: FetchError, context: &mut Context<Self>) {
+        if error.silent {
+            let given_back = if order.is_cut_short { Vec::new() } else { self.dispatch.was_silent(&order.host) };
+            for order in given_back {
+                self.fail(&order, host_down());
+            }
+        } else {
+            self.dispatch.answered(&order.host);
+        }
+        let elapsed = order.begun.map(|begun| begun.elapsed()).unwrap_or_default();
+        match self.limits.retry.decide(order.attempts, &error, elapsed, fastrand::f64()) {
+            Decision::RetryAfter(pause) if Instant::now() + pause < order.deadline => {
+                self.metrics.fetch_retried();
+                context.run_later(pause, |router, context| {
+                    guarded(router, context, |router, _| {
+                        router.order(order);
+                        router.go_on();
+                    });
+                });
+            }
+            // The attempt was cut to the request's deadline, which is no failure of the host.
+            _ if order.deadline <= Instant::now() && matches!(error.kind, FetchErrorKind::Unavailable) => {
+                self.fail(&order, Outcome::failed(ProblemKind::Timeout, "its blob was not there in time"));
+            }
+            _ => self.fail(&order, fetch_outcome(error, order.attempts)),
+        }
+    }
+
+    /// The order comes to nothing: its entry is answered, and its key goes on.
+    fn fail(&mut self, order: &Order, outcome: Outcome) {
+        let settle = |operation: Operation| {
+            operation.slot.settle(outcome);
+            None
+        };
+        self.lanes.blob_ended(&order.key, order.seq, settle, &mut self.freed);
+        if !self.parked.is_empty() {
+            // One of them may have come to the head of its key by that.
+            self.own.post(BytesFreed);
+        }
+    }
+
+    /// Fetches that wait for bytes, oldest first. Only the oldest head may draw on the reserve.
+    fn unpark(&mut self) {
+        if self.parked.is_empty() {
+            return;
+        }
+        self.gate.want();
+        let now = Instant::now();
+        let mut leaving = Vec::new();
+        let (mut is_oldest, mut refused) = (true, 0);
+        for (seq, (order, bytes)) in &self.parked {
+            if order.deadline <= now {
+                leaving.push((*seq, None));
+                continue;
+            }
+            let standing = match self.lanes.is_head(&order.key, *seq) {
+                true if std::mem::take(&mut is_oldest) => Standing::OldestHead,
+                true => Standing::Head,
+                false => Standing::Ahead,
+            };
+            match self.gate.try_blob(*bytes, standing) {
+                Some(permit) => leaving.push((*seq, Some(permit))),
+                None if standing == Standing::Ahead => {}
+                None if refused < MAX_REFUSED => refused += 1,
+                None => break,
+            }
+        }
+        for (seq, permit) in leaving {
+            let Some((mut order, _)) = self.parked.remove(&seq) else { continue };
+            if permit.is_some() {
+                order.prepaid = permit;
+                self.order(order);
+            } else {
+                let detail = "the budget (intake.max_in_flight_bytes) had no room for its blob in time";
+                self.fail(&order, Outcome::failed(ProblemKind::Timeout, detail));
+            }
+        }
+    }
+
+    fn start_sweeps(&mut self) {
+        if self.scanning || self.sweeps.is_some() || !self.lanes.has_barriers() {
+            return;
+        }
+        let (seqs, sweeps): (Vec<Seq>, Vec<Sweep>) = self.lanes.start().into_iter().unzip();
+        if seqs.is_empty() {
+            return;
+        }
+        self.rounds += 1;
+        self.lifting = seqs;
+        let writers_left = self.writers.len();
+        self.sweeps = Some(Fencing { round: self.rounds, sweeps, writers_left, tries: FENCE_TRIES });
+        for writer in 0..self.writers.len() {
+            self.post_fence(writer);
+        }
+    }
+
+    fn post_fence(&self, index: usize) {
+        let lost = Fenced { epoch: self.epoch, round: self.rounds, writer: index, passed: false };
+        if let Some(writer) = self.writers.get(index) {
+            writer.post(Fence(self.own.notice(lost)));
+        }
+    }
+
+    fn fenced(&mut self, Fenced { epoch, round, writer, passed }: Fenced) {
+        fail::fail_point!("router");
+        let Some(fencing) = self.sweeps.as_mut() else { return };
+        if epoch != self.epoch || round != fencing.round {
+            return;
+        }
+        if passed {
+            fencing.writers_left -= 1;
+        } else if fencing.tries > 0 {
+            fencing.tries -= 1;
+            return self.post_fence(writer);
+        } else {
+            self.sweeps = None;
+            return self.lift();
+        }
+        if fencing.writers_left > 0 {
+            return;
+        }
+        let Some(Fencing { sweeps, .. }) = self.sweeps.take() else { return };
+        self.scanning = true;
+        let ended = self.own.notice(SweepEnded { epoch: self.epoch });
+        self.scanner.post(StartSweeps { sweeps, ended });
+    }
+
+    fn sweep_ended(&mut self, SweepEnded { epoch }: SweepEnded) {
+        self.scanning = false;
+        fail::fail_point!("router");
+        if epoch == self.epoch {
+            return self.lift();
+        }
+        while let Some(accepted) = self.held.pop_front() {
+            self.accept(accepted);
+        }
+    }
+
+    fn lift(&mut self) {
+        let done = std::mem::take(&mut self.lifting);
+        self.lanes.lift(&done, &mut self.freed);
+        self.go_on();
+    }
+}
+
+fn host_down() -> Outcome {
+    let detail = "the host answers nothing at the moment; one probe at a time is let through to it";
+    Outcome::failed(ProblemKind::BlobUnavailable, detail)
+}
+
+fn fetch_outcome(error: FetchError, attempts: u32) -> Outcome {
+    let kind = problem_kind(error.kind);
+    let detail = if attempts > 1 { format!("{} (attempt {attempts})", error.detail) } else { error.detail };
+    Outcome::failed(kind, detail)
+}
+
+impl Actor for Router {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.vitals.clone().on_start(context);
+    }
+}
+
+impl Supervised for Router {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        self.epoch += 1;
+        self.lanes = Lanes::default();
+        self.dispatch.clear();
+        self.parked.clear();
+        self.sweeps = None;
+        self.lifting.clear();
+        self.freed.clear();
+        self.outbox.iter_mut().for_each(Vec::clear);
+        if !self.scanning {
+            self.held.clear();
+        }
+    }
+}
+
+impl Stage for Router {
+    fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+}
+
+impl Handler<Mail<Accepted>> for Router {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Accepted>, context: &mut Self::Context) {
+        guarded(self, context, |router, _| {
+            let accepted = mail.open();
+            fail::fail_point!("router");
+            router.accept(accepted);
+        });
+    }
+}
+
+impl Handler<Mail<FetchEnded>> for Router {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<FetchEnded>, context: &mut Self::Context) {
+        guarded(self, context, |router, context| router.fetch_ended(mail.open(), context));
+    }
+}
+
+impl Handler<Mail<Fenced>> for Router {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Fenced>, context: &mut Self::Context) {
+        guarded(self, context, |router, _| router.fenced(mail.open()));
+    }
+}
+
+impl Handler<Mail<SweepEnded>> for Router {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<SweepEnded>, context: &mut Self::Context) {
+        guarded(self, context, |router, _| router.sweep_ended(mail.open()));
+    }
+}
+
+impl Handler<Mail<BytesFreed>> for Router {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<BytesFreed>, context: &mut Self::Context) {
+        let BytesFreed = mail.open();
+        guarded(self, context, |router, _| {
+            fail::fail_point!("router");
+            router.go_on();
+        });
+    }
+}

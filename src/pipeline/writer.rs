@@ -1,0 +1,438 @@
+//! Writer: one ordered line to the cache, with group commit.
+//!
+//! It takes what is waiting, up to `redis.batch_max` commands and `redis.batch_max_bytes`, as one batch, and has one
+//! batch in flight; the load itself sets the size, no timer does. What failed for lack of the cache is repeated, in
+//! order, before anything later on its key, until `redis.retry_ms` after it came in; it takes no more than half of a
+//! batch, so that a cache that refuses some commands (writes, when it is full) goes on with the others. A restarted
+//! writer repeats the batch it had in flight; the session sees to it that nothing of the lost one takes effect later.
+
+use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+use futures::lock::Mutex;
+use log::warn;
+
+use super::gate::Permit;
+use super::health::Health;
+use super::job::Slot;
+use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
+use crate::cache::{Cache, CacheError, Command, Reply, Session};
+use crate::event::CacheKey;
+use crate::event::outcome::{Origin, Outcome, ProblemKind};
+use crate::telemetry::metrics::Metrics;
+
+/// How often expired operations are answered while an attempt hangs.
+const TICK: Duration = Duration::from_millis(100);
+/// How often an idle writer asks the cache for a sign of life.
+const PING_EVERY: Duration = Duration::from_millis(500);
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+const MAX_BACKOFF: Duration = Duration::from_millis(250);
+/// Restarts an operation in flight survives; one that brings its writer down each time must end.
+const MAX_CRASHES: u8 = 5;
+
+/// The bounds of a batch and of trying (`redis.*` settings).
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub batch_max: usize,
+    pub batch_max_bytes: usize,
+    /// How long an operation is tried, from when it came in.
+    pub retry: Duration,
+}
+
+/// Operations that are ready, in the order they are to take effect.
+pub struct Write(pub Vec<Ready>);
+
+pub struct Ready {
+    pub command: Command,
+    pub origin: Origin,
+    pub slot: Slot,
+    pub deadline: Instant,
+    /// What the value's bytes hold of admission.
+    pub held: Option<Permit>,
+}
+
+/// Passed when all that came before it is in the cache or given up.
+pub struct Fence(pub Notice<Fenced>);
+
+/// A writer has passed a fence, or lost it.
+pub struct Fenced {
+    pub epoch: u64,
+    pub round: u64,
+    pub writer: usize,
+    pub passed: bool,
+}
+
+enum Entry {
+    Write(Command, Pending),
+    Fence(Notice<Fenced>),
+}
+
+struct Pending {
+    origin: Origin,
+    slot: Slot,
+    deadline: Instant,
+    /// When it is given up.
+    expires: Instant,
+    crashes: u8,
+    /// It has failed before, or comes after one of its key that has.
+    is_repeated: bool,
+    _held: Option<Permit>,
+}
+
+pub struct Writer {
+    pub vitals: Arc<Vitals>,
+    pub limits: Limits,
+    pub metrics: Metrics,
+    pub health: Arc<Health>,
+    pub index: usize,
+    session: Rc<Mutex<Box<dyn Session>>>,
+    queue: VecDeque<Entry>,
+    /// What the attempt under way carries.
+    flight: Option<(Rc<Vec<Command>>, Vec<Pending>)>,
+    pinging: bool,
+    /// Holds the next attempt back after a failed one.
+    resting: bool,
+    /// Holds back what was refused while the line works.
+    repeat_from: Instant,
+    /// Whether the last batch left such behind.
+    passed_over: bool,
+    failures: u32,
+    last_used: Instant,
+    reconnects: u64,
+}
+
+impl Writer {
+    pub fn new(
+        vitals: Arc<Vitals>,
+        limits: Limits,
+        metrics: Metrics,
+        health: Arc<Health>,
+        index: usize,
+        cache: &dyn Cache,
+    ) -> Self {
+        Writer {
+            vitals,
+            limits,
+            metrics,
+            health,
+            index,
+            session: Rc::new(Mutex::new(cache.session())),
+            queue: VecDeque::new(),
+            flight: None,
+            pinging: false,
+            resting: false,
+            repeat_from: Instant::now(),
+            passed_over: false,
+            failures: 0,
+            last_used: Instant::now() - PING_EVERY,
+            reconnects: 0,
+        }
+    }
+
+    fn take(&mut self, Write(ready): Write, context: &mut Context<Self>) {
+        fail::fail_point!("write");
+        let expires = Instant::now() + self.limits.retry;
+        self.queue.extend(ready.into_iter().map(|Ready { command, origin, slot, deadline, held }| {
+            let expires = expires.min(deadline);
+            let pending = Pending { origin, slot, deadline, expires, crashes: 0, is_repeated: false, _held: held };
+            Entry::Write(command, pending)
+        }));
+        self.pump(context);
+    }
+
+    fn fence(&mut self, Fence(notice): Fence, context: &mut Context<Self>) {
+        fail::fail_point!("write");
+        self.queue.push_back(Entry::Fence(notice));
+        self.pump(context);
+    }
+
+    /// Starts the next batch if none is in flight.
+    fn pump(&mut self, context: &mut Context<Self>) {
+        if self.flight.is_some() || self.resting || self.pinging {
+            return;
+        }
+        let now = Instant::now();
+        self.pass_fences();
+        let (commands, pending) = self.next_batch(now);
+        if commands.is_empty() {
+            return self.pass_fences();
+        }
+        let left = pending.iter().map(|pending| pending.expires).max().unwrap_or(now) - now;
+        let commands = Rc::new(commands);
+        let (session, batch, metrics) = (self.session.clone(), commands.clone(), self.metrics.clone());
+        self.flight = Some((commands, pending));
+        let work = async move {
+            let begun = Instant::now();
+            let mut session = session.lock().await;
+            let results = session.apply(&batch, left).await;
+            metrics.redis_batch(batch.len(), begun.elapsed());
+            (results, session.reconnects())
+        };
+        spawn_guarded(context, work, |writer, (results, reconnects), context| {
+            writer.landed(results, reconnects, context);
+        });
+    }
+
+    fn pass_fences(&mut self) {
+        while let Some(Entry::Fence(_)) = self.queue.front() {
+            if let Some(Entry::Fence(mut notice)) = self.queue.pop_front()
+                && let Some(message) = notice.letter_mut()
+            {
+                message.passed = true;
+            }
+        }
+    }
+
+    /// What is next up to the bounds; what has expired is answered and not sent. What has no place among the repeated is
+    /// passed over, and so is all that comes after it on its key.
+    fn next_batch(&mut self, now: Instant) -> (Vec<Command>, Vec<Pending>) {
+        let room = self.queue.len().min(self.limits.batch_max);
+        let (mut commands, mut pending) = (Vec::with_capacity(room), Vec::with_capacity(room));
+        let mut repeats_left = if self.repeat_from <= now { self.limits.batch_max.div_ceil(2) } else { 0 };
+        let (mut passed_over, mut held_keys) = (Vec::new(), HashSet::<CacheKey>::new());
+        let mut bytes = 0;
+        while commands.len() < self.limits.batch_max {
+            let (command, entry) = match self.queue.pop_front() {
+                Some(Entry::Write(command, entry)) => (command, entry),
+                Some(fence) => {
+                    self.queue.push_front(fence);
+                    break;
+                }
+                None => break,
+            };
+            if entry.expires <= now {
+                entry.slot.settle(expired(entry.deadline, now));
+                continue;
+            }
+            let is_held = !held_keys.is_empty() && held_keys.contains(command.key());
+            if is_held || entry.is_repeated && repeats_left == 0 {
+                held_keys.insert(command.key().clone());
+                passed_over.push(Entry::Write(command, entry));
+                continue;
+            }
+            bytes += command.weight();
+            if bytes > self.limits.batch_max_bytes && !commands.is_empty() {
+                self.queue.push_front(Entry::Write(command, entry));
+                break;
+            }
+            repeats_left -= usize::from(entry.is_repeated);
+            commands.push(command);
+            pending.push(entry);
+        }
+        self.passed_over = !passed_over.is_empty();
+        for entry in passed_over.into_iter().rev() {
+            self.queue.push_front(entry);
+        }
+        (commands, pending)
+    }
+
+    fn landed(&mut self, results: Vec<Result<Reply, CacheError>>, reconnects: u64, context: &mut Context<Self>) {
+        let Some((commands, pending)) = self.flight.take() else { return };
+        let commands = Rc::unwrap_or_clone(commands);
+        self.last_used = Instant::now();
+        self.note_reconnects(reconnects);
+        let mut again = Vec::new();
+        let mut held_keys: HashSet<CacheKey> = HashSet::new();
+        let mut failure = None;
+        let mut done = 0;
+        for ((command, mut pending), result) in commands.into_iter().zip(pending).zip(results) {
+            match result {
+                Err(error) if error.is_worth_retrying() => {
+                    held_keys.insert(command.key().clone());
+                    failure = Some(error);
+                    pending.is_repeated = true;
+                    again.push(Entry::Write(command, pending));
+                }
+                _ if !held_keys.is_empty() && held_keys.contains(command.key()) => {
+                    pending.is_repeated = true;
+                    again.push(Entry::Write(command, pending));
+                }
+                result => {
+                    done += 1;
+                    pending.slot.settle(outcome(&command, pending.origin, result));
+                }
+            }
+        }
+        for entry in again.into_iter().rev() {
+            self.queue.push_front(entry);
+        }
+        match failure {
+            Some(error) => self.rest(&error, done > 0, context),
+            None => {
+                if !self.passed_over {
+                    self.is_well();
+                }
+                self.pump(context);
+            }
+        }
+    }
+
+    fn is_well(&mut self) {
+        self.failures = 0;
+        self.health.set_writer(self.index, true);
+    }
+
+    fn rest(&mut self, error: &CacheError, some_done: bool, context: &mut Context<Self>) {
+        if self.failures == 0 {
+            warn!(writer = self.index, cause:% = error; "cache cannot be written, trying again");
+        }
+        let pause = (FIRST_BACKOFF * 2u32.saturating_pow(self.failures.min(10))).min(MAX_BACKOFF);
+        let now = Instant::now();
+        self.failures = self.failures.saturating_add(1);
+        if some_done {
+            self.repeat_from = now + pause;
+        } else {
+            self.health.set_writer(self.index, false);
+            self.resting = true;
+        }
+        self.answer_expired(now);
+        context.run_later(pause, |writer, context| {
+            guarded(writer, context, |writer, context| {
+                writer.resting = false;
+                writer.pump(context);
+            });
+        });
+        self.pump(context);
+    }
+
+    /// Answers what has expired, in flight or waiting, while an attempt hangs. What is in flight keeps its place.
+    fn answer_expired(&mut self, now: Instant) {
+        if let Some((_, pending)) = &self.flight {
+            for pending in pending.iter().filter(|pending| pending.expires <= now) {
+                pending.slot.settle_early(expired(pending.deadline, now));
+            }
+        }
+        let is_expired = |entry: &Entry| matches!(entry, Entry::Write(_, pending) if pending.expires <= now);
+        if !self.queue.iter().any(is_expired) {
+            return;
+        }
+        let (gone, left): (VecDeque<Entry>, VecDeque<Entry>) = self.queue.drain(..).partition(is_expired);
+        self.queue = left;
+        for entry in gone {
+            if let Entry::Write(_, pending) = entry {
+                pending.slot.settle(expired(pending.deadline, now));
+            }
+        }
+    }
+
+    fn wake_up(&mut self, context: &mut Context<Self>) {
+        self.pump(context);
+        self.tick(context);
+    }
+
+    fn tick(&mut self, context: &mut Context<Self>) {
+        let now = Instant::now();
+        self.answer_expired(now);
+        let is_idle = self.flight.is_none() && !self.pinging && !self.resting && self.queue.is_empty();
+        if !is_idle || now.duration_since(self.last_used) < PING_EVERY {
+            return;
+        }
+        self.pinging = true;
+        let (session, within) = (self.session.clone(), self.limits.retry);
+        let work = async move {
+            let mut session = session.lock().await;
+            let result = session.ping(within).await;
+            (result, session.reconnects())
+        };
+        spawn_guarded(context, work, |writer, (result, reconnects), context| {
+            writer.pinging = false;
+            writer.last_used = Instant::now();
+            writer.note_reconnects(reconnects);
+            match result {
+                Ok(()) => {
+                    writer.is_well();
+                    writer.pump(context);
+                }
+                Err(error) => writer.rest(&error, false, context),
+            }
+        });
+    }
+
+    fn note_reconnects(&mut self, reconnects: u64) {
+        for _ in self.reconnects..reconnects {
+            self.metrics.redis_reconnected();
+        }
+        self.reconnects = self.reconnects.max(reconnects);
+    }
+}
+
+fn expired(deadline: Instant, now: Instant) -> Outcome {
+    if deadline <= now {
+        Outcome::failed(ProblemKind::Timeout, "it was not done within event.deadline_ms")
+    } else {
+        Outcome::failed(ProblemKind::CacheUnavailable, "the cache did not take it within redis.retry_ms")
+    }
+}
+
+fn outcome(command: &Command, origin: Origin, result: Result<Reply, CacheError>) -> Outcome {
+    match (command, result) {
+        (Command::Set { value, ttl, .. }, Ok(Reply::Stored)) => {
+            Outcome::Stored { bytes: value.len(), ttl: *ttl, source: origin }
+        }
+        (_, Ok(Reply::Hit(value))) => Outcome::Hit(value),
+        (_, Ok(Reply::Miss)) => Outcome::Miss,
+        (_, Ok(Reply::Deleted)) => Outcome::Deleted,
+        (_, Ok(Reply::Absent)) => Outcome::Absent,
+        (_, Ok(Reply::Stored)) => Outcome::failed(ProblemKind::CacheUnavailable, "the cache's reply makes no sense"),
+        (_, Err(error)) => Outcome::failed(problem_kind(command, &error), error.to_string()),
+    }
+}
+
+fn problem_kind(command: &Command, error: &CacheError) -> ProblemKind {
+    match (error, command) {
+        (CacheError::WrongType, _) => ProblemKind::WrongType,
+        (CacheError::ValueTooLarge { .. }, Command::Set { .. }) => ProblemKind::BlobTooLarge,
+        (CacheError::ValueTooLarge { .. }, _) => ProblemKind::AnswerTooLarge,
+        (CacheError::Unavailable(_) | CacheError::Refused(_), _) => ProblemKind::CacheUnavailable,
+    }
+}
+
+impl Actor for Writer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.vitals.clone().on_start(context);
+        context.run_interval(TICK, |writer, context| guarded(writer, context, Writer::tick));
+        context.run_later(Duration::ZERO, |writer, context| guarded(writer, context, Writer::wake_up));
+    }
+}
+
+impl Supervised for Writer {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        self.pinging = false;
+        self.resting = false;
+        let Some((commands, pending)) = self.flight.take() else { return };
+        let commands = Rc::unwrap_or_clone(commands);
+        for (command, mut pending) in commands.into_iter().zip(pending).rev() {
+            pending.crashes += 1;
+            if pending.crashes <= MAX_CRASHES {
+                self.queue.push_front(Entry::Write(command, pending));
+            }
+        }
+    }
+}
+
+impl Stage for Writer {
+    fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+}
+
+impl Handler<Mail<Write>> for Writer {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Write>, context: &mut Self::Context) {
+        guarded(self, context, |writer, context| writer.take(mail.open(), context));
+    }
+}
+
+impl Handler<Mail<Fence>> for Writer {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Fence>, context: &mut Self::Context) {
+        guarded(self, context, |writer, context| writer.fence(mail.open(), context));
+    }
+}
