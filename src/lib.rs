@@ -3,5 +3,6 @@
 pub mod blob;
 pub mod cache;
 pub mod event;
+pub mod http;
 pub mod pipeline;
 pub mod telemetry;

@@ -1,0 +1,147 @@
+//! Reading a request's body: bounded in bytes (after decompression) and in time, and held against admission as it
+//! arrives.
+
+use std::io;
+use std::time::Duration;
+
+use actix_web::error::PayloadError;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::web::Payload;
+use async_compression::tokio::bufread::GzipDecoder;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::io::StreamReader;
+
+use super::problem::Turned;
+use crate::event::wire::Form;
+use crate::pipeline::gate::Permit;
+
+/// Decompressed bytes asked for at a time.
+const INFLATE_CHUNK: usize = 64 * 1024;
+
+/// How the body is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    pub form: Form,
+    gzip: bool,
+}
+
+/// What the headers say about the body, if we understand it.
+pub fn kind(headers: &HeaderMap) -> Result<Kind, Turned> {
+    let form = match headers.get(CONTENT_TYPE) {
+        None => Form::Json,
+        Some(value) => {
+            let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+            if essence.eq_ignore_ascii_case("application/json") {
+                Form::Json
+            } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
+                Form::NdJson
+            } else {
+                let detail = "Content-Type is application/json or application/x-ndjson";
+                return Err(Turned::UnsupportedMediaType { detail });
+            }
+        }
+    };
+    let mut codings = headers.get_all(CONTENT_ENCODING);
+    let gzip = match (codings.next().map(|value| value.to_str().unwrap_or_default().trim()), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) if coding.eq_ignore_ascii_case("identity") => false,
+        (Some(coding), None) if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") => true,
+        _ => return Err(Turned::UnsupportedMediaType { detail: "Content-Encoding is gzip, or is left out" }),
+    };
+    Ok(Kind { form, gzip })
+}
+
+/// Reads it whole. `permit` grows with it.
+pub async fn read(
+    payload: Payload,
+    headers: &HeaderMap,
+    kind: Kind,
+    max_bytes: usize,
+    limit: Duration,
+    permit: &mut Permit,
+) -> Result<Bytes, Turned> {
+    let until = Instant::now() + limit;
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
+        .and_then(|length| usize::try_from(length).ok());
+    let body = Body { buffer: BytesMut::new(), max_bytes, permit };
+    match kind.gzip {
+        false if declared.is_some_and(|length| length > max_bytes) => Err(Turned::BodyTooLarge { max_bytes }),
+        false => body.read_plain(payload, declared, until).await,
+        true => body.read_gzip(payload, until).await,
+    }
+}
+
+struct Body<'a> {
+    buffer: BytesMut,
+    max_bytes: usize,
+    permit: &'a mut Permit,
+}
+
+impl Body<'_> {
+    async fn read_plain(
+        mut self,
+        mut payload: Payload,
+        declared: Option<usize>,
+        until: Instant,
+    ) -> Result<Bytes, Turned> {
+        while let Some(chunk) = timeout_at(until, payload.next()).await.map_err(|_| Turned::BodyTooSlow)? {
+            let chunk = chunk.map_err(|error| unreadable(&error))?;
+            self.hold(chunk.len())?;
+            if self.buffer.is_empty() {
+                if declared == Some(chunk.len()) {
+                    return Ok(chunk);
+                }
+                self.buffer.reserve(declared.unwrap_or(chunk.len()));
+            }
+            self.buffer.extend_from_slice(&chunk);
+        }
+        Ok(self.buffer.freeze())
+    }
+
+    /// Compressed bytes are bounded too: empty gzip members take time without making a byte.
+    async fn read_gzip(mut self, payload: Payload, until: Instant) -> Result<Bytes, Turned> {
+        let mut compressed_left = self.max_bytes.saturating_mul(2).saturating_add(INFLATE_CHUNK);
+        let bounded = payload.map(move |chunk| {
+            let chunk = chunk.map_err(io::Error::other)?;
+            compressed_left = compressed_left.checked_sub(chunk.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+            Ok::<Bytes, io::Error>(chunk)
+        });
+        let reader = StreamReader::new(bounded);
+        let mut decoder = GzipDecoder::new(reader);
+        decoder.multiple_members(true);
+        loop {
+            self.buffer.reserve(INFLATE_CHUNK);
+            let before = self.buffer.len();
+            let mut window = (&mut decoder).take(INFLATE_CHUNK as u64);
+            let read = timeout_at(until, window.read_buf(&mut self.buffer)).await.map_err(|_| Turned::BodyTooSlow)?;
+            match read {
+                Ok(0) => return Ok(self.buffer.freeze()),
+                Ok(_) => self.hold(self.buffer.len() - before)?,
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                    return Err(Turned::BodyTooLarge { max_bytes: self.max_bytes });
+                }
+                Err(_) => return Err(Turned::Malformed { detail: "the body is not whole, valid gzip".to_owned() }),
+            }
+        }
+    }
+
+    fn hold(&mut self, more: usize) -> Result<(), Turned> {
+        if self.permit.bytes() + more > self.max_bytes {
+            return Err(Turned::BodyTooLarge { max_bytes: self.max_bytes });
+        }
+        if self.permit.try_grow(0, more) { Ok(()) } else { Err(Turned::Overloaded) }
+    }
+}
+
+fn unreadable(error: &PayloadError) -> Turned {
+    let detail = match error {
+        PayloadError::Incomplete(_) => "the body ended before it was whole",
+        _ => "the body could not be read",
+    };
+    Turned::Malformed { detail: detail.to_owned() }
+}

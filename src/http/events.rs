@@ -1,0 +1,224 @@
+//! `POST /events`: from the request to its verdict, and from the verdict to the answer.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use log::{Level, debug, log_enabled, warn};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::body;
+use super::problem::{Turned, add_retry_after, refused, status_of};
+use super::request::{RequestId, Summary, turn_away};
+use super::shared::Shared;
+use crate::event::outcome::{Class, Outcome, ProblemKind};
+use crate::event::validate::{Invalid, InvalidKind};
+use crate::event::wire::{Answered, Counts, Element, write_answer, write_batch};
+use crate::pipeline::Entrance;
+use crate::pipeline::job::{Refusal, Verdict, Waiter};
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const RETURN_MINIMAL: &str = "return=minimal";
+/// How often a waiting request looks whether the service has to end it.
+const LOOK_UP: Duration = Duration::from_millis(200);
+
+pub async fn post(
+    request: HttpRequest,
+    payload: web::Payload,
+    shared: web::Data<Shared>,
+    entrance: web::Data<Entrance>,
+) -> HttpResponse {
+    let _busy = shared.enter();
+    let id = request.extensions().get::<RequestId>().cloned();
+    let id = id.as_ref().map_or("", RequestId::as_str);
+    let (verdict, bytes_in) = match carry_out(&request, payload, &shared, &entrance).await {
+        Ok(done) => done,
+        Err(turned) => return turn_away(&turned, "events"),
+    };
+    shared.count(&verdict);
+    tell(&verdict, id);
+    let (mut response, summary) = answer(&verdict, wants_minimal(request.headers()), &shared);
+    if shared.pipeline.health.is_draining() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.extensions_mut().insert(Summary { bytes_in, ..summary });
+    response
+}
+
+async fn carry_out(
+    request: &HttpRequest,
+    payload: web::Payload,
+    shared: &Shared,
+    entrance: &Entrance,
+) -> Result<(Verdict, usize), Turned> {
+    let (headers, settings) = (request.headers(), &shared.settings);
+    if !settings.tokens.admit(headers) {
+        return Err(Turned::Unauthorized);
+    }
+    if shared.pipeline.health.is_draining() {
+        return Err(Turned::Draining);
+    }
+    let kind = body::kind(headers)?;
+    let mut permit = shared.pipeline.gate.permit();
+    let body = body::read(payload, headers, kind, settings.max_body_bytes, settings.body_timeout, &mut permit);
+    let body = unless_cut_off(body, shared).await?;
+    let bytes_in = body.len();
+    let waiter = entrance.ingest(body, kind.form, permit);
+    Ok((wait(waiter, shared).await, bytes_in))
+}
+
+/// What is still arriving when the service has to go is not waited for.
+async fn unless_cut_off<T>(work: impl Future<Output = Result<T, Turned>>, shared: &Shared) -> Result<T, Turned> {
+    let mut work = pin!(work);
+    loop {
+        match timeout(LOOK_UP, &mut work).await {
+            Ok(done) => return done,
+            Err(_) if shared.is_cut_off() => return Err(Turned::Draining),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Waits for the verdict up to the deadline, or until the service has to go.
+async fn wait(mut waiter: Waiter, shared: &Shared) -> Verdict {
+    let deadline = Instant::now() + shared.pipeline.deadline();
+    loop {
+        let now = Instant::now();
+        match timeout_at(deadline.min(now + LOOK_UP), &mut waiter).await {
+            Ok(verdict) => return verdict,
+            Err(_) if shared.is_cut_off() => return waiter.expire(ProblemKind::ShuttingDown),
+            Err(_) if Instant::now() >= deadline => return waiter.expire(ProblemKind::Timeout),
+            Err(_) => {}
+        }
+    }
+}
+
+fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, Summary) {
+    match verdict {
+        Verdict::Refused(refusal) => {
+            let (response, outcome) = refused(refusal, shared.max_events);
+            let asked = match refusal {
+                Refusal::Invalid(Invalid { event: Some(event), .. }) => event.as_str(),
+                _ => "events",
+            };
+            (response, Summary { asked, outcome, ..Summary::default() })
+        }
+        Verdict::One(answered) => {
+            let class = answered.class();
+            let mut body = Vec::with_capacity(128 + answered.outcomes.iter().map(answer_size).sum::<usize>());
+            write_answer(&mut body, answered);
+            let keys = answered.targets.len();
+            let summary = Summary { asked: answered.event.as_str(), events: 1, keys, ..Summary::default() };
+            (respond(class, false, false, body), Summary { outcome: class.as_str(), ..summary })
+        }
+        Verdict::Batch(elements) => {
+            let class = Counts::of(elements).class();
+            let mut body = Vec::with_capacity(64 + if minimal { 0 } else { elements.len() * 96 });
+            write_batch(&mut body, elements, minimal);
+            let keys = elements.iter().map(keys).sum();
+            let summary = Summary { asked: "batch", events: elements.len(), keys, ..Summary::default() };
+            (respond(class, true, minimal, body), Summary { outcome: class.as_str(), ..summary })
+        }
+    }
+}
+
+fn respond(class: Class, is_batch: bool, minimal: bool, body: Vec<u8>) -> HttpResponse {
+    let mut response = HttpResponse::build(status_of(class, is_batch));
+    response.content_type("application/json");
+    if minimal {
+        response.insert_header((PREFERENCE_APPLIED, RETURN_MINIMAL));
+    }
+    if class == Class::Unavailable {
+        add_retry_after(&mut response);
+    }
+    response.body(body)
+}
+
+fn answer_size(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Hit(value) => value.len() + 64,
+        _ => 96,
+    }
+}
+
+fn keys(element: &Element) -> usize {
+    match element {
+        Element::Answered(answered) => answered.targets.len(),
+        Element::Invalid(_) => 0,
+    }
+}
+
+/// RFC 7240: preferences are comma-separated, and may stand in several headers; of one given twice the first counts.
+fn wants_minimal(headers: &HeaderMap) -> bool {
+    let mut returns = headers
+        .get_all(PREFER)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|preference| preference.split(';').next()?.split_once('='))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("return"));
+    returns.next().is_some_and(|(_, value)| value.trim().trim_matches('"') == "minimal")
+}
+
+/// A line an event at debug, and one at warn for each that was not carried out.
+fn tell(verdict: &Verdict, request_id: &str) {
+    match verdict {
+        Verdict::Refused(Refusal::Invalid(invalid)) => tell_invalid(invalid, request_id),
+        Verdict::Refused(refusal) => {
+            let (problem, detail) = refusal_cause(refusal);
+            warn!(problem, detail, request_id; "request refused");
+        }
+        Verdict::One(answered) => tell_answered(answered, request_id),
+        Verdict::Batch(elements) => {
+            for element in elements {
+                match element {
+                    Element::Answered(answered) => tell_answered(answered, request_id),
+                    Element::Invalid(invalid) => tell_invalid(invalid, request_id),
+                }
+            }
+        }
+    }
+}
+
+fn refusal_cause(refusal: &Refusal) -> (&'static str, &str) {
+    match refusal {
+        Refusal::Malformed { detail } => ("malformed-json", detail),
+        Refusal::TooManyEvents => ("payload-too-large", "more events than event.max_events"),
+        Refusal::TooLargeToAdmit => ("payload-too-large", "more than admission could ever hold"),
+        Refusal::Invalid(_) => ("invalid-event", ""),
+        Refusal::Overloaded => ("overloaded", "admission is full"),
+        Refusal::Unavailable(kind) => (kind.slug(), kind.title()),
+    }
+}
+
+fn tell_invalid(invalid: &Invalid, request_id: &str) {
+    let event_id = invalid.id.as_deref().unwrap_or_default();
+    let problem = invalid.problem();
+    let (slug, cause) = (problem.slug, problem.detail.as_ref());
+    let at = match &invalid.kind {
+        InvalidKind::Faults(faults) => faults.first().map_or("", |fault| fault.pointer.as_str()),
+        InvalidKind::Malformed(_) => "",
+    };
+    warn!(event_id, problem = slug, at, cause, request_id; "event rejected");
+}
+
+fn tell_answered(answered: &Answered, request_id: &str) {
+    let class = answered.class();
+    if class == Class::Ok && !log_enabled!(Level::Debug) {
+        return;
+    }
+    let (event, event_id) = (answered.event.as_str(), answered.id.as_deref().unwrap_or_default());
+    let (keys, outcome) = (answered.targets.len(), class.as_str());
+    debug!(event, event_id, keys, outcome, request_id; "event");
+    let worst = answered.targets.iter().zip(&answered.outcomes).find_map(|(key, outcome)| match outcome {
+        Outcome::Failed(problem) | Outcome::SweepFailed { problem, .. } if problem.kind.class() == class => {
+            Some((key, problem))
+        }
+        _ => None,
+    });
+    if let Some((key, problem)) = worst {
+        let (slug, cause) = (problem.kind.slug(), problem.detail.as_ref());
+        warn!(event, event_id, key:% = key, keys, problem = slug, cause, request_id; "event not carried out");
+    }
+}

@@ -1,0 +1,37 @@
+//! HTTP: routes, what an outcome is as a status and a problem document, bearer tokens, drain. Knows the pipeline by its
+//! entrance and its health only.
+
+mod auth;
+mod body;
+mod events;
+mod probes;
+mod problem;
+mod request;
+mod server;
+mod shared;
+mod stream;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::auth::Tokens;
+pub use self::server::{Server, StartError};
+
+/// The `http.*` settings and their neighbours.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub bind: IpAddr,
+    /// 0: a free one.
+    pub port: u16,
+    pub workers: usize,
+    pub max_body_bytes: usize,
+    pub head_timeout: Duration,
+    pub body_timeout: Duration,
+    /// From SIGTERM to the end, at most.
+    pub shutdown: Duration,
+    /// So long without a sign of life, and an actor is stuck (`live.stall_seconds`).
+    pub stall: Duration,
+    /// None: everybody may post events.
+    pub tokens: Arc<Tokens>,
+}

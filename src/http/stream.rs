@@ -1,0 +1,225 @@
+//! The connection under actix-http. Added here is what actix-http leaves out:
+//!
+//! - the time a request's head may take counts for every request of a connection, not only for the first;
+//! - what ends before a request is known (a head too slow, too large, or not HTTP) is answered by a problem document
+//!   with a request id, like every other refusal;
+//! - a connection that ends with a refusal is closed for writing first, and what the sender still sends is read for a
+//!   while: a socket closed over unread bytes is reset, and a reset can overtake the answer.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_rt::net::TcpStream;
+use actix_rt::time::{Instant, Sleep, sleep_until};
+use log::warn;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::problem::{HEAD_TOO_LARGE, HEAD_TOO_SLOW, NOT_HTTP};
+use super::request::RequestId;
+use crate::event::wire::ProblemDocument;
+
+/// How long a connection that we end is read on, at most.
+const LINGER: Duration = Duration::from_secs(5);
+/// A sender that has been silent for so long has nothing more on its way.
+const SILENCE: Duration = Duration::from_millis(500);
+
+const HAS_BODY: &[u8] = b"content-type";
+const CONTINUE: &[u8] = b" 100 Continue\r\n\r\n";
+
+/// Where a connection stands between two requests. Shared with the request under way, which begins when its head is
+/// whole.
+pub struct Progress {
+    in_request: Cell<bool>,
+    /// Since when the next head has been arriving.
+    head_since: Cell<Option<Instant>>,
+    /// What was refused may still be on its way.
+    unread: Cell<bool>,
+}
+
+impl Progress {
+    /// The head has arrived; the time counts again after the answer.
+    pub fn begin(self: &Rc<Self>) -> InRequest {
+        self.in_request.set(true);
+        self.head_since.set(None);
+        self.unread.set(false);
+        InRequest(self.clone())
+    }
+}
+
+/// A request under way on a connection.
+pub struct InRequest(Rc<Progress>);
+
+impl InRequest {
+    /// It was refused, perhaps before its body was read.
+    pub fn leave_unread(&self) {
+        self.0.unread.set(true);
+    }
+}
+
+impl Drop for InRequest {
+    fn drop(&mut self) {
+        self.0.in_request.set(false);
+    }
+}
+
+pub struct Stream {
+    io: TcpStream,
+    head_timeout: Duration,
+    progress: Rc<Progress>,
+    /// What is left to write of the document that stands in for a bare answer.
+    document: Option<Vec<u8>>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Until when it is read on; set once it is closed for writing.
+    linger_until: Option<Instant>,
+}
+
+impl Stream {
+    pub fn new(io: TcpStream, head_timeout: Duration) -> Self {
+        let progress = Progress {
+            in_request: Cell::new(false),
+            head_since: Cell::new(Some(Instant::now())),
+            unread: Cell::new(false),
+        };
+        Stream { io, head_timeout, progress: Rc::new(progress), document: None, timer: None, linger_until: None }
+    }
+
+    pub fn progress(&self) -> Rc<Progress> {
+        self.progress.clone()
+    }
+
+    /// Ready once the time has come.
+    fn poll_timer(&mut self, context: &mut Context<'_>, at: Instant) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(context)
+    }
+
+    /// Tells a sender whose head has not come in time, and ends what it sends.
+    fn give_up_on_head(&mut self) {
+        self.progress.head_since.set(None);
+        // So small an answer either fits what the socket still takes, or nobody reads.
+        let _ = self.io.try_write(&in_place_of_request(&HEAD_TOO_SLOW));
+    }
+}
+
+/// The whole answer to a request of which nothing is known.
+fn in_place_of_request(problem: &ProblemDocument<'_>) -> Vec<u8> {
+    let id = RequestId::made();
+    warn!(outcome = problem.slug, request_id = id.as_str(); "request head refused");
+    let body = serde_json::to_vec(problem).unwrap_or_default();
+    let (status, length, id) = (problem.status.unwrap_or_default(), body.len(), id.as_str());
+    let mut answer = format!(
+        "HTTP/1.1 {status} {}\r\nconnection: close\r\ncontent-type: application/problem+json\r\n\
+         x-request-id: {id}\r\ncontent-length: {length}\r\n\r\n",
+        problem.title
+    )
+    .into_bytes();
+    answer.extend_from_slice(&body);
+    answer
+}
+
+/// What to say in place of an answer that actix-http gives by itself: those alone have no body.
+fn problem_of_bare(answer: &[u8]) -> Option<&'static ProblemDocument<'static>> {
+    let problem = match answer.get(..13)? {
+        b"HTTP/1.1 400 " => &NOT_HTTP,
+        b"HTTP/1.1 431 " => &HEAD_TOO_LARGE,
+        _ => return None,
+    };
+    let is_bare = !answer.windows(HAS_BODY.len()).any(|part| part.eq_ignore_ascii_case(HAS_BODY));
+    is_bare.then_some(problem)
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !bytes.ends_with(CONTINUE) {
+            self.progress.head_since.set(None);
+        }
+        if self.document.is_none() {
+            match problem_of_bare(bytes) {
+                Some(problem) => {
+                    self.progress.unread.set(true);
+                    self.document = Some(in_place_of_request(problem));
+                }
+                None => return Pin::new(&mut self.io).poll_write(context, bytes),
+            }
+        }
+        let Stream { io, document, .. } = &mut *self;
+        while let Some(left) = document.as_mut().filter(|left| !left.is_empty()) {
+            let written = ready!(Pin::new(&mut *io).poll_write(context, left))?;
+            left.drain(..written);
+        }
+        *document = None;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let until = match self.linger_until {
+            Some(until) => until,
+            None => {
+                ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
+                if !self.progress.unread.get() {
+                    return Poll::Ready(Ok(()));
+                }
+                self.timer = None;
+                *self.linger_until.insert(Instant::now() + LINGER)
+            }
+        };
+        let mut space = [0; 8 * 1024];
+        let mut silent_since = Instant::now();
+        loop {
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.io).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && Instant::now() < until => {
+                    silent_since = Instant::now();
+                    self.timer = None;
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => {
+                    let at = match &self.timer {
+                        Some(timer) => timer.deadline(),
+                        None => until.min(silent_since + SILENCE),
+                    };
+                    return self.poll_timer(context, at).map(Ok);
+                }
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        if self.progress.in_request.get() {
+            return read;
+        }
+        if buffer.filled().len() > before && self.progress.head_since.get().is_none() {
+            self.progress.head_since.set(Some(Instant::now()));
+        }
+        match self.progress.head_since.get() {
+            Some(since) if read.is_pending() => {
+                let until = since + self.head_timeout;
+                ready!(self.poll_timer(context, until));
+                self.give_up_on_head();
+                // The end, as if the sender had closed.
+                Poll::Ready(Ok(()))
+            }
+            _ => read,
+        }
+    }
+}
