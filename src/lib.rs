@@ -1,7 +1,34 @@
 //! Keeps Redis in step with blob storage: events in over HTTP, blobs fetched, Redis written in order.
 //!
+//! # Code map
+//!
+//! Imports run one way: [`event`] ← [`blob`], [`cache`], [`telemetry`] ← [`pipeline`] ← [`http`] ← [`cli`]. Only [`cli`]
+//! reads [`config`] and hands each room the settings it needs. `tests/house.rs` holds that.
+//!
+//! | room | what it owns |
+//! | --- | --- |
+//! | [`event`] | the contract, pure: no I/O, no actors, no clock |
+//! | [`blob`] | downloading; knows nothing of Redis or actors |
+//! | [`cache`] | every Redis command; knows nothing of HTTP or the wire |
+//! | [`pipeline`] | the actors: order, flow, supervision |
+//! | [`http`] | routes; outcome → status code and problem document; auth |
+//! | [`telemetry`] | logging and metrics: names in one place |
+//! | [`config`] | every setting: name, default, bounds, where it came from |
+//! | [`cli`] | one file a command |
+//!
+//! # Invariants
+//!
+//! 1. A 2xx means that the cache has acknowledged the work.
+//! 2. A job that is dropped anywhere answers `interrupted` by itself.
+//! 3. Operations on one key take effect in the order in which they were accepted.
+//! 4. Every queue, body, wait and retry has a bound.
+//! 5. After validation only valid types exist; nobody checks twice.
+//! 6. No value, token or URL query reaches a log.
+
 pub mod blob;
 pub mod cache;
+pub mod cli;
+pub mod config;
 pub mod event;
 pub mod http;
 pub mod pipeline;

@@ -1,0 +1,216 @@
+//! `serve`: the daemon. Here the settings become the parts of the pipeline, and signals its end.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use actix_rt::signal::unix::{Signal, SignalKind, signal};
+use log::{error, info, warn};
+
+use crate::blob::retry::Policy;
+use crate::cache::Cache;
+use crate::cache::embedded::EmbeddedCache;
+use crate::cache::redis::{self, RedisCache};
+use crate::config::{CacheBackend, Config, Loaded, LogFormat};
+use crate::event::{Limits, Ttl};
+use crate::http::{self, Server, Tokens};
+use crate::telemetry::logging;
+use crate::telemetry::metrics::Metrics;
+use crate::{blob, pipeline};
+
+/// What a program ended by a signal is expected to say, less the signal's number.
+const KILLED: i32 = 128;
+
+/// Runs until SIGTERM or SIGINT, and drains.
+pub fn run(loaded: Loaded) -> ExitCode {
+    let Loaded { config, warnings, .. } = loaded;
+    let format = match config.log_format {
+        LogFormat::Text => logging::Format::Text,
+        LogFormat::Json => logging::Format::Json,
+    };
+    let settings = logging::Settings { level: config.log_level, format, cluster: config.cluster.clone() };
+    let _guard = match logging::init(&settings) {
+        Ok(guard) => guard,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "redis-cache-sync: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::install_panic_hook();
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
+    for warning in &warnings {
+        warn!("{warning}");
+    }
+    actix_rt::System::new().block_on(async {
+        match serve(&config).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                error!(cause:% = error; "cannot start");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+async fn serve(config: &Config) -> Result<(), StartError> {
+    let signals = Signals::listen()?;
+    start(config).await?.run(signals).await;
+    Ok(())
+}
+
+/// SIGTERM and SIGINT, which end nothing by themselves from here on.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub fn listen() -> Result<Self, StartError> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).map_err(StartError::Signals)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(StartError::Signals)?,
+        })
+    }
+
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Redis(#[from] redis::SetupError),
+    #[error(transparent)]
+    Blobs(#[from] blob::SetupError),
+    #[error(transparent)]
+    Http(#[from] http::StartError),
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("signals cannot be listened to: {0}")]
+    Signals(std::io::Error),
+}
+
+/// The running daemon.
+pub struct Daemon {
+    pub address: SocketAddr,
+    server: Server,
+}
+
+impl Daemon {
+    /// Serves until a signal, and drains; a second signal ends the process at once.
+    pub async fn run(self, mut signals: Signals) {
+        let number = signals.next().await;
+        info!(signal = number; "asked to stop");
+        tokio::select! {
+            () = self.stop() => {}
+            number = signals.next() => {
+                warn!(signal = number; "asked to stop again, leaving at once");
+                logging::flush();
+                std::process::exit(KILLED + number)
+            }
+        }
+    }
+
+    /// Drains and ends it.
+    pub async fn stop(self) {
+        self.server.drain().await;
+    }
+}
+
+/// Starts the daemon; it listens when this returns. Must be called within an actix system.
+pub async fn start(config: &Config) -> Result<Daemon, StartError> {
+    let metrics = Metrics::new(&config.cluster)?;
+    let cache = cache(config)?;
+    let name = cache.describe();
+    let pipeline = pipeline::build(pipeline_settings(config), cache, &metrics)?;
+    let server = Server::start(http_settings(config), pipeline, metrics, name.clone(), config.event.max_events)?;
+    let address = server.address;
+    let version = env!("CARGO_PKG_VERSION");
+    info!(target: logging::LISTENING, address:% = address, cache = name.as_str(), version; "listening");
+    Ok(Daemon { address, server })
+}
+
+fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
+    let prefix = config.redis.version_prefix.clone();
+    if config.cache.backend == CacheBackend::Embedded {
+        return Ok(Arc::new(EmbeddedCache::new(config.cache.max_bytes, prefix)));
+    }
+    let from = &config.redis;
+    let tls = from.tls.then(|| redis::Tls {
+        ca: from.tls_ca.as_ref().map(|pem| pem.expose().to_vec()),
+        cert: from.tls_cert.as_ref().map(|pem| pem.expose().to_vec()),
+        key: from.tls_key.as_ref().map(|pem| redis::Secret::new(String::from_utf8_lossy(pem.expose()))),
+    });
+    Ok(Arc::new(RedisCache::new(redis::Settings {
+        host: from.host.clone(),
+        port: from.port,
+        tls,
+        username: from.username.clone(),
+        password: from.password.as_ref().map(|password| redis::Secret::new(password.expose())),
+        db: from.db,
+        connect_timeout: from.connect_timeout,
+        response_timeout: from.response_timeout,
+        wait_replicas: from.wait_replicas,
+        version_prefix: prefix,
+    })?))
+}
+
+fn pipeline_settings(config: &Config) -> pipeline::Settings {
+    let (event, fetch, redis) = (&config.event, &config.fetch, &config.redis);
+    pipeline::Settings {
+        intake_pool: config.intake.pool_size,
+        validation_pool: config.validation.pool_size,
+        max_in_flight: config.intake.max_in_flight,
+        max_in_flight_bytes: config.intake.max_in_flight_bytes,
+        deadline: event.deadline,
+        max_answer_bytes: config.http.max_answer_bytes,
+        limits: Arc::new(Limits {
+            max_events: event.max_events,
+            max_keys: event.max_keys,
+            max_key_bytes: event.max_key_bytes,
+            default_ttl: event.default_ttl_seconds.and_then(Ttl::from_seconds),
+            max_ttl_seconds: event.max_ttl_seconds,
+            allow_match_all: event.allow_match_all,
+            version_prefix: redis.version_prefix.clone(),
+        }),
+        fetch_pool: fetch.pool_size,
+        fetch_concurrency: fetch.concurrency,
+        fetch_per_host: fetch.per_host,
+        blob: Arc::new(blob::Settings {
+            allowed_hosts: fetch.allowed_hosts.clone(),
+            extra_roots: fetch.extra_roots.clone(),
+            connect_timeout: fetch.connect_timeout,
+            attempt_timeout: fetch.timeout,
+            max_blob_bytes: fetch.max_blob_bytes,
+            max_connections: fetch.concurrency,
+        }),
+        retry: Policy { attempts: fetch.attempts, deadline: fetch.deadline },
+        writer_pool: redis.pool_size,
+        writer: pipeline::writer::Limits {
+            batch_max: redis.batch_max,
+            batch_max_bytes: redis.batch_max_bytes,
+            retry: redis.retry,
+        },
+    }
+}
+
+fn http_settings(config: &Config) -> http::Settings {
+    let tokens = config.auth.tokens.iter().map(|token| token.expose().to_owned()).collect();
+    http::Settings {
+        bind: config.bind,
+        port: config.port,
+        workers: config.http.workers,
+        max_body_bytes: config.http.max_body_bytes,
+        head_timeout: config.http.head_timeout,
+        body_timeout: config.http.body_timeout,
+        shutdown: config.http.shutdown,
+        stall: config.live.stall,
+        tokens: Arc::new(Tokens::new(tokens)),
+    }
+}

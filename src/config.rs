@@ -1,0 +1,232 @@
+//! Every setting: name, default, bounds, where it came from.
+//!
+//! Owns the [`SETTINGS`] table and the way from file, `.env`, environment and flags to a [`Config`]. Promises that a
+//! [`Config`] is within every bound and goes together, that all faults are listed and not only the first, and that no
+//! message holds a secret. Leaves acting on the settings to those who get them, and parsing the command line to
+//! [`cli`](crate::cli).
+//!
+//! Rules of reading:
+//!
+//! - file < `.env` < environment < flags. A bad value is a fault even where a higher layer overrides it.
+//! - An empty variable is unset, in the environment as in `.env`. An empty text in the file or a flag unsets a setting
+//!   that has no default.
+//! - In the file the TOML type must fit: an integer in quotes is refused. Byte sizes are integers, or texts with a unit
+//!   (`"16 MiB"`), in variables and flags too.
+//! - In `.env`, `$NAME` is replaced unless the value stands in single quotes; a name given twice takes the later value.
+//! - Lists are comma- or line-separated; in the file they may also be arrays of texts.
+//! - Files that settings name are read once, at the start, and may have 1 MiB.
+
+mod checks;
+mod fault;
+mod files;
+mod kind;
+mod layers;
+mod model;
+mod names;
+mod redis_url;
+mod render;
+mod secret;
+mod table;
+mod together;
+
+use std::path::PathBuf;
+
+pub use self::fault::{Fault, Faults};
+pub use self::kind::Kind;
+pub use self::model::*;
+pub use self::render::{default_toml, markdown_table};
+pub use self::secret::{MASK, Pem, Secret};
+pub use self::table::{Preset, Privacy, SETTINGS, Setting, find};
+
+use self::layers::Layers;
+
+/// Where settings are looked for if `--config` does not say; it need not exist.
+pub const DEFAULT_FILE: &str = "config/default.toml";
+
+/// What the command line says about settings.
+#[derive(Debug, Default)]
+pub struct Args {
+    /// `--config`; such a file must exist.
+    pub file: Option<PathBuf>,
+    /// In the order of rising precedence.
+    pub flags: Vec<Flag>,
+    /// Faults of the command line itself, to be listed with the others.
+    pub faults: Vec<Fault>,
+}
+
+/// A setting given by flag.
+pub struct Flag {
+    pub setting: &'static Setting,
+    pub value: String,
+    /// How it was given: `--fetch-pool-size`, or `--embedded`.
+    pub given_as: String,
+}
+
+impl std::fmt::Debug for Flag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.given_as)
+    }
+}
+
+/// Settings that may be used.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// What is allowed but surely not meant, for the log.
+    pub warnings: Vec<String>,
+    /// Every setting as it came out, in the order of the table.
+    pub sources: Vec<Shown>,
+}
+
+/// A setting as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    pub path: &'static str,
+    /// As TOML; `***` for a secret, `none` if it is unset.
+    pub value: String,
+    /// `default`, the file, `.env FETCH_POOL_SIZE`, `environment FETCH_POOL_SIZE` or `flag --fetch-pool-size`.
+    pub source: String,
+}
+
+impl Config {
+    /// Reads all layers: the file and `.env` from the working directory, the process's environment, and the flags.
+    ///
+    /// # Errors
+    /// Every fault of every layer, of what does not go together, and of the files that settings name.
+    pub fn load(args: Args) -> Result<Loaded, Faults> {
+        let mut layers = Layers::new();
+        layers.add_file(args.file.as_deref());
+        layers.add_dotenv();
+        layers.add_environment(|name| std::env::var_os(name));
+        layers.add_flags(&args.flags);
+        layers.add_faults(args.faults);
+        finish(layers)
+    }
+
+    /// The defaults and these settings alone, as a variable would give them (`("port", "0")`): no file, no environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_pairs(pairs: &[(&str, &str)]) -> Result<Config, Faults> {
+        let mut layers = Layers::new();
+        layers.add_pairs(pairs);
+        finish(layers).map(|loaded| loaded.config)
+    }
+}
+
+fn finish(layers: Layers) -> Result<Loaded, Faults> {
+    let (effective, mut warnings, mut faults) = layers.merge();
+    together::check(&effective, &mut faults, &mut warnings);
+    let files = files::read(&effective, &mut faults);
+    if !faults.is_empty() {
+        return Err(Faults(faults));
+    }
+    let sources = render::shown(&effective);
+    let config = model::build(effective, files).map_err(|fault| Faults(vec![fault]))?;
+    Ok(Loaded { config, warnings, sources })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        Config::from_pairs(pairs).unwrap_or_else(|faults| panic!("{pairs:?}: {faults}"))
+    }
+
+    #[test]
+    fn every_setting_reaches_the_program() {
+        let default = format!("{:?}", config(&[]));
+        // These bring a secret, which Debug hides, or name a file; `redis.mode` knows one value so far.
+        let elsewhere = ["auth.tokens", "redis.password", "redis.mode"];
+        for setting in SETTINGS.iter().filter(|setting| !elsewhere.contains(&setting.path)) {
+            let value = match (&setting.kind, setting.default) {
+                (Kind::Integer { .. } | Kind::Bytes { .. }, Preset::Number(0)) => "1".to_owned(),
+                (Kind::Integer { .. } | Kind::Bytes { .. }, Preset::Number(number)) => (number - 1).to_string(),
+                (Kind::Integer { .. }, _) => "77".to_owned(),
+                (Kind::Switch, _) => "true".to_owned(),
+                (Kind::Choice { allowed, .. }, Preset::Text(text)) => {
+                    allowed.iter().find(|choice| **choice != text).expect("another choice").to_string()
+                }
+                _ if setting.path.contains("_file") || setting.path.contains("tls_") => continue,
+                _ if setting.path == "redis.url" => "redis://other".to_owned(),
+                _ if setting.path == "bind" => "::1".to_owned(),
+                (Kind::List { .. }, _) => "other:1".to_owned(),
+                _ => "other".to_owned(),
+            };
+            let given = format!("{:?}", config(&[(setting.path, &value)]));
+            assert!(given != default, "{} = {value} changes nothing", setting.path);
+        }
+    }
+
+    #[test]
+    fn secrets_reach_the_program_but_not_its_debug_output() {
+        let config =
+            config(&[("auth.tokens", "first#, second#\nfirst#"), ("redis.password", " p w "), ("redis.username", "u")]);
+        let tokens: Vec<&str> = config.auth.tokens.iter().map(Secret::expose).collect();
+        assert_eq!(tokens, ["first#", "second#"]);
+        assert_eq!(config.redis.password.as_ref().map(Secret::expose), Some(" p w "));
+        let shown = format!("{config:?}");
+        assert!(!shown.contains('#') && !shown.contains(" p w "), "{shown}");
+    }
+
+    #[test]
+    fn durations_and_sizes_come_in_their_own_types() {
+        let config =
+            config(&[("http.shutdown_seconds", "3"), ("redis.retry_ms", "3"), ("http.max_body_bytes", "2 KiB")]);
+        assert_eq!(config.http.shutdown, Duration::from_secs(3));
+        assert_eq!(config.redis.retry, Duration::from_millis(3));
+        assert_eq!(config.http.max_body_bytes, 2048);
+        assert_eq!(config.event.default_ttl_seconds, None);
+    }
+
+    #[test]
+    fn the_redis_url_wins_and_what_it_leaves_out_comes_from_the_settings() {
+        let separate = [
+            ("redis.host", "separate"),
+            ("redis.port", "1"),
+            ("redis.username", "su"),
+            ("redis.password", "sp"),
+            ("redis.db", "1"),
+            ("redis.tls", "true"),
+        ];
+        let full = config(&[&separate[..], &[("redis.url", "redis://uu:up@url:2/2")]].concat()).redis;
+        let password = full.password.as_ref().map(Secret::expose);
+        let login = (full.username.as_deref(), password);
+        assert_eq!((full.host.as_str(), full.port, full.db, full.tls), ("url", 2, 2, false));
+        assert_eq!(login, (Some("uu"), Some("up")));
+
+        let bare = config(&[&separate[..], &[("redis.url", "rediss://url")]].concat()).redis;
+        let password = bare.password.as_ref().map(Secret::expose);
+        let login = (bare.username.as_deref(), password);
+        assert_eq!((bare.host.as_str(), bare.port, bare.db, bare.tls), ("url", 1, 1, true));
+        assert_eq!(login, (Some("su"), Some("sp")));
+    }
+
+    #[test]
+    fn tokens_and_password_are_also_read_from_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).expect("a file");
+            path.display().to_string()
+        };
+        let tokens = path("tokens", "two\r\nthree, four\n");
+        let password = path("password", " p w \r\n");
+        let pairs = [("auth.tokens", "one,two"), ("auth.tokens_file", &tokens), ("redis.password_file", &password)];
+        let config = config(&pairs);
+        let tokens: Vec<&str> = config.auth.tokens.iter().map(Secret::expose).collect();
+        assert_eq!(tokens, ["one", "two", "three", "four"]);
+        assert_eq!(config.redis.password.as_ref().map(Secret::expose), Some(" p w "));
+    }
+
+    #[test]
+    fn pairs_are_checked_like_any_layer() {
+        let faults = Config::from_pairs(&[("port", "x"), ("nonsense", "1")]).expect_err("two faults");
+        assert_eq!(faults.0.len(), 2, "{faults}");
+        assert_eq!(faults.to_string().lines().count(), 2);
+    }
+}

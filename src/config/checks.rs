@@ -1,0 +1,90 @@
+//! Checks of single texts. A reason never quotes the text, which may be a secret.
+
+use std::net::IpAddr;
+
+use crate::blob::guard::AllowedHosts;
+
+pub fn address(text: &str) -> Result<(), String> {
+    text.parse::<IpAddr>().map(drop).map_err(|_| "not an IP address".to_owned())
+}
+
+pub fn label(text: &str) -> Result<(), String> {
+    if text.len() > 253 {
+        return Err("too long".to_owned());
+    }
+    no_control(text)
+}
+
+pub fn path(text: &str) -> Result<(), String> {
+    if text.len() > 4096 {
+        return Err("too long".to_owned());
+    }
+    no_control(text)
+}
+
+pub fn password(text: &str) -> Result<(), String> {
+    if text.len() > 4096 { Err("too long".to_owned()) } else { Ok(()) }
+}
+
+pub fn prefix(text: &str) -> Result<(), String> {
+    match text.len() {
+        0 => Err("empty".to_owned()),
+        1..=64 if text.contains(['{', '}']) => Err("braces would change a key's Cluster slot".to_owned()),
+        1..=64 => no_control(text),
+        _ => Err("too long".to_owned()),
+    }
+}
+
+pub fn token(text: &str) -> Result<(), String> {
+    if text.len() > 4096 {
+        return Err("a token that is too long".to_owned());
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a token with a character that cannot stand in an Authorization header".to_owned());
+    }
+    Ok(())
+}
+
+pub fn host(text: &str) -> Result<(), String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_host =
+        text.parse::<IpAddr>().is_ok() || (!text.is_empty() && text.len() <= 253 && text.chars().all(is_name));
+    if is_host { Ok(()) } else { Err("not a host".to_owned()) }
+}
+
+pub fn node(text: &str) -> Result<(), String> {
+    let (name, port) = text.rsplit_once(':').ok_or("no port")?;
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    host(name)?;
+    match port.parse::<u16>() {
+        Ok(1..) => Ok(()),
+        _ => Err("not a port".to_owned()),
+    }
+}
+
+pub fn allowed_host(text: &str) -> Result<(), String> {
+    text.parse::<AllowedHosts>().map(drop).map_err(|error| error.to_string())
+}
+
+fn no_control(text: &str) -> Result<(), String> {
+    if text.chars().any(char::is_control) { Err("a control character".to_owned()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_nodes_and_tokens_are_checked() {
+        for good in ["localhost", "redis-0.redis.svc", "10.0.0.1", "::1", "my_redis"] {
+            assert!(host(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "redis://x", "x:6379", "x/1", "user@x"] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
+        assert!(node("a:1").is_ok() && node("[::1]:6379").is_ok());
+        assert!(node("a").is_err() && node("a:0").is_err() && node("a:70000").is_err() && node(":1").is_err());
+        assert!(token("abc-._~+/=").is_ok());
+        assert!(token("a b").is_err() && token("ä").is_err() && token("a\u{7f}").is_err());
+    }
+}

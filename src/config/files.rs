@@ -1,0 +1,145 @@
+//! The files that settings name: read once, bounded, checked. Their contents reach no message.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustls::RootCertStore;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::checks;
+use super::fault::Fault;
+use super::kind::items;
+use super::layers::Effective;
+use super::secret::{Pem, Secret};
+
+/// Bytes of a file at most.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What the files held; none where no file is named.
+#[derive(Default)]
+pub struct Files {
+    pub tokens: Vec<Secret>,
+    pub redis_password: Option<Secret>,
+    pub tls_ca: Option<Pem>,
+    pub tls_cert: Option<Pem>,
+    pub tls_key: Option<Pem>,
+    pub fetch_roots: Vec<CertificateDer<'static>>,
+}
+
+/// Reads every file that is named; each that is of no use is a fault.
+pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
+    let mut reader = Reader { settings, faults };
+    let tls_cert = reader.read("redis.tls_cert", |bytes| certificates(&bytes).map(|_| Pem::new(bytes)));
+    let tls_key = reader.read("redis.tls_key", |bytes| match &tls_cert {
+        Some(certificate) => belong_together(certificate.expose(), &bytes).map(|()| Pem::new(bytes)),
+        None => key(&bytes).map(|_| Pem::new(bytes)),
+    });
+    Files {
+        tokens: reader.read("auth.tokens_file", tokens).unwrap_or_default(),
+        redis_password: reader.read("redis.password_file", password),
+        tls_ca: reader.read("redis.tls_ca", |bytes| authorities(&bytes).map(|_| Pem::new(bytes))),
+        tls_cert,
+        tls_key,
+        fetch_roots: reader.read("fetch.ca_file", |bytes| authorities(&bytes)).unwrap_or_default(),
+    }
+}
+
+/// The whole file, or an error of kind `FileTooLarge` beyond [`MAX_FILE_BYTES`].
+pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+/// Why a file could not be read, for a person.
+pub fn what_failed(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::FileTooLarge => "larger than 1 MiB".to_owned(),
+        io::ErrorKind::PermissionDenied => "it may not be read: permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        _ => format!("it cannot be read: {error}"),
+    }
+}
+
+struct Reader<'a> {
+    settings: &'a Effective,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Reader<'_> {
+    fn read<T>(&mut self, setting: &'static str, parse: impl FnOnce(Vec<u8>) -> Result<T, String>) -> Option<T> {
+        let path = self.settings.text(setting)?;
+        let parsed = read_bounded(Path::new(path)).map_err(|error| what_failed(&error)).and_then(parse);
+        parsed
+            .map_err(|reason| {
+                let origin = self.settings.origin(setting);
+                self.faults.push(Fault::NamedFile { setting, origin, path: path.to_owned(), reason });
+            })
+            .ok()
+    }
+}
+
+fn tokens(bytes: Vec<u8>) -> Result<Vec<Secret>, String> {
+    let text = text(bytes)?;
+    let mut tokens = Vec::new();
+    for (index, token) in items(&text).enumerate() {
+        checks::token(token).map_err(|reason| format!("item {}: {reason}", index + 1))?;
+        tokens.push(Secret::new(token));
+    }
+    if tokens.is_empty() { Err("it holds no token".to_owned()) } else { Ok(tokens) }
+}
+
+/// Without the line's end that editors and `echo` put behind it.
+fn password(bytes: Vec<u8>) -> Result<Secret, String> {
+    let text = text(bytes)?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    match line {
+        "" => Err("it is empty".to_owned()),
+        _ if line.len() > 4096 => Err("it holds more than 4096 bytes".to_owned()),
+        _ if line.contains('\n') => Err("it holds more than one line".to_owned()),
+        _ => Ok(Secret::new(line)),
+    }
+}
+
+fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err("it holds no PEM certificate".to_owned()),
+        Ok(certificates) => Ok(certificates),
+        Err(_) => Err("it is not good PEM".to_owned()),
+    }
+}
+
+/// Certificates that can be trusted as roots: what TLS would refuse later is refused here.
+fn authorities(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = certificates(bytes)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(|_| "it holds a certificate that cannot be read")?;
+    }
+    Ok(certificates)
+}
+
+fn key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|_| "it holds no PEM private key".to_owned())
+}
+
+fn belong_together(certificate: &[u8], private: &[u8]) -> Result<(), String> {
+    CertifiedKey::from_der(certificates(certificate)?, key(private)?, &ring::default_provider())
+        .map(drop)
+        .map_err(|_| "it is not the key to the certificate of redis.tls_cert".to_owned())
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8")?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}

@@ -1,0 +1,228 @@
+//! The settings as the program uses them: plain typed values, grouped as in the file. Sizes are bytes, durations are
+//! [`Duration`]s; every value is within the bounds of the table and was read from the layers.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use log::LevelFilter;
+use rustls::pki_types::CertificateDer;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use super::fault::Fault;
+use super::files::Files;
+use super::layers::Effective;
+use super::redis_url;
+use super::secret::{Pem, Secret};
+use crate::blob::guard::AllowedHosts;
+
+/// Everything that can be set. `Debug` shows no secret.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// 0: a free one.
+    pub port: u16,
+    pub bind: IpAddr,
+    /// Empty: not in any cluster.
+    pub cluster: String,
+    #[serde(deserialize_with = "parsed")]
+    pub log_level: LevelFilter,
+    pub log_format: LogFormat,
+    pub cache: CacheConfig,
+    #[serde(default)]
+    pub auth: AuthConfig,
+    pub redis: RedisConfig,
+    pub http: HttpConfig,
+    pub live: LiveConfig,
+    pub event: EventConfig,
+    pub intake: IntakeConfig,
+    pub validation: ValidationConfig,
+    pub fetch: FetchConfig,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheBackend {
+    Redis,
+    Embedded,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct CacheConfig {
+    pub backend: CacheBackend,
+    pub max_bytes: u64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct AuthConfig {
+    /// Those of `auth.tokens` and of `auth.tokens_file`, each once. Empty: everybody may post.
+    #[serde(default)]
+    pub tokens: Vec<Secret>,
+}
+
+/// `host` to `tls` are what `redis.url` says, where it says something.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RedisConfig {
+    /// A name or an address, IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    pub username: Option<String>,
+    /// From the URL, the setting or the file.
+    pub password: Option<Secret>,
+    pub db: u32,
+    pub tls: bool,
+    pub pool_size: usize,
+    pub batch_max: usize,
+    pub batch_max_bytes: usize,
+    #[serde(rename = "connect_timeout_ms", deserialize_with = "millis")]
+    pub connect_timeout: Duration,
+    #[serde(rename = "response_timeout_ms", deserialize_with = "millis")]
+    pub response_timeout: Duration,
+    #[serde(rename = "retry_ms", deserialize_with = "millis")]
+    pub retry: Duration,
+    pub mode: RedisMode,
+    #[serde(default)]
+    pub nodes: Vec<String>,
+    pub sentinel_master: Option<String>,
+    #[serde(skip)]
+    pub tls_ca: Option<Pem>,
+    #[serde(skip)]
+    pub tls_cert: Option<Pem>,
+    /// There is one exactly if there is a certificate.
+    #[serde(skip)]
+    pub tls_key: Option<Pem>,
+    pub wait_replicas: u32,
+    pub version_prefix: String,
+    #[serde(rename = "version_window_seconds", deserialize_with = "seconds")]
+    pub version_window: Duration,
+}
+
+/// The kinds of Redis that are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RedisMode {
+    Standalone,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct HttpConfig {
+    pub workers: usize,
+    pub max_body_bytes: usize,
+    pub max_answer_bytes: usize,
+    #[serde(rename = "head_timeout_ms", deserialize_with = "millis")]
+    pub head_timeout: Duration,
+    #[serde(rename = "body_timeout_ms", deserialize_with = "millis")]
+    pub body_timeout: Duration,
+    #[serde(rename = "shutdown_seconds", deserialize_with = "seconds")]
+    pub shutdown: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct LiveConfig {
+    #[serde(rename = "stall_seconds", deserialize_with = "seconds")]
+    pub stall: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct EventConfig {
+    pub max_events: usize,
+    pub max_keys: usize,
+    pub max_key_bytes: usize,
+    /// At least 1 and at most `max_ttl_seconds`.
+    pub default_ttl_seconds: Option<u32>,
+    pub max_ttl_seconds: u32,
+    pub allow_match_all: bool,
+    #[serde(rename = "deadline_ms", deserialize_with = "millis")]
+    pub deadline: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct IntakeConfig {
+    /// 0: one on each HTTP worker's thread.
+    pub pool_size: usize,
+    pub max_in_flight: usize,
+    pub max_in_flight_bytes: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct ValidationConfig {
+    /// 0: one on each HTTP worker's thread.
+    pub pool_size: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct FetchConfig {
+    pub pool_size: usize,
+    /// In each actor of the pool.
+    pub concurrency: usize,
+    pub per_host: usize,
+    #[serde(rename = "connect_timeout_ms", deserialize_with = "millis")]
+    pub connect_timeout: Duration,
+    /// One attempt, up to its last byte.
+    #[serde(rename = "timeout_ms", deserialize_with = "millis")]
+    pub timeout: Duration,
+    pub attempts: u32,
+    /// All attempts together.
+    #[serde(rename = "deadline_ms", deserialize_with = "millis")]
+    pub deadline: Duration,
+    pub max_blob_bytes: usize,
+    #[serde(default, deserialize_with = "listed")]
+    pub allowed_hosts: AllowedHosts,
+    /// Of `fetch.ca_file`, beside the usual ones.
+    #[serde(skip)]
+    pub extra_roots: Vec<CertificateDer<'static>>,
+}
+
+/// Brings together what came out of the layers, the parts of `redis.url` and what the files held.
+pub(super) fn build(settings: Effective, files: Files) -> Result<Config, Fault> {
+    let url = settings.text("redis.url").and_then(|url| redis_url::parse(url).ok());
+    let tree = settings.into_tree();
+    let mut config: Config = tree.try_deserialize().map_err(|error| Fault::Usage(error.to_string()))?;
+
+    for token in files.tokens {
+        config.auth.tokens.push(token);
+    }
+    let mut seen = std::collections::HashSet::new();
+    config.auth.tokens.retain(|token| seen.insert(token.clone()));
+
+    let redis = &mut config.redis;
+    redis.password = redis.password.take().or(files.redis_password);
+    redis.tls_ca = files.tls_ca;
+    redis.tls_cert = files.tls_cert;
+    redis.tls_key = files.tls_key;
+    if let Some(url) = url {
+        redis.tls = url.tls;
+        redis.host = url.host;
+        redis.port = url.port.unwrap_or(redis.port);
+        redis.username = url.username.or(redis.username.take());
+        redis.password = url.password.or(redis.password.take());
+        redis.db = url.db.unwrap_or(redis.db);
+    }
+
+    config.fetch.extra_roots = files.fetch_roots;
+    Ok(config)
+}
+
+fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
+}
+
+fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn listed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.join(",").parse().map_err(D::Error::custom)
+}

@@ -1,0 +1,81 @@
+//! Names of settings and groups: what may stand where, and what was probably meant.
+
+use super::table::SETTINGS;
+
+/// Whether settings stand below this name.
+pub fn is_group(name: &str) -> bool {
+    !name.is_empty() && SETTINGS.iter().any(|setting| setting.group() == name)
+}
+
+/// What may stand in a group; for the top level also the groups.
+pub fn in_group(group: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for setting in SETTINGS {
+        let name = match setting.group() {
+            own if own == group => setting.leaf(),
+            own if group.is_empty() => own,
+            _ => continue,
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let place = if group.is_empty() { String::new() } else { format!("in {group}: ") };
+    format!("{place}{}", names.join(", "))
+}
+
+/// The setting or group that was probably meant: a few letters off, or the same leaf elsewhere.
+pub fn nearest(path: &str) -> Option<&'static str> {
+    let names = SETTINGS.iter().flat_map(|setting| [setting.path, setting.group()]);
+    let (edits, name) = names.filter(|name| !name.is_empty()).map(|name| (edits(path, name), name)).min()?;
+    if edits <= 3 && edits * 2 <= path.len() {
+        return Some(name);
+    }
+    let leaf = path.rsplit('.').next().unwrap_or(path);
+    SETTINGS.iter().find(|setting| setting.leaf() == leaf).map(|setting| setting.path)
+}
+
+/// Letters to add, drop or change between two names.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().take(100).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_wrong_letters_or_a_wrong_group_are_recognised() {
+        let near = [
+            ("fetch.pool_sise", Some("fetch.pool_size")),
+            ("PORT", Some("port")),
+            ("ftech", Some("fetch")),
+            ("attempts", Some("fetch.attempts")),
+            ("xyzzy.frobnicate", None),
+            ("", None),
+        ];
+        for (given, want) in near {
+            let lower = given.to_ascii_lowercase();
+            assert_eq!(nearest(&lower), want, "{given}");
+        }
+    }
+
+    #[test]
+    fn edits_are_counted_by_letter() {
+        for (a, b, want) in
+            [("", "abc", 3), ("port", "prot", 2), ("same", "same", 0), ("abc", "abd", 1), ("abc", "", 3)]
+        {
+            assert_eq!(edits(a, b), want, "{a} {b}");
+        }
+    }
+}

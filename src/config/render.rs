@@ -1,0 +1,119 @@
+//! What follows from the table for people: `config/default.toml`, the README's table, and settings as they came out.
+
+use super::Shown;
+use super::kind::{Kind, as_text, human_bytes, quoted, toml_literal};
+use super::layers::Effective;
+use super::redis_url::{self, RedisUrl};
+use super::secret::MASK;
+use super::table::{Preset, Privacy, SETTINGS, Setting};
+
+const HEAD: &str = "\
+# Every setting with its default. The same setting can be given, each winning over those before it, here, in .env, as a
+# variable (fetch.pool_size is FETCH_POOL_SIZE) and as a flag (--fetch-pool-size). Those commented out are unset; their
+# values are examples. `redis-cache-sync check-config` shows what is in effect and where it came from.
+";
+
+/// `config/default.toml`, word for word.
+pub fn default_toml() -> String {
+    let mut out = HEAD.to_owned();
+    for group in groups() {
+        out.push('\n');
+        if !group.is_empty() {
+            out.push_str(&format!("[{group}]\n"));
+        }
+        for setting in SETTINGS.iter().filter(|setting| setting.group() == group) {
+            let (doc, allowed) = (setting.doc, setting.kind.allowed());
+            let line = match setting.default {
+                Preset::Unset(example) => format!("# {} = {example}", setting.leaf()),
+                Preset::Cores => format!("# {} = 4", setting.leaf()),
+                _ => format!("{} = {}", setting.leaf(), toml_literal(&setting.default_value())),
+            };
+            out.push_str(&format!("# {doc}. Allowed: {allowed}.\n{line}\n"));
+        }
+    }
+    out
+}
+
+/// The README's table of settings, as Markdown.
+pub fn markdown_table() -> String {
+    let mut out = "| setting | default | allowed | what it is |\n| --- | --- | --- | --- |\n".to_owned();
+    for setting in SETTINGS {
+        let (default, allowed) = (default_in_words(setting), setting.kind.allowed());
+        out.push_str(&format!("| `{}` | {default} | {allowed} | {} |\n", setting.path, setting.doc));
+    }
+    out
+}
+
+/// The default for a person: `16 MiB` rather than 16777216.
+pub fn default_in_words(setting: &Setting) -> String {
+    match (setting.default, &setting.kind) {
+        (Preset::Unset(_), _) => "none".to_owned(),
+        (Preset::Cores, _) => "cores".to_owned(),
+        (Preset::Text(""), _) => "empty".to_owned(),
+        (Preset::Number(number), Kind::Bytes { .. }) => human_bytes(number),
+        (Preset::Number(number), _) => number.to_string(),
+        (Preset::Switch(on), _) => on.to_string(),
+        (Preset::Text(text), _) => format!("`{text}`"),
+    }
+}
+
+/// Every setting as it came out, without its secrets. What `redis.url` says stands in place of what it overrides.
+pub(super) fn shown(settings: &Effective) -> Vec<Shown> {
+    let url = settings.text("redis.url").and_then(|url| redis_url::parse(url).ok());
+    let url_origin = format!("redis.url, {}", settings.origin("redis.url"));
+    let one = |setting: &Setting| match url.as_ref().and_then(|url| of_url(url, setting.path)) {
+        Some(value) => Shown { path: setting.path, value, source: url_origin.clone() },
+        None => Shown { path: setting.path, value: value(settings, setting), source: settings.origin(setting.path) },
+    };
+    SETTINGS.iter().map(one).collect()
+}
+
+fn value(settings: &Effective, setting: &Setting) -> String {
+    let Some(value) = settings.get(setting.path) else {
+        return "none".to_owned();
+    };
+    match setting.privacy {
+        Privacy::Open => toml_literal(&value.kind),
+        Privacy::Secret => MASK.to_owned(),
+        Privacy::Url => as_text(value).map_or(MASK.to_owned(), |url| quoted(&redis_url::masked(url))),
+    }
+}
+
+/// What the URL says about this setting.
+fn of_url(url: &RedisUrl, path: &str) -> Option<String> {
+    match path {
+        "redis.host" => Some(quoted(&url.host)),
+        "redis.port" => url.port.map(|port| port.to_string()),
+        "redis.username" => url.username.as_deref().map(quoted),
+        "redis.password" => url.password.as_ref().map(|password| password.to_string()),
+        "redis.db" => url.db.map(|db| db.to_string()),
+        "redis.tls" => Some(url.tls.to_string()),
+        _ => None,
+    }
+}
+
+/// The groups in the order of the table.
+fn groups() -> Vec<&'static str> {
+    let mut groups: Vec<&str> = Vec::new();
+    for setting in SETTINGS {
+        if !groups.contains(&setting.group()) {
+            groups.push(setting.group());
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_markdown_table_lists_every_setting_once() {
+        let table = markdown_table();
+        assert_eq!(table.lines().count(), SETTINGS.len() + 2);
+        for setting in SETTINGS {
+            assert_eq!(table.matches(&format!("| `{}` |", setting.path)).count(), 1, "{}", setting.path);
+        }
+        assert!(table.lines().all(|line| line.matches('|').count() == 5), "{table}");
+    }
+}

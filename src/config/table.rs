@@ -1,0 +1,248 @@
+//! The table of every setting. Parsing, names of variables and flags, `check-config`, `config/default.toml` and the
+//! README's table all follow from it; a setting that is not here does not exist.
+
+use config::{Value, ValueKind};
+
+use super::checks::*;
+use super::kind::Kind;
+use Preset::{Cores, Number, Switch, Text, Unset};
+
+/// One setting.
+pub struct Setting {
+    /// `fetch.pool_size`: its name in the file and in messages.
+    pub path: &'static str,
+    pub kind: Kind,
+    pub default: Preset,
+    /// How much of its value may be shown.
+    pub privacy: Privacy,
+    /// One line for the docs.
+    pub doc: &'static str,
+}
+
+/// What a setting is when no layer says.
+#[derive(Clone, Copy)]
+pub enum Preset {
+    Number(u64),
+    Switch(bool),
+    Text(&'static str),
+    /// One for each processor core.
+    Cores,
+    /// Unset; the example, as TOML, is for the docs.
+    Unset(&'static str),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Privacy {
+    Open,
+    /// Shown as `***`.
+    Secret,
+    /// A URL whose password is shown as `***`.
+    Url,
+}
+
+impl Setting {
+    const fn new(path: &'static str, default: Preset, kind: Kind, doc: &'static str) -> Self {
+        Setting { path, kind, default, privacy: Privacy::Open, doc }
+    }
+
+    const fn private(mut self, privacy: Privacy) -> Self {
+        self.privacy = privacy;
+        self
+    }
+
+    /// `FETCH_POOL_SIZE`
+    pub fn variable(&self) -> String {
+        self.path.replace('.', "_").to_ascii_uppercase()
+    }
+
+    /// `fetch-pool-size`, without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.path.replace(['.', '_'], "-")
+    }
+
+    /// `fetch` of `fetch.pool_size`; empty for a setting outside any group.
+    pub fn group(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(group, _)| group)
+    }
+
+    /// `pool_size` of `fetch.pool_size`.
+    pub fn leaf(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(_, leaf)| leaf)
+    }
+
+    /// Whether it may be unset.
+    pub fn is_optional(&self) -> bool {
+        matches!(self.default, Preset::Unset(_))
+    }
+
+    /// The default in its normal form; `Nil` if it is unset.
+    pub fn default_value(&self) -> ValueKind {
+        match self.default {
+            Preset::Number(number) => ValueKind::I64(i64::try_from(number).unwrap_or(i64::MAX)),
+            Preset::Switch(on) => ValueKind::Boolean(on),
+            Preset::Text(text) => ValueKind::String(text.to_owned()),
+            Preset::Cores => {
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                ValueKind::I64(i64::try_from(cores).unwrap_or(1).min(MAX_WORKERS as i64))
+            }
+            Preset::Unset(_) => match self.kind {
+                Kind::List { .. } => ValueKind::Array(Vec::<Value>::new()),
+                _ => ValueKind::Nil,
+            },
+        }
+    }
+}
+
+/// The setting of this path.
+pub fn find(path: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.path == path)
+}
+
+const MAX_WORKERS: u64 = 1024;
+const MAX_TTL: u64 = i32::MAX as u64;
+const MAX_FILE: &str = "the path of a readable file of at most 1 MiB";
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max, unit: "" }
+}
+
+const fn millis() -> Kind {
+    Kind::Integer { min: 1, max: 3_600_000, unit: "milliseconds" }
+}
+
+const fn seconds(max: u64) -> Kind {
+    Kind::Integer { min: 1, max, unit: "seconds" }
+}
+
+const fn bytes() -> Kind {
+    Kind::Bytes { min: 1, max: 1 << 40 }
+}
+
+const fn one_of(allowed: &'static [&'static str]) -> Kind {
+    Kind::Choice { allowed, planned: &[] }
+}
+
+const fn text(check: fn(&str) -> Result<(), String>, allowed: &'static str) -> Kind {
+    Kind::Text { check, allowed }
+}
+
+const fn file() -> Kind {
+    Kind::Text { check: path, allowed: MAX_FILE }
+}
+
+/// Every setting, in the order in which the docs list them.
+#[rustfmt::skip]
+pub static SETTINGS: &[Setting] = &[
+    Setting::new("port", Number(8080), count(0, 65_535), "Port to listen on; 0 takes a free one, which the log names"),
+    Setting::new("bind", Text("0.0.0.0"), text(address, "an IPv4 or IPv6 address"), "Address to listen on"),
+    Setting::new("cluster", Text(""), text(label, "a text of at most 253 bytes without control characters"),
+        "Name of the Kubernetes cluster: on every log line and as a metric label"),
+    Setting::new("log_level", Text("info"), one_of(&["debug", "info", "warn", "error"]), "What is logged: this level and those above"),
+    Setting::new("log_format", Text("text"), one_of(&["text", "json"]), "How a log line looks"),
+
+    Setting::new("cache.backend", Text("redis"), one_of(&["redis", "embedded"]),
+        "Where values go; embedded keeps them in this process, the least recently used goes first"),
+    Setting::new("cache.max_bytes", Number(256 << 20), bytes(), "Bytes the embedded cache holds at most"),
+
+    Setting::new("auth.tokens", Unset("[\"a-long-random-text\"]"),
+        Kind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
+        "Bearer tokens, any of which POST /events accepts; without any, it accepts everybody").private(Privacy::Secret),
+    Setting::new("auth.tokens_file", Unset("\"/run/secrets/tokens\""), file(), "File of bearer tokens, accepted beside auth.tokens"),
+
+    Setting::new("redis.url", Unset("\"redis://localhost:6379/0\""), text(super::redis_url::check, super::redis_url::ALLOWED),
+        "Where Redis is; what it says wins over redis.host to redis.tls, what it leaves out is taken from them").private(Privacy::Url),
+    Setting::new("redis.host", Text("localhost"), text(host, "a host name or an IP address"), "Host of Redis"),
+    Setting::new("redis.port", Number(6379), count(1, 65_535), "Port of Redis"),
+    Setting::new("redis.username", Unset("\"sync\""), text(label, "a text of at most 253 bytes without control characters"), "User to log in as"),
+    Setting::new("redis.password", Unset("\"***\""), text(password, "a text of at most 4096 bytes"), "Password to log in with").private(Privacy::Secret),
+    Setting::new("redis.password_file", Unset("\"/run/secrets/redis-password\""), file(), "File that holds the password, in place of redis.password"),
+    Setting::new("redis.db", Number(0), count(0, 65_535), "Number of the database"),
+    Setting::new("redis.tls", Switch(false), Kind::Switch, "Whether to speak TLS with Redis"),
+    Setting::new("redis.pool_size", Number(2), count(1, 64), "Writer actors, a connection each"),
+    Setting::new("redis.batch_max", Number(512), count(1, 100_000), "Commands in one pipeline at most"),
+    Setting::new("redis.batch_max_bytes", Number(1 << 20), bytes(), "Bytes in one pipeline at most; a larger value goes alone"),
+    Setting::new("redis.connect_timeout_ms", Number(1000), millis(), "How long connecting may take"),
+    Setting::new("redis.response_timeout_ms", Number(2000), millis(), "How long an answer may take; grows by 1 s for every 4 MiB sent"),
+    Setting::new("redis.retry_ms", Number(5000), millis(),
+        "How long an operation is tried before it is unavailable, counted from entering the writer's queue"),
+    Setting::new("redis.mode", Text("standalone"), Kind::Choice { allowed: &["standalone"], planned: &["cluster", "sentinel"] },
+        "What kind of Redis it is"),
+    Setting::new("redis.nodes", Unset("[\"redis-0:6379\", \"redis-1:6379\"]"),
+        Kind::List { check: node, allowed: "host:port entries, comma- or line-separated" }, "Nodes of a cluster or sentinels; of no effect while standalone"),
+    Setting::new("redis.sentinel_master", Unset("\"mymaster\""), text(label, "a text of at most 253 bytes without control characters"),
+        "Name the sentinels know the master by; of no effect while standalone"),
+    Setting::new("redis.tls_ca", Unset("\"/etc/redis-tls/ca.crt\""), file(), "PEM file of the authorities to trust for Redis"),
+    Setting::new("redis.tls_cert", Unset("\"/etc/redis-tls/tls.crt\""), file(), "PEM file of our own certificate for Redis"),
+    Setting::new("redis.tls_key", Unset("\"/etc/redis-tls/tls.key\""), file(), "PEM file of the key to redis.tls_cert"),
+    Setting::new("redis.wait_replicas", Number(0), count(0, 100), "Replicas that must acknowledge a write before it is answered ok"),
+    Setting::new("redis.version_prefix", Text("rcs:v:"), text(prefix, "a text of 1 to 64 bytes without braces or control characters"),
+        "Beginning of the keys that hold versions; events must not touch such keys"),
+    Setting::new("redis.version_window_seconds", Number(86_400), seconds(MAX_TTL), "How long a version is kept after the last write"),
+
+    Setting::new("http.workers", Cores, count(1, MAX_WORKERS), "Threads that serve HTTP; by default one for each core"),
+    Setting::new("http.max_body_bytes", Number(16 << 20), bytes(), "Bytes of a request's body at most, once decompressed"),
+    Setting::new("http.max_answer_bytes", Number(64 << 20), bytes(), "Bytes of all values in one answer at most"),
+    Setting::new("http.head_timeout_ms", Number(5000), millis(), "How long a request's head may take to arrive"),
+    Setting::new("http.body_timeout_ms", Number(30_000), millis(), "How long a request's body may take to arrive"),
+    Setting::new("http.shutdown_seconds", Number(25), seconds(3600), "Time to drain after SIGTERM"),
+
+    Setting::new("live.stall_seconds", Number(10), seconds(3600), "How long an actor may be stuck before /live turns 503"),
+
+    Setting::new("event.max_events", Number(10_000), count(1, 10_000_000), "Events of one request at most"),
+    Setting::new("event.max_keys", Number(1000), count(1, 10_000_000), "Entries of one event at most"),
+    Setting::new("event.max_key_bytes", Number(1024), Kind::Bytes { min: 1, max: 1 << 20 }, "Bytes of a key or pattern at most"),
+    Setting::new("event.default_ttl_seconds", Unset("3600"), seconds(MAX_TTL), "Time to live where an event names none; unset: such a key does not expire"),
+    Setting::new("event.max_ttl_seconds", Number(315_360_000), seconds(MAX_TTL), "Longest time to live an event may name"),
+    Setting::new("event.allow_match_all", Switch(false), Kind::Switch, "Whether a pattern of nothing but wildcards is let through"),
+    Setting::new("event.deadline_ms", Number(28_000), millis(), "From acceptance to the answer, come what may"),
+
+    Setting::new("intake.pool_size", Number(0), count(0, 64), "Intake actors on threads of their own; 0: one on each HTTP worker's thread"),
+    Setting::new("validation.pool_size", Number(0), count(0, 64), "Validation actors on threads of their own; 0: one on each HTTP worker's thread"),
+    Setting::new("intake.max_in_flight", Number(20_000), count(1, 100_000_000), "Events taken on at once at most; beyond it the answer is overloaded"),
+    Setting::new("intake.max_in_flight_bytes", Number(256 << 20), bytes(),
+        "Bytes taken on at once at most: of bodies, 256 for every entry, and of blobs being held"),
+
+    Setting::new("fetch.pool_size", Number(2), count(1, 64), "Fetch actors"),
+    Setting::new("fetch.concurrency", Number(64), count(1, 65_536), "Fetches at once in each fetch actor"),
+    Setting::new("fetch.per_host", Number(64), count(1, 65_536), "Fetches at once to one host"),
+    Setting::new("fetch.connect_timeout_ms", Number(2000), millis(), "How long connecting to a blob's host may take"),
+    Setting::new("fetch.timeout_ms", Number(10_000), millis(), "How long one attempt may take, up to its last byte"),
+    Setting::new("fetch.attempts", Number(4), count(1, 100), "Attempts at most"),
+    Setting::new("fetch.deadline_ms", Number(25_000), millis(), "How long all attempts together may take"),
+    Setting::new("fetch.max_blob_bytes", Number(64 << 20), bytes(), "Bytes of a blob at most, once decoded"),
+    Setting::new("fetch.allowed_hosts", Unset("[\"blobs.example.com\", \"*.cdn.example.com\"]"),
+        Kind::List { check: allowed_host, allowed: "host, host:port or *.suffix entries, comma- or line-separated" },
+        "The only hosts blobs may come from; unset: any public host, on ports 80 and 443"),
+    Setting::new("fetch.ca_file", Unset("\"/etc/ssl/private-ca.pem\""), file(), "PEM file of authorities to trust beside the usual ones"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_of_settings_variables_and_flags_are_unique() {
+        let names = |name: fn(&Setting) -> String| SETTINGS.iter().map(name).collect::<HashSet<_>>().len();
+        assert_eq!(names(|setting| setting.path.to_owned()), SETTINGS.len());
+        assert_eq!(names(Setting::variable), SETTINGS.len());
+        assert_eq!(names(Setting::flag), SETTINGS.len());
+    }
+
+    #[test]
+    fn the_variable_and_the_flag_follow_from_the_path() {
+        let setting = find("fetch.pool_size").expect("a setting");
+        assert_eq!(setting.variable(), "FETCH_POOL_SIZE");
+        assert_eq!(setting.flag(), "fetch-pool-size");
+        assert_eq!((setting.group(), setting.leaf()), ("fetch", "pool_size"));
+    }
+
+    #[test]
+    fn every_default_is_itself_allowed() {
+        for setting in SETTINGS.iter().filter(|setting| !setting.is_optional()) {
+            let default = setting.default_value();
+            assert_eq!(setting.kind.from_toml(&default, false).as_ref(), Ok(&default), "{}", setting.path);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Settings that must go together, and those that have no effect beside others.
+
+use super::fault::Fault;
+use super::kind::toml_literal;
+use super::layers::Effective;
+use super::redis_url;
+
+/// The first may not exceed the second. `times`: what one of the first counts in the second.
+const LIMITS: [(&str, u64, &str); 5] = [
+    ("event.max_events", 1, "intake.max_in_flight"),
+    ("http.max_body_bytes", 1, "intake.max_in_flight_bytes"),
+    ("fetch.max_blob_bytes", 1, "intake.max_in_flight_bytes"),
+    ("event.max_keys", 256, "intake.max_in_flight_bytes"),
+    ("event.default_ttl_seconds", 1, "event.max_ttl_seconds"),
+];
+
+pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) {
+    for (smaller, times, larger) in LIMITS {
+        faults.extend(exceeds(settings, smaller, times, larger));
+    }
+    faults.extend(both(settings, "redis.password", "redis.password_file"));
+    faults.extend(alone(settings, "redis.tls_cert", "redis.tls_key"));
+    faults.extend(alone(settings, "redis.tls_key", "redis.tls_cert"));
+    warnings.extend(without_effect(settings));
+}
+
+fn exceeds(settings: &Effective, smaller: &str, times: u64, larger: &str) -> Option<Fault> {
+    if settings.is_bad(smaller) || settings.is_bad(larger) {
+        return None;
+    }
+    let (low, high) = (settings.number(smaller)?, settings.number(larger)?);
+    if low.saturating_mul(times) <= high {
+        return None;
+    }
+    let reason = match times {
+        1 => format!("{smaller} must not exceed {larger}"),
+        _ => format!("{times} times {smaller} must not exceed {larger}"),
+    };
+    Some(Fault::Pair { first: described(settings, smaller), second: described(settings, larger), reason })
+}
+
+fn both(settings: &Effective, first: &str, second: &str) -> Option<Fault> {
+    settings.get(first)?;
+    settings.get(second)?;
+    let reason = "only one of the two may be given".to_owned();
+    Some(Fault::Pair { first: described(settings, first), second: described(settings, second), reason })
+}
+
+fn alone(settings: &Effective, given: &str, missing: &str) -> Option<Fault> {
+    settings.get(given)?;
+    if settings.get(missing).is_some() || settings.is_bad(missing) {
+        return None;
+    }
+    let reason = "neither is of use without the other".to_owned();
+    Some(Fault::Pair { first: described(settings, given), second: format!("{missing} (unset)"), reason })
+}
+
+/// `event.max_events = 30000 (environment EVENT_MAX_EVENTS)`; a secret's value is left out.
+fn described(settings: &Effective, path: &str) -> String {
+    let origin = settings.origin(path);
+    match settings.get(path) {
+        Some(value) if !path.ends_with("password") => format!("{path} = {} ({origin})", toml_literal(&value.kind)),
+        _ => format!("{path} ({origin})"),
+    }
+}
+
+fn without_effect(settings: &Effective) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let url = settings.text("redis.url").and_then(|url| redis_url::parse(url).ok());
+    let tls = url.as_ref().map_or(settings.is_on("redis.tls"), |url| url.tls);
+    for path in ["redis.nodes", "redis.sentinel_master"] {
+        if settings.get(path).is_some() {
+            warnings.push(format!("{path} ({}) has no effect: redis.mode is standalone", settings.origin(path)));
+        }
+    }
+    if url.is_some() && settings.is_on("redis.tls") && !tls {
+        let (own, wins) = (settings.origin("redis.tls"), settings.origin("redis.url"));
+        warnings
+            .push(format!("redis.tls ({own}) has no effect: redis.url ({wins}) says redis://, which is without TLS"));
+    }
+    for path in ["redis.tls_ca", "redis.tls_cert", "redis.tls_key"] {
+        if settings.get(path).is_some() && !tls {
+            warnings.push(format!("{path} ({}) has no effect: Redis is spoken to without TLS", settings.origin(path)));
+        }
+    }
+    warnings
+}

@@ -1,0 +1,700 @@
+//! Settings as they are seen from outside: the binary's own answers, in an empty directory with an empty environment.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use redis_cache_sync::config::{Kind, Preset, SETTINGS, Setting, default_toml, markdown_table};
+use tempfile::TempDir;
+
+const SECRET: &str = "hunter2-never-show-me";
+
+/// A run of the binary, in a directory of its own.
+struct Run {
+    dir: TempDir,
+    env: Vec<(String, String)>,
+}
+
+impl Run {
+    fn new() -> Self {
+        Run { dir: tempfile::tempdir().expect("a directory"), env: Vec::new() }
+    }
+
+    fn file(self, path: &str, text: impl AsRef<[u8]>) -> Self {
+        let path = self.dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).expect("a directory");
+        fs::write(path, text).expect("a file");
+        self
+    }
+
+    fn default_file(self, text: &str) -> Self {
+        self.file("config/default.toml", text)
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn call(&self, args: &[&str]) -> Answer {
+        let output = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"))
+            .args(args)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .envs(self.env.iter().cloned())
+            .output()
+            .expect("the binary runs");
+        Answer::new(output)
+    }
+
+    /// `check-config` with these flags behind it.
+    fn check(&self, flags: &[&str]) -> Answer {
+        self.call(&[&["check-config"], flags].concat())
+    }
+}
+
+struct Answer {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Answer {
+    fn new(output: Output) -> Self {
+        Answer {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).expect("UTF-8"),
+            err: String::from_utf8(output.stderr).expect("UTF-8"),
+        }
+    }
+
+    /// Name to (value, source), from a run that found no fault.
+    fn settings(&self) -> BTreeMap<&str, (&str, &str)> {
+        assert_eq!(self.code, Some(0), "{}", self.err);
+        self.out
+            .lines()
+            .map(|line| {
+                let (name, rest) = line.split_once(" = ").expect("name = value");
+                let (value, source) = rest.rsplit_once("   # ").expect("value   # source");
+                (name.trim(), (value.trim(), source))
+            })
+            .collect()
+    }
+
+    fn setting(&self, name: &str) -> (&str, &str) {
+        self.settings()[name]
+    }
+
+    /// Refused with 64, and each of these texts is on one line of the message.
+    fn refused(&self, lines: &[&[&str]]) {
+        assert_eq!(self.code, Some(64), "{}{}", self.out, self.err);
+        for texts in lines {
+            let found = self.err.lines().any(|line| texts.iter().all(|text| line.contains(text)));
+            assert!(found, "no line with {texts:?} in:\n{}", self.err);
+        }
+    }
+
+    fn hides_the_secret(&self) -> &Self {
+        assert!(!self.out.contains("hunter2") && !self.err.contains("hunter2"), "{}{}", self.out, self.err);
+        self
+    }
+}
+
+#[test]
+fn without_any_layer_every_setting_has_its_default() {
+    let answer = Run::new().check(&[]);
+    let settings = answer.settings();
+    assert_eq!(settings.len(), SETTINGS.len());
+    assert!(settings.values().all(|(_, source)| *source == "default"), "{}", answer.out);
+    let want = [
+        ("port", "8080"),
+        ("bind", "\"0.0.0.0\""),
+        ("cluster", "\"\""),
+        ("log_level", "\"info\""),
+        ("log_format", "\"text\""),
+        ("cache.backend", "\"redis\""),
+        ("cache.max_bytes", "268435456"),
+        ("auth.tokens", "none"),
+        ("redis.url", "none"),
+        ("redis.host", "\"localhost\""),
+        ("redis.port", "6379"),
+        ("redis.db", "0"),
+        ("redis.tls", "false"),
+        ("redis.pool_size", "2"),
+        ("redis.batch_max", "512"),
+        ("redis.batch_max_bytes", "1048576"),
+        ("redis.connect_timeout_ms", "1000"),
+        ("redis.response_timeout_ms", "2000"),
+        ("redis.retry_ms", "5000"),
+        ("redis.mode", "\"standalone\""),
+        ("redis.wait_replicas", "0"),
+        ("redis.version_prefix", "\"rcs:v:\""),
+        ("redis.version_window_seconds", "86400"),
+        ("http.max_body_bytes", "16777216"),
+        ("http.max_answer_bytes", "67108864"),
+        ("http.head_timeout_ms", "5000"),
+        ("http.body_timeout_ms", "30000"),
+        ("http.shutdown_seconds", "25"),
+        ("live.stall_seconds", "10"),
+        ("event.max_events", "10000"),
+        ("event.max_keys", "1000"),
+        ("event.max_key_bytes", "1024"),
+        ("event.default_ttl_seconds", "none"),
+        ("event.max_ttl_seconds", "315360000"),
+        ("event.allow_match_all", "false"),
+        ("event.deadline_ms", "28000"),
+        ("intake.pool_size", "0"),
+        ("validation.pool_size", "0"),
+        ("intake.max_in_flight", "20000"),
+        ("intake.max_in_flight_bytes", "268435456"),
+        ("fetch.pool_size", "2"),
+        ("fetch.concurrency", "64"),
+        ("fetch.per_host", "64"),
+        ("fetch.connect_timeout_ms", "2000"),
+        ("fetch.timeout_ms", "10000"),
+        ("fetch.attempts", "4"),
+        ("fetch.deadline_ms", "25000"),
+        ("fetch.max_blob_bytes", "67108864"),
+        ("fetch.allowed_hosts", "none"),
+        ("fetch.ca_file", "none"),
+    ];
+    for (name, value) in want {
+        assert_eq!(settings[name].0, value, "{name}");
+    }
+    let cores = std::thread::available_parallelism().expect("a number of cores").to_string();
+    assert_eq!(settings["http.workers"].0, cores);
+}
+
+#[test]
+fn the_readme_lists_the_settings_as_the_table_renders_them() {
+    const BEGIN: &str = "<!-- settings -->\n";
+    const END: &str = "<!-- /settings -->\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = fs::read_to_string(path).expect("README.md");
+    let (before, rest) = readme.split_once(BEGIN).expect("the place where the table begins");
+    let (_, after) = rest.split_once(END).expect("the place where the table ends");
+    let want = format!("{before}{BEGIN}{}{END}{after}", markdown_table());
+    if std::env::var_os("RENEW_DEFAULT_TOML").is_some() {
+        fs::write(path, &want).expect("the file is written");
+    } else {
+        assert!(readme == want, "README.md is out of date: run this test with RENEW_DEFAULT_TOML=1");
+    }
+}
+
+#[test]
+fn the_default_file_is_what_the_table_renders_and_changes_nothing() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/default.toml");
+    if std::env::var_os("RENEW_DEFAULT_TOML").is_some() {
+        fs::write(path, default_toml()).expect("the file is written");
+    }
+    let file = fs::read_to_string(path).expect("config/default.toml");
+    assert!(file == default_toml(), "config/default.toml is out of date: run this test with RENEW_DEFAULT_TOML=1");
+
+    let with = Run::new().default_file(&file).check(&[]);
+    let without = Run::new().check(&[]);
+    let values = |answer: &Answer| -> Vec<(String, String)> {
+        answer.settings().iter().map(|(name, (value, _))| (name.to_string(), value.to_string())).collect()
+    };
+    assert_eq!(values(&with), values(&without));
+}
+
+#[test]
+fn every_example_of_the_default_file_is_allowed() {
+    let uncommented: Vec<String> = default_toml()
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if setting.split_once(" = ").is_some_and(|(name, _)| !name.contains([' ', '`'])) => {
+                setting.to_owned()
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    let answer = Run::new().default_file(&uncommented.join("\n")).check(&[]);
+    // The files of the examples do not exist, and a password may be given once only: nothing else is wrong.
+    assert_eq!(answer.code, Some(64), "{}", answer.out);
+    for line in answer.err.lines().skip(1) {
+        assert!(line.contains("there is no such file") || line.contains("only one of the two"), "{line}");
+    }
+}
+
+/// A value that is allowed, differs from the default and goes with the others', as text and as TOML.
+fn another(setting: &Setting) -> (String, String) {
+    let quoted = |text: &str| (text.to_owned(), format!("\"{text}\""));
+    match (&setting.kind, setting.default) {
+        (Kind::Integer { max, .. } | Kind::Bytes { max, .. }, Preset::Number(default)) => {
+            let number = if default > 1 { default - 1 } else { (default + 1).min(*max) };
+            (number.to_string(), number.to_string())
+        }
+        (Kind::Integer { .. }, _) => ("7".to_owned(), "7".to_owned()),
+        (Kind::Switch, Preset::Switch(default)) => ((!default).to_string(), (!default).to_string()),
+        (Kind::Choice { allowed, .. }, Preset::Text(default)) => {
+            quoted(allowed.iter().find(|choice| **choice != default).unwrap_or(&allowed[0]))
+        }
+        _ => match setting.path {
+            "bind" => quoted("127.0.0.1"),
+            "auth.tokens" => ("one,two".to_owned(), "[\"one\", \"two\"]".to_owned()),
+            "auth.tokens_file" => quoted("tokens"),
+            "redis.url" => quoted("rediss://h:7/3"),
+            "redis.password_file" => quoted("password"),
+            "redis.nodes" => ("a:1,b:2".to_owned(), "[\"a:1\", \"b:2\"]".to_owned()),
+            "redis.tls_ca" | "redis.tls_cert" | "fetch.ca_file" => quoted("cert.pem"),
+            "redis.tls_key" => quoted("key.pem"),
+            "fetch.allowed_hosts" => ("a.example,b.example".to_owned(), "[\"a.example\", \"b.example\"]".to_owned()),
+            _ => quoted("another"),
+        },
+    }
+}
+
+/// What `check-config` shows for [`another`].
+fn another_shown(setting: &Setting) -> String {
+    match setting.path {
+        "auth.tokens" | "redis.password" => "***".to_owned(),
+        _ => another(setting).1,
+    }
+}
+
+/// One layer gives every setting another value, in three rounds: `redis.url` overrides others, and a password is given
+/// either itself or as a file.
+fn every_setting_through(give: impl Fn(Run, &[&'static Setting]) -> Answer, source: impl Fn(&Setting) -> String) {
+    for without in [
+        &["redis.url", "redis.password_file"][..],
+        &["redis.url", "redis.password"],
+        &["redis.host", "redis.port", "redis.db", "redis.tls", "redis.password"],
+    ] {
+        let run = Run::new()
+            .file("tokens", "three\n")
+            .file("password", "word\n")
+            .file("cert.pem", pem("CERTIFICATE", CERTIFICATE))
+            .file("key.pem", pem("PRIVATE KEY", KEY));
+        let given: Vec<&Setting> = SETTINGS.iter().filter(|setting| !without.contains(&setting.path)).collect();
+        let answer = give(run, &given);
+        let shown = answer.settings();
+        for setting in given {
+            let want = (another_shown(setting), source(setting));
+            assert_eq!(shown[setting.path], (want.0.as_str(), want.1.as_str()), "{}", setting.path);
+        }
+    }
+}
+
+#[test]
+fn every_setting_can_be_given_in_the_file() {
+    let give = |run: Run, settings: &[&'static Setting]| {
+        let mut groups: BTreeMap<&str, String> = BTreeMap::new();
+        for setting in settings {
+            let group = groups.entry(setting.group()).or_default();
+            group.push_str(&format!("{} = {}\n", setting.leaf(), another(setting).1));
+        }
+        let text: String = groups
+            .iter()
+            .map(|(group, lines)| if group.is_empty() { lines.clone() } else { format!("[{group}]\n{lines}") })
+            .collect();
+        run.default_file(&text).check(&[])
+    };
+    every_setting_through(give, |_| "config/default.toml".to_owned());
+}
+
+#[test]
+fn every_setting_can_be_given_in_dotenv() {
+    let give = |run: Run, settings: &[&'static Setting]| {
+        let lines = settings.iter().map(|setting| format!("{}='{}'\n", setting.variable(), another(setting).0));
+        run.file(".env", lines.collect::<String>()).check(&[])
+    };
+    every_setting_through(give, |setting| format!(".env {}", setting.variable()));
+}
+
+#[test]
+fn every_setting_can_be_given_in_the_environment() {
+    let give = |mut run: Run, settings: &[&'static Setting]| {
+        run.env.extend(settings.iter().map(|setting| (setting.variable(), another(setting).0)));
+        run.check(&[])
+    };
+    every_setting_through(give, |setting| format!("environment {}", setting.variable()));
+}
+
+#[test]
+fn every_setting_can_be_given_by_flag() {
+    let flags = |settings: &[&'static Setting]| -> Vec<String> {
+        settings.iter().flat_map(|setting| [format!("--{}", setting.flag()), another(setting).0]).collect()
+    };
+    let behind = |run: Run, settings: &[&'static Setting]| {
+        run.check(&flags(settings).iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let before = |run: Run, settings: &[&'static Setting]| {
+        let flags = flags(settings);
+        run.call(&flags.iter().map(String::as_str).chain(["check-config"]).collect::<Vec<_>>())
+    };
+    every_setting_through(behind, |setting| format!("flag --{}", setting.flag()));
+    every_setting_through(before, |setting| format!("flag --{}", setting.flag()));
+}
+
+#[test]
+fn each_layer_wins_over_those_below_it() {
+    let run = Run::new();
+    assert_eq!(run.check(&[]).setting("fetch.pool_size"), ("2", "default"));
+    let run = run.default_file("[fetch]\npool_size = 3\n");
+    assert_eq!(run.check(&[]).setting("fetch.pool_size"), ("3", "config/default.toml"));
+    let run = run.file(".env", "FETCH_POOL_SIZE=4\n");
+    assert_eq!(run.check(&[]).setting("fetch.pool_size"), ("4", ".env FETCH_POOL_SIZE"));
+    let run = run.env("FETCH_POOL_SIZE", "5");
+    assert_eq!(run.check(&[]).setting("fetch.pool_size"), ("5", "environment FETCH_POOL_SIZE"));
+    assert_eq!(run.check(&["--fetch-pool-size", "6"]).setting("fetch.pool_size"), ("6", "flag --fetch-pool-size"));
+    let answer = run.call(&["--fetch-pool-size=7", "check-config", "--fetch-pool-size=8"]);
+    assert_eq!(answer.setting("fetch.pool_size"), ("8", "flag --fetch-pool-size"));
+}
+
+#[test]
+fn another_file_is_read_instead_of_the_default_one() {
+    let run = Run::new().default_file("port = 1\n").file("other.toml", "cluster = \"c\"\n");
+    for args in [["check-config", "--config", "other.toml"], ["--config", "other.toml", "check-config"]] {
+        let answer = run.call(&args);
+        assert_eq!(answer.setting("port"), ("8080", "default"));
+        assert_eq!(answer.setting("cluster"), ("\"c\"", "other.toml"));
+    }
+}
+
+#[test]
+fn an_empty_variable_is_unset() {
+    let run =
+        Run::new().default_file("port = 1\n").file(".env", "PORT=\nCLUSTER=c\n").env("PORT", "").env("CLUSTER", "");
+    let answer = run.check(&[]);
+    assert_eq!(answer.setting("port"), ("1", "config/default.toml"));
+    assert_eq!(answer.setting("cluster"), ("\"c\"", ".env CLUSTER"));
+}
+
+#[test]
+fn an_empty_text_in_a_higher_layer_unsets_what_may_be_unset() {
+    let run = Run::new().default_file("[redis]\nusername = \"u\"\n[fetch]\nallowed_hosts = [\"a\"]\n");
+    let answer = run.check(&["--redis-username", "", "--fetch-allowed-hosts="]);
+    assert_eq!(answer.setting("redis.username"), ("none", "flag --redis-username"));
+    assert_eq!(answer.setting("fetch.allowed_hosts"), ("none", "flag --fetch-allowed-hosts"));
+    run.check(&["--redis-host", ""]).refused(&[&["redis.host", "flag --redis-host"]]);
+}
+
+#[test]
+fn unknown_variables_are_nobodys_business() {
+    let run = Run::new().file(".env", "FETCH_POOL=x\n").env("FETCH_POOLSIZE", "x").env("fetch_pool_size", "x");
+    assert_eq!(run.check(&[]).setting("fetch.pool_size"), ("2", "default"));
+}
+
+#[test]
+fn a_kubernetes_service_link_is_ignored_with_a_warning() {
+    let run = Run::new().file(".env", "PORT=tcp://10.0.0.2:8080\n").env("REDIS_PORT", "tcp://10.0.0.1:6379");
+    let answer = run.check(&[]);
+    assert_eq!(answer.setting("redis.port"), ("6379", "default"));
+    assert_eq!(answer.setting("port"), ("8080", "default"));
+    for name in ["environment REDIS_PORT", ".env PORT"] {
+        assert!(answer.err.contains(&format!("warning: {name} is a Kubernetes service link")), "{}", answer.err);
+    }
+    Run::new().env("FETCH_POOL_SIZE", "tcp://x").check(&[]).refused(&[&["fetch.pool_size", "not an integer"]]);
+}
+
+#[test]
+fn an_unknown_name_in_the_file_is_named_with_its_source_and_what_is_allowed() {
+    let run =
+        Run::new().default_file("prot = 1\nPort = 1\n[fetch]\npool_sise = 1\nnonsense = 1\n[ftech]\nattempts = 1\n");
+    run.check(&[]).refused(&[
+        &["prot (config/default.toml)", "did you mean port?", "log_level"],
+        &["Port (config/default.toml)", "there is no such setting"],
+        &["fetch.pool_sise (config/default.toml)", "did you mean fetch.pool_size?", "per_host"],
+        &["fetch.nonsense (config/default.toml)", "max_blob_bytes"],
+        &["ftech (config/default.toml)", "did you mean fetch?"],
+    ]);
+    let run = Run::new().file("x.toml", "\"fetch.pool_size\" = 3\n");
+    run.check(&["--config", "x.toml"]).refused(&[&["fetch.pool_size", "x.toml", "there is no such setting"]]);
+}
+
+#[test]
+fn unknown_flags_are_all_named() {
+    let answer =
+        Run::new().env("PORT", "x").call(&["--fetch-pool-sise", "3", "check-config", "--nonsense=x", "--port", "0"]);
+    answer.refused(&[
+        &["--fetch-pool-sise", "did you mean --fetch-pool-size?", "--help"],
+        &["--nonsense", "no such flag"],
+        &["port", "environment PORT"],
+    ]);
+}
+
+#[test]
+fn bad_values_are_all_named_with_source_and_bounds_even_if_overridden() {
+    let run = Run::new()
+        .default_file("port = 70000\nbind = \"here\"\n[fetch]\npool_size = 0\nattempts = \"4\"\n[redis]\ntls = 1\n")
+        .file(".env", "FETCH_POOL_SIZE=65\nLOG_LEVEL=loud\n")
+        .env("FETCH_POOL_SIZE", "many")
+        .env("EVENT_ALLOW_MATCH_ALL", "yes");
+    let answer = run.check(&["--fetch-pool-size", "4", "--http-max-body-bytes", "16 MB", "--http-workers", "-1"]);
+    answer.refused(&[
+        &["port = 70000 (config/default.toml): too large", "from 0 to 65535"],
+        &["bind = \"here\" (config/default.toml)", "IPv4 or IPv6"],
+        &["fetch.pool_size = 0 (config/default.toml): too small", "from 1 to 64"],
+        &["fetch.attempts = \"4\" (config/default.toml)", "a text where an integer belongs"],
+        &["redis.tls = 1 (config/default.toml)", "true or false"],
+        &["fetch.pool_size = \"65\" (.env FETCH_POOL_SIZE): too large"],
+        &["log_level = \"loud\" (.env LOG_LEVEL)", "debug, info, warn or error"],
+        &["fetch.pool_size = \"many\" (environment FETCH_POOL_SIZE): not an integer"],
+        &["event.allow_match_all = \"yes\" (environment EVENT_ALLOW_MATCH_ALL)"],
+        &["http.max_body_bytes = \"16 MB\" (flag --http-max-body-bytes): an unknown unit"],
+        &["http.workers = \"-1\" (flag --http-workers): a negative number"],
+    ]);
+    assert_eq!(answer.err.lines().count(), 12, "{}", answer.err);
+}
+
+#[test]
+fn a_group_is_no_setting_and_a_setting_no_group() {
+    let run = Run::new().default_file("fetch = 3\n[port]\nx = 1\n[redis.host]\nx = 1\n[[http]]\nworkers = 1\n");
+    run.check(&[]).refused(&[
+        &["fetch = 3 (config/default.toml): a group of settings", "pool_size"],
+        &["port = {…} (config/default.toml): a table where an integer belongs"],
+        &["redis.host = {…} (config/default.toml)"],
+        &["http = ", "a group of settings", "workers"],
+    ]);
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_named_with_its_line_but_not_its_text() {
+    let run = Run::new().default_file(&format!("port = 1\n[redis]\npassword = \"{SECRET}\n"));
+    run.check(&[]).hides_the_secret().refused(&[&["config/default.toml", "line 3"]]);
+}
+
+#[test]
+fn a_dotenv_line_that_is_no_assignment_is_named_by_number_but_not_its_text() {
+    let text =
+        format!("# comment\nPORT=1\nREDIS_PASSWORD={SECRET} and more\nCLUSTER='a\nb'\nwhat is this\nLOG_LEVEL=loud\n");
+    let answer = Run::new().file(".env", text).check(&[]);
+    answer.hides_the_secret().refused(&[
+        &[".env", "line 3"],
+        &[".env", "line 6"],
+        &["log_level = \"loud\" (.env LOG_LEVEL)"],
+    ]);
+}
+
+#[test]
+fn files_of_settings_that_cannot_be_read_are_named() {
+    let run = Run::new().file("binary.toml", b"port = \xff\n").file("large.toml", vec![b'\n'; (1 << 20) + 1]);
+    for (file, reason) in
+        [("missing.toml", "no such file"), (".", "a directory"), ("binary.toml", "UTF-8"), ("large.toml", "1 MiB")]
+    {
+        run.check(&["--config", file]).refused(&[&[file, reason]]);
+    }
+    Run::new().file("config/default.toml/x", "").check(&[]).refused(&[&["config/default.toml", "a directory"]]);
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_named_in_pairs() {
+    let run = Run::new().env("INTAKE_MAX_IN_FLIGHT", "10").default_file("[event]\nmax_events = 11\n");
+    run.check(&["--intake-max-in-flight-bytes", "255", "--http-max-body-bytes=256", "--fetch-max-blob-bytes=257", "--event-max-keys=1"])
+        .refused(&[
+            &["event.max_events = 11 (config/default.toml) and intake.max_in_flight = 10 (environment INTAKE_MAX_IN_FLIGHT)"],
+            &["http.max_body_bytes = 256 (flag --http-max-body-bytes) and intake.max_in_flight_bytes = 255"],
+            &["fetch.max_blob_bytes = 257", "intake.max_in_flight_bytes = 255 (flag --intake-max-in-flight-bytes)"],
+            &["event.max_keys = 1 (flag --event-max-keys)", "intake.max_in_flight_bytes = 255", "256 times"],
+        ]);
+    let fits = [
+        "--intake-max-in-flight-bytes=256",
+        "--http-max-body-bytes=256",
+        "--fetch-max-blob-bytes=256",
+        "--event-max-keys=1",
+    ];
+    let run = Run::new().env("EVENT_MAX_EVENTS", "10").env("INTAKE_MAX_IN_FLIGHT", "10");
+    assert_eq!(run.check(&fits).code, Some(0), "{}", run.check(&fits).err);
+
+    Run::new()
+        .check(&["--event-default-ttl-seconds=2", "--event-max-ttl-seconds=1"])
+        .refused(&[&["event.default_ttl_seconds = 2", "event.max_ttl_seconds = 1"]]);
+}
+
+#[test]
+fn a_bad_value_makes_no_second_fault_of_a_pair() {
+    let answer = Run::new().env("EVENT_MAX_EVENTS", "x").env("INTAKE_MAX_IN_FLIGHT", "1").check(&[]);
+    answer.refused(&[&["event.max_events = \"x\""]]);
+    assert!(!answer.err.contains("must not exceed"), "{}", answer.err);
+}
+
+#[test]
+fn a_password_is_given_once_and_a_certificate_with_its_key() {
+    let run = Run::new()
+        .file("password", SECRET)
+        .file("cert.pem", pem("CERTIFICATE", CERTIFICATE))
+        .file("key.pem", pem("PRIVATE KEY", OTHER_KEY))
+        .env("REDIS_PASSWORD", SECRET)
+        .env("REDIS_PASSWORD_FILE", "password")
+        .env("REDIS_TLS_CERT", "cert.pem");
+    run.check(&[]).hides_the_secret().refused(&[
+        &["redis.password (environment REDIS_PASSWORD)", "redis.password_file", "only one"],
+        &["redis.tls_cert = \"cert.pem\" (environment REDIS_TLS_CERT)", "redis.tls_key"],
+    ]);
+    run.check(&["--redis-tls-key", "key.pem"])
+        .refused(&[&["redis.tls_key (flag --redis-tls-key): key.pem", "not the key"]]);
+}
+
+#[test]
+fn named_files_that_are_of_no_use_are_faults_without_their_contents() {
+    let run = Run::new().file("empty", "\n").file("junk", format!("{SECRET} and\nmore"));
+    for name in ["AUTH_TOKENS_FILE", "REDIS_PASSWORD_FILE", "REDIS_TLS_CA", "FETCH_CA_FILE"] {
+        let setting = SETTINGS.iter().find(|setting| setting.variable() == name).expect("a setting").path;
+        for path in ["missing", "empty", "junk", "."] {
+            let flag = format!("--{}", setting.replace(['.', '_'], "-"));
+            run.check(&[&flag, path]).hides_the_secret().refused(&[&[setting, &flag, &format!(": {path}: ")]]);
+        }
+    }
+    let broken = Run::new().file("x.pem", pem("CERTIFICATE", "AAAA"));
+    broken.check(&["--fetch-ca-file", "x.pem"]).refused(&[&["fetch.ca_file", "x.pem", "cannot be read"]]);
+}
+
+#[test]
+fn secrets_are_never_printed() {
+    let run = Run::new()
+        .file("tokens", format!("{SECRET}-1,{SECRET}-2"))
+        .default_file(&format!("[auth]\ntokens = [\"{SECRET}\"]\n[redis]\npassword = \"{SECRET}\"\n"))
+        .file(".env", format!("REDIS_PASSWORD={SECRET}\n"))
+        .env("REDIS_URL", &format!("redis://me:{SECRET}@h:1/2"));
+    let answer = run.check(&["--auth-tokens-file", "tokens", "--auth-tokens", SECRET]);
+    answer.hides_the_secret();
+    assert_eq!(answer.setting("auth.tokens"), ("***", "flag --auth-tokens"));
+    assert_eq!(answer.setting("redis.password"), ("***", "redis.url, environment REDIS_URL"));
+    assert_eq!(answer.setting("redis.url"), ("\"redis://me:***@h:1/2\"", "environment REDIS_URL"));
+
+    let run = Run::new()
+        .default_file(&format!("[auth]\ntokens = [\"{SECRET}\", 3]\n[redis]\npassword = [\"{SECRET}\"]\n"))
+        .env("AUTH_TOKENS", &format!("good,{SECRET} ä"))
+        .env("REDIS_URL", &format!("redis://:{SECRET}@h:x"));
+    run.check(&["--redis-url", &format!("http://:{SECRET}@h")]).hides_the_secret().refused(&[
+        &["auth.tokens (config/default.toml)"],
+        &["redis.password (config/default.toml)"],
+        &["auth.tokens (environment AUTH_TOKENS): item 2"],
+        &["redis.url (environment REDIS_URL): not a URL", "redis://"],
+        &["redis.url (flag --redis-url)", "redis://"],
+    ]);
+    Run::new().check(&[&format!("--redis-pasword={SECRET}")]).hides_the_secret().refused(&[&["--redis-pasword"]]);
+    Run::new().check(&["--redis-pasword", SECRET]).hides_the_secret().refused(&[&["--redis-pasword"]]);
+}
+
+#[test]
+fn what_the_redis_url_says_is_what_is_in_effect() {
+    let run = Run::new()
+        .env("REDIS_URL", &format!("rediss://me:{SECRET}@h/2"))
+        .env("REDIS_HOST", "other")
+        .env("REDIS_PORT", "7");
+    let answer = run.check(&[]);
+    answer.hides_the_secret();
+    let source = "redis.url, environment REDIS_URL";
+    assert_eq!(answer.setting("redis.host"), ("\"h\"", source));
+    assert_eq!(answer.setting("redis.port"), ("7", "environment REDIS_PORT"));
+    assert_eq!(answer.setting("redis.username"), ("\"me\"", source));
+    assert_eq!(answer.setting("redis.password"), ("***", source));
+    assert_eq!(answer.setting("redis.db"), ("2", source));
+    assert_eq!(answer.setting("redis.tls"), ("true", source));
+}
+
+#[test]
+fn kinds_of_redis_that_are_not_built_are_refused_clearly() {
+    for mode in ["cluster", "sentinel"] {
+        Run::new().env("REDIS_MODE", mode).check(&[]).refused(&[&[
+            "redis.mode",
+            "cluster and sentinel are not built yet",
+            "allowed: standalone",
+        ]]);
+    }
+    let answer = Run::new().env("REDIS_NODES", "a:1").check(&[]);
+    assert_eq!(answer.setting("redis.nodes"), ("[\"a:1\"]", "environment REDIS_NODES"));
+    assert!(answer.err.contains("redis.nodes (environment REDIS_NODES) has no effect"), "{}", answer.err);
+}
+
+#[test]
+fn tls_settings_without_tls_are_warned_of() {
+    let run = Run::new().file("cert.pem", pem("CERTIFICATE", CERTIFICATE)).env("REDIS_TLS_CA", "cert.pem");
+    assert!(run.check(&[]).err.contains("redis.tls_ca (environment REDIS_TLS_CA) has no effect"));
+    assert_eq!(run.check(&["--redis-tls"]).err, "");
+    assert_eq!(run.check(&["--redis-url=rediss://h"]).err, "");
+    assert!(
+        run.check(&["--redis-tls", "--redis-url=redis://h"]).err.contains("redis.tls (flag --redis-tls) has no effect")
+    );
+}
+
+#[test]
+fn embedded_is_short_for_the_embedded_backend() {
+    let run = Run::new().env("CACHE_BACKEND", "redis");
+    assert_eq!(run.check(&["--embedded"]).setting("cache.backend"), ("\"embedded\"", "flag --embedded"));
+    assert_eq!(run.call(&["--embedded", "check-config"]).setting("cache.backend").0, "\"embedded\"");
+    assert_eq!(run.check(&["--embedded", "--cache-backend=embedded"]).code, Some(0));
+    for args in [
+        ["--embedded", "check-config", "--cache-backend=redis"],
+        ["--cache-backend=redis", "check-config", "--embedded"],
+    ] {
+        run.call(&args).refused(&[&["--embedded", "--cache-backend redis", "contradict"]]);
+    }
+}
+
+#[test]
+fn serve_is_refused_for_the_same_faults_with_or_without_its_name() {
+    let run = Run::new().env("PORT", "x");
+    let want = run.check(&[]).err;
+    assert!(want.contains("environment PORT"), "{want}");
+    for args in [&[][..], &["serve"], &["serve", "--embedded"]] {
+        let answer = run.call(args);
+        answer.refused(&[]);
+        assert_eq!(answer.err, want);
+    }
+}
+
+#[test]
+fn help_and_version_end_well_and_a_senseless_command_line_does_not() {
+    let run = Run::new().env("PORT", "x");
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["serve", "--help"],
+        &["demo", "--help"],
+        &["check-config", "--help"],
+        &["help"],
+    ] {
+        let answer = run.call(args);
+        assert_eq!((answer.code, answer.err.as_str()), (Some(0), ""), "{args:?}");
+        assert!(!answer.out.is_empty());
+    }
+    assert_eq!(run.call(&["--version"]).out, format!("redis-cache-sync {}\n", env!("CARGO_PKG_VERSION")));
+    for args in [
+        &["nonsense"][..],
+        &["serve", "extra"],
+        &["--config"],
+        &["--port"],
+        &["--port", "1", "--port", "2"],
+        &["-x"],
+        &["--keep"],
+        &["demo", "--port", "1"],
+        &["--port", "1", "demo"],
+        &["--config", "x", "demo"],
+        &["demo", "--nonsense"],
+    ] {
+        let answer = run.call(args);
+        answer.refused(&[]);
+        assert!(!answer.err.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn help_lists_the_flag_of_every_setting() {
+    let help = Run::new().call(&["serve", "--help"]).out;
+    for setting in SETTINGS {
+        assert!(help.contains(&format!("--{} ", setting.flag())), "{}", setting.flag());
+    }
+}
+
+fn pem(label: &str, body: &str) -> String {
+    format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+}
+
+/// Made for these tests alone and trusted by nobody.
+const CERTIFICATE: &str = "\
+    MIIBlzCCAT2gAwIBAgIUZHntI0P+Nji8rsASrCFpx/qKJWcwCgYIKoZIzj0EAwIwIDEeMBwGA1UEAwwVcmVkaXMtY2FjaGUtc3lu\
+    YyB0ZXN0MCAXDTI2MTEyMzA0MDkyN1oYDzIxMjYxMDMwMDQwOTI3WjAgMR4wHAYDVQQDDBVyZWRpcy1jYWNoZS1zeW5jIHRlc3Qw\
+    WTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAASqUCSdlcMRWE4I9SYVyPYEVmkak6bUBg/eyGpdezsvAK3QUAmmu6e+sA5UZW0TFDKl\
+    NyABJd+WZ9k4L1ubIptSo1MwUTAdBgNVHQ4EFgQU4pqG0GH3IWK/PsAcgDMZ459lJkwwHwYDVR0jBBgwFoAU4pqG0GH3IWK/PsAc\
+    gDMZ459lJkwwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiEAhRu+dLKKu9kJzSdXrpuh9/Bj3RSLQ7ps5leeseqW\
+    /3oCICP1+I6MK1DUPSODvmFzL7a3S60vkDpZTKOCzIqBQCne";
+const KEY: &str = "\
+    MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgUM+7JaD+AXkqRi2GBHWNd0hHhxj9KXBT49pgBaVX+hyhRANCAASq\
+    UCSdlcMRWE4I9SYVyPYEVmkak6bUBg/eyGpdezsvAK3QUAmmu6e+sA5UZW0TFDKlNyABJd+WZ9k4L1ubIptS";
+const OTHER_KEY: &str = "\
+    MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgFbY4xx09sFOEiQwme6axiY/yZLzdEAGC8YoMoQ83FB+hRANCAAQP\
+    TGsnLw6DnkCVsZQpAAT/k2S/K+j6kEztw3llQJpR/BAarwzlPGM0D9TRbjE0LcGfxLTikqe3k7RjU77trjIg";
