@@ -1,0 +1,147 @@
+//! Panics inside every actor, under load: each request is answered, retries in order end in the last value, and the
+//! actor concerned was restarted. Needs the cargo feature `failpoints`.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Blob, BlobServer, Daemon, PATIENCE, Redis, eventually, get, ndjson, set_blob, set_inline};
+
+const CLIENTS: u64 = 6;
+const ROUNDS: u64 = 120;
+const KEYS: u64 = 4;
+
+fn key(client: u64, number: u64) -> String {
+    format!("{client}:{}", number % KEYS)
+}
+
+/// A client's batch of events `from..to` on its own keys, in ascending order of their values.
+fn batch(blobs: &BlobServer, client: u64, from: u64, to: u64, blobs_only: bool) -> Vec<Value> {
+    let event = |number: u64| {
+        if blobs_only || number.is_multiple_of(7) {
+            set_blob(&key(client, number), &blobs.url(&format!("/{number}")))
+        } else {
+            set_inline(&key(client, number), &number.to_string())
+        }
+    };
+    (from..to).map(event).collect()
+}
+
+/// Posts until every event is ok or made needless by a later one; only what is unavailable goes again, in its order.
+fn settle(daemon: &Daemon, mut events: Vec<Value>) {
+    let begin = Instant::now();
+    while !events.is_empty() {
+        assert!(begin.elapsed() < PATIENCE, "not settled after {:?}: {events:?}", begin.elapsed());
+        let posted = Instant::now();
+        let answer = daemon.post_with(&[("content-type", "application/x-ndjson")], ndjson(&events).as_bytes());
+        assert!(posted.elapsed() < PATIENCE, "an answer took {:?}", posted.elapsed());
+        assert!([200, 503].contains(&answer.status), "{}", answer.text());
+        let json = answer.json();
+        // A problem document instead of a batch's answer: nothing is known to be done, so all of it goes again.
+        let Some(found) = json["events"].as_array() else {
+            continue;
+        };
+        assert_eq!(found.len(), events.len(), "{json}");
+        let mut statuses = found.iter().map(|event| event["status"].clone());
+        events.retain(|_| statuses.next().is_some_and(|status| status != "ok"));
+    }
+}
+
+fn panics_in(point: &str, actor: &str) {
+    let redis = Redis::start();
+    let blobs = BlobServer::start();
+    blobs.fallback(|target| Some(Blob::bytes(target.trim_start_matches('/'))));
+    let daemon = Daemon::builder().redis(&redis).env("FAILPOINTS", &format!("{point}=2%panic")).start();
+    let last = ROUNDS * 5;
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (daemon, blobs) = (&daemon, &blobs);
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    settle(daemon, batch(blobs, client, round * 5, round * 5 + 5, point == "fetch"));
+                }
+            });
+        }
+    });
+    for client in 0..CLIENTS {
+        for number in last - KEYS..last {
+            let found = redis.value(&key(client, number)).map(|value| String::from_utf8_lossy(&value).into_owned());
+            assert_eq!(found, Some(number.to_string()), "client {client}");
+        }
+    }
+    let label = format!("actor=\"{actor}\"");
+    let restarts = daemon.metric("cache_sync_actor_restarts_total", &[&label]);
+    assert!(restarts > 0.0, "{:#?}", daemon.metrics());
+    assert_eq!(daemon.get("/live").status, 200);
+    let home = || daemon.metric("cache_sync_admission_events", &[]) == 0.0;
+    assert!(eventually(Duration::from_secs(5), home), "admission was not given back");
+    let running = |actor: &str| daemon.metric("cache_sync_actors", &[&format!("actor=\"{actor}\"")]) > 0.0;
+    for actor in ["intake", "validation", "router", "fetcher", "writer"] {
+        assert!(eventually(Duration::from_secs(5), || running(actor)), "no {actor} is running");
+    }
+}
+
+#[test]
+fn panics_in_intake_lose_nothing() {
+    panics_in("intake", "intake");
+}
+
+#[test]
+fn panics_in_validation_lose_nothing() {
+    panics_in("validation", "validation");
+}
+
+#[test]
+fn panics_in_the_router_lose_nothing() {
+    panics_in("router", "router");
+}
+
+#[test]
+fn panics_in_the_fetchers_lose_nothing() {
+    panics_in("fetch", "fetcher");
+}
+
+#[test]
+fn panics_in_the_writers_lose_nothing() {
+    panics_in("write", "writer");
+}
+
+#[test]
+fn a_single_panic_is_answered_as_interrupted_or_made_good() {
+    for point in ["intake", "validation", "router", "fetch", "write"] {
+        let redis = Redis::start();
+        let blobs = BlobServer::start();
+        blobs.put("/b", Blob::bytes("blob"));
+        let daemon = Daemon::builder().redis(&redis).env("FAILPOINTS", &format!("{point}=1*panic")).start();
+        let answer = daemon.post(&set_blob("k", &blobs.url("/b")));
+        if answer.status != 200 {
+            assert_eq!(answer.status, 503, "{point}: {}", answer.text());
+            assert!(answer.text().contains("urn:redis-cache-sync:interrupted"), "{point}: {}", answer.text());
+            answer.retry_after();
+        }
+        assert_eq!(daemon.post(&set_inline("k", "after")).status, 200, "{point}");
+        assert_eq!(redis.value("k").as_deref(), Some(b"after".as_slice()), "{point}");
+    }
+}
+
+#[test]
+fn a_stuck_actor_turns_live_until_it_moves_again() {
+    for point in ["router", "write"] {
+        let builder = Daemon::builder().embedded().set("live.stall_seconds", 1);
+        let daemon = builder.env("FAILPOINTS", &format!("{point}=1*sleep(6000)")).start();
+        thread::scope(|scope| {
+            let stuck = scope.spawn(|| daemon.post(&set_inline("k", "v")));
+            let dead = || {
+                let mut wire = daemon.wire();
+                wire.writer().set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout can be set");
+                wire.send_request("GET", "/live", &[], b"");
+                wire.try_answer(false).map_or(true, |answer| answer.status == 503)
+            };
+            assert!(eventually(Duration::from_secs(5), dead), "{point} is stuck and /live says nothing");
+            assert!([200, 503].contains(&stuck.join().expect("an answer").status));
+        });
+        assert!(eventually(Duration::from_secs(5), || daemon.get("/live").status == 200), "{point}");
+        assert_eq!(daemon.post(&get(json!("k"))).status, 200);
+    }
+}

@@ -1,0 +1,194 @@
+//! The log: one line a request, whose it is and how it went; and what must never stand in it.
+
+use serde_json::{Value, json};
+
+use crate::support::{Blob, BlobServer, Daemon, delete, get, set, set_blob};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// Posts under this request id, and returns every log line that carries it once the info line has come.
+fn lines_of(daemon: &Daemon, id: &str, body: &Value) -> Vec<String> {
+    daemon.post_with(&[JSON, ("x-request-id", id)], body.to_string().as_bytes());
+    daemon.log_line(|line| line.contains(id) && is(line, "info"));
+    // The next request's line comes behind all of this one's.
+    let after = format!("after-{}", id.to_uppercase());
+    daemon.post_with(&[JSON, ("x-request-id", &after)], b"[]");
+    daemon.log_line(|line| line.contains(&after));
+    daemon.logs().into_iter().filter(|line| line.contains(id)).collect()
+}
+
+/// Whether a line is of this level, in either format.
+fn is(line: &str, level: &str) -> bool {
+    match serde_json::from_str::<Value>(line) {
+        Ok(json) => json["level"].as_str().is_some_and(|found| found.eq_ignore_ascii_case(level)),
+        Err(_) => line.split(|c: char| !c.is_alphanumeric()).take(10).any(|word| word.eq_ignore_ascii_case(level)),
+    }
+}
+
+/// Whether any field of a JSON line has this value, as itself or as text.
+fn has(line: &Value, wanted: &Value) -> bool {
+    let text = wanted.as_str().map_or(wanted.to_string(), str::to_owned);
+    let fits = |value: &Value| value == wanted || value.as_str() == Some(&text);
+    line.as_object().is_some_and(|fields| {
+        fields.values().any(|value| fits(value) || value.as_object().is_some_and(|inner| inner.values().any(fits)))
+    })
+}
+
+#[test]
+fn a_request_is_one_line_at_info() {
+    for format in ["text", "json"] {
+        let daemon = Daemon::builder().embedded().set("log_format", format).start();
+        for (id, body) in [
+            ("rid-single", get(json!(["a", "b"]))),
+            ("rid-batch", json!([set(json!({"key": "a", "value": 1})), delete(json!("a")), get(json!("a"))])),
+            ("rid-empty", json!([])),
+        ] {
+            let lines = lines_of(&daemon, id, &body);
+            assert_eq!(lines.iter().filter(|line| is(line, "info")).count(), 1, "{format}: {lines:#?}");
+            assert!(!lines.iter().any(|line| is(line, "debug")), "{format}: {lines:#?}");
+        }
+        let lines = lines_of(&daemon, "rid-bad", &json!({"key": "GET"}));
+        assert_eq!(lines.iter().filter(|line| is(line, "info")).count(), 1, "{format}: {lines:#?}");
+    }
+}
+
+#[test]
+fn the_line_tells_keys_outcome_and_cluster() {
+    let blobs = BlobServer::start();
+    let builder = Daemon::builder().embedded().set("log_format", "json").set("cluster", "blue-17");
+    let daemon = builder.set("fetch.attempts", 1).start();
+    blobs.put("/down", Blob::status(503));
+    let seven = get(json!(["a", "b", "c", "d", "e", "f", "g"]));
+    let gone =
+        set(json!((0..7).map(|n| json!({"key": format!("k{n}"), "url": blobs.url("/gone")})).collect::<Vec<_>>()));
+    let down =
+        set(json!((0..7).map(|n| json!({"key": format!("k{n}"), "url": blobs.url("/down")})).collect::<Vec<_>>()));
+    for (id, body, outcome) in [("rid-1", &seven, "ok"), ("rid-2", &gone, "rejected"), ("rid-3", &down, "unavailable")]
+    {
+        let lines = lines_of(&daemon, id, body);
+        let line = lines.iter().find(|line| is(line, "info")).expect("a line at info");
+        let line: Value = serde_json::from_str(line).expect("a line of JSON");
+        for wanted in [json!(7), json!(outcome), json!(id), json!("blue-17")] {
+            assert!(has(&line, &wanted), "no field is {wanted}: {line}");
+        }
+    }
+    for line in daemon.logs() {
+        let json: Value =
+            serde_json::from_str(&line).unwrap_or_else(|e| panic!("a line that is no JSON ({e}): {line}"));
+        assert!(has(&json, &json!("blue-17")), "no cluster: {line}");
+    }
+    let metrics = daemon.metrics();
+    let ours: Vec<_> = metrics.keys().filter(|name| name.starts_with("cache_sync_")).collect();
+    assert!(!ours.is_empty() && ours.iter().all(|name| name.contains("cluster=\"blue-17\"")), "{ours:#?}");
+}
+
+#[test]
+fn in_text_the_cluster_stands_on_every_line_too() {
+    let daemon = Daemon::builder().embedded().set("cluster", "blue-17").start();
+    daemon.post(&get(json!("k")));
+    daemon.post(&json!({}));
+    lines_of(&daemon, "rid-x", &get(json!("k")));
+    assert!(daemon.logs().iter().all(|line| line.contains("blue-17")), "{:#?}", daemon.logs());
+}
+
+#[test]
+fn an_event_is_a_line_at_debug() {
+    let daemon = Daemon::builder().embedded().set("log_level", "debug").start();
+    let mut events = [get(json!("a")), delete(json!("a"))];
+    for (event, id) in events.iter_mut().zip(["ev-one", "ev-two"]) {
+        event["id"] = json!(id);
+    }
+    let lines = lines_of(&daemon, "rid-debug", &json!(events));
+    for id in ["ev-one", "ev-two"] {
+        assert!(lines.iter().any(|line| is(line, "debug") && line.contains(id)), "no line about {id}: {lines:#?}");
+    }
+}
+
+#[test]
+fn a_failure_is_a_warning_with_its_id_and_problem() {
+    let blobs = BlobServer::start();
+    let daemon = Daemon::builder().embedded().set("fetch.attempts", 1).start();
+    blobs.put("/down", Blob::status(503));
+    let with_id = |mut event: Value, id: &str| {
+        event["id"] = json!(id);
+        event
+    };
+    let cases = [
+        ("ev-gone", set_blob("k", &blobs.url("/gone")), "blob-not-found"),
+        ("ev-down", set_blob("k", &blobs.url("/down")), "blob-unavailable"),
+        ("ev-bad", get(json!("")), "invalid-event"),
+    ];
+    for (id, event, problem) in cases {
+        daemon.post(&with_id(event.clone(), id));
+        let line = daemon.log_line(|line| line.contains(id) && is(line, "warn"));
+        assert!(line.contains(problem), "{line}");
+        let id = format!("{id}-in-batch");
+        daemon.post(&json!([get(json!("k")), with_id(event, &id)]));
+        let line = daemon.log_line(|line| line.contains(&id) && is(line, "warn"));
+        assert!(line.contains(problem), "{line}");
+    }
+}
+
+#[test]
+fn no_value_ever_reaches_the_log() {
+    let blobs = BlobServer::start();
+    blobs.put("/blob", Blob::bytes("S3CRET-in-blob"));
+    for format in ["text", "json"] {
+        let builder = Daemon::builder().embedded().set("log_level", "debug").set("log_format", format);
+        let daemon = builder.set("auth.tokens", "S3CRET-token").start();
+        let post = |body: &str| {
+            let headers = [JSON, ("authorization", "Bearer S3CRET-token")];
+            daemon.post_with(&headers, body.as_bytes()).text()
+        };
+        let url = format!("{}?sig=S3CRET-query", blobs.url("/blob"));
+        post(&set(json!({"key": "a", "value": "S3CRET-text"})).to_string());
+        post(&set(json!({"key": "b", "value": {"card": "S3CRET-json"}})).to_string());
+        post(&set(json!([url, {"key": "c", "url": url}])).to_string());
+        assert!(post(&get(json!(["a", "b", "c"])).to_string()).contains("S3CRET-json"));
+        post(r#"{"key":"SET","value":{"data":{"key":"a","value":"S3CRET-broken""#);
+        post(r#"{"key":"SET","value":{"data":{"key":"a","value":"S3CRET==","encoding":"base64"}}}"#);
+        post(r#"{"key":"SET","value":{"data":{"key":"a","value":"S3CRET\ud800"}}}"#);
+        post(r#"{"key":"SET","value":{"data":{"key":"a","value":"S3CRET","url":"http://h/?S3CRET"}}}"#);
+        post(r#"{"key":"SET","value":{"data":{"key":"a","value":null},"ttl":"S3CRET"}}"#);
+        daemon.post_with(&[JSON, ("authorization", "Bearer S3CRET-wrong")], b"{}");
+        daemon.post_with(&[JSON, ("authorization", "Bearer S3CRET-token"), ("x-request-id", "the-end")], b"[]");
+        daemon.log_line(|line| line.contains("the-end"));
+        let log = daemon.logs();
+        let told: Vec<_> = log.iter().filter(|line| line.contains("S3CRET")).collect();
+        assert!(told.is_empty(), "{told:#?}");
+    }
+}
+
+#[test]
+fn what_a_sender_names_cannot_forge_a_line() {
+    let daemon = Daemon::builder().embedded().set("log_level", "debug").start();
+    let forged = "x\nFORGED line\r\nFORGED again\u{1b}[31m";
+    for event in
+        [get(json!(forged)), json!({"key": "GET", "value": {"data": {forged: 1}}}), json!({"key": forged, "value": 1})]
+    {
+        let mut event = event;
+        event["id"] = json!(forged);
+        daemon.post(&event);
+    }
+    lines_of(&daemon, "rid-last", &json!([]));
+    let log = daemon.logs();
+    assert!(!log.iter().any(|line| line.starts_with("FORGED") || line.contains('\u{1b}')), "{log:#?}");
+}
+
+#[test]
+fn what_is_turned_away_is_not_told_as_ok() {
+    let daemon = Daemon::builder().embedded().set("log_format", "json").start();
+    for (method, path, outcome) in
+        [("GET", "/nope?sig=S3CRET", "not-found"), ("GET", "/events?sig=S3CRET", "method-not-allowed")]
+    {
+        let mut wire = daemon.wire();
+        wire.send_request(method, path, &[("x-request-id", outcome)], b"");
+        wire.answer();
+        for level in ["info", "warn"] {
+            let line = daemon.log_line(|line| line.contains(outcome) && is(line, level));
+            let line: Value = serde_json::from_str(&line).expect("a line of JSON");
+            assert!(line["outcome"] == outcome && line["request_id"] == outcome, "{line}");
+        }
+    }
+    assert!(!daemon.logs().iter().any(|line| line.contains("S3CRET")), "{:#?}", daemon.logs());
+}

@@ -1,0 +1,27 @@
+//! The contract, tested from outside: the real daemon, a real Redis, a real blob server. One file a behaviour.
+
+mod auth;
+mod batches;
+mod blobs;
+mod demo;
+mod events;
+#[cfg(feature = "failpoints")]
+mod failpoints;
+mod hosts;
+mod invalid;
+mod invalid_data;
+mod lifecycle;
+mod limits;
+mod logs;
+mod metrics;
+mod model;
+mod order;
+mod outages;
+mod outcomes;
+mod patterns;
+mod problems;
+mod readme;
+mod real;
+mod resources;
+mod settings;
+mod support;
