@@ -1,0 +1,39 @@
+# syntax=docker/dockerfile:1
+
+# The same Debian as the final image, for the same libc.
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /build
+# A panic's place is in the log without symbols.
+ENV CARGO_PROFILE_RELEASE_STRIP=symbols
+
+# Dependencies alone, with an empty crate in our place: this layer stays until Cargo.lock changes.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src \
+    && echo 'fn main() {}' > src/main.rs \
+    && touch src/lib.rs \
+    && cargo build --locked --release \
+    && rm -r src
+
+COPY config config
+COPY src src
+# Cargo goes by modification times, and those of the sources may be older than the empty crate's.
+RUN find src -name '*.rs' -exec touch {} + && cargo build --locked --release
+
+# glibc, libgcc and nothing else: no shell, no package manager. Certificates are compiled in.
+FROM gcr.io/distroless/cc-debian12:nonroot
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="redis-cache-sync" \
+      org.opencontainers.image.description="Keeps Redis in step with blob storage: events in over HTTP, blobs fetched, Redis written in order" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+
+# Settings are looked for in config/default.toml of the working directory.
+WORKDIR /app
+COPY --from=build /build/config config
+COPY --from=build /build/target/release/redis-cache-sync redis-cache-sync
+
+# A number, so that Kubernetes can tell that it is not root.
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["/app/redis-cache-sync"]

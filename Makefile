@@ -1,0 +1,40 @@
+# `make` alone lists what there is.
+
+# rustup puts cargo there, and a shell that was open before does not know yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+IMAGE   ?= redis-cache-sync:$(VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint image compiler servers
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
+		|| sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1  \2/p' $(firstword $(MAKEFILE_LIST))
+
+# A debug build: the quickest from nothing.
+demo: compiler ## the whole job on this machine: daemon, cache, blob server and client in one process
+	cargo run --locked -- demo
+
+# The second run adds the tests that make actors panic.
+test: compiler servers ## all tests, against a redis-server and an nginx that they start themselves
+	cargo test --locked
+	cargo test --locked --features failpoints --test e2e failpoints
+
+lint: compiler ## format and clippy, with and without failure points
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features failpoints -- -D warnings
+
+image: ## the container image, as IMAGE=name:tag
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
+
+compiler:
+	@.ci/need cc apt=gcc apt=libc6-dev dnf=gcc apk=gcc apk=musl-dev
+	@command -v cargo >/dev/null || { echo 'cargo is missing: see https://rustup.rs' >&2; exit 1; }
+
+# Installed if missing. The tests run them on free ports; the services that come with the packages stay off.
+servers:
+	@.ci/need redis-server apt=redis-server dnf=redis apk=redis service=redis-server
+	@.ci/need nginx apt=nginx dnf=nginx apk=nginx service=nginx

@@ -1,0 +1,332 @@
+//! The house stands as ARCHITECTURE.md says: which room imports which, where a kind of line belongs, and that what is
+//! shipped beside the code (the manifests, the image) agrees with it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use redis_cache_sync::config::{Config, SETTINGS};
+use serde_json::Value;
+
+/// What a room may import beside itself. Those that are not listed must not exist.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("event", &[]),
+    ("blob", &["event"]),
+    ("cache", &["event"]),
+    ("telemetry", &["event"]),
+    ("pipeline", &["event", "blob", "cache", "telemetry"]),
+    ("http", &["event", "pipeline", "telemetry"]),
+    ("config", &["event", "blob", "cache"]),
+    ("cli", &["event", "blob", "cache", "telemetry", "pipeline", "http", "config"]),
+    ("main", &["cli", "config"]),
+    ("lib", &[]),
+];
+
+/// The actors, and those an actor posts to: the next stage, or the router that waits for its end.
+const STAGES: &[(&str, &[&str])] = &[
+    ("intake", &["validation"]),
+    ("validation", &["router"]),
+    ("router", &["fetcher", "scanner", "writer"]),
+    ("fetcher", &[]),
+    ("scanner", &[]),
+    ("writer", &[]),
+];
+
+/// Where a kind of line belongs. Tests inside the rooms are not held to it.
+const HOMES: &[(&str, &[&str])] = &[
+    ("actix::", &["pipeline/"]),
+    ("Addr<", &["pipeline/supervision.rs"]),
+    ("do_send", &["pipeline/supervision.rs"]),
+    ("catch_unwind", &["pipeline/supervision.rs"]),
+    ("awc::", &["blob/", "cli/demo.rs"]),
+    ("redis::", &["cache/redis/", "cli/serve.rs"]),
+    ("use redis::", &["cache/redis/"]),
+    ("actix_web::", &["http/", "cli/demo/blobs.rs"]),
+    ("StatusCode", &["http/"]),
+    ("prometheus::", &["telemetry/", "cli/serve.rs"]),
+    ("env::var", &["config.rs"]),
+    ("fastrand::", &["http/request.rs", "pipeline/router.rs"]),
+    ("process::exit", &["cli/serve.rs"]),
+    ("stdout", &["cli/"]),
+    ("println!", &["cli/"]),
+    ("eprintln!", &["cli/"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("a directory").flatten() {
+        let path = entry.path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// A file of `src/`.
+struct Source {
+    /// From `src/` on.
+    path: String,
+    /// Without comments.
+    code: String,
+}
+
+impl Source {
+    fn room(&self) -> &str {
+        self.path.split(['/', '.']).next().unwrap_or_default()
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.contains("/tests")
+    }
+
+    /// Without the tests in it.
+    fn production(&self) -> &str {
+        self.code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let src = root().join("src");
+    let rust = files(&src).into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    rust.map(|path| {
+        let text = fs::read_to_string(&path).expect("a source");
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let code = lines.map(|line| line.split(" // ").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+        Source { path: path.strip_prefix(&src).expect("below src").display().to_string(), code }
+    })
+    .collect()
+}
+
+/// Places of `what` where it is not the end of a longer name.
+fn places<'a>(code: &'a str, what: &'a str) -> impl Iterator<Item = usize> {
+    let begins = |at: usize| {
+        let before = code[..at].chars().next_back();
+        !before.is_some_and(|before| before.is_alphanumeric() || before == '_')
+    };
+    code.match_indices(what).map(|(at, _)| at).filter(move |at| begins(*at))
+}
+
+/// The first names of all paths that begin with `prefix` (`crate::`), groups in braces included.
+fn heads<'a>(code: &'a str, prefix: &'a str) -> BTreeSet<&'a str> {
+    let mut heads = BTreeSet::new();
+    for at in places(code, prefix) {
+        let rest = &code[at + prefix.len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => heads.extend(members(group).into_iter().map(name)),
+            None => heads.extend([name(rest)]),
+        }
+    }
+    heads
+}
+
+/// The members of a group, from behind its opening brace on.
+fn members(group: &str) -> Vec<&str> {
+    let (mut depth, mut begin, mut members) = (0, 0, Vec::new());
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            ',' | '}' if depth == 0 => {
+                members.push(group[begin..at].trim());
+                begin = at + 1;
+                if character == '}' {
+                    break;
+                }
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    members.retain(|member| !member.is_empty());
+    members
+}
+
+fn name(path: &str) -> &str {
+    let end = path.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(path.len());
+    &path[..end]
+}
+
+fn allowed<'a>(table: &'a [(&str, &'a [&'a str])], name: &str) -> Option<&'a [&'a str]> {
+    table.iter().find(|(known, _)| *known == name).map(|(_, allowed)| *allowed)
+}
+
+#[test]
+fn imports_run_one_way() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let room = source.room();
+        let Some(may_import) = allowed(ROOMS, room) else {
+            wrong.push(format!("{}: ARCHITECTURE.md knows no such room", source.path));
+            continue;
+        };
+        let mut imported = heads(&source.code, "crate::");
+        if room == "main" {
+            imported.extend(heads(&source.code, "redis_cache_sync::"));
+        }
+        imported.retain(|other| *other != room && !may_import.contains(other));
+        wrong.extend(imported.iter().map(|other| format!("{}: {room} must not know {other}", source.path)));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_stage_knows_only_those_it_posts_to() {
+    let all = sources();
+    for (stage, next) in STAGES {
+        let source = all.iter().find(|source| source.path == format!("pipeline/{stage}.rs")).expect("a file a stage");
+        let code = source.production();
+        let mut known = heads(code, "super::");
+        known.extend(heads(code, "crate::pipeline::"));
+        known.retain(|other| allowed(STAGES, other).is_some());
+        assert_eq!(known, next.iter().copied().collect(), "{stage}");
+    }
+}
+
+#[test]
+fn a_line_stands_where_it_belongs() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        for (line, homes) in HOMES {
+            let is_home = homes.iter().any(|home| source.path.starts_with(home));
+            if !is_home && places(source.production(), line).next().is_some() {
+                wrong.push(format!("{}: `{line}` belongs in {homes:?}", source.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn paths_are_found_in_groups_too() {
+    let code = "use crate::{blob::{self, X}, event};\nlet x = crate::cache::Y; pub(in crate::http) fn my_crate::z()";
+    assert_eq!(heads(code, "crate::"), ["blob", "cache", "event", "http"].into());
+}
+
+fn manifest(name: &str) -> Value {
+    serde_norway::from_str(&read(format!("manifests/{name}"))).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is missing in {value:#}"))
+}
+
+#[test]
+fn every_manifest_parses_and_the_kustomization_lists_it() {
+    let listed: BTreeSet<String> = at(&manifest("kustomization.yaml"), "/resources")
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|name| name.as_str().expect("a name").to_owned())
+        .collect();
+    let mut there = BTreeSet::new();
+    for path in files(&root().join("manifests")) {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let value = manifest(&name);
+        assert!(at(&value, "/kind").is_string() && at(&value, "/apiVersion").is_string(), "{name}");
+        there.insert(name);
+    }
+    there.remove("kustomization.yaml");
+    assert_eq!(there, listed);
+}
+
+#[test]
+fn kubectl_builds_the_manifests_where_it_is_installed() {
+    let Ok(output) = Command::new("kubectl").args(["kustomize", "manifests"]).current_dir(root()).output() else {
+        return eprintln!("kubectl is not installed: nothing was built");
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("image: redis-cache-sync:"));
+}
+
+/// The settings of the config map, by path; empty ones are unset.
+fn config_map() -> Vec<(&'static str, String)> {
+    let map = manifest("configmap.yaml");
+    let data = at(&map, "/data").as_object().expect("an object");
+    let known = data.iter().map(|(variable, value)| {
+        let setting = SETTINGS.iter().find(|setting| setting.variable() == *variable);
+        let setting = setting.unwrap_or_else(|| panic!("{variable} is no setting's variable"));
+        (setting.path, value.as_str().unwrap_or_else(|| panic!("{variable} is no text")).to_owned())
+    });
+    known.filter(|(_, value)| !value.is_empty()).collect()
+}
+
+fn deployed() -> Config {
+    let settings = config_map();
+    let pairs: Vec<(&str, &str)> = settings.iter().map(|(path, value)| (*path, value.as_str())).collect();
+    Config::from_pairs(&pairs).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+#[test]
+fn every_key_of_the_config_map_is_a_setting_and_its_value_allowed() {
+    assert!(!config_map().is_empty());
+    deployed();
+    let comments = read("manifests/deployment.yaml");
+    for variable in ["AUTH_TOKENS", "REDIS_USERNAME", "REDIS_PASSWORD"] {
+        assert!(comments.contains(variable), "{variable} is not named as a secret");
+        assert!(SETTINGS.iter().any(|setting| setting.variable() == variable), "{variable}");
+    }
+}
+
+#[test]
+fn a_pod_has_time_to_drain_memory_for_what_it_lets_in_and_probes_that_exist() {
+    let deployment = manifest("deployment.yaml");
+    let config = deployed();
+    let pod = at(&deployment, "/spec/template/spec");
+    let grace = at(pod, "/terminationGracePeriodSeconds").as_u64().expect("a number");
+    assert!(grace > config.http.shutdown.as_secs(), "{grace} s for a drain of {:?}", config.http.shutdown);
+
+    let container = at(pod, "/containers/0");
+    let limit = at(container, "/resources/limits/memory").as_str().expect("a text");
+    let limit: usize = limit.strip_suffix("Gi").expect("GiB").parse::<usize>().expect("a number") << 30;
+    let let_in = config.intake.max_in_flight_bytes + config.fetch.max_blob_bytes;
+    let needed = 2 * let_in + 3 * config.http.max_answer_bytes;
+    assert!(limit > needed, "{limit} bytes, needed may be {needed}");
+
+    assert_eq!(at(container, "/ports/0/containerPort"), config.port);
+    let scraped = at(&deployment, "/spec/template/metadata/annotations/prometheus.io~1port");
+    assert_eq!(scraped, &config.port.to_string());
+    for (probe, path) in [("startupProbe", "/live"), ("livenessProbe", "/live"), ("readinessProbe", "/ready")] {
+        assert_eq!(at(container, &format!("/{probe}/httpGet/path")), path);
+        assert_eq!(at(container, &format!("/{probe}/httpGet/port")), at(container, "/ports/0/name"));
+    }
+    let service = manifest("service.yaml");
+    assert_eq!(at(&service, "/spec/ports/0/targetPort"), at(container, "/ports/0/name"));
+    assert_eq!(at(&service, "/spec/selector"), at(&deployment, "/spec/selector/matchLabels"));
+}
+
+#[test]
+fn the_image_gets_all_that_the_build_reads_and_has_the_same_version() {
+    let dockerfile = read("Dockerfile");
+    let copied: BTreeSet<&str> = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY "))
+        .filter(|line| !line.starts_with("--from"))
+        .flat_map(|line| line.split_whitespace().rev().skip(1))
+        .collect();
+    let ignore = read(".dockerignore");
+    let let_through: BTreeSet<&str> = ignore.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    assert_eq!(copied, let_through);
+    assert!(copied.iter().all(|path| root().join(path).exists()), "{copied:?}");
+    assert!(copied.is_superset(&["Cargo.toml", "Cargo.lock", "src"].into()), "{copied:?}");
+
+    for source in sources() {
+        let dir = root().join("src").join(&source.path).parent().expect("a directory").to_owned();
+        for include in source.production().split("include_").skip(1) {
+            let path = include.split('"').nth(1).expect("a literal path");
+            let file = dir.join(path).canonicalize().unwrap_or_else(|error| panic!("{path}: {error}"));
+            assert!(file.starts_with(root().join("src")), "{path} in {} does not come into the image", source.path);
+        }
+    }
+
+    let tag = manifest("kustomization.yaml");
+    assert_eq!(at(&tag, "/images/0/newTag"), env!("CARGO_PKG_VERSION"));
+}
