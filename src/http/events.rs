@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use log::{Level, debug, log_enabled, warn};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::body;
 use super::problem::{Turned, add_retry_after, refused, status_of};
@@ -38,8 +38,8 @@ pub async fn post(
         Err(turned) => return turn_away(&turned, "events"),
     };
     shared.count(&verdict);
-    tell(&verdict, id);
     let (mut response, summary) = answer(&verdict, wants_minimal(request.headers()), &shared);
+    tell(&verdict, summary.outcome, id);
     if shared.pipeline.health.is_draining() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -63,35 +63,42 @@ async fn carry_out(
     let kind = body::kind(headers)?;
     let mut permit = shared.pipeline.gate.permit();
     let body = body::read(payload, headers, kind, settings.max_body_bytes, settings.body_timeout, &mut permit);
-    let body = unless_cut_off(body, shared).await?;
+    let body = unless_ended(&mut pin!(body), None, shared).await.unwrap_or(Err(Turned::Draining))?;
     let bytes_in = body.len();
     let waiter = entrance.ingest(body, kind.form, permit);
     Ok((wait(waiter, shared).await, bytes_in))
 }
 
-/// What is still arriving when the service has to go is not waited for.
-async fn unless_cut_off<T>(work: impl Future<Output = Result<T, Turned>>, shared: &Shared) -> Result<T, Turned> {
-    let mut work = pin!(work);
+/// What ended a wait before its time.
+enum Ended {
+    /// The service has to go.
+    CutOff,
+    Late,
+}
+
+/// Waits for the work up to this moment, if one is given, and no longer than the service stays.
+async fn unless_ended<T>(
+    work: &mut (impl Future<Output = T> + Unpin),
+    until: Option<Instant>,
+    shared: &Shared,
+) -> Result<T, Ended> {
     loop {
-        match timeout(LOOK_UP, &mut work).await {
-            Ok(done) => return done,
-            Err(_) if shared.is_cut_off() => return Err(Turned::Draining),
+        let look_up = Instant::now() + LOOK_UP;
+        match timeout_at(until.map_or(look_up, |until| until.min(look_up)), &mut *work).await {
+            Ok(done) => return Ok(done),
+            Err(_) if shared.is_cut_off() => return Err(Ended::CutOff),
+            Err(_) if until.is_some_and(|until| Instant::now() >= until) => return Err(Ended::Late),
             Err(_) => {}
         }
     }
 }
 
-/// Waits for the verdict up to the deadline, or until the service has to go.
 async fn wait(mut waiter: Waiter, shared: &Shared) -> Verdict {
     let deadline = Instant::now() + shared.pipeline.deadline();
-    loop {
-        let now = Instant::now();
-        match timeout_at(deadline.min(now + LOOK_UP), &mut waiter).await {
-            Ok(verdict) => return verdict,
-            Err(_) if shared.is_cut_off() => return waiter.expire(ProblemKind::ShuttingDown),
-            Err(_) if Instant::now() >= deadline => return waiter.expire(ProblemKind::Timeout),
-            Err(_) => {}
-        }
+    match unless_ended(&mut waiter, Some(deadline), shared).await {
+        Ok(verdict) => verdict,
+        Err(Ended::CutOff) => waiter.expire(ProblemKind::ShuttingDown),
+        Err(Ended::Late) => waiter.expire(ProblemKind::Timeout),
     }
 }
 
@@ -162,11 +169,11 @@ fn wants_minimal(headers: &HeaderMap) -> bool {
 }
 
 /// A line an event at debug, and one at warn for each that was not carried out.
-fn tell(verdict: &Verdict, request_id: &str) {
+fn tell(verdict: &Verdict, problem: &str, request_id: &str) {
     match verdict {
         Verdict::Refused(Refusal::Invalid(invalid)) => tell_invalid(invalid, request_id),
         Verdict::Refused(refusal) => {
-            let (problem, detail) = refusal_cause(refusal);
+            let detail = refusal_cause(refusal);
             warn!(problem, detail, request_id; "request refused");
         }
         Verdict::One(answered) => tell_answered(answered, request_id),
@@ -181,14 +188,14 @@ fn tell(verdict: &Verdict, request_id: &str) {
     }
 }
 
-fn refusal_cause(refusal: &Refusal) -> (&'static str, &str) {
+fn refusal_cause(refusal: &Refusal) -> &str {
     match refusal {
-        Refusal::Malformed { detail } => ("malformed-json", detail),
-        Refusal::TooManyEvents => ("payload-too-large", "more events than event.max_events"),
-        Refusal::TooLargeToAdmit => ("payload-too-large", "more than admission could ever hold"),
-        Refusal::Invalid(_) => ("invalid-event", ""),
-        Refusal::Overloaded => ("overloaded", "admission is full"),
-        Refusal::Unavailable(kind) => (kind.slug(), kind.title()),
+        Refusal::Malformed { detail } => detail,
+        Refusal::TooManyEvents => "more events than event.max_events",
+        Refusal::TooLargeToAdmit => "more than admission could ever hold",
+        Refusal::Invalid(_) => "",
+        Refusal::Overloaded => "admission is full",
+        Refusal::Unavailable(kind) => kind.title(),
     }
 }
 

@@ -105,13 +105,9 @@ pub fn turned_away(why: &Turned) -> (HttpResponse, &'static str) {
             detail,
             |_| {},
         ),
-        BodyTooLarge { max_bytes } => document(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "payload-too-large",
-            "The request is too large",
-            &format!("the body has more than the {max_bytes} bytes that http.max_body_bytes allows"),
-            |_| {},
-        ),
+        BodyTooLarge { max_bytes } => {
+            too_large(&format!("the body has more than the {max_bytes} bytes that http.max_body_bytes allows"))
+        }
         Malformed { detail } => malformed(detail),
         BodyTooSlow => document(
             StatusCode::REQUEST_TIMEOUT,
@@ -130,26 +126,17 @@ pub fn turned_away(why: &Turned) -> (HttpResponse, &'static str) {
 pub fn refused(refusal: &Refusal, max_events: usize) -> (HttpResponse, &'static str) {
     match refusal {
         Refusal::Malformed { detail } => malformed(detail),
-        Refusal::TooManyEvents => document(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "payload-too-large",
-            "The request is too large",
-            &format!("it has more than the {max_events} events that event.max_events allows"),
-            |_| {},
-        ),
-        Refusal::TooLargeToAdmit => document(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "payload-too-large",
-            "The request is too large",
+        Refusal::TooManyEvents => {
+            too_large(&format!("it has more than the {max_events} events that event.max_events allows"))
+        }
+        Refusal::TooLargeToAdmit => too_large(
             "it needs more than intake.max_in_flight events or intake.max_in_flight_bytes (256 for each entry beside \
              the body) could ever hold",
-            |_| {},
         ),
         Refusal::Invalid(invalid) => {
             let problem = invalid.problem();
             let status = problem.status.and_then(|status| StatusCode::from_u16(status).ok());
-            let slug = if status == Some(StatusCode::BAD_REQUEST) { "malformed-json" } else { "invalid-event" };
-            (render(status.unwrap_or(StatusCode::UNPROCESSABLE_ENTITY), &problem, |_| {}), slug)
+            (render(status.unwrap_or(StatusCode::UNPROCESSABLE_ENTITY), &problem, |_| {}), problem.slug)
         }
         Refusal::Overloaded => overloaded(),
         Refusal::Unavailable(kind) => unavailable(*kind),
@@ -173,6 +160,10 @@ pub fn add_retry_after(response: &mut HttpResponseBuilder) {
 
 fn malformed(detail: &str) -> (HttpResponse, &'static str) {
     document(StatusCode::BAD_REQUEST, "malformed-json", "The body is not JSON", detail, |_| {})
+}
+
+fn too_large(detail: &str) -> (HttpResponse, &'static str) {
+    document(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "The request is too large", detail, |_| {})
 }
 
 fn overloaded() -> (HttpResponse, &'static str) {

@@ -95,15 +95,10 @@ impl Server {
         self.shared.pipeline.health.drain();
         let last = self.shared.settings.shutdown.saturating_sub(LAST_BYTES);
         info!(busy = self.shared.busy(), seconds = self.shared.settings.shutdown.as_secs(); "draining");
-        while !self.shared.is_idle() && begun.elapsed() < last {
-            actix_rt::time::sleep(DRAIN_LOOK).await;
-        }
-        if !self.shared.is_idle() {
+        if !self.is_idle_by(begun + last).await {
             warn!(busy = self.shared.busy(); "drain has run out of time, answering what is left");
             self.shared.cut_off();
-        }
-        while !self.shared.is_idle() && begun.elapsed() < self.shared.settings.shutdown {
-            actix_rt::time::sleep(DRAIN_LOOK).await;
+            self.is_idle_by(begun + self.shared.settings.shutdown).await;
         }
         self.closing.cancel();
         let left = self.shared.settings.shutdown.saturating_sub(begun.elapsed()).max(LAST_BYTES);
@@ -111,6 +106,13 @@ impl Server {
             warn!("some connections did not take their answers in time");
         }
         info!(ms = begun.elapsed().as_millis() as u64; "drained");
+    }
+
+    async fn is_idle_by(&self, end: Instant) -> bool {
+        while !self.shared.is_idle() && Instant::now() < end {
+            actix_rt::time::sleep(DRAIN_LOOK).await;
+        }
+        self.shared.is_idle()
     }
 }
 

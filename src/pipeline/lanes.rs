@@ -1,6 +1,6 @@
 //! Order per key, as values: no actor, no clock, no I/O.
 //!
-//! Most operations never enter: a key with nothing unfinished in front lets them [through](Lanes::pass). A key gets a
+//! Most operations never enter: a key with nothing unfinished in front lets them [through](Lanes::is_clear). A key gets a
 //! lane only when a blob is awaited on it or a pattern stands over it, and loses it when the lane has run empty. A lane
 //! runs from its head: what is ready leaves in order, an awaited blob holds what is behind it.
 //!
@@ -80,17 +80,15 @@ impl<T, S> Default for Lanes<T, S> {
 }
 
 impl<T, S> Lanes<T, S> {
-    /// The operation itself if nothing on its key is before it; otherwise it waits in the key's lane.
-    pub fn pass(&mut self, key: &CacheKey, operation: T) -> Option<T> {
-        if self.lanes.is_empty() && self.barriers.is_empty() {
-            return Some(operation);
-        }
-        if !self.lanes.contains_key(key) && !self.stands_over(key) {
-            return Some(operation);
-        }
+    /// Whether nothing on the key is before what comes now: then it need not enter.
+    pub fn is_clear(&self, key: &CacheKey) -> bool {
+        (self.lanes.is_empty() && self.barriers.is_empty()) || (!self.lanes.contains_key(key) && !self.stands_over(key))
+    }
+
+    /// Takes a place for an operation that has to wait.
+    pub fn wait(&mut self, key: &CacheKey, operation: T) {
         let seq = self.number();
         self.lane(key).push_back(Item::Ready(seq, operation));
-        None
     }
 
     /// Takes a place for an operation whose blob has yet to come.
@@ -249,6 +247,17 @@ fn matches(patterns: &[Pattern], key: &CacheKey) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl<T, S> Lanes<T, S> {
+        /// The operation itself if it may go on; otherwise it waits.
+        fn pass(&mut self, key: &CacheKey, operation: T) -> Option<T> {
+            if self.is_clear(key) {
+                return Some(operation);
+            }
+            self.wait(key, operation);
+            None
+        }
+    }
 
     fn key(text: &'static str) -> CacheKey {
         CacheKey::new_unchecked(text)

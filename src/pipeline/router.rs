@@ -144,11 +144,10 @@ impl Router {
                     let seq = self.lanes.wait_for_blob(&name, operation);
                     self.order(Order::new(seq, name, address, deadline));
                 }
+                Task::Key(operation) if self.lanes.is_clear(&operation.key) => self.send_out(operation),
                 Task::Key(operation) => {
                     let key = operation.key.clone();
-                    if let Some(operation) = self.lanes.pass(&key, operation) {
-                        self.send_out(operation);
-                    }
+                    self.lanes.wait(&key, operation);
                 }
             }
         }

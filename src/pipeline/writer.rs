@@ -83,11 +83,11 @@ struct Pending {
 }
 
 pub struct Writer {
-    pub vitals: Arc<Vitals>,
-    pub limits: Limits,
-    pub metrics: Metrics,
-    pub health: Arc<Health>,
-    pub index: usize,
+    vitals: Arc<Vitals>,
+    limits: Limits,
+    metrics: Metrics,
+    health: Arc<Health>,
+    index: usize,
     session: Rc<Mutex<Box<dyn Session>>>,
     queue: VecDeque<Entry>,
     /// What the attempt under way carries.

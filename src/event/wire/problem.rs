@@ -16,8 +16,8 @@ pub const PROBLEM_TYPE_PREFIX: &str = "urn:redis-cache-sync:";
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProblemDocument<'a> {
     /// The last part of `type`, after [`PROBLEM_TYPE_PREFIX`].
-    pub slug: &'a str,
-    pub title: &'a str,
+    pub slug: &'static str,
+    pub title: &'static str,
     /// The HTTP status; left out inside a result.
     pub status: Option<u16>,
     pub detail: Cow<'a, str>,
