@@ -6,6 +6,7 @@
 
 pub mod embedded;
 pub mod redis;
+mod secret;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
+pub use self::secret::{MASK, Pem, Secret};
 use crate::event::pattern::Pattern;
 use crate::event::{CacheKey, Ttl};
 

@@ -143,16 +143,16 @@ fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
     }
     let from = &config.redis;
     let tls = from.tls.then(|| redis::Tls {
-        ca: from.tls_ca.as_ref().map(|pem| pem.expose().to_vec()),
-        cert: from.tls_cert.as_ref().map(|pem| pem.expose().to_vec()),
-        key: from.tls_key.as_ref().map(|pem| redis::Secret::new(String::from_utf8_lossy(pem.expose()))),
+        ca: from.tls_ca.clone(),
+        cert: from.tls_cert.clone(),
+        key: from.tls_key.clone(),
     });
     Ok(Arc::new(RedisCache::new(redis::Settings {
         host: from.host.clone(),
         port: from.port,
         tls,
         username: from.username.clone(),
-        password: from.password.as_ref().map(|password| redis::Secret::new(password.expose())),
+        password: from.password.clone(),
         db: from.db,
         connect_timeout: from.connect_timeout,
         response_timeout: from.response_timeout,

@@ -1,76 +1,11 @@
-//! Text that must not be seen.
-
-use std::fmt;
+//! Secrets as settings: the types are those of the room that logs in with them; here is how they are read.
 
 use serde::{Deserialize, Deserializer};
 
-/// What stands in place of a secret wherever settings are shown.
-pub const MASK: &str = "***";
-
-/// A password, a token or a key. `Debug` and `Display` print `***`; only [`Secret::expose`] gives the text.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(Box<str>);
-
-impl Secret {
-    pub fn new(text: impl Into<Box<str>>) -> Self {
-        Secret(text.into())
-    }
-
-    /// The text itself: for a comparison or a handshake, never for a message.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(MASK)
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(MASK)
-    }
-}
+pub use crate::cache::{MASK, Pem, Secret};
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Secret::new)
-    }
-}
-
-/// The PEM text of a certificate or key file, already checked. `Debug` shows its length alone.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Pem(Vec<u8>);
-
-impl Pem {
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Pem(bytes)
-    }
-
-    /// The file as it was read: for a TLS library, never for a message.
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Pem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pem({} bytes)", self.0.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_never_prints_its_text() {
-        let secret = Secret::new("hunter2");
-        let pem = Pem::new(b"hunter2".to_vec());
-        let printed = format!("{secret} {secret:?} {:#?} {pem:?}", Some(&secret));
-        assert!(!printed.contains("hunter2"), "{printed}");
-        assert_eq!(secret.expose(), "hunter2");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use redis_cache_sync::cache::redis::{RedisCache, Secret, Settings, Tls};
-use redis_cache_sync::cache::{Cache, CacheError, Reply, Session};
+use redis_cache_sync::cache::redis::{RedisCache, Settings, Tls};
+use redis_cache_sync::cache::{Cache, CacheError, Pem, Reply, Secret, Session};
 
 use crate::support::*;
 
@@ -315,12 +315,8 @@ async fn tls_carries_everything_and_checks_who_answers() {
         "--tls-key-file",
         key,
     ]);
-    let read = |name: &str| std::fs::read(pem(name)).unwrap();
-    let own = Tls {
-        ca: Some(read("ca.pem")),
-        cert: Some(read("client.pem")),
-        key: Some(Secret::new(String::from_utf8(read("client.key")).unwrap())),
-    };
+    let read = |name: &str| Pem::new(std::fs::read(pem(name)).unwrap());
+    let own = Tls { ca: Some(read("ca.pem")), cert: Some(read("client.pem")), key: Some(read("client.key")) };
     let with = |tls: Tls| {
         let mut settings = Settings::new("localhost", free);
         settings.tls = Some(tls);

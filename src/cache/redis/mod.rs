@@ -44,7 +44,7 @@ use self::encode::Outbox;
 use self::reply::Frame;
 pub use self::session::RedisSession;
 use self::settings::TlsClient;
-pub use self::settings::{Secret, Settings, SetupError, Tls};
+pub use self::settings::{Settings, SetupError, Tls};
 use super::{Cache, CacheError, Session};
 
 /// A string in the answers to a connection's own commands, at most.

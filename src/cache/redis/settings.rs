@@ -1,12 +1,13 @@
 //! How Redis is reached: address, TLS, credentials, limits in time. Nothing here connects.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+
+use crate::cache::{Pem, Secret};
 
 /// Everything a connection needs to know. [`Settings::new`] gives the defaults of the `redis.*` settings.
 #[derive(Debug, Clone)]
@@ -33,31 +34,10 @@ pub struct Settings {
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
     /// Certificates to trust, in place of the usual roots.
-    pub ca: Option<Vec<u8>>,
+    pub ca: Option<Pem>,
     /// The client's own certificate chain; goes with `key`.
-    pub cert: Option<Vec<u8>>,
-    pub key: Option<Secret>,
-}
-
-/// Text that no message shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
-        Secret(text.into())
-    }
-
-    /// The text itself: for the wire alone.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
+    pub cert: Option<Pem>,
+    pub key: Option<Pem>,
 }
 
 /// Why no cache can be built from these settings. Never repeats a secret.
@@ -107,12 +87,12 @@ impl TlsClient {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|_| SetupError::Tls("no protocol version in common with the provider"))?
-            .with_root_certificates(roots(tls.ca.as_deref())?);
+            .with_root_certificates(roots(tls.ca.as_ref().map(Pem::expose))?);
         let config = match (&tls.cert, &tls.key) {
             (None, None) => builder.with_no_client_auth(),
             (Some(cert), Some(key)) => {
-                let chain = certificates(cert, SetupError::Tls("the client certificate is not PEM"))?;
-                let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+                let chain = certificates(cert.expose(), SetupError::Tls("the client certificate is not PEM"))?;
+                let key = PrivateKeyDer::from_pem_slice(key.expose())
                     .map_err(|_| SetupError::Tls("the client key is not PEM"))?;
                 builder
                     .with_client_auth_cert(chain, key)
@@ -160,7 +140,7 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let password = Some(Secret::new("hunter2"));
-        let tls = Some(Tls { key: password.clone(), ..Tls::default() });
+        let tls = Some(Tls { key: Some(Pem::new(b"hunter2".to_vec())), ..Tls::default() });
         let settings = Settings { password, tls, ..Settings::new("host", 6379) };
         assert!(!format!("{settings:?}").contains("hunter2"));
     }

@@ -1,0 +1,68 @@
+//! What opens doors, and must not be seen.
+
+use std::fmt;
+
+/// What stands in place of a secret wherever settings are shown.
+pub const MASK: &str = "***";
+
+/// A password, a token or a key. `Debug` and `Display` print `***`; only [`Secret::expose`] gives the text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Secret(text.into())
+    }
+
+    /// The text itself: for a comparison or a handshake, never for a message.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// The PEM text of a certificate or key file. `Debug` shows its length alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pem(Vec<u8>);
+
+impl Pem {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Pem(bytes)
+    }
+
+    /// The file as it was read: for a TLS library, never for a message.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pem({} bytes)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_never_prints_its_text() {
+        let secret = Secret::new("hunter2");
+        let pem = Pem::new(b"hunter2".to_vec());
+        let printed = format!("{secret} {secret:?} {:#?} {pem:?}", Some(&secret));
+        assert!(!printed.contains("hunter2"), "{printed}");
+        assert_eq!(secret.expose(), "hunter2");
+    }
+}
