@@ -1,8 +1,7 @@
-//! Reading a request's body: bounded in bytes (after decompression) and in time, and held against admission as it
-//! arrives.
+//! Reading a request's body: bounded in bytes (after decompression), and held against admission as it arrives. Its time
+//! is up to the caller.
 
 use std::io;
-use std::time::Duration;
 
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
@@ -11,7 +10,6 @@ use async_compression::tokio::bufread::GzipDecoder;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::io::StreamReader;
 
 use super::problem::Turned;
@@ -60,10 +58,8 @@ pub async fn read(
     headers: &HeaderMap,
     kind: Kind,
     max_bytes: usize,
-    limit: Duration,
     permit: &mut Permit,
 ) -> Result<Bytes, Turned> {
-    let until = Instant::now() + limit;
     let declared = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
@@ -71,8 +67,9 @@ pub async fn read(
     let body = Body { buffer: BytesMut::new(), max_bytes, permit };
     match kind.gzip {
         false if declared.is_some_and(|length| length > max_bytes) => Err(Turned::BodyTooLarge { max_bytes }),
-        false => body.read_plain(payload, declared, until).await,
-        true => body.read_gzip(payload, until).await,
+        false => body.read_plain(payload, declared).await,
+        // Boxed: it is large, and every request would carry room for it.
+        true => Box::pin(body.read_gzip(payload)).await,
     }
 }
 
@@ -83,13 +80,8 @@ struct Body<'a> {
 }
 
 impl Body<'_> {
-    async fn read_plain(
-        mut self,
-        mut payload: Payload,
-        declared: Option<usize>,
-        until: Instant,
-    ) -> Result<Bytes, Turned> {
-        while let Some(chunk) = timeout_at(until, payload.next()).await.map_err(|_| Turned::BodyTooSlow)? {
+    async fn read_plain(mut self, mut payload: Payload, declared: Option<usize>) -> Result<Bytes, Turned> {
+        while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| unreadable(&error))?;
             self.hold(chunk.len())?;
             if self.buffer.is_empty() {
@@ -104,7 +96,7 @@ impl Body<'_> {
     }
 
     /// Compressed bytes are bounded too: empty gzip members take time without making a byte.
-    async fn read_gzip(mut self, payload: Payload, until: Instant) -> Result<Bytes, Turned> {
+    async fn read_gzip(mut self, payload: Payload) -> Result<Bytes, Turned> {
         let mut compressed_left = self.max_bytes.saturating_mul(2).saturating_add(INFLATE_CHUNK);
         let bounded = payload.map(move |chunk| {
             let chunk = chunk.map_err(io::Error::other)?;
@@ -118,8 +110,7 @@ impl Body<'_> {
             self.buffer.reserve(INFLATE_CHUNK);
             let before = self.buffer.len();
             let mut window = (&mut decoder).take(INFLATE_CHUNK as u64);
-            let read = timeout_at(until, window.read_buf(&mut self.buffer)).await.map_err(|_| Turned::BodyTooSlow)?;
-            match read {
+            match window.read_buf(&mut self.buffer).await {
                 Ok(0) => return Ok(self.buffer.freeze()),
                 Ok(_) => self.hold(self.buffer.len() - before)?,
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {

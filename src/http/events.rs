@@ -1,105 +1,74 @@
 //! `POST /events`: from the request to its verdict, and from the verdict to the answer.
 
-use std::pin::pin;
-use std::time::Duration;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Instant;
 
-use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use actix_web::http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
 use log::{Level, debug, log_enabled, warn};
-use tokio::time::{Instant, timeout_at};
 
 use super::body;
 use super::problem::{Turned, add_retry_after, refused, status_of};
-use super::request::{RequestId, Summary, turn_away};
+use super::request::{About, Summary, turn_away};
 use super::shared::Shared;
+use super::worker::{Ended, Worker};
 use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::validate::{Invalid, InvalidKind};
 use crate::event::wire::{Answered, Counts, Element, write_answer, write_batch};
-use crate::pipeline::Entrance;
-use crate::pipeline::job::{Refusal, Verdict, Waiter};
+use crate::pipeline::job::{Refusal, Verdict};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const RETURN_MINIMAL: &str = "return=minimal";
-/// How often a waiting request looks whether the service has to end it.
-const LOOK_UP: Duration = Duration::from_millis(200);
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-pub async fn post(
-    request: HttpRequest,
-    payload: web::Payload,
-    shared: web::Data<Shared>,
-    entrance: web::Data<Entrance>,
-) -> HttpResponse {
+pub async fn post(worker: Rc<Worker>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let shared = &worker.shared;
     let _busy = shared.enter();
-    let id = request.extensions().get::<RequestId>().cloned();
-    let id = id.as_ref().map_or("", RequestId::as_str);
-    let (verdict, bytes_in) = match carry_out(&request, payload, &shared, &entrance).await {
+    let (verdict, bytes_in) = match carry_out(&request, payload, &worker).await {
         Ok(done) => done,
-        Err(turned) => return turn_away(&turned, "events"),
+        Err(turned) => return turn_away(&request, &turned, "events"),
     };
     shared.count(&verdict);
-    let (mut response, summary) = answer(&verdict, wants_minimal(request.headers()), &shared);
-    tell(&verdict, summary.outcome, id);
+    let (mut response, summary) = answer(&verdict, wants_minimal(request.headers()), shared);
+    if let Some(about) = About::of(&request) {
+        tell(&verdict, summary.outcome, about.id.as_str());
+        about.sum_up(Summary { bytes_in, ..summary });
+    }
     if shared.pipeline.health.is_draining() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response.extensions_mut().insert(Summary { bytes_in, ..summary });
     response
 }
 
-async fn carry_out(
-    request: &HttpRequest,
-    payload: web::Payload,
-    shared: &Shared,
-    entrance: &Entrance,
-) -> Result<(Verdict, usize), Turned> {
-    let (headers, settings) = (request.headers(), &shared.settings);
+async fn carry_out(request: &HttpRequest, payload: web::Payload, worker: &Worker) -> Result<(Verdict, usize), Turned> {
+    let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
     if !settings.tokens.admit(headers) {
         return Err(Turned::Unauthorized);
     }
-    if shared.pipeline.health.is_draining() {
+    if pipeline.health.is_draining() {
         return Err(Turned::Draining);
     }
     let kind = body::kind(headers)?;
-    let mut permit = shared.pipeline.gate.permit();
-    let body = body::read(payload, headers, kind, settings.max_body_bytes, settings.body_timeout, &mut permit);
-    let body = unless_ended(&mut pin!(body), None, shared).await.unwrap_or(Err(Turned::Draining))?;
-    let bytes_in = body.len();
-    let waiter = entrance.ingest(body, kind.form, permit);
-    Ok((wait(waiter, shared).await, bytes_in))
-}
-
-/// What ended a wait before its time.
-enum Ended {
-    /// The service has to go.
-    CutOff,
-    Late,
-}
-
-/// Waits for the work up to this moment, if one is given, and no longer than the service stays.
-async fn unless_ended<T>(
-    work: &mut (impl Future<Output = T> + Unpin),
-    until: Option<Instant>,
-    shared: &Shared,
-) -> Result<T, Ended> {
-    loop {
-        let look_up = Instant::now() + LOOK_UP;
-        match timeout_at(until.map_or(look_up, |until| until.min(look_up)), &mut *work).await {
-            Ok(done) => return Ok(done),
-            Err(_) if shared.is_cut_off() => return Err(Ended::CutOff),
-            Err(_) if until.is_some_and(|until| Instant::now() >= until) => return Err(Ended::Late),
-            Err(_) => {}
+    let mut permit = pipeline.gate.permit();
+    let mut stay = worker.stay();
+    let body = {
+        let reading = pin!(body::read(payload, headers, kind, settings.max_body_bytes, &mut permit));
+        match stay.wait(reading, Instant::now() + settings.body_timeout).await {
+            Ok(body) => body?,
+            Err(Ended::CutOff) => return Err(Turned::Draining),
+            Err(Ended::Late) => return Err(Turned::BodyTooSlow),
         }
-    }
-}
-
-async fn wait(mut waiter: Waiter, shared: &Shared) -> Verdict {
-    let deadline = Instant::now() + shared.pipeline.deadline();
-    match unless_ended(&mut waiter, Some(deadline), shared).await {
+    };
+    let bytes_in = body.len();
+    let mut waiter = worker.entrance.ingest(body, kind.form, permit);
+    let verdict = match stay.wait(Pin::new(&mut waiter), Instant::now() + pipeline.deadline()).await {
         Ok(verdict) => verdict,
         Err(Ended::CutOff) => waiter.expire(ProblemKind::ShuttingDown),
         Err(Ended::Late) => waiter.expire(ProblemKind::Timeout),
-    }
+    };
+    Ok((verdict, bytes_in))
 }
 
 fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, Summary) {
@@ -133,7 +102,7 @@ fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, S
 
 fn respond(class: Class, is_batch: bool, minimal: bool, body: Vec<u8>) -> HttpResponse {
     let mut response = HttpResponse::build(status_of(class, is_batch));
-    response.content_type("application/json");
+    response.insert_header((CONTENT_TYPE, JSON));
     if minimal {
         response.insert_header((PREFERENCE_APPLIED, RETURN_MINIMAL));
     }

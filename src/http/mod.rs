@@ -10,6 +10,7 @@ mod request;
 mod server;
 mod shared;
 mod stream;
+mod worker;
 
 use std::net::IpAddr;
 use std::sync::Arc;

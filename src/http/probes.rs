@@ -1,32 +1,30 @@
 //! `/live`, `/ready` and `/metrics`: answered from state kept in the background, never slow.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 
 use super::problem::add_retry_after;
-use super::shared::Shared;
+use super::worker::Worker;
 
 #[derive(Serialize)]
-struct Status<'a> {
+struct Status {
     status: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<&'a str>,
+    reasons: Vec<String>,
 }
 
 /// 200 while the process can make progress. Never asks the cache.
-pub async fn live(shared: web::Data<Shared>) -> HttpResponse {
-    let stuck = shared.pipeline.watch.stuck(shared.settings.stall);
-    if stuck.is_empty() {
-        return HttpResponse::Ok().json(Status { status: "live", reasons: Vec::new() });
+pub fn live(worker: &Worker) -> HttpResponse {
+    let reasons: Vec<String> = worker.stuck().iter().map(|kind| format!("a {} is stuck", kind.as_str())).collect();
+    if reasons.is_empty() {
+        return fine(r#"{"status":"live"}"#);
     }
-    let reasons: Vec<String> = stuck.iter().map(|kind| format!("a {} is stuck", kind.as_str())).collect();
-    let reasons = reasons.iter().map(String::as_str).collect();
     HttpResponse::ServiceUnavailable().json(Status { status: "stuck", reasons })
 }
 
 /// 200 when events would be carried out.
-pub async fn ready(shared: web::Data<Shared>) -> HttpResponse {
-    let health = &shared.pipeline.health;
+pub fn ready(worker: &Worker) -> HttpResponse {
+    let (shared, health) = (&worker.shared, &worker.shared.pipeline.health);
     let mut reasons = Vec::new();
     if health.is_draining() {
         reasons.push("the service is draining".to_owned());
@@ -34,20 +32,24 @@ pub async fn ready(shared: web::Data<Shared>) -> HttpResponse {
     if !health.is_cache_up() {
         reasons.push(format!("{} cannot be reached", shared.cache_name));
     }
-    for kind in shared.pipeline.watch.stuck(shared.settings.stall) {
+    for kind in worker.stuck().iter() {
         reasons.push(format!("the {} pool is down", kind.as_str()));
     }
     if reasons.is_empty() {
-        return HttpResponse::Ok().json(Status { status: "ready", reasons: Vec::new() });
+        return fine(r#"{"status":"ready"}"#);
     }
-    let reasons = reasons.iter().map(String::as_str).collect();
     let mut response = HttpResponse::ServiceUnavailable();
     add_retry_after(&mut response);
     response.json(Status { status: "not_ready", reasons })
 }
 
+fn fine(body: &'static str) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json"))).body(body)
+}
+
 /// The Prometheus text format.
-pub async fn metrics(shared: web::Data<Shared>) -> HttpResponse {
+pub fn metrics(worker: &Worker) -> HttpResponse {
+    let shared = &worker.shared;
     let (events, bytes) = shared.pipeline.gate.in_use();
     shared.metrics.set_admission(events, bytes);
     match shared.metrics.encode() {

@@ -2,19 +2,19 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage, HttpResponse, web};
-use log::{Level, info, log_enabled, warn};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use log::{info, warn};
 
 use super::problem::{Turned, turned_away};
-use super::shared::Shared;
 use super::stream::{InRequest, Progress};
+use super::worker::Worker;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Visible characters of a request id that is taken over, at most.
@@ -22,9 +22,7 @@ const MAX_ID: usize = 128;
 /// Characters of an unknown path that are logged, at most.
 const MAX_PATH: usize = 100;
 
-/// Found in a request's extensions.
-#[derive(Clone)]
-pub struct RequestId(pub HeaderValue);
+pub struct RequestId(HeaderValue);
 
 impl RequestId {
     fn of(request: &ServiceRequest) -> Self {
@@ -35,10 +33,15 @@ impl RequestId {
         given.map_or_else(RequestId::made, |given| RequestId(given.clone()))
     }
 
-    /// One of our own.
+    /// One of our own: 32 hexadecimal digits.
     pub fn made() -> Self {
-        let made = HeaderValue::try_from(format!("{:032x}", fastrand::u128(..)));
-        RequestId(made.unwrap_or_else(|_| HeaderValue::from_static("none")))
+        let mut bits = fastrand::u128(..);
+        let digits: [u8; 32] = std::array::from_fn(|_| {
+            let digit = b"0123456789abcdef"[(bits & 0xf) as usize];
+            bits >>= 4;
+            digit
+        });
+        RequestId(HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("none")))
     }
 
     pub fn as_str(&self) -> &str {
@@ -46,8 +49,26 @@ impl RequestId {
     }
 }
 
-/// What was asked and what came of it; found in a response's extensions.
-#[derive(Debug, Clone, Default)]
+/// What is known of a request; found in its extensions.
+pub struct About {
+    pub id: RequestId,
+    summary: Cell<Summary>,
+}
+
+impl About {
+    /// Of every request that has been through [`observe`].
+    pub fn of(request: &HttpRequest) -> Option<Rc<About>> {
+        request.extensions().get().cloned()
+    }
+
+    /// Puts down what its line in the log is to say.
+    pub fn sum_up(&self, summary: Summary) {
+        self.summary.set(summary);
+    }
+}
+
+/// What was asked and what came of it.
+#[derive(Debug, Default)]
 pub struct Summary {
     /// The event's type, or `batch`.
     pub asked: &'static str,
@@ -61,45 +82,38 @@ pub struct Summary {
 }
 
 /// The answer to a request that never became work.
-pub fn turn_away(why: &Turned, asked: &'static str) -> HttpResponse {
-    let (mut response, outcome) = turned_away(why);
-    let turned_away = Some(why.cause().to_owned());
-    response.extensions_mut().insert(Summary { asked, outcome, turned_away, ..Summary::default() });
+pub fn turn_away(request: &HttpRequest, why: &Turned, asked: &'static str) -> HttpResponse {
+    let (response, outcome) = turned_away(why);
+    if let Some(about) = About::of(request) {
+        about.sum_up(Summary { asked, outcome, turned_away: Some(why.cause().to_owned()), ..Summary::default() });
+    }
     response
 }
 
 /// Wraps every route.
 pub async fn observe(
+    worker: Rc<Worker>,
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let id = RequestId::of(&request);
-    request.extensions_mut().insert(id.clone());
-    let shared = request.app_data::<web::Data<Shared>>().cloned();
+    let about = Rc::new(About { id: RequestId::of(&request), summary: Cell::default() });
+    request.extensions_mut().insert(about.clone());
     let on_connection = request.conn_data::<Rc<Progress>>().map(Progress::begin);
-    let line = Line {
-        method: request.method().clone(),
-        path: request.path().chars().take(MAX_PATH).collect(),
-        id,
-        begun: Instant::now(),
-        told: Cell::new(false),
-    };
+    let mut line = Line::of(&request, about);
     let has_body = has_body(request.headers());
     let mut response = next.call(request).await?;
-    response.headers_mut().insert(X_REQUEST_ID, line.id.0.clone());
-    let summary = response.response_mut().extensions_mut().remove::<Summary>().unwrap_or_default();
+    response.headers_mut().insert(X_REQUEST_ID, line.about.id.0.clone());
+    let summary = line.about.summary.take();
     if has_body && summary.turned_away.is_some() {
         on_connection.inspect(InRequest::leave_unread);
     }
-    if let Some(shared) = shared {
-        let route = route(&line.path);
-        shared.metrics.request_done(route, response.status().as_u16(), line.begun.elapsed());
-    }
+    let took = line.begun.elapsed();
+    worker.shared.metrics.request_done(line.route, response.status().as_u16(), took);
     let bytes_out = match response.response().body().size() {
         BodySize::Sized(bytes) => bytes,
         BodySize::None | BodySize::Stream => 0,
     };
-    line.tell(response.status(), &summary, bytes_out);
+    line.tell(response.status(), &summary, bytes_out, took);
     Ok(response)
 }
 
@@ -107,30 +121,40 @@ fn has_body(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") || headers.contains_key(TRANSFER_ENCODING)
 }
 
-fn route(path: &str) -> &'static str {
-    ["/events", "/live", "/ready", "/metrics"].into_iter().find(|route| *route == path).unwrap_or("other")
-}
-
 /// The request's line in the log; told at the latest when the sender has hung up.
 struct Line {
     method: Method,
-    path: String,
-    id: RequestId,
+    /// One of ours, or `other`.
+    route: &'static str,
+    /// The path of one that is not ours.
+    other: String,
+    about: Rc<About>,
     begun: Instant,
-    told: Cell<bool>,
+    told: bool,
 }
 
 impl Line {
-    fn tell(&self, status: StatusCode, summary: &Summary, bytes_out: u64) {
-        self.told.set(true);
-        let (method, path, request_id) = (self.method.as_str(), self.path.as_str(), self.id.as_str());
+    fn of(request: &ServiceRequest, about: Rc<About>) -> Self {
+        let route = ["/events", "/live", "/ready", "/metrics"].into_iter().find(|route| *route == request.path());
+        let other = match route {
+            Some(_) => String::new(),
+            None => request.path().chars().take(MAX_PATH).collect(),
+        };
+        let (method, route) = (request.method().clone(), route.unwrap_or("other"));
+        Line { method, route, other, about, begun: Instant::now(), told: false }
+    }
+
+    fn path(&self) -> &str {
+        if self.other.is_empty() { self.route } else { &self.other }
+    }
+
+    fn tell(&mut self, status: StatusCode, summary: &Summary, bytes_out: u64, took: Duration) {
+        self.told = true;
+        let (method, path, request_id) = (self.method.as_str(), self.path(), self.about.id.as_str());
         if let Some(cause) = &summary.turned_away {
             warn!(method, path, outcome = summary.outcome, cause, request_id; "request turned away");
         }
-        if !log_enabled!(Level::Info) {
-            return;
-        }
-        let (ms, is_success, status) = (self.milliseconds(), status.is_success(), status.as_u16());
+        let (ms, is_success, status) = (milliseconds(took), status.is_success(), status.as_u16());
         if summary.asked.is_empty() {
             let outcome = match summary.outcome {
                 "" if is_success => "ok",
@@ -143,18 +167,18 @@ impl Line {
         let Summary { asked, events, keys, outcome, bytes_in, .. } = *summary;
         info!(method, path, status, asked, events, keys, outcome, ms, bytes_in, bytes_out, request_id; "request");
     }
+}
 
-    /// To a tenth.
-    fn milliseconds(&self) -> f64 {
-        (self.begun.elapsed().as_secs_f64() * 10_000.0).round() / 10.0
-    }
+/// To a tenth.
+fn milliseconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if !self.told.get() {
-            let (method, path, request_id) = (self.method.as_str(), self.path.as_str(), self.id.as_str());
-            let (outcome, ms) = ("hung-up", self.milliseconds());
+        if !self.told {
+            let (method, path, request_id) = (self.method.as_str(), self.path(), self.about.id.as_str());
+            let (outcome, ms) = ("hung-up", milliseconds(self.begun.elapsed()));
             info!(method, path, outcome, ms, request_id; "request");
         }
     }

@@ -1,7 +1,9 @@
 //! The listener, its routes, and the drain.
 
+use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ use super::problem::Turned;
 use super::request::{observe, turn_away};
 use super::shared::Shared;
 use super::stream::Stream;
+use super::worker::Worker;
 use super::{Settings, events, probes};
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
@@ -129,15 +132,16 @@ fn app(
     Service: 'static,
     Future: 'static,
 > + use<> {
+    let worker = Worker::new(shared.clone(), pipeline.entrance());
+    let (observing, posting) = (worker.clone(), worker.clone());
+    let post = move |request, payload| events::post(posting.clone(), request, payload);
     App::new()
-        .app_data(shared.clone())
-        .app_data(web::Data::new(pipeline.entrance()))
-        .wrap(from_fn(observe))
-        .service(only(web::resource("/events").route(web::post().to(events::post)), "POST"))
-        .service(readable("/live", probes::live))
-        .service(readable("/ready", probes::ready))
-        .service(readable("/metrics", probes::metrics))
-        .default_service(web::to(|| async { turn_away(&Turned::NotFound, "") }))
+        .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
+        .service(only(web::resource("/events").route(web::post().to(post)), "POST"))
+        .service(readable("/live", &worker, probes::live))
+        .service(readable("/ready", &worker, probes::ready))
+        .service(readable("/metrics", &worker, probes::metrics))
+        .default_service(web::to(|request| ready(turn_away(&request, &Turned::NotFound, ""))))
         .into_factory()
 }
 
@@ -151,19 +155,13 @@ async fn accept(
     Ok((Stream::new(io, head_timeout), Protocol::Http1, peer))
 }
 
-fn readable<F, Args>(path: &str, handler: F) -> Resource
-where
-    F: actix_web::Handler<Args> + Copy,
-    Args: actix_web::FromRequest + 'static,
-    F::Output: actix_web::Responder + 'static,
-{
-    only(web::resource(path).route(web::get().to(handler)).route(web::head().to(handler)), "GET, HEAD")
+fn readable(path: &str, worker: &Rc<Worker>, answer: fn(&Worker) -> HttpResponse) -> Resource {
+    let worker = worker.clone();
+    let handler = move || ready(answer(&worker));
+    only(web::resource(path).route(web::get().to(handler.clone())).route(web::head().to(handler)), "GET, HEAD")
 }
 
 fn only(resource: Resource, allow: &'static str) -> Resource {
-    resource.default_service(web::to(move || async move { method_not_allowed(allow) }))
-}
-
-fn method_not_allowed(allow: &'static str) -> HttpResponse {
-    turn_away(&Turned::MethodNotAllowed { allow }, "")
+    let refuse = move |request| ready(turn_away(&request, &Turned::MethodNotAllowed { allow }, ""));
+    resource.default_service(web::to(refuse))
 }

@@ -92,10 +92,15 @@ impl Stream {
         self.progress.clone()
     }
 
-    /// Ready once the time has come.
+    /// Ready once the time has come. A timer that runs for an earlier time is left alone until it is over: to set one
+    /// anew for every request costs more than to look again once in a while.
     fn poll_timer(&mut self, context: &mut Context<'_>, at: Instant) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if timer.deadline() != at {
+        if timer.deadline() > at {
+            timer.as_mut().reset(at);
+        }
+        while timer.deadline() < at {
+            ready!(timer.as_mut().poll(context));
             timer.as_mut().reset(at);
         }
         timer.as_mut().poll(context)

@@ -1,13 +1,14 @@
 //! The process-wide logger. Owns the way of a line from a call of `log` to stderr.
 //!
-//! Promises: a line costs no system call on the thread that logs it; it is on stderr at most [`FLUSH_AFTER`] later, a
-//! warning or an error before the call returns; no line is lost on an exit that drops the [`LogGuard`] or calls
+//! Promises: a line costs no system call on the thread that logs it; it is on stderr at most [`FLUSH_AFTER`] later, an
+//! error before the call returns; no line is lost on an exit that drops the [`LogGuard`] or calls
 //! [`flush`]; lines never mingle. An idle process is not woken. When stderr does not keep up, those who log wait once
 //! `MAX_PENDING_BYTES` are pending.
 //!
 //! How a line looks is `line`'s business; that no value, token or query gets into one is its author's.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use env_logger::Target;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::line::Layout;
@@ -28,6 +28,9 @@ const FLUSH_BYTES: usize = 64 * 1024;
 
 /// Pending bytes that make the logging thread write by itself.
 const MAX_PENDING_BYTES: usize = 1024 * 1024;
+
+/// Of the room that a long line needed, a thread keeps so much.
+const MAX_KEPT_BYTES: usize = 4 * 1024;
 
 /// The crate whose lines follow `log_level` to the letter.
 const OWN_CRATE: &str = env!("CARGO_CRATE_NAME");
@@ -83,8 +86,9 @@ impl Drop for LogGuard {
 /// If it was set up before, or the writing thread does not start.
 pub fn init(settings: &Settings) -> Result<LogGuard, LogError> {
     let sink = Arc::new(Sink::default());
-    let logger = Logger { inner: build_env_logger(settings, Arc::clone(&sink)), sink: Arc::clone(&sink) };
-    let max_level = logger.inner.filter();
+    let layout = Layout { format: settings.format, cluster: settings.cluster.clone() };
+    let logger = Logger { filter: build_filter(settings), layout, sink: Arc::clone(&sink) };
+    let max_level = logger.filter.filter();
     start_flusher(Arc::clone(&sink)).map_err(LogError::Thread)?;
     log::set_boxed_logger(Box::new(logger)).map_err(|_| LogError::AlreadySet)?;
     log::set_max_level(max_level);
@@ -119,15 +123,13 @@ fn literal_text(payload: &(dyn Any + Send)) -> Option<&'static str> {
 
 static SINK: OnceLock<Arc<Sink>> = OnceLock::new();
 
-fn build_env_logger(settings: &Settings, sink: Arc<Sink>) -> env_logger::Logger {
-    let layout = Layout { format: settings.format, cluster: settings.cluster.clone() };
+/// env_logger decides what is logged. It writes nothing: its way there costs more than the whole of ours.
+fn build_filter(settings: &Settings) -> env_logger::Logger {
     env_logger::Builder::new()
         .filter_level(level_of_others(settings.level))
         .filter_module(OWN_CRATE, settings.level)
         .filter_module(LISTENING, LevelFilter::Info)
         .filter_module(HTTP_PARSER, LevelFilter::Off)
-        .format(move |out, record| layout.write(out, record, SystemTime::now()))
-        .target(Target::Pipe(Box::new(SinkWriter(sink))))
         .build()
 }
 
@@ -139,23 +141,36 @@ fn level_of_others(level: LevelFilter) -> LevelFilter {
     }
 }
 
-/// env_logger's filter and formatting; adds that an error does not wait.
 struct Logger {
-    inner: env_logger::Logger,
+    filter: env_logger::Logger,
+    layout: Layout,
     sink: Arc<Sink>,
+}
+
+thread_local! {
+    /// Where this thread's next line is put together.
+    static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.inner.enabled(metadata)
+        self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.inner.log(record);
-        let is_urgent = record.level() == Level::Error && self.inner.enabled(record.metadata());
-        if is_urgent || self.sink.write_through.load(Ordering::SeqCst) {
+        if !self.filter.matches(record) {
+            return;
+        }
+        // Taken, not borrowed: what a field shows may log too.
+        let mut line = LINE.try_with(Cell::take).unwrap_or_default();
+        self.layout.write(&mut line, record, SystemTime::now());
+        self.sink.append(&line);
+        if record.level() == Level::Error || self.sink.write_through.load(Ordering::SeqCst) {
             self.sink.drain();
         }
+        line.clear();
+        line.shrink_to(MAX_KEPT_BYTES);
+        let _ = LINE.try_with(|kept| kept.set(line));
     }
 
     fn flush(&self) {
@@ -221,20 +236,6 @@ fn start_flusher(sink: Arc<Sink>) -> io::Result<()> {
         }
     };
     thread::Builder::new().name("log".into()).spawn(flusher).map(drop)
-}
-
-/// What env_logger writes to: a whole line a call. Its `flush` after every line is what this module exists to avoid.
-struct SinkWriter(Arc<Sink>);
-
-impl Write for SinkWriter {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.append(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -330,6 +331,30 @@ mod tests {
         assert!(stderr.contains("INFO  after the guard cluster=c-1\n"), "{stderr}");
     }
 
+    struct Talkative;
+
+    impl std::fmt::Display for Talkative {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            log::info!(depth = 2; "inner");
+            f.write_str("shown")
+        }
+    }
+
+    #[test]
+    fn child_logs_while_it_logs() {
+        if is_child() {
+            let _guard = init_for_child(LevelFilter::Info, Format::Text);
+            log::info!(field:% = Talkative, depth = 1; "outer");
+        }
+    }
+
+    #[test]
+    fn a_field_that_logs_while_it_is_shown_spoils_no_line() {
+        let stderr = String::from_utf8(run_child("child_logs_while_it_logs").stderr).unwrap();
+        let messages: Vec<_> = stderr.lines().filter_map(|line| line.split_once("Z ")).map(|(_, rest)| rest).collect();
+        assert_eq!(messages, ["INFO  inner depth=2 cluster=c-1", "INFO  outer field=shown depth=1 cluster=c-1"]);
+    }
+
     #[test]
     fn child_aborts_after_an_error() {
         if is_child() {
@@ -396,7 +421,7 @@ mod tests {
     #[test]
     fn other_crates_are_quieter_than_our_own() {
         let settings = Settings { level: LevelFilter::Info, format: Format::Text, cluster: String::new() };
-        let logger = build_env_logger(&settings, Arc::default());
+        let logger = build_filter(&settings);
         let enabled = |target: &str, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
         assert!(enabled("redis_cache_sync::http", Level::Info) && !enabled("redis_cache_sync", Level::Debug));
         assert!(enabled("actix_server", Level::Warn) && !enabled("actix_server", Level::Info));

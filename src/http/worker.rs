@@ -1,0 +1,139 @@
+//! What the requests of one HTTP worker share on its thread: the state of all workers, the way into the pipeline, and
+//! the look at the clock and at the actors.
+//!
+//! A timer for each wait costs more than the wait is worth: nearly all of them end long before their time. So a worker
+//! looks at the clock every [`LOOK_UP`], and wakes who is late, or everybody if the service has to end.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use actix_rt::time::interval;
+use actix_web::web::Data;
+
+use super::shared::Shared;
+use crate::pipeline::Entrance;
+use crate::telemetry::ActorKind;
+
+/// By so much a wait may last longer than it was given.
+const LOOK_UP: Duration = Duration::from_millis(50);
+
+pub struct Worker {
+    pub shared: Data<Shared>,
+    pub entrance: Entrance,
+    /// When it last looked.
+    looked: Cell<Instant>,
+    /// The kinds of which an actor has been stuck for `live.stall_seconds`, seen then.
+    stuck: RefCell<Vec<ActorKind>>,
+    stays: RefCell<Stays>,
+}
+
+/// Those who may wait, each in a place of its own. There are as many as there were ever at once.
+#[derive(Default)]
+struct Stays {
+    places: Vec<Option<Place>>,
+    free: Vec<usize>,
+}
+
+struct Place {
+    until: Instant,
+    waker: Waker,
+}
+
+/// What ended a wait before its time.
+pub enum Ended {
+    /// The service has to go.
+    CutOff,
+    Late,
+}
+
+impl Worker {
+    /// Must be called on the worker's thread.
+    pub fn new(shared: Data<Shared>, entrance: Entrance) -> Rc<Self> {
+        let (looked, stuck, stays) = (Cell::new(Instant::now()), RefCell::default(), RefCell::default());
+        let worker = Rc::new(Worker { shared, entrance, looked, stuck, stays });
+        let watched = Rc::downgrade(&worker);
+        actix_rt::spawn(async move {
+            let mut looks = interval(LOOK_UP);
+            looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            while let Some(worker) = watched.upgrade() {
+                worker.look_up();
+                drop(worker);
+                looks.tick().await;
+            }
+        });
+        worker
+    }
+
+    /// A place from which to wait.
+    pub fn stay(&self) -> Stay<'_> {
+        let mut stays = self.stays.borrow_mut();
+        let place = stays.free.pop().unwrap_or_else(|| {
+            stays.places.push(None);
+            stays.places.len() - 1
+        });
+        Stay { worker: self, place }
+    }
+
+    /// The kinds of which an actor is stuck.
+    pub fn stuck(&self) -> Ref<'_, Vec<ActorKind>> {
+        self.stuck.borrow()
+    }
+
+    fn look_up(&self) {
+        let now = Instant::now();
+        self.looked.set(now);
+        self.stuck.replace(self.shared.pipeline.watch.stuck(self.shared.settings.stall));
+        let has_to_end = self.shared.is_cut_off();
+        for place in self.stays.borrow().places.iter().flatten().filter(|place| has_to_end || place.until <= now) {
+            place.waker.wake_by_ref();
+        }
+    }
+}
+
+/// The right to wait on a worker, given back when it is dropped.
+pub struct Stay<'a> {
+    worker: &'a Worker,
+    place: usize,
+}
+
+impl Stay<'_> {
+    /// Waits for the work up to this moment, and no longer than the service stays.
+    pub async fn wait<F: Future>(&mut self, mut work: Pin<&mut F>, until: Instant) -> Result<F::Output, Ended> {
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending if self.worker.shared.is_cut_off() => Poll::Ready(Err(Ended::CutOff)),
+            Poll::Pending if self.worker.looked.get() >= until => Poll::Ready(Err(Ended::Late)),
+            Poll::Pending => {
+                self.wake_late(until, context.waker());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    fn wake_late(&self, until: Instant, waker: &Waker) {
+        if let Some(place) = self.worker.stays.borrow_mut().places.get_mut(self.place) {
+            match place {
+                Some(place) => {
+                    place.until = until;
+                    place.waker.clone_from(waker);
+                }
+                None => *place = Some(Place { until, waker: waker.clone() }),
+            }
+        }
+    }
+}
+
+impl Drop for Stay<'_> {
+    fn drop(&mut self) {
+        let mut stays = self.worker.stays.borrow_mut();
+        if let Some(place) = stays.places.get_mut(self.place) {
+            *place = None;
+        }
+        stays.free.push(self.place);
+    }
+}
