@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE   ?= redis-cache-sync:$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint image compiler servers
+.PHONY: help demo test bench lint image compiler servers
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -21,6 +21,14 @@ demo: compiler ## the whole job on this machine: daemon, cache, blob server and 
 test: compiler servers ## all tests, against a redis-server and an nginx that they start themselves
 	cargo test --locked
 	cargo test --locked --features failpoints --test e2e failpoints
+
+# Exits non-zero if a figure misses what it must reach. tests/bench/NOTES.md tells how to read the table.
+bench: compiler servers ## speed and memory beside references, six minutes; ONLY=part-of-a-name measures some of it
+	@.ci/need wrk apt=wrk
+	@.ci/need /usr/lib/nginx/modules/ngx_http_lua_module.so apt=libnginx-mod-http-lua service=nginx
+	@.ci/need /usr/share/lua/5.1/nginx/redis.lua apt=lua-nginx-redis service=nginx
+	@.ci/need /usr/share/lua/5.1/cjson apt=lua-cjson
+	cargo bench --locked --bench bench -- $(ONLY)
 
 lint: compiler ## format and clippy, with and without failure points
 	cargo fmt --check

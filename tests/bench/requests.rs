@@ -1,0 +1,171 @@
+//! What is sent: events as bodies for wrk, and the same commands as Redis's own protocol for `redis-cli --pipe`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::guard::scratch;
+use crate::support::Random;
+
+/// Different keys in a load.
+pub const KEYS: usize = 10_000;
+pub const VALUE_BYTES: usize = 100;
+
+/// One thing to do, in both forms.
+pub enum Command {
+    Set(String, String),
+    Get(String),
+    Delete(String),
+    SetBlob(String, String),
+}
+
+impl Command {
+    pub fn event(&self) -> String {
+        let event = match self {
+            Command::Set(key, value) => json!({"key": "SET", "value": {"data": {"key": key, "value": value}}}),
+            Command::Get(key) => json!({"key": "GET", "value": {"data": {"key": key}}}),
+            Command::Delete(key) => json!({"key": "DELETE", "value": {"data": {"key": key}}}),
+            Command::SetBlob(key, url) => json!({"key": "SET", "value": {"data": {"key": key, "url": url}}}),
+        };
+        event.to_string()
+    }
+
+    fn words(&self) -> Vec<&str> {
+        match self {
+            Command::Set(key, value) => vec!["SET", key, value],
+            Command::Get(key) => vec!["GET", key],
+            Command::Delete(key) => vec!["UNLINK", key],
+            Command::SetBlob(..) => panic!("Redis fetches nothing"),
+        }
+    }
+}
+
+pub fn key(number: usize) -> String {
+    format!("user:{number:06}")
+}
+
+/// 100 letters and digits, another text for every seed.
+pub fn value(seed: usize) -> String {
+    let mut random = Random::seeded(seed as u64);
+    (0..VALUE_BYTES).map(|_| char::from_digit(random.below(36) as u32, 36).expect("below 36")).collect()
+}
+
+pub fn sets(keys: usize) -> Vec<Command> {
+    (0..keys).map(|number| Command::Set(key(number), value(number))).collect()
+}
+
+pub fn gets() -> Vec<Command> {
+    (0..KEYS).map(|number| Command::Get(key(number))).collect()
+}
+
+/// SET, GET and DELETE in turn, on keys at random.
+pub fn mixed(count: usize) -> Vec<Command> {
+    let mut random = Random::seeded(1);
+    let mut one = |number: usize| {
+        let key = key(random.below(KEYS as u64) as usize);
+        match number % 3 {
+            0 => Command::Set(key, value(number)),
+            1 => Command::Get(key),
+            _ => Command::Delete(key),
+        }
+    };
+    (0..count).map(&mut one).collect()
+}
+
+pub fn one_by_one(commands: &[Command]) -> Vec<String> {
+    commands.iter().map(Command::event).collect()
+}
+
+pub fn arrays(commands: &[Command], size: usize) -> Vec<String> {
+    let array = |batch: &[Command]| format!("[{}]", one_by_one(batch).join(","));
+    commands.chunks(size).map(array).collect()
+}
+
+pub fn lines(commands: &[Command], size: usize) -> Vec<String> {
+    commands.chunks(size).map(|batch| one_by_one(batch).join("\n")).collect()
+}
+
+/// Bodies in the file from which wrk's script takes them: the length, a line end, the body.
+pub struct Bodies {
+    dir: TempDir,
+    pub content_type: &'static str,
+    /// The first of them, to compare answers by.
+    pub first: String,
+}
+
+impl Bodies {
+    pub fn json(bodies: &[String]) -> Self {
+        Self::of(bodies, "application/json")
+    }
+
+    pub fn ndjson(bodies: &[String]) -> Self {
+        Self::of(bodies, "application/x-ndjson")
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("bodies")
+    }
+
+    pub fn script(&self) -> PathBuf {
+        self.dir.path().join("wrk.lua")
+    }
+
+    fn of(bodies: &[String], content_type: &'static str) -> Self {
+        let dir = scratch();
+        let made = Bodies { dir, content_type, first: bodies.first().cloned().expect("a body") };
+        std::fs::write(made.script(), include_str!("wrk.lua")).expect("a file");
+        let mut file = create(&made.path());
+        for body in bodies {
+            write!(file, "{}\n{body}\n", body.len()).expect("a file");
+        }
+        file.flush().expect("a file");
+        made
+    }
+}
+
+/// Commands as `redis-cli --pipe` reads them.
+pub struct Piped {
+    dir: TempDir,
+    pub count: usize,
+}
+
+impl Piped {
+    /// All of them over and over, until there are `count`.
+    pub fn repeat(commands: &[Command], count: usize) -> Self {
+        let packed: Vec<Vec<u8>> = commands.iter().map(|command| packed(&command.words())).collect();
+        Self::write(packed.iter().cycle().take(count).map(Vec::as_slice), count)
+    }
+
+    /// SETs of these keys.
+    pub fn fill(count: usize, key: impl Fn(usize) -> String) -> Self {
+        let value = value(0);
+        let packed: Vec<Vec<u8>> = (0..count).map(|number| packed(&["SET", &key(number), &value])).collect();
+        Self::write(packed.iter().map(Vec::as_slice), count)
+    }
+
+    pub fn open(&self) -> File {
+        File::open(self.dir.path().join("commands")).expect("a file")
+    }
+
+    fn write<'a>(commands: impl Iterator<Item = &'a [u8]>, count: usize) -> Self {
+        let dir = scratch();
+        let mut file = create(&dir.path().join("commands"));
+        for command in commands {
+            file.write_all(command).expect("a file");
+        }
+        file.flush().expect("a file");
+        Piped { dir, count }
+    }
+}
+
+fn packed(words: &[&str]) -> Vec<u8> {
+    let words_of: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+    format!("*{}\r\n{words_of}", words.len()).into_bytes()
+}
+
+fn create(path: &Path) -> BufWriter<File> {
+    BufWriter::new(File::create(path).expect("a file"))
+}

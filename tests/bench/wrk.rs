@@ -1,0 +1,76 @@
+//! Load from wrk: a closed loop over some connections, each sending its next request with the answer to the last.
+
+use std::process::Command;
+
+use crate::commands::Cache;
+use crate::process::{Meter, run};
+use crate::report::Sample;
+use crate::requests::Bodies;
+use crate::service::Service;
+use crate::support::find_program;
+
+/// With one thread wrk itself is the limit of the fastest reference; each takes a connection at least.
+const THREADS: u32 = 2;
+/// wrk takes whole seconds only; short ones, so that neighbours in time are compared.
+const SECONDS: u32 = 1;
+
+pub struct Load<'a> {
+    pub bodies: &'a Bodies,
+    pub connections: u32,
+    /// In one body.
+    pub events: usize,
+}
+
+pub struct Measured {
+    pub events_per_second: f64,
+    /// An event, of the service and Redis.
+    pub cpu_us: f64,
+    /// Of a request.
+    pub median_us: f64,
+    pub events: f64,
+}
+
+impl Measured {
+    pub fn throughput(&self) -> Sample {
+        Sample { value: self.events_per_second, cpu_us: Some(self.cpu_us) }
+    }
+}
+
+impl Load<'_> {
+    pub fn measure(&self, service: &Service, redis: &Cache) -> Measured {
+        self.measure_for(SECONDS, service, redis)
+    }
+
+    pub fn measure_for(&self, seconds: u32, service: &Service, redis: &Cache) -> Measured {
+        let wrk = find_program("wrk").expect("wrk is not installed: run `make bench`, which installs it");
+        let threads = THREADS.min(self.connections).to_string();
+        let mut command = Command::new(wrk);
+        command
+            .args(["-t", &threads, "-c", &self.connections.to_string(), "-d", &seconds.to_string()])
+            .args(["--timeout", "10s", "-s"])
+            .arg(self.bodies.script())
+            .arg(format!("http://127.0.0.1:{}/events", service.port))
+            .arg("--")
+            .arg(self.bodies.path())
+            .arg(self.bodies.content_type);
+        service.forget_log();
+        let mut pids = service.pids();
+        pids.push(redis.pid());
+        let meter = Meter::start(&pids);
+        let output = run(&mut command, None);
+        let cpu_us = meter.microseconds();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let [requests, duration_us, failed, median_us] = figures(&text);
+        assert!(failed == 0.0 && requests > 0.0, "{}: requests failed\n{text}", service.name);
+        service.check();
+        let events = requests * self.events as f64;
+        Measured { events_per_second: events / duration_us * 1e6, cpu_us: cpu_us / events, median_us, events }
+    }
+}
+
+/// From the line that the script prints in the end.
+fn figures(text: &str) -> [f64; 4] {
+    let line = text.lines().find_map(|line| line.strip_prefix("measured "));
+    let numbers = line.map(|line| line.split(' ').filter_map(|word| word.parse().ok()).collect::<Vec<f64>>());
+    numbers.and_then(|numbers| numbers.try_into().ok()).unwrap_or_else(|| panic!("wrk said:\n{text}"))
+}
