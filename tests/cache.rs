@@ -48,6 +48,7 @@ on_every_backend!(
     a_scan_can_be_narrowed_to_a_pattern,
     a_scan_hides_the_prefix_of_the_service,
     unlink_counts_what_was_there,
+    groups_are_counted_apart_and_gone_before_the_scan_goes_on,
     sessions_see_what_others_wrote,
     an_empty_batch_has_no_results,
 );

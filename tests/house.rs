@@ -26,7 +26,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// The actors, and those an actor posts to: the next stage, or the router that waits for its end.
 const STAGES: &[(&str, &[&str])] = &[
     ("intake", &["validation"]),
-    ("validation", &["router"]),
+    ("validation", &["switch"]),
+    ("switch", &["router", "writer"]),
     ("router", &["fetcher", "scanner", "writer"]),
     ("fetcher", &[]),
     ("scanner", &[]),

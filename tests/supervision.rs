@@ -9,7 +9,7 @@ use actix::dev::SendError;
 use actix::{Actor, Context, Handler, MailboxError, Message, Supervised, Supervisor};
 use actix_rt::time::sleep;
 use actix_rt::{Arbiter, System};
-use redis_cache_sync::pipeline::supervision::{Mail, Post, Stage, Vitals, Watch, guarded, spawn_guarded};
+use redis_cache_sync::pipeline::supervision::{Crew, Mail, Post, Stage, Vitals, Watch, guarded, spawn_guarded};
 use redis_cache_sync::telemetry::{ActorKind, Metrics};
 
 /// Longer than anything here may take.
@@ -104,6 +104,7 @@ struct Staged {
     vitals: Arc<Vitals>,
     seen: Seen,
     restarts: u32,
+    crew: Crew,
 }
 
 enum Order {
@@ -115,6 +116,11 @@ enum Order {
     PanicAfterFuture,
     /// Notes the number when the time is over.
     NoteLater(u32, Duration),
+    /// The same, by a member of its crew.
+    CrewNoteLater(u32, Duration),
+    PanicInCrew,
+    /// Notes the number each time it is polled, and never ends.
+    CrewNotePolls(u32),
     /// Holds the thread.
     Block(Duration),
 }
@@ -128,6 +134,21 @@ impl Staged {
             Order::PanicAfterFuture => spawn_guarded(context, async {}, |_, (), _| panic!("on purpose")),
             Order::NoteLater(number, after) => {
                 spawn_guarded(context, sleep(after), move |actor, (), _| actor.note(number));
+            }
+            Order::CrewNoteLater(number, after) => {
+                let seen = self.seen.clone();
+                self.crew.add(async move {
+                    sleep(after).await;
+                    seen.lock().expect("a lock").push(number);
+                });
+            }
+            Order::PanicInCrew => self.crew.add(async { panic!("on purpose") }),
+            Order::CrewNotePolls(number) => {
+                let seen = self.seen.clone();
+                self.crew.add(std::future::poll_fn(move |_| {
+                    seen.lock().expect("a lock").push(number);
+                    std::task::Poll::Pending
+                }));
             }
             Order::Block(time) => thread::sleep(time),
         }
@@ -143,6 +164,7 @@ impl Actor for Staged {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.vitals.clone().on_start(context);
+        self.crew = Crew::start(context);
     }
 }
 
@@ -182,7 +204,7 @@ impl House {
         let watch = Watch::new(metrics.clone());
         let seen = Seen::default();
         let notes = seen.clone();
-        let make = move |vitals, _| Staged { vitals, seen: notes, restarts: 0 };
+        let make = move |vitals, _| Staged { vitals, seen: notes, restarts: 0, crew: Crew::default() };
         let post = match arbiter {
             None => watch.start(ActorKind::Router, make),
             Some(arbiter) => watch.start_on(&arbiter.handle(), ActorKind::Router, make),
@@ -191,6 +213,7 @@ impl House {
     }
 
     fn metric(&self, name: &str) -> String {
+        self.watch.tell_waiting();
         let text = self.metrics.encode().expect("metrics");
         let series = format!("cache_sync_{name}{{actor=\"router\"}} ");
         text.lines().find_map(|line| line.strip_prefix(&series)).expect("a series").to_owned()
@@ -208,6 +231,7 @@ fn a_panic_in_a_handler_restarts_the_actor_with_its_mailbox_intact() {
         for order in [Order::Note(1), Order::Panic, Order::Note(2), Order::Panic, Order::Note(3)] {
             house.post.post(order);
         }
+        assert_eq!(house.metric("actor_waiting_messages"), "5");
         assert!(house.has_seen(3).await, "{:?}", seen(&house.seen));
         assert_eq!(seen(&house.seen), [1, 100, 2, 200, 3]);
         assert_eq!(house.metric("actor_restarts_total"), "2");
@@ -230,6 +254,35 @@ fn a_panic_in_a_spawned_future_restarts_the_actor_and_cancels_its_other_futures(
             assert_eq!(seen(&house.seen), [100, 8]);
             assert_eq!((house.metric("actor_restarts_total"), house.metric("actors")), ("1".into(), "1".into()));
         }
+    });
+}
+
+#[test]
+fn a_panic_in_a_crew_restarts_the_actor_and_cancels_the_rest_of_it() {
+    System::new().block_on(async {
+        let house = House::start(None);
+        house.post.post(Order::CrewNoteLater(7, Duration::from_millis(50)));
+        house.post.post(Order::PanicInCrew);
+        assert!(house.has_seen(100).await, "{:?}", seen(&house.seen));
+        sleep(Duration::from_millis(150)).await;
+        house.post.post(Order::CrewNoteLater(8, Duration::ZERO));
+        assert!(house.has_seen(8).await, "{:?}", seen(&house.seen));
+        assert_eq!(seen(&house.seen), [100, 8]);
+        assert_eq!((house.metric("actor_restarts_total"), house.metric("actors")), ("1".into(), "1".into()));
+    });
+}
+
+#[test]
+fn a_member_of_a_crew_is_polled_only_when_it_was_woken() {
+    System::new().block_on(async {
+        let house = House::start(None);
+        house.post.post(Order::CrewNotePolls(7));
+        assert!(house.has_seen(7).await, "{:?}", seen(&house.seen));
+        for number in 1..=3 {
+            house.post.post(Order::CrewNoteLater(number, Duration::from_millis(1)));
+            assert!(house.has_seen(number).await, "{:?}", seen(&house.seen));
+        }
+        assert_eq!(seen(&house.seen), [7, 1, 2, 3]);
     });
 }
 

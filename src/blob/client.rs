@@ -5,6 +5,7 @@
 //! and nobody compresses what is decompressed a moment later; codings that come all the same are undone. No cookie,
 //! token or other state is ever sent, so a redirect from https to http gives nothing away and is followed.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use actix_http::body;
 use actix_http::error::ParseError;
 use awc::error::{ConnectError, SendRequestError};
+use awc::http::header::HeaderValue;
 use awc::http::{Uri, header};
 use awc::{Client, ClientResponse};
 use rustls::{ClientConfig, RootCertStore};
@@ -22,6 +24,7 @@ use url::Url;
 
 use super::answer::{Answer, judge};
 use super::connector::{Connector, fault};
+use super::decoding::Decoding;
 use super::guard::AllowedHosts;
 use super::signs::Signs;
 use super::{Download, FetchError, FetchErrorKind, Settings, SetupError};
@@ -44,6 +47,7 @@ struct Inner {
     allowed: Rc<AllowedHosts>,
     tls: Arc<ClientConfig>,
     permits: Arc<Semaphore>,
+    decoding: Rc<Decoding>,
     /// Connections alive, idle ones too.
     open: Rc<Cell<usize>>,
     pool: RefCell<Pool>,
@@ -67,7 +71,8 @@ impl BlobClient {
         let open = Rc::new(Cell::new(0));
         let permits = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         let pool = RefCell::new(Pool::new(&settings, &allowed, &tls, &open));
-        let inner = Inner { settings, allowed, tls, permits: Arc::new(Semaphore::new(permits)), open, pool };
+        let (permits, decoding) = (Arc::new(Semaphore::new(permits)), Rc::default());
+        let inner = Inner { settings, allowed, tls, permits, decoding, open, pool };
         Ok(BlobClient { inner: Rc::new(inner) })
     }
 
@@ -100,12 +105,15 @@ impl Inner {
     async fn follow(&self, url: &Url, until: Instant, signs: &Rc<Signs>) -> Result<Download, FetchError> {
         let closed = |_| FetchError::unavailable("the client is closed");
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
-        let mut url = url.clone();
+        let mut url = Cow::Borrowed(url);
         for _ in 0..=MAX_REDIRECTS {
             self.allowed.judge(&url)?;
             match judge(self.ask(&url, signs).await?, &url)? {
-                Answer::Body(response) => return Download::new(response, self.settings.max_blob_bytes, until, permit),
-                Answer::Redirect(next) => url = next,
+                Answer::Body(response) => {
+                    let (aside, cap) = (signs.take_aside(), self.settings.max_blob_bytes);
+                    return Download::new(response, aside, cap, until, self.decoding.clone(), permit);
+                }
+                Answer::Redirect(next) => url = Cow::Owned(next),
             }
         }
         Err(FetchError::new(FetchErrorKind::Forbidden, format!("more than {MAX_REDIRECTS} redirects")))
@@ -131,9 +139,9 @@ impl Inner {
         let request = client
             .get(request_uri(url, secure)?)
             .insert_header((header::HOST, host_header(url)))
-            .insert_header((header::ACCEPT, "*/*"))
-            .insert_header((header::ACCEPT_ENCODING, "identity"))
-            .insert_header((header::USER_AGENT, USER_AGENT))
+            .insert_header((header::ACCEPT, HeaderValue::from_static("*/*")))
+            .insert_header((header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+            .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
             .no_decompress();
         signs.watch(request.send_body(body::None::new())).await.map_err(send_fault)
     }

@@ -1,5 +1,6 @@
 //! Reading one body to its end: decoded, under the cap and the attempt's time, with as few copies as can be.
 
+use std::rc::Rc;
 use std::{fmt, io};
 
 use awc::ClientResponse;
@@ -10,10 +11,11 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::io::StreamReader;
 
+use super::aside::Aside;
 use super::connector::fault;
 use super::decode::{Coding, codings, decoded};
+use super::decoding::Decoding;
 use super::{FetchError, FetchErrorKind};
 
 /// A first chunk of at least this size is passed on without a copy if it is the whole body; a smaller one is copied out of
@@ -26,31 +28,37 @@ const STEP_BYTES: usize = 64 * 1024;
 /// A response of which the head is read and the body is not. Dropping it closes the connection.
 pub struct Download {
     response: ClientResponse,
+    /// Where the body goes if not through the response.
+    aside: Option<Rc<Aside>>,
     codings: Vec<Coding>,
     /// `Content-Length`, which counts coded bytes.
     announced: Option<u64>,
     max_bytes: usize,
     until: Instant,
+    decoding: Rc<Decoding>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Download {
     pub(super) fn new(
         response: ClientResponse,
+        aside: Option<Rc<Aside>>,
         max_bytes: usize,
         until: Instant,
+        decoding: Rc<Decoding>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, FetchError> {
         let headers = response.headers();
         let codings = codings(headers.get_all(header::CONTENT_ENCODING).map(|value| value.as_bytes()))?;
-        let announced = match headers.contains_key(header::TRANSFER_ENCODING) {
-            true => None,
-            false => headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok()),
+        let announced = match &aside {
+            Some(aside) => Some(aside.length() as u64),
+            None if headers.contains_key(header::TRANSFER_ENCODING) => None,
+            None => headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok()),
         };
         if codings.is_empty() && announced.is_some_and(|length: u64| length > max_bytes as u64) {
             return Err(too_large(max_bytes));
         }
-        Ok(Download { response, codings, announced, max_bytes, until, _permit: permit })
+        Ok(Download { response, aside, codings, announced, max_bytes, until, decoding, _permit: permit })
     }
 
     /// The body's decoded length in bytes, if it is known beforehand; at most the cap.
@@ -75,12 +83,23 @@ impl Download {
     }
 
     async fn read_untimed(self) -> Result<Bytes, FetchError> {
+        if let Some(aside) = self.aside.clone() {
+            return self.read_aside(&aside).await;
+        }
         // Nothing was coded; servers put the header there all the same.
         if self.codings.is_empty() || self.announced == Some(0) {
             self.read_plain().await
         } else {
             self.read_coded().await
         }
+    }
+
+    async fn read_aside(mut self, aside: &Aside) -> Result<Bytes, FetchError> {
+        // To the end: only then does the connection go back to the pool.
+        while let Some(stand_in) = self.response.next().await {
+            stand_in.map_err(|error| body_fault(&into_io(error)))?;
+        }
+        aside.take().ok_or_else(|| FetchError::unavailable("the body was cut short"))
     }
 
     async fn read_plain(mut self) -> Result<Bytes, FetchError> {
@@ -107,10 +126,13 @@ impl Download {
     }
 
     async fn read_coded(self) -> Result<Bytes, FetchError> {
-        // A decoder may ask once more after the end, which awc's stream answers with a panic.
-        let raw = StreamReader::new(self.response.map_err(into_io).fuse());
-        let mut body = decoded(raw, &self.codings).await.map_err(|error| body_fault(&error))?;
-        read_capped(&mut body, self.max_bytes).await
+        let Download { response, codings, max_bytes, decoding, _permit, .. } = self;
+        let work = move |raw| async move {
+            let mut body = decoded(raw, &codings).await.map_err(|error| body_fault(&error))?;
+            read_capped(&mut body, max_bytes).await
+        };
+        let lost = || FetchError::unavailable("the decoder failed under the body");
+        decoding.run(response.map_err(into_io), work).await.unwrap_or_else(|| Err(lost()))
     }
 }
 
@@ -127,8 +149,8 @@ impl fmt::Debug for Download {
 async fn read_capped(body: &mut (impl AsyncRead + Unpin), max_bytes: usize) -> Result<Bytes, FetchError> {
     let mut data = Vec::new();
     loop {
-        // Decoding may go on for long without waiting for anything.
-        tokio::task::coop::consume_budget().await;
+        // Decoding may go on for long without waiting for anything, and others are decoded on the same thread.
+        tokio::task::yield_now().await;
         let left = max_bytes - data.len();
         if left == 0 {
             return match body.read(&mut [0]).await.map_err(|error| body_fault(&error))? {

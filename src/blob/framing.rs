@@ -5,12 +5,14 @@
 //! - a body that only the end of the connection delimits is read (awc takes it for empty in HTTP/1.1);
 //! - chunks under HTTP/1.0, which awc would hand on with their sizes, are an error;
 //! - a connection whose next bytes may be another response is not used again after an interim one;
-//! - a head is at most [`MAX_HEAD_BYTES`] long.
+//! - a head is at most [`MAX_HEAD_BYTES`] long;
+//! - a body of known length and without coding does not go through awc ([`Aside`]).
 //!
 //! Codings, statuses and sizes are left to others.
 
 use std::cell::Cell;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -21,13 +23,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::aside::Aside;
 use super::signs;
 
 /// Bytes of a response head, at most.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Headers of a response, at most: what awc's parser holds.
 const MAX_HEADERS: usize = 96;
-const READ_BYTES: usize = 4 * 1024;
+/// A head and a small body fit.
+const READ_BYTES: usize = 8 * 1024;
 
 #[derive(Debug)]
 pub(super) enum Transport {
@@ -41,15 +45,19 @@ pub(super) struct Connection {
     state: State,
     /// What was read ahead of awc.
     ahead: BytesMut,
+    /// How many of those bytes are still the head of a response whose body does not go through awc.
+    head_left: usize,
     _counted: Counted,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     /// A head is awaited; `searched` bytes of `ahead` hold no end of it.
     Head { searched: usize },
     /// The head is through; what follows is body.
     Body(End),
+    /// What follows is body, and is read past awc.
+    Aside(Rc<Aside>),
 }
 
 /// What an end of the connection means now.
@@ -67,17 +75,26 @@ impl Connection {
     /// `open` counts connections, this one for as long as it lives.
     pub(super) fn new(transport: Transport, open: Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
-        Connection { transport, state: State::Body(End::Early), ahead: BytesMut::new(), _counted: Counted(open) }
+        let (state, ahead) = (State::Body(End::Early), BytesMut::new());
+        Connection { transport, state, ahead, head_left: 0, _counted: Counted(open) }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, mut searched: usize) -> Poll<io::Result<()>> {
         loop {
             if let Some(length) = head_length(&self.ahead, searched) {
-                let end = Head::parse(&self.ahead[..length])?.prepare(&mut self.ahead[..length])?;
+                let head = Head::parse(&self.ahead[..length])?;
+                let end = head.prepare(&mut self.ahead[..length])?;
                 if end == End::Now {
                     self.ahead.truncate(length);
                 }
                 self.state = State::Body(end);
+                if let Some(aside) = head.aside()
+                    && signs::note_aside(&aside)
+                {
+                    head.say_one_byte(&mut self.ahead[..length]);
+                    self.head_left = length;
+                    self.state = State::Aside(aside);
+                }
                 return Poll::Ready(Ok(()));
             }
             if self.ahead.len() >= MAX_HEAD_BYTES {
@@ -103,6 +120,19 @@ impl AsyncRead for Connection {
         if let State::Head { searched } = this.state {
             ready!(this.poll_head(cx, searched))?;
         }
+        if let State::Aside(aside) = &this.state {
+            if this.head_left > 0 {
+                let some = this.head_left.min(buf.remaining());
+                buf.put_slice(&this.ahead[..some]);
+                this.ahead.advance(some);
+                this.head_left -= some;
+            } else if buf.remaining() > 0 {
+                ready!(aside.poll_fill(cx, &mut this.ahead, Pin::new(&mut this.transport)))?;
+                buf.put_slice(b"-");
+                this.state = State::Body(End::Early);
+            }
+            return Poll::Ready(Ok(()));
+        }
         if !this.ahead.is_empty() {
             let some = this.ahead.len().min(buf.remaining());
             buf.put_slice(&this.ahead[..some]);
@@ -127,7 +157,8 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         // awc writes only what begins the next request, and only once it is done with the response before.
-        if let State::Body(_) = this.state {
+        if !matches!(this.state, State::Head { .. }) {
+            this.head_left = 0;
             this.state = State::Head { searched: 0 };
             this.ahead.clear();
         }
@@ -162,6 +193,9 @@ struct Head {
     has_length: bool,
     has_coding: bool,
     chunked: bool,
+    is_encoded: bool,
+    /// Where the one length stands in the head, and what it says.
+    length: Option<(Range<usize>, usize)>,
 }
 
 impl Head {
@@ -175,7 +209,10 @@ impl Head {
         let mut head = Head { minor_version, status, ..Head::default() };
         for header in response.headers.iter() {
             if header.name.eq_ignore_ascii_case("content-length") {
+                head.length = if head.has_length { None } else { length(header.value, bytes) };
                 head.has_length = true;
+            } else if header.name.eq_ignore_ascii_case("content-encoding") {
+                head.is_encoded = true;
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                 let coding = header.value.trim_ascii();
                 head.chunked = coding.eq_ignore_ascii_case(b"chunked");
@@ -205,6 +242,31 @@ impl Head {
         }
         Ok(End::Proper)
     }
+
+    /// Where the body is to go, if it can be read past awc.
+    fn aside(&self) -> Option<Rc<Aside>> {
+        let (_, length) = self.length.as_ref()?;
+        let fits = self.status == 200 && !self.has_coding && !self.is_encoded && *length > 0;
+        fits.then(|| Rc::new(Aside::new(*length)))
+    }
+
+    fn say_one_byte(&self, bytes: &mut [u8]) {
+        if let Some(digits) = self.length.as_ref().and_then(|(at, _)| bytes.get_mut(at.clone())) {
+            digits.fill(b'0');
+            digits.last_mut().into_iter().for_each(|last| *last = b'1');
+        }
+    }
+}
+
+/// A length that is written in digits alone, and where it stands in the head.
+fn length(value: &[u8], head: &[u8]) -> Option<(Range<usize>, usize)> {
+    let digits = value.trim_ascii();
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let begin = (digits.as_ptr() as usize).checked_sub(head.as_ptr() as usize)?;
+    let length = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some((begin..begin + digits.len(), length))
 }
 
 /// The length of the whole head at the front, once its end is there. Bytes before `searched` hold no blank line.

@@ -3,9 +3,11 @@
 
 mod address;
 mod answer;
+mod aside;
 pub mod client;
 mod connector;
 mod decode;
+mod decoding;
 mod download;
 mod framing;
 pub mod guard;

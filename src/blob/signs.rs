@@ -1,8 +1,10 @@
 //! What one attempt has seen of its host. awc hands a request through its pool to a connection without anything of ours
 //! in between, so connector and connections find the attempt they work for through a task-local.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+
+use super::aside::Aside;
 
 tokio::task_local! {
     static CURRENT: Rc<Signs>;
@@ -18,6 +20,8 @@ pub(super) struct Signs {
     fresh: Cell<bool>,
     /// The request at hand got a byte of its response.
     answered: Cell<bool>,
+    /// Where the connection will put the body of the response at hand, if not through awc.
+    aside: RefCell<Option<Rc<Aside>>>,
 }
 
 impl Signs {
@@ -30,6 +34,11 @@ impl Signs {
     pub(super) fn begin_request(&self) {
         self.fresh.set(false);
         self.answered.set(false);
+        self.aside.take();
+    }
+
+    pub(super) fn take_aside(&self) -> Option<Rc<Aside>> {
+        self.aside.take()
     }
 
     /// The host was called and gave no byte of a response.
@@ -59,6 +68,11 @@ pub(super) fn note_heard() {
         signs.heard.set(true);
         signs.answered.set(true);
     });
+}
+
+/// Whether there is an attempt that will look for it.
+pub(super) fn note_aside(aside: &Rc<Aside>) -> bool {
+    CURRENT.try_with(|signs| signs.aside.replace(Some(Rc::clone(aside)))).is_ok()
 }
 
 fn note(what: impl Fn(&Signs)) {

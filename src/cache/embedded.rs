@@ -16,7 +16,7 @@ use moka::Expiry;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Map;
 
-use super::{Cache, CacheError, Command, Cursor, Reply, ScanStep, Session};
+use super::{Cache, CacheError, Command, Progress, Reply, Scan, ScanStep, Session};
 use crate::event::Ttl;
 use crate::event::pattern::Pattern;
 
@@ -103,20 +103,19 @@ impl Session for EmbeddedSession {
         async move { batch.iter().map(|command| self.shared.apply(command)).collect() }.boxed_local()
     }
 
-    fn scan<'a>(
+    fn unlink_and_scan<'a>(
         &'a mut self,
-        _from: Option<Cursor>,
-        only: Option<&'a Pattern>,
+        doomed: &'a [Vec<Bytes>],
+        scan: Option<Scan<'a>>,
         _within: Duration,
-    ) -> LocalBoxFuture<'a, Result<ScanStep, CacheError>> {
-        async move { Ok(ScanStep { keys: self.shared.keys(only), next: None }) }.boxed_local()
-    }
-
-    fn unlink<'a>(&'a mut self, keys: &'a [Bytes], _within: Duration) -> LocalBoxFuture<'a, Result<u64, CacheError>> {
+    ) -> LocalBoxFuture<'a, Progress> {
         async move {
             // The batches of a large scan follow each other without a wait: others on the thread must have their turn.
             tokio::task::yield_now().await;
-            Ok(keys.iter().map(|key| u64::from(self.shared.remove(key))).sum())
+            let remove = |keys: &Vec<Bytes>| keys.iter().map(|key| u64::from(self.shared.remove(key))).sum();
+            let deleted = doomed.iter().map(remove).collect();
+            let step = scan.map(|scan| ScanStep { keys: self.shared.keys(scan.only), next: None });
+            Progress { deleted, step, failure: None }
         }
         .boxed_local()
     }

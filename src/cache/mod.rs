@@ -43,6 +43,10 @@ impl Command {
         }
     }
 
+    pub fn is_write(&self) -> bool {
+        !matches!(self, Command::Get { .. })
+    }
+
     /// Bytes it puts on the wire, about.
     pub fn weight(&self) -> usize {
         let value = match self {
@@ -98,6 +102,27 @@ pub struct ScanStep {
     pub next: Option<Cursor>,
 }
 
+/// Which step of a scan to take.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scan<'a> {
+    /// None: the first.
+    pub from: Option<Cursor>,
+    /// None: all keys.
+    pub only: Option<&'a Pattern>,
+}
+
+/// What came of [`Session::unlink_and_scan`].
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// How many keys of each group there were. They count even if the call failed after that; a group without an answer
+    /// has 0.
+    pub deleted: Vec<u64>,
+    /// None: not asked for, or not answered.
+    pub step: Option<ScanStep>,
+    /// Why some of it was not done, or not acknowledged as it must be. All groups are then to be deleted once more.
+    pub failure: Option<CacheError>,
+}
+
 /// A cache that sessions can be opened on. Shared between threads.
 pub trait Cache: Send + Sync + 'static {
     /// Opens nothing yet: the first call of the session connects.
@@ -121,16 +146,14 @@ pub trait Session: 'static {
         within: Duration,
     ) -> LocalBoxFuture<'a, Vec<Result<Reply, CacheError>>>;
 
-    /// One step of a scan over the keys that match `only` (none: over all keys).
-    fn scan<'a>(
+    /// Deletes keys, group by group (none is empty), whatever they hold, and then takes one step of a scan: all in one
+    /// round trip. How far a step goes is the cache's affair: such that others are not held up.
+    fn unlink_and_scan<'a>(
         &'a mut self,
-        from: Option<Cursor>,
-        only: Option<&'a Pattern>,
+        doomed: &'a [Vec<Bytes>],
+        scan: Option<Scan<'a>>,
         within: Duration,
-    ) -> LocalBoxFuture<'a, Result<ScanStep, CacheError>>;
-
-    /// Deletes these keys, whatever they hold; how many there were.
-    fn unlink<'a>(&'a mut self, keys: &'a [Bytes], within: Duration) -> LocalBoxFuture<'a, Result<u64, CacheError>>;
+    ) -> LocalBoxFuture<'a, Progress>;
 
     /// Asks for a sign of life, connecting if need be.
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>>;

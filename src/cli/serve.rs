@@ -197,6 +197,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
             batch_max_bytes: redis.batch_max_bytes,
             retry: redis.retry,
         },
+        entrances: config.http.workers,
     }
 }
 

@@ -1,13 +1,15 @@
 //! Looking into JSON without taking it apart. Syntax is serde_json's affair; this room keeps the very text: a [`Node`] is
-//! a span of a document that is known to be JSON, and strings, members and items are spans of it in turn. Unlike a
-//! parser into values it shows members given twice, and finds a lone surrogate only where somebody asks for that string.
+//! a span of a document that is known to be JSON, and strings, members and items are spans of it in turn, found by where
+//! values end and no more. Unlike a parser into values it shows members given twice, and finds a lone surrogate only where
+//! somebody asks for that string.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use memchr::memchr2;
+use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// What JSON allows between its tokens.
@@ -77,25 +79,124 @@ impl<'a> Node<'a> {
     }
 
     /// The items of an array, and how many there are; only the first `at_most` are kept.
-    pub fn items(self, at_most: usize) -> serde_json::Result<(Vec<Node<'a>>, usize)> {
-        let mut kept = Vec::new();
-        let total = for_each_item(self.text, |text| {
+    pub fn items(self, at_most: usize) -> Result<(Vec<Node<'a>>, usize), NotJson> {
+        let (mut kept, mut total) = (Vec::new(), 0);
+        let mut inside = Cursor::enter(self.text, b'[')?;
+        while inside.has_next(b']')? {
+            let text = inside.value()?;
             if kept.len() < at_most {
                 kept.push(Node { text, ..self });
             }
-        })?;
+            total += 1;
+        }
         Ok((kept, total))
     }
 
     /// Shows the members of an object in the order of the text. Names are decoded; one with a lone surrogate is not
     /// UTF-8.
-    pub fn for_each_member(self, mut each: impl FnMut(Cow<'a, [u8]>, Node<'a>)) -> serde_json::Result<()> {
-        let visitor = Members(|name: &'a str, text: &'a str| {
+    pub fn for_each_member(self, mut each: impl FnMut(Cow<'a, [u8]>, Node<'a>)) -> Result<(), NotJson> {
+        let mut inside = Cursor::enter(self.text, b'{')?;
+        while inside.has_next(b'}')? {
+            let name = inside.value()?;
+            inside.expect(b':')?;
+            let text = inside.value()?;
             each(decoded_name(name)?, Node { text, ..self });
-            Ok(())
-        });
-        serde_json::Deserializer::from_str(self.text).deserialize_map(visitor)
+        }
+        Ok(())
     }
+}
+
+/// What was taken for JSON is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::event) struct NotJson;
+
+/// A place inside an object or array that is known to be JSON.
+struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+    is_first: bool,
+}
+
+impl<'a> Cursor<'a> {
+    fn enter(text: &'a str, open: u8) -> Result<Self, NotJson> {
+        let mut cursor = Cursor { text, at: 0, is_first: true };
+        cursor.expect(open)?;
+        Ok(cursor)
+    }
+
+    /// Moves on to the next member or item; false at the end.
+    fn has_next(&mut self, close: u8) -> Result<bool, NotJson> {
+        match self.peek() {
+            Some(byte) if byte == close => Ok(false),
+            Some(_) if std::mem::take(&mut self.is_first) => Ok(true),
+            _ => self.expect(b',').map(|()| true),
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), NotJson> {
+        if self.peek() != Some(byte) {
+            return Err(NotJson);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// The next byte that is no white space.
+    fn peek(&mut self) -> Option<u8> {
+        let rest = self.text.as_bytes().get(self.at..)?;
+        let (skipped, byte) = rest.iter().enumerate().find(|(_, byte)| !is_whitespace(**byte))?;
+        self.at += skipped;
+        Some(*byte)
+    }
+
+    fn value(&mut self) -> Result<&'a str, NotJson> {
+        self.peek();
+        let start = self.at;
+        let rest = self.text.as_bytes().get(start..).ok_or(NotJson)?;
+        self.at = start + value_length(rest).ok_or(NotJson)?;
+        self.text.get(start..self.at).ok_or(NotJson)
+    }
+}
+
+/// How long the value is that the text begins with.
+fn value_length(text: &[u8]) -> Option<usize> {
+    match text.first()? {
+        b'"' => string_length(text),
+        b'{' | b'[' => container_length(text),
+        _ => {
+            text.iter().position(|byte| matches!(byte, b',' | b'}' | b']') || is_whitespace(*byte)).or(Some(text.len()))
+        }
+    }
+}
+
+/// With both quotes.
+fn string_length(text: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += memchr2(b'"', b'\\', text.get(at..)?)?;
+        match text.get(at)? {
+            b'"' => return Some(at + 1),
+            _ => at += 2,
+        }
+    }
+}
+
+fn container_length(text: &[u8]) -> Option<usize> {
+    let (mut at, mut depth) = (0, 0usize);
+    loop {
+        match text.get(at)? {
+            b'"' => at += string_length(text.get(at..)?)? - 1,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 1 => return Some(at + 1),
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+fn is_whitespace(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// Shows the items of a JSON array and counts them; the error has the line and column of the first fault of syntax.
@@ -146,10 +247,13 @@ pub(in crate::event) fn position(text: &[u8], offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn decoded_name<'a>(name: &'a str) -> serde_json::Result<Cow<'a, [u8]>> {
+fn decoded_name(name: &str) -> Result<Cow<'_, [u8]>, NotJson> {
     match name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(inside) if !inside.contains('\\') => Ok(Cow::Borrowed(inside.as_bytes())),
-        _ => serde_json::Deserializer::from_str(name).deserialize_bytes(NameBytes).map(Cow::Owned),
+        _ => {
+            let decoded = serde_json::Deserializer::from_str(name).deserialize_bytes(NameBytes);
+            decoded.map(Cow::Owned).map_err(|_| NotJson)
+        }
     }
 }
 
@@ -169,23 +273,6 @@ impl<'de, F: FnMut(&'de str)> Visitor<'de> for Items<F> {
             total += 1;
         }
         Ok(total)
-    }
-}
-
-struct Members<F>(F);
-
-impl<'de, F: FnMut(&'de str, &'de str) -> serde_json::Result<()>> Visitor<'de> for Members<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
-        while let Some((name, value)) = members.next_entry::<&'de RawValue, &'de RawValue>()? {
-            (self.0)(name.get(), value.get()).map_err(serde::de::Error::custom)?;
-        }
-        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use smallvec::SmallVec;
 
 use self::pattern::Pattern;
 
@@ -42,6 +43,9 @@ pub const MAX_ID_BYTES: usize = 256;
 /// Levels of JSON nesting, at most.
 pub const MAX_NESTING: usize = 128;
 
+/// Mostly one: what an event names, and what becomes of it.
+pub type Few<T> = SmallVec<[T; 1]>;
+
 /// An event that is valid as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -54,13 +58,13 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// At least one entry.
-    Set(Vec<SetEntry>),
+    Set(Few<SetEntry>),
     /// At least one key.
-    Get(Vec<CacheKey>),
+    Get(Few<CacheKey>),
     /// At least one key.
-    Delete(Vec<CacheKey>),
+    Delete(Few<CacheKey>),
     /// At least one pattern.
-    DeletePattern { patterns: Vec<Pattern>, dry_run: bool },
+    DeletePattern { patterns: Few<Pattern>, dry_run: bool },
 }
 
 impl Action {

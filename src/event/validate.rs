@@ -16,7 +16,7 @@ pub use self::url::MAX_URL_BYTES;
 pub(in crate::event) use self::url::parse as parse_url;
 use super::json::{Kind, NoText, Node};
 use super::wire::RawEvent;
-use super::{Action, Event, EventType, Limits, MAX_ID_BYTES, Ttl};
+use super::{Action, Event, EventType, Few, Limits, MAX_ID_BYTES, Ttl};
 
 /// An event that breaks the contract: none of its work starts.
 #[derive(Debug, Clone, PartialEq)]
@@ -190,7 +190,7 @@ impl Check<'_> {
         at: &At<'_>,
         at_most: usize,
         mut one: impl FnMut(&mut Self, Node<'_>, &At<'_>) -> Option<T>,
-    ) -> Option<Vec<T>> {
+    ) -> Option<Few<T>> {
         let Ok((items, total)) = array.items(at_most) else {
             return self.faults.refuse(at, "is not JSON");
         };
@@ -200,7 +200,7 @@ impl Check<'_> {
         if total > at_most {
             return self.faults.refuse(at, format!("holds {total}, allowed are at most {at_most}"));
         }
-        let mut valid = Vec::with_capacity(total);
+        let mut valid = Few::with_capacity(total);
         for (index, item) in items.into_iter().enumerate() {
             valid.extend(one(self, item, &at.index(index)));
         }

@@ -52,6 +52,7 @@ pub fn metrics(worker: &Worker) -> HttpResponse {
     let shared = &worker.shared;
     let (events, bytes) = shared.pipeline.gate.in_use();
     shared.metrics.set_admission(events, bytes);
+    shared.pipeline.watch.tell_waiting();
     match shared.metrics.encode() {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
         Err(_) => HttpResponse::InternalServerError().finish(),

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use super::Settings;
-use crate::event::EventType;
+use crate::event::outcome::Outcome;
 use crate::event::wire::{Answered, Element};
 use crate::pipeline::Pipeline;
 use crate::pipeline::job::{Refusal, Verdict};
@@ -68,24 +68,38 @@ impl Shared {
     /// Counts a verdict's events and entries.
     pub fn count(&self, verdict: &Verdict) {
         match verdict {
-            Verdict::One(answered) => self.count_element(answered.event, answered),
-            Verdict::Batch(elements) => {
-                for element in elements {
-                    match element {
-                        Element::Answered(answered) => self.count_element(answered.event, answered),
-                        Element::Invalid(invalid) => self.metrics.event_rejected(invalid.event),
-                    }
-                }
-            }
+            Verdict::One(answered) => self.count_answered(answered, 1),
+            Verdict::Batch(elements) => self.count_batch(elements),
             Verdict::Refused(Refusal::Invalid(invalid)) => self.metrics.event_rejected(invalid.event),
             Verdict::Refused(_) => {}
         }
     }
 
-    fn count_element(&self, event: EventType, answered: &Answered) {
-        self.metrics.event_done(event, answered.class());
-        for outcome in &answered.outcomes {
-            self.metrics.entries_done(event, outcome.status(), 1);
+    /// All threads share the counters, so neighbours that are alike are counted at once.
+    fn count_batch(&self, elements: &[Element]) {
+        for alike in elements.chunk_by(are_alike) {
+            match alike.first() {
+                Some(Element::Answered(answered)) => self.count_answered(answered, alike.len() as u64),
+                Some(Element::Invalid(invalid)) => self.metrics.event_rejected(invalid.event),
+                None => {}
+            }
         }
+    }
+
+    fn count_answered(&self, answered: &Answered, times: u64) {
+        self.metrics.events_done(answered.event, answered.class(), times);
+        for outcome in &answered.outcomes {
+            self.metrics.entries_done(answered.event, outcome.status(), times);
+        }
+    }
+}
+
+fn are_alike(one: &Element, other: &Element) -> bool {
+    match (one, other) {
+        (Element::Answered(one), Element::Answered(other)) => {
+            let (ours, theirs) = (one.outcomes.iter().map(Outcome::status), other.outcomes.iter().map(Outcome::status));
+            one.event == other.event && ours.eq(theirs)
+        }
+        _ => false,
     }
 }

@@ -9,7 +9,9 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
 
 use super::gate::Permit;
 use super::lanes::Seq;
@@ -61,12 +63,21 @@ impl Order {
             is_probe: false,
         }
     }
+
+    /// An attempt begins: when it must be over. It has its own limit, cut to what is left of the fetch and of the request.
+    pub fn begin(&mut self, now: Instant, attempt: Duration, fetch: Duration) -> Instant {
+        let begun = *self.begun.get_or_insert(now);
+        let until = (now + attempt).min(begun + fetch).min(self.deadline);
+        self.is_cut_short = until < now + attempt.min(fetch);
+        self.attempts += 1;
+        until
+    }
 }
 
 pub struct Dispatch {
     per_host: usize,
     concurrency: usize,
-    hosts: HashMap<Arc<str>, Host>,
+    hosts: HashMap<Arc<str>, Host, RandomState>,
     /// Hosts that may have something to start.
     turns: VecDeque<Arc<str>>,
     /// Attempts under way in each fetcher.
@@ -84,7 +95,8 @@ struct Host {
 
 impl Dispatch {
     pub fn new(fetchers: usize, concurrency: usize, per_host: usize) -> Self {
-        Dispatch { per_host, concurrency, hosts: HashMap::new(), turns: VecDeque::new(), busy: vec![0; fetchers] }
+        let (hosts, turns) = (HashMap::default(), VecDeque::new());
+        Dispatch { per_host, concurrency, hosts, turns, busy: vec![0; fetchers] }
     }
 
     /// Queues the order; gives it back if its host is down and already probed.
@@ -131,6 +143,30 @@ impl Dispatch {
             return Some((fetcher, order));
         }
         None
+    }
+
+    /// Starts an order for the host at once, without queueing it, on the least busy of these fetchers. None if it must
+    /// wait its turn: another waits, there is no room, or the host is down.
+    pub fn start_at_once(&mut self, host: &Arc<str>, among: &[usize]) -> Option<usize> {
+        if !self.turns.is_empty() {
+            return None;
+        }
+        let busy = |fetcher: &usize| self.busy.get(*fetcher).copied().unwrap_or(usize::MAX);
+        let fetcher = among.iter().copied().min_by_key(busy).filter(|fetcher| busy(fetcher) < self.concurrency)?;
+        let known = self.hosts.get(host);
+        if known.is_some_and(|host| host.is_down || host.busy >= self.per_host || !host.waiting.is_empty()) {
+            return None;
+        }
+        self.hosts.entry(host.clone()).or_default().busy += 1;
+        if let Some(busy) = self.busy.get_mut(fetcher) {
+            *busy += 1;
+        }
+        Some(fetcher)
+    }
+
+    /// Whether an order may be waiting for a slot only.
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty()
     }
 
     /// The attempt is over, however it went.
@@ -240,6 +276,37 @@ mod tests {
         dispatch.answered(&host);
         assert!(dispatch.submit(order(5, "a")).is_ok());
         assert!(dispatch.submit(order(6, "a")).is_ok());
+    }
+
+    #[test]
+    fn an_order_starts_at_once_only_where_it_is_in_nobodys_way() {
+        let mut dispatch = Dispatch::new(2, 2, 3);
+        let (a, b): (Arc<str>, Arc<str>) = ("a:80".into(), "b:80".into());
+        assert_eq!(dispatch.start_at_once(&a, &[1]), Some(1));
+        assert_eq!(dispatch.start_at_once(&a, &[0, 1]), Some(0), "the least busy");
+        assert_eq!(dispatch.start_at_once(&a, &[1]), Some(1));
+        assert_eq!(dispatch.start_at_once(&a, &[0]), None, "the host has no room");
+        assert_eq!(dispatch.start_at_once(&b, &[1]), None, "the fetcher has no room");
+        assert!(dispatch.submit(order(1, "a")).is_ok());
+        assert_eq!(dispatch.start_at_once(&b, &[0]), None, "one waits for its turn");
+        assert!(dispatch.start_next().is_none(), "the host has no room");
+        assert_eq!(dispatch.start_at_once(&b, &[0]), Some(0));
+        dispatch.ended(0, &mut order(0, "a"));
+        assert!(dispatch.has_turns());
+    }
+
+    #[test]
+    fn no_order_starts_at_once_on_a_host_that_is_down() {
+        let mut dispatch = Dispatch::new(1, 10, 1);
+        let host: Arc<str> = "a:80".into();
+        assert_eq!(dispatch.start_at_once(&host, &[0]), Some(0));
+        assert!(dispatch.submit(order(1, "a")).is_ok());
+        dispatch.ended(0, &mut order(0, "a"));
+        assert_eq!(dispatch.was_silent(&host).len(), 1);
+        assert!(start(&mut dispatch).is_empty());
+        assert_eq!(dispatch.start_at_once(&host, &[0]), None);
+        dispatch.answered(&host);
+        assert_eq!(dispatch.start_at_once(&host, &[0]), Some(0));
     }
 
     #[test]

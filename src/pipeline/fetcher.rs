@@ -1,15 +1,16 @@
 //! Fetcher: makes one attempt at a time for each of its orders, and holds the blob's bytes against admission while it
 //! reads them. Whether and when to try again is for the router.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use actix::{Actor, Context, Handler, Supervised};
 use bytes::Bytes;
 
 use super::dispatch::Order;
 use super::gate::{Gate, Permit, Standing};
-use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
+use super::shortcut::Shortcut;
+use super::supervision::{Crew, Mail, Notice, Post, Stage, Vitals, guarded};
 use crate::blob::client::BlobClient;
 use crate::blob::{self, FetchError, FetchErrorKind};
 use crate::event::BlobUrl;
@@ -25,6 +26,8 @@ pub struct Fetch {
 
 pub struct FetchEnded {
     pub epoch: u64,
+    /// Its number, if it took the [`Shortcut`]; then its epoch says nothing.
+    pub shortcut: Option<u64>,
     pub fetcher: usize,
     pub order: Order,
     pub result: FetchResult,
@@ -39,23 +42,53 @@ pub enum FetchResult {
     Failed(FetchError),
 }
 
+/// The fetchers by their number. Each starts on the thread it is to live on, so they come one by one.
+pub struct Fetchers(Box<[OnceLock<Post<Fetcher>>]>);
+
+impl Fetchers {
+    pub fn new(count: usize) -> Arc<Self> {
+        Arc::new(Fetchers((0..count).map(|_| OnceLock::new()).collect()))
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Starts a fetcher that is not there yet.
+    pub fn start(&self, number: usize, make: impl FnOnce() -> Post<Fetcher>) {
+        if let Some(fetcher) = self.0.get(number) {
+            fetcher.get_or_init(make);
+        }
+    }
+
+    /// Before the start of its thread the fetch is lost, which its notice tells.
+    pub fn post(&self, number: usize, fetch: Fetch) {
+        if let Some(fetcher) = self.0.get(number).and_then(OnceLock::get) {
+            fetcher.post(fetch);
+        }
+    }
+}
+
 pub struct Fetcher {
     pub vitals: Arc<Vitals>,
+    pub shortcut: Arc<Shortcut>,
     pub settings: Arc<blob::Settings>,
     pub gate: Arc<Gate>,
     pub metrics: Metrics,
     /// Made on the actor's own thread, where its connections live.
     pub client: Option<BlobClient>,
+    pub crew: Crew,
 }
 
 impl Fetcher {
-    fn take(&mut self, Fetch { mut ended, until }: Fetch, context: &mut Context<Self>) {
+    fn take(&mut self, Fetch { mut ended, until }: Fetch) {
         fail::fail_point!("fetch");
         let Some(client) = self.client.clone() else { return };
         let Some(FetchEnded { order, .. }) = ended.letter_mut() else { return };
         let (url, prepaid) = (order.url.clone(), order.prepaid.take());
         let standing = if order.is_head { Standing::Head } else { Standing::Ahead };
         let (gate, cap, metrics) = (self.gate.clone(), self.settings.max_blob_bytes, self.metrics.clone());
+        let shortcut = self.shortcut.clone();
         let work = async move {
             let begun = Instant::now();
             let result = attempt(&client, &url, until, cap, |bytes| hold(prepaid, bytes, &gate, standing)).await;
@@ -64,8 +97,9 @@ impl Fetcher {
             if let Some(message) = ended.letter_mut() {
                 message.result = result;
             }
+            shortcut.end(ended);
         };
-        spawn_guarded(context, work, |_, (), _| {});
+        self.crew.add(work);
     }
 }
 
@@ -126,6 +160,7 @@ impl Actor for Fetcher {
     fn started(&mut self, context: &mut Self::Context) {
         self.vitals.clone().on_start(context);
         self.client = BlobClient::new((*self.settings).clone()).ok();
+        self.crew = Crew::start(context);
     }
 }
 
@@ -141,12 +176,6 @@ impl Handler<Mail<Fetch>> for Fetcher {
     type Result = ();
 
     fn handle(&mut self, mail: Mail<Fetch>, context: &mut Self::Context) {
-        guarded(self, context, |fetcher, context| fetcher.take(mail.open(), context));
+        guarded(self, context, |fetcher, _| fetcher.take(mail.open()));
     }
-}
-
-/// How long the attempt may take: its own limit, cut to what is left of the fetch and of the request.
-pub fn attempt_end(order: &Order, now: Instant, attempt: Duration, fetch: Duration) -> Instant {
-    let fetch_end = order.begun.unwrap_or(now) + fetch;
-    (now + attempt).min(fetch_end).min(order.deadline)
 }

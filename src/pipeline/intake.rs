@@ -6,8 +6,8 @@ use actix::{Actor, Context, Handler, Supervised};
 use bytes::Bytes;
 
 use super::job::{Refusal, Reply};
-use super::supervision::{Mail, Post, Stage, Vitals, guarded};
-use super::validation::{Validate, Validation};
+use super::supervision::{Mail, Stage, Vitals, guarded};
+use super::validation::{Onward, Validate};
 use crate::event::wire::{Form, SplitError, split};
 
 /// A request's body, whole. Its bytes are admitted already.
@@ -15,8 +15,7 @@ pub struct Ingest {
     pub body: Bytes,
     pub form: Form,
     pub reply: Reply,
-    /// Where its events go next: beside the caller, or one of a pool.
-    pub validation: Post<Validation>,
+    pub onward: Arc<Onward>,
 }
 
 pub struct Intake {
@@ -25,10 +24,10 @@ pub struct Intake {
 }
 
 impl Intake {
-    fn take(&mut self, Ingest { body, form, reply, validation }: Ingest) {
+    fn take(&mut self, Ingest { body, form, reply, onward }: Ingest) {
         fail::fail_point!("intake");
         match split(&body, form, self.max_events) {
-            Ok(events) => validation.post(Validate { events, reply }),
+            Ok(events) => onward.clone().validation.post(Validate { events, reply, onward }),
             Err(SplitError::Malformed { detail }) => reply.refuse(Refusal::Malformed { detail }),
             Err(SplitError::TooManyEvents { .. }) => reply.refuse(Refusal::TooManyEvents),
         }

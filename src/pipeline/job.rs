@@ -14,13 +14,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures::task::AtomicWaker;
+use smallvec::smallvec;
 
 use super::gate::Permit;
+use super::turns::{Barrier, Turn};
 use crate::event::outcome::{Class, Origin, Outcome, ProblemKind};
 use crate::event::pattern::Pattern;
 use crate::event::validate::Invalid;
 use crate::event::wire::{Answered, Element};
-use crate::event::{BlobUrl, CacheKey, EventType, Ttl};
+use crate::event::{BlobUrl, CacheKey, EventType, Few, Ttl};
 
 /// Why a request as a whole became no work.
 #[derive(Debug)]
@@ -93,7 +95,7 @@ struct Work {
     /// Answered ones have their outcomes still empty.
     elements: Vec<Element>,
     /// Of all entries of all valid events, in the order sent.
-    outcomes: Vec<Option<Outcome>>,
+    outcomes: Few<Option<Outcome>>,
     left: usize,
 }
 
@@ -107,9 +109,8 @@ impl Shared {
         self.waker.wake();
     }
 
-    fn settle(&self, index: usize, outcome: Outcome) {
-        let mut state = self.lock();
-        let State { phase, values, .. } = &mut *state;
+    fn settle(&self, state: &mut State, index: usize, outcome: Outcome) {
+        let State { phase, values, .. } = state;
         let Phase::Working(work) = phase else { return };
         let Some(place @ None) = work.outcomes.get_mut(index) else { return };
         if let Outcome::Hit(value) = &outcome {
@@ -121,7 +122,7 @@ impl Shared {
         values.let_go(&mut work.outcomes);
         if work.left == 0 {
             let verdict = conclude(work, ProblemKind::Interrupted, values.max_bytes);
-            self.finish(&mut state, verdict);
+            self.finish(state, verdict);
         }
     }
 }
@@ -253,7 +254,7 @@ impl Reply {
         if let Some(shared) = &shared {
             let mut state = shared.lock();
             if matches!(state.phase, Phase::Unread) {
-                let mut work = Work { batch, elements, outcomes: vec![None; total], left: total };
+                let mut work = Work { batch, elements, outcomes: smallvec![None; total], left: total };
                 if total == 0 {
                     let verdict = conclude(&mut work, ProblemKind::Interrupted, 0);
                     shared.finish(&mut state, verdict);
@@ -282,6 +283,12 @@ pub struct Slots {
     total: usize,
 }
 
+impl Slots {
+    pub fn left(&self) -> usize {
+        self.total - self.next
+    }
+}
+
 impl Iterator for Slots {
     type Item = Slot;
 
@@ -295,6 +302,21 @@ impl Iterator for Slots {
 impl Drop for Slots {
     fn drop(&mut self) {
         while self.next().is_some() {}
+    }
+}
+
+/// Settles these, with one look at the request for all of its own that stand side by side.
+pub fn settle_all(settled: impl IntoIterator<Item = (Slot, Outcome)>) {
+    let mut settled = settled.into_iter().peekable();
+    while let Some((mut slot, outcome)) = settled.next() {
+        let Some(shared) = slot.shared.take() else { continue };
+        let mut state = shared.lock();
+        shared.settle(&mut state, slot.index, outcome);
+        let is_beside = |(slot, _): &(Slot, Outcome)| slot.shared.as_ref().is_some_and(|own| Arc::ptr_eq(own, &shared));
+        while let Some((mut slot, outcome)) = settled.next_if(is_beside) {
+            slot.shared = None;
+            shared.settle(&mut state, slot.index, outcome);
+        }
     }
 }
 
@@ -313,7 +335,7 @@ impl Slot {
     /// Answers now what may still be under way; later answers are ignored, and the permit is held until the drop.
     pub fn settle_early(&self, outcome: Outcome) {
         if let Some(shared) = &self.shared {
-            shared.settle(self.index, outcome);
+            shared.settle(&mut shared.lock(), self.index, outcome);
         }
     }
 }
@@ -368,6 +390,8 @@ pub struct Operation {
     pub key: CacheKey,
     pub verb: Verb,
     pub slot: Slot,
+    /// Its place in the order of its key.
+    pub turn: Turn,
     /// When the request is answered, come what may; what is not begun by then is dropped.
     pub deadline: Instant,
 }
@@ -390,10 +414,12 @@ pub enum Verb {
 
 /// A pattern delete, or its preview.
 pub struct Sweep {
-    pub patterns: Vec<Pattern>,
+    pub patterns: Few<Pattern>,
     /// One a pattern.
     pub slots: Vec<Slot>,
     pub dry_run: bool,
+    /// Holds up the keys that it matches.
+    pub barrier: Barrier,
     /// A little before its request is answered, come what may: how far it came is to stand in that answer.
     pub deadline: Instant,
 }
@@ -405,7 +431,7 @@ mod tests {
 
     fn element(event: EventType, keys: &[&'static str]) -> Element {
         let targets = keys.iter().map(|key| ByteString::from_static(key)).collect();
-        Element::Answered(Answered { id: None, event, targets, outcomes: Vec::new() })
+        Element::Answered(Answered { id: None, event, targets, outcomes: Few::new() })
     }
 
     fn outcomes(verdict: Verdict) -> Vec<Vec<&'static str>> {

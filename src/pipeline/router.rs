@@ -1,29 +1,31 @@
 //! Router: order per key. What it takes on is accepted: operations go to their key's writer in the order in which they
 //! came, blobs are fetched ahead and written in their turn, patterns wait for what was before them.
 //!
-//! The state of order is in [`Lanes`], that of fetching in [`Dispatch`]; here is only what moves them. After a panic
+//! The state of order is in [`Lanes`], that of fetching in [`Dispatch`]; here is only what
+//! moves them. A blob that took the [`Shortcut`] is none of the router's business until something comes behind it on its
+//! key, a pattern does, or its fetch does not end well: then it is claimed, and goes on as if it had come this way. After a panic
 //! the router starts empty under a new epoch: what was queued answers `interrupted`, results of older epochs are
 //! dropped, and while a scan of an older epoch runs nothing new is taken on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
-use ahash::RandomState;
 
 use super::dispatch::{Dispatch, Order};
-use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetcher, attempt_end, problem_kind};
+use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetchers, problem_kind};
 use super::gate::{Gate, Standing};
 use super::job::{Operation, Sweep, Verb};
 use super::lanes::{Lanes, Seq};
 use super::scanner::{Scanner, StartSweeps, SweepEnded};
+use super::shortcut::{Shortcut, with_blob};
 use super::supervision::{Mail, Post, Stage, Vitals, guarded};
-use super::writer::{Fence, Fenced, Ready, Write, Writer};
+use super::writer::{Fence, Fenced, Ready, Writers};
 use crate::blob::retry::{Decision, Policy};
 use crate::blob::{FetchError, FetchErrorKind};
-use crate::cache::Command;
-use crate::event::outcome::{Origin, Outcome, ProblemKind};
+use crate::event::CacheKey;
+use crate::event::outcome::{Outcome, ProblemKind};
 use crate::telemetry::metrics::Metrics;
 
 /// How often a fence is posted again to a writer that lost it.
@@ -34,8 +36,8 @@ const MAX_REFUSED: usize = 64;
 /// How often a fetch may come back for want of bytes: each time it asks for what it then needed.
 const MAX_WAITS: u32 = 16;
 
-/// A request's work, validated and admitted, in the order sent.
-pub struct Accepted {
+/// What could not go straight to a writer, in the order of acceptance.
+pub struct Detained {
     pub tasks: Vec<Task>,
 }
 
@@ -44,8 +46,8 @@ pub enum Task {
     Pattern(Sweep),
 }
 
-/// Bytes have come home for which a fetch waits.
-pub struct BytesFreed;
+/// Bytes have come home, or a slot, for which a fetch waits.
+pub struct Freed;
 
 /// What the router needs to know of the settings.
 #[derive(Debug, Clone)]
@@ -61,13 +63,14 @@ pub struct Router {
     metrics: Metrics,
     gate: Arc<Gate>,
     own: Post<Router>,
-    writers: Vec<Post<Writer>>,
-    fetchers: Vec<Post<Fetcher>>,
+    writers: Arc<Writers>,
+    fetchers: Arc<Fetchers>,
+    shortcut: Arc<Shortcut>,
     scanner: Post<Scanner>,
-    hasher: RandomState,
     epoch: u64,
     lanes: Lanes<Operation, Sweep>,
-    dispatch: Dispatch,
+    /// Where those that were claimed from the shortcut stand.
+    claimed: HashMap<u64, Seq>,
     /// Fetches that wait for so many bytes of the budget.
     parked: BTreeMap<Seq, (Order, usize)>,
     sweeps: Option<Fencing>,
@@ -77,7 +80,7 @@ pub struct Router {
     /// Barriers to lift when it ends.
     lifting: Vec<Seq>,
     /// What came while a scan of an older epoch ran.
-    held: VecDeque<Accepted>,
+    held: VecDeque<Detained>,
     /// Operations that may go on, on their way out.
     freed: Vec<Operation>,
     outbox: Vec<Vec<Ready>>,
@@ -96,28 +99,27 @@ pub struct Parts {
     pub limits: Limits,
     pub metrics: Metrics,
     pub gate: Arc<Gate>,
-    pub writers: Vec<Post<Writer>>,
-    pub fetchers: Vec<Post<Fetcher>>,
+    pub writers: Arc<Writers>,
+    pub fetchers: Arc<Fetchers>,
+    pub shortcut: Arc<Shortcut>,
     pub scanner: Post<Scanner>,
-    pub fetches_per_fetcher: usize,
-    pub fetches_per_host: usize,
 }
 
 impl Router {
     pub fn new(vitals: Arc<Vitals>, own: Post<Router>, parts: Parts) -> Self {
-        let Parts { limits, metrics, gate, writers, fetchers, scanner, fetches_per_fetcher, fetches_per_host } = parts;
+        let Parts { limits, metrics, gate, writers, fetchers, shortcut, scanner } = parts;
         Router {
             vitals,
             limits,
             metrics,
             gate,
             own,
-            dispatch: Dispatch::new(fetchers.len(), fetches_per_fetcher, fetches_per_host),
-            outbox: writers.iter().map(|_| Vec::new()).collect(),
+            claimed: HashMap::new(),
+            outbox: (0..writers.count()).map(|_| Vec::new()).collect(),
             writers,
             fetchers,
+            shortcut,
             scanner,
-            hasher: RandomState::new(),
             epoch: 0,
             lanes: Lanes::default(),
             parked: BTreeMap::new(),
@@ -130,28 +132,55 @@ impl Router {
         }
     }
 
-    fn accept(&mut self, accepted: Accepted) {
+    fn accept(&mut self, detained: Detained) {
         if self.is_cut_off() {
-            self.held.push_back(accepted);
+            self.held.push_back(detained);
             return;
         }
-        for task in accepted.tasks {
+        for task in detained.tasks {
             match task {
-                Task::Pattern(sweep) => self.lanes.put_up(sweep.patterns.clone(), sweep),
-                Task::Key(Operation { key, verb: Verb::SetBlob { url, ttl }, slot, deadline }) => {
-                    let (address, name) = (url.clone(), key.clone());
-                    let operation = Operation { key, verb: Verb::SetBlob { url, ttl }, slot, deadline };
-                    let seq = self.lanes.wait_for_blob(&name, operation);
-                    self.order(Order::new(seq, name, address, deadline));
+                Task::Pattern(sweep) => {
+                    for (number, operation) in self.shortcut.claim_all() {
+                        self.claim(number, operation);
+                    }
+                    self.lanes.put_up(sweep.patterns.to_vec(), sweep);
                 }
-                Task::Key(operation) if self.lanes.is_clear(&operation.key) => self.send_out(operation),
-                Task::Key(operation) => {
-                    let key = operation.key.clone();
-                    self.lanes.wait(&key, operation);
-                }
+                Task::Key(operation) => self.accept_one(operation),
             }
         }
         self.go_on();
+    }
+
+    fn accept_one(&mut self, operation: Operation) {
+        let key = operation.key.clone();
+        if let Some((number, before)) = self.shortcut.claim(&key) {
+            self.claim(number, before);
+        }
+        if let Verb::SetBlob { url, .. } = &operation.verb {
+            let (url, deadline) = (url.clone(), operation.deadline);
+            let seq = self.lanes.wait_for_blob(&key, operation);
+            self.order(Order::new(seq, key, url, deadline));
+        } else if self.lanes.is_clear(&key) {
+            Ready::send(operation, self.limits.max_answer_bytes, &mut self.outbox);
+        } else {
+            self.lanes.wait(&key, operation);
+        }
+    }
+
+    fn claim(&mut self, number: u64, operation: Operation) -> Seq {
+        let key = operation.key.clone();
+        let seq = self.lanes.wait_for_blob(&key, operation);
+        self.claimed.insert(number, seq);
+        seq
+    }
+
+    /// Where the order of an ended fetch stands; None if this epoch knows nothing of it.
+    fn place(&mut self, epoch: u64, shortcut: Option<u64>, key: &CacheKey, seq: Seq) -> Option<Seq> {
+        let Some(number) = shortcut else { return (epoch == self.epoch).then_some(seq) };
+        if let Some(operation) = self.shortcut.recall(key, number) {
+            self.claim(number, operation);
+        }
+        self.claimed.remove(&number)
     }
 
     /// A scan of an older epoch still runs: its keys are not known here, so nothing can be taken on.
@@ -168,63 +197,43 @@ impl Router {
                 break;
             }
             for operation in std::mem::take(&mut self.freed) {
-                self.send_out(operation);
+                Ready::send(operation, self.limits.max_answer_bytes, &mut self.outbox);
             }
         }
-        for (ready, writer) in self.outbox.iter_mut().zip(&self.writers) {
-            if !ready.is_empty() {
-                writer.post(Write(std::mem::take(ready)));
-            }
-        }
+        self.writers.post(&mut self.outbox);
+        self.shortcut.close(!self.parked.is_empty());
         self.start_sweeps();
     }
 
-    fn send_out(&mut self, operation: Operation) {
-        let Operation { key, verb, slot, deadline } = operation;
-        let index = (self.hasher.hash_one(&key) % self.writers.len().max(1) as u64) as usize;
-        let (command, origin, held) = match verb {
-            Verb::Set { value, origin, ttl, held } => (Command::Set { key, value, ttl }, origin, held),
-            Verb::Get => (Command::Get { key, max_bytes: self.limits.max_answer_bytes }, Origin::Inline, None),
-            Verb::Delete => (Command::Delete { key }, Origin::Inline, None),
-            Verb::SetBlob { .. } => return debug_assert!(false, "a blob that is not there cannot be written"),
-        };
-        if let Some(outbox) = self.outbox.get_mut(index) {
-            outbox.push(Ready { command, origin, slot, deadline, held });
-        }
-    }
-
     fn order(&mut self, order: Order) {
-        if let Err(order) = self.dispatch.submit(order) {
+        if let Err(order) = self.shortcut.submit(order) {
             self.fail(&order, host_down());
         }
     }
 
     fn start_fetches(&mut self) {
-        while let Some((index, mut order)) = self.dispatch.start_next() {
+        while let Some((index, mut order)) = self.shortcut.dispatch(Dispatch::start_next) {
             let now = Instant::now();
             if order.deadline <= now {
-                self.dispatch.ended(index, &mut order);
+                self.shortcut.dispatch(|dispatch| dispatch.ended(index, &mut order));
                 self.fail(&order, Outcome::failed(ProblemKind::Timeout, "its blob's turn did not come in time"));
                 continue;
             }
             order.is_head = self.lanes.is_head(&order.key, order.seq);
-            order.begun.get_or_insert(now);
-            order.attempts += 1;
-            let until = attempt_end(&order, now, self.limits.attempt, self.limits.retry.deadline);
-            order.is_cut_short = until < now + self.limits.attempt.min(self.limits.retry.deadline);
-            let lost = FetchEnded { epoch: self.epoch, fetcher: index, order, result: FetchResult::Lost };
-            let ended = self.own.notice(lost);
-            if let Some(fetcher) = self.fetchers.get(index) {
-                fetcher.post(Fetch { ended, until });
-            }
+            let until = order.begin(now, self.limits.attempt, self.limits.retry.deadline);
+            let (epoch, result) = (self.epoch, FetchResult::Lost);
+            let ended = self.own.notice(FetchEnded { epoch, shortcut: None, fetcher: index, order, result });
+            self.fetchers.post(index, Fetch { ended, until });
         }
     }
 
     fn fetch_ended(&mut self, ended: FetchEnded, context: &mut Context<Self>) {
-        let FetchEnded { epoch, fetcher, mut order, result } = ended;
-        self.dispatch.ended(fetcher, &mut order);
+        let FetchEnded { epoch, shortcut, fetcher, mut order, result } = ended;
+        self.shortcut.dispatch(|dispatch| dispatch.ended(fetcher, &mut order));
+        let place = self.place(epoch, shortcut, &order.key, order.seq);
         fail::fail_point!("router");
-        if epoch == self.epoch {
+        if let Some(seq) = place {
+            order.seq = seq;
             self.turn(order, result, context);
         }
         self.go_on();
@@ -233,16 +242,12 @@ impl Router {
     fn turn(&mut self, mut order: Order, result: FetchResult, context: &mut Context<Self>) {
         match result {
             FetchResult::Blob(value, permit) => {
-                self.dispatch.answered(&order.host);
-                let with_value = |operation: Operation| {
-                    let Verb::SetBlob { ttl, .. } = operation.verb else { return None };
-                    let verb = Verb::Set { value, origin: Origin::Blob, ttl, held: Some(permit) };
-                    Some(Operation { verb, ..operation })
-                };
+                self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host));
+                let with_value = |operation: Operation| with_blob(operation, value, permit);
                 self.lanes.blob_ended(&order.key, order.seq, with_value, &mut self.freed);
             }
             FetchResult::NeedsBytes(bytes) => {
-                self.dispatch.answered(&order.host);
+                self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host));
                 order.attempts -= 1;
                 order.waits += 1;
                 if order.waits > MAX_WAITS {
@@ -266,12 +271,13 @@ impl Router {
 
     fn attempt_failed(&mut self, order: Order, error: FetchError, context: &mut Context<Self>) {
         if error.silent {
-            let given_back = if order.is_cut_short { Vec::new() } else { self.dispatch.was_silent(&order.host) };
+            let was_silent = || self.shortcut.dispatch(|dispatch| dispatch.was_silent(&order.host));
+            let given_back = if order.is_cut_short { Vec::new() } else { was_silent() };
             for order in given_back {
                 self.fail(&order, host_down());
             }
         } else {
-            self.dispatch.answered(&order.host);
+            self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host));
         }
         let elapsed = order.begun.map(|begun| begun.elapsed()).unwrap_or_default();
         match self.limits.retry.decide(order.attempts, &error, elapsed, fastrand::f64()) {
@@ -301,7 +307,7 @@ impl Router {
         self.lanes.blob_ended(&order.key, order.seq, settle, &mut self.freed);
         if !self.parked.is_empty() {
             // One of them may have come to the head of its key by that.
-            self.own.post(BytesFreed);
+            self.own.post(Freed);
         }
     }
 
@@ -353,9 +359,9 @@ impl Router {
         }
         self.rounds += 1;
         self.lifting = seqs;
-        let writers_left = self.writers.len();
+        let writers_left = self.writers.count();
         self.sweeps = Some(Fencing { round: self.rounds, sweeps, writers_left, tries: FENCE_TRIES });
-        for writer in 0..self.writers.len() {
+        for writer in 0..self.writers.count() {
             self.post_fence(writer);
         }
     }
@@ -397,8 +403,8 @@ impl Router {
         if epoch == self.epoch {
             return self.lift();
         }
-        while let Some(accepted) = self.held.pop_front() {
-            self.accept(accepted);
+        while let Some(detained) = self.held.pop_front() {
+            self.accept(detained);
         }
     }
 
@@ -432,7 +438,8 @@ impl Supervised for Router {
     fn restarting(&mut self, _: &mut Self::Context) {
         self.epoch += 1;
         self.lanes = Lanes::default();
-        self.dispatch.clear();
+        self.claimed.clear();
+        self.shortcut.dispatch(Dispatch::clear);
         self.parked.clear();
         self.sweeps = None;
         self.lifting.clear();
@@ -450,14 +457,14 @@ impl Stage for Router {
     }
 }
 
-impl Handler<Mail<Accepted>> for Router {
+impl Handler<Mail<Detained>> for Router {
     type Result = ();
 
-    fn handle(&mut self, mail: Mail<Accepted>, context: &mut Self::Context) {
+    fn handle(&mut self, mail: Mail<Detained>, context: &mut Self::Context) {
         guarded(self, context, |router, _| {
-            let accepted = mail.open();
+            let detained = mail.open();
             fail::fail_point!("router");
-            router.accept(accepted);
+            router.accept(detained);
         });
     }
 }
@@ -486,11 +493,11 @@ impl Handler<Mail<SweepEnded>> for Router {
     }
 }
 
-impl Handler<Mail<BytesFreed>> for Router {
+impl Handler<Mail<Freed>> for Router {
     type Result = ();
 
-    fn handle(&mut self, mail: Mail<BytesFreed>, context: &mut Self::Context) {
-        let BytesFreed = mail.open();
+    fn handle(&mut self, mail: Mail<Freed>, context: &mut Self::Context) {
+        let Freed = mail.open();
         guarded(self, context, |router, _| {
             fail::fail_point!("router");
             router.go_on();

@@ -1,10 +1,12 @@
 //! Scanner: carries out pattern deletes and previews, all that wait together in one scan, on a line of its own.
 //!
+//! What a step of the scan found is deleted in the same round trip as the next step is taken.
+//!
 //! A key goes to the first pattern in the order of acceptance that deletes it; previews before that one see it, later
 //! ones do not. `matched` counts distinct keys: a deleted key is counted by what UNLINK says, a previewed one by its
 //! hash (eight bytes a key are remembered until the scan is over).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,11 +18,12 @@ use futures::lock::Mutex;
 
 use super::job::{Slot, Sweep};
 use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
-use crate::cache::{CacheError, Cursor, ScanStep, Session};
+use super::turns::Barrier;
+use crate::cache::{CacheError, Cursor, Scan, Session};
 use crate::event::outcome::{MAX_SAMPLE, Outcome, Problem, ProblemKind};
 use crate::event::pattern::Pattern;
 
-/// Keys deleted by one command, at most: Redis must not be held up by it.
+/// Keys deleted by one call, at most: Redis must not be held up by it.
 const UNLINK_BATCH: usize = 1000;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,9 +51,9 @@ impl Scanner {
         let retry = self.retry;
         let work = async move {
             let mut session = session.lock().await;
-            let mut scan = Scan { session: session.as_mut(), retry };
-            scan.run(rules(sweeps)).await;
-            drop(ended);
+            let (rules, barriers) = rules(sweeps);
+            Walk::new(session.as_mut(), retry, rules).run().await;
+            drop((barriers, ended));
         };
         spawn_guarded(context, work, |_, (), _| {});
     }
@@ -62,25 +65,30 @@ struct Rule {
     slot: Slot,
     dry_run: bool,
     deadline: Instant,
+    /// Found and not yet deleted.
+    doomed: Vec<Bytes>,
     matched: u64,
     sample: Vec<Bytes>,
     seen: HashSet<u64, RandomState>,
 }
 
-fn rules(sweeps: Vec<Sweep>) -> Vec<Rule> {
-    let rule = |sweep: Sweep| {
-        let Sweep { patterns, slots, dry_run, deadline } = sweep;
-        patterns.into_iter().zip(slots).map(move |(pattern, slot)| Rule {
+fn rules(sweeps: Vec<Sweep>) -> (Vec<Rule>, Vec<Barrier>) {
+    let mut rules = Vec::new();
+    let mut barriers = Vec::new();
+    for Sweep { patterns, slots, dry_run, barrier, deadline } in sweeps {
+        barriers.push(barrier);
+        rules.extend(patterns.into_iter().zip(slots).map(|(pattern, slot)| Rule {
             pattern,
             slot,
             dry_run,
             deadline,
+            doomed: Vec::new(),
             matched: 0,
             sample: Vec::new(),
             seen: HashSet::default(),
-        })
-    };
-    sweeps.into_iter().flat_map(rule).collect()
+        }));
+    }
+    (rules, barriers)
 }
 
 impl Rule {
@@ -110,70 +118,130 @@ impl Rule {
     }
 }
 
-/// Takes out the rules whose time is up, and answers them.
-fn drop_late(rules: &mut Vec<Rule>, now: Instant) {
-    for rule in rules.extract_if(.., |rule| rule.deadline <= now) {
-        rule.fail(ProblemKind::Timeout, "the scan did not end within event.deadline_ms".to_owned());
-    }
-}
-
-struct Scan<'a> {
+/// One scan for all its rules.
+struct Walk<'a> {
     session: &'a mut dyn Session,
     retry: Duration,
+    rules: Vec<Rule>,
+    place: Place,
+    hasher: RandomState,
 }
 
-impl Scan<'_> {
-    async fn run(&mut self, mut rules: Vec<Rule>) {
-        let hasher = RandomState::new();
-        let mut cursor = None;
+enum Place {
+    Start,
+    At(Cursor),
+    End,
+}
+
+impl<'a> Walk<'a> {
+    fn new(session: &'a mut dyn Session, retry: Duration, rules: Vec<Rule>) -> Self {
+        Walk { session, retry, rules, place: Place::Start, hasher: RandomState::new() }
+    }
+
+    async fn run(mut self) {
         loop {
-            drop_late(&mut rules, Instant::now());
-            if rules.is_empty() {
+            self.drop_late();
+            if self.rules.is_empty() {
                 return;
             }
-            let step = match self.step(&mut cursor, &rules).await {
-                Ok(step) => step,
-                Err(error) => return give_up(rules, &error),
+            let (owners, doomed) = self.next_batch();
+            if doomed.is_empty() && matches!(self.place, Place::End) {
+                return self.rules.into_iter().for_each(Rule::succeed);
+            }
+            if let Err(error) = self.step(&owners, &doomed).await {
+                return give_up(self.rules, &error);
+            }
+        }
+    }
+
+    /// Takes out the rules whose time is up, and answers them. What they found and did not delete is for the others.
+    fn drop_late(&mut self) {
+        let now = Instant::now();
+        let mut left = Vec::new();
+        for mut rule in self.rules.extract_if(.., |rule| rule.deadline <= now) {
+            left.append(&mut rule.doomed);
+            rule.fail(ProblemKind::Timeout, "the scan did not end within event.deadline_ms".to_owned());
+        }
+        self.share_out(left);
+    }
+
+    /// What is to be deleted next: whose keys they are, and the keys of each.
+    fn next_batch(&mut self) -> (Vec<usize>, Vec<Vec<Bytes>>) {
+        let mut room = UNLINK_BATCH;
+        let mut batch = (Vec::new(), Vec::new());
+        for (index, rule) in self.rules.iter_mut().enumerate() {
+            // From the end: a step of the embedded cache finds all keys at once.
+            let keys = rule.doomed.split_off(rule.doomed.len().saturating_sub(room));
+            room -= keys.len();
+            if !keys.is_empty() {
+                batch.0.push(index);
+                batch.1.push(keys);
+            }
+        }
+        batch
+    }
+
+    /// Deletes a batch, and if nothing more is waiting to be deleted, goes on with the scan.
+    async fn step(&mut self, owners: &[usize], doomed: &[Vec<Bytes>]) -> Result<(), CacheError> {
+        let give_up = Instant::now() + self.retry;
+        loop {
+            let pattern = match &self.rules[..] {
+                [rule] => Some(rule.pattern.clone()),
+                _ => None,
             };
-            for (index, keys) in share_out(&mut rules, step.keys, &hasher) {
-                for batch in keys.chunks(UNLINK_BATCH) {
-                    if rules.get(index).is_some_and(|rule| rule.deadline <= Instant::now()) {
-                        break;
-                    }
-                    match (self.unlink(batch).await, rules.get_mut(index)) {
-                        (Ok(deleted), Some(rule)) => rule.matched += deleted,
-                        (Ok(_), None) => {}
-                        (Err(error), _) => return give_up(rules, &error),
-                    }
+            let progress = self.session.unlink_and_scan(doomed, self.scan(pattern.as_ref()), left(give_up)).await;
+            for (index, deleted) in owners.iter().zip(progress.deleted) {
+                if let Some(rule) = self.rules.get_mut(*index) {
+                    rule.matched += deleted;
                 }
             }
-            drop_late(&mut rules, Instant::now());
-            match step.next {
-                Some(next) => cursor = Some(next),
-                None => return rules.into_iter().for_each(Rule::succeed),
+            match progress.step {
+                Some(step) => {
+                    self.place = step.next.map_or(Place::End, Place::At);
+                    self.share_out(step.keys);
+                }
+                // A cursor is only good on the server that gave it.
+                None if progress.failure.is_some() => self.restart(),
+                None => {}
+            }
+            match progress.failure {
+                None => return Ok(()),
+                Some(error) if !may_retry(&error, give_up) => return Err(error),
+                Some(_) => actix_rt::time::sleep(PAUSE).await,
             }
         }
     }
 
-    /// A step that fails begins the scan anew: a cursor is only good on the server that gave it.
-    async fn step(&mut self, cursor: &mut Option<Cursor>, rules: &[Rule]) -> Result<ScanStep, CacheError> {
-        let give_up = Instant::now() + self.retry;
-        loop {
-            let only = if let [rule] = rules { Some(&rule.pattern) } else { None };
-            match self.session.scan(*cursor, only, left(give_up)).await {
-                Err(error) if may_retry(&error, give_up) => actix_rt::time::sleep(PAUSE).await,
-                result => return result,
-            }
-            *cursor = None;
+    fn scan<'b>(&self, only: Option<&'b Pattern>) -> Option<Scan<'b>> {
+        if self.rules.iter().any(|rule| !rule.doomed.is_empty()) {
+            return None;
+        }
+        match self.place {
+            Place::Start => Some(Scan { from: None, only }),
+            Place::At(cursor) => Some(Scan { from: Some(cursor), only }),
+            Place::End => None,
         }
     }
 
-    async fn unlink(&mut self, keys: &[Bytes]) -> Result<u64, CacheError> {
-        let give_up = Instant::now() + self.retry;
-        loop {
-            match self.session.unlink(keys, left(give_up)).await {
-                Err(error) if may_retry(&error, give_up) => actix_rt::time::sleep(PAUSE).await,
-                result => return result,
+    fn restart(&mut self) {
+        if let Place::At(_) = self.place {
+            self.place = Place::Start;
+        }
+    }
+
+    /// Each key goes to the first rule that deletes it; previews take note of theirs on the way.
+    fn share_out(&mut self, keys: Vec<Bytes>) {
+        for key in keys {
+            for rule in &mut self.rules {
+                if !rule.pattern.matches(&key) {
+                    continue;
+                }
+                if rule.dry_run {
+                    rule.preview(&key, &self.hasher);
+                    continue;
+                }
+                rule.doomed.push(key);
+                break;
             }
         }
     }
@@ -191,25 +259,6 @@ fn give_up(rules: Vec<Rule>, error: &CacheError) {
     for rule in rules {
         rule.fail(ProblemKind::CacheUnavailable, format!("the scan did not end: {error}"));
     }
-}
-
-/// The keys to delete, rule by rule; previews take note of theirs on the way.
-fn share_out(rules: &mut [Rule], keys: Vec<Bytes>, hasher: &RandomState) -> HashMap<usize, Vec<Bytes>, RandomState> {
-    let mut shares: HashMap<usize, Vec<Bytes>, RandomState> = HashMap::default();
-    for key in keys {
-        for (index, rule) in rules.iter_mut().enumerate() {
-            if !rule.pattern.matches(&key) {
-                continue;
-            }
-            if rule.dry_run {
-                rule.preview(&key, hasher);
-                continue;
-            }
-            shares.entry(index).or_default().push(key);
-            break;
-        }
-    }
-    shares
 }
 
 impl Actor for Scanner {

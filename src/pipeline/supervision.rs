@@ -6,19 +6,24 @@
 //! restarts the same value with its mailbox intact. `panic = "abort"` must never be set.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, Supervised, Supervisor};
 use actix_rt::ArbiterHandle;
-use futures::FutureExt;
+use futures::future::{LocalBoxFuture, poll_fn};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use log::error;
 
-use crate::telemetry::metrics::{ActorKind, Metrics, Waiting};
+use crate::telemetry::metrics::{ActorKind, Metrics};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(2);
 const MAX_BACKOFF: Duration = Duration::from_millis(100);
@@ -41,6 +46,8 @@ pub struct Vitals {
     last_panic: AtomicU64,
     /// Panics in a row.
     panics: AtomicU32,
+    /// Messages sent and not yet handled.
+    waiting: AtomicI64,
 }
 
 impl Vitals {
@@ -108,6 +115,38 @@ pub fn spawn_guarded<A: Stage, T: 'static>(
     }));
 }
 
+/// An actor's futures when there may be many: each is polled only when it was woken, while what is spawned on a context is
+/// polled whenever anything there is. A panic in one restarts the actor; a restart cancels them all.
+#[derive(Default)]
+pub struct Crew {
+    members: Rc<RefCell<FuturesUnordered<Member>>>,
+}
+
+type Member = LocalBoxFuture<'static, std::thread::Result<()>>;
+
+impl Crew {
+    /// To be called from `started`.
+    pub fn start<A: Stage>(context: &mut Context<A>) -> Self {
+        let crew = Crew::default();
+        let members = crew.members.clone();
+        let panic = poll_fn(move |cx| {
+            while let Poll::Ready(Some(result)) = members.borrow_mut().poll_next_unpin(cx) {
+                if let Err(panic) = result {
+                    return Poll::Ready(panic);
+                }
+            }
+            Poll::Pending
+        });
+        context.spawn(wrap_future::<_, A>(panic).map(|panic, actor: &mut A, context| fall(actor, context, panic)));
+        crew
+    }
+
+    /// To be called from a handler: a context looks at its futures after each message.
+    pub fn add(&self, work: impl Future<Output = ()> + 'static) {
+        self.members.borrow().push(AssertUnwindSafe(work).catch_unwind().boxed_local());
+    }
+}
+
 fn fall<A: Stage>(actor: &mut A, context: &mut Context<A>, panic: Box<dyn Any + Send>) {
     // A payload may itself panic when dropped.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
@@ -129,11 +168,12 @@ impl Watch {
 
     /// Starts a supervised actor on the current thread's arbiter.
     pub fn start<A: Stage>(&self, kind: ActorKind, make: impl FnOnce(Arc<Vitals>, Post<A>) -> A + 'static) -> Post<A> {
-        let (vitals, metrics) = (self.enrol(kind), self.metrics.clone());
+        let vitals = self.enrol(kind);
+        let own = vitals.clone();
         let address = Supervisor::start(move |context: &mut Context<A>| {
-            make(vitals, Post { address: context.address(), kind, metrics })
+            make(own.clone(), Post { address: context.address(), vitals: own })
         });
-        Post { address, kind, metrics: self.metrics.clone() }
+        Post { address, vitals }
     }
 
     /// Starts a supervised actor on another arbiter.
@@ -143,11 +183,12 @@ impl Watch {
         kind: ActorKind,
         make: impl FnOnce(Arc<Vitals>, Post<A>) -> A + Send + 'static,
     ) -> Post<A> {
-        let (vitals, metrics) = (self.enrol(kind), self.metrics.clone());
+        let vitals = self.enrol(kind);
+        let own = vitals.clone();
         let address = Supervisor::start_in_arbiter(arbiter, move |context: &mut Context<A>| {
-            make(vitals, Post { address: context.address(), kind, metrics })
+            make(own.clone(), Post { address: context.address(), vitals: own })
         });
-        Post { address, kind, metrics: self.metrics.clone() }
+        Post { address, vitals }
     }
 
     fn enrol(&self, kind: ActorKind) -> Arc<Vitals> {
@@ -158,6 +199,7 @@ impl Watch {
             last_beat: AtomicU64::new(0),
             last_panic: AtomicU64::new(0),
             panics: AtomicU32::new(0),
+            waiting: AtomicI64::new(0),
         });
         self.actors.lock().unwrap_or_else(PoisonError::into_inner).push(vitals.clone());
         vitals
@@ -169,18 +211,26 @@ impl Watch {
         let is_stuck = |kind: &ActorKind| actors.iter().any(|vitals| vitals.kind == *kind && vitals.is_stuck(stall));
         ActorKind::ALL.into_iter().filter(is_stuck).collect()
     }
+
+    /// Brings the metrics up to date with what waits in the mailboxes.
+    pub fn tell_waiting(&self) {
+        let actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in ActorKind::ALL {
+            let of_kind = actors.iter().filter(|vitals| vitals.kind == kind);
+            self.metrics.set_actor_waiting(kind, of_kind.map(|vitals| vitals.waiting.load(Relaxed)).sum());
+        }
+    }
 }
 
 /// An actor's address. What is posted waits in its mailbox, and is counted while it does.
 pub struct Post<A: Actor> {
     address: Addr<A>,
-    kind: ActorKind,
-    metrics: Metrics,
+    vitals: Arc<Vitals>,
 }
 
 impl<A: Actor> Clone for Post<A> {
     fn clone(&self) -> Self {
-        Post { address: self.address.clone(), kind: self.kind, metrics: self.metrics.clone() }
+        Post { address: self.address.clone(), vitals: self.vitals.clone() }
     }
 }
 
@@ -190,7 +240,7 @@ impl<A: Actor<Context = Context<A>>> Post<A> {
     where
         A: Handler<Mail<M>>,
     {
-        self.address.do_send(Mail { letter, _waiting: self.metrics.waiting(self.kind) });
+        self.address.do_send(Mail { letter, _waiting: Waiting::new(&self.vitals) });
     }
 
     /// A message to this actor that is sent when it is dropped.
@@ -198,8 +248,24 @@ impl<A: Actor<Context = Context<A>>> Post<A> {
     where
         A: Handler<Mail<M>>,
     {
-        let (kind, metrics) = (self.kind, self.metrics.clone());
-        Notice { to: self.address.clone().recipient(), letter: Some(letter), kind, metrics }
+        Notice { to: self.address.clone().recipient(), letter: Some(letter), vitals: self.vitals.clone() }
+    }
+}
+
+/// Counts a message while it waits. Counted by the actor that it goes to: a gauge that all threads share would cost more than the
+/// message.
+struct Waiting(Arc<Vitals>);
+
+impl Waiting {
+    fn new(vitals: &Arc<Vitals>) -> Self {
+        vitals.waiting.fetch_add(1, Relaxed);
+        Waiting(vitals.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -224,11 +290,15 @@ impl<M> Message for Mail<M> {
 pub struct Notice<M: Send + 'static> {
     to: Recipient<Mail<M>>,
     letter: Option<M>,
-    kind: ActorKind,
-    metrics: Metrics,
+    vitals: Arc<Vitals>,
 }
 
 impl<M: Send + 'static> Notice<M> {
+    /// The message, which is then not sent.
+    pub fn take(mut self) -> Option<M> {
+        self.letter.take()
+    }
+
     /// The message as it would be sent, to be filled in.
     pub fn letter_mut(&mut self) -> Option<&mut M> {
         self.letter.as_mut()
@@ -238,7 +308,7 @@ impl<M: Send + 'static> Notice<M> {
 impl<M: Send + 'static> Drop for Notice<M> {
     fn drop(&mut self) {
         if let Some(letter) = self.letter.take() {
-            self.to.do_send(Mail { letter, _waiting: self.metrics.waiting(self.kind) });
+            self.to.do_send(Mail { letter, _waiting: Waiting::new(&self.vitals) });
         }
     }
 }

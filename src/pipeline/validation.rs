@@ -1,5 +1,5 @@
 //! Validation: raw events → valid ones, or every fault they have. What is valid is admitted here, as a whole request or
-//! not at all, and handed to the router as operations: from then on it is accepted.
+//! not at all, and handed to the switch: from then on it is accepted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,18 +7,24 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Context, Handler, Supervised};
 
 use super::gate::ENTRY_BYTES;
-use super::job::{Operation, Refusal, Reply, Slots, Sweep, Verb};
-use super::router::{Accepted, Router, Task};
+use super::job::{Refusal, Reply};
 use super::supervision::{Mail, Post, Stage, Vitals, guarded};
-use crate::event::outcome::Origin;
+use super::switch::{Accepted, Switch};
 use crate::event::validate::{MAX_FAULTS, validate};
 use crate::event::wire::{Answered, Element, Split};
-use crate::event::{Action, Event, Limits, Source};
+use crate::event::{Action, Event, Few, Limits};
 
 /// A request's events, as they were sent.
 pub struct Validate {
     pub events: Split,
     pub reply: Reply,
+    pub onward: Arc<Onward>,
+}
+
+/// Where a request's events go from here: beside the caller, or to one of a pool; and then back beside the caller.
+pub struct Onward {
+    pub validation: Post<Validation>,
+    pub switch: Post<Switch>,
 }
 
 /// How long before the end of `event.deadline_ms` a pattern delete stops: the 16th part, this at most.
@@ -29,21 +35,20 @@ pub struct Validation {
     pub limits: Arc<Limits>,
     /// From acceptance to the answer (`event.deadline_ms`).
     pub deadline: Duration,
-    pub router: Post<Router>,
 }
 
 impl Validation {
-    fn take(&mut self, Validate { events, reply }: Validate) {
+    fn take(&mut self, Validate { events, reply, onward }: Validate) {
         fail::fail_point!("validation");
-        let (batch, raw) = match events {
-            Split::One(raw) => (false, vec![raw]),
-            Split::Batch(raw) => (true, raw),
+        let (batch, raw) = match &events {
+            Split::One(raw) => (false, std::slice::from_ref(raw)),
+            Split::Batch(raw) => (true, raw.as_slice()),
         };
         let mut elements = Vec::with_capacity(raw.len());
         let mut actions = Vec::with_capacity(raw.len());
         let mut entries = 0;
         let mut faults_left = MAX_FAULTS;
-        for raw in &raw {
+        for raw in raw {
             match validate(raw, &self.limits, faults_left) {
                 Ok(event) => {
                     entries += event.action.entries();
@@ -62,7 +67,9 @@ impl Validation {
         }
         let slots = reply.begin(batch, elements);
         if !actions.is_empty() {
-            self.router.post(Accepted { tasks: tasks(actions, slots, self.deadline, entries) });
+            let deadline = Instant::now() + self.deadline;
+            let sweep_deadline = deadline - (self.deadline / 16).min(MAX_SWEEP_MARGIN);
+            onward.switch.post(Accepted { actions, slots, deadline, sweep_deadline });
         }
     }
 }
@@ -73,40 +80,7 @@ fn to_be_answered(event: &Event) -> Answered {
         Action::Get(keys) | Action::Delete(keys) => keys.iter().map(|key| key.text().clone()).collect(),
         Action::DeletePattern { patterns, .. } => patterns.iter().map(|pattern| pattern.text().clone()).collect(),
     };
-    Answered { id: event.id.clone(), event: event.action.name(), targets, outcomes: Vec::new() }
-}
-
-/// One operation a key, one sweep an event of patterns.
-fn tasks(actions: Vec<Action>, mut slots: Slots, within: Duration, entries: usize) -> Vec<Task> {
-    let deadline = Instant::now() + within;
-    let mut tasks = Vec::with_capacity(entries);
-    for action in actions {
-        let mut key_task = |key, verb| {
-            if let Some(slot) = slots.next() {
-                tasks.push(Task::Key(Operation { key, verb, slot, deadline }));
-            }
-        };
-        match action {
-            Action::Set(entries) => {
-                for entry in entries {
-                    let ttl = entry.ttl;
-                    let verb = match entry.source {
-                        Source::Inline(value) => Verb::Set { value, origin: Origin::Inline, ttl, held: None },
-                        Source::Blob(url) => Verb::SetBlob { url, ttl },
-                    };
-                    key_task(entry.key, verb);
-                }
-            }
-            Action::Get(keys) => keys.into_iter().for_each(|key| key_task(key, Verb::Get)),
-            Action::Delete(keys) => keys.into_iter().for_each(|key| key_task(key, Verb::Delete)),
-            Action::DeletePattern { patterns, dry_run } => {
-                let slots = slots.by_ref().take(patterns.len()).collect();
-                let deadline = deadline - (within / 16).min(MAX_SWEEP_MARGIN);
-                tasks.push(Task::Pattern(Sweep { patterns, slots, dry_run, deadline }));
-            }
-        }
-    }
-    tasks
+    Answered { id: event.id.clone(), event: event.action.name(), targets, outcomes: Few::new() }
 }
 
 impl Actor for Validation {

@@ -8,17 +8,20 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+use ahash::RandomState;
 use futures::lock::Mutex;
 use log::warn;
+use tokio::task::yield_now;
 
 use super::gate::Permit;
 use super::health::Health;
-use super::job::Slot;
-use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
+use super::job::{Operation, Slot, Verb, settle_all};
+use super::supervision::{Mail, Notice, Post, Stage, Vitals, guarded, spawn_guarded};
+use super::turns::Turn;
 use crate::cache::{Cache, CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
 use crate::event::outcome::{Origin, Outcome, ProblemKind};
@@ -30,6 +33,8 @@ const TICK: Duration = Duration::from_millis(100);
 const PING_EVERY: Duration = Duration::from_millis(500);
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_millis(250);
+/// With less than this part of a batch waiting, the next may wait for more.
+const FEW: usize = 8;
 /// Restarts an operation in flight survives; one that brings its writer down each time must end.
 const MAX_CRASHES: u8 = 5;
 
@@ -42,16 +47,69 @@ pub struct Limits {
     pub retry: Duration,
 }
 
+type Keys = HashSet<CacheKey, RandomState>;
+
 /// Operations that are ready, in the order they are to take effect.
 pub struct Write(pub Vec<Ready>);
 
 pub struct Ready {
-    pub command: Command,
-    pub origin: Origin,
-    pub slot: Slot,
-    pub deadline: Instant,
+    command: Command,
+    origin: Origin,
+    slot: Slot,
+    turn: Turn,
+    deadline: Instant,
     /// What the value's bytes hold of admission.
-    pub held: Option<Permit>,
+    held: Option<Permit>,
+}
+
+impl Ready {
+    /// Puts it beside the others for its writer. A blob that is not there cannot be written.
+    pub fn send(operation: Operation, max_answer_bytes: usize, outbox: &mut [Vec<Ready>]) {
+        let Operation { key, verb, slot, turn, deadline } = operation;
+        let (command, origin, held) = match verb {
+            Verb::Set { value, origin, ttl, held } => (Command::Set { key, value, ttl }, origin, held),
+            Verb::Get => (Command::Get { key, max_bytes: max_answer_bytes }, Origin::Inline, None),
+            Verb::Delete => (Command::Delete { key }, Origin::Inline, None),
+            Verb::SetBlob { .. } => return debug_assert!(false, "its blob is not there"),
+        };
+        if let Some(ready) = outbox.get_mut(turn.writer()) {
+            ready.push(Ready { command, origin, slot, turn, deadline, held });
+        }
+    }
+}
+
+/// The writers by their number. Each starts on the thread it is to live on, so they come one by one.
+pub struct Writers(Box<[OnceLock<Post<Writer>>]>);
+
+impl Writers {
+    pub fn new(count: usize) -> Arc<Self> {
+        Arc::new(Writers((0..count).map(|_| OnceLock::new()).collect()))
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Starts a writer that is not there yet.
+    pub fn start(&self, number: usize, make: impl FnOnce() -> Post<Writer>) {
+        if let Some(writer) = self.0.get(number) {
+            writer.get_or_init(make);
+        }
+    }
+
+    /// None before the start of its thread; then what was meant for it answers by its drop.
+    pub fn get(&self, number: usize) -> Option<&Post<Writer>> {
+        self.0.get(number)?.get()
+    }
+
+    /// Hands over what is ready, emptying `ready`: a vector for each writer.
+    pub fn post(&self, ready: &mut [Vec<Ready>]) {
+        for (number, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| !ready.is_empty()) {
+            if let Some(writer) = self.get(number) {
+                writer.post(Write(std::mem::take(ready)));
+            }
+        }
+    }
 }
 
 /// Passed when all that came before it is in the cache or given up.
@@ -79,6 +137,8 @@ struct Pending {
     crashes: u8,
     /// It has failed before, or comes after one of its key that has.
     is_repeated: bool,
+    /// Given back when it is done.
+    _turn: Turn,
     _held: Option<Permit>,
 }
 
@@ -93,12 +153,14 @@ pub struct Writer {
     /// What the attempt under way carries.
     flight: Option<(Rc<Vec<Command>>, Vec<Pending>)>,
     pinging: bool,
+    /// A batch starts soon.
+    pumping: bool,
     /// Holds the next attempt back after a failed one.
     resting: bool,
     /// Holds back what was refused while the line works.
     repeat_from: Instant,
     /// Whether the last batch left such behind.
-    passed_over: bool,
+    is_behind: bool,
     failures: u32,
     last_used: Instant,
     reconnects: u64,
@@ -123,9 +185,10 @@ impl Writer {
             queue: VecDeque::new(),
             flight: None,
             pinging: false,
+            pumping: false,
             resting: false,
             repeat_from: Instant::now(),
-            passed_over: false,
+            is_behind: false,
             failures: 0,
             last_used: Instant::now() - PING_EVERY,
             reconnects: 0,
@@ -135,12 +198,14 @@ impl Writer {
     fn take(&mut self, Write(ready): Write, context: &mut Context<Self>) {
         fail::fail_point!("write");
         let expires = Instant::now() + self.limits.retry;
-        self.queue.extend(ready.into_iter().map(|Ready { command, origin, slot, deadline, held }| {
+        self.queue.extend(ready.into_iter().map(|Ready { command, origin, slot, turn, deadline, held }| {
             let expires = expires.min(deadline);
-            let pending = Pending { origin, slot, deadline, expires, crashes: 0, is_repeated: false, _held: held };
+            let (crashes, is_repeated) = (0, false);
+            let pending = Pending { origin, slot, deadline, expires, crashes, is_repeated, _turn: turn, _held: held };
             Entry::Write(command, pending)
         }));
-        self.pump(context);
+        // What else is in the mailbox goes with it.
+        self.pump_after(std::future::ready(()), context);
     }
 
     fn fence(&mut self, Fence(notice): Fence, context: &mut Context<Self>) {
@@ -149,9 +214,24 @@ impl Writer {
         self.pump(context);
     }
 
+    /// Starts the next batch when `first` is over, with all that waits by then.
+    fn pump_after(&mut self, first: impl Future<Output = ()> + 'static, context: &mut Context<Self>) {
+        if !self.queue.is_empty() && !self.is_busy() && !self.pumping {
+            self.pumping = true;
+            spawn_guarded(context, first, |writer, (), context| {
+                writer.pumping = false;
+                writer.pump(context);
+            });
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.flight.is_some() || self.resting || self.pinging
+    }
+
     /// Starts the next batch if none is in flight.
     fn pump(&mut self, context: &mut Context<Self>) {
-        if self.flight.is_some() || self.resting || self.pinging {
+        if self.is_busy() {
             return;
         }
         let now = Instant::now();
@@ -187,12 +267,14 @@ impl Writer {
     }
 
     /// What is next up to the bounds; what has expired is answered and not sent. What has no place among the repeated is
-    /// passed over, and so is all that comes after it on its key.
+    /// passed over, and so is a write to a key that is read in the same batch, which the session would have to cut there;
+    /// and all that comes after them on their keys.
     fn next_batch(&mut self, now: Instant) -> (Vec<Command>, Vec<Pending>) {
         let room = self.queue.len().min(self.limits.batch_max);
         let (mut commands, mut pending) = (Vec::with_capacity(room), Vec::with_capacity(room));
         let mut repeats_left = if self.repeat_from <= now { self.limits.batch_max.div_ceil(2) } else { 0 };
-        let (mut passed_over, mut held_keys) = (Vec::new(), HashSet::<CacheKey>::new());
+        let (mut passed_over, mut held_keys) = (Vec::new(), Keys::default());
+        let (mut read, mut is_behind) = (Keys::default(), false);
         let mut bytes = 0;
         while commands.len() < self.limits.batch_max {
             let (command, entry) = match self.queue.pop_front() {
@@ -208,7 +290,9 @@ impl Writer {
                 continue;
             }
             let is_held = !held_keys.is_empty() && held_keys.contains(command.key());
-            if is_held || entry.is_repeated && repeats_left == 0 {
+            let has_no_place = entry.is_repeated && repeats_left == 0;
+            is_behind |= has_no_place;
+            if is_held || has_no_place || command.is_write() && !read.is_empty() && read.contains(command.key()) {
                 held_keys.insert(command.key().clone());
                 passed_over.push(Entry::Write(command, entry));
                 continue;
@@ -219,10 +303,13 @@ impl Writer {
                 break;
             }
             repeats_left -= usize::from(entry.is_repeated);
+            if !command.is_write() {
+                read.insert(command.key().clone());
+            }
             commands.push(command);
             pending.push(entry);
         }
-        self.passed_over = !passed_over.is_empty();
+        self.is_behind = is_behind;
         for entry in passed_over.into_iter().rev() {
             self.queue.push_front(entry);
         }
@@ -235,9 +322,9 @@ impl Writer {
         self.last_used = Instant::now();
         self.note_reconnects(reconnects);
         let mut again = Vec::new();
-        let mut held_keys: HashSet<CacheKey> = HashSet::new();
+        let mut held_keys = Keys::default();
         let mut failure = None;
-        let mut done = 0;
+        let mut done = Vec::with_capacity(commands.len());
         for ((command, mut pending), result) in commands.into_iter().zip(pending).zip(results) {
             match result {
                 Err(error) if error.is_worth_retrying() => {
@@ -251,21 +338,27 @@ impl Writer {
                     again.push(Entry::Write(command, pending));
                 }
                 result => {
-                    done += 1;
-                    pending.slot.settle(outcome(&command, pending.origin, result));
+                    done.push((pending.slot, outcome(&command, pending.origin, result)));
                 }
             }
         }
         for entry in again.into_iter().rev() {
             self.queue.push_front(entry);
         }
+        let some_done = !done.is_empty();
+        settle_all(done);
         match failure {
-            Some(error) => self.rest(&error, done > 0, context),
+            Some(error) => self.rest(&error, some_done, context),
             None => {
-                if !self.passed_over {
+                if !self.is_behind {
                     self.is_well();
                 }
-                self.pump(context);
+                if self.queue.len() >= self.limits.batch_max / FEW {
+                    self.pump(context);
+                } else {
+                    // While this thread tells of what is done, more comes in: a larger batch costs both sides less.
+                    self.pump_after(yield_now(), context);
+                }
             }
         }
     }
@@ -326,8 +419,7 @@ impl Writer {
     fn tick(&mut self, context: &mut Context<Self>) {
         let now = Instant::now();
         self.answer_expired(now);
-        let is_idle = self.flight.is_none() && !self.pinging && !self.resting && self.queue.is_empty();
-        if !is_idle || now.duration_since(self.last_used) < PING_EVERY {
+        if self.is_busy() || !self.queue.is_empty() || now.duration_since(self.last_used) < PING_EVERY {
             return;
         }
         self.pinging = true;
@@ -402,8 +494,7 @@ impl Actor for Writer {
 
 impl Supervised for Writer {
     fn restarting(&mut self, _: &mut Self::Context) {
-        self.pinging = false;
-        self.resting = false;
+        (self.pinging, self.pumping, self.resting) = (false, false, false);
         let Some((commands, pending)) = self.flight.take() else { return };
         let commands = Rc::unwrap_or_clone(commands);
         for (command, mut pending) in commands.into_iter().zip(pending).rev() {

@@ -118,9 +118,9 @@ impl Metrics {
         Ok(Metrics { inner: Arc::new(inner) })
     }
 
-    /// An event of a known type has been answered.
-    pub fn event_done(&self, event: EventType, class: Class) {
-        self.inner.events[event as usize][class as usize].inc();
+    /// `n` events of a known type have been answered.
+    pub fn events_done(&self, event: EventType, class: Class, n: u64) {
+        self.inner.events[event as usize][class as usize].inc_by(n);
     }
 
     /// An event was found invalid; its type is none if that could not be told.
@@ -186,16 +186,9 @@ impl Metrics {
         self.inner.actor_restarts[actor as usize].inc();
     }
 
-    /// Messages sent to actors of this role and not yet handled: for those who count with guards of their own.
-    pub fn actor_waiting(&self, actor: ActorKind) -> &IntGauge {
-        &self.inner.actor_waiting[actor as usize]
-    }
-
-    /// Counts one message as waiting until the guard is dropped.
-    pub fn waiting(&self, actor: ActorKind) -> Waiting {
-        let gauge = self.actor_waiting(actor).clone();
-        gauge.inc();
-        Waiting { gauge }
+    /// Messages sent to actors of this role and not yet handled.
+    pub fn set_actor_waiting(&self, actor: ActorKind, messages: i64) {
+        self.inner.actor_waiting[actor as usize].set(messages);
     }
 
     /// All metrics in Prometheus's text format.
@@ -208,18 +201,6 @@ impl Metrics {
             self.inner.resident_memory.set(bytes);
         }
         TextEncoder::new().encode_to_string(&self.inner.registry.gather())
-    }
-}
-
-/// A message on its way to an actor.
-#[derive(Debug)]
-pub struct Waiting {
-    gauge: IntGauge,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.gauge.dec();
     }
 }
 
@@ -380,7 +361,7 @@ mod tests {
         let metrics = metrics("");
         for event in EventType::ALL {
             for (n, class) in Class::ALL.into_iter().enumerate() {
-                (0..=n).for_each(|_| metrics.event_done(event, class));
+                (0..=n).for_each(|_| metrics.events_done(event, class, 1));
             }
         }
         metrics.event_rejected(None);
@@ -430,15 +411,6 @@ mod tests {
         for (n, actor) in ActorKind::ALL.into_iter().enumerate() {
             assert_eq!(actor as usize, n);
         }
-    }
-
-    #[test]
-    fn a_message_waits_until_its_guard_is_dropped() {
-        let metrics = metrics("");
-        let (first, second) = (metrics.waiting(ActorKind::Router), metrics.clone().waiting(ActorKind::Router));
-        assert_shows(&metrics, r#"cache_sync_actor_waiting_messages{actor="router"} 2"#);
-        drop((first, second));
-        assert_shows(&metrics, r#"cache_sync_actor_waiting_messages{actor="router"} 0"#);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use redis_cache_sync::cache::redis::{RedisCache, Settings, Tls};
-use redis_cache_sync::cache::{Cache, CacheError, Pem, Reply, Secret, Session};
+use redis_cache_sync::cache::{Cache, CacheError, Cursor, Pem, Reply, Scan, Secret, Session};
 
 use crate::support::*;
 
@@ -242,6 +242,8 @@ async fn a_write_counts_only_when_enough_replicas_have_it() {
         acknowledged == 1
     });
     let mut settings = quick(master.settings());
+    // Half of it is for the replicas, and Redis ends that up to a tenth of a second late.
+    settings.response_timeout = Duration::from_secs(1);
     settings.wait_replicas = 1;
     let cache = RedisCache::new(settings).unwrap();
     let mut first = cache.session();
@@ -252,7 +254,10 @@ async fn a_write_counts_only_when_enough_replicas_have_it() {
     let results = first.apply(&[set("k", "w"), get("k"), delete("l")], WITHIN).await;
     assert!(is_unavailable(&results[0]) && is_unavailable(&results[2]));
     assert_eq!(results[1], hit("w"));
-    assert!(first.unlink(&["k".into()], WITHIN).await.is_err());
+    let progress = first.unlink_and_scan(&[vec!["k".into()]], Some(Scan::default()), WITHIN).await;
+    assert!(matches!(progress.failure, Some(CacheError::Unavailable(_))), "{progress:?}");
+    assert_eq!(progress.deleted, [1], "it is gone, whoever has acknowledged that");
+    assert!(progress.step.is_some(), "a scan has no need of replicas");
     assert_eq!(first.reconnects(), 0, "too few replicas are no lost connection");
     // It is gone on the master, and on a new connection there is nothing to delete: that must not pass for done.
     let mut second = cache.session();
@@ -262,6 +267,29 @@ async fn a_write_counts_only_when_enough_replicas_have_it() {
     wait_until("the replica to catch up", || redis::cmd("WAIT").arg(1).arg(100).query::<i64>(&mut side).unwrap() == 1);
     assert_eq!(one(&mut second, delete("l")).await, Ok(Reply::Absent));
     assert_eq!(crate::suite::scan(&mut second, None).await, ["probe"], "the key to wait for stays hidden");
+}
+
+#[tokio::test]
+async fn a_cursor_is_not_carried_over_to_another_connection() {
+    let server = RedisServer::start(&[]);
+    let mut session = server.session();
+    let keys: Vec<_> = (0..5000).map(|n| set(&format!("k{n}"), "v")).collect();
+    session.apply(&keys, WITHIN).await;
+    let start = session.unlink_and_scan(&[], Some(Scan::default()), WITHIN).await;
+    let from = start.step.unwrap().next;
+    assert!(matches!(from, Some(Cursor(1..))), "that was all of it: {from:?}");
+    let step = session.unlink_and_scan(&[], Some(Scan { from, only: None }), WITHIN).await;
+    assert!(step.step.is_some() && step.failure.is_none());
+
+    let mut side = server.client();
+    let _: i64 = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).query(&mut side).unwrap();
+    while session.ping(WITHIN).await.is_err() {}
+    let lost = session.unlink_and_scan(&[vec!["k1".into()]], Some(Scan { from, only: None }), WITHIN).await;
+    assert!(lost.step.is_none() && lost.failure.is_some(), "{lost:?}");
+    assert_eq!(lost.deleted, [0]);
+    let anew = session.unlink_and_scan(&[vec!["k1".into()]], Some(Scan::default()), WITHIN).await;
+    assert_eq!((anew.deleted, anew.failure), (vec![1], None));
+    assert!(anew.step.is_some());
 }
 
 #[tokio::test]

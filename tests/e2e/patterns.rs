@@ -94,6 +94,23 @@ fn a_preview_counts_all_keys_but_shows_at_most_100() {
 }
 
 #[test]
+fn patterns_of_one_event_count_each_key_once_and_leave_no_match() {
+    let stage = Stage::new();
+    let keys: Vec<String> = (0..6000).map(|n| format!("s:{n}")).collect();
+    for key in &keys {
+        stage.redis.put(key, b"1");
+    }
+    stage.redis.put("t:1", b"1");
+    let ones = keys.iter().filter(|key| key.starts_with("s:1")).count();
+    let rest = keys.len() - ones;
+    let found = stage.ok(&delete_pattern(json!(["s:1*", "s:*", "s:*9"])));
+    assert_eq!(found[0], json!({"pattern": "s:1*", "status": "deleted", "matched": ones, "deleted": ones}));
+    assert_eq!(found[1], json!({"pattern": "s:*", "status": "deleted", "matched": rest, "deleted": rest}));
+    assert_eq!(found[2], json!({"pattern": "s:*9", "status": "deleted", "matched": 0, "deleted": 0}));
+    assert_eq!(stage.redis.key_count(), 1);
+}
+
+#[test]
 fn match_all_works_where_it_is_allowed() {
     let stage = Stage::with(|daemon| daemon.set("event.allow_match_all", true));
     stage.redis.put("a", b"1");

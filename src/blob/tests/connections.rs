@@ -116,6 +116,39 @@ async fn a_connection_whose_response_was_not_read_to_its_end_is_not_used_again()
 }
 
 #[actix_web::test]
+async fn what_comes_behind_a_body_is_taken_for_no_other() {
+    let server = Server::start(|path, stream| {
+        match path {
+            "/more" => stream.write_all(&[ok(b"short"), ok(b"wrong")].concat()).unwrap(),
+            "/zeros" => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length:  0005 \r\n\r\nshort").unwrap(),
+            _ => stream.write_all(&ok(b"right")).unwrap(),
+        }
+        After::Keep
+    });
+    let client = client();
+    for path in ["/more", "/zeros", "/more"] {
+        assert_eq!(fetch(&client, &server.url(path)).await.unwrap(), "short", "{path}");
+        assert_eq!(fetch(&client, &server.url("/")).await.unwrap(), "right", "after {path}");
+    }
+    assert_eq!(server.connections(), 3, "only what is clean is used again");
+}
+
+#[actix_web::test]
+async fn a_connection_carries_bodies_of_every_size_one_after_the_other() {
+    let server = Server::start(|path, stream| {
+        let length = path[1..].parse().unwrap();
+        stream.write_all(&ok(&vec![b'x'; length])).unwrap();
+        After::Keep
+    });
+    let client = client();
+    for length in [1, 0, 2, 4096, 8191, 8192, 8193, 65_536, 0, MAX_BLOB_BYTES, 1] {
+        let body = fetch(&client, &server.url(&format!("/{length}"))).await.unwrap();
+        assert!(body == vec![b'x'; length], "{length}");
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+#[actix_web::test]
 async fn a_connection_that_the_server_closed_meanwhile_costs_no_attempt() {
     let server = Server::start(|_, stream| {
         stream.write_all(&ok(b"x")).unwrap();

@@ -1,7 +1,7 @@
 //! Requests of one pipeline, packed for the wire.
 //!
 //! The `redis` crate packs the commands. It copies every argument twice on the way, which is cheap for keys and small
-//! values; a large value is put on the wire from where it lies, without any copy.
+//! values; a larger value is copied once, and a large one is put on the wire from where it lies, without any copy.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -9,6 +9,8 @@ use std::mem;
 use bytes::Bytes;
 use redis::Cmd;
 
+/// From this size on a value is copied once rather than twice.
+const COPIED_ONCE_FROM_BYTES: usize = 1024;
 /// From this size on a value is shared rather than copied: below, a copy costs less than another piece to write.
 const SHARED_FROM_BYTES: usize = 16 * 1024;
 
@@ -35,8 +37,8 @@ impl Outbox {
 
     /// Adds `SET key value [EX ttl]`.
     pub(super) fn set(&mut self, key: &[u8], value: &Bytes, ttl_seconds: Option<u32>) {
-        if value.len() >= SHARED_FROM_BYTES {
-            return self.set_shared(key, value, ttl_seconds);
+        if value.len() >= COPIED_ONCE_FROM_BYTES {
+            return self.set_large(key, value, ttl_seconds);
         }
         self.command(|cmd| {
             cmd.arg("SET").arg(key).arg(&value[..]);
@@ -47,13 +49,17 @@ impl Outbox {
         });
     }
 
-    fn set_shared(&mut self, key: &[u8], value: &Bytes, ttl_seconds: Option<u32>) {
+    fn set_large(&mut self, key: &[u8], value: &Bytes, ttl_seconds: Option<u32>) {
         let arguments = if ttl_seconds.is_some() { 5 } else { 3 };
         self.tail.extend_from_slice(format!("*{arguments}\r\n$3\r\nSET\r\n${}\r\n", key.len()).as_bytes());
         self.tail.extend_from_slice(key);
         self.tail.extend_from_slice(format!("\r\n${}\r\n", value.len()).as_bytes());
-        self.pieces.push_back(mem::take(&mut self.tail).into());
-        self.pieces.push_back(value.clone());
+        if value.len() < SHARED_FROM_BYTES {
+            self.tail.extend_from_slice(value);
+        } else {
+            self.pieces.push_back(mem::take(&mut self.tail).into());
+            self.pieces.push_back(value.clone());
+        }
         self.tail.extend_from_slice(b"\r\n");
         if let Some(seconds) = ttl_seconds {
             let seconds = seconds.to_string();
@@ -85,9 +91,9 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_value_is_packed_as_the_redis_crate_would() {
+    fn a_larger_value_is_packed_as_the_redis_crate_would() {
         for ttl in [None, Some(7)] {
-            for size in [SHARED_FROM_BYTES - 1, SHARED_FROM_BYTES, SHARED_FROM_BYTES + 1] {
+            for size in [COPIED_ONCE_FROM_BYTES, SHARED_FROM_BYTES].into_iter().flat_map(|size| size - 1..=size + 1) {
                 let value = Bytes::from(vec![0xff; size]);
                 let mut outbox = Outbox::new();
                 outbox.set(b"key", &value, ttl);

@@ -36,6 +36,7 @@ mod scan;
 mod session;
 mod settings;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ struct Shared {
     settings: Settings,
     tls: Option<TlsClient>,
     wait_key: Vec<u8>,
+    /// Batches that sessions have begun: tells a scan that others are served.
+    batches: AtomicU64,
     /// Connections that were given up with something unanswered. At most one for every connection there was.
     debts: Mutex<Vec<Identity>>,
 }
@@ -72,7 +75,9 @@ impl RedisCache {
         }
         let tls = settings.tls.as_ref().map(|tls| TlsClient::new(tls, &settings.host)).transpose()?;
         let wait_key = format!("{}wait", settings.version_prefix).into_bytes();
-        Ok(RedisCache { shared: Arc::new(Shared { settings, tls, wait_key, debts: Mutex::default() }) })
+        Ok(RedisCache {
+            shared: Arc::new(Shared { settings, tls, wait_key, batches: AtomicU64::new(0), debts: Mutex::default() }),
+        })
     }
 }
 

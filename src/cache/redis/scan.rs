@@ -1,40 +1,156 @@
-//! One step of a scan.
+//! Deleting keys and one step of a scan, as one pipeline; and how far a step goes.
+//!
+//! Redis does nothing else while it takes a step, so a step is short while this service has others to serve, and longer
+//! while it has not, or where asking for it takes longer than carrying it out. Besides, a scan rests between steps while
+//! others are served: it would keep a whole core of Redis's machine busy.
 
-use super::batch::unexpected;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::batch::{self, Wait, unexpected};
 use super::encode::Outbox;
 use super::reply::Frame;
-use crate::cache::{CacheError, Cursor, ScanStep};
-use crate::event::pattern::Pattern;
+use crate::cache::{CacheError, Cursor, Progress, Scan, ScanStep};
 
 /// A key in the answer to a SCAN, at most: what others wrote may have keys of any size.
 pub(super) const MAX_KEY_BYTES: usize = 16 * 1024 * 1024;
-/// What a SCAN looks at in one step.
-const SCAN_COUNT: u32 = 1000;
+/// What a SCAN looks at while others are served: a fifth of a millisecond.
+const BUSY_COUNT: usize = 250;
+/// The same while none are: about a millisecond.
+const QUIET_COUNT: usize = 2000;
+/// However many keys are to be deleted: the scan must get on.
+const LEAST_COUNT: usize = 100;
+/// How long none must have been served before steps get longer.
+const QUIET_AFTER: Duration = Duration::from_millis(20);
+/// So many short steps follow each other, about a millisecond, and then a rest.
+const STEPS_IN_A_ROW: u32 = 4;
+pub(super) const REST: Duration = Duration::from_millis(1);
+/// A scan that has taken so long rests no more: it has a deadline.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// To bring a key over and delete it costs Redis about as much as looking at so many.
+const LOOKS_A_KEY: usize = 3;
 
-pub(super) fn encode(from: Option<Cursor>, only: Option<&Pattern>) -> Outbox {
-    let mut outbox = Outbox::new();
-    outbox.command(|cmd| {
-        cmd.arg("SCAN").arg(from.map_or(0, |cursor| cursor.0));
-        if let Some(pattern) = only {
-            cmd.arg("MATCH").arg(pattern.as_str());
+/// Sets the length of steps.
+pub(super) struct Pace {
+    count: usize,
+    /// What a step looks at while others are served.
+    busy: usize,
+    begun: Option<Instant>,
+    in_a_row: u32,
+    batches: u64,
+    /// When others were last seen to be served.
+    served: Option<Instant>,
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Pace { count: BUSY_COUNT, busy: BUSY_COUNT, begun: None, in_a_row: 0, batches: 0, served: None }
+    }
+
+    /// A scan begins, on a connection with such a round trip. For each microsecond of it a step looks at one key, which
+    /// costs Redis about half of one: so a scan over a long way is not mostly waiting.
+    pub(super) fn begin(&mut self, round_trip: Duration, now: Instant) {
+        self.busy = usize::try_from(round_trip.as_micros()).unwrap_or(QUIET_COUNT).clamp(BUSY_COUNT, QUIET_COUNT);
+        self.count = self.busy;
+        self.begun = Some(now);
+    }
+
+    /// Whether to rest before the next step. `batches` are those that all sessions together have begun.
+    pub(super) fn rests(&mut self, batches: u64, now: Instant) -> bool {
+        if mem::replace(&mut self.batches, batches) != batches {
+            self.served = Some(now);
         }
-        cmd.arg("COUNT").arg(SCAN_COUNT)
-    });
+        let is_new = self.begun.is_some_and(|begun| now.saturating_duration_since(begun) < PATIENCE);
+        // A long way is rest enough.
+        if !(is_new && self.busy == BUSY_COUNT && self.is_busy(now)) {
+            return false;
+        }
+        self.in_a_row = (self.in_a_row + 1) % STEPS_IN_A_ROW;
+        self.in_a_row == 0
+    }
+
+    /// What the next SCAN is to look at, beside deleting so many keys.
+    pub(super) fn count(&mut self, doomed: usize, now: Instant) -> usize {
+        // Redis cannot be asked to stop half-way, so what there is to do is weighed beforehand.
+        let limit = if self.is_busy(now) { self.busy } else { QUIET_COUNT };
+        self.count = (self.count * 2).min(limit.saturating_sub(doomed * LOOKS_A_KEY)).max(LEAST_COUNT);
+        self.count
+    }
+
+    fn is_busy(&self, now: Instant) -> bool {
+        self.served.is_some_and(|served| now.saturating_duration_since(served) < QUIET_AFTER)
+    }
+}
+
+pub(super) fn encode(doomed: &[Vec<Bytes>], wait: Option<&Wait<'_>>, scan: Option<(Scan<'_>, usize)>) -> Outbox {
+    let mut outbox = Outbox::new();
+    for keys in doomed {
+        outbox.command(|cmd| keys.iter().fold(cmd.arg("UNLINK"), |cmd, key| cmd.arg(&key[..])));
+    }
+    if let Some(wait) = wait {
+        batch::add_wait(&mut outbox, wait);
+    }
+    if let Some((Scan { from, only }, count)) = scan {
+        outbox.command(|cmd| {
+            cmd.arg("SCAN").arg(from.map_or(0, |cursor| cursor.0));
+            if let Some(pattern) = only {
+                cmd.arg("MATCH").arg(pattern.as_str());
+            }
+            cmd.arg("COUNT").arg(count)
+        });
+    }
     outbox
 }
 
-/// Leaves out the keys that begin with `hidden`, if that is not empty.
-pub(super) fn decode(frames: Vec<Frame>, hidden: &[u8]) -> Result<ScanStep, CacheError> {
+/// Reads what arrived of the answers. Leaves out the keys that begin with `hidden`, if that is not empty.
+pub(super) fn decode(
+    frames: Vec<Frame>,
+    groups: usize,
+    wait: Option<&Wait<'_>>,
+    scan: bool,
+    hidden: &[u8],
+) -> Progress {
     let mut frames = frames.into_iter();
-    let next = match (frames.next(), frames.next(), frames.next()) {
-        (Some(Frame::Array(2)), Some(Frame::Text(cursor)), Some(Frame::Array(_))) => {
+    let mut progress = Progress::default();
+    for frame in frames.by_ref().take(groups) {
+        let deleted = match frame {
+            Frame::Number(deleted) => u64::try_from(deleted).map_err(|_| unexpected()),
+            Frame::Error(code) => Err(code.to_error()),
+            _ => Err(unexpected()),
+        };
+        progress.deleted.push(deleted.as_ref().copied().unwrap_or(0));
+        progress.failure = progress.failure.or(deleted.err());
+    }
+    progress.deleted.resize(groups, 0);
+    if let Some(wait) = wait
+        && let Err(error) = batch::waited(frames.by_ref().take(2), wait)
+    {
+        progress.failure.get_or_insert(error);
+    }
+    if scan {
+        match step(frames, hidden) {
+            Ok(step) => progress.step = Some(step),
+            Err(error) => drop(progress.failure.get_or_insert(error)),
+        }
+    }
+    progress
+}
+
+fn step(mut frames: std::vec::IntoIter<Frame>, hidden: &[u8]) -> Result<ScanStep, CacheError> {
+    let (next, count) = match (frames.next(), frames.next(), frames.next()) {
+        (Some(Frame::Array(2)), Some(Frame::Text(cursor)), Some(Frame::Array(count))) => {
             let cursor = std::str::from_utf8(&cursor).ok().and_then(|text| text.parse().ok());
-            Cursor(cursor.ok_or_else(unexpected)?)
+            (Cursor(cursor.ok_or_else(unexpected)?), count)
         }
         (Some(Frame::Error(code)), _, _) => return Err(code.to_error()),
         _ => return Err(unexpected()),
     };
-    let mut keys = Vec::with_capacity(frames.len());
+    if frames.len() != count {
+        return Err(unexpected());
+    }
+    let mut keys = Vec::with_capacity(count);
     for frame in frames {
         let Frame::Text(key) = frame else {
             return Err(unexpected());
@@ -44,4 +160,59 @@ pub(super) fn decode(frames: Vec<Frame>, hidden: &[u8]) -> Result<ScanStep, Cach
         }
     }
     Ok(ScanStep { keys, next: (next.0 != 0).then_some(next) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(pace: &mut Pace, batches: u64, now: Instant) -> usize {
+        pace.rests(batches, now);
+        pace.count(0, now)
+    }
+
+    #[test]
+    fn steps_are_short_while_others_are_served_and_grow_when_they_are_not() {
+        let (mut pace, start) = (Pace::new(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(count(&mut pace, 7, at(0)), BUSY_COUNT);
+        assert_eq!(count(&mut pace, 7, at(19)), BUSY_COUNT);
+        assert_eq!(count(&mut pace, 7, at(20)), 2 * BUSY_COUNT);
+        (0..9).for_each(|_| assert!(count(&mut pace, 7, at(20)) > BUSY_COUNT));
+        assert_eq!(count(&mut pace, 7, at(20)), QUIET_COUNT);
+        assert_eq!(count(&mut pace, 8, at(21)), BUSY_COUNT);
+        assert_eq!(count(&mut pace, 8, at(40)), BUSY_COUNT);
+        assert_eq!(count(&mut pace, 8, at(41)), 2 * BUSY_COUNT);
+    }
+
+    #[test]
+    fn a_long_way_calls_for_long_steps() {
+        let (mut pace, now) = (Pace::new(), Instant::now());
+        for (round_trip_us, steps) in [(50, BUSY_COUNT), (600, 600), (50_000, QUIET_COUNT), (u64::MAX, QUIET_COUNT)] {
+            pace.begin(Duration::from_micros(round_trip_us), now);
+            assert_eq!(count(&mut pace, round_trip_us, now), steps);
+        }
+    }
+
+    #[test]
+    fn a_step_that_deletes_much_looks_at_less() {
+        let (mut pace, now) = (Pace::new(), Instant::now());
+        (0..9).for_each(|_| assert!(pace.count(0, now) > BUSY_COUNT));
+        assert_eq!(pace.count(100, now), QUIET_COUNT - 100 * LOOKS_A_KEY);
+        assert_eq!(pace.count(1_000_000, now), LEAST_COUNT);
+    }
+
+    #[test]
+    fn a_scan_rests_while_others_are_served_the_way_is_short_and_there_is_time() {
+        let start = Instant::now();
+        let rests = |round_trip_us, after: Duration, others: u64| {
+            let mut pace = Pace::new();
+            pace.begin(Duration::from_micros(round_trip_us), start);
+            (1..=40).filter(|step| pace.rests(step * others, start + after)).count()
+        };
+        assert_eq!(rests(50, Duration::ZERO, 1), 10);
+        assert_eq!(rests(50, Duration::ZERO, 0), 0);
+        assert_eq!(rests(600, Duration::ZERO, 1), 0);
+        assert_eq!(rests(50, PATIENCE, 1), 0);
+    }
 }

@@ -4,12 +4,13 @@
 //! take; and what a failure in the middle means for the rest of a batch.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::batch::{self, Step, WINDOW_BYTES, Wait};
 use super::budget::{Budget, extra};
@@ -18,23 +19,28 @@ use super::encode::Outbox;
 use super::reply::Frame;
 use super::scan;
 use super::{MAX_OWN_BYTES, Shared};
-use crate::cache::{CacheError, Command, Cursor, Reply, ScanStep, Session};
-use crate::event::pattern::Pattern;
+use crate::cache::{CacheError, Command, Progress, Reply, Scan, Session};
 
 /// Values that one call brings over, at most (or a single larger one): the commands after that are not sent.
 const MAX_HELD_BYTES: usize = 128 * 1024 * 1024;
+
+/// PINGs before a scan.
+const ROUND_TRIPS: u32 = 5;
 
 /// A session on one connection, made when needed and made anew when lost.
 pub struct RedisSession {
     shared: Arc<Shared>,
     connection: Option<Held>,
+    pace: scan::Pace,
+    /// The connection, by its count, that answered the last step of a scan.
+    scanned_on: u64,
     connects: u64,
     warned: bool,
 }
 
 impl RedisSession {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        RedisSession { shared, connection: None, connects: 0, warned: false }
+        RedisSession { shared, connection: None, pace: scan::Pace::new(), scanned_on: 0, connects: 0, warned: false }
     }
 }
 
@@ -45,6 +51,7 @@ impl Session for RedisSession {
         within: Duration,
     ) -> LocalBoxFuture<'a, Vec<Result<Reply, CacheError>>> {
         async move {
+            self.shared.batches.fetch_add(1, Ordering::Relaxed);
             let mut results = Vec::with_capacity(batch.len());
             if let Err(error) = self.apply_segments(batch, within, &mut results).await {
                 results.resize(batch.len(), Err(error));
@@ -54,41 +61,43 @@ impl Session for RedisSession {
         .boxed_local()
     }
 
-    fn scan<'a>(
+    fn unlink_and_scan<'a>(
         &'a mut self,
-        from: Option<Cursor>,
-        only: Option<&'a Pattern>,
+        doomed: &'a [Vec<Bytes>],
+        scan: Option<Scan<'a>>,
         within: Duration,
-    ) -> LocalBoxFuture<'a, Result<ScanStep, CacheError>> {
+    ) -> LocalBoxFuture<'a, Progress> {
         async move {
-            let outbox = scan::encode(from, only);
-            let frames = self.call(outbox, scan::MAX_KEY_BYTES, Budget::new(within)).await?;
-            scan::decode(frames, self.shared.settings.version_prefix.as_bytes())
-        }
-        .boxed_local()
-    }
-
-    fn unlink<'a>(&'a mut self, keys: &'a [Bytes], within: Duration) -> LocalBoxFuture<'a, Result<u64, CacheError>> {
-        async move {
-            if keys.is_empty() {
-                return Ok(0);
-            }
             let budget = Budget::new(within);
-            let shared = self.shared.clone();
-            let wait = shared.wait(&budget, 0);
-            let mut outbox = Outbox::new();
-            outbox.command(|cmd| keys.iter().fold(cmd.arg("UNLINK"), |cmd, key| cmd.arg(&key[..])));
-            if let Some(wait) = &wait {
-                batch::add_wait(&mut outbox, wait);
+            let goes_on = scan.is_some_and(|scan| scan.from.is_some());
+            if scan.is_some() && !goes_on {
+                let round_trip = self.round_trip(&budget).await;
+                self.pace.begin(round_trip, Instant::now());
+            } else if self.pace.rests(self.shared.batches.load(Ordering::Relaxed), Instant::now()) {
+                sleep(scan::REST).await;
             }
-            let mut frames = self.call(outbox, MAX_OWN_BYTES, budget).await?.into_iter();
-            let deleted = match frames.next() {
-                Some(Frame::Number(deleted)) => u64::try_from(deleted).map_err(|_| batch::unexpected())?,
-                Some(Frame::Error(code)) => return Err(code.to_error()),
-                _ => return Err(batch::unexpected()),
-            };
-            wait.map_or(Ok(()), |wait| batch::waited(frames, &wait))?;
-            Ok(deleted)
+            if goes_on && !(self.is_connected() && self.scanned_on == self.connects) {
+                // Another server may answer on a new one, and make something else of the cursor.
+                let failure = Some(unavailable("the connection that the scan began on was lost"));
+                return Progress { deleted: vec![0; doomed.len()], step: None, failure };
+            }
+            let shared = self.shared.clone();
+            let wait = if doomed.is_empty() { None } else { shared.wait(&budget, 0) };
+            let keys = doomed.iter().map(Vec::len).sum();
+            let count = self.pace.count(keys, Instant::now());
+            let outbox = scan::encode(doomed, wait.as_ref(), scan.map(|scan| (scan, count)));
+            let mut frames = Vec::new();
+            let sent = self.exchange(outbox, scan::MAX_KEY_BYTES, &budget, 0, &mut frames).await;
+            let hidden = shared.settings.version_prefix.as_bytes();
+            let mut progress = scan::decode(frames, doomed.len(), wait.as_ref(), scan.is_some(), hidden);
+            progress.failure = sent.err().or(progress.failure);
+            if self.connection.is_none() {
+                progress.step = None;
+            }
+            if progress.step.is_some() {
+                self.scanned_on = self.connects;
+            }
+            progress
         }
         .boxed_local()
     }
@@ -142,7 +151,7 @@ impl RedisSession {
         let bytes = segment.iter().map(Command::weight).sum();
         budget.extend(bytes);
         let shared = self.shared.clone();
-        let writes = segment.iter().any(is_write);
+        let writes = segment.iter().any(Command::is_write);
         let wait = if writes { shared.wait(budget, bytes) } else { None };
         let outbox = batch::encode(segment, wait.as_ref());
 
@@ -166,7 +175,7 @@ impl RedisSession {
             && let Err(error) = batch::waited(frames, wait)
         {
             for (result, command) in results.iter_mut().skip(start).zip(segment) {
-                if result.is_ok() && is_write(command) {
+                if result.is_ok() && command.is_write() {
                     *result = Err(error.clone());
                 }
             }
@@ -251,7 +260,7 @@ impl RedisSession {
         bytes: usize,
         frames: &mut Vec<Frame>,
     ) -> Result<(), CacheError> {
-        if self.connection.as_mut().is_some_and(|held| held.connection.is_stale()) {
+        if !self.is_connected() {
             self.connection = None;
         }
         if budget.left().is_zero() {
@@ -269,6 +278,23 @@ impl RedisSession {
             self.connection = Some(held);
         }
         Ok(())
+    }
+
+    /// The shortest of a few: others and the connecting may delay some. Zero if it cannot be told.
+    async fn round_trip(&mut self, budget: &Budget) -> Duration {
+        let mut shortest = Duration::MAX;
+        for _ in 0..ROUND_TRIPS {
+            let begun = Instant::now();
+            if self.ping(budget.left()).await.is_err() {
+                return Duration::ZERO;
+            }
+            shortest = shortest.min(begun.elapsed());
+        }
+        shortest
+    }
+
+    fn is_connected(&mut self) -> bool {
+        self.connection.as_mut().is_some_and(|held| !held.connection.is_stale())
     }
 
     async fn connect(&mut self, within: Duration) -> Result<Held, CacheError> {
@@ -312,10 +338,6 @@ impl Shared {
         let within = budget.left().min(self.settings.response_timeout + extra(bytes)) / 2;
         (replicas > 0).then_some(Wait { replicas, within, key: &self.wait_key })
     }
-}
-
-fn is_write(command: &Command) -> bool {
-    !matches!(command, Command::Get { .. })
 }
 
 fn hit_bytes(result: &Result<Reply, CacheError>) -> usize {

@@ -1,9 +1,11 @@
 //! `value.data` by type: entries, keys or patterns, in their several forms.
 
+use smallvec::smallvec;
+
 use super::faults::{At, Others, Slot};
 use super::{Check, EventType, Kind, Node, Ttl};
 use crate::event::pattern::Pattern;
-use crate::event::{Action, CacheKey, MAX_PATTERNS};
+use crate::event::{Action, CacheKey, Few, MAX_PATTERNS};
 
 /// One of the two members by which an object names what it is about.
 type Named<'a> = (&'static str, Slot<'a>);
@@ -31,10 +33,10 @@ impl Check<'_> {
         }
     }
 
-    fn keys(&mut self, data: Node<'_>, at: &At<'_>) -> Option<Vec<CacheKey>> {
+    fn keys(&mut self, data: Node<'_>, at: &At<'_>) -> Option<Few<CacheKey>> {
         let at_most = self.limits.max_keys;
         match data.kind() {
-            Kind::String => self.key(data, at).map(|key| vec![key]),
+            Kind::String => self.key(data, at).map(|key| smallvec![key]),
             Kind::Array => self.list(data, at, at_most, Self::key),
             Kind::Object => {
                 let [key, keys] = self.faults.members(data, ["key", "keys"], Others::Refused, at);
@@ -47,7 +49,7 @@ impl Check<'_> {
     fn patterns(&mut self, data: Node<'_>, at: &At<'_>) -> Option<Action> {
         let mut dry_run = Some(false);
         let patterns = match data.kind() {
-            Kind::String => self.pattern(data, at).map(|pattern| vec![pattern]),
+            Kind::String => self.pattern(data, at).map(|pattern| smallvec![pattern]),
             Kind::Array => self.list(data, at, MAX_PATTERNS, Self::pattern),
             Kind::Object => {
                 let names = ["pattern", "patterns", "dry_run"];
@@ -86,7 +88,7 @@ impl Check<'_> {
         at: &At<'_>,
         at_most: usize,
         mut parse: impl FnMut(&mut Self, Node<'_>, &At<'_>) -> Option<T>,
-    ) -> Option<Vec<T>> {
+    ) -> Option<Few<T>> {
         let single_valid = single.given().and_then(|node| parse(self, node, &at.name(one)));
         let list_valid = list.given().and_then(|node| match node.kind() {
             Kind::Array => self.list(node, &at.name(many), at_most, parse),
@@ -95,7 +97,7 @@ impl Check<'_> {
         match (single.is_absent(), list.is_absent()) {
             (true, true) => self.faults.refuse(at, format!("must have `{one}` or `{many}`")),
             (false, false) => self.faults.refuse(at, format!("must have only one of `{one}` and `{many}`")),
-            (false, true) => single_valid.map(|valid| vec![valid]),
+            (false, true) => single_valid.map(|valid| smallvec![valid]),
             (true, false) => list_valid,
         }
     }

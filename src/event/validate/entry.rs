@@ -4,17 +4,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use bytestring::ByteString;
+use smallvec::smallvec;
 
 use super::faults::{At, Others, Slot};
 use super::{Check, Kind, Node, Ttl, url};
-use crate::event::{BlobUrl, CacheKey, SetEntry, Source};
+use crate::event::{BlobUrl, CacheKey, Few, SetEntry, Source};
 
 impl Check<'_> {
-    pub(super) fn entries(&mut self, data: Node<'_>, at: &At<'_>, ttl: Option<Ttl>) -> Option<Vec<SetEntry>> {
+    pub(super) fn entries(&mut self, data: Node<'_>, at: &At<'_>, ttl: Option<Ttl>) -> Option<Few<SetEntry>> {
         let at_most = self.limits.max_keys;
         match data.kind() {
             Kind::Array => self.list(data, at, at_most, |check, item, at| check.entry(item, at, ttl)),
-            _ => self.entry(data, at, ttl).map(|entry| vec![entry]),
+            _ => self.entry(data, at, ttl).map(|entry| smallvec![entry]),
         }
     }
 

@@ -58,7 +58,7 @@ fn assert_faults(event: &str, pointers: &[&str]) {
 #[track_caller]
 fn entries(event: &str) -> Vec<SetEntry> {
     match valid(event).action {
-        Action::Set(entries) => entries,
+        Action::Set(entries) => entries.into_vec(),
         other => panic!("{other:?}"),
     }
 }
@@ -76,7 +76,7 @@ fn keys_of(event: &str) -> Vec<String> {
     let texts = |keys: Vec<CacheKey>| keys.iter().map(|key| key.as_str().to_owned()).collect();
     match valid(event).action {
         Action::Set(entries) => texts(entries.into_iter().map(|entry| entry.key).collect()),
-        Action::Get(keys) | Action::Delete(keys) => texts(keys),
+        Action::Get(keys) | Action::Delete(keys) => texts(keys.into_vec()),
         Action::DeletePattern { patterns, .. } => patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
     }
 }

@@ -1,15 +1,15 @@
-//! From outcomes and faults to JSON, in the order of members that the contract shows.
+//! From outcomes and faults to JSON, in the order of members that the contract shows. The frame is written as it stands;
+//! texts and problems, which may need escapes, are left to serde_json.
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use bytestring::ByteString;
-use serde::ser::{SerializeMap, SerializeSeq};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::problem::{Shown, in_result};
-use crate::event::EventType;
-use crate::event::outcome::{Class, Outcome};
+use crate::event::outcome::{Class, Outcome, Problem};
 use crate::event::validate::Invalid;
+use crate::event::{EventType, Few};
 
 /// An event that became work, with what became of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,9 +17,9 @@ pub struct Answered {
     pub id: Option<ByteString>,
     pub event: EventType,
     /// The key or pattern of each entry.
-    pub targets: Vec<ByteString>,
+    pub targets: Few<ByteString>,
     /// One for each target, in the same order.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Few<Outcome>,
 }
 
 impl Answered {
@@ -46,7 +46,7 @@ impl Element {
 }
 
 /// How many events of a batch ended in each class.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub ok: usize,
     pub rejected: usize,
@@ -78,170 +78,154 @@ impl Counts {
 
 /// Appends the answer to a single event.
 pub fn write_answer(out: &mut Vec<u8>, answered: &Answered) {
-    write(out, &AnswerJson { index: None, answered });
+    raw(out, "{");
+    write_event(out, answered);
 }
 
 /// Appends the answer to a batch; with `minimal` only the events that are not ok are listed, though all are counted.
 pub fn write_batch(out: &mut Vec<u8>, elements: &[Element], minimal: bool) {
-    write(out, &BatchJson { elements, minimal });
+    let counts = Counts::of(elements);
+    raw(out, "{\"status\":\"");
+    raw(out, counts.class().as_str());
+    raw(out, "\",\"counts\":{");
+    number(out, "\"ok\":", counts.ok as u64);
+    number(out, ",\"rejected\":", counts.rejected as u64);
+    number(out, ",\"unavailable\":", counts.unavailable as u64);
+    raw(out, "},\"events\":[");
+    let listed = elements.iter().enumerate().filter(|(_, element)| !minimal || element.class() != Class::Ok);
+    for (place, (index, element)) in listed.enumerate() {
+        raw(out, if place > 0 { "," } else { "" });
+        number(out, "{\"index\":", index as u64);
+        raw(out, ",");
+        match element {
+            Element::Answered(answered) => write_event(out, answered),
+            Element::Invalid(invalid) => write_invalid(out, invalid),
+        }
+    }
+    raw(out, "]}");
 }
 
-fn write(out: &mut Vec<u8>, value: &impl Serialize) {
-    let written = serde_json::to_writer(out, value);
-    debug_assert!(written.is_ok(), "a vector takes everything and every key is a string");
+/// The members of an event that became work, and the end of its object.
+fn write_event(out: &mut Vec<u8>, Answered { id, event, targets, outcomes }: &Answered) {
+    let class = outcomes.iter().map(Outcome::class).max().unwrap_or(Class::Ok);
+    raw(out, "\"status\":\"");
+    raw(out, class.as_str());
+    raw(out, "\",\"event\":\"");
+    raw(out, event.as_str());
+    raw(out, "\"");
+    write_id(out, ",", id.as_ref());
+    raw(out, ",\"results\":[");
+    let named = if *event == EventType::DeletePattern { "{\"pattern\":" } else { "{\"key\":" };
+    for (place, (target, outcome)) in targets.iter().zip(outcomes).enumerate() {
+        raw(out, if place > 0 { "," } else { "" });
+        raw(out, named);
+        json(out, &**target);
+        write_outcome(out, outcome);
+    }
+    raw(out, "]}");
 }
 
-struct BatchJson<'a> {
-    elements: &'a [Element],
-    minimal: bool,
+fn write_invalid(out: &mut Vec<u8>, invalid: &Invalid) {
+    if let Some(id) = &invalid.id {
+        write_id(out, "", Some(id));
+        raw(out, ",");
+    }
+    raw(out, "\"status\":\"");
+    raw(out, Class::Rejected.as_str());
+    raw(out, "\",\"problem\":");
+    json(out, &invalid.problem());
+    raw(out, "}");
 }
 
-impl Serialize for BatchJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let counts = Counts::of(self.elements);
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("status", counts.class().as_str())?;
-        map.serialize_entry("counts", &counts)?;
-        map.serialize_entry("events", &ElementsJson(self))?;
-        map.end()
+fn write_id(out: &mut Vec<u8>, before: &str, id: Option<&ByteString>) {
+    if let Some(id) = id {
+        raw(out, before);
+        raw(out, "\"id\":");
+        json(out, &**id);
     }
 }
 
-struct ElementsJson<'a>(&'a BatchJson<'a>);
-
-impl Serialize for ElementsJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let BatchJson { elements, minimal } = self.0;
-        let mut list = serializer.serialize_seq(None)?;
-        for (index, element) in elements.iter().enumerate() {
-            match element {
-                _ if *minimal && element.class() == Class::Ok => {}
-                Element::Answered(answered) => list.serialize_element(&AnswerJson { index: Some(index), answered })?,
-                Element::Invalid(invalid) => list.serialize_element(&InvalidJson { index, invalid })?,
+/// What follows an entry's key, and the end of its object.
+fn write_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    raw(out, ",\"status\":\"");
+    raw(out, outcome.status());
+    raw(out, "\"");
+    match outcome {
+        Outcome::Miss | Outcome::Deleted | Outcome::Absent | Outcome::Superseded => {}
+        Outcome::Stored { bytes, ttl, source } => {
+            number(out, ",\"bytes\":", *bytes as u64);
+            match ttl {
+                Some(ttl) => number(out, ",\"ttl\":", ttl.seconds().into()),
+                None => raw(out, ",\"ttl\":null"),
             }
+            raw(out, ",\"source\":\"");
+            raw(out, source.as_str());
+            raw(out, "\"");
         }
-        list.end()
+        Outcome::Hit(value) => write_bytes(out, ",\"value\":", value),
+        Outcome::Swept { matched, deleted } => write_swept(out, *matched, *deleted),
+        Outcome::Preview { matched, sample } => {
+            number(out, ",\"matched\":", *matched);
+            raw(out, ",\"sample\":[");
+            for (place, key) in sample.iter().enumerate() {
+                raw(out, if place > 0 { "," } else { "" });
+                write_sample(out, key);
+            }
+            raw(out, "]");
+        }
+        Outcome::Failed(problem) => write_problem(out, problem),
+        Outcome::SweepFailed { matched, deleted, problem } => {
+            write_swept(out, *matched, *deleted);
+            write_problem(out, problem);
+        }
     }
+    raw(out, "}");
 }
 
-struct InvalidJson<'a> {
-    index: usize,
-    invalid: &'a Invalid,
+fn write_swept(out: &mut Vec<u8>, matched: u64, deleted: u64) {
+    number(out, ",\"matched\":", matched);
+    number(out, ",\"deleted\":", deleted);
 }
 
-impl Serialize for InvalidJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("index", &self.index)?;
-        if let Some(id) = &self.invalid.id {
-            map.serialize_entry("id", &**id)?;
+fn write_problem(out: &mut Vec<u8>, problem: &Problem) {
+    raw(out, ",\"problem\":");
+    json(out, &in_result(problem));
+}
+
+fn write_sample(out: &mut Vec<u8>, key: &[u8]) {
+    match str::from_utf8(key) {
+        Ok(text) => json(out, text),
+        Err(_) => {
+            write_bytes(out, "{\"key\":", key);
+            raw(out, "}");
         }
-        map.serialize_entry("status", Class::Rejected.as_str())?;
-        map.serialize_entry("problem", &self.invalid.problem())?;
-        map.end()
-    }
-}
-
-struct AnswerJson<'a> {
-    index: Option<usize>,
-    answered: &'a Answered,
-}
-
-impl Serialize for AnswerJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        if let Some(index) = self.index {
-            map.serialize_entry("index", &index)?;
-        }
-        map.serialize_entry("status", self.answered.class().as_str())?;
-        map.serialize_entry("event", self.answered.event.as_str())?;
-        if let Some(id) = &self.answered.id {
-            map.serialize_entry("id", &**id)?;
-        }
-        map.serialize_entry("results", &ResultsJson(self.answered))?;
-        map.end()
-    }
-}
-
-struct ResultsJson<'a>(&'a Answered);
-
-impl Serialize for ResultsJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Answered { event, targets, outcomes, .. } = self.0;
-        let named = if *event == EventType::DeletePattern { "pattern" } else { "key" };
-        let results = targets.iter().zip(outcomes);
-        serializer.collect_seq(results.map(|(target, outcome)| ResultJson { named, target, outcome }))
-    }
-}
-
-struct ResultJson<'a> {
-    named: &'static str,
-    target: &'a str,
-    outcome: &'a Outcome,
-}
-
-impl Serialize for ResultJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry(self.named, self.target)?;
-        map.serialize_entry("status", self.outcome.status())?;
-        match self.outcome {
-            Outcome::Miss | Outcome::Deleted | Outcome::Absent | Outcome::Superseded => {}
-            Outcome::Stored { bytes, ttl, source } => {
-                map.serialize_entry("bytes", bytes)?;
-                map.serialize_entry("ttl", &ttl.map(|ttl| ttl.seconds()))?;
-                map.serialize_entry("source", source.as_str())?;
-            }
-            Outcome::Hit(value) => serialize_bytes(&mut map, "value", value)?,
-            Outcome::Swept { matched, deleted } => {
-                map.serialize_entry("matched", matched)?;
-                map.serialize_entry("deleted", deleted)?;
-            }
-            Outcome::Preview { matched, sample } => {
-                map.serialize_entry("matched", matched)?;
-                map.serialize_entry("sample", &SampleJson(sample))?;
-            }
-            Outcome::Failed(problem) => map.serialize_entry("problem", &in_result(problem))?,
-            Outcome::SweepFailed { matched, deleted, problem } => {
-                map.serialize_entry("matched", matched)?;
-                map.serialize_entry("deleted", deleted)?;
-                map.serialize_entry("problem", &in_result(problem))?;
-            }
-        }
-        map.end()
     }
 }
 
 /// As text if it is UTF-8, else as base64 that says so.
-fn serialize_bytes<M: SerializeMap>(map: &mut M, name: &str, bytes: &[u8]) -> Result<(), M::Error> {
+fn write_bytes(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+    raw(out, name);
     match str::from_utf8(bytes) {
-        Ok(text) => map.serialize_entry(name, text),
+        Ok(text) => json(out, text),
         Err(_) => {
-            map.serialize_entry(name, &Shown(Base64Display::new(bytes, &STANDARD)))?;
-            map.serialize_entry("encoding", "base64")
+            json(out, &Shown(Base64Display::new(bytes, &STANDARD)));
+            raw(out, ",\"encoding\":\"base64\"");
         }
     }
 }
 
-struct SampleJson<'a>(&'a [bytes::Bytes]);
-
-impl Serialize for SampleJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|key| SampleKeyJson(key)))
-    }
+fn raw(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
 }
 
-struct SampleKeyJson<'a>(&'a [u8]);
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    raw(out, name);
+    raw(out, itoa::Buffer::new().format(value));
+}
 
-impl Serialize for SampleKeyJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let Ok(text) = str::from_utf8(self.0) {
-            return serializer.serialize_str(text);
-        }
-        let mut map = serializer.serialize_map(None)?;
-        serialize_bytes(&mut map, "key", self.0)?;
-        map.end()
-    }
+fn json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    let written = serde_json::to_writer(out, value);
+    debug_assert!(written.is_ok(), "a vector takes everything and every key is a string");
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ fn an_event_is_as_bad_as_its_worst_entry() {
         (vec![rejected(), Outcome::Deleted], Class::Rejected),
         (vec![unavailable(), rejected(), Outcome::Deleted], Class::Unavailable),
     ] {
-        let answer = Answered { id: None, event: EventType::Set, targets: vec![], outcomes };
+        let answer = Answered { id: None, event: EventType::Set, targets: Few::new(), outcomes: outcomes.into() };
         assert_eq!(answer.class(), class);
     }
 }

@@ -1,0 +1,73 @@
+//! A body that the connection reads by itself, past awc.
+//!
+//! awc reads in pieces of 8 KiB and wraps each in a buffer of its own, to be put together again. A body of known length is
+//! therefore read straight to where it stays: awc is told that it has one byte, and given that byte once all is there. So
+//! awc still decides when a body is asked for and whether the connection is fit to be used again.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::AsyncRead;
+use tokio_util::io::poll_read_buf;
+
+/// Read in one go, at most.
+const STEP_BYTES: usize = 256 * 1024;
+/// After so many, others on the thread have their turn.
+const MAX_STEPS: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Aside {
+    length: usize,
+    data: RefCell<Vec<u8>>,
+    is_whole: Cell<bool>,
+}
+
+impl Aside {
+    pub(super) fn new(length: usize) -> Self {
+        Aside { length, data: RefCell::default(), is_whole: Cell::new(false) }
+    }
+
+    /// The body's length in bytes.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The body, once it is whole.
+    pub(super) fn take(&self) -> Option<Bytes> {
+        self.is_whole.take().then(|| self.data.take().into())
+    }
+
+    /// Reads to the end of the body, first what was read ahead.
+    pub(super) fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        ahead: &mut BytesMut,
+        mut from: Pin<&mut impl AsyncRead>,
+    ) -> Poll<io::Result<()>> {
+        let mut data = self.data.borrow_mut();
+        let left = |data: &Vec<u8>| self.length.saturating_sub(data.len());
+        if data.capacity() == 0 {
+            data.reserve_exact(self.length);
+        }
+        let some = ahead.len().min(left(&data));
+        data.extend_from_slice(ahead.get(..some).unwrap_or_default());
+        ahead.advance(some);
+        let mut steps = 0;
+        while left(&data) > 0 {
+            if steps == MAX_STEPS {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            steps += 1;
+            let step = left(&data).min(STEP_BYTES);
+            if ready!(poll_read_buf(from.as_mut(), cx, &mut (&mut *data).limit(step)))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        self.is_whole.set(true);
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,168 @@
+//! Shortcut: the way of a blob that has to wait for nothing but its own download. It is fetched and written on the thread on
+//! which it came, past the router.
+//!
+//! Only what is [alone](super::turns::Way::Alone) on its key may take it, and only while its fetch is in nobody's way: the
+//! limits, turns and breaker of [`Dispatch`] hold for it too, which therefore lives here, for all threads. While it is under
+//! way all else on its key goes to the router, which [claims](Shortcut::claim) it before taking on what is behind it; a
+//! claimed one goes on as if it had come to the router. So does one whose fetch brings no blob.
+//!
+//! Claiming and [ending](Shortcut::end) exclude one another: an operation that is not here any more is claimed, or has been
+//! handed to its writer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use bytes::Bytes;
+
+use super::dispatch::{Dispatch, Order};
+use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetchers};
+use super::gate::Permit;
+use super::job::{Operation, Verb};
+use super::router::{Freed, Router};
+use super::supervision::{Notice, Post};
+use super::writer::{Ready, Writers};
+use crate::event::CacheKey;
+use crate::event::outcome::Origin;
+
+pub struct Shortcut {
+    parts: Parts,
+    /// Comes after the fetchers and before any work.
+    router: OnceLock<Post<Router>>,
+    state: Mutex<State>,
+}
+
+/// What a shortcut is built of.
+pub struct Parts {
+    /// One attempt, and all of a fetch.
+    pub attempt: Duration,
+    pub fetch: Duration,
+    pub max_answer_bytes: usize,
+    pub fetchers: Arc<Fetchers>,
+    pub writers: Arc<Writers>,
+}
+
+struct State {
+    under_way: HashMap<CacheKey, (u64, Operation), RandomState>,
+    dispatch: Dispatch,
+    last: u64,
+    is_closed: bool,
+    /// A vector for each writer, empty between calls.
+    outbox: Vec<Vec<Ready>>,
+}
+
+impl Shortcut {
+    pub fn new(parts: Parts, dispatch: Dispatch) -> Arc<Self> {
+        let outbox = (0..parts.writers.count()).map(|_| Vec::new()).collect();
+        let state = State { under_way: HashMap::default(), dispatch, last: 0, is_closed: false, outbox };
+        Arc::new(Shortcut { parts, router: OnceLock::new(), state: Mutex::new(state) })
+    }
+
+    /// Set once, when the pipeline is built.
+    pub fn leads_past(&self, router: Post<Router>) {
+        let _ = self.router.set(router);
+    }
+
+    /// Begins the fetch at once, on one of these fetchers; gives the operation back if it has to go to the router.
+    #[expect(clippy::result_large_err, reason = "it goes on as it is")]
+    pub fn start(&self, operation: Operation, fetchers: &[usize]) -> Result<(), Operation> {
+        let (Verb::SetBlob { url, .. }, Some(router)) = (&operation.verb, self.router.get()) else {
+            return Err(operation);
+        };
+        let (key, mut order) =
+            (operation.key.clone(), Order::new(0, operation.key.clone(), url.clone(), operation.deadline));
+        order.is_head = true;
+        let until = order.begin(Instant::now(), self.parts.attempt, self.parts.fetch);
+
+        let mut state = self.lock();
+        if state.is_closed || state.under_way.contains_key(&key) {
+            return Err(operation);
+        }
+        let Some(fetcher) = state.dispatch.start_at_once(&order.host, fetchers) else { return Err(operation) };
+        state.last += 1;
+        let shortcut = Some(state.last);
+        let ended = router.notice(FetchEnded { epoch: 0, shortcut, fetcher, order, result: FetchResult::Lost });
+        let number = state.last;
+        state.under_way.insert(key, (number, operation));
+        drop(state);
+        self.parts.fetchers.post(fetcher, Fetch { ended, until });
+        Ok(())
+    }
+
+    /// A fetch has ended. What took the shortcut and was not claimed goes to its writer; all other news goes to the router.
+    pub fn end(&self, mut notice: Notice<FetchEnded>) {
+        let Some(FetchEnded { shortcut: Some(number), result: FetchResult::Blob(..), order, fetcher, .. }) =
+            notice.letter_mut()
+        else {
+            return;
+        };
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(operation) = state.remove(&order.key, *number) else { return };
+        state.dispatch.ended(*fetcher, order);
+        state.dispatch.answered(&order.host);
+        let ready = match notice.take().map(|ended| ended.result) {
+            Some(FetchResult::Blob(value, permit)) => with_blob(operation, value, permit),
+            _ => None,
+        };
+        if let Some(operation) = ready {
+            Ready::send(operation, self.parts.max_answer_bytes, &mut state.outbox);
+            // Under the lock: once it is not here any more, what the router sends to the writer comes behind it.
+            self.parts.writers.post(&mut state.outbox);
+        }
+        let others_wait = state.dispatch.has_turns();
+        drop(guard);
+        if others_wait && let Some(router) = self.router.get() {
+            router.post(Freed);
+        }
+    }
+
+    /// The operation on this key that is under way here, with its number.
+    pub fn claim(&self, key: &CacheKey) -> Option<(u64, Operation)> {
+        self.lock().under_way.remove(key)
+    }
+
+    pub fn claim_all(&self) -> Vec<(u64, Operation)> {
+        self.lock().under_way.drain().map(|(_, claimed)| claimed).collect()
+    }
+
+    /// The operation of this number, if it was not claimed before.
+    pub fn recall(&self, key: &CacheKey, number: u64) -> Option<Operation> {
+        self.lock().remove(key, number)
+    }
+
+    /// While fetches wait for bytes of the budget, younger ones do not pass them by.
+    pub fn close(&self, is_closed: bool) {
+        self.lock().is_closed = is_closed;
+    }
+
+    /// As [`Dispatch::submit`].
+    #[expect(clippy::result_large_err, reason = "seldom, and the order goes on as it is")]
+    pub fn submit(&self, order: Order) -> Result<(), Order> {
+        self.lock().dispatch.submit(order)
+    }
+
+    /// What else there is to do with it. Under the lock, so it must be short.
+    pub fn dispatch<T>(&self, work: impl FnOnce(&mut Dispatch) -> T) -> T {
+        work(&mut self.lock().dispatch)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remove(&mut self, key: &CacheKey, number: u64) -> Option<Operation> {
+        let is_it = self.under_way.get(key).is_some_and(|(found, _)| *found == number);
+        if is_it { self.under_way.remove(key).map(|(_, operation)| operation) } else { None }
+    }
+}
+
+/// The operation now that its blob is there.
+pub fn with_blob(operation: Operation, value: Bytes, permit: Permit) -> Option<Operation> {
+    let Verb::SetBlob { ttl, .. } = operation.verb else { return None };
+    let verb = Verb::Set { value, origin: Origin::Blob, ttl, held: Some(permit) };
+    Some(Operation { verb, ..operation })
+}

@@ -1,0 +1,139 @@
+//! Switch: the router's hand on each HTTP worker's thread. It makes operations of what was accepted, gives each its turn
+//! on its key, and sends it on: what can be written now straight to a writer, everything else to the [`Router`].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, Context, Handler, Supervised};
+
+use super::job::{Operation, Slot, Slots, Sweep, Verb};
+use super::router::{Detained, Router, Task};
+use super::shortcut::Shortcut;
+use super::supervision::{Mail, Post, Stage, Vitals, guarded};
+use super::turns::{Turns, Way};
+use super::writer::{Ready, Writers};
+use crate::event::outcome::Origin;
+use crate::event::{Action, CacheKey, Source};
+
+/// A request's work, validated and admitted, in the order sent.
+pub struct Accepted {
+    pub actions: Vec<Action>,
+    /// One an entry.
+    pub slots: Slots,
+    /// When the request is answered, come what may.
+    pub deadline: Instant,
+    /// For a pattern delete, which is to say by then how far it has come.
+    pub sweep_deadline: Instant,
+}
+
+pub struct Switch {
+    vitals: Arc<Vitals>,
+    parts: Parts,
+    /// On their way out, writer by writer.
+    ready: Vec<Vec<Ready>>,
+    detained: Vec<Task>,
+}
+
+/// What a switch is built of.
+pub struct Parts {
+    pub turns: &'static Turns,
+    pub writers: Arc<Writers>,
+    /// The writers on its thread, or as near as can be.
+    pub nearest: Vec<usize>,
+    pub router: Post<Router>,
+    pub shortcut: Arc<Shortcut>,
+    /// The fetchers on its thread, or as near as can be.
+    pub nearest_fetchers: Vec<usize>,
+    pub max_answer_bytes: usize,
+}
+
+impl Switch {
+    pub fn new(vitals: Arc<Vitals>, parts: Parts) -> Self {
+        let ready = (0..parts.writers.count()).map(|_| Vec::new()).collect();
+        Switch { vitals, parts, ready, detained: Vec::new() }
+    }
+
+    fn take(&mut self, Accepted { actions, mut slots, deadline, sweep_deadline }: Accepted) {
+        fail::fail_point!("router");
+        if let Some(own) = self.parts.nearest.first().and_then(|own| self.ready.get_mut(*own)) {
+            own.reserve(slots.left());
+        }
+        for action in actions {
+            let mut add = |key, verb| {
+                if let Some(slot) = slots.next() {
+                    self.add(key, verb, slot, deadline);
+                }
+            };
+            match action {
+                Action::Set(entries) => {
+                    for entry in entries {
+                        let ttl = entry.ttl;
+                        let verb = match entry.source {
+                            Source::Inline(value) => Verb::Set { value, origin: Origin::Inline, ttl, held: None },
+                            Source::Blob(url) => Verb::SetBlob { url, ttl },
+                        };
+                        add(entry.key, verb);
+                    }
+                }
+                Action::Get(keys) => keys.into_iter().for_each(|key| add(key, Verb::Get)),
+                Action::Delete(keys) => keys.into_iter().for_each(|key| add(key, Verb::Delete)),
+                Action::DeletePattern { patterns, dry_run } => {
+                    let slots = slots.by_ref().take(patterns.len()).collect();
+                    let (barrier, deadline) = (self.parts.turns.put_up_barrier(), sweep_deadline);
+                    self.detained.push(Task::Pattern(Sweep { patterns, slots, dry_run, barrier, deadline }));
+                }
+            }
+        }
+        self.parts.writers.post(&mut self.ready);
+        if !self.detained.is_empty() {
+            self.parts.router.post(Detained { tasks: std::mem::take(&mut self.detained) });
+        }
+    }
+
+    fn add(&mut self, key: CacheKey, verb: Verb, slot: Slot, deadline: Instant) {
+        let Parts { turns, writers, nearest, max_answer_bytes, .. } = &self.parts;
+        let must_wait = matches!(verb, Verb::SetBlob { .. });
+        let (turn, way) = turns.take(&key, must_wait, |hash| match nearest.len() {
+            0 => hash % writers.count().max(1),
+            count => nearest.get(hash % count).copied().unwrap_or_default(),
+        });
+        let operation = Operation { key, verb, slot, turn, deadline };
+        match way {
+            Way::Router => self.detained.push(Task::Key(operation)),
+            Way::Alone => {
+                let left = self.parts.shortcut.start(operation, &self.parts.nearest_fetchers).err();
+                self.detained.extend(left.map(Task::Key));
+            }
+            Way::Writer => Ready::send(operation, *max_answer_bytes, &mut self.ready),
+        }
+    }
+}
+
+impl Actor for Switch {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.vitals.clone().on_start(context);
+    }
+}
+
+impl Supervised for Switch {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        self.ready.iter_mut().for_each(Vec::clear);
+        self.detained.clear();
+    }
+}
+
+impl Stage for Switch {
+    fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+}
+
+impl Handler<Mail<Accepted>> for Switch {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Accepted>, context: &mut Self::Context) {
+        guarded(self, context, |switch, _| switch.take(mail.open()));
+    }
+}
