@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 
-# The same Debian as the final image, for the same libc.
-FROM rust:1.95-slim-bookworm AS build
+# The same Debian as the final image, for the same libc. Not the slim one: jemalloc is built with make.
+FROM rust:1.95-bookworm AS build
 WORKDIR /build
 # A panic's place is in the log without symbols.
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
