@@ -12,9 +12,6 @@ use memchr::memchr2;
 use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What JSON allows between its tokens.
-const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];
-
 /// A value inside a JSON document.
 #[derive(Clone, Copy)]
 pub(in crate::event) struct Node<'a> {
@@ -44,7 +41,7 @@ pub(in crate::event) enum NoText {
 impl<'a> Node<'a> {
     /// The whole of a document whose syntax has been checked.
     pub fn root(document: &'a ByteString) -> Self {
-        Node { document, text: document.trim_matches(WHITESPACE) }
+        Node { document, text: document.trim_matches(|character| u8::try_from(character).is_ok_and(is_whitespace)) }
     }
 
     pub fn kind(self) -> Kind {
@@ -195,6 +192,7 @@ fn container_length(text: &[u8]) -> Option<usize> {
     }
 }
 
+/// What JSON allows between its tokens.
 fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }

@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::worker::{Ended, Worker};
 use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::validate::{Invalid, InvalidKind};
-use crate::event::wire::{Answered, Counts, Element, write_answer, write_batch};
+use crate::event::wire::{Answered, Element, write_answer, write_batch};
 use crate::pipeline::job::{Refusal, Verdict};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -90,9 +90,8 @@ fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, S
             (respond(class, false, false, body), Summary { outcome: class.as_str(), ..summary })
         }
         Verdict::Batch(elements) => {
-            let class = Counts::of(elements).class();
             let mut body = Vec::with_capacity(64 + if minimal { 0 } else { elements.len() * 96 });
-            write_batch(&mut body, elements, minimal);
+            let class = write_batch(&mut body, elements, minimal).class();
             let keys = elements.iter().map(keys).sum();
             let summary = Summary { asked: "batch", events: elements.len(), keys, ..Summary::default() };
             (respond(class, true, minimal, body), Summary { outcome: class.as_str(), ..summary })

@@ -1,7 +1,7 @@
 //! Fetcher: makes one attempt at a time for each of its orders, and holds the blob's bytes against admission while it
 //! reads them. Whether and when to try again is for the router.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{Actor, Context, Handler, Supervised};
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::dispatch::Order;
 use super::gate::{Gate, Permit, Standing};
 use super::shortcut::Shortcut;
-use super::supervision::{Crew, Mail, Notice, Post, Stage, Vitals, guarded};
+use super::supervision::{Crew, Mail, Notice, Stage, Vitals, guarded};
 use crate::blob::client::BlobClient;
 use crate::blob::{self, FetchError, FetchErrorKind};
 use crate::event::BlobUrl;
@@ -40,33 +40,6 @@ pub enum FetchResult {
     /// The budget has no room for so many bytes now.
     NeedsBytes(usize),
     Failed(FetchError),
-}
-
-/// The fetchers by their number. Each starts on the thread it is to live on, so they come one by one.
-pub struct Fetchers(Box<[OnceLock<Post<Fetcher>>]>);
-
-impl Fetchers {
-    pub fn new(count: usize) -> Arc<Self> {
-        Arc::new(Fetchers((0..count).map(|_| OnceLock::new()).collect()))
-    }
-
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Starts a fetcher that is not there yet.
-    pub fn start(&self, number: usize, make: impl FnOnce() -> Post<Fetcher>) {
-        if let Some(fetcher) = self.0.get(number) {
-            fetcher.get_or_init(make);
-        }
-    }
-
-    /// Before the start of its thread the fetch is lost, which its notice tells.
-    pub fn post(&self, number: usize, fetch: Fetch) {
-        if let Some(fetcher) = self.0.get(number).and_then(OnceLock::get) {
-            fetcher.post(fetch);
-        }
-    }
 }
 
 pub struct Fetcher {

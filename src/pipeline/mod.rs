@@ -52,7 +52,7 @@ use bytes::Bytes;
 use futures::lock::Mutex;
 
 use self::dispatch::Dispatch;
-use self::fetcher::{Fetcher, Fetchers};
+use self::fetcher::Fetcher;
 use self::gate::{Gate, Permit};
 use self::health::Health;
 use self::intake::{Ingest, Intake};
@@ -60,11 +60,11 @@ use self::job::{Reply, Waiter};
 use self::router::{Freed, Parts, Router};
 use self::scanner::Scanner;
 use self::shortcut::Shortcut;
-use self::supervision::{Crew, Post, Watch};
+use self::supervision::{Crew, Pool, Post, Watch};
 use self::switch::Switch;
 use self::turns::Turns;
 use self::validation::{Onward, Validation};
-use self::writer::{Writer, Writers};
+use self::writer::Writer;
 use crate::blob;
 use crate::blob::SetupError;
 use crate::blob::client::BlobClient;
@@ -106,8 +106,8 @@ pub struct Pipeline {
     metrics: Metrics,
     cache: Arc<dyn Cache>,
     turns: &'static Turns,
-    writers: Arc<Writers>,
-    fetchers: Arc<Fetchers>,
+    writers: Arc<Pool<Writer>>,
+    fetchers: Arc<Pool<Fetcher>>,
     shortcut: Arc<Shortcut>,
     router: Post<Router>,
     intakes: Vec<Post<Intake>>,
@@ -124,7 +124,7 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
     let watch = Watch::new(metrics.clone());
     let threads = Threads::place(&settings);
 
-    let writers = Writers::new(settings.writer_pool);
+    let writers = Pool::new(settings.writer_pool);
     let scanner = {
         let (retry, cache) = (settings.writer.retry, cache.clone());
         watch.start_on(&threads.pipeline.handle(), ActorKind::Scanner, move |vitals, _| {
@@ -132,7 +132,7 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
             Scanner { vitals, session, retry }
         })
     };
-    let fetchers = Fetchers::new(settings.fetch_pool);
+    let fetchers = Pool::new(settings.fetch_pool);
     let shortcut = Shortcut::new(
         shortcut::Parts {
             attempt: settings.blob.attempt_timeout,

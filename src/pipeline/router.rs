@@ -1,11 +1,12 @@
 //! Router: order per key. What it takes on is accepted: operations go to their key's writer in the order in which they
 //! came, blobs are fetched ahead and written in their turn, patterns wait for what was before them.
 //!
-//! The state of order is in [`Lanes`], that of fetching in [`Dispatch`]; here is only what
-//! moves them. A blob that took the [`Shortcut`] is none of the router's business until something comes behind it on its
-//! key, a pattern does, or its fetch does not end well: then it is claimed, and goes on as if it had come this way. After a panic
-//! the router starts empty under a new epoch: what was queued answers `interrupted`, results of older epochs are
-//! dropped, and while a scan of an older epoch runs nothing new is taken on.
+//! The state of order is in [`Lanes`], that of fetching in [`Dispatch`]; here is only what moves them. A blob that took the
+//! [`Shortcut`] is none of the router's business until something comes behind it on its key, a pattern does, or its fetch
+//! does not end well: then it is claimed, and goes on as if it had come this way.
+//!
+//! After a panic the router starts empty under a new epoch: what was queued answers `interrupted`, results of older epochs
+//! are dropped, and while a scan of an older epoch runs nothing new is taken on.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,14 +15,14 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 
 use super::dispatch::{Dispatch, Order};
-use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetchers, problem_kind};
+use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetcher, problem_kind};
 use super::gate::{Gate, Standing};
 use super::job::{Operation, Sweep, Verb};
 use super::lanes::{Lanes, Seq};
 use super::scanner::{Scanner, StartSweeps, SweepEnded};
 use super::shortcut::{Shortcut, with_blob};
-use super::supervision::{Mail, Post, Stage, Vitals, guarded};
-use super::writer::{Fence, Fenced, Ready, Writers};
+use super::supervision::{Mail, Pool, Post, Stage, Vitals, guarded};
+use super::writer::{Fence, Fenced, Ready, Writer, hand_over};
 use crate::blob::retry::{Decision, Policy};
 use crate::blob::{FetchError, FetchErrorKind};
 use crate::event::CacheKey;
@@ -63,8 +64,8 @@ pub struct Router {
     metrics: Metrics,
     gate: Arc<Gate>,
     own: Post<Router>,
-    writers: Arc<Writers>,
-    fetchers: Arc<Fetchers>,
+    writers: Arc<Pool<Writer>>,
+    fetchers: Arc<Pool<Fetcher>>,
     shortcut: Arc<Shortcut>,
     scanner: Post<Scanner>,
     epoch: u64,
@@ -99,8 +100,8 @@ pub struct Parts {
     pub limits: Limits,
     pub metrics: Metrics,
     pub gate: Arc<Gate>,
-    pub writers: Arc<Writers>,
-    pub fetchers: Arc<Fetchers>,
+    pub writers: Arc<Pool<Writer>>,
+    pub fetchers: Arc<Pool<Fetcher>>,
     pub shortcut: Arc<Shortcut>,
     pub scanner: Post<Scanner>,
 }
@@ -200,7 +201,7 @@ impl Router {
                 Ready::send(operation, self.limits.max_answer_bytes, &mut self.outbox);
             }
         }
-        self.writers.post(&mut self.outbox);
+        hand_over(&mut self.outbox, &self.writers);
         self.shortcut.close(!self.parked.is_empty());
         self.start_sweeps();
     }
@@ -368,9 +369,7 @@ impl Router {
 
     fn post_fence(&self, index: usize) {
         let lost = Fenced { epoch: self.epoch, round: self.rounds, writer: index, passed: false };
-        if let Some(writer) = self.writers.get(index) {
-            writer.post(Fence(self.own.notice(lost)));
-        }
+        self.writers.post(index, Fence(self.own.notice(lost)));
     }
 
     fn fenced(&mut self, Fenced { epoch, round, writer, passed }: Fenced) {

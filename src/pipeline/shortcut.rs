@@ -17,12 +17,12 @@ use ahash::RandomState;
 use bytes::Bytes;
 
 use super::dispatch::{Dispatch, Order};
-use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetchers};
+use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetcher};
 use super::gate::Permit;
 use super::job::{Operation, Verb};
 use super::router::{Freed, Router};
-use super::supervision::{Notice, Post};
-use super::writer::{Ready, Writers};
+use super::supervision::{Notice, Pool, Post};
+use super::writer::{Ready, Writer, hand_over};
 use crate::event::CacheKey;
 use crate::event::outcome::Origin;
 
@@ -39,8 +39,8 @@ pub struct Parts {
     pub attempt: Duration,
     pub fetch: Duration,
     pub max_answer_bytes: usize,
-    pub fetchers: Arc<Fetchers>,
-    pub writers: Arc<Writers>,
+    pub fetchers: Arc<Pool<Fetcher>>,
+    pub writers: Arc<Pool<Writer>>,
 }
 
 struct State {
@@ -109,7 +109,7 @@ impl Shortcut {
         if let Some(operation) = ready {
             Ready::send(operation, self.parts.max_answer_bytes, &mut state.outbox);
             // Under the lock: once it is not here any more, what the router sends to the writer comes behind it.
-            self.parts.writers.post(&mut state.outbox);
+            hand_over(&mut state.outbox, &self.parts.writers);
         }
         let others_wait = state.dispatch.has_turns();
         drop(guard);

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -249,6 +249,36 @@ impl<A: Actor<Context = Context<A>>> Post<A> {
         A: Handler<Mail<M>>,
     {
         Notice { to: self.address.clone().recipient(), letter: Some(letter), vitals: self.vitals.clone() }
+    }
+}
+
+/// Actors of one kind by their number. Each starts on the thread it is to live on, so they come one by one.
+pub struct Pool<A: Actor>(Box<[OnceLock<Post<A>>]>);
+
+impl<A: Actor<Context = Context<A>>> Pool<A> {
+    pub fn new(count: usize) -> Arc<Self> {
+        Arc::new(Pool((0..count).map(|_| OnceLock::new()).collect()))
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Starts one that is not there yet.
+    pub fn start(&self, number: usize, make: impl FnOnce() -> Post<A>) {
+        if let Some(place) = self.0.get(number) {
+            place.get_or_init(make);
+        }
+    }
+
+    /// As [`Post::post`]; before the start of its thread the actor is as good as gone.
+    pub fn post<M: Send + 'static>(&self, number: usize, letter: M)
+    where
+        A: Handler<Mail<M>>,
+    {
+        if let Some(actor) = self.0.get(number).and_then(OnceLock::get) {
+            actor.post(letter);
+        }
     }
 }
 

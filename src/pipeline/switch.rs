@@ -9,9 +9,9 @@ use actix::{Actor, Context, Handler, Supervised};
 use super::job::{Operation, Slot, Slots, Sweep, Verb};
 use super::router::{Detained, Router, Task};
 use super::shortcut::Shortcut;
-use super::supervision::{Mail, Post, Stage, Vitals, guarded};
+use super::supervision::{Mail, Pool, Post, Stage, Vitals, guarded};
 use super::turns::{Turns, Way};
-use super::writer::{Ready, Writers};
+use super::writer::{Ready, Writer, hand_over};
 use crate::event::outcome::Origin;
 use crate::event::{Action, CacheKey, Source};
 
@@ -37,7 +37,7 @@ pub struct Switch {
 /// What a switch is built of.
 pub struct Parts {
     pub turns: &'static Turns,
-    pub writers: Arc<Writers>,
+    pub writers: Arc<Pool<Writer>>,
     /// The writers on its thread, or as near as can be.
     pub nearest: Vec<usize>,
     pub router: Post<Router>,
@@ -84,7 +84,7 @@ impl Switch {
                 }
             }
         }
-        self.parts.writers.post(&mut self.ready);
+        hand_over(&mut self.ready, &self.parts.writers);
         if !self.detained.is_empty() {
             self.parts.router.post(Detained { tasks: std::mem::take(&mut self.detained) });
         }

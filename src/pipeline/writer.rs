@@ -8,7 +8,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
@@ -20,7 +20,7 @@ use tokio::task::yield_now;
 use super::gate::Permit;
 use super::health::Health;
 use super::job::{Operation, Slot, Verb, settle_all};
-use super::supervision::{Mail, Notice, Post, Stage, Vitals, guarded, spawn_guarded};
+use super::supervision::{Mail, Notice, Pool, Stage, Vitals, guarded, spawn_guarded};
 use super::turns::Turn;
 use crate::cache::{Cache, CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
@@ -78,37 +78,10 @@ impl Ready {
     }
 }
 
-/// The writers by their number. Each starts on the thread it is to live on, so they come one by one.
-pub struct Writers(Box<[OnceLock<Post<Writer>>]>);
-
-impl Writers {
-    pub fn new(count: usize) -> Arc<Self> {
-        Arc::new(Writers((0..count).map(|_| OnceLock::new()).collect()))
-    }
-
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Starts a writer that is not there yet.
-    pub fn start(&self, number: usize, make: impl FnOnce() -> Post<Writer>) {
-        if let Some(writer) = self.0.get(number) {
-            writer.get_or_init(make);
-        }
-    }
-
-    /// None before the start of its thread; then what was meant for it answers by its drop.
-    pub fn get(&self, number: usize) -> Option<&Post<Writer>> {
-        self.0.get(number)?.get()
-    }
-
-    /// Hands over what is ready, emptying `ready`: a vector for each writer.
-    pub fn post(&self, ready: &mut [Vec<Ready>]) {
-        for (number, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| !ready.is_empty()) {
-            if let Some(writer) = self.get(number) {
-                writer.post(Write(std::mem::take(ready)));
-            }
-        }
+/// Hands over what is ready, emptying `ready`: a vector for each writer.
+pub fn hand_over(ready: &mut [Vec<Ready>], writers: &Pool<Writer>) {
+    for (number, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| !ready.is_empty()) {
+        writers.post(number, Write(std::mem::take(ready)));
     }
 }
 

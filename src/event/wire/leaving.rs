@@ -83,7 +83,7 @@ pub fn write_answer(out: &mut Vec<u8>, answered: &Answered) {
 }
 
 /// Appends the answer to a batch; with `minimal` only the events that are not ok are listed, though all are counted.
-pub fn write_batch(out: &mut Vec<u8>, elements: &[Element], minimal: bool) {
+pub fn write_batch(out: &mut Vec<u8>, elements: &[Element], minimal: bool) -> Counts {
     let counts = Counts::of(elements);
     raw(out, "{\"status\":\"");
     raw(out, counts.class().as_str());
@@ -103,13 +103,14 @@ pub fn write_batch(out: &mut Vec<u8>, elements: &[Element], minimal: bool) {
         }
     }
     raw(out, "]}");
+    counts
 }
 
 /// The members of an event that became work, and the end of its object.
-fn write_event(out: &mut Vec<u8>, Answered { id, event, targets, outcomes }: &Answered) {
-    let class = outcomes.iter().map(Outcome::class).max().unwrap_or(Class::Ok);
+fn write_event(out: &mut Vec<u8>, answered: &Answered) {
+    let Answered { id, event, targets, outcomes } = answered;
     raw(out, "\"status\":\"");
-    raw(out, class.as_str());
+    raw(out, answered.class().as_str());
     raw(out, "\",\"event\":\"");
     raw(out, event.as_str());
     raw(out, "\"");
