@@ -6,28 +6,41 @@
 //! a writer takes things in the order in which they come. Once an operation on a key has to wait, for a blob or for a
 //! pattern, all that comes after it goes through the router too, until nothing on the key is unfinished any more.
 //!
-//! Keys are told apart by a keyed hash only. Two that share a place in the table follow each other about, which may cost
-//! a hop between threads and breaks nothing.
+//! Keys are told apart by a keyed hash only. Two with the same hash, or that find no place of their own in the table, follow
+//! each other about, which may cost a hop between threads and breaks nothing.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ahash::RandomState;
 
 use crate::event::CacheKey;
 
-/// With a few thousand operations under way few keys meet.
-const PLACES: usize = 1 << 14;
-
-/// What a place holds: how many turns are out, whether they go through the router, and which writer they are with.
-const ONE: u64 = 1 << 17;
-const ROUTED: u64 = 1 << 16;
-const WRITER: u64 = ROUTED - 1;
+/// A few thousand operations under way fill it by half.
+const BUCKETS: usize = 1 << 12;
+/// As many as fit beside a lock into a line of the processor's cache. The last is shared by all that find no other.
+const PLACES: usize = 7;
 
 pub struct Turns {
-    places: Box<[AtomicU64]>,
+    buckets: Box<[Bucket]>,
     /// Patterns that are not done.
     barriers: AtomicUsize,
     hasher: RandomState,
+}
+
+#[repr(align(64))]
+#[derive(Default)]
+struct Bucket(Mutex<[Place; PLACES]>);
+
+/// The turns that are out on the keys with one hash.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    /// What the hash has beyond the number of its bucket.
+    tag: u16,
+    writer: u8,
+    is_routed: bool,
+    /// None: the place is free.
+    out: u32,
 }
 
 /// Where an operation is to go next.
@@ -39,36 +52,53 @@ pub enum Way {
     Alone,
 }
 
+impl Bucket {
+    fn lock(&self) -> MutexGuard<'_, [Place; PLACES]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The number of the place for a tag: that which has it, else a free one. While the last is taken all that have no place
+/// share it, or a key could have two.
+fn find(places: &[Place; PLACES], tag: u16) -> usize {
+    let own = places.iter().position(|place| place.out > 0 && place.tag == tag);
+    own.unwrap_or_else(|| match places {
+        [.., Place { out: 1.., .. }] => PLACES - 1,
+        _ => places.iter().position(|place| place.out == 0).unwrap_or(PLACES - 1),
+    })
+}
+
 impl Turns {
     /// For the rest of the process: to count who holds it, thread by thread and turn by turn, would cost more than all
     /// else here.
     pub fn new() -> &'static Self {
-        let places = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
-        Box::leak(Box::new(Turns { places, barriers: AtomicUsize::new(0), hasher: RandomState::new() }))
+        let buckets = (0..BUCKETS).map(|_| Bucket::default()).collect();
+        Box::leak(Box::new(Turns { buckets, barriers: AtomicUsize::new(0), hasher: RandomState::new() }))
     }
 
     /// The next turn on the key. If nothing on it is unfinished, `choose` picks the writer, given a hash of the key.
     /// `must_wait`: the operation cannot be written yet.
     pub fn take(&'static self, key: &CacheKey, must_wait: bool, choose: impl Fn(usize) -> usize) -> (Turn, Way) {
-        let hash = self.hasher.hash_one(key) as usize;
-        let (index, chosen) = (hash % PLACES, choose(hash / PLACES) as u64 & WRITER);
-        let routed = if must_wait || self.barriers.load(SeqCst) > 0 { ROUTED } else { 0 };
-        let next = |before: u64| {
-            let holder = if before < ONE { chosen } else { before };
-            (holder + ONE) | routed
-        };
-        let mut before = self.places[index].load(SeqCst);
-        while let Err(now) = self.places[index].compare_exchange_weak(before, next(before), SeqCst, SeqCst) {
-            before = now;
+        let hash = self.hasher.hash_one(key);
+        let bucket = &self.buckets[hash as usize % BUCKETS];
+        let tag = (hash >> 48) as u16;
+        let mut places = bucket.lock();
+        // Read under the lock: a barrier that is put up later finds this turn in the table.
+        let has_barriers = self.barriers.load(SeqCst) > 0;
+        let number = find(&places, tag);
+        let place = &mut places[number];
+        let is_first = place.out == 0;
+        if is_first {
+            *place = Place { tag, writer: choose((hash >> 16) as usize) as u8, is_routed: false, out: 0 };
         }
-        let now = next(before);
-        let way = match now & ROUTED {
-            0 => Way::Writer,
-            _ if before < ONE && self.barriers.load(SeqCst) == 0 => Way::Alone,
-            _ => Way::Router,
+        place.out += 1;
+        place.is_routed |= must_wait || has_barriers;
+        let way = match place.is_routed {
+            false => Way::Writer,
+            true if is_first && !has_barriers => Way::Alone,
+            true => Way::Router,
         };
-        let turn = Turn { turns: self, index: index as u32, writer: (now & WRITER) as u32 };
-        (turn, way)
+        (Turn { bucket, place: number as u8, writer: place.writer }, way)
     }
 
     /// Held until a pattern is done: meanwhile everything goes through the router.
@@ -80,21 +110,21 @@ impl Turns {
 
 /// An operation's place in the order of its key; given back on drop.
 pub struct Turn {
-    turns: &'static Turns,
-    index: u32,
-    writer: u32,
+    bucket: &'static Bucket,
+    place: u8,
+    writer: u8,
 }
 
 impl Turn {
     /// The writer that all unfinished operations on the key are with.
     pub fn writer(&self) -> usize {
-        self.writer as usize
+        self.writer.into()
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.places[self.index as usize].fetch_sub(ONE, SeqCst);
+        self.bucket.lock()[usize::from(self.place)].out -= 1;
     }
 }
 
@@ -152,6 +182,28 @@ mod tests {
             }
         });
         assert_eq!(turns.take(&key(), false, |_| 9).0.writer(), 9, "all turns are given back");
+    }
+
+    #[test]
+    fn however_full_the_table_is_a_key_stays_with_its_writer_until_it_is_done() {
+        let turns = Turns::new();
+        let keys: Vec<CacheKey> =
+            (0..3 * BUCKETS * PLACES).map(|number| CacheKey::new_unchecked(number.to_string())).collect();
+        let mut held: Vec<Option<Turn>> =
+            keys.iter().enumerate().map(|(number, key)| Some(turns.take(key, false, |_| number % 64).0)).collect();
+        for (number, key) in keys.iter().enumerate() {
+            let before = held[number].take().unwrap();
+            let (next, _) = turns.take(key, false, |_| 64);
+            assert_eq!(next.writer(), before.writer());
+            drop(before);
+            held[number] = (number % 2 == 0).then_some(next);
+        }
+        for (key, turn) in keys.iter().zip(&held) {
+            let Some(turn) = turn else { continue };
+            assert_eq!(turns.take(key, false, |_| 64).0.writer(), turn.writer());
+        }
+        drop(held);
+        assert!(keys.iter().all(|key| turns.take(key, false, |_| 64).0.writer() == 64), "all are given back");
     }
 
     #[test]
