@@ -1,6 +1,6 @@
-//! Looking into JSON without taking it apart. Syntax is serde_json's affair; this room keeps the very text: a [`Node`] is
-//! a span of a document that is known to be JSON, and strings, members and items are spans of it in turn, found by where
-//! values end and no more. Unlike a parser into values it shows members given twice, and finds a lone surrogate only where
+//! Looking into JSON without taking it apart. Syntax is serde_json's affair; this room keeps the very text. A [`Tree`] says
+//! where the values of a document are that is known to be JSON, found in one pass by where values end and no more; a
+//! [`Node`] is one of them. Unlike a parser into values it shows members given twice, and finds a lone surrogate only where
 //! somebody asks for that string.
 
 use std::borrow::Cow;
@@ -11,13 +11,37 @@ use bytestring::ByteString;
 use memchr::memchr2;
 use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
+
+/// Objects and arrays inside one another that are looked into: an event's, its `value`, its `data`, and an entry. What is
+/// deeper is text.
+const LEVELS: usize = 4;
+
+/// Room for a small event.
+const FEW_SPANS: usize = 16;
+
+/// A document with the places of its values.
+pub(in crate::event) struct Tree<'a> {
+    document: &'a ByteString,
+    /// Each object or array before what is in it, each name before its value.
+    spans: Vec<Span>,
+}
+
+/// From where to where a value is.
+struct Span {
+    start: usize,
+    end: usize,
+    /// The place after all that is inside.
+    next: usize,
+    /// Names and values, or items, right inside; of an array also those that are left out.
+    total: usize,
+}
 
 /// A value inside a JSON document.
 #[derive(Clone, Copy)]
 pub(in crate::event) struct Node<'a> {
-    /// What [`Node::text`] is a part of.
-    document: &'a ByteString,
-    text: &'a str,
+    tree: &'a Tree<'a>,
+    at: usize,
 }
 
 /// What a value is, told from its first byte.
@@ -38,14 +62,66 @@ pub(in crate::event) enum NoText {
     LoneSurrogate,
 }
 
-impl<'a> Node<'a> {
-    /// The whole of a document whose syntax has been checked.
-    pub fn root(document: &'a ByteString) -> Self {
-        Node { document, text: document.trim_matches(|character| u8::try_from(character).is_ok_and(is_whitespace)) }
+impl<'a> Tree<'a> {
+    /// Of a document whose syntax has been checked. Of each array only the first `at_most` items can be looked at, so that
+    /// a large one does not cost many times its size.
+    pub fn of(document: &'a ByteString, at_most: usize) -> Result<Self, NotJson> {
+        let spans = spans(document.as_bytes(), at_most).ok_or(NotJson)?;
+        Ok(Tree { document, spans })
     }
 
+    pub fn root(&self) -> Node<'_> {
+        Node { tree: self, at: 0 }
+    }
+}
+
+/// None: it is not JSON.
+fn spans(text: &[u8], at_most: usize) -> Option<Vec<Span>> {
+    let mut spans: Vec<Span> = Vec::with_capacity(FEW_SPANS);
+    let mut open: SmallVec<[usize; LEVELS]> = SmallVec::new();
+    let mut at = 0;
+    loop {
+        let byte = *text.get(at)?;
+        match byte {
+            b',' | b':' => at += 1,
+            _ if is_whitespace(byte) => at += 1,
+            b'}' | b']' => {
+                at += 1;
+                let next = spans.len();
+                let closed = spans.get_mut(open.pop()?)?;
+                (closed.end, closed.next) = (at, next);
+            }
+            _ => {
+                let kept = match open.last() {
+                    Some(parent) => {
+                        let parent = spans.get_mut(*parent)?;
+                        parent.total += 1;
+                        parent.total <= at_most || text.get(parent.start) == Some(&b'{')
+                    }
+                    None => true,
+                };
+                let place = spans.len();
+                let start = at;
+                if kept && open.len() < LEVELS && matches!(byte, b'{' | b'[') {
+                    open.push(place);
+                    at += 1;
+                } else {
+                    at += value_length(text.get(at..)?)?;
+                }
+                if kept {
+                    spans.push(Span { start, end: at, next: place + 1, total: 0 });
+                }
+            }
+        }
+        if open.is_empty() && !spans.is_empty() {
+            return Some(spans);
+        }
+    }
+}
+
+impl<'a> Node<'a> {
     pub fn kind(self) -> Kind {
-        match self.text.as_bytes().first() {
+        match self.text().as_bytes().first() {
             Some(b'{') => Kind::Object,
             Some(b'[') => Kind::Array,
             Some(b'"') => Kind::String,
@@ -57,103 +133,71 @@ impl<'a> Node<'a> {
 
     /// The JSON text itself, without surrounding white space.
     pub fn text(self) -> &'a str {
-        self.text
+        self.span().and_then(|span| self.tree.document.get(span.start..span.end)).unwrap_or_default()
     }
 
     /// [`Node::text`] as shared bytes, without a copy.
     pub fn shared(self) -> Bytes {
-        self.document.slice_ref(self.text).into_bytes()
+        self.tree.document.slice_ref(self.text()).into_bytes()
     }
 
     /// What the string says; without a copy if it has no escapes.
     pub fn string(self) -> Result<ByteString, NoText> {
-        let inside = self.text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or(NoText::NotAString)?;
+        let text = self.text();
+        let inside = unquoted(text).ok_or(NoText::NotAString)?;
         if !inside.contains('\\') {
-            return Ok(self.document.slice_ref(inside));
+            return Ok(self.tree.document.slice_ref(inside));
         }
         // The syntax is good, so nothing else can be wrong with it.
-        serde_json::from_str::<String>(self.text).map(ByteString::from).map_err(|_| NoText::LoneSurrogate)
+        serde_json::from_str::<String>(text).map(ByteString::from).map_err(|_| NoText::LoneSurrogate)
     }
 
-    /// The items of an array, and how many there are; only the first `at_most` are kept.
-    pub fn items(self, at_most: usize) -> Result<(Vec<Node<'a>>, usize), NotJson> {
-        let (mut kept, mut total) = (Vec::new(), 0);
-        let mut inside = Cursor::enter(self.text, b'[')?;
-        while inside.has_next(b']')? {
-            let text = inside.value()?;
-            if kept.len() < at_most {
-                kept.push(Node { text, ..self });
+    /// The items of an array that are kept.
+    pub fn items(self) -> impl Iterator<Item = Node<'a>> {
+        self.inside()
+    }
+
+    /// How many items an array has.
+    pub fn total(self) -> usize {
+        self.span().map_or(0, |span| span.total)
+    }
+
+    /// The members of an object in the order of the text: names and values.
+    pub fn members(self) -> impl Iterator<Item = (Node<'a>, Node<'a>)> {
+        let mut inside = self.inside();
+        std::iter::from_fn(move || Some((inside.next()?, inside.next()?)))
+    }
+
+    /// What a name says. One with a lone surrogate is not UTF-8.
+    pub fn name(self) -> Cow<'a, [u8]> {
+        let text = self.text();
+        match unquoted(text) {
+            Some(inside) if !inside.contains('\\') => Cow::Borrowed(inside.as_bytes()),
+            _ => {
+                let decoded = serde_json::Deserializer::from_str(text).deserialize_bytes(NameBytes);
+                decoded.map_or(Cow::Borrowed(text.as_bytes()), Cow::Owned)
             }
-            total += 1;
         }
-        Ok((kept, total))
     }
 
-    /// Shows the members of an object in the order of the text. Names are decoded; one with a lone surrogate is not
-    /// UTF-8.
-    pub fn for_each_member(self, mut each: impl FnMut(Cow<'a, [u8]>, Node<'a>)) -> Result<(), NotJson> {
-        let mut inside = Cursor::enter(self.text, b'{')?;
-        while inside.has_next(b'}')? {
-            let name = inside.value()?;
-            inside.expect(b':')?;
-            let text = inside.value()?;
-            each(decoded_name(name)?, Node { text, ..self });
-        }
-        Ok(())
+    fn inside(self) -> impl Iterator<Item = Node<'a>> {
+        let end = self.span().map_or(0, |span| span.next);
+        let mut at = self.at + 1;
+        std::iter::from_fn(move || {
+            let node = (at < end).then_some(Node { at, ..self })?;
+            at = node.span()?.next;
+            Some(node)
+        })
+    }
+
+    fn span(self) -> Option<&'a Span> {
+        self.tree.spans.get(self.at)
     }
 }
 
 /// What was taken for JSON is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::event) struct NotJson;
-
-/// A place inside an object or array that is known to be JSON.
-struct Cursor<'a> {
-    text: &'a str,
-    at: usize,
-    is_first: bool,
-}
-
-impl<'a> Cursor<'a> {
-    fn enter(text: &'a str, open: u8) -> Result<Self, NotJson> {
-        let mut cursor = Cursor { text, at: 0, is_first: true };
-        cursor.expect(open)?;
-        Ok(cursor)
-    }
-
-    /// Moves on to the next member or item; false at the end.
-    fn has_next(&mut self, close: u8) -> Result<bool, NotJson> {
-        match self.peek() {
-            Some(byte) if byte == close => Ok(false),
-            Some(_) if std::mem::take(&mut self.is_first) => Ok(true),
-            _ => self.expect(b',').map(|()| true),
-        }
-    }
-
-    fn expect(&mut self, byte: u8) -> Result<(), NotJson> {
-        if self.peek() != Some(byte) {
-            return Err(NotJson);
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    /// The next byte that is no white space.
-    fn peek(&mut self) -> Option<u8> {
-        let rest = self.text.as_bytes().get(self.at..)?;
-        let (skipped, byte) = rest.iter().enumerate().find(|(_, byte)| !is_whitespace(**byte))?;
-        self.at += skipped;
-        Some(*byte)
-    }
-
-    fn value(&mut self) -> Result<&'a str, NotJson> {
-        self.peek();
-        let start = self.at;
-        let rest = self.text.as_bytes().get(start..).ok_or(NotJson)?;
-        self.at = start + value_length(rest).ok_or(NotJson)?;
-        self.text.get(start..self.at).ok_or(NotJson)
-    }
-}
 
 /// How long the value is that the text begins with.
 fn value_length(text: &[u8]) -> Option<usize> {
@@ -245,14 +289,8 @@ pub(in crate::event) fn position(text: &[u8], offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn decoded_name(name: &str) -> Result<Cow<'_, [u8]>, NotJson> {
-    match name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inside) if !inside.contains('\\') => Ok(Cow::Borrowed(inside.as_bytes())),
-        _ => {
-            let decoded = serde_json::Deserializer::from_str(name).deserialize_bytes(NameBytes);
-            decoded.map(Cow::Owned).map_err(|_| NotJson)
-        }
-    }
+fn unquoted(text: &str) -> Option<&str> {
+    text.strip_prefix('"')?.strip_suffix('"')
 }
 
 struct Items<F>(F);
@@ -295,11 +333,8 @@ mod tests {
 
     fn members(text: &str) -> Vec<(Vec<u8>, String)> {
         let document = ByteString::from(text);
-        let mut seen = Vec::new();
-        Node::root(&document)
-            .for_each_member(|name, value| seen.push((name.into_owned(), value.text().to_owned())))
-            .unwrap();
-        seen
+        let tree = Tree::of(&document, 2).unwrap();
+        tree.root().members().map(|(name, value)| (name.name().into_owned(), value.text().to_owned())).collect()
     }
 
     #[test]
@@ -323,14 +358,14 @@ mod tests {
     #[test]
     fn a_string_without_escapes_is_a_slice_of_the_document() {
         let document = ByteString::from(" \"plain é\" ");
-        let text = Node::root(&document).string().unwrap();
+        let text = Tree::of(&document, 0).unwrap().root().string().unwrap();
         assert_eq!(text, "plain é");
         assert_eq!(text.as_ptr(), document[2..].as_ptr());
     }
 
     #[test]
     fn strings_are_decoded_and_lone_surrogates_told() {
-        let string = |text: &str| Node::root(&ByteString::from(text)).string();
+        let string = |text: &str| Tree::of(&ByteString::from(text), 0).unwrap().root().string();
         assert_eq!(string(r#""""#).unwrap(), "");
         assert_eq!(string(r#""a\"\\\n\u00e9\ud83d\ude00""#).unwrap(), "a\"\\\né😀");
         for lone in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\n""#, r#""\ud800\ud800""#, r#""\ud800x""#] {
@@ -341,10 +376,10 @@ mod tests {
 
     #[test]
     fn items_are_counted_beyond_those_kept() {
-        let document = ByteString::from("[1, [2], \"]\" ,{}]");
-        let (kept, total) = Node::root(&document).items(2).unwrap();
-        assert_eq!(total, 4);
-        assert_eq!(kept.iter().map(|node| node.text()).collect::<Vec<_>>(), ["1", "[2]"]);
+        let document = ByteString::from("[1, [2], \"]\" ,{\"a\":[]}]");
+        let array = Tree::of(&document, 2).unwrap();
+        assert_eq!(array.root().total(), 4);
+        assert_eq!(array.root().items().map(Node::text).collect::<Vec<_>>(), ["1", "[2]"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use bytestring::ByteString;
 use self::faults::{At, Faults, Others, ROOT, Reported, Slot};
 pub use self::url::MAX_URL_BYTES;
 pub(in crate::event) use self::url::parse as parse_url;
-use super::json::{Kind, NoText, Node};
+use super::json::{Kind, NoText, Node, Tree};
 use super::wire::RawEvent;
 use super::{Action, Event, EventType, Few, Limits, MAX_ID_BYTES, Ttl};
 
@@ -71,10 +71,14 @@ pub fn validate(raw: &RawEvent, limits: &Limits, max_faults: usize) -> Result<Ev
         }
     };
     let mut check = Check { limits, faults: Faults::new(max_faults) };
-    let envelope = check.envelope(Node::root(document));
-    match (envelope, check.faults.into_list()) {
-        (Envelope { id, action: Some(action), .. }, faults) if faults.is_empty() => Ok(Event { id, action }),
-        (Envelope { id, event, .. }, faults) => Err(Invalid { id, event, kind: InvalidKind::Faults(faults) }),
+    let tree = check.tree(document);
+    let Envelope { id, event, action } = match &tree {
+        Some(tree) => check.envelope(tree.root()),
+        None => Envelope::default(),
+    };
+    match action {
+        Some(action) if check.faults.is_empty() => Ok(Event { id, action }),
+        _ => Err(Invalid { id, event, kind: InvalidKind::Faults(check.faults.into_list()) }),
     }
 }
 
@@ -93,6 +97,12 @@ struct Check<'l> {
 }
 
 impl Check<'_> {
+    /// Of what is known to be JSON, with as many items of an array as are ever looked at.
+    fn tree<'d>(&mut self, document: &'d ByteString) -> Option<Tree<'d>> {
+        let tree = Tree::of(document, self.limits.max_keys.max(super::MAX_PATTERNS));
+        tree.or_else(|_| self.faults.refuse(&ROOT, "is not JSON").ok_or(())).ok()
+    }
+
     fn envelope(&mut self, root: Node<'_>) -> Envelope {
         if root.kind() != Kind::Object {
             self.faults.add(&ROOT, "must be a JSON object");
@@ -191,9 +201,7 @@ impl Check<'_> {
         at_most: usize,
         mut one: impl FnMut(&mut Self, Node<'_>, &At<'_>) -> Option<T>,
     ) -> Option<Few<T>> {
-        let Ok((items, total)) = array.items(at_most) else {
-            return self.faults.refuse(at, "is not JSON");
-        };
+        let total = array.total();
         if total == 0 {
             return self.faults.refuse(at, "must not be empty");
         }
@@ -201,7 +209,7 @@ impl Check<'_> {
             return self.faults.refuse(at, format!("holds {total}, allowed are at most {at_most}"));
         }
         let mut valid = Few::with_capacity(total);
-        for (index, item) in items.into_iter().enumerate() {
+        for (index, item) in array.items().enumerate() {
             valid.extend(one(self, item, &at.index(index)));
         }
         (valid.len() == total).then_some(valid)
@@ -213,8 +221,7 @@ impl Check<'_> {
             return Ok(None);
         }
         let text = self.text(data, at, "must be a string").ok_or(Reported)?;
-        let inside = Node::root(&text);
-        if !inside.text().starts_with(['{', '[']) || super::json::check_syntax(&text).is_err() {
+        if !text.trim_ascii_start().starts_with(['{', '[']) || super::json::check_syntax(&text).is_err() {
             return Ok(None);
         }
         if super::json::too_deep(&text, super::MAX_NESTING).is_some() {

@@ -3,7 +3,7 @@
 use smallvec::smallvec;
 
 use super::faults::{At, Others, Slot};
-use super::{Check, EventType, Kind, Node, Ttl};
+use super::{Check, EventType, Kind, Node, Tree, Ttl};
 use crate::event::pattern::Pattern;
 use crate::event::{Action, CacheKey, Few, MAX_PATTERNS};
 
@@ -19,8 +19,12 @@ impl Check<'_> {
         event: Option<EventType>,
         ttl: Option<Ttl>,
     ) -> Option<Action> {
-        let decoded = self.json_inside(data, at).ok()?;
-        let data = decoded.as_ref().map_or(data, Node::root);
+        let inside = self.json_inside(data, at).ok()?;
+        let decoded = match &inside {
+            Some(text) => Some(self.tree(text)?),
+            None => None,
+        };
+        let data = decoded.as_ref().map_or(data, Tree::root);
         match event {
             Some(EventType::Set) => self.entries(data, at, ttl).map(Action::Set),
             Some(EventType::Get) => self.keys(data, at).map(Action::Get),
@@ -71,8 +75,7 @@ impl Check<'_> {
                 self.faults.members(data, [], Others::Ignored, at);
             }
             Kind::Array => {
-                let (items, _) = data.items(self.limits.max_keys).unwrap_or_default();
-                for (index, item) in items.into_iter().enumerate().filter(|(_, item)| item.kind() == Kind::Object) {
+                for (index, item) in data.items().enumerate().filter(|(_, item)| item.kind() == Kind::Object) {
                     self.faults.members(item, [], Others::Ignored, &at.index(index));
                 }
             }

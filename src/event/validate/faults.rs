@@ -88,6 +88,10 @@ impl Faults {
         Faults { list: Vec::new(), at_most: at_most.max(1) }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     pub fn into_list(self) -> Vec<Fault> {
         self.list
     }
@@ -116,7 +120,8 @@ impl Faults {
     ) -> [Slot<'n>; N] {
         let mut slots = [Slot::Absent; N];
         let mut seen = HashSet::new();
-        let read = object.for_each_member(|name, node| {
+        for (name, node) in object.members() {
+            let name = name.name();
             let known =
                 names.iter().position(|known| known.as_bytes() == &*name).and_then(|place| slots.get_mut(place));
             match known {
@@ -135,9 +140,6 @@ impl Faults {
                     seen.insert(name);
                 }
             }
-        });
-        if read.is_err() {
-            self.add(at, "is not JSON");
         }
         slots
     }

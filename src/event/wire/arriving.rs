@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use memchr::memchr_iter;
 
 use crate::event::{MAX_NESTING, json};
 
@@ -77,14 +78,17 @@ fn split_json(body: &Bytes, max_events: usize) -> Result<Split, SplitError> {
 
 fn split_lines(body: &Bytes, max_events: usize) -> Result<Split, SplitError> {
     let mut events = Vec::new();
-    for (lines_before, line) in body.split(|&byte| byte == b'\n').enumerate() {
+    let mut start = 0;
+    for (lines_before, end) in memchr_iter(b'\n', body).chain([body.len()]).enumerate() {
+        let line = body.slice(start..end);
+        start = end + 1;
         if line.trim_ascii().is_empty() {
             continue;
         }
         if events.len() == max_events {
             return Err(SplitError::TooManyEvents { found_more_than: max_events });
         }
-        events.push(RawEvent(checked_line(&body.slice_ref(line), lines_before)));
+        events.push(RawEvent(checked_line(&line, lines_before)));
     }
     Ok(Split::Batch(events))
 }
