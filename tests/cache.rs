@@ -41,6 +41,7 @@ on_every_backend!(
     values_come_back_byte_for_byte,
     large_values_come_back_byte_for_byte,
     commands_of_a_batch_take_effect_in_order,
+    no_value_is_never_taken_for_an_empty_one,
     reads_and_writes_of_one_large_key_keep_their_order,
     a_ttl_runs_from_the_write_and_the_next_write_replaces_it,
     a_value_beyond_the_limit_is_not_brought_over,

@@ -90,7 +90,7 @@ fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, S
             (respond(class, false, false, body), Summary { outcome: class.as_str(), ..summary })
         }
         Verdict::Batch(elements) => {
-            let mut body = Vec::with_capacity(64 + if minimal { 0 } else { elements.len() * 96 });
+            let mut body = Vec::with_capacity(64 + if minimal { 0 } else { elements.len() * 128 });
             let class = write_batch(&mut body, elements, minimal).class();
             let keys = elements.iter().map(keys).sum();
             let summary = Summary { asked: "batch", events: elements.len(), keys, ..Summary::default() };

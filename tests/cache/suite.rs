@@ -66,6 +66,24 @@ pub async fn commands_of_a_batch_take_effect_in_order(cache: &dyn Cache) {
     assert_eq!(session.apply(&batch, WITHIN).await, expected);
 }
 
+/// A session may ask in another way once it has seen many misses.
+pub async fn no_value_is_never_taken_for_an_empty_one(cache: &dyn Cache) {
+    let mut session = cache.session();
+    let stored = session.apply(&[set("empty", ""), set("full", "v")], WITHIN).await;
+    assert_eq!(stored, [Ok(Reply::Stored), Ok(Reply::Stored)]);
+    let none = || Ok(Reply::Miss);
+    let cases = [
+        (vec!["none", "empty", "full", "none too"], vec![none(), hit(""), hit("v"), none()]),
+        (vec!["none", "empty", "full", "none too"], vec![none(), hit(""), hit("v"), none()]),
+        (vec!["full"; 9], vec![hit("v"); 9]),
+        (vec!["empty", "full", "none"], vec![hit(""), hit("v"), none()]),
+    ];
+    for (names, expected) in cases {
+        let batch: Vec<Command> = names.into_iter().map(get).collect();
+        assert_eq!(session.apply(&batch, WITHIN).await, expected);
+    }
+}
+
 pub async fn reads_and_writes_of_one_large_key_keep_their_order(cache: &dyn Cache) {
     let mut session = cache.session();
     let value = |byte: u8, size: usize| Bytes::from(vec![byte; size]);

@@ -2,13 +2,12 @@
 //!
 //! A GET must not bring over more than was asked for, and values may have 512 MB. So the pipeline asks for the start of
 //! a value only (`GETRANGE`), which is all of it for small ones. What fills that window is read after the pipeline:
-//! `STRLEN`, then `GET` if it fits. A batch is therefore cut before a write to a key that was read in the same pipeline:
-//! the second step would see the later write.
+//! `STRLEN`, then `GET` if it fits. What is empty may be an empty value or none, which `EXISTS` tells: in the pipeline
+//! where many misses are expected, else after it. A batch is therefore cut before a write to a key that was read in the
+//! same pipeline: the second step would see the later write.
 
 use std::collections::HashSet;
 use std::time::Duration;
-
-use bytes::Bytes;
 
 use super::encode::Outbox;
 use super::reply::Frame;
@@ -18,6 +17,9 @@ use crate::cache::{CacheError, Command, Reply};
 pub(super) const WINDOW_BYTES: usize = 64 * 1024;
 /// Commands of one pipeline, at most: bounds what its replies may hold.
 const MAX_COMMANDS: usize = 1024;
+
+/// Of a pipeline's size, what is set aside for it beforehand, at most: large values are not copied into it.
+const MAX_RESERVED_BYTES: usize = 256 * 1024;
 
 /// What `redis.wait_replicas` adds to a pipeline that writes.
 pub(super) struct Wait<'a> {
@@ -43,17 +45,20 @@ pub(super) fn segment_length(batch: &[Command]) -> usize {
     batch.len().min(MAX_COMMANDS)
 }
 
-/// The pipeline for a segment.
-pub(super) fn encode(segment: &[Command], wait: Option<&Wait<'_>>) -> Outbox {
-    let mut outbox = Outbox::new();
+/// The pipeline for a segment; `with_exists`: with an `EXISTS` for every GET.
+pub(super) fn encode(segment: &[Command], with_exists: bool, wait: Option<&Wait<'_>>) -> Outbox {
+    let mut outbox = Outbox::with_capacity(segment.iter().map(Command::weight).sum::<usize>().min(MAX_RESERVED_BYTES));
     for command in segment {
         match command {
             Command::Set { key, value, ttl } => outbox.set(key.as_bytes(), value, ttl.map(|ttl| ttl.seconds())),
-            Command::Delete { key } => outbox.command(|cmd| cmd.arg("UNLINK").arg(key.as_bytes())),
+            Command::Delete { key } => outbox.pack(&[b"UNLINK", key.as_bytes()]),
             Command::Get { key, max_bytes } => {
                 let key = key.as_bytes();
-                outbox.command(|cmd| cmd.arg("GETRANGE").arg(key).arg(0).arg(window(*max_bytes) - 1));
-                outbox.command(|cmd| cmd.arg("EXISTS").arg(key));
+                let last = window(*max_bytes) - 1;
+                outbox.pack(&[b"GETRANGE", key, b"0", itoa::Buffer::new().format(last).as_bytes()]);
+                if with_exists {
+                    outbox.pack(&[b"EXISTS", key]);
+                }
             }
         }
     }
@@ -84,20 +89,24 @@ pub(super) fn waited(mut frames: impl Iterator<Item = Frame>, wait: &Wait<'_>) -
 /// What became of a command after its pipeline.
 pub(super) enum Step {
     Done(Result<Reply, CacheError>),
-    /// A value that is empty or fills the window: to be read on its own.
+    /// Nothing, or an empty value: `EXISTS` is to tell.
+    Empty,
+    /// A value that fills the window: to be read on its own.
     ReadOn,
 }
 
 /// Takes a command's replies. None: they did not arrive.
-pub(super) fn decode(command: &Command, frames: &mut impl Iterator<Item = Frame>) -> Option<Step> {
+pub(super) fn decode(command: &Command, with_exists: bool, frames: &mut impl Iterator<Item = Frame>) -> Option<Step> {
     let first = frames.next()?;
+    let exists = match command {
+        Command::Get { .. } if with_exists => Some(frames.next()?),
+        _ => None,
+    };
     let step = match (command, first) {
-        (Command::Get { .. }, Frame::Error(code)) => {
-            frames.next()?;
-            Step::Done(Err(code.to_error()))
-        }
-        (Command::Get { max_bytes, .. }, Frame::Text(start)) => decode_start(start, frames.next()?, window(*max_bytes)),
         (_, Frame::Error(code)) => Step::Done(Err(code.to_error())),
+        (Command::Get { max_bytes, .. }, Frame::Text(start)) if start.len() >= window(*max_bytes) => Step::ReadOn,
+        (Command::Get { .. }, Frame::Text(start)) if !start.is_empty() => Step::Done(Ok(Reply::Hit(start))),
+        (Command::Get { .. }, Frame::Text(_)) => exists.map_or(Step::Empty, decode_exists),
         (Command::Set { .. }, Frame::Status) => Step::Done(Ok(Reply::Stored)),
         (Command::Delete { .. }, Frame::Number(0)) => Step::Done(Ok(Reply::Absent)),
         (Command::Delete { .. }, Frame::Number(_)) => Step::Done(Ok(Reply::Deleted)),
@@ -106,12 +115,10 @@ pub(super) fn decode(command: &Command, frames: &mut impl Iterator<Item = Frame>
     Some(step)
 }
 
-/// An empty string is what both an empty value and no value give. If then the key exists, it may also have come about
-/// in between, with another value: only a GET of its own can tell.
-fn decode_start(start: Bytes, exists: Frame, window: usize) -> Step {
-    match exists {
-        _ if start.len() >= window => Step::ReadOn,
-        _ if !start.is_empty() => Step::Done(Ok(Reply::Hit(start))),
+/// The answer to `EXISTS` for a key whose value was empty or none. If the key exists it may also have come about in
+/// between, with another value: only a GET of its own can tell.
+pub(super) fn decode_exists(frame: Frame) -> Step {
+    match frame {
         Frame::Number(0) => Step::Done(Ok(Reply::Miss)),
         Frame::Number(_) => Step::ReadOn,
         Frame::Error(code) => Step::Done(Err(code.to_error())),
@@ -130,6 +137,8 @@ pub(super) fn unexpected() -> CacheError {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::event::CacheKey;
 
@@ -160,9 +169,9 @@ mod tests {
         let decoded = |max_bytes, start: &'static [u8], exists| {
             let frames = [Frame::Text(Bytes::from_static(start)), Frame::Number(exists)];
             let command = Command::Get { key: key("a"), max_bytes };
-            match decode(&command, &mut frames.into_iter()) {
+            match decode(&command, true, &mut frames.into_iter()) {
                 Some(Step::Done(result)) => Some(result),
-                Some(Step::ReadOn) | None => None,
+                Some(Step::ReadOn | Step::Empty) | None => None,
             }
         };
         assert_eq!(decoded(9, b"", 0), Some(Ok(Reply::Miss)));

@@ -1,7 +1,7 @@
 //! Requests of one pipeline, packed for the wire.
 //!
-//! The `redis` crate packs the commands. It copies every argument twice on the way, which is cheap for keys and small
-//! values; a larger value is copied once, and a large one is put on the wire from where it lies, without any copy.
+//! What every operation sends is packed here, each argument copied once; a large value is put on the wire from where it
+//! lies, without any copy. What is sent once in a while the `redis` crate packs.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -9,14 +9,12 @@ use std::mem;
 use bytes::Bytes;
 use redis::Cmd;
 
-/// From this size on a value is copied once rather than twice.
-const COPIED_ONCE_FROM_BYTES: usize = 1024;
 /// From this size on a value is shared rather than copied: below, a copy costs less than another piece to write.
 const SHARED_FROM_BYTES: usize = 16 * 1024;
 
 /// A pipeline being packed.
+#[derive(Default)]
 pub(super) struct Outbox {
-    scratch: Cmd,
     pieces: VecDeque<Bytes>,
     tail: Vec<u8>,
     commands: usize,
@@ -24,48 +22,62 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn new() -> Self {
-        Outbox { scratch: Cmd::new(), pieces: VecDeque::new(), tail: Vec::new(), commands: 0 }
+        Self::default()
+    }
+
+    /// With room for so many bytes.
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Outbox { tail: Vec::with_capacity(bytes), ..Self::default() }
     }
 
     /// Adds one command, filled in by `fill`.
     pub(super) fn command(&mut self, fill: impl FnOnce(&mut Cmd) -> &mut Cmd) {
-        self.scratch.clear();
-        fill(&mut self.scratch);
-        self.scratch.write_packed_command(&mut self.tail);
+        fill(&mut Cmd::new()).write_packed_command(&mut self.tail);
         self.commands += 1;
+    }
+
+    /// Adds one command, given by its arguments.
+    pub(super) fn pack(&mut self, arguments: &[&[u8]]) {
+        self.begin(arguments.len());
+        for argument in arguments {
+            self.argument(argument);
+        }
     }
 
     /// Adds `SET key value [EX ttl]`.
     pub(super) fn set(&mut self, key: &[u8], value: &Bytes, ttl_seconds: Option<u32>) {
-        if value.len() >= COPIED_ONCE_FROM_BYTES {
-            return self.set_large(key, value, ttl_seconds);
-        }
-        self.command(|cmd| {
-            cmd.arg("SET").arg(key).arg(&value[..]);
-            if let Some(seconds) = ttl_seconds {
-                cmd.arg("EX").arg(seconds);
-            }
-            cmd
-        });
-    }
-
-    fn set_large(&mut self, key: &[u8], value: &Bytes, ttl_seconds: Option<u32>) {
-        let arguments = if ttl_seconds.is_some() { 5 } else { 3 };
-        self.tail.extend_from_slice(format!("*{arguments}\r\n$3\r\nSET\r\n${}\r\n", key.len()).as_bytes());
-        self.tail.extend_from_slice(key);
-        self.tail.extend_from_slice(format!("\r\n${}\r\n", value.len()).as_bytes());
+        self.begin(if ttl_seconds.is_some() { 5 } else { 3 });
+        self.argument(b"SET");
+        self.argument(key);
         if value.len() < SHARED_FROM_BYTES {
-            self.tail.extend_from_slice(value);
+            self.argument(value);
         } else {
+            self.line(b'$', value.len());
             self.pieces.push_back(mem::take(&mut self.tail).into());
             self.pieces.push_back(value.clone());
+            self.tail.extend_from_slice(b"\r\n");
         }
-        self.tail.extend_from_slice(b"\r\n");
         if let Some(seconds) = ttl_seconds {
-            let seconds = seconds.to_string();
-            self.tail.extend_from_slice(format!("$2\r\nEX\r\n${}\r\n{seconds}\r\n", seconds.len()).as_bytes());
+            self.argument(b"EX");
+            self.argument(itoa::Buffer::new().format(seconds).as_bytes());
         }
+    }
+
+    fn begin(&mut self, arguments: usize) {
+        self.line(b'*', arguments);
         self.commands += 1;
+    }
+
+    fn argument(&mut self, bytes: &[u8]) {
+        self.line(b'$', bytes.len());
+        self.tail.extend_from_slice(bytes);
+        self.tail.extend_from_slice(b"\r\n");
+    }
+
+    fn line(&mut self, kind: u8, number: usize) {
+        self.tail.push(kind);
+        self.tail.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        self.tail.extend_from_slice(b"\r\n");
     }
 
     /// How many replies are due.
@@ -91,13 +103,13 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_value_is_packed_as_the_redis_crate_would() {
+    fn what_is_packed_here_is_packed_as_the_redis_crate_would() {
         for ttl in [None, Some(7)] {
-            for size in [COPIED_ONCE_FROM_BYTES, SHARED_FROM_BYTES].into_iter().flat_map(|size| size - 1..=size + 1) {
+            for size in [0, 9, 10, SHARED_FROM_BYTES - 1, SHARED_FROM_BYTES, SHARED_FROM_BYTES + 1] {
                 let value = Bytes::from(vec![0xff; size]);
                 let mut outbox = Outbox::new();
                 outbox.set(b"key", &value, ttl);
-                outbox.command(|cmd| cmd.arg("PING"));
+                outbox.pack(&[b"UNLINK", b"", b"key"]);
                 assert_eq!(outbox.commands(), 2);
 
                 let mut expected = redis::cmd("SET");
@@ -106,7 +118,7 @@ mod tests {
                     expected.arg("EX").arg(seconds);
                 }
                 let mut packed = expected.get_packed_command();
-                redis::cmd("PING").write_packed_command(&mut packed);
+                redis::cmd("UNLINK").arg("").arg("key").write_packed_command(&mut packed);
                 assert!(wire(outbox) == packed, "ttl {ttl:?}, {size} bytes");
             }
         }

@@ -35,12 +35,22 @@ pub struct RedisSession {
     /// The connection, by its count, that answered the last step of a scan.
     scanned_on: u64,
     connects: u64,
+    /// Of the last keys that were read many had no value.
+    expects_misses: bool,
     warned: bool,
 }
 
 impl RedisSession {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        RedisSession { shared, connection: None, pace: scan::Pace::new(), scanned_on: 0, connects: 0, warned: false }
+        RedisSession {
+            shared,
+            connection: None,
+            pace: scan::Pace::new(),
+            scanned_on: 0,
+            connects: 0,
+            expects_misses: false,
+            warned: false,
+        }
     }
 }
 
@@ -153,23 +163,27 @@ impl RedisSession {
         let shared = self.shared.clone();
         let writes = segment.iter().any(Command::is_write);
         let wait = if writes { shared.wait(budget, bytes) } else { None };
-        let outbox = batch::encode(segment, wait.as_ref());
+        let with_exists = self.expects_misses;
+        let outbox = batch::encode(segment, with_exists, wait.as_ref());
 
         let mut frames = Vec::with_capacity(outbox.commands());
         let sent = self.exchange(outbox, WINDOW_BYTES, budget, bytes, &mut frames).await;
 
         let start = results.len();
-        let mut large = Vec::new();
+        let (mut empty, mut large) = (Vec::new(), Vec::new());
         let mut frames = frames.into_iter();
         for (index, command) in segment.iter().enumerate() {
-            match batch::decode(command, &mut frames) {
-                Some(Step::Done(result)) => results.push(result),
-                Some(Step::ReadOn) => {
-                    large.push(start + index);
-                    results.push(Err(unavailable("not read: an earlier command of the batch failed")));
+            let list = match batch::decode(command, with_exists, &mut frames) {
+                Some(Step::Done(result)) => {
+                    results.push(result);
+                    continue;
                 }
+                Some(Step::Empty) => &mut empty,
+                Some(Step::ReadOn) => &mut large,
                 None => break,
-            }
+            };
+            list.push(start + index);
+            results.push(Err(unavailable("not read: an earlier command of the batch failed")));
         }
         if let Some(wait) = &wait
             && let Err(error) = batch::waited(frames, wait)
@@ -183,6 +197,20 @@ impl RedisSession {
         sent?;
         if self.connection.is_none() {
             return Err(unavailable("not sent: redis asked for a new connection"));
+        }
+        if !empty.is_empty() {
+            let exists = self.exists(&empty, segment, start, budget).await?;
+            for (index, frame) in empty.into_iter().zip(exists) {
+                match (batch::decode_exists(frame), results.get_mut(index)) {
+                    (Step::Done(result), Some(place)) => *place = result,
+                    _ => large.push(index),
+                }
+            }
+        }
+        let reads = segment.iter().filter(|command| !command.is_write()).count();
+        if reads > 0 {
+            let misses = results.iter().skip(start).filter(|result| matches!(result, Ok(Reply::Miss))).count();
+            self.expects_misses = misses > reads / 4;
         }
         let mut read = results.iter().skip(start).map(hit_bytes).sum();
         for index in large {
@@ -201,6 +229,23 @@ impl RedisSession {
             }
         }
         Ok(read)
+    }
+
+    /// Asks which of these commands' keys exist: the commands of a segment, by their places in the results.
+    async fn exists(
+        &mut self,
+        places: &[usize],
+        segment: &[Command],
+        start: usize,
+        budget: &Budget,
+    ) -> Result<Vec<Frame>, CacheError> {
+        let mut outbox = Outbox::new();
+        for command in places.iter().filter_map(|place| segment.get(place - start)) {
+            outbox.pack(&[b"EXISTS", command.key().as_bytes()]);
+        }
+        let mut frames = Vec::with_capacity(places.len());
+        self.exchange(outbox, MAX_OWN_BYTES, budget, 0, &mut frames).await?;
+        Ok(frames)
     }
 
     /// Reads one value that does not fit in the window, or may be empty.
