@@ -72,6 +72,34 @@ async fn without_the_permission_to_kill_a_late_write_does_land() {
     assert_eq!(late_write(limited, &server, false).await, "old");
 }
 
+/// SECURITY.md lists them.
+#[tokio::test]
+async fn the_rights_that_are_documented_are_enough() {
+    let documented = include_str!("../../SECURITY.md");
+    let listed = documented.split_once("The service needs ").unwrap().1.split_once("Without").unwrap().0;
+    let commands: Vec<String> = listed.split('`').skip(1).step_by(2).map(str::to_lowercase).collect();
+    let server = RedisServer::start(&[]);
+    let mut user = redis::cmd("ACL");
+    user.arg(&["SETUSER", "least", "on", ">pw", "~*", "-@all"]);
+    for command in commands.iter().filter(|command| !command.contains('.')) {
+        user.arg(format!("+{command}"));
+    }
+    let _: () = user.query(&mut server.client()).unwrap();
+    let mut settings = server.settings();
+    (settings.username, settings.password, settings.db) = (Some("least".into()), Some(Secret::new("pw")), 1);
+    let mut session = session(settings);
+    session.ping(WITHIN).await.unwrap();
+    let large = vec![7; 100_000];
+    let batch = [set("k", "v"), set("large", large.clone()), get("k"), get("none"), get("large"), delete("k")];
+    let stored = || Ok(Reply::Stored);
+    let expected = [stored(), stored(), hit("v"), Ok(Reply::Miss), hit(large), Ok(Reply::Deleted)];
+    assert_eq!(session.apply(&batch, WITHIN).await, expected);
+    let progress = session.unlink_and_scan(&[vec!["large".into()]], Some(Scan::default()), WITHIN).await;
+    assert_eq!((progress.deleted, progress.failure), (vec![1], None));
+    let denied: Vec<redis::Value> = redis::cmd("ACL").arg("LOG").query(&mut server.client()).unwrap();
+    assert!(denied.is_empty(), "{denied:?}");
+}
+
 #[tokio::test]
 async fn a_frozen_server_holds_a_call_no_longer_than_it_has() {
     let server = RedisServer::start(&[]);
