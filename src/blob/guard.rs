@@ -143,7 +143,8 @@ impl FromStr for Entry {
         }
         let host = Host::parse(host).map_err(|_| bad())?;
         let name = match (below, without_trailing_dot(&host)) {
-            (_, Host::Domain("")) => return Err(bad()),
+            // With a dot left it is no name, though without it may be an address.
+            (_, Host::Domain(name)) if name.is_empty() || name.ends_with('.') => return Err(bad()),
             (true, Host::Domain(suffix)) => Name::Below(format!(".{suffix}")),
             (true, _) => return Err(bad()),
             (false, host) => Name::Exactly(host.to_owned()),
