@@ -7,6 +7,8 @@ mod demo;
 mod events;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+#[cfg(target_os = "linux")]
+mod hostile;
 mod hosts;
 mod invalid;
 mod invalid_data;

@@ -11,7 +11,7 @@ use crate::support::{Blob, Daemon, Stage, delete_pattern, get, ndjson, set_blob,
 const MIB: u64 = 1 << 20;
 
 /// A line of `/proc/PID/status`, in bytes.
-fn memory(daemon: &Daemon, line: &str) -> u64 {
+pub fn memory(daemon: &Daemon, line: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("the daemon runs");
     let value = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).expect("a line of that name");
     value.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") * 1024

@@ -80,7 +80,7 @@ fn split_lines(body: &Bytes, max_events: usize) -> Result<Split, SplitError> {
     let mut events = Vec::new();
     let mut start = 0;
     for (lines_before, end) in memchr_iter(b'\n', body).chain([body.len()]).enumerate() {
-        let line = body.slice(start..end);
+        let line = body.get(start..end).unwrap_or_default();
         start = end + 1;
         if line.trim_ascii().is_empty() {
             continue;
@@ -88,7 +88,7 @@ fn split_lines(body: &Bytes, max_events: usize) -> Result<Split, SplitError> {
         if events.len() == max_events {
             return Err(SplitError::TooManyEvents { found_more_than: max_events });
         }
-        events.push(RawEvent(checked_line(&line, lines_before)));
+        events.push(RawEvent(checked_line(&body.slice_ref(line), lines_before)));
     }
     Ok(Split::Batch(events))
 }
