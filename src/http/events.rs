@@ -162,7 +162,7 @@ fn refusal_cause(refusal: &Refusal) -> &str {
         Refusal::TooManyEvents => "more events than event.max_events",
         Refusal::TooLargeToAdmit => "more than admission could ever hold",
         Refusal::Invalid(_) => "",
-        Refusal::Overloaded => "admission is full",
+        Refusal::Overloaded => "admission is full, or what is inside takes too long",
         Refusal::Unavailable(kind) => kind.title(),
     }
 }

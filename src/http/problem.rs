@@ -63,7 +63,7 @@ impl Turned {
             Turned::Draining => "the service is draining",
             Turned::BodyTooLarge { .. } => "more than http.max_body_bytes",
             Turned::BodyTooSlow => "the body was slower than http.body_timeout_ms",
-            Turned::Overloaded => "admission is full",
+            Turned::Overloaded => "admission is full, or what is inside takes too long",
         }
     }
 }
@@ -171,7 +171,7 @@ fn overloaded() -> (HttpResponse, &'static str) {
         StatusCode::SERVICE_UNAVAILABLE,
         "overloaded",
         "The service has as much work as it takes on",
-        "admission is full; nothing of this request was taken on",
+        "admission is full, or what is inside takes too long; nothing of this request was taken on",
         add_retry_after,
     )
 }

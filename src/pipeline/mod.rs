@@ -26,6 +26,7 @@
 //! door, [`turns`] the order of keys over all threads, [`shortcut`] the blobs that wait for nothing else, [`lanes`] and
 //! [`dispatch`] the router's state as values, [`supervision`] what keeps actors alive.
 
+pub mod backlog;
 pub mod dispatch;
 pub mod fetcher;
 pub mod gate;
@@ -264,9 +265,9 @@ impl Pipeline {
             self.writers.start(number, || {
                 let (limits, metrics, health) =
                     (self.settings.writer.clone(), self.metrics.clone(), self.health.clone());
-                let cache = self.cache.clone();
+                let (gate, cache) = (self.gate.clone(), self.cache.clone());
                 self.watch.start(ActorKind::Writer, move |vitals, _| {
-                    Writer::new(vitals, limits, metrics, health, number, cache.as_ref())
+                    Writer::new(vitals, limits, metrics, health, number, gate, cache.as_ref())
                 })
             });
         }

@@ -17,7 +17,8 @@ use futures::lock::Mutex;
 use log::warn;
 use tokio::task::yield_now;
 
-use super::gate::Permit;
+use super::backlog::Backlog;
+use super::gate::{Gate, Permit};
 use super::health::Health;
 use super::job::{Operation, Slot, Verb, settle_all};
 use super::supervision::{Mail, Notice, Pool, Stage, Vitals, guarded, spawn_guarded};
@@ -123,6 +124,7 @@ pub struct Writer {
     index: usize,
     session: Rc<Mutex<Box<dyn Session>>>,
     queue: VecDeque<Entry>,
+    backlog: Backlog,
     /// What the attempt under way carries.
     flight: Option<(Rc<Vec<Command>>, Vec<Pending>)>,
     pinging: bool,
@@ -146,6 +148,7 @@ impl Writer {
         metrics: Metrics,
         health: Arc<Health>,
         index: usize,
+        gate: Arc<Gate>,
         cache: &dyn Cache,
     ) -> Self {
         Writer {
@@ -156,6 +159,7 @@ impl Writer {
             index,
             session: Rc::new(Mutex::new(cache.session())),
             queue: VecDeque::new(),
+            backlog: Backlog::new(gate),
             flight: None,
             pinging: false,
             pumping: false,
@@ -177,6 +181,7 @@ impl Writer {
             let pending = Pending { origin, slot, deadline, expires, crashes, is_repeated, _turn: turn, _held: held };
             Entry::Write(command, pending)
         }));
+        self.backlog.judge(self.queue.len());
         // What else is in the mailbox goes with it.
         self.pump_after(std::future::ready(()), context);
     }
@@ -221,11 +226,13 @@ impl Writer {
             let begun = Instant::now();
             let mut session = session.lock().await;
             let results = session.apply(&batch, left).await;
-            metrics.redis_batch(batch.len(), begun.elapsed());
-            (results, session.reconnects())
+            let took = begun.elapsed();
+            metrics.redis_batch(batch.len(), took);
+            (results, took, session.reconnects())
         };
-        spawn_guarded(context, work, |writer, (results, reconnects), context| {
-            writer.landed(results, reconnects, context);
+        spawn_guarded(context, work, |writer, (results, took, reconnects), context| {
+            writer.note_reconnects(reconnects);
+            writer.landed(results, took, context);
         });
     }
 
@@ -243,13 +250,14 @@ impl Writer {
     /// passed over, and so is a write to a key that is read in the same batch, which the session would have to cut there;
     /// and all that comes after them on their keys.
     fn next_batch(&mut self, now: Instant) -> (Vec<Command>, Vec<Pending>) {
-        let room = self.queue.len().min(self.limits.batch_max);
+        let most = self.limits.batch_max.min(self.backlog.batch());
+        let room = self.queue.len().min(most);
         let (mut commands, mut pending) = (Vec::with_capacity(room), Vec::with_capacity(room));
-        let mut repeats_left = if self.repeat_from <= now { self.limits.batch_max.div_ceil(2) } else { 0 };
+        let mut repeats_left = if self.repeat_from <= now { most.div_ceil(2) } else { 0 };
         let (mut passed_over, mut held_keys) = (Vec::new(), Keys::default());
         let (mut read, mut is_behind) = (Keys::default(), false);
         let mut bytes = 0;
-        while commands.len() < self.limits.batch_max {
+        while commands.len() < most {
             let (command, entry) = match self.queue.pop_front() {
                 Some(Entry::Write(command, entry)) => (command, entry),
                 Some(fence) => {
@@ -289,11 +297,10 @@ impl Writer {
         (commands, pending)
     }
 
-    fn landed(&mut self, results: Vec<Result<Reply, CacheError>>, reconnects: u64, context: &mut Context<Self>) {
+    fn landed(&mut self, results: Vec<Result<Reply, CacheError>>, took: Duration, context: &mut Context<Self>) {
         let Some((commands, pending)) = self.flight.take() else { return };
         let commands = Rc::unwrap_or_clone(commands);
         self.last_used = Instant::now();
-        self.note_reconnects(reconnects);
         let mut again = Vec::new();
         let mut held_keys = Keys::default();
         let mut failure = None;
@@ -318,6 +325,9 @@ impl Writer {
         for entry in again.into_iter().rev() {
             self.queue.push_front(entry);
         }
+        // What the cache refuses for now tells nothing of its pace.
+        let counted = if failure.is_none() && !self.is_behind { done.len() } else { 0 };
+        self.backlog.landed(counted, took, self.queue.len());
         let some_done = !done.is_empty();
         settle_all(done);
         match failure {
@@ -377,6 +387,7 @@ impl Writer {
         }
         let (gone, left): (VecDeque<Entry>, VecDeque<Entry>) = self.queue.drain(..).partition(is_expired);
         self.queue = left;
+        self.backlog.judge(self.queue.len());
         for entry in gone {
             if let Entry::Write(_, pending) = entry {
                 pending.slot.settle(expired(pending.deadline, now));
