@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE   ?= redis-cache-sync:$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint image compiler servers
+.PHONY: help demo test bench fuzz lint deny image compiler servers
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -30,10 +30,25 @@ bench: compiler servers ## speed and memory beside references, six minutes; ONLY
 	@.ci/need /usr/share/lua/5.1/cjson apt=lua-cjson
 	cargo bench --locked --bench bench -- $(ONLY)
 
+# Each target for so many SECONDS. What is found lies in tests/fuzz/artifacts; a file worth keeping goes to tests/fuzz/seeds.
+SECONDS ?= 600
+fuzz: compiler ## look for input that breaks a parser, ten minutes each; ONLY=events, patterns, urls or settings
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	@rustup run nightly rustc --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
+	@for target in $(or $(ONLY),events patterns urls settings); do \
+		mkdir -p tests/fuzz/corpus/$$target; \
+		cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target -- \
+			-max_total_time=$(SECONDS) -max_len=4096 -timeout=10 || exit 1; \
+	done
+
 lint: compiler ## format and clippy, with and without failure points
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
+
+deny: compiler ## licences, sources and duplicates of what the build takes in
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny --locked --config .ci/deny.toml check licenses sources bans
 
 image: ## the container image, as IMAGE=name:tag
 	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
