@@ -14,7 +14,8 @@
 //!   (`"16 MiB"`), in variables and flags too.
 //! - In `.env`, `$NAME` is replaced unless the value stands in single quotes; a name given twice takes the later value.
 //! - Lists are comma- or line-separated; in the file they may also be arrays of texts.
-//! - Files that settings name are read once, at the start, and may have 1 MiB.
+//! - Files that settings name are read at the start, and may have 1 MiB. Those that open doors are read again while the
+//!   daemon runs, by whoever calls [`tokens_in`].
 
 mod checks;
 mod fault;
@@ -32,6 +33,7 @@ mod together;
 use std::path::PathBuf;
 
 pub use self::fault::{Fault, Faults};
+pub use self::files::tokens_in;
 pub use self::kind::Kind;
 pub use self::model::*;
 pub use self::render::{default_toml, markdown_table};
@@ -166,8 +168,8 @@ mod tests {
     fn secrets_reach_the_program_but_not_its_debug_output() {
         let config =
             config(&[("auth.tokens", "first#, second#\nfirst#"), ("redis.password", " p w "), ("redis.username", "u")]);
-        let tokens: Vec<&str> = config.auth.tokens.iter().map(Secret::expose).collect();
-        assert_eq!(tokens, ["first#", "second#"]);
+        let tokens = config.auth.all_tokens();
+        assert_eq!(tokens.iter().map(Secret::expose).collect::<Vec<_>>(), ["first#", "second#"]);
         assert_eq!(config.redis.password.as_ref().map(Secret::expose), Some(" p w "));
         let shown = format!("{config:?}");
         assert!(!shown.contains('#') && !shown.contains(" p w "), "{shown}");
@@ -218,8 +220,8 @@ mod tests {
         let password = path("password", " p w \r\n");
         let pairs = [("auth.tokens", "one,two"), ("auth.tokens_file", &tokens), ("redis.password_file", &password)];
         let config = config(&pairs);
-        let tokens: Vec<&str> = config.auth.tokens.iter().map(Secret::expose).collect();
-        assert_eq!(tokens, ["one", "two", "three", "four"]);
+        let tokens = config.auth.all_tokens();
+        assert_eq!(tokens.iter().map(Secret::expose).collect::<Vec<_>>(), ["one", "two", "three", "four"]);
         assert_eq!(config.redis.password.as_ref().map(Secret::expose), Some(" p w "));
     }
 

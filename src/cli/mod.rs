@@ -6,6 +6,7 @@
 
 pub mod check_config;
 pub mod demo;
+mod rereading;
 pub mod serve;
 
 use std::ffi::OsString;

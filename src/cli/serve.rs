@@ -8,13 +8,14 @@ use std::sync::Arc;
 use actix_rt::signal::unix::{Signal, SignalKind, signal};
 use log::{error, info, warn};
 
+use super::rereading::Rereading;
 use crate::blob::retry::Policy;
 use crate::cache::Cache;
 use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{self, RedisCache};
-use crate::config::{CacheBackend, Config, Loaded, LogFormat};
+use crate::config::{self, AuthConfig, CacheBackend, Config, Loaded, LogFormat, Secret};
 use crate::event::{Limits, Ttl};
-use crate::http::{self, Server, Tokens};
+use crate::http::{self, Auth, Server};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 use crate::{blob, pipeline};
@@ -92,6 +93,8 @@ pub enum StartError {
     Http(#[from] http::StartError),
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
+    #[error("files cannot be followed: {0}")]
+    Rereading(std::io::Error),
     #[error("signals cannot be listened to: {0}")]
     Signals(std::io::Error),
 }
@@ -100,6 +103,8 @@ pub enum StartError {
 pub struct Daemon {
     pub address: SocketAddr,
     server: Server,
+    #[expect(dead_code, reason = "ends with the daemon")]
+    rereading: Rereading,
 }
 
 impl Daemon {
@@ -129,11 +134,33 @@ pub async fn start(config: &Config) -> Result<Daemon, StartError> {
     let cache = cache(config)?;
     let name = cache.describe();
     let pipeline = pipeline::build(pipeline_settings(config), cache, &metrics)?;
-    let server = Server::start(http_settings(config), pipeline, metrics, name.clone(), config.event.max_events)?;
+    let auth = Arc::new(Auth::new(exposed(&config.auth.all_tokens())));
+    let settings = http_settings(config, auth.clone());
+    let server = Server::start(settings, pipeline, metrics, name.clone(), config.event.max_events)?;
+    let rereading = rereading(config, auth)?;
     let address = server.address;
     let version = env!("CARGO_PKG_VERSION");
     info!(target: logging::LISTENING, address:% = address, cache = name.as_str(), version; "listening");
-    Ok(Daemon { address, server })
+    Ok(Daemon { address, server, rereading })
+}
+
+/// Follows the files that open doors.
+fn rereading(config: &Config, auth: Arc<Auth>) -> Result<Rereading, StartError> {
+    let mut rereading = Rereading::default();
+    if let Some(path) = config.auth.tokens_file.clone() {
+        let own: AuthConfig = config.auth.clone();
+        let adopt = move |tokens: &Vec<Secret>| {
+            auth.replace_tokens(exposed(&own.tokens_with(tokens)));
+            Ok(())
+        };
+        let read = move || config::tokens_in(&path);
+        rereading.follow("auth.tokens_file", config.auth.tokens_of_file.clone(), read, adopt);
+    }
+    rereading.start().map_err(StartError::Rereading)
+}
+
+fn exposed(tokens: &[Secret]) -> Vec<String> {
+    tokens.iter().map(|token| token.expose().to_owned()).collect()
 }
 
 fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
@@ -201,8 +228,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
     }
 }
 
-fn http_settings(config: &Config) -> http::Settings {
-    let tokens = config.auth.tokens.iter().map(|token| token.expose().to_owned()).collect();
+fn http_settings(config: &Config, auth: Arc<Auth>) -> http::Settings {
     http::Settings {
         bind: config.bind,
         port: config.port,
@@ -212,6 +238,6 @@ fn http_settings(config: &Config) -> http::Settings {
         body_timeout: config.http.body_timeout,
         shutdown: config.http.shutdown,
         stall: config.live.stall,
-        tokens: Arc::new(Tokens::new(tokens)),
+        auth,
     }
 }

@@ -1,4 +1,4 @@
-//! The files that settings name: read once, bounded, checked. Their contents reach no message.
+//! The files that settings name: read bounded, and checked. Their contents reach no message.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -46,6 +46,14 @@ pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
         tls_key,
         fetch_roots: reader.read("fetch.ca_file", |bytes| authorities(&bytes)).unwrap_or_default(),
     }
+}
+
+/// The tokens that the file of `auth.tokens_file` holds now; at least one.
+///
+/// # Errors
+/// Why it is of no use, for a person.
+pub fn tokens_in(path: &Path) -> Result<Vec<Secret>, String> {
+    read_bounded(path).map_err(|error| what_failed(&error)).and_then(tokens)
 }
 
 /// The whole file, or an error of kind `FileTooLarge` beyond [`MAX_FILE_BYTES`].

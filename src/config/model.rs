@@ -1,8 +1,10 @@
 //! The settings as the program uses them: plain typed values, grouped as in the file. Sizes are bytes, durations are
 //! [`Duration`]s; every value is within the bounds of the table and was read from the layers.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -63,9 +65,26 @@ pub struct CacheConfig {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct AuthConfig {
-    /// Those of `auth.tokens` and of `auth.tokens_file`, each once. Empty: everybody may post.
+    /// Those of `auth.tokens`.
     #[serde(default)]
     pub tokens: Vec<Secret>,
+    pub tokens_file: Option<PathBuf>,
+    /// What that file held at the start; it may hold others since.
+    #[serde(skip)]
+    pub tokens_of_file: Vec<Secret>,
+}
+
+impl AuthConfig {
+    /// Those of `auth.tokens` and these of the file, each once.
+    pub fn tokens_with(&self, of_file: &[Secret]) -> Vec<Secret> {
+        let mut seen = HashSet::new();
+        self.tokens.iter().chain(of_file).filter(|token| seen.insert(*token)).cloned().collect()
+    }
+
+    /// Those of the start.
+    pub fn all_tokens(&self) -> Vec<Secret> {
+        self.tokens_with(&self.tokens_of_file)
+    }
 }
 
 /// `host` to `tls` are what `redis.url` says, where it says something.
@@ -187,11 +206,7 @@ pub(super) fn build(settings: Effective, files: Files) -> Result<Config, Fault> 
     let tree = settings.into_tree();
     let mut config: Config = tree.try_deserialize().map_err(|error| Fault::Usage(error.to_string()))?;
 
-    for token in files.tokens {
-        config.auth.tokens.push(token);
-    }
-    let mut seen = std::collections::HashSet::new();
-    config.auth.tokens.retain(|token| seen.insert(token.clone()));
+    config.auth.tokens_of_file = files.tokens;
 
     let redis = &mut config.redis;
     redis.password = redis.password.take().or(files.redis_password);

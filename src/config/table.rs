@@ -147,7 +147,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("auth.tokens", Unset("[\"a-long-random-text\"]"),
         Kind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
         "Bearer tokens, any of which POST /events accepts; without any, it accepts everybody").private(Privacy::Secret),
-    Setting::new("auth.tokens_file", Unset("\"/run/secrets/tokens\""), file(), "File of bearer tokens, accepted beside auth.tokens"),
+    Setting::new("auth.tokens_file", Unset("\"/run/secrets/tokens\""), file(), "File of bearer tokens, accepted beside auth.tokens; read again when it changes"),
 
     Setting::new("redis.url", Unset("\"redis://localhost:6379/0\""), text(super::redis_url::check, super::redis_url::ALLOWED),
         "Where Redis is; what it says wins over redis.host to redis.tls, what it leaves out is taken from them").private(Privacy::Url),

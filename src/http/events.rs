@@ -44,7 +44,7 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, payload: web::Payloa
 
 async fn carry_out(request: &HttpRequest, payload: web::Payload, worker: &Worker) -> Result<(Verdict, usize), Turned> {
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
-    if !settings.tokens.admit(headers) {
+    if !settings.auth.admit(headers) {
         return Err(Turned::Unauthorized);
     }
     if pipeline.health.is_draining() {

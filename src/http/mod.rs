@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::auth::Tokens;
+pub use self::auth::Auth;
 pub use self::server::{Server, StartError};
 
 /// The `http.*` settings and their neighbours.
@@ -33,6 +33,5 @@ pub struct Settings {
     pub shutdown: Duration,
     /// So long without a sign of life, and an actor is stuck (`live.stall_seconds`).
     pub stall: Duration,
-    /// None: everybody may post events.
-    pub tokens: Arc<Tokens>,
+    pub auth: Arc<Auth>,
 }

@@ -25,5 +25,6 @@ mod problems;
 mod readme;
 mod real;
 mod resources;
+mod rotation;
 mod settings;
 mod support;
