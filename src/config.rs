@@ -15,7 +15,7 @@
 //! - In `.env`, `$NAME` is replaced unless the value stands in single quotes; a name given twice takes the later value.
 //! - Lists are comma- or line-separated; in the file they may also be arrays of texts.
 //! - Files that settings name are read at the start, and may have 1 MiB. Those that open doors are read again while the
-//!   daemon runs, by whoever calls [`tokens_in`].
+//!   daemon runs, by whoever calls [`tokens_in`] and its like.
 
 mod checks;
 mod fault;
@@ -33,11 +33,11 @@ mod together;
 use std::path::PathBuf;
 
 pub use self::fault::{Fault, Faults};
-pub use self::files::tokens_in;
+pub use self::files::{tokens_in, webhook_secrets_in};
 pub use self::kind::Kind;
 pub use self::model::*;
 pub use self::render::{default_toml, markdown_table};
-pub use self::secret::{MASK, Pem, Secret};
+pub use self::secret::{MASK, Pem, Secret, WebhookSecret};
 pub use self::table::{Preset, Privacy, SETTINGS, Setting, find};
 
 use self::layers::Layers;
@@ -143,7 +143,7 @@ mod tests {
     fn every_setting_reaches_the_program() {
         let default = format!("{:?}", config(&[]));
         // These bring a secret, which Debug hides, or name a file; `redis.mode` knows one value so far.
-        let elsewhere = ["auth.tokens", "redis.password", "redis.mode"];
+        let elsewhere = ["auth.tokens", "auth.webhook_secrets", "redis.password", "redis.mode"];
         for setting in SETTINGS.iter().filter(|setting| !elsewhere.contains(&setting.path)) {
             let value = match (&setting.kind, setting.default) {
                 (Kind::Integer { .. } | Kind::Bytes { .. }, Preset::Number(0)) => "1".to_owned(),

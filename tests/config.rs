@@ -9,6 +9,7 @@ use redis_cache_sync::config::{Kind, Preset, SETTINGS, Setting, default_toml, ma
 use tempfile::TempDir;
 
 const SECRET: &str = "hunter2-never-show-me";
+const WEBHOOK: &str = "whsec_hunter2AAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// A run of the binary, in a directory of its own.
 struct Run {
@@ -235,6 +236,8 @@ fn another(setting: &Setting) -> (String, String) {
             "bind" => quoted("127.0.0.1"),
             "auth.tokens" => ("one,two".to_owned(), "[\"one\", \"two\"]".to_owned()),
             "auth.tokens_file" => quoted("tokens"),
+            "auth.webhook_secrets" => (WEBHOOK.to_owned(), format!("[\"{WEBHOOK}\"]")),
+            "auth.webhook_secrets_file" => quoted("webhooks"),
             "redis.url" => quoted("rediss://h:7/3"),
             "redis.password_file" => quoted("password"),
             "redis.nodes" => ("a:1,b:2".to_owned(), "[\"a:1\", \"b:2\"]".to_owned()),
@@ -249,7 +252,7 @@ fn another(setting: &Setting) -> (String, String) {
 /// What `check-config` shows for [`another`].
 fn another_shown(setting: &Setting) -> String {
     match setting.path {
-        "auth.tokens" | "redis.password" => "***".to_owned(),
+        "auth.tokens" | "auth.webhook_secrets" | "redis.password" => "***".to_owned(),
         _ => another(setting).1,
     }
 }
@@ -264,6 +267,7 @@ fn every_setting_through(give: impl Fn(Run, &[&'static Setting]) -> Answer, sour
     ] {
         let run = Run::new()
             .file("tokens", "three\n")
+            .file("webhooks", WEBHOOK)
             .file("password", "word\n")
             .file("cert.pem", pem("CERTIFICATE", CERTIFICATE))
             .file("key.pem", pem("PRIVATE KEY", KEY));
@@ -530,7 +534,9 @@ fn a_password_is_given_once_and_a_certificate_with_its_key() {
 #[test]
 fn named_files_that_are_of_no_use_are_faults_without_their_contents() {
     let run = Run::new().file("empty", "\n").file("junk", format!("{SECRET} and\nmore"));
-    for name in ["AUTH_TOKENS_FILE", "REDIS_PASSWORD_FILE", "REDIS_TLS_CA", "FETCH_CA_FILE"] {
+    for name in
+        ["AUTH_TOKENS_FILE", "AUTH_WEBHOOK_SECRETS_FILE", "REDIS_PASSWORD_FILE", "REDIS_TLS_CA", "FETCH_CA_FILE"]
+    {
         let setting = SETTINGS.iter().find(|setting| setting.variable() == name).expect("a setting").path;
         for path in ["missing", "empty", "junk", "."] {
             let flag = format!("--{}", setting.replace(['.', '_'], "-"));
@@ -565,6 +571,20 @@ fn secrets_are_never_printed() {
         &["redis.url (environment REDIS_URL): not a URL", "redis://"],
         &["redis.url (flag --redis-url)", "redis://"],
     ]);
+    let run = Run::new()
+        .env("AUTH_WEBHOOK_SECRETS", "whsec_hunter2A")
+        .default_file("[auth]\nwebhook_secrets = \"hunter2\"\n");
+    run.check(&[&format!("--auth-webhook-secrets={WEBHOOK},whsec_hunter2!")]).hides_the_secret().refused(&[
+        &[
+            "auth.webhook_secrets (environment AUTH_WEBHOOK_SECRETS): item 1",
+            "fewer than 24",
+            "allowed: whsec_ and the base64 of 24 to 64 bytes",
+        ],
+        &["auth.webhook_secrets (config/default.toml): item 1", "does not begin with whsec_"],
+        &["auth.webhook_secrets (flag --auth-webhook-secrets): item 2", "not base64"],
+    ]);
+    let answer = Run::new().check(&["--auth-webhook-secrets", WEBHOOK]);
+    assert_eq!(answer.hides_the_secret().setting("auth.webhook_secrets"), ("***", "flag --auth-webhook-secrets"));
     Run::new().check(&[&format!("--redis-pasword={SECRET}")]).hides_the_secret().refused(&[&["--redis-pasword"]]);
     Run::new().check(&["--redis-pasword", SECRET]).hides_the_secret().refused(&[&["--redis-pasword"]]);
 }

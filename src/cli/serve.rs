@@ -13,7 +13,7 @@ use crate::blob::retry::Policy;
 use crate::cache::Cache;
 use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{self, RedisCache};
-use crate::config::{self, AuthConfig, CacheBackend, Config, Loaded, LogFormat, Secret};
+use crate::config::{self, AuthConfig, CacheBackend, Config, Loaded, LogFormat, Secret, WebhookSecret};
 use crate::event::{Limits, Ttl};
 use crate::http::{self, Auth, Server};
 use crate::telemetry::logging;
@@ -134,33 +134,48 @@ pub async fn start(config: &Config) -> Result<Daemon, StartError> {
     let cache = cache(config)?;
     let name = cache.describe();
     let pipeline = pipeline::build(pipeline_settings(config), cache, &metrics)?;
-    let auth = Arc::new(Auth::new(exposed(&config.auth.all_tokens())));
+    let auth = Arc::new(Auth::new(tokens(&config.auth), webhook_keys(&config.auth)));
     let settings = http_settings(config, auth.clone());
     let server = Server::start(settings, pipeline, metrics, name.clone(), config.event.max_events)?;
-    let rereading = rereading(config, auth)?;
+    let rereading = rereading(config, &auth)?;
     let address = server.address;
     let version = env!("CARGO_PKG_VERSION");
     info!(target: logging::LISTENING, address:% = address, cache = name.as_str(), version; "listening");
     Ok(Daemon { address, server, rereading })
 }
 
-/// Follows the files that open doors.
-fn rereading(config: &Config, auth: Arc<Auth>) -> Result<Rereading, StartError> {
+/// Follows the files that open doors. What is set itself stays in force beside them.
+fn rereading(config: &Config, auth: &Arc<Auth>) -> Result<Rereading, StartError> {
     let mut rereading = Rereading::default();
-    if let Some(path) = config.auth.tokens_file.clone() {
-        let own: AuthConfig = config.auth.clone();
-        let adopt = move |tokens: &Vec<Secret>| {
-            auth.replace_tokens(exposed(&own.tokens_with(tokens)));
+    let from = &config.auth;
+    if let Some(path) = from.tokens_file.clone() {
+        let (auth, own) = (auth.clone(), from.clone());
+        let adopt = move |of_file: &Vec<Secret>| {
+            let all = AuthConfig { tokens_of_file: of_file.clone(), ..own.clone() };
+            auth.replace_tokens(tokens(&all));
             Ok(())
         };
-        let read = move || config::tokens_in(&path);
-        rereading.follow("auth.tokens_file", config.auth.tokens_of_file.clone(), read, adopt);
+        rereading.follow("auth.tokens_file", from.tokens_of_file.clone(), move || config::tokens_in(&path), adopt);
+    }
+    if let Some(path) = from.webhook_secrets_file.clone() {
+        let (auth, own, current) = (auth.clone(), from.clone(), from.webhook_secrets_of_file.clone());
+        let adopt = move |of_file: &Vec<WebhookSecret>| {
+            let all = AuthConfig { webhook_secrets_of_file: of_file.clone(), ..own.clone() };
+            auth.replace_webhook_secrets(webhook_keys(&all));
+            Ok(())
+        };
+        let read = move || config::webhook_secrets_in(&path);
+        rereading.follow("auth.webhook_secrets_file", current, read, adopt);
     }
     rereading.start().map_err(StartError::Rereading)
 }
 
-fn exposed(tokens: &[Secret]) -> Vec<String> {
-    tokens.iter().map(|token| token.expose().to_owned()).collect()
+fn tokens(auth: &AuthConfig) -> Vec<String> {
+    auth.all_tokens().iter().map(|token| token.expose().to_owned()).collect()
+}
+
+fn webhook_keys(auth: &AuthConfig) -> Vec<Vec<u8>> {
+    auth.all_webhook_secrets().iter().map(|secret| secret.expose().to_owned()).collect()
 }
 
 fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {

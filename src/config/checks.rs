@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::secret::WebhookSecret;
 use crate::blob::guard::AllowedHosts;
 
 pub fn address(text: &str) -> Result<(), String> {
@@ -45,6 +46,10 @@ pub fn token(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+pub fn webhook_secret(text: &str) -> Result<(), String> {
+    text.parse::<WebhookSecret>().map(drop).map_err(str::to_owned)
+}
+
 pub fn host(text: &str) -> Result<(), String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let is_host =
@@ -85,6 +90,11 @@ mod tests {
         assert!(node("a:1").is_ok() && node("[::1]:6379").is_ok());
         assert!(node("a").is_err() && node("a:0").is_err() && node("a:70000").is_err() && node(":1").is_err());
         assert!(token("abc-._~+/=").is_ok());
+        let of = |bytes: usize| webhook_secret(&format!("whsec_{}", "AAAA".repeat(bytes / 3)));
+        assert!(of(24).is_ok() && of(63).is_ok() && of(21).is_err() && of(66).is_err());
+        assert!(webhook_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAA").is_ok(), "padding may be left out");
+        assert!(webhook_secret("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_err());
+        assert!(webhook_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa_-").is_err());
         assert!(token("a b").is_err() && token("ä").is_err() && token("a\u{7f}").is_err());
     }
 }

@@ -14,7 +14,7 @@ use super::checks;
 use super::fault::Fault;
 use super::kind::items;
 use super::layers::Effective;
-use super::secret::{Pem, Secret};
+use super::secret::{Pem, Secret, WebhookSecret};
 
 /// Bytes of a file at most.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -23,6 +23,7 @@ pub const MAX_FILE_BYTES: u64 = 1 << 20;
 #[derive(Default)]
 pub struct Files {
     pub tokens: Vec<Secret>,
+    pub webhook_secrets: Vec<WebhookSecret>,
     pub redis_password: Option<Secret>,
     pub tls_ca: Option<Pem>,
     pub tls_cert: Option<Pem>,
@@ -40,6 +41,7 @@ pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
     });
     Files {
         tokens: reader.read("auth.tokens_file", tokens).unwrap_or_default(),
+        webhook_secrets: reader.read("auth.webhook_secrets_file", webhook_secrets).unwrap_or_default(),
         redis_password: reader.read("redis.password_file", password),
         tls_ca: reader.read("redis.tls_ca", |bytes| authorities(&bytes).map(|_| Pem::new(bytes))),
         tls_cert,
@@ -54,6 +56,14 @@ pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
 /// Why it is of no use, for a person.
 pub fn tokens_in(path: &Path) -> Result<Vec<Secret>, String> {
     read_bounded(path).map_err(|error| what_failed(&error)).and_then(tokens)
+}
+
+/// The same of `auth.webhook_secrets_file`.
+///
+/// # Errors
+/// Why it is of no use, for a person.
+pub fn webhook_secrets_in(path: &Path) -> Result<Vec<WebhookSecret>, String> {
+    read_bounded(path).map_err(|error| what_failed(&error)).and_then(webhook_secrets)
 }
 
 /// The whole file, or an error of kind `FileTooLarge` beyond [`MAX_FILE_BYTES`].
@@ -103,6 +113,13 @@ fn tokens(bytes: Vec<u8>) -> Result<Vec<Secret>, String> {
         tokens.push(Secret::new(token));
     }
     if tokens.is_empty() { Err("it holds no token".to_owned()) } else { Ok(tokens) }
+}
+
+fn webhook_secrets(bytes: Vec<u8>) -> Result<Vec<WebhookSecret>, String> {
+    let text = text(bytes)?;
+    let secret = |(index, item): (usize, &str)| item.parse().map_err(|reason| format!("item {}: {reason}", index + 1));
+    let secrets: Vec<WebhookSecret> = items(&text).enumerate().map(secret).collect::<Result<_, String>>()?;
+    if secrets.is_empty() { Err("it holds no secret".to_owned()) } else { Ok(secrets) }
 }
 
 /// Without the line's end that editors and `echo` put behind it.

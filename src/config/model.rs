@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -17,7 +18,7 @@ use super::fault::Fault;
 use super::files::Files;
 use super::layers::Effective;
 use super::redis_url;
-use super::secret::{Pem, Secret};
+use super::secret::{Pem, Secret, WebhookSecret};
 use crate::blob::guard::AllowedHosts;
 
 /// Everything that can be set. `Debug` shows no secret.
@@ -72,19 +73,29 @@ pub struct AuthConfig {
     /// What that file held at the start; it may hold others since.
     #[serde(skip)]
     pub tokens_of_file: Vec<Secret>,
+    /// The same for signatures.
+    #[serde(default)]
+    pub webhook_secrets: Vec<WebhookSecret>,
+    pub webhook_secrets_file: Option<PathBuf>,
+    #[serde(skip)]
+    pub webhook_secrets_of_file: Vec<WebhookSecret>,
 }
 
 impl AuthConfig {
-    /// Those of `auth.tokens` and these of the file, each once.
-    pub fn tokens_with(&self, of_file: &[Secret]) -> Vec<Secret> {
-        let mut seen = HashSet::new();
-        self.tokens.iter().chain(of_file).filter(|token| seen.insert(*token)).cloned().collect()
+    /// Those of the start, and none twice.
+    pub fn all_tokens(&self) -> Vec<Secret> {
+        each_once(&self.tokens, &self.tokens_of_file)
     }
 
-    /// Those of the start.
-    pub fn all_tokens(&self) -> Vec<Secret> {
-        self.tokens_with(&self.tokens_of_file)
+    /// Those of the start, and none twice.
+    pub fn all_webhook_secrets(&self) -> Vec<WebhookSecret> {
+        each_once(&self.webhook_secrets, &self.webhook_secrets_of_file)
     }
+}
+
+fn each_once<T: Clone + Eq + Hash>(own: &[T], of_file: &[T]) -> Vec<T> {
+    let mut seen = HashSet::new();
+    own.iter().chain(of_file).filter(|secret| seen.insert(*secret)).cloned().collect()
 }
 
 /// `host` to `tls` are what `redis.url` says, where it says something.
@@ -207,6 +218,7 @@ pub(super) fn build(settings: Effective, files: Files) -> Result<Config, Fault> 
     let mut config: Config = tree.try_deserialize().map_err(|error| Fault::Usage(error.to_string()))?;
 
     config.auth.tokens_of_file = files.tokens;
+    config.auth.webhook_secrets_of_file = files.webhook_secrets;
 
     let redis = &mut config.redis;
     redis.password = redis.password.take().or(files.redis_password);

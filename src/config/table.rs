@@ -146,8 +146,13 @@ pub static SETTINGS: &[Setting] = &[
 
     Setting::new("auth.tokens", Unset("[\"a-long-random-text\"]"),
         Kind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
-        "Bearer tokens, any of which POST /events accepts; without any, it accepts everybody").private(Privacy::Secret),
+        "Bearer tokens, any of which POST /events accepts; without tokens and webhook secrets, it accepts everybody").private(Privacy::Secret),
     Setting::new("auth.tokens_file", Unset("\"/run/secrets/tokens\""), file(), "File of bearer tokens, accepted beside auth.tokens; read again when it changes"),
+    Setting::new("auth.webhook_secrets", Unset("[\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]"),
+        Kind::List { check: webhook_secret, allowed: "whsec_ and the base64 of 24 to 64 bytes, comma- or line-separated" },
+        "Secrets, any of which may sign a request to POST /events (Standard Webhooks) in place of a token").private(Privacy::Secret),
+    Setting::new("auth.webhook_secrets_file", Unset("\"/run/secrets/webhooks\""), file(),
+        "File of webhook secrets, accepted beside auth.webhook_secrets; read again when it changes"),
 
     Setting::new("redis.url", Unset("\"redis://localhost:6379/0\""), text(super::redis_url::check, super::redis_url::ALLOWED),
         "Where Redis is; what it says wins over redis.host to redis.tls, what it leaves out is taken from them").private(Privacy::Url),

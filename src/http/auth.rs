@@ -1,23 +1,56 @@
-//! Who may post events: whoever has one of the bearer tokens (RFC 6750).
+//! Who may post events: whoever has one of the bearer tokens (RFC 6750), or signs what it sends with one of the webhook
+//! secrets.
 //!
-//! Tokens may change while requests come in; a request sees the old ones or the new ones, and pays for that with no lock.
+//! Both may change while requests come in; a request sees the old ones or the new ones, and pays for that with no
+//! lock.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
 
-/// What has to be shown. Whether anything has to be is settled at the start: no change of tokens opens the door.
+use super::problem::Turned;
+use super::webhook::{Claim, Keys, Unsigned};
+
+const NO_TOKEN: Turned =
+    Turned::Unauthorized { detail: "no token that is accepted: send one as Authorization: Bearer" };
+const NOT_SIGNED: Turned = Turned::Unauthorized {
+    detail: "no signature: webhook-id, webhook-timestamp and webhook-signature are needed, the last with a v1 signature",
+};
+const NEITHER: Turned = Turned::Unauthorized {
+    detail: "neither a token that is accepted (Authorization: Bearer) nor a signature (webhook-id, webhook-timestamp and \
+             webhook-signature)",
+};
+const UNTIMELY: Turned =
+    Turned::Unauthorized { detail: "webhook-timestamp is more than 5 minutes away from the service's clock" };
+const WRONG_SIGNATURE: Turned = Turned::Unauthorized {
+    detail: "none of webhook-signature was made of this request with a secret that is accepted",
+};
+
+/// What has to be shown. Whether anything has to be is settled at the start: no change of secrets opens the door.
 pub struct Auth {
     is_open: bool,
     tokens: ArcSwap<Vec<String>>,
+    keys: ArcSwap<Keys>,
+}
+
+/// A sender that is let in.
+pub enum Entry {
+    Open,
+    /// If its body is what it claims.
+    Claimed(Box<Claim>),
 }
 
 impl Auth {
-    /// No token at all: none is asked for.
-    pub fn new(tokens: Vec<String>) -> Self {
-        Auth { is_open: tokens.is_empty(), tokens: ArcSwap::from_pointee(tokens) }
+    /// Neither tokens nor secrets: nothing is asked for.
+    pub fn new(tokens: Vec<String>, webhook_secrets: Vec<Vec<u8>>) -> Self {
+        Auth {
+            is_open: tokens.is_empty() && webhook_secrets.is_empty(),
+            tokens: ArcSwap::from_pointee(tokens),
+            keys: ArcSwap::from_pointee(Keys::new(webhook_secrets)),
+        }
     }
 
     /// From now on these are accepted, and no others.
@@ -25,14 +58,57 @@ impl Auth {
         self.tokens.store(tokens.into());
     }
 
+    /// From now on these sign, and no others.
+    pub fn replace_webhook_secrets(&self, secrets: Vec<Vec<u8>>) {
+        self.keys.store(Keys::new(secrets).into());
+    }
+
+    /// What the headers are good for. `now` is asked for if it matters.
+    pub fn admit(&self, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Result<Entry, Turned> {
+        if self.is_open || self.has_token(headers) {
+            return Ok(Entry::Open);
+        }
+        let keys = self.keys.load();
+        if keys.len() == 0 {
+            return Err(NO_TOKEN);
+        }
+        let now = now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        keys.claim(headers, now).map(|claim| Entry::Claimed(Box::new(claim))).map_err(|why| match why {
+            Unsigned::Missing if self.tokens.load().is_empty() => NOT_SIGNED,
+            Unsigned::Missing => NEITHER,
+            Unsigned::Untimely => UNTIMELY,
+        })
+    }
+
     /// Whether these headers carry one of the tokens. Takes the same time whichever token it is, and however much of it
     /// is right.
-    pub fn admit(&self, headers: &HeaderMap) -> bool {
-        if self.is_open {
-            return true;
-        }
+    fn has_token(&self, headers: &HeaderMap) -> bool {
         let Some(given) = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())) else { return false };
         self.tokens.load().iter().fold(false, |found, token| found | bool::from(token.as_bytes().ct_eq(given)))
+    }
+}
+
+impl Entry {
+    /// The claim that is to be held against the body as it comes in.
+    pub fn claim(&mut self) -> Option<&mut Claim> {
+        match self {
+            Entry::Open => None,
+            Entry::Claimed(claim) => Some(claim),
+        }
+    }
+
+    /// Asks for what was left open, once the body has come in.
+    pub fn confirm(self) -> Result<(), Turned> {
+        match self {
+            Entry::Open => Ok(()),
+            Entry::Claimed(claim) => {
+                if claim.holds() {
+                    Ok(())
+                } else {
+                    Err(WRONG_SIGNATURE)
+                }
+            }
+        }
     }
 }
 
@@ -44,7 +120,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} tokens", self.tokens.load().len())
+        write!(f, "{} tokens, {} webhook secrets", self.tokens.load().len(), self.keys.load().len())
     }
 }
 
@@ -57,25 +133,33 @@ mod tests {
         HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))])
     }
 
+    fn is_let_in(auth: &Auth, headers: &HeaderMap) -> bool {
+        matches!(auth.admit(headers, SystemTime::now), Ok(Entry::Open))
+    }
+
     #[test]
     fn any_of_the_tokens_is_accepted_and_nothing_else() {
-        let auth = Auth::new(vec!["first".into(), "second".into()]);
-        assert!(auth.admit(&with("Bearer first")) && auth.admit(&with("bearer  second")));
+        let auth = Auth::new(vec!["first".into(), "second".into()], Vec::new());
+        assert!(is_let_in(&auth, &with("Bearer first")) && is_let_in(&auth, &with("bearer  second")));
         for wrong in ["Bearer", "Bearer ", "Bearer third", "Basic first", "first", "Bearer first second", "Bearer firs"]
         {
-            assert!(!auth.admit(&with(wrong)), "{wrong}");
+            assert!(!is_let_in(&auth, &with(wrong)), "{wrong}");
         }
-        assert!(!auth.admit(&HeaderMap::new()));
-        assert!(Auth::new(Vec::new()).admit(&HeaderMap::new()));
-        assert_eq!(format!("{auth:?}"), "2 tokens");
+        assert!(!is_let_in(&auth, &HeaderMap::new()));
+        assert!(is_let_in(&Auth::new(Vec::new(), Vec::new()), &HeaderMap::new()));
+        assert_eq!(format!("{auth:?}"), "2 tokens, 0 webhook secrets");
     }
 
     #[test]
     fn new_tokens_take_the_place_of_the_old_ones_and_none_at_all_shut_the_door() {
-        let auth = Auth::new(vec!["first".into()]);
+        let auth = Auth::new(vec!["first".into()], Vec::new());
         auth.replace_tokens(vec!["second".into()]);
-        assert!(auth.admit(&with("Bearer second")) && !auth.admit(&with("Bearer first")));
+        assert!(is_let_in(&auth, &with("Bearer second")) && !is_let_in(&auth, &with("Bearer first")));
         auth.replace_tokens(Vec::new());
-        assert!(!auth.admit(&with("Bearer second")) && !auth.admit(&HeaderMap::new()) && !auth.admit(&with("Bearer ")));
+        assert!(
+            !is_let_in(&auth, &with("Bearer second"))
+                && !is_let_in(&auth, &HeaderMap::new())
+                && !is_let_in(&auth, &with("Bearer "))
+        );
     }
 }

@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::StreamReader;
 
 use super::problem::Turned;
+use super::webhook::Claim;
 use crate::event::wire::Form;
 use crate::pipeline::gate::Permit;
 
@@ -52,19 +53,21 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Turned> {
     Ok(Kind { form, gzip })
 }
 
-/// Reads it whole. `permit` grows with it.
+/// Reads it whole. `permit` grows with it; `claim` is told of it as it was sent, all of it, even where it turns out not
+/// to be gzip.
 pub async fn read(
     payload: Payload,
     headers: &HeaderMap,
     kind: Kind,
     max_bytes: usize,
     permit: &mut Permit,
+    claim: Option<&mut Claim>,
 ) -> Result<Bytes, Turned> {
     let declared = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
         .and_then(|length| usize::try_from(length).ok());
-    let body = Body { buffer: BytesMut::new(), max_bytes, permit };
+    let body = Body { buffer: BytesMut::new(), max_bytes, permit, claim };
     match kind.gzip {
         false if declared.is_some_and(|length| length > max_bytes) => Err(Turned::BodyTooLarge { max_bytes }),
         false => body.read_plain(payload, declared).await,
@@ -77,6 +80,7 @@ struct Body<'a> {
     buffer: BytesMut,
     max_bytes: usize,
     permit: &'a mut Permit,
+    claim: Option<&'a mut Claim>,
 }
 
 impl Body<'_> {
@@ -84,6 +88,9 @@ impl Body<'_> {
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| unreadable(&error))?;
             self.hold(chunk.len())?;
+            if let Some(claim) = &mut self.claim {
+                claim.add(&chunk);
+            }
             if self.buffer.is_empty() {
                 if declared == Some(chunk.len()) {
                     return Ok(chunk);
@@ -98,9 +105,13 @@ impl Body<'_> {
     /// Compressed bytes are bounded too: empty gzip members take time without making a byte.
     async fn read_gzip(mut self, payload: Payload) -> Result<Bytes, Turned> {
         let mut compressed_left = self.max_bytes.saturating_mul(2).saturating_add(INFLATE_CHUNK);
+        let mut claim = self.claim.take();
         let bounded = payload.map(move |chunk| {
             let chunk = chunk.map_err(io::Error::other)?;
             compressed_left = compressed_left.checked_sub(chunk.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+            if let Some(claim) = &mut claim {
+                claim.add(&chunk);
+            }
             Ok::<Bytes, io::Error>(chunk)
         });
         let reader = StreamReader::new(bounded);
@@ -116,7 +127,11 @@ impl Body<'_> {
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                     return Err(Turned::BodyTooLarge { max_bytes: self.max_bytes });
                 }
-                Err(_) => return Err(Turned::Malformed { detail: "the body is not whole, valid gzip".to_owned() }),
+                Err(_) => {
+                    let mut rest = decoder.into_inner().into_inner();
+                    while let Some(Ok(_)) = rest.next().await {}
+                    return Err(Turned::Malformed { detail: "the body is not whole, valid gzip".to_owned() });
+                }
             }
         }
     }

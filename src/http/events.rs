@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use actix_web::http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -44,9 +44,7 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, payload: web::Payloa
 
 async fn carry_out(request: &HttpRequest, payload: web::Payload, worker: &Worker) -> Result<(Verdict, usize), Turned> {
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
-    if !settings.auth.admit(headers) {
-        return Err(Turned::Unauthorized);
-    }
+    let mut entry = settings.auth.admit(headers, SystemTime::now)?;
     if pipeline.health.is_draining() {
         return Err(Turned::Draining);
     }
@@ -54,12 +52,17 @@ async fn carry_out(request: &HttpRequest, payload: web::Payload, worker: &Worker
     let mut permit = pipeline.gate.permit();
     let mut stay = worker.stay();
     let body = {
-        let reading = pin!(body::read(payload, headers, kind, settings.max_body_bytes, &mut permit));
-        match stay.wait(reading, Instant::now() + settings.body_timeout).await {
-            Ok(body) => body?,
+        let reading = body::read(payload, headers, kind, settings.max_body_bytes, &mut permit, entry.claim());
+        match stay.wait(pin!(reading), Instant::now() + settings.body_timeout).await {
+            Ok(body) => body,
             Err(Ended::CutOff) => return Err(Turned::Draining),
             Err(Ended::Late) => return Err(Turned::BodyTooSlow),
         }
+    };
+    let body = match body {
+        // It was not read whole, which proves nothing.
+        Err(turned) if !matches!(turned, Turned::Malformed { .. }) => return Err(turned),
+        body => entry.confirm().and(body)?,
     };
     let bytes_in = body.len();
     let mut waiter = worker.entrance.ingest(body, kind.form, permit);

@@ -1,4 +1,5 @@
-//! HTTP: routes, what an outcome is as a status and a problem document, bearer tokens, drain. Knows the pipeline by its
+//! HTTP: routes, what an outcome is as a status and a problem document, bearer tokens and
+//! signatures, drain. Knows the pipeline by its
 //! entrance and its health only.
 
 mod auth;
@@ -10,6 +11,7 @@ mod request;
 mod server;
 mod shared;
 mod stream;
+mod webhook;
 mod worker;
 
 use std::net::IpAddr;

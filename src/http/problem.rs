@@ -42,7 +42,7 @@ const fn headless(
 pub enum Turned {
     NotFound,
     MethodNotAllowed { allow: &'static str },
-    Unauthorized,
+    Unauthorized { detail: &'static str },
     Draining,
     UnsupportedMediaType { detail: &'static str },
     BodyTooLarge { max_bytes: usize },
@@ -55,11 +55,10 @@ impl Turned {
     /// For the log.
     pub fn cause(&self) -> &str {
         match self {
-            Turned::UnsupportedMediaType { detail } => detail,
+            Turned::UnsupportedMediaType { detail } | Turned::Unauthorized { detail } => detail,
             Turned::Malformed { detail } => detail,
             Turned::NotFound => "no such route",
             Turned::MethodNotAllowed { .. } => "not a method of this route",
-            Turned::Unauthorized => "no token that is accepted",
             Turned::Draining => "the service is draining",
             Turned::BodyTooLarge { .. } => "more than http.max_body_bytes",
             Turned::BodyTooSlow => "the body was slower than http.body_timeout_ms",
@@ -88,11 +87,11 @@ pub fn turned_away(why: &Turned) -> (HttpResponse, &'static str) {
                 response.insert_header((ALLOW, *allow));
             },
         ),
-        Unauthorized => document(
+        Unauthorized { detail } => document(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
-            "A bearer token is needed",
-            "send one of the service's tokens as Authorization: Bearer",
+            "The sender has not shown that it may post events",
+            detail,
             |response| {
                 response.insert_header((WWW_AUTHENTICATE, "Bearer"));
             },

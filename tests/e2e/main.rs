@@ -28,3 +28,4 @@ mod resources;
 mod rotation;
 mod settings;
 mod support;
+mod webhooks;
