@@ -33,7 +33,7 @@ mod together;
 use std::path::PathBuf;
 
 pub use self::fault::{Fault, Faults};
-pub use self::files::{tokens_in, webhook_secrets_in};
+pub use self::files::{tls_in, tokens_in, webhook_secrets_in};
 pub use self::kind::Kind;
 pub use self::model::*;
 pub use self::render::{default_toml, markdown_table};

@@ -241,8 +241,10 @@ fn another(setting: &Setting) -> (String, String) {
             "redis.url" => quoted("rediss://h:7/3"),
             "redis.password_file" => quoted("password"),
             "redis.nodes" => ("a:1,b:2".to_owned(), "[\"a:1\", \"b:2\"]".to_owned()),
-            "redis.tls_ca" | "redis.tls_cert" | "fetch.ca_file" => quoted("cert.pem"),
-            "redis.tls_key" => quoted("key.pem"),
+            "redis.tls_ca" | "redis.tls_cert" | "fetch.ca_file" | "http.tls_cert" | "http.tls_client_ca" => {
+                quoted("cert.pem")
+            }
+            "redis.tls_key" | "http.tls_key" => quoted("key.pem"),
             "fetch.allowed_hosts" => ("a.example,b.example".to_owned(), "[\"a.example\", \"b.example\"]".to_owned()),
             _ => quoted("another"),
         },
@@ -529,14 +531,30 @@ fn a_password_is_given_once_and_a_certificate_with_its_key() {
     ]);
     run.check(&["--redis-tls-key", "key.pem"])
         .refused(&[&["redis.tls_key (flag --redis-tls-key): key.pem", "not the key"]]);
+    let run = Run::new()
+        .file("cert.pem", pem("CERTIFICATE", CERTIFICATE))
+        .file("key.pem", pem("PRIVATE KEY", OTHER_KEY))
+        .env("HTTP_TLS_CLIENT_CA", "cert.pem");
+    run.check(&[]).refused(&[&["http.tls_client_ca", "http.tls_cert (unset)", "of no use without"]]);
+    run.check(&["--http-tls-cert=cert.pem"]).refused(&[&["http.tls_cert", "http.tls_key (unset)"]]);
+    run.check(&["--http-tls-cert=cert.pem", "--http-tls-key=key.pem"]).refused(&[&[
+        "http.tls_key (flag --http-tls-key): key.pem",
+        "not the key to the certificate of http.tls_cert",
+    ]]);
 }
 
 #[test]
 fn named_files_that_are_of_no_use_are_faults_without_their_contents() {
     let run = Run::new().file("empty", "\n").file("junk", format!("{SECRET} and\nmore"));
-    for name in
-        ["AUTH_TOKENS_FILE", "AUTH_WEBHOOK_SECRETS_FILE", "REDIS_PASSWORD_FILE", "REDIS_TLS_CA", "FETCH_CA_FILE"]
-    {
+    for name in [
+        "AUTH_TOKENS_FILE",
+        "AUTH_WEBHOOK_SECRETS_FILE",
+        "REDIS_PASSWORD_FILE",
+        "REDIS_TLS_CA",
+        "HTTP_TLS_CERT",
+        "HTTP_TLS_CLIENT_CA",
+        "FETCH_CA_FILE",
+    ] {
         let setting = SETTINGS.iter().find(|setting| setting.variable() == name).expect("a setting").path;
         for path in ["missing", "empty", "junk", "."] {
             let flag = format!("--{}", setting.replace(['.', '_'], "-"));

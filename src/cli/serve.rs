@@ -13,9 +13,9 @@ use crate::blob::retry::Policy;
 use crate::cache::Cache;
 use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{self, RedisCache};
-use crate::config::{self, AuthConfig, CacheBackend, Config, Loaded, LogFormat, Secret, WebhookSecret};
+use crate::config::{self, AuthConfig, CacheBackend, Config, Loaded, LogFormat, Pem, Secret, TlsPems, WebhookSecret};
 use crate::event::{Limits, Ttl};
-use crate::http::{self, Auth, Server};
+use crate::http::{self, Auth, Pems, Server, Tls};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 use crate::{blob, pipeline};
@@ -91,6 +91,8 @@ pub enum StartError {
     Blobs(#[from] blob::SetupError),
     #[error(transparent)]
     Http(#[from] http::StartError),
+    #[error(transparent)]
+    Tls(#[from] http::TlsError),
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("files cannot be followed: {0}")]
@@ -135,9 +137,10 @@ pub async fn start(config: &Config) -> Result<Daemon, StartError> {
     let name = cache.describe();
     let pipeline = pipeline::build(pipeline_settings(config), cache, &metrics)?;
     let auth = Arc::new(Auth::new(tokens(&config.auth), webhook_keys(&config.auth)));
-    let settings = http_settings(config, auth.clone());
+    let tls = config.http.tls.as_ref().map(|tls| Tls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
+    let settings = http_settings(config, auth.clone(), tls.clone());
     let server = Server::start(settings, pipeline, metrics, name.clone(), config.event.max_events)?;
-    let rereading = rereading(config, &auth)?;
+    let rereading = rereading(config, &auth, tls)?;
     let address = server.address;
     let version = env!("CARGO_PKG_VERSION");
     info!(target: logging::LISTENING, address:% = address, cache = name.as_str(), version; "listening");
@@ -145,7 +148,7 @@ pub async fn start(config: &Config) -> Result<Daemon, StartError> {
 }
 
 /// Follows the files that open doors. What is set itself stays in force beside them.
-fn rereading(config: &Config, auth: &Arc<Auth>) -> Result<Rereading, StartError> {
+fn rereading(config: &Config, auth: &Arc<Auth>, tls: Option<Arc<Tls>>) -> Result<Rereading, StartError> {
     let mut rereading = Rereading::default();
     let from = &config.auth;
     if let Some(path) = from.tokens_file.clone() {
@@ -167,7 +170,16 @@ fn rereading(config: &Config, auth: &Arc<Auth>) -> Result<Rereading, StartError>
         let read = move || config::webhook_secrets_in(&path);
         rereading.follow("auth.webhook_secrets_file", current, read, adopt);
     }
+    if let (Some(tls), Some(from)) = (tls, config.http.tls.clone()) {
+        let adopt = move |held: &TlsPems| tls.replace(pems(held)).map_err(|error| error.to_string());
+        rereading.follow("http.tls_cert", from.held, move || config::tls_in(&from.files), adopt);
+    }
     rereading.start().map_err(StartError::Rereading)
+}
+
+fn pems(held: &TlsPems) -> Pems<'_> {
+    let client_ca = held.client_ca.as_ref().map(Pem::expose);
+    Pems { cert: held.cert.expose(), key: held.key.expose(), client_ca }
 }
 
 fn tokens(auth: &AuthConfig) -> Vec<String> {
@@ -243,7 +255,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
     }
 }
 
-fn http_settings(config: &Config, auth: Arc<Auth>) -> http::Settings {
+fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> http::Settings {
     http::Settings {
         bind: config.bind,
         port: config.port,
@@ -254,5 +266,6 @@ fn http_settings(config: &Config, auth: Arc<Auth>) -> http::Settings {
         shutdown: config.http.shutdown,
         stall: config.live.stall,
         auth,
+        tls,
     }
 }

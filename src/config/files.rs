@@ -14,6 +14,7 @@ use super::checks;
 use super::fault::Fault;
 use super::kind::items;
 use super::layers::Effective;
+use super::model::{TlsFiles, TlsPems};
 use super::secret::{Pem, Secret, WebhookSecret};
 
 /// Bytes of a file at most.
@@ -28,17 +29,16 @@ pub struct Files {
     pub tls_ca: Option<Pem>,
     pub tls_cert: Option<Pem>,
     pub tls_key: Option<Pem>,
+    pub listener: Option<TlsPems>,
     pub fetch_roots: Vec<CertificateDer<'static>>,
 }
 
 /// Reads every file that is named; each that is of no use is a fault.
 pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
     let mut reader = Reader { settings, faults };
-    let tls_cert = reader.read("redis.tls_cert", |bytes| certificates(&bytes).map(|_| Pem::new(bytes)));
-    let tls_key = reader.read("redis.tls_key", |bytes| match &tls_cert {
-        Some(certificate) => belong_together(certificate.expose(), &bytes).map(|()| Pem::new(bytes)),
-        None => key(&bytes).map(|_| Pem::new(bytes)),
-    });
+    let (tls_cert, tls_key) = reader.pair("redis.tls_cert", "redis.tls_key");
+    let (cert, key) = reader.pair("http.tls_cert", "http.tls_key");
+    let client_ca = reader.read("http.tls_client_ca", |bytes| authorities(&bytes).map(|_| Pem::new(bytes)));
     Files {
         tokens: reader.read("auth.tokens_file", tokens).unwrap_or_default(),
         webhook_secrets: reader.read("auth.webhook_secrets_file", webhook_secrets).unwrap_or_default(),
@@ -46,6 +46,7 @@ pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
         tls_ca: reader.read("redis.tls_ca", |bytes| authorities(&bytes).map(|_| Pem::new(bytes))),
         tls_cert,
         tls_key,
+        listener: cert.zip(key).map(|(cert, key)| TlsPems { cert, key, client_ca }),
         fetch_roots: reader.read("fetch.ca_file", |bytes| authorities(&bytes)).unwrap_or_default(),
     }
 }
@@ -64,6 +65,19 @@ pub fn tokens_in(path: &Path) -> Result<Vec<Secret>, String> {
 /// Why it is of no use, for a person.
 pub fn webhook_secrets_in(path: &Path) -> Result<Vec<WebhookSecret>, String> {
     read_bounded(path).map_err(|error| what_failed(&error)).and_then(webhook_secrets)
+}
+
+/// What the files of the listener's TLS hold now.
+///
+/// # Errors
+/// Why they are of no use, for a person.
+pub fn tls_in(files: &TlsFiles) -> Result<TlsPems, String> {
+    let (cert, key) = pair_in(&files.cert, &files.key)?;
+    let client_ca = files.client_ca.as_ref().map(|path| {
+        let bytes = read_bounded(path).map_err(|error| what_failed(&error))?;
+        authorities(&bytes).map(|_| Pem::new(bytes))
+    });
+    Ok(TlsPems { cert, key, client_ca: client_ca.transpose()? })
 }
 
 /// The whole file, or an error of kind `FileTooLarge` beyond [`MAX_FILE_BYTES`].
@@ -103,6 +117,26 @@ impl Reader<'_> {
             })
             .ok()
     }
+
+    /// A certificate and the key to it.
+    fn pair(&mut self, cert: &'static str, private: &'static str) -> (Option<Pem>, Option<Pem>) {
+        let certificate = self.read(cert, |bytes| certificates(&bytes).map(|_| Pem::new(bytes)));
+        let key = self.read(private, |bytes| match &certificate {
+            Some(of) => {
+                belong_together(of.expose(), &bytes, &format!("the certificate of {cert}")).map(|()| Pem::new(bytes))
+            }
+            None => key(&bytes).map(|_| Pem::new(bytes)),
+        });
+        (certificate, key)
+    }
+}
+
+/// Why a certificate and a key are of no use: for those of a pair that was good at the start.
+fn pair_in(cert: &Path, key: &Path) -> Result<(Pem, Pem), String> {
+    let read = |path| read_bounded(path).map_err(|error| what_failed(&error));
+    let (certificate, private) = (read(cert)?, read(key)?);
+    belong_together(&certificate, &private, "the certificate")?;
+    Ok((Pem::new(certificate), Pem::new(private)))
 }
 
 fn tokens(bytes: Vec<u8>) -> Result<Vec<Secret>, String> {
@@ -158,10 +192,10 @@ fn key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(bytes).map_err(|_| "it holds no PEM private key".to_owned())
 }
 
-fn belong_together(certificate: &[u8], private: &[u8]) -> Result<(), String> {
+fn belong_together(certificate: &[u8], private: &[u8], whose: &str) -> Result<(), String> {
     CertifiedKey::from_der(certificates(certificate)?, key(private)?, &ring::default_provider())
         .map(drop)
-        .map_err(|_| "it is not the key to the certificate of redis.tls_cert".to_owned())
+        .map_err(|_| format!("it is not the key to {whose}"))
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, String> {

@@ -142,8 +142,34 @@ pub enum RedisMode {
     Standalone,
 }
 
+/// The files of the listener's TLS, and what they held at the start.
+#[derive(Debug, Clone)]
+pub struct ListenerTls {
+    pub files: TlsFiles,
+    pub held: TlsPems,
+}
+
+/// Where they are.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What they hold: the key is that of the certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsPems {
+    pub cert: Pem,
+    pub key: Pem,
+    pub client_ca: Option<Pem>,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 pub struct HttpConfig {
+    /// None: plain HTTP.
+    #[serde(skip)]
+    pub tls: Option<ListenerTls>,
     pub workers: usize,
     pub max_body_bytes: usize,
     pub max_answer_bytes: usize,
@@ -214,6 +240,7 @@ pub struct FetchConfig {
 /// Brings together what came out of the layers, the parts of `redis.url` and what the files held.
 pub(super) fn build(settings: Effective, files: Files) -> Result<Config, Fault> {
     let url = settings.text("redis.url").and_then(|url| redis_url::parse(url).ok());
+    let tls_files = tls_files(&settings);
     let tree = settings.into_tree();
     let mut config: Config = tree.try_deserialize().map_err(|error| Fault::Usage(error.to_string()))?;
 
@@ -234,8 +261,15 @@ pub(super) fn build(settings: Effective, files: Files) -> Result<Config, Fault> 
         redis.db = url.db.unwrap_or(redis.db);
     }
 
+    config.http.tls = tls_files.zip(files.listener).map(|(files, held)| ListenerTls { files, held });
     config.fetch.extra_roots = files.fetch_roots;
     Ok(config)
+}
+
+fn tls_files(settings: &Effective) -> Option<TlsFiles> {
+    let path = |setting| settings.text(setting).map(PathBuf::from);
+    let (cert, key) = path("http.tls_cert").zip(path("http.tls_key"))?;
+    Some(TlsFiles { cert, key, client_ca: path("http.tls_client_ca") })
 }
 
 fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

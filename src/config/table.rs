@@ -184,6 +184,10 @@ pub static SETTINGS: &[Setting] = &[
         "Beginning of the keys that hold versions; events must not touch such keys"),
     Setting::new("redis.version_window_seconds", Number(86_400), seconds(MAX_TTL), "How long a version is kept after the last write"),
 
+    Setting::new("http.tls_cert", Unset("\"/etc/tls/tls.crt\""), file(), "PEM file of our certificate for TLS; unset: plain HTTP. Read again when it changes"),
+    Setting::new("http.tls_key", Unset("\"/etc/tls/tls.key\""), file(), "PEM file of the key to http.tls_cert. Read again when it changes"),
+    Setting::new("http.tls_client_ca", Unset("\"/etc/tls/clients.crt\""), file(),
+        "PEM file of authorities, one of which must have signed a client's certificate; unset: none is asked for. Read again when it changes"),
     Setting::new("http.workers", Cores, count(1, MAX_WORKERS), "Threads that serve HTTP; by default one for each core"),
     Setting::new("http.max_body_bytes", Number(16 << 20), bytes(), "Bytes of a request's body at most, once decompressed"),
     Setting::new("http.max_answer_bytes", Number(64 << 20), bytes(), "Bytes of all values in one answer at most"),

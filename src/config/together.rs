@@ -21,6 +21,9 @@ pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<S
     faults.extend(both(settings, "redis.password", "redis.password_file"));
     faults.extend(alone(settings, "redis.tls_cert", "redis.tls_key"));
     faults.extend(alone(settings, "redis.tls_key", "redis.tls_cert"));
+    faults.extend(alone(settings, "http.tls_cert", "http.tls_key"));
+    faults.extend(alone(settings, "http.tls_key", "http.tls_cert"));
+    faults.extend(alone(settings, "http.tls_client_ca", "http.tls_cert"));
     warnings.extend(without_effect(settings));
 }
 
@@ -51,7 +54,7 @@ fn alone(settings: &Effective, given: &str, missing: &str) -> Option<Fault> {
     if settings.get(missing).is_some() || settings.is_bad(missing) {
         return None;
     }
-    let reason = "neither is of use without the other".to_owned();
+    let reason = "the first is of no use without the second".to_owned();
     Some(Fault::Pair { first: described(settings, given), second: format!("{missing} (unset)"), reason })
 }
 

@@ -11,6 +11,7 @@ mod request;
 mod server;
 mod shared;
 mod stream;
+mod tls;
 mod webhook;
 mod worker;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use self::auth::Auth;
 pub use self::server::{Server, StartError};
+pub use self::tls::{Pems, Tls, TlsError};
 
 /// The `http.*` settings and their neighbours.
 #[derive(Debug, Clone)]
@@ -36,4 +38,6 @@ pub struct Settings {
     /// So long without a sign of life, and an actor is stuck (`live.stall_seconds`).
     pub stall: Duration,
     pub auth: Arc<Auth>,
+    /// None: plain HTTP.
+    pub tls: Option<Arc<Tls>>,
 }

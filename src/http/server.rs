@@ -15,7 +15,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Server as ActixServer, ServerHandle, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpResponse, Resource, web};
-use log::{info, warn};
+use log::{debug, info, warn};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,7 @@ use super::problem::Turned;
 use super::request::{observe, turn_away};
 use super::shared::Shared;
 use super::stream::Stream;
+use super::tls::{Io, Tls};
 use super::worker::Worker;
 use super::{Settings, events, probes};
 use crate::pipeline::Pipeline;
@@ -66,7 +67,7 @@ impl Server {
         let shared = Shared::new(settings, pipeline.clone(), metrics, cache_name, max_events);
         let shared = web::Data::from(Arc::new(shared));
         let closing = CancellationToken::new();
-        let (state, last_call) = (shared.clone(), closing.clone());
+        let (state, last_call, tls) = (shared.clone(), closing.clone(), shared.settings.tls.clone());
         let server = ActixServer::build()
             .workers(workers)
             .shutdown_timeout(shared.settings.shutdown.as_secs())
@@ -83,7 +84,8 @@ impl Server {
                     })
                     .local_addr(address)
                     .finish(map_config(app, |()| AppConfig::default()));
-                fn_service(move |io| accept(io, head_timeout)).map_init_err(|_: ()| ()).and_then(http)
+                let tls = tls.clone();
+                fn_service(move |io| accept(io, tls.clone(), head_timeout)).map_init_err(|_: ()| ()).and_then(http)
             })
             .map_err(failed)?
             .run();
@@ -146,13 +148,29 @@ fn app(
 }
 
 /// A connection as actix-http takes it. Answers are small and must not wait for acknowledgements (`TCP_NODELAY`).
+/// A handshake has a request head's time.
 async fn accept(
     io: TcpStream,
+    tls: Option<Arc<Tls>>,
     head_timeout: Duration,
 ) -> Result<(Stream, Protocol, Option<SocketAddr>), DispatchError> {
     io.set_nodelay(true)?;
     let peer = io.peer_addr().ok();
+    let io = match tls {
+        None => Io::Plain(io),
+        Some(tls) => tls.accept(io, head_timeout).await.inspect_err(|cause| tell_failed(cause, peer))?,
+    };
     Ok((Stream::new(io, head_timeout), Protocol::Http1, peer))
+}
+
+/// One who hangs up may only have looked whether somebody listens.
+fn tell_failed(cause: &io::Error, peer: Option<SocketAddr>) {
+    let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+    let peer = peer.as_str();
+    match cause.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => debug!(peer, cause:% = cause; "no handshake"),
+        _ => warn!(peer, cause:% = cause; "TLS handshake failed"),
+    }
 }
 
 fn readable(path: &str, worker: &Rc<Worker>, answer: fn(&Worker) -> HttpResponse) -> Resource {

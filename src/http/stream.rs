@@ -5,6 +5,8 @@
 //!   with a request id, like every other refusal;
 //! - a connection that ends with a refusal is closed for writing first, and what the sender still sends is read for a
 //!   while: a socket closed over unread bytes is reset, and a reset can overtake the answer.
+//!
+//! All of it holds with TLS as without.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -14,13 +16,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use actix_rt::net::TcpStream;
 use actix_rt::time::{Instant, Sleep, sleep_until};
 use log::warn;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::problem::{HEAD_TOO_LARGE, HEAD_TOO_SLOW, NOT_HTTP};
 use super::request::RequestId;
+use super::tls::Io;
 use crate::event::wire::ProblemDocument;
 
 /// How long a connection that we end is read on, at most.
@@ -68,7 +70,7 @@ impl Drop for InRequest {
 }
 
 pub struct Stream {
-    io: TcpStream,
+    io: Io,
     head_timeout: Duration,
     progress: Rc<Progress>,
     /// What is left to write of the document that stands in for a bare answer.
@@ -79,7 +81,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(io: TcpStream, head_timeout: Duration) -> Self {
+    pub fn new(io: Io, head_timeout: Duration) -> Self {
         let progress = Progress {
             in_request: Cell::new(false),
             head_since: Cell::new(Some(Instant::now())),
@@ -107,10 +109,11 @@ impl Stream {
     }
 
     /// Tells a sender whose head has not come in time, and ends what it sends.
-    fn give_up_on_head(&mut self) {
+    fn give_up_on_head(&mut self, context: &mut Context<'_>) {
         self.progress.head_since.set(None);
         // So small an answer either fits what the socket still takes, or nobody reads.
-        let _ = self.io.try_write(&in_place_of_request(&HEAD_TOO_SLOW));
+        let _ = Pin::new(&mut self.io).poll_write(context, &in_place_of_request(&HEAD_TOO_SLOW));
+        let _ = Pin::new(&mut self.io).poll_flush(context);
     }
 }
 
@@ -220,7 +223,7 @@ impl AsyncRead for Stream {
             Some(since) if read.is_pending() => {
                 let until = since + self.head_timeout;
                 ready!(self.poll_timer(context, until));
-                self.give_up_on_head();
+                self.give_up_on_head(context);
                 // The end, as if the sender had closed.
                 Poll::Ready(Ok(()))
             }

@@ -28,4 +28,5 @@ mod resources;
 mod rotation;
 mod settings;
 mod support;
+mod tls;
 mod webhooks;

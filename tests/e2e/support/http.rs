@@ -2,8 +2,11 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
 use super::{PATIENCE, problem_type};
@@ -55,7 +58,46 @@ impl Answer {
 
 /// One connection, kept open.
 pub struct Wire {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Channel>,
+}
+
+enum Channel {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Channel {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Channel::Plain(io) => io,
+            Channel::Tls(io) => io.get_ref(),
+        }
+    }
+}
+
+impl Read for Channel {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Channel::Plain(io) => io.read(buffer),
+            Channel::Tls(io) => io.read(buffer),
+        }
+    }
+}
+
+impl Write for Channel {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Channel::Plain(io) => io.write(bytes),
+            Channel::Tls(io) => io.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Channel::Plain(io) => io.flush(),
+            Channel::Tls(io) => io.flush(),
+        }
+    }
 }
 
 impl Wire {
@@ -64,11 +106,19 @@ impl Wire {
     }
 
     pub fn try_open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        Ok(Wire { reader: BufReader::new(stream) })
+        Ok(Wire { reader: BufReader::new(Channel::Plain(connect(address)?)) })
+    }
+
+    /// Over TLS; the handshake is done.
+    pub fn try_tls(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::from(address.ip());
+        let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        let mut socket = connect(address)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket)?;
+        }
+        let channel = Channel::Tls(Box::new(StreamOwned::new(connection, socket)));
+        Ok(Wire { reader: BufReader::new(channel) })
     }
 
     /// Sends bytes as they are. That the other side has already answered and closed is no failure.
@@ -82,7 +132,7 @@ impl Wire {
 
     /// Another handle to write on while an answer is awaited.
     pub fn writer(&self) -> TcpStream {
-        self.reader.get_ref().try_clone().expect("a socket can be cloned")
+        self.reader.get_ref().socket().try_clone().expect("a socket can be cloned")
     }
 
     pub fn answer(&mut self) -> Answer {
@@ -156,6 +206,14 @@ impl Wire {
         }
         Ok(line.trim_end_matches(['\r', '\n']).to_owned())
     }
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// A request as bytes; `Content-Length` is added if the headers name no length of their own.

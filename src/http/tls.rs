@@ -1,0 +1,132 @@
+//! TLS on the listener: what clients are shown, and asked for.
+//!
+//! Certificates may change while connections come in: each handshake takes what is in force then, the authorities of
+//! client certificates included, and no session outlives a change. HTTP/1.1 alone is offered.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_rt::net::TcpStream;
+use arc_swap::ArcSwap;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// PEM files, as they were read.
+#[derive(Clone, Copy)]
+pub struct Pems<'a> {
+    pub cert: &'a [u8],
+    pub key: &'a [u8],
+    /// Clients must show a certificate of one of these authorities.
+    pub client_ca: Option<&'a [u8]>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("a certificate, key or authority of the listener is not good PEM")]
+    Pem,
+    #[error("the listener's certificates are of no use: {0}")]
+    Useless(#[from] rustls::Error),
+    #[error("the authorities of client certificates are of no use: {0}")]
+    Clients(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// What the listener speaks.
+pub struct Tls(ArcSwap<ServerConfig>);
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl Tls {
+    pub fn new(pems: Pems<'_>) -> Result<Self, TlsError> {
+        Ok(Tls(ArcSwap::from(config(pems)?)))
+    }
+
+    /// New connections get this one; those that are open keep what they have.
+    pub fn replace(&self, pems: Pems<'_>) -> Result<(), TlsError> {
+        self.0.store(config(pems)?);
+        Ok(())
+    }
+
+    /// The handshake, which may take so long at most.
+    pub async fn accept(&self, io: TcpStream, within: Duration) -> io::Result<Io> {
+        let handshake = TlsAcceptor::from(self.0.load_full()).accept(io);
+        let stream = timeout(within, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        Ok(Io::Tls(Box::new(stream)))
+    }
+}
+
+fn config(pems: Pems<'_>) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = match pems.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for authority in certificates(pem)? {
+                roots.add(authority)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let key = PrivateKeyDer::from_pem_slice(pems.key).map_err(|_| TlsError::Pem)?;
+    let mut config = builder.with_single_cert(certificates(pems.cert)?, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| TlsError::Pem)
+}
+
+/// A connection, with TLS or without.
+pub enum Io {
+    Plain(TcpStream),
+    /// Boxed: it is large, and most connections have none.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Plain(io) => Pin::new(io).poll_read(context, buffer),
+            Io::Tls(io) => Pin::new(io).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Io::Plain(io) => Pin::new(io).poll_write(context, bytes),
+            Io::Tls(io) => Pin::new(io).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Plain(io) => Pin::new(io).poll_flush(context),
+            Io::Tls(io) => Pin::new(io).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Plain(io) => Pin::new(io).poll_shutdown(context),
+            Io::Tls(io) => Pin::new(io).poll_shutdown(context),
+        }
+    }
+}
