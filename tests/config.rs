@@ -505,6 +505,11 @@ fn settings_that_do_not_go_together_are_named_in_pairs() {
     assert_eq!(run.check(&fits).code, Some(0), "{}", run.check(&fits).err);
 
     Run::new()
+        .check(&["--port=7", "--admin-port=7"])
+        .refused(&[&["port = 7 (flag --port) and admin_port = 7 (flag --admin-port)", "must differ"]]);
+    assert_eq!(Run::new().check(&["--port=0", "--admin-port=0"]).code, Some(0), "two free ones differ");
+
+    Run::new()
         .check(&["--event-default-ttl-seconds=2", "--event-max-ttl-seconds=1"])
         .refused(&[&["event.default_ttl_seconds = 2", "event.max_ttl_seconds = 1"]]);
 }

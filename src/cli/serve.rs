@@ -144,6 +144,9 @@ pub async fn start(config: &Config) -> Result<Daemon, StartError> {
     let address = server.address;
     let version = env!("CARGO_PKG_VERSION");
     info!(target: logging::LISTENING, address:% = address, cache = name.as_str(), version; "listening");
+    if let Some(address) = server.admin_address {
+        info!(target: logging::LISTENING, address:% = address; "listening for probes and metrics");
+    }
     Ok(Daemon { address, server, rereading })
 }
 
@@ -259,6 +262,7 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> htt
     http::Settings {
         bind: config.bind,
         port: config.port,
+        admin_port: config.admin_port,
         workers: config.http.workers,
         max_body_bytes: config.http.max_body_bytes,
         head_timeout: config.http.head_timeout,

@@ -26,6 +26,8 @@ use crate::blob::guard::AllowedHosts;
 pub struct Config {
     /// 0: a free one.
     pub port: u16,
+    /// The same; None: probes and metrics are on `port`.
+    pub admin_port: Option<u16>,
     pub bind: IpAddr,
     /// Empty: not in any cluster.
     pub cluster: String,

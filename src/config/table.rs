@@ -134,6 +134,8 @@ const fn file() -> Kind {
 #[rustfmt::skip]
 pub static SETTINGS: &[Setting] = &[
     Setting::new("port", Number(8080), count(0, 65_535), "Port to listen on; 0 takes a free one, which the log names"),
+    Setting::new("admin_port", Unset("9090"), count(0, 65_535),
+        "Port for /live, /ready and /metrics in place of the main one, always plain HTTP; 0 takes a free one, which the log names"),
     Setting::new("bind", Text("0.0.0.0"), text(address, "an IPv4 or IPv6 address"), "Address to listen on"),
     Setting::new("cluster", Text(""), text(label, "a text of at most 253 bytes without control characters"),
         "Name of the Kubernetes cluster: on every log line and as a metric label"),

@@ -24,6 +24,7 @@ pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<S
     faults.extend(alone(settings, "http.tls_cert", "http.tls_key"));
     faults.extend(alone(settings, "http.tls_key", "http.tls_cert"));
     faults.extend(alone(settings, "http.tls_client_ca", "http.tls_cert"));
+    faults.extend(same_port(settings));
     warnings.extend(without_effect(settings));
 }
 
@@ -47,6 +48,14 @@ fn both(settings: &Effective, first: &str, second: &str) -> Option<Fault> {
     settings.get(second)?;
     let reason = "only one of the two may be given".to_owned();
     Some(Fault::Pair { first: described(settings, first), second: described(settings, second), reason })
+}
+
+fn same_port(settings: &Effective) -> Option<Fault> {
+    let (port, admin) = (settings.number("port")?, settings.number("admin_port")?);
+    let reason = "the two must differ".to_owned();
+    let fault =
+        || Fault::Pair { first: described(settings, "port"), second: described(settings, "admin_port"), reason };
+    (port == admin && port != 0 && !settings.is_bad("port") && !settings.is_bad("admin_port")).then(fault)
 }
 
 fn alone(settings: &Effective, given: &str, missing: &str) -> Option<Fault> {

@@ -29,6 +29,8 @@ pub struct Settings {
     pub bind: IpAddr,
     /// 0: a free one.
     pub port: u16,
+    /// Probes and metrics are there and not on `port`. 0: a free one.
+    pub admin_port: Option<u16>,
     pub workers: usize,
     pub max_body_bytes: usize,
     pub head_timeout: Duration,

@@ -1,11 +1,15 @@
 //! `/live`, `/ready` and `/metrics`: answered from state kept in the background, never slow.
+//!
+//! They take the state of all workers and the kinds of which an actor is stuck, so that a thread that does nothing else
+//! can answer too.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 
 use super::problem::add_retry_after;
-use super::worker::Worker;
+use super::shared::Shared;
+use crate::telemetry::ActorKind;
 
 #[derive(Serialize)]
 struct Status {
@@ -14,8 +18,8 @@ struct Status {
 }
 
 /// 200 while the process can make progress. Never asks the cache.
-pub fn live(worker: &Worker) -> HttpResponse {
-    let reasons: Vec<String> = worker.stuck().iter().map(|kind| format!("a {} is stuck", kind.as_str())).collect();
+pub fn live(_: &Shared, stuck: &[ActorKind]) -> HttpResponse {
+    let reasons: Vec<String> = stuck.iter().map(|kind| format!("a {} is stuck", kind.as_str())).collect();
     if reasons.is_empty() {
         return fine(r#"{"status":"live"}"#);
     }
@@ -23,8 +27,8 @@ pub fn live(worker: &Worker) -> HttpResponse {
 }
 
 /// 200 when events would be carried out.
-pub fn ready(worker: &Worker) -> HttpResponse {
-    let (shared, health) = (&worker.shared, &worker.shared.pipeline.health);
+pub fn ready(shared: &Shared, stuck: &[ActorKind]) -> HttpResponse {
+    let health = &shared.pipeline.health;
     let mut reasons = Vec::new();
     if health.is_draining() {
         reasons.push("the service is draining".to_owned());
@@ -32,7 +36,7 @@ pub fn ready(worker: &Worker) -> HttpResponse {
     if !health.is_cache_up() {
         reasons.push(format!("{} cannot be reached", shared.cache_name));
     }
-    for kind in worker.stuck().iter() {
+    for kind in stuck {
         reasons.push(format!("the {} pool is down", kind.as_str()));
     }
     if reasons.is_empty() {
@@ -48,8 +52,7 @@ fn fine(body: &'static str) -> HttpResponse {
 }
 
 /// The Prometheus text format.
-pub fn metrics(worker: &Worker) -> HttpResponse {
-    let shared = &worker.shared;
+pub fn metrics(shared: &Shared, _: &[ActorKind]) -> HttpResponse {
     let (events, bytes) = shared.pipeline.gate.in_use();
     shared.metrics.set_admission(events, bytes);
     shared.pipeline.watch.tell_waiting();

@@ -75,7 +75,7 @@ pub fn turned_away(why: &Turned) -> (HttpResponse, &'static str) {
             StatusCode::NOT_FOUND,
             "not-found",
             "There is no such route",
-            "see POST /events, GET /live, /ready and /metrics",
+            "see POST /events, and GET /live, /ready and /metrics, which may be on a port of their own",
             |_| {},
         ),
         MethodNotAllowed { allow } => document(

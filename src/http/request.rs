@@ -9,12 +9,13 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use log::{info, warn};
 
 use super::problem::{Turned, turned_away};
+use super::shared::Shared;
 use super::stream::{InRequest, Progress};
-use super::worker::Worker;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Visible characters of a request id that is taken over, at most.
@@ -90,9 +91,9 @@ pub fn turn_away(request: &HttpRequest, why: &Turned, asked: &'static str) -> Ht
     response
 }
 
-/// Wraps every route.
+/// Wraps every route. An `Rc`, because a request must not touch a counter that all threads share.
 pub async fn observe(
-    worker: Rc<Worker>,
+    shared: Rc<Data<Shared>>,
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
@@ -108,7 +109,7 @@ pub async fn observe(
         on_connection.inspect(InRequest::leave_unread);
     }
     let took = line.begun.elapsed();
-    worker.shared.metrics.request_done(line.route, response.status().as_u16(), took);
+    shared.metrics.request_done(line.route, response.status().as_u16(), took);
     let bytes_out = match response.response().body().size() {
         BodySize::Sized(bytes) => bytes,
         BodySize::None | BodySize::Stream => 0,

@@ -1,8 +1,8 @@
-//! The listener, its routes, and the drain.
+//! The listeners, their routes, and the drain.
 
 use std::future::ready;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,8 @@ use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_se
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Server as ActixServer, ServerHandle, ServiceResponse};
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpResponse, Resource, web};
+use actix_web::{App, HttpRequest, HttpResponse, Resource, web};
+use futures::future::join_all;
 use log::{debug, info, warn};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ use super::tls::{Io, Tls};
 use super::worker::Worker;
 use super::{Settings, events, probes};
 use crate::pipeline::Pipeline;
+use crate::telemetry::ActorKind;
 use crate::telemetry::metrics::Metrics;
 
 /// Idle connections are kept so long: longer than the usual load balancer's minute.
@@ -34,6 +36,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// What is left of the drain when all work is answered: time for the last bytes to leave.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+type Probe = fn(&Shared, &[ActorKind]) -> HttpResponse;
+const PROBES: [(&str, Probe); 3] = [("/live", probes::live), ("/ready", probes::ready), ("/metrics", probes::metrics)];
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -44,7 +49,9 @@ pub enum StartError {
 /// A server that listens.
 pub struct Server {
     pub address: SocketAddr,
-    handle: ServerHandle,
+    /// Where probes and metrics are, if on a port of their own.
+    pub admin_address: Option<SocketAddr>,
+    handles: Vec<ServerHandle>,
     /// Told when no more requests are waited for: idle connections close.
     closing: CancellationToken,
     shared: web::Data<Shared>,
@@ -59,39 +66,21 @@ impl Server {
         cache_name: String,
         max_events: usize,
     ) -> Result<Server, StartError> {
-        let wanted = SocketAddr::new(settings.bind, settings.port);
-        let failed = |cause| StartError::Listen { address: wanted, cause };
-        let listener = TcpListener::bind(wanted).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let (workers, head_timeout) = (settings.workers, settings.head_timeout);
+        let listener = Listener::bind(settings.bind, settings.port)?;
+        let admin = settings.admin_port.map(|port| Listener::bind(settings.bind, port)).transpose()?;
+        let (workers, tls) = (settings.workers, settings.tls.clone());
         let shared = Shared::new(settings, pipeline.clone(), metrics, cache_name, max_events);
         let shared = web::Data::from(Arc::new(shared));
         let closing = CancellationToken::new();
-        let (state, last_call, tls) = (shared.clone(), closing.clone(), shared.settings.tls.clone());
-        let server = ActixServer::build()
-            .workers(workers)
-            .shutdown_timeout(shared.settings.shutdown.as_secs())
-            .disable_signals()
-            .listen("http", listener, move || {
-                let (last_call, app) = (last_call.clone(), app(&state, &pipeline));
-                let http = HttpService::build()
-                    .graceful_shutdown_signal(move || last_call.clone().cancelled_owned())
-                    .keep_alive(KEEP_ALIVE)
-                    // The stream itself sees to the time of a head, and to what is unread when a connection ends.
-                    .client_request_timeout(Duration::ZERO)
-                    .on_connect_ext(|stream: &Stream, data| {
-                        data.insert(stream.progress());
-                    })
-                    .local_addr(address)
-                    .finish(map_config(app, |()| AppConfig::default()));
-                let tls = tls.clone();
-                fn_service(move |io| accept(io, tls.clone(), head_timeout)).map_init_err(|_: ()| ()).and_then(http)
-            })
-            .map_err(failed)?
-            .run();
-        let handle = server.handle();
-        actix_rt::spawn(server);
-        Ok(Server { address, handle, closing, shared })
+        let (address, admin_address) = (listener.address, admin.as_ref().map(|admin| admin.address));
+        let state = shared.clone();
+        let app = move || app(&state, &pipeline);
+        let mut handles = vec![serve(listener, workers, tls, &shared, &closing, app)?];
+        if let Some(admin) = admin {
+            let state = shared.clone();
+            handles.push(serve(admin, 1, None, &shared, &closing, move || admin_app(&state))?);
+        }
+        Ok(Server { address, admin_address, handles, closing, shared })
     }
 
     /// Takes no new events, lets what was accepted finish, and ends: at the latest when `http.shutdown_seconds` are over.
@@ -107,7 +96,7 @@ impl Server {
         }
         self.closing.cancel();
         let left = self.shared.settings.shutdown.saturating_sub(begun.elapsed()).max(LAST_BYTES);
-        if timeout(left, self.handle.stop(true)).await.is_err() {
+        if timeout(left, join_all(self.handles.iter().map(|handle| handle.stop(true)))).await.is_err() {
             warn!("some connections did not take their answers in time");
         }
         info!(ms = begun.elapsed().as_millis() as u64; "drained");
@@ -121,7 +110,69 @@ impl Server {
     }
 }
 
-/// The routes, made once for each worker, on its thread.
+struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    fn bind(address: IpAddr, port: u16) -> Result<Self, StartError> {
+        let wanted = SocketAddr::new(address, port);
+        let failed = |cause| StartError::Listen { address: wanted, cause };
+        let socket = TcpListener::bind(wanted).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Listener { socket, address })
+    }
+}
+
+/// Serves the routes of `app`, which is called once for each worker, on its thread.
+fn serve<A, B>(
+    listener: Listener,
+    workers: usize,
+    tls: Option<Arc<Tls>>,
+    shared: &Shared,
+    closing: &CancellationToken,
+    app: impl Fn() -> A + Send + Clone + 'static,
+) -> Result<ServerHandle, StartError>
+where
+    A: ServiceFactory<
+            Request,
+            Config = AppConfig,
+            Response = ServiceResponse<B>,
+            Error = actix_web::Error,
+            InitError = (),
+            Service: 'static,
+            Future: 'static,
+        > + 'static,
+    B: MessageBody + 'static,
+{
+    let (address, head_timeout, last_call) = (listener.address, shared.settings.head_timeout, closing.clone());
+    let server = ActixServer::build()
+        .workers(workers)
+        .shutdown_timeout(shared.settings.shutdown.as_secs())
+        .disable_signals()
+        .listen("http", listener.socket, move || {
+            let (last_call, tls) = (last_call.clone(), tls.clone());
+            let http = HttpService::build()
+                .graceful_shutdown_signal(move || last_call.clone().cancelled_owned())
+                .keep_alive(KEEP_ALIVE)
+                // The stream itself sees to the time of a head, and to what is unread when a connection ends.
+                .client_request_timeout(Duration::ZERO)
+                .on_connect_ext(|stream: &Stream, data| {
+                    data.insert(stream.progress());
+                })
+                .local_addr(address)
+                .finish(map_config(app(), |()| AppConfig::default()));
+            fn_service(move |io| accept(io, tls.clone(), head_timeout)).map_init_err(|_: ()| ()).and_then(http)
+        })
+        .map_err(|cause| StartError::Listen { address, cause })?
+        .run();
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    Ok(handle)
+}
+
+/// The routes of the main port.
 fn app(
     shared: &web::Data<Shared>,
     pipeline: &Pipeline,
@@ -135,16 +186,44 @@ fn app(
     Future: 'static,
 > + use<> {
     let worker = Worker::new(shared.clone(), pipeline.entrance());
-    let (observing, posting) = (worker.clone(), worker.clone());
+    let (observing, posting) = (Rc::new(shared.clone()), worker.clone());
     let post = move |request, payload| events::post(posting.clone(), request, payload);
-    App::new()
+    let app = App::new()
         .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
         .service(only(web::resource("/events").route(web::post().to(post)), "POST"))
-        .service(readable("/live", &worker, probes::live))
-        .service(readable("/ready", &worker, probes::ready))
-        .service(readable("/metrics", &worker, probes::metrics))
-        .default_service(web::to(|request| ready(turn_away(&request, &Turned::NotFound, ""))))
-        .into_factory()
+        .default_service(web::to(not_found));
+    let app = match shared.settings.admin_port {
+        Some(_) => app,
+        None => PROBES.iter().fold(app, |app, (path, probe)| {
+            let worker = worker.clone();
+            app.service(readable(path, move || probe(&worker.shared, &worker.stuck())))
+        }),
+    };
+    app.into_factory()
+}
+
+/// The routes of the port for probes and metrics: on a thread of its own, so it answers even where an actor holds a
+/// worker's.
+fn admin_app(
+    shared: &web::Data<Shared>,
+) -> impl ServiceFactory<
+    Request,
+    Config = AppConfig,
+    Response = ServiceResponse<impl MessageBody + use<>>,
+    Error = actix_web::Error,
+    InitError = (),
+    Service: 'static,
+    Future: 'static,
+> + use<> {
+    let observing = Rc::new(shared.clone());
+    let app = App::new()
+        .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
+        .default_service(web::to(not_found));
+    let app = PROBES.iter().fold(app, |app, (path, probe)| {
+        let shared = shared.clone();
+        app.service(readable(path, move || probe(&shared, &shared.pipeline.watch.stuck(shared.settings.stall))))
+    });
+    app.into_factory()
 }
 
 /// A connection as actix-http takes it. Answers are small and must not wait for acknowledgements (`TCP_NODELAY`).
@@ -173,10 +252,13 @@ fn tell_failed(cause: &io::Error, peer: Option<SocketAddr>) {
     }
 }
 
-fn readable(path: &str, worker: &Rc<Worker>, answer: fn(&Worker) -> HttpResponse) -> Resource {
-    let worker = worker.clone();
-    let handler = move || ready(answer(&worker));
+fn readable(path: &str, answer: impl Fn() -> HttpResponse + Clone + 'static) -> Resource {
+    let handler = move || ready(answer());
     only(web::resource(path).route(web::get().to(handler.clone())).route(web::head().to(handler)), "GET, HEAD")
+}
+
+async fn not_found(request: HttpRequest) -> HttpResponse {
+    turn_away(&request, &Turned::NotFound, "")
 }
 
 fn only(resource: Resource, allow: &'static str) -> Resource {

@@ -1,5 +1,6 @@
 //! The contract, tested from outside: the real daemon, a real Redis, a real blob server. One file a behaviour.
 
+mod admin;
 mod auth;
 mod batches;
 mod blobs;

@@ -122,6 +122,13 @@ impl Daemon {
         self.address
     }
 
+    /// Where probes and metrics are, with `admin_port`.
+    #[track_caller]
+    pub fn admin_address(&self) -> SocketAddr {
+        let line = self.log_line(|line| line.contains("listening for probes"));
+        listening_address(&line).expect("an address")
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
