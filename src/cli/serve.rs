@@ -132,6 +132,10 @@ impl Daemon {
 
 /// Starts the daemon; it listens when this returns. Must be called within an actix system.
 pub async fn start(config: &Config) -> Result<Daemon, StartError> {
+    if lets_everybody_in(config) {
+        let bind = config.bind;
+        warn!(bind:% = bind; "events are accepted from everybody who reaches the port: no tokens, webhook secrets or client certificates are set");
+    }
     let metrics = Metrics::new(&config.cluster)?;
     let cache = cache(config)?;
     let name = cache.describe();
@@ -191,6 +195,14 @@ fn tokens(auth: &AuthConfig) -> Vec<String> {
 
 fn webhook_keys(auth: &AuthConfig) -> Vec<Vec<u8>> {
     auth.all_webhook_secrets().iter().map(|secret| secret.expose().to_owned()).collect()
+}
+
+/// Whether somebody beyond this machine may post events without showing anything.
+fn lets_everybody_in(config: &Config) -> bool {
+    let (auth, tls) = (&config.auth, &config.http.tls);
+    let asks_for_certificates = tls.as_ref().is_some_and(|tls| tls.held.client_ca.is_some());
+    let asks = asks_for_certificates || !auth.all_tokens().is_empty() || !auth.all_webhook_secrets().is_empty();
+    !asks && !config.bind.to_canonical().is_loopback()
 }
 
 fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
@@ -271,5 +283,24 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> htt
         stall: config.live.stall,
         auth,
         tls,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_let_in_if_nothing_is_asked_for_and_the_port_is_no_loopback() {
+        let open = |pairs: &[(&str, &str)]| lets_everybody_in(&Config::from_pairs(pairs).expect("good settings"));
+        for bind in ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {
+            assert!(open(&[("bind", bind)]), "{bind}");
+            assert!(!open(&[("bind", bind), ("auth.tokens", "t")]), "{bind}");
+            let secret = ("auth.webhook_secrets", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+            assert!(!open(&[("bind", bind), secret]), "{bind}");
+        }
+        for bind in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(!open(&[("bind", bind)]), "{bind}");
+        }
     }
 }

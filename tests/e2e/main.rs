@@ -27,6 +27,7 @@ mod readme;
 mod real;
 mod resources;
 mod rotation;
+mod secrets;
 mod settings;
 mod support;
 mod tls;

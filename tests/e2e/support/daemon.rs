@@ -56,6 +56,16 @@ impl Builder {
         self
     }
 
+    /// What `check-config` prints with these settings, on both streams.
+    pub fn check_config(&self) -> String {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"));
+        command.arg("check-config").current_dir(dir.path()).env_clear();
+        command.envs(self.settings.iter().cloned()).envs(self.env.iter().cloned());
+        let output = command.output().expect("the daemon's binary can be run");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
     pub fn start(self) -> Daemon {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut child = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"))
@@ -273,7 +283,7 @@ fn listening_address(line: &str) -> Option<SocketAddr> {
     if !line.to_lowercase().contains("listening") {
         return None;
     }
-    let (_, after) = line.split_once("127.0.0.1:")?;
+    let (_, after) = line.split_once("127.0.0.1:").or_else(|| line.split_once("0.0.0.0:"))?;
     let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
     let port = digits.parse().ok().filter(|port| *port != 0)?;
     Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
