@@ -152,7 +152,7 @@ where
         .shutdown_timeout(shared.settings.shutdown.as_secs())
         .disable_signals()
         .listen("http", listener.socket, move || {
-            let (last_call, tls) = (last_call.clone(), tls.clone());
+            let (last_call, tls, ending) = (last_call.clone(), tls.clone(), last_call.clone());
             let http = HttpService::build()
                 .graceful_shutdown_signal(move || last_call.clone().cancelled_owned())
                 .keep_alive(KEEP_ALIVE)
@@ -163,7 +163,9 @@ where
                 })
                 .local_addr(address)
                 .finish(map_config(app(), |()| AppConfig::default()));
-            fn_service(move |io| accept(io, tls.clone(), head_timeout)).map_init_err(|_: ()| ()).and_then(http)
+            fn_service(move |io| accept(io, tls.clone(), head_timeout, ending.clone()))
+                .map_init_err(|_: ()| ())
+                .and_then(http)
         })
         .map_err(|cause| StartError::Listen { address, cause })?
         .run();
@@ -227,17 +229,23 @@ fn admin_app(
 }
 
 /// A connection as actix-http takes it. Answers are small and must not wait for acknowledgements (`TCP_NODELAY`).
-/// A handshake has a request head's time.
+/// A handshake has a request head's time, and none once the drain is over.
 async fn accept(
     io: TcpStream,
     tls: Option<Arc<Tls>>,
     head_timeout: Duration,
+    ending: CancellationToken,
 ) -> Result<(Stream, Protocol, Option<SocketAddr>), DispatchError> {
     io.set_nodelay(true)?;
     let peer = io.peer_addr().ok();
     let io = match tls {
         None => Io::Plain(io),
-        Some(tls) => tls.accept(io, head_timeout).await.inspect_err(|cause| tell_failed(cause, peer))?,
+        Some(tls) => {
+            let handshake = ending.run_until_cancelled(tls.accept(io, head_timeout)).await;
+            handshake
+                .unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))
+                .inspect_err(|cause| tell_failed(cause, peer))?
+        }
     };
     Ok((Stream::new(io, head_timeout), Protocol::Http1, peer))
 }

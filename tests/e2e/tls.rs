@@ -243,3 +243,16 @@ fn a_new_certificate_is_shown_without_a_restart_and_a_bad_one_never() {
     assert_eq!(post(&mut open_before).status, 200, "what is open goes on");
     assert!(!daemon.logs().iter().any(|line| line.contains("BEGIN")), "{:?}", daemon.logs());
 }
+
+#[test]
+fn a_handshake_that_never_ends_does_not_hold_up_the_end() {
+    let authority = Authority::new();
+    let files = Files::of(&authority.vouch_for("127.0.0.1"));
+    let mut daemon = files.builder().set("http.head_timeout_ms", 20_000).start();
+    let mut slow = TcpStream::connect(daemon.address()).expect("it listens");
+    slow.write_all(&[22, 3, 1]).expect("it takes bytes");
+    let mut idle = open(&daemon, &default_client(&authority));
+    assert_eq!(post(&mut idle).status, 200, "the slow one, which came first, is taken on");
+    daemon.sigterm();
+    assert!(daemon.wait_exit(Duration::from_secs(5)).success());
+}
