@@ -194,7 +194,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("http.max_body_bytes", Number(16 << 20), bytes(), "Bytes of a request's body at most, once decompressed"),
     Setting::new("http.max_answer_bytes", Number(64 << 20), bytes(), "Bytes of all values in one answer at most"),
     Setting::new("http.head_timeout_ms", Number(5000), millis(), "How long a request's head may take to arrive"),
-    Setting::new("http.body_timeout_ms", Number(30_000), millis(), "How long a request's body may take to arrive"),
+    Setting::new("http.body_timeout_ms", Number(30_000), millis(), "How long a request's body may take to arrive, and how long its answer may lie untaken; more for a large one"),
     Setting::new("http.shutdown_seconds", Number(25), seconds(3600), "Time to drain after SIGTERM"),
 
     Setting::new("live.stall_seconds", Number(10), seconds(3600), "How long an actor may be stuck before /live turns 503"),

@@ -8,8 +8,9 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, He
 use actix_web::web::Payload;
 use async_compression::tokio::bufread::GzipDecoder;
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::io::AsyncReadExt;
+use tokio::task::yield_now;
 use tokio_util::io::StreamReader;
 
 use super::problem::Turned;
@@ -19,6 +20,8 @@ use crate::pipeline::gate::Permit;
 
 /// Decompressed bytes asked for at a time.
 const INFLATE_CHUNK: usize = 64 * 1024;
+/// Of a refused body, at most.
+const SKIMMED_BYTES: usize = 64 * 1024;
 
 /// How the body is written.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +59,7 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Turned> {
 /// Reads it whole. `permit` grows with it; `claim` is told of it as it was sent, all of it, even where it turns out not
 /// to be gzip.
 pub async fn read(
-    payload: Payload,
+    payload: &mut Payload,
     headers: &HeaderMap,
     kind: Kind,
     max_bytes: usize,
@@ -76,6 +79,20 @@ pub async fn read(
     }
 }
 
+/// Takes what has come of the body of a request that is refused: a connection whose body is left lying is closed, and
+/// requests that were sent behind it are never answered.
+pub async fn skim(payload: &mut Payload) {
+    // Until the connection has been looked at once more.
+    yield_now().await;
+    let mut left = SKIMMED_BYTES;
+    while let Some(Some(Ok(chunk))) = payload.next().now_or_never() {
+        match left.checked_sub(chunk.len()) {
+            Some(less) => left = less,
+            None => return,
+        }
+    }
+}
+
 struct Body<'a> {
     buffer: BytesMut,
     max_bytes: usize,
@@ -84,7 +101,7 @@ struct Body<'a> {
 }
 
 impl Body<'_> {
-    async fn read_plain(mut self, mut payload: Payload, declared: Option<usize>) -> Result<Bytes, Turned> {
+    async fn read_plain(mut self, payload: &mut Payload, declared: Option<usize>) -> Result<Bytes, Turned> {
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| unreadable(&error))?;
             self.hold(chunk.len())?;
@@ -103,7 +120,7 @@ impl Body<'_> {
     }
 
     /// Compressed bytes are bounded too: empty gzip members take time without making a byte.
-    async fn read_gzip(mut self, payload: Payload) -> Result<Bytes, Turned> {
+    async fn read_gzip(mut self, payload: &mut Payload) -> Result<Bytes, Turned> {
         let mut compressed_left = self.max_bytes.saturating_mul(2).saturating_add(INFLATE_CHUNK);
         let mut claim = self.claim.take();
         let bounded = payload.map(move |chunk| {

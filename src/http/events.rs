@@ -23,12 +23,15 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const RETURN_MINIMAL: &str = "return=minimal";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-pub async fn post(worker: Rc<Worker>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
     let shared = &worker.shared;
     let _busy = shared.enter();
-    let (verdict, bytes_in) = match carry_out(&request, payload, &worker).await {
+    let (verdict, bytes_in) = match carry_out(&request, &mut payload, &worker).await {
         Ok(done) => done,
-        Err(turned) => return turn_away(&request, &turned, "events"),
+        Err(turned) => {
+            body::skim(&mut payload).await;
+            return turn_away(&request, &turned, "events");
+        }
     };
     shared.count(&verdict);
     let (mut response, summary) = answer(&verdict, wants_minimal(request.headers()), shared);
@@ -42,7 +45,11 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, payload: web::Payloa
     response
 }
 
-async fn carry_out(request: &HttpRequest, payload: web::Payload, worker: &Worker) -> Result<(Verdict, usize), Turned> {
+async fn carry_out(
+    request: &HttpRequest,
+    payload: &mut web::Payload,
+    worker: &Worker,
+) -> Result<(Verdict, usize), Turned> {
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
     let mut entry = settings.auth.admit(headers, SystemTime::now)?;
     if pipeline.health.is_draining() {

@@ -23,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 use super::problem::Turned;
 use super::request::{observe, turn_away};
 use super::shared::Shared;
-use super::stream::Stream;
+use super::stream::{Patience, Stream};
 use super::tls::{Io, Tls};
 use super::worker::Worker;
-use super::{Settings, events, probes};
+use super::{Settings, body, events, probes};
 use crate::pipeline::Pipeline;
 use crate::telemetry::ActorKind;
 use crate::telemetry::metrics::Metrics;
@@ -146,7 +146,8 @@ where
         > + 'static,
     B: MessageBody + 'static,
 {
-    let (address, head_timeout, last_call) = (listener.address, shared.settings.head_timeout, closing.clone());
+    let patience = Patience { head: shared.settings.head_timeout, answer: shared.settings.body_timeout };
+    let (address, last_call) = (listener.address, closing.clone());
     let server = ActixServer::build()
         .workers(workers)
         .shutdown_timeout(shared.settings.shutdown.as_secs())
@@ -163,7 +164,7 @@ where
                 })
                 .local_addr(address)
                 .finish(map_config(app(), |()| AppConfig::default()));
-            fn_service(move |io| accept(io, tls.clone(), head_timeout, ending.clone()))
+            fn_service(move |io| accept(io, tls.clone(), patience, ending.clone()))
                 .map_init_err(|_: ()| ())
                 .and_then(http)
         })
@@ -233,7 +234,7 @@ fn admin_app(
 async fn accept(
     io: TcpStream,
     tls: Option<Arc<Tls>>,
-    head_timeout: Duration,
+    patience: Patience,
     ending: CancellationToken,
 ) -> Result<(Stream, Protocol, Option<SocketAddr>), DispatchError> {
     io.set_nodelay(true)?;
@@ -241,13 +242,13 @@ async fn accept(
     let io = match tls {
         None => Io::Plain(io),
         Some(tls) => {
-            let handshake = ending.run_until_cancelled(tls.accept(io, head_timeout)).await;
+            let handshake = ending.run_until_cancelled(tls.accept(io, patience.head)).await;
             handshake
                 .unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))
                 .inspect_err(|cause| tell_failed(cause, peer))?
         }
     };
-    Ok((Stream::new(io, head_timeout), Protocol::Http1, peer))
+    Ok((Stream::new(io, patience), Protocol::Http1, peer))
 }
 
 /// One who hangs up may only have looked whether somebody listens.
@@ -265,11 +266,16 @@ fn readable(path: &str, answer: impl Fn() -> HttpResponse + Clone + 'static) -> 
     only(web::resource(path).route(web::get().to(handler.clone())).route(web::head().to(handler)), "GET, HEAD")
 }
 
-async fn not_found(request: HttpRequest) -> HttpResponse {
-    turn_away(&request, &Turned::NotFound, "")
+async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    refuse(request, payload, Turned::NotFound).await
+}
+
+async fn refuse(request: HttpRequest, mut payload: web::Payload, turned: Turned) -> HttpResponse {
+    body::skim(&mut payload).await;
+    turn_away(&request, &turned, "")
 }
 
 fn only(resource: Resource, allow: &'static str) -> Resource {
-    let refuse = move |request| ready(turn_away(&request, &Turned::MethodNotAllowed { allow }, ""));
+    let refuse = move |request, payload| refuse(request, payload, Turned::MethodNotAllowed { allow });
     resource.default_service(web::to(refuse))
 }

@@ -4,7 +4,8 @@
 //! - what ends before a request is known (a head too slow, too large, or not HTTP) is answered by a problem document
 //!   with a request id, like every other refusal;
 //! - a connection that ends with a refusal is closed for writing first, and what the sender still sends is read for a
-//!   while: a socket closed over unread bytes is reset, and a reset can overtake the answer.
+//!   while: a socket closed over unread bytes is reset, and a reset can overtake the answer;
+//! - an answer that is not taken ends the connection: it holds memory that admission does not count.
 //!
 //! All of it holds with TLS as without.
 
@@ -29,6 +30,9 @@ use crate::event::wire::ProblemDocument;
 const LINGER: Duration = Duration::from_secs(5);
 /// A sender that has been silent for so long has nothing more on its way.
 const SILENCE: Duration = Duration::from_millis(500);
+
+/// How fast a large answer must be taken.
+const LEAST_BYTES_A_SECOND: usize = 256 * 1024;
 
 const HAS_BODY: &[u8] = b"content-type";
 const CONTINUE: &[u8] = b" 100 Continue\r\n\r\n";
@@ -69,9 +73,20 @@ impl Drop for InRequest {
     }
 }
 
+/// What a connection may take its time for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// The head of a request.
+    pub head: Duration,
+    /// An answer, beyond what its size allows.
+    pub answer: Duration,
+}
+
 pub struct Stream {
     io: Io,
-    head_timeout: Duration,
+    patience: Patience,
+    /// Since when an answer has been waiting to be taken, and what has been taken of it meanwhile.
+    untaken: Option<(Instant, usize)>,
     progress: Rc<Progress>,
     /// What is left to write of the document that stands in for a bare answer.
     document: Option<Vec<u8>>,
@@ -81,13 +96,14 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(io: Io, head_timeout: Duration) -> Self {
+    pub fn new(io: Io, patience: Patience) -> Self {
         let progress = Progress {
             in_request: Cell::new(false),
             head_since: Cell::new(Some(Instant::now())),
             unread: Cell::new(false),
         };
-        Stream { io, head_timeout, progress: Rc::new(progress), document: None, timer: None, linger_until: None }
+        let (progress, untaken) = (Rc::new(progress), None);
+        Stream { io, patience, untaken, progress, document: None, timer: None, linger_until: None }
     }
 
     pub fn progress(&self) -> Rc<Progress> {
@@ -106,6 +122,30 @@ impl Stream {
             timer.as_mut().reset(at);
         }
         timer.as_mut().poll(context)
+    }
+
+    fn poll_write_answer(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.io).poll_write(context, bytes) {
+            Poll::Ready(Ok(written)) if written < bytes.len() => {
+                // What the kernel takes at first, nobody may have taken yet.
+                match &mut self.untaken {
+                    Some((_, taken)) => *taken += written,
+                    None => self.untaken = Some((Instant::now(), 0)),
+                }
+                Poll::Ready(Ok(written))
+            }
+            Poll::Pending => {
+                let (since, taken) = *self.untaken.get_or_insert_with(|| (Instant::now(), 0));
+                let allowed = self.patience.answer + Duration::from_secs((taken / LEAST_BYTES_A_SECOND) as u64);
+                ready!(self.poll_timer(context, since + allowed));
+                warn!("an answer was not taken in time");
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            done => {
+                self.untaken = None;
+                done
+            }
+        }
     }
 
     /// Tells a sender whose head has not come in time, and ends what it sends.
@@ -155,7 +195,7 @@ impl AsyncWrite for Stream {
                     self.progress.unread.set(true);
                     self.document = Some(in_place_of_request(problem));
                 }
-                None => return Pin::new(&mut self.io).poll_write(context, bytes),
+                None => return self.poll_write_answer(context, bytes),
             }
         }
         let Stream { io, document, .. } = &mut *self;
@@ -221,7 +261,7 @@ impl AsyncRead for Stream {
         }
         match self.progress.head_since.get() {
             Some(since) if read.is_pending() => {
-                let until = since + self.head_timeout;
+                let until = since + self.patience.head;
                 ready!(self.poll_timer(context, until));
                 self.give_up_on_head(context);
                 // The end, as if the sender had closed.

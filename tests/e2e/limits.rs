@@ -1,10 +1,12 @@
 //! Requests that are too slow, too large or too many.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::support::{
     Blob, BlobServer, Daemon, Gate, delete, eventually, get, gzip, gzip_bomb, ndjson, set_blob, set_inline,
@@ -41,6 +43,26 @@ fn a_dripping_body_times_out_all_the_same() {
     let begin = Instant::now();
     wire.answer().problem(408, "request-timeout");
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn an_answer_that_is_not_taken_ends_the_connection() {
+    let daemon = Daemon::builder().embedded().set("http.body_timeout_ms", 300).start();
+    let value = "x".repeat(15_000_000);
+    assert_eq!(daemon.post(&set_inline("k", &value)).status, 200);
+    // With a window so small the kernel keeps little of the answer.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("SO_RCVBUF");
+    socket.connect(&daemon.address().into()).expect("the daemon accepts connections");
+    let mut idle = TcpStream::from(socket);
+    let asked = get(json!("k")).to_string();
+    let head = format!("POST /events HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", asked.len());
+    idle.write_all((head + &asked).as_bytes()).expect("a request");
+    daemon.log_line(|line| line.contains("an answer was not taken in time"));
+    let mut taken = Vec::new();
+    let _ = idle.read_to_end(&mut taken);
+    assert!(taken.len() < value.len(), "it is whole all the same");
+    assert!(daemon.post(&get(json!("k"))).body.len() > value.len(), "who takes it gets it");
 }
 
 #[test]
