@@ -13,13 +13,24 @@ pub struct Redis {
     dir: TempDir,
     child: Option<Child>,
     paused: bool,
+    /// Whether what it acknowledged survives its death.
+    durable: bool,
 }
 
 impl Redis {
     pub fn start() -> Self {
+        Self::begin(false)
+    }
+
+    /// One that has written to its file what it acknowledges, and reads it when it is started again.
+    pub fn durable() -> Self {
+        Self::begin(true)
+    }
+
+    fn begin(durable: bool) -> Self {
         for _ in 0..5 {
             let dir = tempfile::tempdir().expect("a temporary directory");
-            let mut redis = Redis { port: free_port(), dir, child: None, paused: false };
+            let mut redis = Redis { port: free_port(), dir, child: None, paused: false, durable };
             if redis.launch() {
                 return redis;
             }
@@ -59,7 +70,7 @@ impl Redis {
         redis::cmd("DBSIZE").query(&mut self.conn()).expect("DBSIZE")
     }
 
-    /// Ends it on the spot, as a crash would; what it held is gone.
+    /// Ends it on the spot, as a crash would; what it held is gone unless it is durable.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("redis-server can be killed");
@@ -68,10 +79,19 @@ impl Redis {
         self.paused = false;
     }
 
-    /// A new, empty server on the same port.
+    /// A new server on the same port: empty, or with what a durable one had acknowledged.
     pub fn restart(&mut self) {
         self.kill();
         assert!(self.launch(), "redis-server did not come back on port {}", self.port);
+    }
+
+    /// Removes the file of a durable one that was killed: the next begins empty.
+    pub fn forget(&self) {
+        assert!(self.child.is_none(), "redis-server is still running");
+        let file = self.dir.path().join("appendonlydir");
+        if file.exists() {
+            std::fs::remove_dir_all(file).expect("the append-only files can be removed");
+        }
     }
 
     /// Stops it from running without closing its sockets: a black hole.
@@ -109,7 +129,8 @@ impl Redis {
             .unwrap_or_else(|| panic!("redis-server is not installed: run `make test`, which installs it"));
         let child = Command::new(program)
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"])
+            .args(["--save", "", "--appendonly", if self.durable { "yes" } else { "no" }])
+            .args(["--appendfsync", "always", "--daemonize", "no", "--dir"])
             .arg(self.dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
