@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE   ?= redis-cache-sync:$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz lint deny image compiler servers
+.PHONY: help demo test torture bench fuzz lint deny image compiler servers
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -17,10 +17,17 @@ help: ## this list
 demo: compiler ## the whole job on this machine: daemon, cache, blob server and client in one process
 	cargo run --locked -- demo
 
-# The second run adds the tests that make actors panic.
+# The other two runs add the tests that make actors panic.
 test: compiler servers ## all tests, against a redis-server and an nginx that they start themselves
 	cargo test --locked
 	cargo test --locked --features failpoints --test e2e failpoints
+	cargo test --locked --features failpoints --test torture -- panics
+
+# tests/torture/NOTES.md tells how to read the table. The failure points are in this build only for `panics`; they do
+# nothing elsewhere unless FAILPOINTS is set.
+torture: compiler servers ## faults under load, a quarter of an hour; ONLY=part-of-a-name, SEED=number, SOAK=seconds
+	cargo test --locked --features failpoints --test torture -- --all \
+		$(if $(SEED),--seed $(SEED)) $(if $(SOAK),--soak $(SOAK)) $(ONLY)
 
 # Exits non-zero if a figure misses what it must reach. tests/bench/NOTES.md tells how to read the table.
 bench: compiler servers ## speed and memory beside references, six minutes; ONLY=part-of-a-name measures some of it

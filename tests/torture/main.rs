@@ -1,0 +1,147 @@
+//! Breaks things under load and holds the service to its contract: every scenario is one line of a table. `NOTES.md` says
+//! how to run it and how to read the table.
+
+mod client;
+mod hosts;
+mod ledger;
+mod load;
+mod machine;
+mod network;
+mod outages;
+mod overload;
+mod panics;
+mod process;
+mod proxy;
+mod site;
+mod soak;
+#[path = "../e2e/support/mod.rs"]
+#[allow(unused_imports, reason = "the torture needs a part of it")]
+mod support;
+mod tally;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tally::{Row, table};
+
+/// How much is done.
+#[derive(Clone, Copy)]
+pub struct Extent {
+    /// Everything, not the minute's worth.
+    all: bool,
+    seed: u64,
+    soak: Duration,
+}
+
+impl Extent {
+    pub fn pick<T>(&self, short: T, all: T) -> T {
+        if self.all { all } else { short }
+    }
+}
+
+struct Scenario {
+    name: &'static str,
+    run: fn(&Extent) -> Vec<Row>,
+    /// Whether `cargo test` runs it too.
+    short: bool,
+}
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "kill", run: |extent| vec![process::kill(extent)], short: true },
+    Scenario { name: "term", run: |extent| vec![process::term(extent)], short: true },
+    Scenario { name: "redis-stop", run: |extent| vec![outages::stop(extent)], short: true },
+    Scenario { name: "redis-kill", run: |extent| vec![outages::kill(extent)], short: true },
+    Scenario { name: "redis-empty", run: |extent| vec![outages::empty(extent)], short: true },
+    Scenario { name: "client-kill", run: |extent| vec![outages::client_kill(extent)], short: true },
+    Scenario { name: "readonly", run: |extent| vec![outages::readonly(extent)], short: true },
+    Scenario { name: "oom", run: |extent| vec![outages::oom(extent)], short: true },
+    Scenario { name: "slow", run: |extent| vec![outages::slow(extent)], short: true },
+    Scenario { name: "password", run: |extent| vec![outages::password(extent)], short: true },
+    Scenario { name: "proxy-delay-out", run: |extent| vec![network::delay_out(extent)], short: false },
+    Scenario { name: "proxy-delay-back", run: |extent| vec![network::delay_back(extent)], short: false },
+    Scenario { name: "proxy-slice-out", run: |extent| vec![network::slice_out(extent)], short: true },
+    Scenario { name: "proxy-slice-back", run: |extent| vec![network::slice_back(extent)], short: true },
+    Scenario { name: "proxy-hole-out", run: |extent| vec![network::black_hole_out(extent)], short: true },
+    Scenario { name: "proxy-hole-back", run: |extent| vec![network::black_hole_back(extent)], short: true },
+    Scenario { name: "proxy-throttle-out", run: |extent| vec![network::throttle_out(extent)], short: false },
+    Scenario { name: "proxy-throttle-back", run: |extent| vec![network::throttle_back(extent)], short: false },
+    Scenario { name: "proxy-half-out", run: |extent| vec![network::half_close_out(extent)], short: true },
+    Scenario { name: "proxy-half-back", run: |extent| vec![network::half_close_back(extent)], short: true },
+    Scenario { name: "proxy-reset", run: |extent| vec![network::reset(extent)], short: true },
+    Scenario { name: "panics", run: panics::all, short: true },
+    Scenario { name: "overload", run: |extent| vec![overload::overload(extent)], short: false },
+    Scenario { name: "blob-hosts", run: |extent| vec![hosts::blob_hosts(extent)], short: false },
+    Scenario { name: "soak", run: |extent| vec![soak::soak(extent)], short: true },
+];
+
+struct Arguments {
+    extent: Extent,
+    only: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let Arguments { extent, only } = match arguments() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{fault}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let only = only.unwrap_or_default();
+    let chosen = |scenario: &&Scenario| scenario.name.contains(&only) && (extent.all || scenario.short);
+    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(chosen).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        eprintln!("torture: nothing has {only:?} in its name; there are: {}", names.join(", "));
+        // `cargo test NAME` asks every target, and most have no such test.
+        return if extent.all { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    println!("torture: seed {}", extent.seed);
+    let begun = Instant::now();
+    let rows: Vec<Row> = chosen.into_iter().flat_map(|scenario| run(scenario, &extent)).collect();
+    print!("\n{}", table(&rows));
+    println!("\n{} s, seed {}", begun.elapsed().as_secs(), extent.seed);
+    if rows.iter().all(Row::is_held) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(scenario: &Scenario, extent: &Extent) -> Vec<Row> {
+    let begun = Instant::now();
+    let rows = catch_unwind(AssertUnwindSafe(|| (scenario.run)(extent)));
+    let rows = rows.unwrap_or_else(|_| vec![Row::broken(scenario.name, "it panicked, see above".to_owned())]);
+    for row in &rows {
+        let held = if row.is_held() { "held" } else { "NOT HELD" };
+        println!("{:<20} {held}, {:.1} s", row.name, begun.elapsed().as_secs_f64());
+        for note in &row.notes {
+            println!("    {note}");
+        }
+        for complaint in &row.complaints {
+            println!("  ! {complaint}");
+        }
+    }
+    rows
+}
+
+/// `[--all] [--seed N] [--soak SECONDS] [ONLY]`; flags of the usual test harness mean nothing here.
+fn arguments() -> Result<Option<Arguments>, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut extent = Extent { all: false, seed: now, soak: Duration::from_secs(60) };
+    let mut only = None;
+    let mut given = std::env::args().skip(1);
+    while let Some(argument) = given.next() {
+        let mut number = || {
+            let text = given.next().unwrap_or_default();
+            text.parse::<u64>().map_err(|_| format!("{argument} needs a number, not {text:?}"))
+        };
+        match argument.as_str() {
+            "--all" => extent.all = true,
+            "--seed" => extent.seed = number()?,
+            "--soak" => extent.soak = Duration::from_secs(number()?),
+            "--list" => return Ok(None),
+            flag if flag.starts_with('-') => {}
+            name => only = Some(name.to_owned()),
+        }
+    }
+    Ok(Some(Arguments { extent, only }))
+}
