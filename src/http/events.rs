@@ -4,7 +4,8 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use actix_web::http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::ConnectionType;
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use log::{Level, debug, log_enabled, warn};
 
@@ -40,7 +41,7 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
         about.sum_up(Summary { bytes_in, ..summary });
     }
     if shared.pipeline.health.is_draining() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
     response
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use crate::event::outcome::{Class, ProblemKind};
@@ -114,7 +114,7 @@ pub fn turned_away(why: &Turned) -> (HttpResponse, &'static str) {
             "The request took too long to arrive",
             "the body did not arrive within http.body_timeout_ms",
             |response| {
-                response.insert_header((CONNECTION, "close"));
+                response.force_close();
             },
         ),
         Overloaded => overloaded(),
@@ -184,7 +184,7 @@ fn unavailable(kind: ProblemKind) -> (HttpResponse, &'static str) {
     document(StatusCode::SERVICE_UNAVAILABLE, kind.slug(), kind.title(), detail, |response| {
         add_retry_after(response);
         if kind == ProblemKind::ShuttingDown {
-            response.insert_header((CONNECTION, "close"));
+            response.force_close();
         }
     })
 }

@@ -59,6 +59,7 @@ fn sigterm_finishes_what_was_accepted_and_refuses_what_comes() {
         for request in held {
             let answer = request.join().expect("no panic");
             assert_eq!(answer.status, 200, "what was accepted is finished: {}", answer.text());
+            assert_eq!(answer.header("connection"), Some("close"), "nothing is to be sent behind it");
         }
     });
     assert_eq!(stage.daemon.wait_exit(5 * SECOND).code(), Some(0));
