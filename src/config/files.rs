@@ -56,7 +56,7 @@ pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
 /// # Errors
 /// Why it is of no use, for a person.
 pub fn tokens_in(path: &Path) -> Result<Vec<Secret>, String> {
-    read_bounded(path).map_err(|error| what_failed(&error)).and_then(tokens)
+    contents(path).and_then(tokens)
 }
 
 /// The same of `auth.webhook_secrets_file`.
@@ -64,7 +64,7 @@ pub fn tokens_in(path: &Path) -> Result<Vec<Secret>, String> {
 /// # Errors
 /// Why it is of no use, for a person.
 pub fn webhook_secrets_in(path: &Path) -> Result<Vec<WebhookSecret>, String> {
-    read_bounded(path).map_err(|error| what_failed(&error)).and_then(webhook_secrets)
+    contents(path).and_then(webhook_secrets)
 }
 
 /// What the files of the listener's TLS hold now.
@@ -74,7 +74,7 @@ pub fn webhook_secrets_in(path: &Path) -> Result<Vec<WebhookSecret>, String> {
 pub fn tls_in(files: &TlsFiles) -> Result<TlsPems, String> {
     let (cert, key) = pair_in(&files.cert, &files.key)?;
     let client_ca = files.client_ca.as_ref().map(|path| {
-        let bytes = read_bounded(path).map_err(|error| what_failed(&error))?;
+        let bytes = contents(path)?;
         authorities(&bytes).map(|_| Pem::new(bytes))
     });
     Ok(TlsPems { cert, key, client_ca: client_ca.transpose()? })
@@ -109,7 +109,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn read<T>(&mut self, setting: &'static str, parse: impl FnOnce(Vec<u8>) -> Result<T, String>) -> Option<T> {
         let path = self.settings.text(setting)?;
-        let parsed = read_bounded(Path::new(path)).map_err(|error| what_failed(&error)).and_then(parse);
+        let parsed = contents(Path::new(path)).and_then(parse);
         parsed
             .map_err(|reason| {
                 let origin = self.settings.origin(setting);
@@ -131,10 +131,14 @@ impl Reader<'_> {
     }
 }
 
+/// All of a file, or why it cannot be had.
+fn contents(path: &Path) -> Result<Vec<u8>, String> {
+    read_bounded(path).map_err(|error| what_failed(&error))
+}
+
 /// Why a certificate and a key are of no use: for those of a pair that was good at the start.
 fn pair_in(cert: &Path, key: &Path) -> Result<(Pem, Pem), String> {
-    let read = |path| read_bounded(path).map_err(|error| what_failed(&error));
-    let (certificate, private) = (read(cert)?, read(key)?);
+    let (certificate, private) = (contents(cert)?, contents(key)?);
     belong_together(&certificate, &private, "the certificate")?;
     Ok((Pem::new(certificate), Pem::new(private)))
 }

@@ -152,11 +152,6 @@ impl<'a> Node<'a> {
         serde_json::from_str::<String>(text).map(ByteString::from).map_err(|_| NoText::LoneSurrogate)
     }
 
-    /// The items of an array that are kept.
-    pub fn items(self) -> impl Iterator<Item = Node<'a>> {
-        self.inside()
-    }
-
     /// How many items an array has.
     pub fn total(self) -> usize {
         self.span().map_or(0, |span| span.total)
@@ -164,7 +159,7 @@ impl<'a> Node<'a> {
 
     /// The members of an object in the order of the text: names and values.
     pub fn members(self) -> impl Iterator<Item = (Node<'a>, Node<'a>)> {
-        let mut inside = self.inside();
+        let mut inside = self.items();
         std::iter::from_fn(move || Some((inside.next()?, inside.next()?)))
     }
 
@@ -180,7 +175,8 @@ impl<'a> Node<'a> {
         }
     }
 
-    fn inside(self) -> impl Iterator<Item = Node<'a>> {
+    /// The items of an array that are kept; of an object, names and values in turn.
+    pub fn items(self) -> impl Iterator<Item = Node<'a>> {
         let end = self.span().map_or(0, |span| span.next);
         let mut at = self.at + 1;
         std::iter::from_fn(move || {

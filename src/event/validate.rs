@@ -99,8 +99,10 @@ struct Check<'l> {
 impl Check<'_> {
     /// Of what is known to be JSON, with as many items of an array as are ever looked at.
     fn tree<'d>(&mut self, document: &'d ByteString) -> Option<Tree<'d>> {
-        let tree = Tree::of(document, self.limits.max_keys.max(super::MAX_PATTERNS));
-        tree.or_else(|_| self.faults.refuse(&ROOT, "is not JSON").ok_or(())).ok()
+        match Tree::of(document, self.limits.max_keys.max(super::MAX_PATTERNS)) {
+            Ok(tree) => Some(tree),
+            Err(_) => self.faults.refuse(&ROOT, "is not JSON"),
+        }
     }
 
     fn envelope(&mut self, root: Node<'_>) -> Envelope {

@@ -45,9 +45,9 @@ pub(super) fn segment_length(batch: &[Command]) -> usize {
     batch.len().min(MAX_COMMANDS)
 }
 
-/// The pipeline for a segment; `with_exists`: with an `EXISTS` for every GET.
-pub(super) fn encode(segment: &[Command], with_exists: bool, wait: Option<&Wait<'_>>) -> Outbox {
-    let mut outbox = Outbox::with_capacity(segment.iter().map(Command::weight).sum::<usize>().min(MAX_RESERVED_BYTES));
+/// The pipeline for a segment of about so many `bytes`; `with_exists`: with an `EXISTS` for every GET.
+pub(super) fn encode(segment: &[Command], bytes: usize, with_exists: bool, wait: Option<&Wait<'_>>) -> Outbox {
+    let mut outbox = Outbox::with_capacity(bytes.min(MAX_RESERVED_BYTES));
     for command in segment {
         match command {
             Command::Set { key, value, ttl } => outbox.set(key.as_bytes(), value, ttl.map(|ttl| ttl.seconds())),

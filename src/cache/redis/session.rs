@@ -164,7 +164,7 @@ impl RedisSession {
         let writes = segment.iter().any(Command::is_write);
         let wait = if writes { shared.wait(budget, bytes) } else { None };
         let with_exists = self.expects_misses;
-        let outbox = batch::encode(segment, with_exists, wait.as_ref());
+        let outbox = batch::encode(segment, bytes, with_exists, wait.as_ref());
 
         let mut frames = Vec::with_capacity(outbox.commands());
         let sent = self.exchange(outbox, WINDOW_BYTES, budget, bytes, &mut frames).await;
