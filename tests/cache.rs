@@ -11,15 +11,17 @@ mod redis_only;
 mod suite;
 #[path = "cache/support.rs"]
 mod support;
+#[path = "cache/versions.rs"]
+mod versions;
 
 macro_rules! on_every_backend {
-    ($($promise:ident),* $(,)?) => {
+    ($($suite:ident::$promise:ident),* $(,)?) => {
         mod on_redis {
             $(
                 #[tokio::test]
                 async fn $promise() {
                     let server = crate::support::RedisServer::start(&[]);
-                    crate::suite::$promise(&server.cache()).await;
+                    crate::$suite::$promise(&server.cache()).await;
                 }
             )*
         }
@@ -28,8 +30,8 @@ macro_rules! on_every_backend {
             $(
                 #[tokio::test]
                 async fn $promise() {
-                    let cache = redis_cache_sync::cache::embedded::EmbeddedCache::new(256 << 20, "rcs:v:");
-                    crate::suite::$promise(&cache).await;
+                    let cache = redis_cache_sync::cache::embedded::EmbeddedCache::new(256 << 20, "rcs:v:", std::time::Duration::from_secs(60));
+                    crate::$suite::$promise(&cache).await;
                 }
             )*
         }
@@ -37,19 +39,27 @@ macro_rules! on_every_backend {
 }
 
 on_every_backend!(
-    every_command_gives_its_reply,
-    values_come_back_byte_for_byte,
-    large_values_come_back_byte_for_byte,
-    commands_of_a_batch_take_effect_in_order,
-    no_value_is_never_taken_for_an_empty_one,
-    reads_and_writes_of_one_large_key_keep_their_order,
-    a_ttl_runs_from_the_write_and_the_next_write_replaces_it,
-    a_value_beyond_the_limit_is_not_brought_over,
-    a_scan_brings_every_key,
-    a_scan_can_be_narrowed_to_a_pattern,
-    a_scan_hides_the_prefix_of_the_service,
-    unlink_counts_what_was_there,
-    groups_are_counted_apart_and_gone_before_the_scan_goes_on,
-    sessions_see_what_others_wrote,
-    an_empty_batch_has_no_results,
+    suite::every_command_gives_its_reply,
+    suite::values_come_back_byte_for_byte,
+    suite::large_values_come_back_byte_for_byte,
+    suite::commands_of_a_batch_take_effect_in_order,
+    suite::no_value_is_never_taken_for_an_empty_one,
+    suite::reads_and_writes_of_one_large_key_keep_their_order,
+    suite::a_ttl_runs_from_the_write_and_the_next_write_replaces_it,
+    suite::a_value_beyond_the_limit_is_not_brought_over,
+    suite::a_scan_brings_every_key,
+    suite::a_scan_can_be_narrowed_to_a_pattern,
+    suite::a_scan_hides_the_prefix_of_the_service,
+    suite::unlink_counts_what_was_there,
+    suite::groups_are_counted_apart_and_gone_before_the_scan_goes_on,
+    suite::sessions_see_what_others_wrote,
+    suite::an_empty_batch_has_no_results,
+    versions::only_a_greater_version_takes_effect,
+    versions::a_deleted_key_does_not_come_back,
+    versions::versions_have_the_order_of_the_contract,
+    versions::without_a_version_a_write_takes_effect_and_leaves_the_version,
+    versions::a_value_with_a_version_is_stored_as_it_is_and_expires,
+    versions::a_long_batch_takes_effect_in_order,
+    versions::a_pattern_with_a_version_leaves_what_is_newer_and_raises_what_has_one,
+    versions::a_scan_shows_companions_only_as_the_keys_they_guard,
 );

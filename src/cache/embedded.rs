@@ -5,8 +5,9 @@
 //! alive that no bound counts. What is read is shared, not copied. Never blocks on anything but its own locks, so it
 //! takes no notice of time limits; a scan is one step, however many keys there are.
 
-use std::sync::Arc;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,9 +17,11 @@ use moka::Expiry;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Map;
 
-use super::{Cache, CacheError, Command, Progress, Reply, Scan, ScanStep, Session};
-use crate::event::Ttl;
+use super::companion::{companion, owner, slot};
+use super::{Cache, CacheError, Command, Doomed, Progress, Reply, Scan, ScanStep, Session, Unlinked};
 use crate::event::pattern::Pattern;
+use crate::event::version::Version;
+use crate::event::{CacheKey, Ttl};
 
 /// What an entry costs beside its key and value, about.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
@@ -35,6 +38,10 @@ struct Shared {
     map: Map<Bytes, Entry, ahash::RandomState>,
     max_bytes: u64,
     version_prefix: String,
+    version_window: Ttl,
+    /// Held from looking at a key's version to the write that follows from it. Writes without a version need not wait:
+    /// wherever they come in between, they could as well have come before or after.
+    versions: Mutex<()>,
     /// Bytes stored since the map was last made to evict: it does so by itself only after many writes, which may be
     /// large.
     unsettled_bytes: AtomicU64,
@@ -54,9 +61,9 @@ impl Entry {
 }
 
 impl EmbeddedCache {
-    /// Holds up to `max_bytes` of keys, values and an overhead for each. Keys that begin with `version_prefix` are left
-    /// out of scans; an empty one hides nothing.
-    pub fn new(max_bytes: u64, version_prefix: impl Into<String>) -> Self {
+    /// Holds up to `max_bytes` of keys, values and an overhead for each. Keys that begin with `version_prefix`, which is not
+    /// empty, are the cache's own: a key's version is kept there for `version_window` (whole seconds, at least one).
+    pub fn new(max_bytes: u64, version_prefix: impl Into<String>, version_window: Duration) -> Self {
         let map = Map::builder()
             .max_capacity(max_bytes)
             .weigher(|key: &Bytes, entry: &Entry| {
@@ -66,9 +73,16 @@ impl EmbeddedCache {
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(FromTheWrite)
             .build_with_hasher(ahash::RandomState::new());
-        let unsettled_bytes = AtomicU64::new(0);
+        let seconds = u32::try_from(version_window.as_secs()).unwrap_or(u32::MAX).max(1);
         EmbeddedCache {
-            shared: Arc::new(Shared { map, max_bytes, version_prefix: version_prefix.into(), unsettled_bytes }),
+            shared: Arc::new(Shared {
+                map,
+                max_bytes,
+                version_prefix: version_prefix.into(),
+                version_window: Ttl(NonZeroU32::MIN.saturating_add(seconds - 1)),
+                versions: Mutex::default(),
+                unsettled_bytes: AtomicU64::new(0),
+            }),
         }
     }
 
@@ -105,17 +119,25 @@ impl Session for EmbeddedSession {
 
     fn unlink_and_scan<'a>(
         &'a mut self,
-        doomed: &'a [Vec<Bytes>],
+        doomed: &'a [Doomed],
         scan: Option<Scan<'a>>,
         _within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
         async move {
             // The batches of a large scan follow each other without a wait: others on the thread must have their turn.
             tokio::task::yield_now().await;
-            let remove = |keys: &Vec<Bytes>| keys.iter().map(|key| u64::from(self.shared.remove(key))).sum();
-            let deleted = doomed.iter().map(remove).collect();
-            let step = scan.map(|scan| ScanStep { keys: self.shared.keys(scan.only), next: None });
-            Progress { deleted, step, failure: None }
+            let mut progress = Progress::default();
+            for doomed in doomed {
+                match self.shared.sweep(doomed) {
+                    Ok(unlinked) => progress.unlinked.push(unlinked),
+                    Err(error) => {
+                        progress.unlinked.push(Unlinked::default());
+                        progress.failure = Some(error);
+                    }
+                }
+            }
+            progress.step = scan.map(|scan| self.shared.scan(scan));
+            progress
         }
         .boxed_local()
     }
@@ -132,11 +154,70 @@ impl Session for EmbeddedSession {
 impl Shared {
     fn apply(&self, command: &Command) -> Result<Reply, CacheError> {
         match command {
-            Command::Set { key, value, ttl } => self.set(key.as_bytes(), value, *ttl),
+            Command::Set { key, value, ttl, version } => {
+                self.guarded(key, version.as_ref(), || self.set(key.as_bytes(), value, *ttl))
+            }
             Command::Get { key, max_bytes } => self.get(key.as_bytes(), *max_bytes),
-            Command::Delete { key } if self.remove(key.as_bytes()) => Ok(Reply::Deleted),
-            Command::Delete { .. } => Ok(Reply::Absent),
+            Command::Delete { key, version } => {
+                self.guarded(key, version.as_ref(), || match self.remove(key.as_bytes()) {
+                    true => Ok(Reply::Deleted),
+                    false => Ok(Reply::Absent),
+                })
+            }
         }
+    }
+
+    /// Carries out a write unless it is superseded.
+    fn guarded(
+        &self,
+        key: &CacheKey,
+        version: Option<&Version>,
+        write: impl FnOnce() -> Result<Reply, CacheError>,
+    ) -> Result<Reply, CacheError> {
+        let Some(version) = version else { return write() };
+        let _held = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let (companion, version) = (self.companion(key.as_bytes()), version.stored());
+        if self.version(&companion).is_some_and(|old| old[..] >= version[..]) {
+            return Ok(Reply::Superseded);
+        }
+        let reply = write()?;
+        self.set(&companion, &version, Some(self.version_window))?;
+        Ok(reply)
+    }
+
+    fn sweep(&self, Doomed { keys, version }: &Doomed) -> Result<Unlinked, CacheError> {
+        let mut unlinked = Unlinked::default();
+        let Some(version) = version.as_ref().map(Version::stored) else {
+            unlinked.deleted = keys.iter().map(|key| u64::from(self.remove(key))).sum();
+            return Ok(unlinked);
+        };
+        for key in keys {
+            let _held = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+            let companion = self.companion(key);
+            let old = self.version(&companion);
+            if old.as_ref().is_some_and(|old| old[..] > version[..]) {
+                unlinked.newer.extend(self.holds(key).then(|| key.clone()));
+                continue;
+            }
+            let is_deleted = self.remove(key);
+            unlinked.deleted += u64::from(is_deleted);
+            if is_deleted || old.is_some() {
+                self.set(&companion, &version, Some(self.version_window))?;
+            }
+        }
+        Ok(unlinked)
+    }
+
+    fn companion(&self, key: &[u8]) -> Vec<u8> {
+        companion(&self.version_prefix, slot(key), key).concat()
+    }
+
+    fn version(&self, companion: &[u8]) -> Option<Bytes> {
+        self.map.get(companion).filter(Entry::is_live).map(|entry| entry.value)
+    }
+
+    fn holds(&self, key: &[u8]) -> bool {
+        self.map.get(key).is_some_and(|entry| entry.is_live())
     }
 
     fn set(&self, key: &[u8], value: &[u8], ttl: Option<Ttl>) -> Result<Reply, CacheError> {
@@ -166,14 +247,17 @@ impl Shared {
         self.map.remove(key).is_some_and(|entry| entry.is_live())
     }
 
-    fn keys(&self, only: Option<&Pattern>) -> Vec<Bytes> {
-        let prefix = self.version_prefix.as_bytes();
-        self.map
-            .iter()
-            .filter(|(key, entry)| entry.is_live() && (prefix.is_empty() || !key.starts_with(prefix)))
-            .filter(|(key, _)| only.is_none_or(|pattern| pattern.matches(key)))
-            .map(|(key, _)| Bytes::clone(&key))
-            .collect()
+    fn scan(&self, Scan { only, guarded, .. }: Scan<'_>) -> ScanStep {
+        let mut step = ScanStep { keys: Vec::new(), guarded: Vec::new(), next: None };
+        let is_wanted = |key: &[u8]| only.is_none_or(|pattern: &Pattern| pattern.matches(key));
+        for (key, _) in self.map.iter().filter(|(_, entry)| entry.is_live()) {
+            if !key.starts_with(self.version_prefix.as_bytes()) {
+                step.keys.extend(is_wanted(&key).then(|| Bytes::clone(&key)));
+            } else if guarded && let Some(owner) = owner(&self.version_prefix, &key) {
+                step.guarded.extend(is_wanted(owner).then(|| key.slice_ref(owner)));
+            }
+        }
+        step
     }
 
     /// Makes the map evict once enough has been stored. One run evicts a bounded number of entries, so a large value

@@ -4,6 +4,7 @@
 //! calls, and a call does one attempt. Whether to try again is for the caller; the session promises that nothing of a
 //! failed call takes effect after a later call has begun (no ghost writes).
 
+mod companion;
 pub mod embedded;
 pub mod redis;
 mod secret;
@@ -16,30 +17,42 @@ use futures::future::LocalBoxFuture;
 
 pub use self::secret::{MASK, Pem, Secret};
 use crate::event::pattern::Pattern;
+use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
 
-/// What a writer asks of the cache.
+/// What a writer asks of the cache. A write with a version takes effect only if that is greater than the last one applied to
+/// the key: the check and the write are one step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     Set {
         key: CacheKey,
         value: Bytes,
         ttl: Option<Ttl>,
+        version: Option<Version>,
     },
     /// A value larger than `max_bytes` is not brought over: [`CacheError::ValueTooLarge`].
     Get {
         key: CacheKey,
         max_bytes: usize,
     },
+    /// Leaves its version behind, if it has one.
     Delete {
         key: CacheKey,
+        version: Option<Version>,
     },
 }
 
 impl Command {
     pub fn key(&self) -> &CacheKey {
         match self {
-            Command::Set { key, .. } | Command::Get { key, .. } | Command::Delete { key } => key,
+            Command::Set { key, .. } | Command::Get { key, .. } | Command::Delete { key, .. } => key,
+        }
+    }
+
+    pub fn version(&self) -> Option<&Version> {
+        match self {
+            Command::Set { version, .. } | Command::Delete { version, .. } => version.as_ref(),
+            Command::Get { .. } => None,
         }
     }
 
@@ -65,6 +78,8 @@ pub enum Reply {
     Miss,
     Deleted,
     Absent,
+    /// Nothing was done: the key has a version that is not less.
+    Superseded,
 }
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -98,6 +113,8 @@ pub struct Cursor(pub u64);
 pub struct ScanStep {
     /// Keys, perhaps some of them twice over a whole scan; never those of the service's own prefix.
     pub keys: Vec<Bytes>,
+    /// Keys that have a version, whether they hold a value or not; if they were asked for.
+    pub guarded: Vec<Bytes>,
     /// None: the scan is complete.
     pub next: Option<Cursor>,
 }
@@ -109,14 +126,32 @@ pub struct Scan<'a> {
     pub from: Option<Cursor>,
     /// None: all keys.
     pub only: Option<&'a Pattern>,
+    /// Whether to find the keys that have a version too.
+    pub guarded: bool,
+}
+
+/// Keys to be deleted together, whatever they hold.
+#[derive(Debug, Clone, Default)]
+pub struct Doomed {
+    pub keys: Vec<Bytes>,
+    /// If there is one: only what has no greater version goes, and what goes, or has a version, has this one from then on.
+    pub version: Option<Version>,
+}
+
+/// What became of [`Doomed`] keys.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Unlinked {
+    /// How many keys there were, and are no more.
+    pub deleted: u64,
+    /// Those that are left, being newer.
+    pub newer: Vec<Bytes>,
 }
 
 /// What came of [`Session::unlink_and_scan`].
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// How many keys of each group there were. They count even if the call failed after that; a group without an answer
-    /// has 0.
-    pub deleted: Vec<u64>,
+    /// One for each group. They count even if the call failed after that; a group without an answer has nothing.
+    pub unlinked: Vec<Unlinked>,
     /// None: not asked for, or not answered.
     pub step: Option<ScanStep>,
     /// Why some of it was not done, or not acknowledged as it must be. All groups are then to be deleted once more.
@@ -146,11 +181,11 @@ pub trait Session: 'static {
         within: Duration,
     ) -> LocalBoxFuture<'a, Vec<Result<Reply, CacheError>>>;
 
-    /// Deletes keys, group by group (none is empty), whatever they hold, and then takes one step of a scan: all in one
+    /// Deletes keys, group by group (none is empty), and then takes one step of a scan: all in one
     /// round trip. How far a step goes is the cache's affair: such that others are not held up.
     fn unlink_and_scan<'a>(
         &'a mut self,
-        doomed: &'a [Vec<Bytes>],
+        doomed: &'a [Doomed],
         scan: Option<Scan<'a>>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress>;

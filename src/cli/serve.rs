@@ -208,7 +208,7 @@ fn lets_everybody_in(config: &Config) -> bool {
 fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
     let prefix = config.redis.version_prefix.clone();
     if config.cache.backend == CacheBackend::Embedded {
-        return Ok(Arc::new(EmbeddedCache::new(config.cache.max_bytes, prefix)));
+        return Ok(Arc::new(EmbeddedCache::new(config.cache.max_bytes, prefix, config.redis.version_window)));
     }
     let from = &config.redis;
     let tls = from.tls.then(|| redis::Tls {
@@ -227,6 +227,7 @@ fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
         response_timeout: from.response_timeout,
         wait_replicas: from.wait_replicas,
         version_prefix: prefix,
+        version_window: from.version_window,
     })?))
 }
 

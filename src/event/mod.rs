@@ -2,12 +2,13 @@
 //! check it again. Pure: no I/O, no actors, no clock.
 //!
 //! [`wire`] knows the shapes that arrive and leave, [`validate`] turns what arrived into an [`Event`] or into every
-//! fault it has, [`pattern`] is Redis's glob, [`outcome`] is what became of it.
+//! fault it has, [`pattern`] is Redis's glob, [`version`] the source's own order, [`outcome`] is what became of it.
 
 mod json;
 pub mod outcome;
 pub mod pattern;
 pub mod validate;
+pub mod version;
 pub mod wire;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use self::pattern::Pattern;
+use self::version::Version;
 
 /// The bounds an event is validated against (`event.*` settings).
 #[derive(Debug, Clone)]
@@ -51,6 +53,8 @@ pub type Few<T> = SmallVec<[T; 1]>;
 pub struct Event {
     /// The sender's name for it, given back in the answer and in the logs.
     pub id: Option<ByteString>,
+    /// Its place in the source's own order. A read has none; an event that has one names no key twice.
+    pub version: Option<Version>,
     pub action: Action,
 }
 

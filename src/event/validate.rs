@@ -5,16 +5,20 @@
 mod data;
 mod entry;
 mod faults;
+mod named;
 mod url;
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
 use bytestring::ByteString;
 
 use self::faults::{At, Faults, Others, ROOT, Reported, Slot};
+use self::named::Named;
 pub use self::url::MAX_URL_BYTES;
 pub(in crate::event) use self::url::parse as parse_url;
 use super::json::{Kind, NoText, Node, Tree};
+use super::version::{MAX_TEXT_BYTES, Version};
 use super::wire::RawEvent;
 use super::{Action, Event, EventType, Few, Limits, MAX_ID_BYTES, Ttl};
 
@@ -70,14 +74,14 @@ pub fn validate(raw: &RawEvent, limits: &Limits, max_faults: usize) -> Result<Ev
             return Err(Invalid { id: None, event: None, kind: InvalidKind::Malformed(fault.clone()) });
         }
     };
-    let mut check = Check { limits, faults: Faults::new(max_faults) };
+    let mut check = Check { limits, faults: Faults::new(max_faults), named: None };
     let tree = check.tree(document);
-    let Envelope { id, event, action } = match &tree {
+    let Envelope { id, version, event, action } = match &tree {
         Some(tree) => check.envelope(tree.root()),
         None => Envelope::default(),
     };
     match action {
-        Some(action) if check.faults.is_empty() => Ok(Event { id, action }),
+        Some(action) if check.faults.is_empty() => Ok(Event { id, version, action }),
         _ => Err(Invalid { id, event, kind: InvalidKind::Faults(check.faults.into_list()) }),
     }
 }
@@ -86,6 +90,7 @@ pub fn validate(raw: &RawEvent, limits: &Limits, max_faults: usize) -> Result<Ev
 #[derive(Default)]
 struct Envelope {
     id: Option<ByteString>,
+    version: Option<Version>,
     event: Option<EventType>,
     action: Option<Action>,
 }
@@ -94,6 +99,8 @@ struct Envelope {
 struct Check<'l> {
     limits: &'l Limits,
     faults: Faults,
+    /// The keys so far of an event that must name none twice.
+    named: Option<Named>,
 }
 
 impl Check<'_> {
@@ -115,13 +122,9 @@ impl Check<'_> {
         let event = self.event_type(key);
         let id = self.id(id);
         // A read is no work to guard, so it takes no notice of a version.
-        if let Slot::Given(_) = version
-            && event != Some(EventType::Get)
-        {
-            self.faults.add(&ROOT.name("version"), "is not supported yet: leave it out");
-        }
+        let version = if event == Some(EventType::Get) { None } else { self.version(version) };
         let action = self.value(value, event);
-        Envelope { id, event, action }
+        Envelope { id, version, event, action }
     }
 
     fn event_type(&mut self, key: Slot<'_>) -> Option<EventType> {
@@ -143,6 +146,25 @@ impl Check<'_> {
             return self.faults.refuse(&at, format!("must be at most {MAX_ID_BYTES} bytes long"));
         }
         Some(id)
+    }
+
+    fn version(&mut self, version: Slot<'_>) -> Option<Version> {
+        let at = ROOT.name("version");
+        let node = version.given()?;
+        self.named = Some(Named::default());
+        let given = match node.kind() {
+            Kind::Number => digits(node.text()).and_then(Version::from_number),
+            Kind::String => {
+                let text = self.text(node, &at, "must be a string")?;
+                Version::from_text(&text)
+            }
+            Kind::Null | Kind::Object | Kind::Array | Kind::Boolean => None,
+        };
+        given.or_else(|| {
+            let detail =
+                format!("must be a whole number from 0 to 2^63-1, or a string of at most {MAX_TEXT_BYTES} bytes");
+            self.faults.refuse(&at, detail)
+        })
     }
 
     /// The `value`; without a type only for what is wrong under any type.
@@ -171,10 +193,10 @@ impl Check<'_> {
         let node = ttl.given()?;
         let given = match node.kind() {
             Kind::Null => return None,
-            Kind::Number => seconds(node.text()),
+            Kind::Number => digits(node.text()),
             Kind::String => match node.string() {
                 Ok(text) if text.is_empty() => return None,
-                Ok(text) => seconds(&text),
+                Ok(text) => digits(&text),
                 Err(_) => None,
             },
             Kind::Object | Kind::Array | Kind::Boolean => None,
@@ -236,7 +258,7 @@ impl Check<'_> {
 }
 
 /// Digits and nothing else, as a number.
-fn seconds(text: &str) -> Option<u32> {
+fn digits<N: FromStr>(text: &str) -> Option<N> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }

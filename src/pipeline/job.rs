@@ -21,6 +21,7 @@ use super::turns::{Barrier, Turn};
 use crate::event::outcome::{Class, Origin, Outcome, ProblemKind};
 use crate::event::pattern::Pattern;
 use crate::event::validate::Invalid;
+use crate::event::version::Version;
 use crate::event::wire::{Answered, Element};
 use crate::event::{BlobUrl, CacheKey, EventType, Few, Ttl};
 
@@ -196,7 +197,7 @@ fn missing_detail(kind: ProblemKind) -> &'static str {
 }
 
 /// A SET or DELETE that ended unavailable has nothing left to do if a later one of the same key is ok: a sender that
-/// repeated it would undo the newer one.
+/// repeated it would undo the newer one. One with a version may be repeated.
 fn supersede(elements: &mut [Element]) {
     let mut settled: HashSet<ByteString> = HashSet::new();
     for element in elements.iter_mut().rev() {
@@ -209,7 +210,7 @@ fn supersede(elements: &mut [Element]) {
                 Class::Ok => {
                     settled.insert(key.clone());
                 }
-                Class::Unavailable if settled.contains(key) => *outcome = Outcome::Superseded,
+                Class::Unavailable if !answered.has_version && settled.contains(key) => *outcome = Outcome::Superseded,
                 _ => {}
             }
         }
@@ -390,6 +391,8 @@ impl Future for Waiter {
 pub struct Operation {
     pub key: CacheKey,
     pub verb: Verb,
+    /// If the source's own order is to decide.
+    pub version: Option<Version>,
     pub slot: Slot,
     /// Its place in the order of its key.
     pub turn: Turn,
@@ -416,6 +419,7 @@ pub enum Verb {
 /// A pattern delete, or its preview.
 pub struct Sweep {
     pub patterns: Few<Pattern>,
+    pub version: Option<Version>,
     /// One a pattern.
     pub slots: Vec<Slot>,
     pub dry_run: bool,
@@ -432,7 +436,7 @@ mod tests {
 
     fn element(event: EventType, keys: &[&'static str]) -> Element {
         let targets = keys.iter().map(|key| ByteString::from_static(key)).collect();
-        Element::Answered(Answered { id: None, event, targets, outcomes: Few::new() })
+        Element::Answered(Answered { id: None, event, has_version: false, targets, outcomes: Few::new() })
     }
 
     fn outcomes(verdict: Verdict) -> Vec<Vec<&'static str>> {

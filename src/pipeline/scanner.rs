@@ -3,8 +3,10 @@
 //! What a step of the scan found is deleted in the same round trip as the next step is taken.
 //!
 //! A key goes to the first pattern in the order of acceptance that deletes it; previews before that one see it, later
-//! ones do not. `matched` counts distinct keys: a deleted key is counted by what UNLINK says, a previewed one by its
-//! hash (eight bytes a key are remembered until the scan is over).
+//! ones do not. Later ones with a version get it too, for they raise the key's version even if it is gone; and if the first
+//! leaves it because it is newer, the others get it then. `matched` counts
+//! distinct keys: a deleted key is counted by what UNLINK says, one that is left or previewed by its hash (eight bytes a key
+//! are remembered until the scan is over).
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -19,9 +21,10 @@ use futures::lock::Mutex;
 use super::job::{Slot, Sweep};
 use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
 use super::turns::Barrier;
-use crate::cache::{CacheError, Cursor, Scan, Session};
+use crate::cache::{CacheError, Cursor, Doomed, Scan, ScanStep, Session, Unlinked};
 use crate::event::outcome::{MAX_SAMPLE, Outcome, Problem, ProblemKind};
 use crate::event::pattern::Pattern;
+use crate::event::version::Version;
 
 /// Keys deleted by one call, at most: Redis must not be held up by it.
 const UNLINK_BATCH: usize = 1000;
@@ -62,12 +65,14 @@ impl Scanner {
 /// One pattern's share of a scan.
 struct Rule {
     pattern: Pattern,
+    version: Option<Version>,
     slot: Slot,
     dry_run: bool,
     deadline: Instant,
     /// Found and not yet deleted.
     doomed: Vec<Bytes>,
     matched: u64,
+    deleted: u64,
     sample: Vec<Bytes>,
     seen: HashSet<u64, RandomState>,
 }
@@ -75,15 +80,17 @@ struct Rule {
 fn rules(sweeps: Vec<Sweep>) -> (Vec<Rule>, Vec<Barrier>) {
     let mut rules = Vec::new();
     let mut barriers = Vec::new();
-    for Sweep { patterns, slots, dry_run, barrier, deadline } in sweeps {
+    for Sweep { patterns, version, slots, dry_run, barrier, deadline } in sweeps {
         barriers.push(barrier);
         rules.extend(patterns.into_iter().zip(slots).map(|(pattern, slot)| Rule {
             pattern,
+            version: version.clone(),
             slot,
             dry_run,
             deadline,
             doomed: Vec::new(),
             matched: 0,
+            deleted: 0,
             sample: Vec::new(),
             seen: HashSet::default(),
         }));
@@ -93,28 +100,43 @@ fn rules(sweeps: Vec<Sweep>) -> (Vec<Rule>, Vec<Barrier>) {
 
 impl Rule {
     fn preview(&mut self, key: &Bytes, hasher: &RandomState) {
-        if !self.seen.insert(hasher.hash_one(key)) {
-            return;
-        }
-        self.matched += 1;
-        if self.sample.len() < MAX_SAMPLE {
+        if self.count(key, hasher) && self.sample.len() < MAX_SAMPLE {
             self.sample.push(key.clone());
         }
+    }
+
+    /// Counts a key that stays; whether it was not counted before.
+    fn count(&mut self, key: &Bytes, hasher: &RandomState) -> bool {
+        let is_first = self.seen.insert(hasher.hash_one(key));
+        self.matched += u64::from(is_first);
+        is_first
+    }
+
+    fn add(&mut self, deleted: u64, newer: &[Bytes], hasher: &RandomState) {
+        self.deleted += deleted;
+        self.matched += deleted;
+        for key in newer {
+            self.count(key, hasher);
+        }
+    }
+
+    /// Whether keys that have a version but no value concern it.
+    fn raises(&self) -> bool {
+        self.version.is_some() && !self.dry_run
     }
 
     fn succeed(self) {
         let outcome = if self.dry_run {
             Outcome::Preview { matched: self.matched, sample: self.sample }
         } else {
-            Outcome::Swept { matched: self.matched, deleted: self.matched }
+            Outcome::Swept { matched: self.matched, deleted: self.deleted }
         };
         self.slot.settle(outcome);
     }
 
     fn fail(self, kind: ProblemKind, detail: String) {
-        let deleted = if self.dry_run { 0 } else { self.matched };
         let problem = Problem { kind, detail: detail.into() };
-        self.slot.settle(Outcome::SweepFailed { matched: self.matched, deleted, problem });
+        self.slot.settle(Outcome::SweepFailed { matched: self.matched, deleted: self.deleted, problem });
     }
 }
 
@@ -162,11 +184,11 @@ impl<'a> Walk<'a> {
             left.append(&mut rule.doomed);
             rule.fail(ProblemKind::Timeout, "the scan did not end within event.deadline_ms".to_owned());
         }
-        self.share_out(left);
+        self.share_out(left, 0);
     }
 
     /// What is to be deleted next: whose keys they are, and the keys of each.
-    fn next_batch(&mut self) -> (Vec<usize>, Vec<Vec<Bytes>>) {
+    fn next_batch(&mut self) -> (Vec<usize>, Vec<Doomed>) {
         let mut room = UNLINK_BATCH;
         let mut batch = (Vec::new(), Vec::new());
         for (index, rule) in self.rules.iter_mut().enumerate() {
@@ -175,14 +197,14 @@ impl<'a> Walk<'a> {
             room -= keys.len();
             if !keys.is_empty() {
                 batch.0.push(index);
-                batch.1.push(keys);
+                batch.1.push(Doomed { keys, version: rule.version.clone() });
             }
         }
         batch
     }
 
     /// Deletes a batch, and if nothing more is waiting to be deleted, goes on with the scan.
-    async fn step(&mut self, owners: &[usize], doomed: &[Vec<Bytes>]) -> Result<(), CacheError> {
+    async fn step(&mut self, owners: &[usize], doomed: &[Doomed]) -> Result<(), CacheError> {
         let give_up = Instant::now() + self.retry;
         loop {
             let pattern = match &self.rules[..] {
@@ -190,15 +212,17 @@ impl<'a> Walk<'a> {
                 _ => None,
             };
             let progress = self.session.unlink_and_scan(doomed, self.scan(pattern.as_ref()), left(give_up)).await;
-            for (index, deleted) in owners.iter().zip(progress.deleted) {
+            for (index, Unlinked { deleted, newer }) in owners.iter().zip(progress.unlinked) {
                 if let Some(rule) = self.rules.get_mut(*index) {
-                    rule.matched += deleted;
+                    rule.add(deleted, &newer, &self.hasher);
                 }
+                self.share_out(newer, index + 1);
             }
             match progress.step {
-                Some(step) => {
-                    self.place = step.next.map_or(Place::End, Place::At);
-                    self.share_out(step.keys);
+                Some(ScanStep { keys, guarded, next }) => {
+                    self.place = next.map_or(Place::End, Place::At);
+                    self.share_out(keys, 0);
+                    self.share_guarded(guarded);
                 }
                 // A cursor is only good on the server that gave it.
                 None if progress.failure.is_some() => self.restart(),
@@ -216,11 +240,12 @@ impl<'a> Walk<'a> {
         if self.rules.iter().any(|rule| !rule.doomed.is_empty()) {
             return None;
         }
-        match self.place {
-            Place::Start => Some(Scan { from: None, only }),
-            Place::At(cursor) => Some(Scan { from: Some(cursor), only }),
-            Place::End => None,
-        }
+        let from = match self.place {
+            Place::Start => None,
+            Place::At(cursor) => Some(cursor),
+            Place::End => return None,
+        };
+        Some(Scan { from, only, guarded: self.rules.iter().any(Rule::raises) })
     }
 
     fn restart(&mut self) {
@@ -229,19 +254,26 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Each key goes to the first rule that deletes it; previews take note of theirs on the way.
-    fn share_out(&mut self, keys: Vec<Bytes>) {
+    /// Each key goes to the first rule from here on that deletes it, and later ones that raise its version; previews take note
+    /// of theirs on the way.
+    fn share_out(&mut self, keys: Vec<Bytes>, first: usize) {
         for key in keys {
-            for rule in &mut self.rules {
-                if !rule.pattern.matches(&key) {
-                    continue;
-                }
-                if rule.dry_run {
+            let mut is_doomed = false;
+            for rule in self.rules.iter_mut().skip(first).filter(|rule| rule.pattern.matches(&key)) {
+                if rule.dry_run && !is_doomed {
                     rule.preview(&key, &self.hasher);
-                    continue;
+                } else if !rule.dry_run && (!is_doomed || rule.raises()) {
+                    rule.doomed.push(key.clone());
+                    is_doomed = true;
                 }
-                rule.doomed.push(key);
-                break;
+            }
+        }
+    }
+
+    fn share_guarded(&mut self, keys: Vec<Bytes>) {
+        for key in keys {
+            for rule in self.rules.iter_mut().filter(|rule| rule.raises() && rule.pattern.matches(&key)) {
+                rule.doomed.push(key.clone());
             }
         }
     }

@@ -13,11 +13,12 @@ use super::supervision::{Mail, Pool, Post, Stage, Vitals, guarded};
 use super::turns::{Turns, Way};
 use super::writer::{Ready, Writer, hand_over};
 use crate::event::outcome::Origin;
+use crate::event::version::Version;
 use crate::event::{Action, CacheKey, Source};
 
 /// A request's work, validated and admitted, in the order sent.
 pub struct Accepted {
-    pub actions: Vec<Action>,
+    pub actions: Vec<(Action, Option<Version>)>,
     /// One an entry.
     pub slots: Slots,
     /// When the request is answered, come what may.
@@ -58,10 +59,10 @@ impl Switch {
         if let Some(own) = self.parts.nearest.first().and_then(|own| self.ready.get_mut(*own)) {
             own.reserve(slots.left());
         }
-        for action in actions {
+        for (action, version) in actions {
             let mut add = |key, verb| {
                 if let Some(slot) = slots.next() {
-                    self.add(key, verb, slot, deadline);
+                    self.add(key, verb, version.clone(), slot, deadline);
                 }
             };
             match action {
@@ -80,7 +81,7 @@ impl Switch {
                 Action::DeletePattern { patterns, dry_run } => {
                     let slots = slots.by_ref().take(patterns.len()).collect();
                     let (barrier, deadline) = (self.parts.turns.put_up_barrier(), sweep_deadline);
-                    self.detained.push(Task::Pattern(Sweep { patterns, slots, dry_run, barrier, deadline }));
+                    self.detained.push(Task::Pattern(Sweep { patterns, version, slots, dry_run, barrier, deadline }));
                 }
             }
         }
@@ -90,14 +91,14 @@ impl Switch {
         }
     }
 
-    fn add(&mut self, key: CacheKey, verb: Verb, slot: Slot, deadline: Instant) {
+    fn add(&mut self, key: CacheKey, verb: Verb, version: Option<Version>, slot: Slot, deadline: Instant) {
         let Parts { turns, writers, nearest, max_answer_bytes, .. } = &self.parts;
         let must_wait = matches!(verb, Verb::SetBlob { .. });
         let (turn, way) = turns.take(&key, must_wait, |hash| match nearest.len() {
             0 => hash % writers.count().max(1),
             count => nearest.get(hash % count).copied().unwrap_or_default(),
         });
-        let operation = Operation { key, verb, slot, turn, deadline };
+        let operation = Operation { key, verb, version, slot, turn, deadline };
         match way {
             Way::Router => self.detained.push(Task::Key(operation)),
             Way::Alone => {

@@ -53,7 +53,7 @@ impl Validation {
                 Ok(event) => {
                     entries += event.action.entries();
                     elements.push(Element::Answered(to_be_answered(&event)));
-                    actions.push(event.action);
+                    actions.push((event.action, event.version));
                 }
                 Err(invalid) if !batch => return reply.refuse(Refusal::Invalid(invalid)),
                 Err(invalid) => {
@@ -80,7 +80,13 @@ fn to_be_answered(event: &Event) -> Answered {
         Action::Get(keys) | Action::Delete(keys) => keys.iter().map(|key| key.text().clone()).collect(),
         Action::DeletePattern { patterns, .. } => patterns.iter().map(|pattern| pattern.text().clone()).collect(),
     };
-    Answered { id: event.id.clone(), event: event.action.name(), targets, outcomes: Few::new() }
+    Answered {
+        id: event.id.clone(),
+        event: event.action.name(),
+        has_version: event.version.is_some(),
+        targets,
+        outcomes: Few::new(),
+    }
 }
 
 impl Actor for Validation {

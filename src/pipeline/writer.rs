@@ -66,11 +66,11 @@ pub struct Ready {
 impl Ready {
     /// Puts it beside the others for its writer. A blob that is not there cannot be written.
     pub fn send(operation: Operation, max_answer_bytes: usize, outbox: &mut [Vec<Ready>]) {
-        let Operation { key, verb, slot, turn, deadline } = operation;
+        let Operation { key, verb, version, slot, turn, deadline } = operation;
         let (command, origin, held) = match verb {
-            Verb::Set { value, origin, ttl, held } => (Command::Set { key, value, ttl }, origin, held),
+            Verb::Set { value, origin, ttl, held } => (Command::Set { key, value, ttl, version }, origin, held),
             Verb::Get => (Command::Get { key, max_bytes: max_answer_bytes }, Origin::Inline, None),
-            Verb::Delete => (Command::Delete { key }, Origin::Inline, None),
+            Verb::Delete => (Command::Delete { key, version }, Origin::Inline, None),
             Verb::SetBlob { .. } => return debug_assert!(false, "its blob is not there"),
         };
         if let Some(ready) = outbox.get_mut(turn.writer()) {
@@ -452,6 +452,7 @@ fn outcome(command: &Command, origin: Origin, result: Result<Reply, CacheError>)
         (_, Ok(Reply::Miss)) => Outcome::Miss,
         (_, Ok(Reply::Deleted)) => Outcome::Deleted,
         (_, Ok(Reply::Absent)) => Outcome::Absent,
+        (_, Ok(Reply::Superseded)) => Outcome::Superseded,
         (_, Ok(Reply::Stored)) => Outcome::failed(ProblemKind::CacheUnavailable, "the cache's reply makes no sense"),
         (_, Err(error)) => Outcome::failed(problem_kind(command, &error), error.to_string()),
     }

@@ -9,7 +9,7 @@ use crate::support::*;
 #[tokio::test]
 async fn the_least_recently_used_goes_first_and_a_new_entry_is_never_refused() {
     // Ten entries of 1000 bytes and what they cost besides.
-    let cache = EmbeddedCache::new(11_000, "rcs:v:");
+    let cache = EmbeddedCache::new(11_000, "rcs:v:", std::time::Duration::from_secs(60));
     let mut session = cache.session();
     for n in 0..10 {
         assert_eq!(one(&mut session, set(&format!("k{n}"), vec![0; 1000])).await, Ok(Reply::Stored));
@@ -29,7 +29,7 @@ async fn the_least_recently_used_goes_first_and_a_new_entry_is_never_refused() {
 
 #[tokio::test]
 async fn the_bound_holds_while_large_values_pour_in() {
-    let cache = EmbeddedCache::new(8 << 20, "rcs:v:");
+    let cache = EmbeddedCache::new(8 << 20, "rcs:v:", std::time::Duration::from_secs(60));
     let mut session = cache.session();
     let small: Vec<_> = (0..20_000).map(|n| set(&format!("small:{n}"), vec![0; 300])).collect();
     session.apply(&small, WITHIN).await;
@@ -48,7 +48,7 @@ async fn the_bound_holds_while_large_values_pour_in() {
 
 #[tokio::test]
 async fn a_value_that_could_never_fit_changes_nothing() {
-    let cache = EmbeddedCache::new(1000, "rcs:v:");
+    let cache = EmbeddedCache::new(1000, "rcs:v:", std::time::Duration::from_secs(60));
     let mut session = cache.session();
     assert_eq!(one(&mut session, set("k", "old")).await, Ok(Reply::Stored));
     let too_large = Err(CacheError::ValueTooLarge { bytes: 936, max_bytes: 935 });
@@ -60,10 +60,10 @@ async fn a_value_that_could_never_fit_changes_nothing() {
 #[tokio::test]
 async fn a_stored_slice_does_not_keep_the_whole_body_alive() {
     let body = Bytes::from(vec![b'x'; 1 << 20]);
-    let cache = EmbeddedCache::new(8 << 20, "rcs:v:");
+    let cache = EmbeddedCache::new(8 << 20, "rcs:v:", std::time::Duration::from_secs(60));
     let name = bytestring::ByteString::try_from(body.slice(..10)).unwrap();
     let key = redis_cache_sync::event::CacheKey::new_unchecked(name);
-    let command = redis_cache_sync::cache::Command::Set { key, value: body.slice(10..20), ttl: None };
+    let command = redis_cache_sync::cache::Command::Set { key, value: body.slice(10..20), ttl: None, version: None };
     let results = cache.session().apply(&[command], WITHIN).await;
     assert_eq!(results, [Ok(Reply::Stored)]);
     assert!(body.is_unique(), "the cache holds on to the body");

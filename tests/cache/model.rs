@@ -13,8 +13,11 @@ fn command() -> impl Strategy<Value = Command> {
     let size = prop::sample::select(vec![0usize, 1, 5, 16_384, 65_535, 65_536, 90_000]);
     let value = (size, any::<u8>()).prop_map(|(size, byte)| Bytes::from(vec![byte; size]));
     let limit = prop::sample::select(vec![0usize, 4, 65_535, 65_536, 1 << 20]);
+    let (versioned, version) = (name.clone(), 0..20u64);
     prop_oneof![
-        3 => (name.clone(), value).prop_map(|(name, value)| set(name, value)),
+        3 => (name.clone(), value.clone()).prop_map(|(name, value)| set(name, value)),
+        4 => (versioned.clone(), value, version.clone()).prop_map(|(name, value, version)| at(version, set(name, value))),
+        2 => (versioned, version).prop_map(|(name, version)| at(version, delete(name))),
         4 => (name.clone(), limit).prop_map(|(name, max_bytes)| Command::Get { key: key(name), max_bytes }),
         2 => name.prop_map(delete),
     ]
@@ -23,7 +26,8 @@ fn command() -> impl Strategy<Value = Command> {
 #[test]
 fn both_backends_answer_any_sequence_alike() {
     let server = RedisServer::start(&[]);
-    let (redis, embedded) = (server.cache(), EmbeddedCache::new(64 << 20, "rcs:v:"));
+    let (redis, embedded) =
+        (server.cache(), EmbeddedCache::new(64 << 20, "rcs:v:", std::time::Duration::from_secs(60)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let batches = prop::collection::vec(prop::collection::vec(command(), 0..40), 1..4);
     let config = Config { cases: 64, failure_persistence: None, ..Config::default() };

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use redis_cache_sync::cache::redis::{RedisCache, Settings, Tls};
 use redis_cache_sync::cache::{Cache, CacheError, Cursor, Pem, Reply, Scan, Secret, Session};
+use redis_cache_sync::event::version::Version;
 
 use crate::support::*;
 
@@ -94,8 +95,11 @@ async fn the_rights_that_are_documented_are_enough() {
     let stored = || Ok(Reply::Stored);
     let expected = [stored(), stored(), hit("v"), Ok(Reply::Miss), hit(large), Ok(Reply::Deleted)];
     assert_eq!(session.apply(&batch, WITHIN).await, expected);
-    let progress = session.unlink_and_scan(&[vec!["large".into()]], Some(Scan::default()), WITHIN).await;
-    assert_eq!((progress.deleted, progress.failure), (vec![1], None));
+    assert_eq!(one(&mut session, at(1, set("guarded", "v"))).await, stored());
+    let mut groups = [doomed(["large"]), doomed(["guarded"])];
+    groups[1].version = Version::from_number(2);
+    let progress = session.unlink_and_scan(&groups, Some(Scan::default()), WITHIN).await;
+    assert_eq!((deleted(&progress), progress.failure.as_ref()), (vec![1, 1], None));
     let denied: Vec<redis::Value> = redis::cmd("ACL").arg("LOG").query(&mut server.client()).unwrap();
     assert!(denied.is_empty(), "{denied:?}");
 }
@@ -282,9 +286,9 @@ async fn a_write_counts_only_when_enough_replicas_have_it() {
     let results = first.apply(&[set("k", "w"), get("k"), delete("l")], WITHIN).await;
     assert!(is_unavailable(&results[0]) && is_unavailable(&results[2]));
     assert_eq!(results[1], hit("w"));
-    let progress = first.unlink_and_scan(&[vec!["k".into()]], Some(Scan::default()), WITHIN).await;
+    let progress = first.unlink_and_scan(&[doomed(["k"])], Some(Scan::default()), WITHIN).await;
     assert!(matches!(progress.failure, Some(CacheError::Unavailable(_))), "{progress:?}");
-    assert_eq!(progress.deleted, [1], "it is gone, whoever has acknowledged that");
+    assert_eq!(deleted(&progress), [1], "it is gone, whoever has acknowledged that");
     assert!(progress.step.is_some(), "a scan has no need of replicas");
     assert_eq!(first.reconnects(), 0, "too few replicas are no lost connection");
     // It is gone on the master, and on a new connection there is nothing to delete: that must not pass for done.
@@ -306,17 +310,17 @@ async fn a_cursor_is_not_carried_over_to_another_connection() {
     let start = session.unlink_and_scan(&[], Some(Scan::default()), WITHIN).await;
     let from = start.step.unwrap().next;
     assert!(matches!(from, Some(Cursor(1..))), "that was all of it: {from:?}");
-    let step = session.unlink_and_scan(&[], Some(Scan { from, only: None }), WITHIN).await;
+    let step = session.unlink_and_scan(&[], Some(Scan { from, ..Scan::default() }), WITHIN).await;
     assert!(step.step.is_some() && step.failure.is_none());
 
     let mut side = server.client();
     let _: i64 = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).query(&mut side).unwrap();
     while session.ping(WITHIN).await.is_err() {}
-    let lost = session.unlink_and_scan(&[vec!["k1".into()]], Some(Scan { from, only: None }), WITHIN).await;
+    let lost = session.unlink_and_scan(&[doomed(["k1"])], Some(Scan { from, ..Scan::default() }), WITHIN).await;
     assert!(lost.step.is_none() && lost.failure.is_some(), "{lost:?}");
-    assert_eq!(lost.deleted, [0]);
-    let anew = session.unlink_and_scan(&[vec!["k1".into()]], Some(Scan::default()), WITHIN).await;
-    assert_eq!((anew.deleted, anew.failure), (vec![1], None));
+    assert_eq!(deleted(&lost), [0]);
+    let anew = session.unlink_and_scan(&[doomed(["k1"])], Some(Scan::default()), WITHIN).await;
+    assert_eq!((deleted(&anew), anew.failure.as_ref()), (vec![1], None));
     assert!(anew.step.is_some());
 }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis_cache_sync::cache::redis::{RedisCache, Settings};
-use redis_cache_sync::cache::{Cache, CacheError, Command, Reply, Session};
+use redis_cache_sync::cache::{Cache, CacheError, Command, Doomed, Progress, Reply, Session};
+use redis_cache_sync::event::version::Version;
 use redis_cache_sync::event::{CacheKey, Ttl};
 
 pub const WITHIN: Duration = Duration::from_secs(5);
@@ -30,11 +31,11 @@ pub fn key(name: impl Into<String>) -> CacheKey {
 }
 
 pub fn set(name: &str, value: impl Into<Bytes>) -> Command {
-    Command::Set { key: key(name), value: value.into(), ttl: None }
+    Command::Set { key: key(name), value: value.into(), ttl: None, version: None }
 }
 
 pub fn set_for(name: &str, value: impl Into<Bytes>, seconds: u32) -> Command {
-    Command::Set { key: key(name), value: value.into(), ttl: Ttl::from_seconds(seconds) }
+    Command::Set { key: key(name), value: value.into(), ttl: Ttl::from_seconds(seconds), version: None }
 }
 
 pub fn get(name: &str) -> Command {
@@ -42,7 +43,26 @@ pub fn get(name: &str) -> Command {
 }
 
 pub fn delete(name: &str) -> Command {
-    Command::Delete { key: key(name) }
+    Command::Delete { key: key(name), version: None }
+}
+
+/// The same write with a version.
+pub fn at(version: u64, command: Command) -> Command {
+    let version = Version::from_number(version);
+    match command {
+        Command::Set { key, value, ttl, .. } => Command::Set { key, value, ttl, version },
+        Command::Delete { key, .. } => Command::Delete { key, version },
+        Command::Get { .. } => command,
+    }
+}
+
+pub fn doomed<N: Into<Bytes>>(names: impl IntoIterator<Item = N>) -> Doomed {
+    Doomed { keys: names.into_iter().map(Into::into).collect(), version: None }
+}
+
+/// How many keys of each group were deleted.
+pub fn deleted(progress: &Progress) -> Vec<u64> {
+    progress.unlinked.iter().map(|unlinked| unlinked.deleted).collect()
 }
 
 pub fn hit(value: impl Into<Bytes>) -> Result<Reply, CacheError> {

@@ -8,8 +8,10 @@
 
 use std::collections::HashSet;
 use std::time::Duration;
+use std::vec;
 
 use super::encode::Outbox;
+use super::guarded::{self, Guard};
 use super::reply::Frame;
 use crate::cache::{CacheError, Command, Reply};
 
@@ -22,11 +24,11 @@ const MAX_COMMANDS: usize = 1024;
 const MAX_RESERVED_BYTES: usize = 256 * 1024;
 
 /// What `redis.wait_replicas` adds to a pipeline that writes.
-pub(super) struct Wait<'a> {
+pub(super) struct Wait {
     pub(super) replicas: u32,
     pub(super) within: Duration,
     /// A key of the service's own, written so that there is something to wait for.
-    pub(super) key: &'a [u8],
+    pub(super) key: Vec<u8>,
 }
 
 /// How many commands from the start may go in one pipeline; at least one of a batch that is not empty.
@@ -35,7 +37,7 @@ pub(super) fn segment_length(batch: &[Command]) -> usize {
     for (index, command) in batch.iter().take(MAX_COMMANDS).enumerate() {
         match command {
             Command::Get { key, .. } => drop(read.insert(key)),
-            Command::Set { key, .. } | Command::Delete { key } => {
+            Command::Set { key, .. } | Command::Delete { key, .. } => {
                 if !read.is_empty() && read.contains(key) {
                     return index;
                 }
@@ -45,22 +47,56 @@ pub(super) fn segment_length(batch: &[Command]) -> usize {
     batch.len().min(MAX_COMMANDS)
 }
 
-/// The pipeline for a segment of about so many `bytes`; `with_exists`: with an `EXISTS` for every GET.
-pub(super) fn encode(segment: &[Command], bytes: usize, with_exists: bool, wait: Option<&Wait<'_>>) -> Outbox {
+/// How a segment is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Manner<'a> {
+    pub(super) guard: &'a Guard,
+    /// With an `EXISTS` for every GET.
+    pub(super) with_exists: bool,
+    /// With the scripts before all else.
+    pub(super) with_scripts: bool,
+    /// Each write that has a version in a call of its own.
+    pub(super) singly: bool,
+}
+
+impl Manner<'_> {
+    /// How many commands from the first on are one call; `commands` is not empty.
+    fn run_length(&self, commands: &[Command]) -> usize {
+        match commands.first().and_then(Command::version) {
+            Some(_) => guarded::run_length(commands, self.guard, self.singly),
+            None => 1,
+        }
+    }
+}
+
+/// The pipeline for a segment of about so many `bytes`.
+pub(super) fn encode(segment: &[Command], bytes: usize, manner: Manner<'_>, wait: Option<&Wait>) -> Outbox {
     let mut outbox = Outbox::with_capacity(bytes.min(MAX_RESERVED_BYTES));
-    for command in segment {
+    if manner.with_scripts {
+        guarded::load(&mut outbox);
+    }
+    let mut rest = segment;
+    while let Some(command) = rest.first() {
+        let length = manner.run_length(rest);
+        let (run, behind) = rest.split_at(length);
         match command {
-            Command::Set { key, value, ttl } => outbox.set(key.as_bytes(), value, ttl.map(|ttl| ttl.seconds())),
-            Command::Delete { key } => outbox.pack(&[b"UNLINK", key.as_bytes()]),
+            Command::Set { version: Some(_), .. } | Command::Delete { version: Some(_), .. } => {
+                manner.guard.write(&mut outbox, run);
+            }
+            Command::Set { key, value, ttl, version: None } => {
+                outbox.set(key.as_bytes(), value, ttl.map(|ttl| ttl.seconds()));
+            }
+            Command::Delete { key, version: None } => outbox.pack(&[b"UNLINK", key.as_bytes()]),
             Command::Get { key, max_bytes } => {
                 let key = key.as_bytes();
                 let last = window(*max_bytes) - 1;
                 outbox.pack(&[b"GETRANGE", key, b"0", itoa::Buffer::new().format(last).as_bytes()]);
-                if with_exists {
+                if manner.with_exists {
                     outbox.pack(&[b"EXISTS", key]);
                 }
             }
         }
+        rest = behind;
     }
     if let Some(wait) = wait {
         add_wait(&mut outbox, wait);
@@ -71,14 +107,14 @@ pub(super) fn encode(segment: &[Command], bytes: usize, with_exists: bool, wait:
 /// Adds `WAIT`, and before it a write of our own. `WAIT` promises something about the last write of *this* connection
 /// only. A DELETE repeated on a new connection finds nothing to delete any more and so writes nothing: without a write to
 /// wait for it could pass before the first one has reached a replica.
-pub(super) fn add_wait(outbox: &mut Outbox, wait: &Wait<'_>) {
+pub(super) fn add_wait(outbox: &mut Outbox, wait: &Wait) {
     let within_ms = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX).max(1);
-    outbox.command(|cmd| cmd.arg("SET").arg(wait.key).arg(1).arg("PX").arg(1000));
+    outbox.command(|cmd| cmd.arg("SET").arg(&wait.key[..]).arg(1).arg("PX").arg(1000));
     outbox.command(|cmd| cmd.arg("WAIT").arg(wait.replicas).arg(within_ms));
 }
 
 /// What the replies to `add_wait` say.
-pub(super) fn waited(mut frames: impl Iterator<Item = Frame>, wait: &Wait<'_>) -> Result<(), CacheError> {
+pub(super) fn waited(mut frames: impl Iterator<Item = Frame>, wait: &Wait) -> Result<(), CacheError> {
     match (frames.next(), frames.next()) {
         (Some(Frame::Error(code)), Some(_)) | (Some(_), Some(Frame::Error(code))) => Err(code.to_error()),
         (Some(Frame::Status), Some(Frame::Number(replicas))) if replicas >= i64::from(wait.replicas) => Ok(()),
@@ -95,24 +131,80 @@ pub(super) enum Step {
     ReadOn,
 }
 
-/// Takes a command's replies. None: they did not arrive.
-pub(super) fn decode(command: &Command, with_exists: bool, frames: &mut impl Iterator<Item = Frame>) -> Option<Step> {
-    let first = frames.next()?;
-    let exists = match command {
-        Command::Get { .. } if with_exists => Some(frames.next()?),
-        _ => None,
-    };
-    let step = match (command, first) {
-        (_, Frame::Error(code)) => Step::Done(Err(code.to_error())),
-        (Command::Get { max_bytes, .. }, Frame::Text(start)) if start.len() >= window(*max_bytes) => Step::ReadOn,
-        (Command::Get { .. }, Frame::Text(start)) if !start.is_empty() => Step::Done(Ok(Reply::Hit(start))),
-        (Command::Get { .. }, Frame::Text(_)) => exists.map_or(Step::Empty, decode_exists),
-        (Command::Set { .. }, Frame::Status) => Step::Done(Ok(Reply::Stored)),
-        (Command::Delete { .. }, Frame::Number(0)) => Step::Done(Ok(Reply::Absent)),
-        (Command::Delete { .. }, Frame::Number(_)) => Step::Done(Ok(Reply::Deleted)),
-        _ => Step::Done(Err(unexpected())),
-    };
-    Some(step)
+/// The replies to a segment, command by command, as far as they arrived.
+pub(super) struct Answers<'a> {
+    rest: &'a [Command],
+    manner: Manner<'a>,
+    frames: vec::IntoIter<Frame>,
+    /// Of the call under way: commands that are still to be told what became of them, and why it failed as a whole.
+    shared: usize,
+    failure: Option<CacheError>,
+    /// What several commands share was refused: for want of a permission for the key of one of them, say.
+    pub(super) refused_together: bool,
+}
+
+impl<'a> Answers<'a> {
+    /// `frames` are those after what stands before the commands.
+    pub(super) fn new(segment: &'a [Command], manner: Manner<'a>, frames: vec::IntoIter<Frame>) -> Self {
+        Answers { rest: segment, manner, frames, shared: 0, failure: None, refused_together: false }
+    }
+
+    /// What comes after the commands.
+    pub(super) fn into_frames(self) -> vec::IntoIter<Frame> {
+        self.frames
+    }
+
+    fn guarded(&mut self) -> Option<Step> {
+        if self.shared == 0 {
+            let length = self.manner.run_length(self.rest);
+            self.failure = match self.frames.next()? {
+                Frame::Array(elements) if elements == length => None,
+                Frame::Error(code) => Some(code.to_error()),
+                _ => Some(unexpected()),
+            };
+            if length > 1 && matches!(self.failure, Some(CacheError::Refused(_))) {
+                self.refused_together = true;
+                self.failure = Some(CacheError::Unavailable("redis refused a call that several writes share".into()));
+            }
+            self.shared = length;
+        }
+        let result = match &self.failure {
+            Some(error) => Err(error.clone()),
+            None => guarded::written(&self.frames.next()?),
+        };
+        self.shared -= 1;
+        Some(Step::Done(result))
+    }
+
+    fn plain(&mut self, command: &Command) -> Option<Step> {
+        let first = self.frames.next()?;
+        let exists = match command {
+            Command::Get { .. } if self.manner.with_exists => Some(self.frames.next()?),
+            _ => None,
+        };
+        let step = match (command, first) {
+            (_, Frame::Error(code)) => Step::Done(Err(code.to_error())),
+            (Command::Get { max_bytes, .. }, Frame::Text(start)) if start.len() >= window(*max_bytes) => Step::ReadOn,
+            (Command::Get { .. }, Frame::Text(start)) if !start.is_empty() => Step::Done(Ok(Reply::Hit(start))),
+            (Command::Get { .. }, Frame::Text(_)) => exists.map_or(Step::Empty, decode_exists),
+            (Command::Set { .. }, Frame::Status) => Step::Done(Ok(Reply::Stored)),
+            (Command::Delete { .. }, Frame::Number(0)) => Step::Done(Ok(Reply::Absent)),
+            (Command::Delete { .. }, Frame::Number(_)) => Step::Done(Ok(Reply::Deleted)),
+            _ => Step::Done(Err(unexpected())),
+        };
+        Some(step)
+    }
+}
+
+impl Iterator for Answers<'_> {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        let (command, behind) = self.rest.split_first()?;
+        let step = if command.version().is_some() { self.guarded() } else { self.plain(command) };
+        self.rest = behind;
+        step
+    }
 }
 
 /// The answer to `EXISTS` for a key whose value was empty or none. If the key exists it may also have come about in
@@ -147,7 +239,7 @@ mod tests {
     }
 
     fn set(name: &'static str) -> Command {
-        Command::Set { key: key(name), value: Bytes::new(), ttl: None }
+        Command::Set { key: key(name), value: Bytes::new(), ttl: None, version: None }
     }
 
     fn get(name: &'static str) -> Command {
@@ -156,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_write_never_shares_a_pipeline_with_an_earlier_read_of_its_key() {
-        let delete = Command::Delete { key: key("a") };
+        let delete = Command::Delete { key: key("a"), version: None };
         assert_eq!(segment_length(&[set("a"), get("a"), get("b"), set("c"), set("a")]), 4);
         assert_eq!(segment_length(&[get("a"), delete]), 1);
         assert_eq!(segment_length(&[set("a"), set("a"), get("a"), get("a")]), 4);
@@ -168,8 +260,10 @@ mod tests {
     fn a_value_is_taken_from_the_window_only_if_that_must_be_all_of_it() {
         let decoded = |max_bytes, start: &'static [u8], exists| {
             let frames = [Frame::Text(Bytes::from_static(start)), Frame::Number(exists)];
-            let command = Command::Get { key: key("a"), max_bytes };
-            match decode(&command, true, &mut frames.into_iter()) {
+            let segment = [Command::Get { key: key("a"), max_bytes }];
+            let guard = Guard { prefix: "v:".into(), window: Duration::ZERO, is_cluster: false };
+            let manner = Manner { guard: &guard, with_exists: true, with_scripts: false, singly: false };
+            match Answers::new(&segment, manner, Vec::from(frames).into_iter()).next() {
                 Some(Step::Done(result)) => Some(result),
                 Some(Step::ReadOn | Step::Empty) | None => None,
             }

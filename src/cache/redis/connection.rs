@@ -58,6 +58,7 @@ pub(super) struct Connection {
     owes_replies: bool,
     identity: Option<Identity>,
     may_kill: bool,
+    evicts: Option<String>,
 }
 
 impl Connection {
@@ -72,8 +73,9 @@ impl Connection {
                 Box::pin(handshake.map_err(|_| unavailable("the TLS handshake with redis failed"))?)
             }
         };
+        let inbox = Inbox::default();
         let mut connection =
-            Connection { stream, inbox: Inbox::default(), owes_replies: false, identity: None, may_kill: true };
+            Connection { stream, inbox, owes_replies: false, identity: None, may_kill: true, evicts: None };
         connection.introduce(settings).await?;
         Ok(connection)
     }
@@ -112,6 +114,11 @@ impl Connection {
         self.may_kill
     }
 
+    /// The policy by which the server evicts keys that it was not told to delete; None: it does not, or would not tell.
+    pub(super) fn evicts(&self) -> Option<&str> {
+        self.evicts.as_deref()
+    }
+
     /// Whether the server has closed an idle connection, or said something unasked.
     pub(super) fn is_stale(&mut self) -> bool {
         !self.inbox.is_empty() || self.stream.read(&mut [0]).now_or_never().is_some()
@@ -133,6 +140,7 @@ impl Connection {
         outbox.command(|cmd| cmd.arg("CLIENT").arg("SETNAME").arg("redis-cache-sync"));
         // There is no client 0: this shows whether the command is permitted, and does nothing.
         outbox.command(|cmd| cmd.arg("CLIENT").arg("KILL").arg("ID").arg(0));
+        outbox.command(|cmd| cmd.arg("INFO").arg("memory"));
 
         let mut frames = Vec::new();
         self.exchange(outbox, MAX_OWN_BYTES, settings.connect_timeout, &mut frames).await?;
@@ -146,6 +154,7 @@ impl Connection {
         alive(frames.next())?;
         self.identity = identity(frames.next(), frames.next());
         self.may_kill = !matches!(frames.nth(1), Some(Frame::Error(code)) if code.as_str() == "NOPERM");
+        self.evicts = frames.next().and_then(|info| eviction(&info));
         Ok(())
     }
 
@@ -274,6 +283,14 @@ fn identity(id: Option<Frame>, info: Option<Frame>) -> Option<Identity> {
         _ => None,
     };
     Some(Identity { id, address })
+}
+
+/// From the answer to INFO.
+fn eviction(info: &Frame) -> Option<String> {
+    let Frame::Text(text) = info else { return None };
+    let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"maxmemory_policy:"))?;
+    let is_policy = |policy: &&str| *policy != "noeviction" && policy.len() <= 64 && policy.is_ascii();
+    std::str::from_utf8(line.trim_ascii()).ok().filter(is_policy).map(str::to_owned)
 }
 
 fn address_in(info: &Bytes) -> Option<Bytes> {

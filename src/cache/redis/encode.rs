@@ -49,26 +49,42 @@ impl Outbox {
         self.begin(if ttl_seconds.is_some() { 5 } else { 3 });
         self.argument(b"SET");
         self.argument(key);
-        if value.len() < SHARED_FROM_BYTES {
-            self.argument(value);
-        } else {
-            self.line(b'$', value.len());
-            self.pieces.push_back(mem::take(&mut self.tail).into());
-            self.pieces.push_back(value.clone());
-            self.tail.extend_from_slice(b"\r\n");
-        }
+        self.value(value);
         if let Some(seconds) = ttl_seconds {
             self.argument(b"EX");
-            self.argument(itoa::Buffer::new().format(seconds).as_bytes());
+            self.number(seconds);
         }
     }
 
-    fn begin(&mut self, arguments: usize) {
+    /// Begins a command of so many arguments, its name among them; they are to be added next.
+    pub(super) fn begin(&mut self, arguments: usize) {
         self.line(b'*', arguments);
         self.commands += 1;
     }
 
-    fn argument(&mut self, bytes: &[u8]) {
+    pub(super) fn number(&mut self, number: impl itoa::Integer) {
+        self.argument(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    /// Adds an argument that is shared if it is large.
+    pub(super) fn value(&mut self, value: &Bytes) {
+        if value.len() < SHARED_FROM_BYTES {
+            return self.argument(value);
+        }
+        self.line(b'$', value.len());
+        self.pieces.push_back(mem::take(&mut self.tail).into());
+        self.pieces.push_back(value.clone());
+        self.tail.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds an argument that is in pieces.
+    pub(super) fn joined(&mut self, pieces: &[&[u8]]) {
+        self.line(b'$', pieces.iter().map(|piece| piece.len()).sum());
+        pieces.iter().for_each(|piece| self.tail.extend_from_slice(piece));
+        self.tail.extend_from_slice(b"\r\n");
+    }
+
+    pub(super) fn argument(&mut self, bytes: &[u8]) {
         self.line(b'$', bytes.len());
         self.tail.extend_from_slice(bytes);
         self.tail.extend_from_slice(b"\r\n");

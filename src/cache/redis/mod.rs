@@ -24,24 +24,27 @@
 //!
 //! # What the Redis user must be permitted
 //!
-//! `set`, `unlink`, `getrange`, `exists`, `strlen`, `get`, `scan`, `ping`, `client` (with its subcommands), and `wait`
-//! if `wait_replicas` is set, with the keys under the version prefix. Logical databases need `select`.
+//! `set`, `unlink`, `getrange`, `exists`, `strlen`, `get`, `scan`, `ping`, `client` (with its subcommands) and `info`; for
+//! versions `evalsha` and `script|load`; `wait` if `wait_replicas` is set. With the keys under the version prefix. Logical
+//! databases need `select`.
 
 mod batch;
 mod budget;
 mod connection;
 mod encode;
+mod guarded;
 mod reply;
 mod scan;
 mod session;
 mod settings;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::connection::{Connection, Identity};
 use self::encode::Outbox;
+use self::guarded::Guard;
 use self::reply::Frame;
 pub use self::session::RedisSession;
 use self::settings::TlsClient;
@@ -60,9 +63,11 @@ pub struct RedisCache {
 struct Shared {
     settings: Settings,
     tls: Option<TlsClient>,
-    wait_key: Vec<u8>,
+    guard: Guard,
     /// Batches that sessions have begun: tells a scan that others are served.
     batches: AtomicU64,
+    warned_of_ghosts: AtomicBool,
+    warned_of_eviction: AtomicBool,
     /// Connections that were given up with something unanswered. At most one for every connection there was.
     debts: Mutex<Vec<Identity>>,
 }
@@ -70,13 +75,22 @@ struct Shared {
 impl RedisCache {
     /// Checks the settings; connects to nothing.
     pub fn new(settings: Settings) -> Result<Self, SetupError> {
-        if settings.wait_replicas > 0 && settings.version_prefix.is_empty() {
-            return Err(SetupError::WaitWithoutPrefix);
+        if settings.version_prefix.is_empty() {
+            return Err(SetupError::NoPrefix);
         }
         let tls = settings.tls.as_ref().map(|tls| TlsClient::new(tls, &settings.host)).transpose()?;
-        let wait_key = format!("{}wait", settings.version_prefix).into_bytes();
+        let prefix = settings.version_prefix.clone();
+        let guard = Guard { prefix, window: settings.version_window, is_cluster: false };
         Ok(RedisCache {
-            shared: Arc::new(Shared { settings, tls, wait_key, batches: AtomicU64::new(0), debts: Mutex::default() }),
+            shared: Arc::new(Shared {
+                settings,
+                tls,
+                guard,
+                batches: AtomicU64::new(0),
+                warned_of_ghosts: AtomicBool::new(false),
+                warned_of_eviction: AtomicBool::new(false),
+                debts: Mutex::default(),
+            }),
         })
     }
 }

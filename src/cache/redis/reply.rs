@@ -56,7 +56,7 @@ impl Code {
 
     /// Whether the fault lies with the server's state or set-up rather than with the command.
     pub(super) fn is_passing(&self) -> bool {
-        const PASSING: [&str; 15] = [
+        const PASSING: [&str; 16] = [
             "READONLY",
             "LOADING",
             "MASTERDOWN",
@@ -72,6 +72,7 @@ impl Code {
             "NOTREADY",
             "MOVED",
             "ASK",
+            "NOSCRIPT",
         ];
         PASSING.contains(&self.as_str())
     }

@@ -6,13 +6,14 @@
 
 use std::mem;
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
+use std::vec;
 
 use super::batch::{self, Wait, unexpected};
 use super::encode::Outbox;
+use super::guarded::{self, Guard};
 use super::reply::Frame;
-use crate::cache::{CacheError, Cursor, Progress, Scan, ScanStep};
+use crate::cache::companion::owner;
+use crate::cache::{CacheError, Cursor, Doomed, Progress, Scan, ScanStep, Unlinked};
 
 /// A key in the answer to a SCAN, at most: what others wrote may have keys of any size.
 pub(super) const MAX_KEY_BYTES: usize = 16 * 1024 * 1024;
@@ -84,61 +85,88 @@ impl Pace {
     }
 }
 
-pub(super) fn encode(doomed: &[Vec<Bytes>], wait: Option<&Wait<'_>>, scan: Option<(Scan<'_>, usize)>) -> Outbox {
-    let mut outbox = Outbox::new();
-    for keys in doomed {
-        outbox.command(|cmd| keys.iter().fold(cmd.arg("UNLINK"), |cmd, key| cmd.arg(&key[..])));
-    }
-    if let Some(wait) = wait {
-        batch::add_wait(&mut outbox, wait);
-    }
-    if let Some((Scan { from, only }, count)) = scan {
-        outbox.command(|cmd| {
-            cmd.arg("SCAN").arg(from.map_or(0, |cursor| cursor.0));
-            if let Some(pattern) = only {
-                cmd.arg("MATCH").arg(pattern.as_str());
-            }
-            cmd.arg("COUNT").arg(count)
-        });
-    }
-    outbox
+/// A step of a scan with what is deleted in the same pipeline.
+pub(super) struct Stride<'a> {
+    pub(super) guard: &'a Guard,
+    pub(super) doomed: &'a [Doomed],
+    pub(super) with_scripts: bool,
+    pub(super) wait: Option<Wait>,
+    /// What to look for, and at how many keys.
+    pub(super) scan: Option<(Scan<'a>, usize)>,
 }
 
-/// Reads what arrived of the answers. Leaves out the keys that begin with `hidden`, if that is not empty.
-pub(super) fn decode(
-    frames: Vec<Frame>,
-    groups: usize,
-    wait: Option<&Wait<'_>>,
-    scan: bool,
-    hidden: &[u8],
-) -> Progress {
-    let mut frames = frames.into_iter();
-    let mut progress = Progress::default();
-    for frame in frames.by_ref().take(groups) {
-        let deleted = match frame {
-            Frame::Number(deleted) => u64::try_from(deleted).map_err(|_| unexpected()),
-            Frame::Error(code) => Err(code.to_error()),
-            _ => Err(unexpected()),
-        };
-        progress.deleted.push(deleted.as_ref().copied().unwrap_or(0));
-        progress.failure = progress.failure.or(deleted.err());
-    }
-    progress.deleted.resize(groups, 0);
-    if let Some(wait) = wait
-        && let Err(error) = batch::waited(frames.by_ref().take(2), wait)
-    {
-        progress.failure.get_or_insert(error);
-    }
-    if scan {
-        match step(frames, hidden) {
-            Ok(step) => progress.step = Some(step),
-            Err(error) => drop(progress.failure.get_or_insert(error)),
+impl Stride<'_> {
+    pub(super) fn encode(&self) -> Outbox {
+        let mut outbox = Outbox::new();
+        if self.with_scripts {
+            guarded::load(&mut outbox);
         }
+        for Doomed { keys, version } in self.doomed {
+            match version {
+                Some(version) => self.guard.sweep(&mut outbox, keys, version),
+                None => self.guard.unlink(&mut outbox, keys),
+            }
+        }
+        if let Some(wait) = &self.wait {
+            batch::add_wait(&mut outbox, wait);
+        }
+        if let Some((Scan { from, only, guarded }, count)) = self.scan {
+            outbox.command(|cmd| {
+                cmd.arg("SCAN").arg(from.map_or(0, |cursor| cursor.0));
+                // A key's companion does not match what the key matches.
+                if let Some(pattern) = only.filter(|_| !guarded) {
+                    cmd.arg("MATCH").arg(pattern.as_str());
+                }
+                cmd.arg("COUNT").arg(count)
+            });
+        }
+        outbox
     }
-    progress
+
+    /// Reads what arrived of the answers, after those to the scripts.
+    pub(super) fn decode(&self, mut frames: vec::IntoIter<Frame>) -> Progress {
+        let mut progress = Progress::default();
+        for doomed in self.doomed {
+            let (unlinked, failure) = self.unlinked(doomed, &mut frames);
+            progress.unlinked.push(unlinked);
+            progress.failure = progress.failure.or(failure);
+        }
+        if let Some(wait) = &self.wait
+            && let Err(error) = batch::waited(frames.by_ref().take(2), wait)
+        {
+            progress.failure.get_or_insert(error);
+        }
+        if let Some((scan, _)) = self.scan {
+            match step(frames, &self.guard.prefix, scan.guarded) {
+                Ok(step) => progress.step = Some(step),
+                Err(error) => drop(progress.failure.get_or_insert(error)),
+            }
+        }
+        progress
+    }
+
+    fn unlinked(&self, doomed: &Doomed, frames: &mut vec::IntoIter<Frame>) -> (Unlinked, Option<CacheError>) {
+        let (mut unlinked, mut failure) = (Unlinked::default(), None);
+        for keys in self.guard.shares(&doomed.keys, doomed.version.is_some()) {
+            let result = match (frames.next(), &doomed.version) {
+                (Some(Frame::Number(deleted)), None) => {
+                    u64::try_from(deleted).map(|deleted| unlinked.deleted += deleted).map_err(|_| unexpected())
+                }
+                (Some(Frame::Array(elements)), Some(_)) if elements == keys.len() => {
+                    let answers = keys.iter().zip(frames.by_ref().take(elements));
+                    answers.map(|(key, frame)| guarded::swept(key, &frame, &mut unlinked)).fold(Ok(()), Result::and)
+                }
+                (Some(Frame::Error(code)), _) => Err(code.to_error()),
+                (None, _) => break,
+                _ => Err(unexpected()),
+            };
+            failure = failure.or(result.err());
+        }
+        (unlinked, failure)
+    }
 }
 
-fn step(mut frames: std::vec::IntoIter<Frame>, hidden: &[u8]) -> Result<ScanStep, CacheError> {
+fn step(mut frames: vec::IntoIter<Frame>, prefix: &str, with_guarded: bool) -> Result<ScanStep, CacheError> {
     let (next, count) = match (frames.next(), frames.next(), frames.next()) {
         (Some(Frame::Array(2)), Some(Frame::Text(cursor)), Some(Frame::Array(count))) => {
             let cursor = std::str::from_utf8(&cursor).ok().and_then(|text| text.parse().ok());
@@ -150,16 +178,18 @@ fn step(mut frames: std::vec::IntoIter<Frame>, hidden: &[u8]) -> Result<ScanStep
     if frames.len() != count {
         return Err(unexpected());
     }
-    let mut keys = Vec::with_capacity(count);
+    let (mut keys, mut guarded) = (Vec::with_capacity(count), Vec::new());
     for frame in frames {
         let Frame::Text(key) = frame else {
             return Err(unexpected());
         };
-        if hidden.is_empty() || !key.starts_with(hidden) {
+        if !key.starts_with(prefix.as_bytes()) {
             keys.push(key);
+        } else if with_guarded && let Some(owner) = owner(prefix, &key) {
+            guarded.push(key.slice_ref(owner));
         }
     }
-    Ok(ScanStep { keys, next: (next.0 != 0).then_some(next) })
+    Ok(ScanStep { keys, guarded, next: (next.0 != 0).then_some(next) })
 }
 
 #[cfg(test)]

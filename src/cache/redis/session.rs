@@ -6,20 +6,21 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use std::vec;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
+use log::warn;
 use tokio::time::{sleep, timeout};
 
-use super::batch::{self, Step, WINDOW_BYTES, Wait};
+use super::batch::{self, Answers, Manner, Step, WINDOW_BYTES, Wait};
 use super::budget::{Budget, extra};
 use super::connection::{Connection, unavailable};
 use super::encode::Outbox;
 use super::reply::Frame;
-use super::scan;
-use super::{MAX_OWN_BYTES, Shared};
-use crate::cache::{CacheError, Command, Progress, Reply, Scan, Session};
+use super::scan::{self, Stride};
+use super::{MAX_OWN_BYTES, Shared, guarded};
+use crate::cache::{CacheError, Command, Doomed, Progress, Reply, Scan, Session, Unlinked};
 
 /// Values that one call brings over, at most (or a single larger one): the commands after that are not sent.
 const MAX_HELD_BYTES: usize = 128 * 1024 * 1024;
@@ -37,7 +38,10 @@ pub struct RedisSession {
     connects: u64,
     /// Of the last keys that were read many had no value.
     expects_misses: bool,
-    warned: bool,
+    /// The server of this connection knows the scripts.
+    has_scripts: bool,
+    /// Redis refused a call that several writes share: on this connection each gets its own.
+    singly: bool,
 }
 
 impl RedisSession {
@@ -49,7 +53,8 @@ impl RedisSession {
             scanned_on: 0,
             connects: 0,
             expects_misses: false,
-            warned: false,
+            has_scripts: false,
+            singly: false,
         }
     }
 }
@@ -73,7 +78,7 @@ impl Session for RedisSession {
 
     fn unlink_and_scan<'a>(
         &'a mut self,
-        doomed: &'a [Vec<Bytes>],
+        doomed: &'a [Doomed],
         scan: Option<Scan<'a>>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
@@ -89,17 +94,19 @@ impl Session for RedisSession {
             if goes_on && !(self.is_connected() && self.scanned_on == self.connects) {
                 // Another server may answer on a new one, and make something else of the cursor.
                 let failure = Some(unavailable("the connection that the scan began on was lost"));
-                return Progress { deleted: vec![0; doomed.len()], step: None, failure };
+                return Progress { unlinked: vec![Unlinked::default(); doomed.len()], step: None, failure };
             }
             let shared = self.shared.clone();
-            let wait = if doomed.is_empty() { None } else { shared.wait(&budget, 0) };
-            let keys = doomed.iter().map(Vec::len).sum();
+            let last = doomed.iter().find_map(|doomed| doomed.keys.last());
+            let wait = last.and_then(|key| shared.wait(key, &budget, 0));
+            let keys = doomed.iter().map(|doomed| doomed.keys.len()).sum();
             let count = self.pace.count(keys, Instant::now());
-            let outbox = scan::encode(doomed, wait.as_ref(), scan.map(|scan| (scan, count)));
+            let with_scripts = !self.has_scripts && doomed.iter().any(|doomed| doomed.version.is_some());
+            let scan = scan.map(|scan| (scan, count));
+            let stride = Stride { guard: &shared.guard, doomed, with_scripts, wait, scan };
             let mut frames = Vec::new();
-            let sent = self.exchange(outbox, scan::MAX_KEY_BYTES, &budget, 0, &mut frames).await;
-            let hidden = shared.settings.version_prefix.as_bytes();
-            let mut progress = scan::decode(frames, doomed.len(), wait.as_ref(), scan.is_some(), hidden);
+            let sent = self.exchange(stride.encode(), scan::MAX_KEY_BYTES, &budget, 0, &mut frames).await;
+            let mut progress = stride.decode(self.take_note(frames, with_scripts));
             progress.failure = sent.err().or(progress.failure);
             if self.connection.is_none() {
                 progress.step = None;
@@ -161,32 +168,34 @@ impl RedisSession {
         let bytes = segment.iter().map(Command::weight).sum();
         budget.extend(bytes);
         let shared = self.shared.clone();
-        let writes = segment.iter().any(Command::is_write);
-        let wait = if writes { shared.wait(budget, bytes) } else { None };
-        let with_exists = self.expects_misses;
-        let outbox = batch::encode(segment, bytes, with_exists, wait.as_ref());
+        let written = segment.iter().rfind(|command| command.is_write());
+        let wait = written.and_then(|command| shared.wait(command.key().as_bytes(), budget, bytes));
+        let with_scripts = !self.has_scripts && segment.iter().any(|command| command.version().is_some());
+        let (with_exists, singly) = (self.expects_misses, self.singly);
+        let manner = Manner { guard: &shared.guard, with_exists, with_scripts, singly };
+        let outbox = batch::encode(segment, bytes, manner, wait.as_ref());
 
         let mut frames = Vec::with_capacity(outbox.commands());
         let sent = self.exchange(outbox, WINDOW_BYTES, budget, bytes, &mut frames).await;
 
         let start = results.len();
         let (mut empty, mut large) = (Vec::new(), Vec::new());
-        let mut frames = frames.into_iter();
-        for (index, command) in segment.iter().enumerate() {
-            let list = match batch::decode(command, with_exists, &mut frames) {
-                Some(Step::Done(result)) => {
+        let mut answers = Answers::new(segment, manner, self.take_note(frames, with_scripts));
+        for step in &mut answers {
+            let list = match step {
+                Step::Done(result) => {
                     results.push(result);
                     continue;
                 }
-                Some(Step::Empty) => &mut empty,
-                Some(Step::ReadOn) => &mut large,
-                None => break,
+                Step::Empty => &mut empty,
+                Step::ReadOn => &mut large,
             };
-            list.push(start + index);
+            list.push(results.len());
             results.push(Err(unavailable("not read: an earlier command of the batch failed")));
         }
+        self.singly |= answers.refused_together;
         if let Some(wait) = &wait
-            && let Err(error) = batch::waited(frames, wait)
+            && let Err(error) = batch::waited(answers.into_frames(), wait)
         {
             for (result, command) in results.iter_mut().skip(start).zip(segment) {
                 if result.is_ok() && command.is_write() {
@@ -349,14 +358,19 @@ impl RedisSession {
             .await
             .map_err(|_| unavailable("redis could not be connected in time"))??;
         self.connects += 1;
-        if !self.warned && (connection.identity().is_none() || !connection.may_kill()) {
-            self.warned = true;
-            log::warn!(
-                redis = shared.settings.describe();
-                "redis forbids CLIENT ID or CLIENT KILL: after a lost connection an old write may land on a newer one"
-            );
-        }
+        (self.has_scripts, self.singly) = (false, false);
+        shared.warn_of(&connection);
         Ok(Held { connection, shared })
+    }
+
+    /// Learns from the replies to a pipeline whether the server has the scripts; the replies to what was asked.
+    fn take_note(&mut self, frames: Vec<Frame>, with_scripts: bool) -> vec::IntoIter<Frame> {
+        let has_lost = |frame: &Frame| matches!(frame, Frame::Error(code) if code.as_str() == "NOSCRIPT");
+        self.has_scripts = (self.has_scripts || with_scripts) && !frames.iter().any(has_lost);
+        let mut frames = frames.into_iter();
+        let loaded = if with_scripts { guarded::LOADED } else { 0 };
+        frames.by_ref().take(loaded).for_each(drop);
+        frames
     }
 }
 
@@ -377,11 +391,26 @@ impl Drop for Held {
 }
 
 impl Shared {
-    fn wait(&self, budget: &Budget, bytes: usize) -> Option<Wait<'_>> {
+    /// For a pipeline that writes this key.
+    fn wait(&self, key: &[u8], budget: &Budget, bytes: usize) -> Option<Wait> {
         let replicas = self.settings.wait_replicas;
         // Some of the time is kept for the rest, so that too few replicas do not look like a lost connection.
         let within = budget.left().min(self.settings.response_timeout + extra(bytes)) / 2;
-        (replicas > 0).then_some(Wait { replicas, within, key: &self.wait_key })
+        (replicas > 0).then(|| Wait { replicas, within, key: self.guard.own_key(key) })
+    }
+
+    /// Says once what this server does not let be safe.
+    fn warn_of(&self, connection: &Connection) {
+        let redis = self.settings.describe();
+        let (redis, cannot_kill) = (redis.as_str(), connection.identity().is_none() || !connection.may_kill());
+        if cannot_kill && !self.warned_of_ghosts.swap(true, Ordering::Relaxed) {
+            warn!(redis; "redis forbids CLIENT ID or CLIENT KILL: after a lost connection an old write may land on a newer one");
+        }
+        if let Some(policy) = connection.evicts()
+            && !self.warned_of_eviction.swap(true, Ordering::Relaxed)
+        {
+            warn!(redis, maxmemory_policy = policy; "redis may evict versions: late events on such keys will not be noticed");
+        }
     }
 }
 

@@ -26,8 +26,10 @@ pub struct Settings {
     pub response_timeout: Duration,
     /// Replicas that must acknowledge a write before it counts; 0: none.
     pub wait_replicas: u32,
-    /// Keys that begin so belong to the service and are left out of scans. Not empty if `wait_replicas` is set.
+    /// Keys that begin so belong to the service and are left out of scans. Not empty, and without braces.
     pub version_prefix: String,
+    /// How long a version is kept after the last write that had one; whole seconds.
+    pub version_window: Duration,
 }
 
 /// TLS, with what the operator's PEM files hold.
@@ -45,8 +47,8 @@ pub struct Tls {
 pub enum SetupError {
     #[error("TLS: {0}")]
     Tls(&'static str),
-    #[error("`wait_replicas` needs a `version_prefix` to write a key of its own under")]
-    WaitWithoutPrefix,
+    #[error("the service needs a `version_prefix` for keys of its own")]
+    NoPrefix,
 }
 
 impl Settings {
@@ -63,6 +65,7 @@ impl Settings {
             response_timeout: Duration::from_millis(2000),
             wait_replicas: 0,
             version_prefix: "rcs:v:".into(),
+            version_window: Duration::from_secs(86_400),
         }
     }
 

@@ -108,8 +108,17 @@ impl Check<'_> {
     pub(super) fn key(&mut self, node: Node<'_>, at: &At<'_>) -> Option<CacheKey> {
         let text = self.text(node, at, "must be a string: a key")?;
         match self.key_fault(&text) {
-            None => Some(CacheKey(text)),
+            None => self.once(CacheKey(text), at),
             Some(detail) => self.faults.refuse(at, detail),
+        }
+    }
+
+    /// The key, unless the event must not name it again.
+    pub(super) fn once(&mut self, key: CacheKey, at: &At<'_>) -> Option<CacheKey> {
+        let is_first = self.named.as_mut().is_none_or(|named| named.add(&key));
+        match is_first {
+            true => Some(key),
+            false => self.faults.refuse(at, "names a key again, which an event with a version must not"),
         }
     }
 

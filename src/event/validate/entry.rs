@@ -107,7 +107,7 @@ impl Check<'_> {
             return self.faults.refuse(at, "has a path that is not UTF-8, so it is no key: give a `key`");
         };
         match self.key_fault(&path) {
-            None => Some(CacheKey(ByteString::from(path))),
+            None => self.once(CacheKey(ByteString::from(path)), at),
             Some(detail) => self.faults.refuse(at, format!("has a path that is no key, so give a `key`: it {detail}")),
         }
     }

@@ -16,6 +16,8 @@ use crate::event::{EventType, Few};
 pub struct Answered {
     pub id: Option<ByteString>,
     pub event: EventType,
+    /// Whether it has a place in the source's own order.
+    pub has_version: bool,
     /// The key or pattern of each entry.
     pub targets: Few<ByteString>,
     /// One for each target, in the same order.
@@ -108,7 +110,7 @@ pub fn write_batch(out: &mut Vec<u8>, elements: &[Element], minimal: bool) -> Co
 
 /// The members of an event that became work, and the end of its object.
 fn write_event(out: &mut Vec<u8>, answered: &Answered) {
-    let Answered { id, event, targets, outcomes } = answered;
+    let Answered { id, event, targets, outcomes, .. } = answered;
     raw(out, "\"status\":\"");
     raw(out, answered.class().as_str());
     raw(out, "\",\"event\":\"");

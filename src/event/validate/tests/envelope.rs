@@ -33,7 +33,7 @@ fn the_type_is_one_of_four_exactly_so() {
 
 #[test]
 fn without_a_type_only_what_is_wrong_under_any_type_is_told() {
-    let text = r#"{"key":"PUT","id":1,"version":1,"value":{"ttl":-1,"tll":1,"data":{"kye":1,"key":1,"key":2}}}"#;
+    let text = r#"{"key":"PUT","id":1,"version":null,"value":{"ttl":-1,"tll":1,"data":{"kye":1,"key":1,"key":2}}}"#;
     assert_faults(text, &["/key", "/id", "/version", "/value/tll", "/value/data/key"]);
     assert_faults(r#"{"value":{"data":[{"a":1,"a":2},3]}}"#, &["/key", "/value/data/0/a"]);
     assert_faults("{}", &["/key", "/value"]);
@@ -55,17 +55,48 @@ fn an_id_is_a_string_of_at_most_256_bytes() {
 }
 
 #[test]
-fn a_version_is_refused_except_where_nothing_is_guarded() {
+fn a_version_is_a_whole_number_or_a_short_text_except_where_nothing_is_guarded() {
+    let text = |bytes| format!("\"{}\"", "a".repeat(bytes));
+    let (longest, too_long) = (text(128), text(129));
     for kind in ["SET", "DELETE", "DELETE_PATTERN"] {
-        for version in ["1", "null", "\"v\"", "-1"] {
-            let data = if kind == "SET" { r#"{"key":"k","value":1}"# } else { "\"k\"" };
-            let text = format!(r#"{{"key":"{kind}","version":{version},"value":{{"data":{data}}}}}"#);
-            assert_faults(&text, &["/version"]);
+        let data = if kind == "SET" { r#"{"key":"k","value":1}"# } else { "\"k\"" };
+        let event = |version: &str| format!(r#"{{"key":"{kind}","version":{version},"value":{{"data":{data}}}}}"#);
+        for version in ["0", "7", "9223372036854775807", "\"\"", "\"7\"", "\"\\u0000\"", &longest] {
+            assert!(valid(&event(version)).version.is_some(), "{version}");
         }
+        for version in
+            ["null", "-1", "-0", "1.0", "1e2", "9223372036854775808", "true", "[1]", "{}", "\"\\ud800\"", &too_long]
+        {
+            assert_faults(&event(version), &["/version"]);
+        }
+        assert!(valid(&event("7")).version < valid(&event("8")).version);
+        assert!(valid(&event("9223372036854775807")).version < valid(&event("\"\"")).version);
     }
     for version in ["1", "null", "-1"] {
-        valid(&format!(r#"{{"key":"GET","version":{version},{DATA}}}"#));
+        assert_eq!(valid(&format!(r#"{{"key":"GET","version":{version},{DATA}}}"#)).version, None);
     }
+}
+
+#[test]
+fn an_event_with_a_version_names_no_key_twice() {
+    let faults = |kind: &str, data: &str, pointers: &[&str]| {
+        for version in ["1", "null"] {
+            let text = format!(r#"{{"key":"{kind}","version":{version},"value":{{"data":{data}}}}}"#);
+            let own: &[&str] = if version == "null" { &["/version"] } else { &[] };
+            assert_faults(&text, &[own, pointers].concat());
+        }
+        valid(&event(kind, data));
+    };
+    faults("DELETE", r#"["a","\u0061","a"]"#, &["/value/data/1", "/value/data/2"]);
+    faults("DELETE", r#"{"keys":["a","a"]}"#, &["/value/data/keys/1"]);
+    faults("SET", r#"[{"key":"a","value":1},{"key":"a","url":"http://h/b"}]"#, &["/value/data/1/key"]);
+    faults(
+        "SET",
+        r#"[{"key":"a","value":1},{"url":"http://h/a"},"http://h/a"]"#,
+        &["/value/data/1/url", "/value/data/2"],
+    );
+    valid(r#"{"key":"DELETE_PATTERN","version":1,"value":{"data":["a*","a*"]}}"#);
+    valid(r#"{"key":"GET","version":1,"value":{"data":["a","a"]}}"#);
 }
 
 #[test]

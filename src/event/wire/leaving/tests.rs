@@ -7,7 +7,7 @@ use crate::event::validate::{Fault, InvalidKind};
 
 fn answered(event: EventType, results: Vec<(&'static str, Outcome)>) -> Answered {
     let (targets, outcomes) = results.into_iter().map(|(target, outcome)| (ByteString::from(target), outcome)).unzip();
-    Answered { id: None, event, targets, outcomes }
+    Answered { id: None, event, has_version: false, targets, outcomes }
 }
 
 fn stored(bytes: usize, ttl: Option<u32>, source: Origin) -> Outcome {
@@ -104,7 +104,13 @@ fn an_event_is_as_bad_as_its_worst_entry() {
         (vec![rejected(), Outcome::Deleted], Class::Rejected),
         (vec![unavailable(), rejected(), Outcome::Deleted], Class::Unavailable),
     ] {
-        let answer = Answered { id: None, event: EventType::Set, targets: Few::new(), outcomes: outcomes.into() };
+        let answer = Answered {
+            id: None,
+            event: EventType::Set,
+            has_version: false,
+            targets: Few::new(),
+            outcomes: outcomes.into(),
+        };
         assert_eq!(answer.class(), class);
     }
 }

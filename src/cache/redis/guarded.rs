@@ -1,0 +1,178 @@
+//! Writes that have a version: scripts that compare and write in one step, several keys in one call.
+//!
+//! A call costs Redis about as much as what it does for three keys, so writes that stand side by side share one. It is kept
+//! short, for Redis does nothing else meanwhile; and in a Cluster all keys of one are in one slot.
+//!
+//! Scripts are known by their digest. They are sent along with the first call on a connection; a server that has lost them
+//! since (`SCRIPT FLUSH`) answers `NOSCRIPT`, and the repetition of the call sends them again.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::Script;
+
+use super::batch::unexpected;
+use super::encode::Outbox;
+use super::reply::Frame;
+use crate::cache::companion::{companion, slot};
+use crate::cache::{CacheError, Command, Reply, Unlinked};
+use crate::event::version::Version;
+
+/// Keys of one call, at most: a fraction of a millisecond.
+const MAX_KEYS: usize = 64;
+/// Bytes of the values in one call, at most, or a single larger one: Redis copies each.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// How companions are named and kept, and what may share a call.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    pub(super) prefix: String,
+    pub(super) window: Duration,
+    pub(super) is_cluster: bool,
+}
+
+struct Source {
+    text: String,
+    digest: String,
+}
+
+impl Source {
+    fn new(body: &str) -> Self {
+        let text = [include_str!("scripts/head.lua"), body].concat();
+        let digest = Script::new(&text).get_hash().to_owned();
+        Source { text, digest }
+    }
+}
+
+static WRITE: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/write.lua")));
+static SWEEP: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/sweep.lua")));
+
+/// Commands that `load` adds.
+pub(super) const LOADED: usize = 2;
+
+/// Makes the scripts known to the server.
+pub(super) fn load(outbox: &mut Outbox) {
+    for source in [&WRITE, &SWEEP] {
+        outbox.pack(&[b"SCRIPT", b"LOAD", source.text.as_bytes()]);
+    }
+}
+
+/// How many commands from the first on share a call; 0 if that has no version.
+pub(super) fn run_length(commands: &[Command], guard: &Guard, is_single: bool) -> usize {
+    let at_most = if is_single { 1 } else { MAX_KEYS };
+    let mut keys = HashSet::with_capacity_and_hasher(at_most, ahash::RandomState::new());
+    let (mut bytes, mut first_slot) = (0, None);
+    for (index, command) in commands.iter().enumerate() {
+        let key = command.key().as_bytes();
+        bytes += command.weight();
+        let is_full = index > 0 && (index == at_most || bytes > MAX_BYTES);
+        let mut is_beside = || !guard.is_cluster || *first_slot.get_or_insert_with(|| slot(key)) == slot(key);
+        if command.version().is_none() || is_full || !keys.insert(key) || !is_beside() {
+            return index;
+        }
+    }
+    commands.len()
+}
+
+impl Guard {
+    /// A key of the service's own in the slot of this one.
+    pub(super) fn own_key(&self, key: &[u8]) -> Vec<u8> {
+        companion(&self.prefix, slot(key), b"").concat()
+    }
+
+    /// The first arguments of a call, for these keys.
+    fn begin<'a>(
+        &self,
+        outbox: &mut Outbox,
+        source: &Source,
+        keys: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+        arguments: usize,
+    ) {
+        outbox.begin(3 + 2 * keys.len() + 1 + arguments);
+        outbox.argument(b"EVALSHA");
+        outbox.argument(source.digest.as_bytes());
+        outbox.number(2 * keys.len());
+        keys.clone().for_each(|key| outbox.argument(key));
+        keys.for_each(|key| outbox.joined(&companion(&self.prefix, slot(key), key)));
+        outbox.number(self.window.as_secs());
+    }
+
+    /// Adds one call for commands that all have a version.
+    pub(super) fn write(&self, outbox: &mut Outbox, run: &[Command]) {
+        self.begin(outbox, &WRITE, run.iter().map(|command| command.key().as_str().as_bytes()), 1 + 2 * run.len());
+        outbox.argument(verbs(run).as_bytes());
+        for command in run {
+            outbox.argument(&command.version().map(Version::stored).unwrap_or_default());
+            match command {
+                Command::Set { value, .. } => outbox.value(value),
+                Command::Delete { .. } | Command::Get { .. } => outbox.argument(b""),
+            }
+        }
+    }
+
+    /// Adds calls that delete keys, whatever their versions.
+    pub(super) fn unlink(&self, outbox: &mut Outbox, keys: &[Bytes]) {
+        for keys in self.shares(keys, false) {
+            outbox.begin(1 + keys.len());
+            outbox.argument(b"UNLINK");
+            keys.iter().for_each(|key| outbox.argument(key));
+        }
+    }
+
+    /// Adds calls that delete keys as a pattern with this version does.
+    pub(super) fn sweep(&self, outbox: &mut Outbox, keys: &[Bytes], version: &Version) {
+        for keys in self.shares(keys, true) {
+            self.begin(outbox, &SWEEP, keys.iter().map(|key| &key[..]), 1);
+            outbox.argument(&version.stored());
+        }
+    }
+
+    /// Keys that share a call.
+    pub(super) fn shares<'a>(&self, keys: &'a [Bytes], has_version: bool) -> impl Iterator<Item = &'a [Bytes]> {
+        let is_cluster = self.is_cluster;
+        let beside = move |a: &Bytes, b: &Bytes| !is_cluster || slot(a) == slot(b);
+        let at_most = if has_version { MAX_KEYS } else { usize::MAX };
+        keys.chunk_by(beside).flat_map(move |keys| keys.chunks(at_most))
+    }
+}
+
+/// What the script is to do with each, or with all alike.
+fn verbs(run: &[Command]) -> String {
+    let stored_for = |command: &Command| match command {
+        Command::Set { ttl, .. } => Some(*ttl),
+        Command::Delete { .. } | Command::Get { .. } => None,
+    };
+    let verb = |command: &Command| match stored_for(command) {
+        Some(None) => String::new(),
+        Some(Some(ttl)) => ttl.seconds().to_string(),
+        None => "delete".to_owned(),
+    };
+    match run {
+        [first, others @ ..] if others.iter().all(|other| stored_for(other) == stored_for(first)) => verb(first),
+        _ => run.iter().map(|command| verb(command) + ",").collect(),
+    }
+}
+
+/// What a write came to, by the script's answer.
+pub(super) fn written(frame: &Frame) -> Result<Reply, CacheError> {
+    match frame {
+        Frame::Number(0) => Ok(Reply::Superseded),
+        Frame::Number(1) => Ok(Reply::Stored),
+        Frame::Number(2) => Ok(Reply::Deleted),
+        Frame::Number(3) => Ok(Reply::Absent),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Counts what a sweep did to a key, by the script's answer.
+pub(super) fn swept(key: &Bytes, frame: &Frame, unlinked: &mut Unlinked) -> Result<(), CacheError> {
+    match frame {
+        Frame::Number(0) => {}
+        Frame::Number(1) => unlinked.deleted += 1,
+        Frame::Number(2) => unlinked.newer.push(key.clone()),
+        _ => return Err(unexpected()),
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! The source's own order of what it says about a key.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+/// Bytes of a version that is a text, at most.
+pub const MAX_TEXT_BYTES: usize = 128;
+/// Numbers are 0 to 2^63-1: so many digits.
+const MAX_NUMBER: u64 = i64::MAX as u64;
+const DIGITS: usize = 19;
+const NUMBER: u8 = b'n';
+const TEXT: u8 = b't';
+
+/// A version of a key. All numbers order before all texts, and texts byte by byte. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(Kind);
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Kind {
+    Number(u64),
+    Text(Arc<str>),
+}
+
+impl Version {
+    /// None beyond 2^63-1.
+    pub fn from_number(number: u64) -> Option<Self> {
+        (number <= MAX_NUMBER).then_some(Version(Kind::Number(number)))
+    }
+
+    /// None beyond [`MAX_TEXT_BYTES`].
+    pub fn from_text(text: &str) -> Option<Self> {
+        (text.len() <= MAX_TEXT_BYTES).then(|| Version(Kind::Text(text.into())))
+    }
+
+    /// The form in which it is stored. Its bytes have the same order: a letter for the kind, then a number's digits in fixed
+    /// width, or the text as it is.
+    pub fn stored(&self) -> SmallVec<[u8; 1 + DIGITS]> {
+        let mut stored = SmallVec::new();
+        match &self.0 {
+            Kind::Number(number) => {
+                let mut digits = itoa::Buffer::new();
+                let digits = digits.format(*number).as_bytes();
+                stored.push(NUMBER);
+                stored.resize(1 + DIGITS - digits.len(), b'0');
+                stored.extend_from_slice(digits);
+            }
+            Kind::Text(text) => {
+                stored.push(TEXT);
+                stored.extend_from_slice(text.as_bytes());
+            }
+        }
+        stored
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_before_texts_and_each_has_its_own_order() {
+        let numbers = [0, 1, 9, 10, 99, 1 << 53, (1 << 53) + 1, MAX_NUMBER - 1, MAX_NUMBER].map(Version::from_number);
+        let texts = ["", "\0", "0", "10", "9", "A", "a", "a\0", "aa", "b", "é", "\u{10ffff}"].map(Version::from_text);
+        let all: Vec<Version> = numbers.into_iter().chain(texts).map(Option::unwrap).collect();
+        assert!(
+            all.is_sorted() && all.windows(2).all(|pair| pair[0] < pair[1] && pair[0].stored() < pair[1].stored()),
+            "{all:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_too_large_is_no_version() {
+        assert_eq!(Version::from_number(MAX_NUMBER + 1), None);
+        assert!(Version::from_text(&"é".repeat(MAX_TEXT_BYTES / 2)).is_some());
+        assert_eq!(Version::from_text(&"a".repeat(MAX_TEXT_BYTES + 1)), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! Writes with a version, on every backend.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use redis_cache_sync::cache::{Cache, Command, Doomed, Reply, Scan, Session};
+use redis_cache_sync::event::version::Version;
+
+use crate::support::*;
+
+const STORED: Reply = Reply::Stored;
+
+async fn replies(session: &mut Box<dyn Session>, batch: &[Command]) -> Vec<Reply> {
+    session.apply(batch, WITHIN).await.into_iter().map(Result::unwrap).collect()
+}
+
+pub async fn only_a_greater_version_takes_effect(cache: &dyn Cache) {
+    let mut session = cache.session();
+    let batch = [
+        at(5, set("k", "five")),
+        at(4, set("k", "four")),
+        at(5, set("k", "again")),
+        get("k"),
+        at(6, set("k", "six")),
+        at(5, delete("k")),
+        get("k"),
+    ];
+    let (superseded, hit) = (Reply::Superseded, |value: &'static str| Reply::Hit(value.into()));
+    let expected =
+        [STORED, superseded.clone(), superseded.clone(), hit("five"), STORED, superseded.clone(), hit("six")];
+    assert_eq!(replies(&mut session, &batch).await, expected);
+    assert_eq!(replies(&mut session, &[at(6, set("k", "late")), get("k")]).await, [superseded, hit("six")]);
+}
+
+pub async fn a_deleted_key_does_not_come_back(cache: &dyn Cache) {
+    let mut session = cache.session();
+    let batch = [at(1, set("k", "v")), at(3, delete("k")), at(2, set("k", "late")), get("k")];
+    assert_eq!(replies(&mut session, &batch).await, [STORED, Reply::Deleted, Reply::Superseded, Reply::Miss]);
+    let batch = [at(3, delete("none")), at(2, set("none", "late")), at(4, set("none", "v")), at(4, delete("none"))];
+    assert_eq!(replies(&mut session, &batch).await, [Reply::Absent, Reply::Superseded, STORED, Reply::Superseded]);
+}
+
+pub async fn versions_have_the_order_of_the_contract(cache: &dyn Cache) {
+    let mut session = cache.session();
+    let number = |number: u64| Version::from_number(number).unwrap();
+    let text = |text: &str| Version::from_text(text).unwrap();
+    let rising = [
+        number(0),
+        number(9),
+        number(10),
+        number((1 << 53) + 1),
+        number((1 << 53) + 2),
+        number(i64::MAX as u64 - 1),
+        number(i64::MAX as u64),
+        text(""),
+        text("\0"),
+        text("\0\0"),
+        text("\0a"),
+        text("10"),
+        text("9"),
+        text("Z"),
+        text("a"),
+        text("a\0"),
+        text("a_"),
+        text("aa"),
+        text("n9"),
+        text("z"),
+        text("\u{7f}"),
+        text("é"),
+        text("é\0"),
+        text(&"é".repeat(64)),
+        text("\u{10ffff}"),
+    ];
+    let with = |version: &Version| Command::Set {
+        key: key("k"),
+        value: "v".into(),
+        ttl: None,
+        version: Some(version.clone()),
+    };
+    for (index, version) in rising.iter().enumerate() {
+        assert_eq!(one(&mut session, with(version)).await, Ok(STORED), "{version:?}");
+        let late: Vec<Command> = rising[..=index].iter().map(with).collect();
+        let none_stored = replies(&mut session, &late).await.iter().all(|reply| *reply == Reply::Superseded);
+        assert!(none_stored, "after {version:?}");
+    }
+}
+
+pub async fn without_a_version_a_write_takes_effect_and_leaves_the_version(cache: &dyn Cache) {
+    let mut session = cache.session();
+    let batch = [
+        at(5, set("k", "five")),
+        set("k", "plain"),
+        get("k"),
+        at(5, set("k", "late")),
+        delete("k"),
+        at(4, set("k", "later")),
+        get("k"),
+        at(6, set("k", "six")),
+        get("k"),
+    ];
+    let hit = |value: &'static str| Reply::Hit(value.into());
+    let expected = [
+        STORED,
+        STORED,
+        hit("plain"),
+        Reply::Superseded,
+        Reply::Deleted,
+        Reply::Superseded,
+        Reply::Miss,
+        STORED,
+        hit("six"),
+    ];
+    assert_eq!(replies(&mut session, &batch).await, expected);
+}
+
+pub async fn a_value_with_a_version_is_stored_as_it_is_and_expires(cache: &dyn Cache) {
+    let mut session = cache.session();
+    let large = Bytes::from((0..300_000).map(|n| (n % 251) as u8).collect::<Vec<u8>>());
+    let batch = [
+        at(1, set("large", large.clone())),
+        at(1, set("empty", "")),
+        at(1, set("bytes", vec![0, 0xff, b'\r', b'\n'])),
+        at(1, set_for("short", "v", 1)),
+        at(1, set_for("cleared", "v", 1)),
+        at(2, set("cleared", "v")),
+    ];
+    assert_eq!(replies(&mut session, &batch).await, vec![STORED; 6]);
+    let reads = [get("large"), get("empty"), get("bytes"), get("cleared")];
+    let values = [large, "".into(), vec![0, 0xff, b'\r', b'\n'].into(), "v".into()];
+    assert!(replies(&mut session, &reads).await == values.map(Reply::Hit));
+    let start = std::time::Instant::now();
+    while one(&mut session, get("short")).await != Ok(Reply::Miss) {
+        assert!(start.elapsed().as_secs() < 20, "it did not expire");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(replies(&mut session, &[at(1, set("short", "late")), get("cleared")]).await[0], Reply::Superseded);
+}
+
+/// More writes than share a call, of several kinds and sizes, between writes and reads without a version.
+pub async fn a_long_batch_takes_effect_in_order(cache: &dyn Cache) {
+    let mut session = cache.session();
+    let (mut batch, mut expected) = (Vec::new(), Vec::new());
+    for round in 0..200u64 {
+        let size = if round % 40 == 7 { 70_000 } else { 10 };
+        for name in ["a", "b", "c"] {
+            batch.push(at(round + 1, set(name, vec![round as u8; size])));
+            expected.push(STORED);
+        }
+        batch.push(at(round + 1, set("b", "late")));
+        expected.push(Reply::Superseded);
+        if round % 10 == 3 {
+            batch.extend([get("c"), set("c", "plain"), at(round, delete("a")), at(round + 1, delete("d"))]);
+            expected.extend([Reply::Hit(vec![round as u8; size].into()), STORED, Reply::Superseded, Reply::Absent]);
+        }
+    }
+    assert!(replies(&mut session, &batch).await == expected);
+    assert_eq!(replies(&mut session, &[get("b")]).await, [Reply::Hit(vec![199; 10].into())]);
+}
+
+pub async fn a_pattern_with_a_version_leaves_what_is_newer_and_raises_what_has_one(cache: &dyn Cache) {
+    let mut session = cache.session();
+    let batch = [
+        at(5, set("older", "v")),
+        at(7, set("same", "v")),
+        at(9, set("newer", "v")),
+        set("plain", "v"),
+        at(5, delete("gone")),
+        at(9, delete("gone:newer")),
+    ];
+    session.apply(&batch, WITHIN).await;
+    let keys = ["older", "same", "newer", "plain", "gone", "gone:newer", "none"].map(Bytes::from).to_vec();
+    let doomed = [Doomed { keys, version: Version::from_number(7) }];
+    let progress = session.unlink_and_scan(&doomed, None, WITHIN).await;
+    assert_eq!(progress.failure, None);
+    assert_eq!(progress.unlinked[0].deleted, 3);
+    assert_eq!(progress.unlinked[0].newer, ["newer"], "a key without a value does not count");
+
+    let late = ["older", "same", "plain", "gone"].map(|name| at(7, set(name, "late")));
+    assert_eq!(replies(&mut session, &late).await, vec![Reply::Superseded; 4]);
+    let newer = ["older", "same", "plain", "gone"].map(|name| at(8, set(name, "v")));
+    assert_eq!(replies(&mut session, &newer).await, vec![STORED; 4]);
+    let rest = [at(9, set("newer", "late")), at(9, set("gone:newer", "late")), at(1, set("none", "v"))];
+    assert_eq!(replies(&mut session, &rest).await, [Reply::Superseded, Reply::Superseded, STORED]);
+}
+
+pub async fn a_scan_shows_companions_only_as_the_keys_they_guard(cache: &dyn Cache) {
+    let mut session = cache.session();
+    let names = ["a", "{a}b", "a}b{c", "{}x", "}{", "é"];
+    let mut batch: Vec<Command> = names.iter().map(|name| at(1, set(name, "v"))).collect();
+    batch.extend([at(1, delete("tombstone")), set("plain", "v")]);
+    session.apply(&batch, WITHIN).await;
+    let all = |guarded| Scan { guarded, ..Scan::default() };
+    let sorted = |keys: Vec<Bytes>| keys.into_iter().collect::<BTreeSet<Bytes>>();
+    let step = session.unlink_and_scan(&[], Some(all(false)), WITHIN).await.step.unwrap();
+    let values: BTreeSet<Bytes> = names.iter().copied().chain(["plain"]).map(Bytes::from).collect();
+    assert_eq!((sorted(step.keys), step.guarded.len(), step.next), (values.clone(), 0, None));
+    let step = session.unlink_and_scan(&[], Some(all(true)), WITHIN).await.step.unwrap();
+    let guarded = names.iter().copied().chain(["tombstone"]).map(Bytes::from).collect();
+    assert_eq!((sorted(step.keys), sorted(step.guarded)), (values, guarded));
+}
