@@ -1,9 +1,9 @@
 //! Many events a request.
 
 use crate::commands::{Cache, pipe};
-use crate::report::Bound::AtLeast;
+use crate::report::Bound::{AtLeast, AtMost};
 use crate::report::{Figure, Row, Sample};
-use crate::requests::{Bodies, Command, Piped, arrays, lines, mixed as mixed_commands, sets as set_commands};
+use crate::requests::{Bodies, Command, Piped, arrays, lines, mixed as mixed_commands, sets as set_commands, updates};
 use crate::service::Service;
 use crate::wrk::Load;
 
@@ -39,6 +39,37 @@ pub const MIXED: &[Figure] = &[Figure {
     must: AtLeast(0.75),
     aim: AtLeast(0.95),
 }];
+
+pub const VERSIONS: &[Figure] = &[Figure {
+    name: "batch-versions",
+    unit: "µs/event",
+    reference: "without versions",
+    must: AtMost(2.5),
+    aim: AtMost(1.8),
+}];
+
+/// Processor time of the service and Redis for the same writes with a version and without.
+pub fn versions(figures: &[&'static Figure]) -> Vec<Row> {
+    let redis = Cache::start();
+    let service = Service::ours(&redis);
+    let measure = |bodies: &Bodies| -> Sample {
+        redis.empty();
+        let load = Load { bodies, connections: CONNECTIONS, events: BATCH };
+        Sample::plain(load.measure(&service, &redis).cpu_us)
+    };
+    let bodies = [true, false].map(|has_version| Bodies::ndjson(&lines(&updates(BATCH_KEYS, has_version), BATCH)));
+    for bodies in &bodies {
+        measure(bodies);
+    }
+    let mut samples = [Vec::new(), Vec::new()];
+    for _ in 0..PAIRS {
+        for (bodies, samples) in bodies.iter().zip(&mut samples) {
+            samples.push(measure(bodies));
+        }
+    }
+    let [ours, reference] = samples;
+    figures.iter().map(|figure| Row { figure, ours: ours.clone(), reference: reference.clone() }).collect()
+}
 
 pub fn sets(figures: &[&'static Figure]) -> Vec<Row> {
     let commands = set_commands(BATCH_KEYS);

@@ -3,6 +3,7 @@
 
 mod batches;
 mod blobs;
+mod capacity;
 mod commands;
 mod guard;
 mod latency;
@@ -41,6 +42,7 @@ const GROUPS: &[Group] = &[
     Group { figures: singles::SET_1, run: singles::set_1 },
     Group { figures: batches::SETS, run: batches::sets },
     Group { figures: batches::MIXED, run: batches::mixed },
+    Group { figures: batches::VERSIONS, run: batches::versions },
     Group { figures: blobs::SMALL, run: blobs::small },
     Group { figures: blobs::MIDDLE, run: blobs::middle },
     Group { figures: blobs::LARGE, run: blobs::large },
@@ -49,6 +51,7 @@ const GROUPS: &[Group] = &[
     Group { figures: latency::DURING_HANG, run: latency::during_hang },
     Group { figures: memory::IDLE, run: memory::idle },
     Group { figures: memory::PEAK, run: memory::peak },
+    Group { figures: capacity::REPLICAS, run: capacity::replicas },
 ];
 
 fn main() -> ExitCode {

@@ -17,6 +17,8 @@ pub const VALUE_BYTES: usize = 100;
 /// One thing to do, in both forms.
 pub enum Command {
     Set(String, String),
+    /// With a version that must be greater than any before.
+    SetAt(String, String, usize),
     Get(String),
     Delete(String),
     SetBlob(String, String),
@@ -26,6 +28,9 @@ impl Command {
     pub fn event(&self) -> String {
         let event = match self {
             Command::Set(key, value) => json!({"key": "SET", "value": {"data": {"key": key, "value": value}}}),
+            Command::SetAt(key, value, version) => {
+                json!({"key": "SET", "version": version, "value": {"data": {"key": key, "value": value}}})
+            }
             Command::Get(key) => json!({"key": "GET", "value": {"data": {"key": key}}}),
             Command::Delete(key) => json!({"key": "DELETE", "value": {"data": {"key": key}}}),
             Command::SetBlob(key, url) => json!({"key": "SET", "value": {"data": {"key": key, "url": url}}}),
@@ -38,7 +43,7 @@ impl Command {
             Command::Set(key, value) => vec!["SET", key, value],
             Command::Get(key) => vec!["GET", key],
             Command::Delete(key) => vec!["UNLINK", key],
-            Command::SetBlob(..) => panic!("Redis fetches nothing"),
+            Command::SetAt(..) | Command::SetBlob(..) => panic!("Redis has no such command"),
         }
     }
 }
@@ -55,6 +60,15 @@ pub fn value(seed: usize) -> String {
 
 pub fn sets(keys: usize) -> Vec<Command> {
     (0..keys).map(|number| Command::Set(key(number), value(number))).collect()
+}
+
+/// Each key again and again, with a version if asked for.
+pub fn updates(count: usize, has_version: bool) -> Vec<Command> {
+    let one = |number: usize| match has_version {
+        true => Command::SetAt(key(number % KEYS), value(number), number),
+        false => Command::Set(key(number % KEYS), value(number)),
+    };
+    (0..count).map(one).collect()
 }
 
 pub fn gets() -> Vec<Command> {

@@ -1,6 +1,7 @@
 //! Load from wrk: a closed loop over some connections, each sending its next request with the answer to the last.
 
 use std::process::Command;
+use std::thread;
 
 use crate::commands::Cache;
 use crate::process::{Meter, run};
@@ -36,12 +37,35 @@ impl Measured {
     }
 }
 
+/// What wrk itself saw of a service.
+pub struct Seen {
+    pub events: f64,
+    events_per_second: f64,
+    median_us: f64,
+}
+
 impl Load<'_> {
     pub fn measure(&self, service: &Service, redis: &Cache) -> Measured {
         self.measure_for(SECONDS, service, redis)
     }
 
     pub fn measure_for(&self, seconds: u32, service: &Service, redis: &Cache) -> Measured {
+        let mut pids = service.pids();
+        pids.push(redis.pid());
+        let meter = Meter::start(&pids);
+        let Seen { events, events_per_second, median_us } = self.run(seconds, service);
+        Measured { events_per_second, cpu_us: meter.microseconds() / events, median_us, events }
+    }
+
+    /// The same load on each of these at once.
+    pub fn on_all(&self, services: &[Service]) -> Vec<Seen> {
+        thread::scope(|scope| {
+            let runs: Vec<_> = services.iter().map(|service| scope.spawn(|| self.run(SECONDS, service))).collect();
+            runs.into_iter().map(|run| run.join().expect("wrk ran")).collect()
+        })
+    }
+
+    fn run(&self, seconds: u32, service: &Service) -> Seen {
         let wrk = find_program("wrk").expect("wrk is not installed: run `make bench`, which installs it");
         let threads = THREADS.min(self.connections).to_string();
         let mut command = Command::new(wrk);
@@ -54,17 +78,13 @@ impl Load<'_> {
             .arg(self.bodies.path())
             .arg(self.bodies.content_type);
         service.forget_log();
-        let mut pids = service.pids();
-        pids.push(redis.pid());
-        let meter = Meter::start(&pids);
         let output = run(&mut command, None);
-        let cpu_us = meter.microseconds();
         let text = String::from_utf8_lossy(&output.stdout);
         let [requests, duration_us, failed, median_us] = figures(&text);
         assert!(failed == 0.0 && requests > 0.0, "{}: requests failed\n{text}", service.name);
         service.check();
         let events = requests * self.events as f64;
-        Measured { events_per_second: events / duration_us * 1e6, cpu_us: cpu_us / events, median_us, events }
+        Seen { events, events_per_second: events / duration_us * 1e6, median_us }
     }
 }
 
