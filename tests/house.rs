@@ -305,6 +305,16 @@ fn a_pod_has_time_to_drain_memory_for_what_it_lets_in_and_probes_that_exist() {
 }
 
 #[test]
+fn the_autoscaler_alone_decides_how_many_pods_there_are() {
+    let (deployment, autoscaler) = (manifest("deployment.yaml"), manifest("horizontalpodautoscaler.yaml"));
+    assert_eq!(deployment.pointer("/spec/replicas"), None);
+    let target = at(&autoscaler, "/spec/scaleTargetRef");
+    assert_eq!(at(target, "/kind"), at(&deployment, "/kind"));
+    assert_eq!(at(target, "/name"), at(&deployment, "/metadata/name"));
+    assert!(at(&autoscaler, "/spec/minReplicas").as_u64() >= Some(2), "one pod is none while it is moved");
+}
+
+#[test]
 fn the_image_gets_all_that_the_build_reads_and_has_the_same_version() {
     let dockerfile = read("Dockerfile");
     let copied: BTreeSet<&str> = dockerfile
