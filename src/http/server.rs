@@ -35,6 +35,9 @@ use crate::telemetry::metrics::Metrics;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// What is left of the drain when all work is answered: time for the last bytes to leave.
 const LAST_BYTES: Duration = Duration::from_secs(1);
+/// The door stays open so long at least: whoever has just had an answer may have the next request on its way, and is to be
+/// told `shutting-down` rather than find the connection closed.
+const LAST_REQUESTS: Duration = Duration::from_millis(250);
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 type Probe = fn(&Shared, &[ActorKind]) -> HttpResponse;
@@ -89,10 +92,10 @@ impl Server {
         self.shared.pipeline.health.drain();
         let last = self.shared.settings.shutdown.saturating_sub(LAST_BYTES);
         info!(busy = self.shared.busy(), seconds = self.shared.settings.shutdown.as_secs(); "draining");
-        if !self.is_idle_by(begun + last).await {
+        if !self.is_idle_by(begun, last).await {
             warn!(busy = self.shared.busy(); "drain has run out of time, answering what is left");
             self.shared.cut_off();
-            self.is_idle_by(begun + self.shared.settings.shutdown).await;
+            self.is_idle_by(begun, self.shared.settings.shutdown).await;
         }
         self.closing.cancel();
         let left = self.shared.settings.shutdown.saturating_sub(begun.elapsed()).max(LAST_BYTES);
@@ -102,8 +105,9 @@ impl Server {
         info!(ms = begun.elapsed().as_millis() as u64; "drained");
     }
 
-    async fn is_idle_by(&self, end: Instant) -> bool {
-        while !self.shared.is_idle() && Instant::now() < end {
+    async fn is_idle_by(&self, begun: Instant, most: Duration) -> bool {
+        let least = LAST_REQUESTS.min(most);
+        while begun.elapsed() < least || !self.shared.is_idle() && begun.elapsed() < most {
             actix_rt::time::sleep(DRAIN_LOOK).await;
         }
         self.shared.is_idle()

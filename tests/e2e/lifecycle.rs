@@ -109,6 +109,26 @@ fn sigterm_under_load_leaves_no_accepted_request_unanswered() {
 }
 
 #[test]
+fn a_request_on_its_way_when_the_signal_comes_is_answered() {
+    let mut daemon = Daemon::embedded();
+    let event = set_inline("k", "v").to_string();
+    let mut kept: Vec<_> = (0..10).map(|_| daemon.wire()).collect();
+    let post = |wire: &mut Wire| {
+        wire.send_request("POST", "/events", &[JSON], event.as_bytes());
+        wire.try_answer(false)
+    };
+    assert!(kept.iter_mut().all(|wire| post(wire).is_ok_and(|answer| answer.status == 200)));
+    daemon.sigterm();
+    assert!(eventually(2 * SECOND, || daemon.try_get("/ready").is_ok_and(|answer| answer.status == 503)));
+    for wire in &mut kept {
+        let answer = post(wire).expect("an answer on a connection that was kept");
+        answer.problem(503, "shutting-down");
+        assert_eq!(answer.header("connection"), Some("close"));
+    }
+    assert_eq!(daemon.wait_exit(5 * SECOND).code(), Some(0));
+}
+
+#[test]
 fn what_cannot_be_finished_in_time_is_answered_all_the_same() {
     for name in ["TERM", "INT"] {
         let mut stage = Stage::with(|daemon| daemon.set("http.shutdown_seconds", 3));
