@@ -4,8 +4,9 @@
 //! (`fetch.concurrency`); hosts take turns. A fetcher makes one attempt; what waits between attempts, for its host or
 //! for bytes holds no slot of a fetcher.
 //!
-//! A host that answers nothing for a whole attempt while others wait for it is taken for down: one probe at a time goes
-//! to it, the rest fail at once, until it answers.
+//! A host that answers nothing for a whole attempt while others wait for it is taken for down: a probe goes to it once in a
+//! while, the rest fail at once, until it answers. A probe does not wait for the one before it: what a host was asked
+//! while it hung may stay without an answer when it is back.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use super::gate::Permit;
 use super::lanes::Seq;
 use crate::event::{BlobUrl, CacheKey};
 
+/// Between two probes of a host that is down.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Hosts remembered as down while nothing asks for them.
 const MAX_IDLE_HOSTS: usize = 1024;
 
@@ -30,6 +33,8 @@ pub struct Order {
     pub deadline: Instant,
     /// Begin of the first attempt.
     pub begun: Option<Instant>,
+    /// Begin of this one.
+    pub attempt_begun: Option<Instant>,
     pub attempts: u32,
     /// How often the fetcher died under it.
     pub losses: u32,
@@ -54,6 +59,7 @@ impl Order {
             host,
             deadline,
             begun: None,
+            attempt_begun: None,
             attempts: 0,
             losses: 0,
             waits: 0,
@@ -67,6 +73,7 @@ impl Order {
     /// An attempt begins: when it must be over. It has its own limit, cut to what is left of the fetch and of the request.
     pub fn begin(&mut self, now: Instant, attempt: Duration, fetch: Duration) -> Instant {
         let begun = *self.begun.get_or_insert(now);
+        self.attempt_begun = Some(now);
         let until = (now + attempt).min(begun + fetch).min(self.deadline);
         self.is_cut_short = until < now + attempt.min(fetch);
         self.attempts += 1;
@@ -88,9 +95,13 @@ pub struct Dispatch {
 struct Host {
     waiting: BTreeMap<Seq, Order>,
     busy: usize,
+    /// Under way beside those, whatever hangs there.
+    probes: usize,
     has_turn: bool,
     is_down: bool,
-    is_probed: bool,
+    probed: Option<Instant>,
+    /// The last sign of life.
+    answered: Option<Instant>,
 }
 
 impl Dispatch {
@@ -99,16 +110,16 @@ impl Dispatch {
         Dispatch { per_host, concurrency, hosts, turns, busy: vec![0; fetchers] }
     }
 
-    /// Queues the order; gives it back if its host is down and already probed.
+    /// Queues the order; gives it back if its host is down and was probed a short while ago.
     #[expect(clippy::result_large_err, reason = "seldom, and the order goes on as it is")]
-    pub fn submit(&mut self, mut order: Order) -> Result<(), Order> {
+    pub fn submit(&mut self, mut order: Order, now: Instant) -> Result<(), Order> {
         let name = order.host.clone();
         let host = self.hosts.entry(name.clone()).or_default();
         if host.is_down {
-            if host.is_probed {
+            if host.probed.is_some_and(|probed| now < probed + PROBE_EVERY) {
                 return Err(order);
             }
-            host.is_probed = true;
+            host.probed = Some(now);
             order.is_probe = true;
         }
         host.waiting.insert(order.seq, order);
@@ -128,11 +139,12 @@ impl Dispatch {
         while let Some(name) = self.turns.pop_front() {
             let Some(host) = self.hosts.get_mut(&name) else { continue };
             host.has_turn = false;
-            if host.busy >= self.per_host {
+            let next_is_probe = host.waiting.values().next().is_some_and(|order| order.is_probe);
+            if host.busy >= self.per_host && !next_is_probe {
                 continue;
             }
             let Some((_, order)) = host.waiting.pop_first() else { continue };
-            host.busy += 1;
+            *if order.is_probe { &mut host.probes } else { &mut host.busy } += 1;
             if !host.waiting.is_empty() {
                 host.has_turn = true;
                 self.turns.push_back(name);
@@ -175,41 +187,40 @@ impl Dispatch {
             *busy = busy.saturating_sub(1);
         }
         let Some(host) = self.hosts.get_mut(&order.host) else { return };
-        host.busy = host.busy.saturating_sub(1);
-        if std::mem::take(&mut order.is_probe) {
-            host.is_probed = false;
-        }
+        let count = if std::mem::take(&mut order.is_probe) { &mut host.probes } else { &mut host.busy };
+        *count = count.saturating_sub(1);
         if !host.waiting.is_empty() {
             if !host.has_turn {
                 host.has_turn = true;
                 self.turns.push_back(order.host.clone());
             }
-        } else if host.busy == 0 && !host.is_down {
+        } else if host.is_idle() && !host.is_down {
             self.hosts.remove(&order.host);
         }
     }
 
     /// The host gave a sign of life.
-    pub fn answered(&mut self, name: &Arc<str>) {
+    pub fn answered(&mut self, name: &Arc<str>, now: Instant) {
         if let Some(host) = self.hosts.get_mut(name) {
-            host.is_down = false;
-            if host.busy == 0 && host.waiting.is_empty() {
+            (host.is_down, host.answered) = (false, Some(now));
+            if host.is_idle() {
                 self.hosts.remove(name);
             }
         }
     }
 
-    /// The host was silent for a whole attempt. If others wait for it, it is down, and they are given back.
-    pub fn was_silent(&mut self, name: &Arc<str>) -> Vec<Order> {
+    /// The host was silent for a whole attempt, which began at `since`. If others wait for it, it is down, and they are
+    /// given back; unless it has answered another one meanwhile.
+    pub fn was_silent(&mut self, name: &Arc<str>, since: Option<Instant>) -> Vec<Order> {
         if self.hosts.len() > MAX_IDLE_HOSTS {
-            self.hosts.retain(|_, host| host.busy > 0 || !host.waiting.is_empty());
+            self.hosts.retain(|_, host| !host.is_idle());
         }
         let Some(host) = self.hosts.get_mut(name) else { return Vec::new() };
-        let (probe, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut host.waiting).into_iter().partition(|(_, order)| order.is_probe);
-        host.waiting = probe;
-        host.is_down |= !others.is_empty();
-        others.into_values().collect()
+        if host.is_down || host.answered > since {
+            return Vec::new();
+        }
+        host.is_down = !host.waiting.is_empty();
+        std::mem::take(&mut host.waiting).into_values().collect()
     }
 
     /// Forgets what waits; attempts under way still end here.
@@ -217,9 +228,15 @@ impl Dispatch {
         self.turns.clear();
         self.hosts.retain(|_, host| {
             host.waiting.clear();
-            (host.has_turn, host.is_down, host.is_probed) = (false, false, false);
-            host.busy > 0
+            (host.has_turn, host.is_down, host.probed) = (false, false, None);
+            !host.is_idle()
         });
+    }
+}
+
+impl Host {
+    fn is_idle(&self) -> bool {
+        self.busy == 0 && self.probes == 0 && self.waiting.is_empty()
     }
 }
 
@@ -245,9 +262,9 @@ mod tests {
     fn a_busy_host_takes_no_slot_of_the_others_and_fetchers_share_the_load() {
         let mut dispatch = Dispatch::new(2, 2, 2);
         for seq in 1..=5 {
-            assert!(dispatch.submit(order(seq, "a")).is_ok());
+            assert!(dispatch.submit(order(seq, "a"), Instant::now()).is_ok());
         }
-        assert!(dispatch.submit(order(6, "b")).is_ok());
+        assert!(dispatch.submit(order(6, "b"), Instant::now()).is_ok());
         let mut started = start(&mut dispatch);
         assert_eq!(seqs(&started), [1, 6, 2]);
         assert_eq!(started.iter().filter(|(fetcher, _)| *fetcher == 0).count(), 2);
@@ -256,26 +273,47 @@ mod tests {
         assert_eq!(seqs(&start(&mut dispatch)), [3]);
     }
 
-    #[test]
-    fn a_silent_host_gets_one_probe_at_a_time_until_it_answers() {
-        let mut dispatch = Dispatch::new(1, 10, 1);
+    /// A host at which an attempt hangs and two more orders wait; the attempt.
+    fn hung(dispatch: &mut Dispatch, now: Instant) -> Order {
         for seq in 1..=3 {
-            assert!(dispatch.submit(order(seq, "a")).is_ok());
+            assert!(dispatch.submit(order(seq, "a"), now).is_ok());
         }
-        let mut started = start(&mut dispatch);
-        assert_eq!(seqs(&started), [1]);
-        let (_, mut first) = started.remove(0);
+        let (_, mut first) = start(dispatch).remove(0);
+        first.begin(now, PROBE_EVERY, PROBE_EVERY);
+        first
+    }
+
+    #[test]
+    fn a_silent_host_gets_a_probe_once_in_a_while_until_it_answers() {
+        let mut dispatch = Dispatch::new(1, 10, 1);
+        let now = Instant::now();
+        let mut first = hung(&mut dispatch, now);
         dispatch.ended(0, &mut first);
         let host = first.host.clone();
-        let given_back = dispatch.was_silent(&host);
+        let given_back = dispatch.was_silent(&host, first.attempt_begun);
         assert_eq!(given_back.iter().map(|order| order.seq).collect::<Vec<_>>(), [2, 3]);
-        assert!(dispatch.submit(first).is_ok(), "the probe");
-        assert!(dispatch.submit(order(4, "a")).is_err());
+        assert!(dispatch.submit(first, now).is_ok(), "the probe");
+        assert!(dispatch.submit(order(4, "a"), now).is_err());
+        assert_eq!(seqs(&start(&mut dispatch)), [1]);
+        assert!(dispatch.submit(order(5, "a"), now + PROBE_EVERY).is_ok(), "though the one before it hangs");
+        assert!(dispatch.submit(order(6, "a"), now + PROBE_EVERY).is_err());
         let (_, mut probe) = start(&mut dispatch).remove(0);
         dispatch.ended(0, &mut probe);
-        dispatch.answered(&host);
-        assert!(dispatch.submit(order(5, "a")).is_ok());
-        assert!(dispatch.submit(order(6, "a")).is_ok());
+        dispatch.answered(&host, now);
+        assert!(dispatch.submit(order(7, "a"), now).is_ok());
+        assert!(dispatch.submit(order(8, "a"), now).is_ok());
+        assert_eq!(seqs(&start(&mut dispatch)), [7], "the probe that hangs takes no slot");
+    }
+
+    #[test]
+    fn what_a_host_was_asked_before_it_answered_says_nothing() {
+        let mut dispatch = Dispatch::new(1, 10, 1);
+        let now = Instant::now();
+        let mut first = hung(&mut dispatch, now);
+        dispatch.answered(&first.host, now + PROBE_EVERY);
+        dispatch.ended(0, &mut first);
+        assert!(dispatch.was_silent(&first.host, first.attempt_begun).is_empty());
+        assert_eq!(seqs(&start(&mut dispatch)), [2]);
     }
 
     #[test]
@@ -287,7 +325,7 @@ mod tests {
         assert_eq!(dispatch.start_at_once(&a, &[1]), Some(1));
         assert_eq!(dispatch.start_at_once(&a, &[0]), None, "the host has no room");
         assert_eq!(dispatch.start_at_once(&b, &[1]), None, "the fetcher has no room");
-        assert!(dispatch.submit(order(1, "a")).is_ok());
+        assert!(dispatch.submit(order(1, "a"), Instant::now()).is_ok());
         assert_eq!(dispatch.start_at_once(&b, &[0]), None, "one waits for its turn");
         assert!(dispatch.start_next().is_none(), "the host has no room");
         assert_eq!(dispatch.start_at_once(&b, &[0]), Some(0));
@@ -300,19 +338,19 @@ mod tests {
         let mut dispatch = Dispatch::new(1, 10, 1);
         let host: Arc<str> = "a:80".into();
         assert_eq!(dispatch.start_at_once(&host, &[0]), Some(0));
-        assert!(dispatch.submit(order(1, "a")).is_ok());
+        assert!(dispatch.submit(order(1, "a"), Instant::now()).is_ok());
         dispatch.ended(0, &mut order(0, "a"));
-        assert_eq!(dispatch.was_silent(&host).len(), 1);
+        assert_eq!(dispatch.was_silent(&host, None).len(), 1);
         assert!(start(&mut dispatch).is_empty());
         assert_eq!(dispatch.start_at_once(&host, &[0]), None);
-        dispatch.answered(&host);
+        dispatch.answered(&host, Instant::now());
         assert_eq!(dispatch.start_at_once(&host, &[0]), Some(0));
     }
 
     #[test]
     fn nothing_is_remembered_of_a_host_that_is_done() {
         let mut dispatch = Dispatch::new(1, 1, 1);
-        assert!(dispatch.submit(order(1, "a")).is_ok());
+        assert!(dispatch.submit(order(1, "a"), Instant::now()).is_ok());
         let (fetcher, mut done) = dispatch.start_next().expect("an order");
         dispatch.ended(fetcher, &mut done);
         assert!(dispatch.hosts.is_empty() && dispatch.turns.is_empty());

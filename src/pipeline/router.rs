@@ -243,12 +243,12 @@ impl Router {
     fn turn(&mut self, mut order: Order, result: FetchResult, context: &mut Context<Self>) {
         match result {
             FetchResult::Blob(value, permit) => {
-                self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host));
+                self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host, Instant::now()));
                 let with_value = |operation: Operation| with_blob(operation, value, permit);
                 self.lanes.blob_ended(&order.key, order.seq, with_value, &mut self.freed);
             }
             FetchResult::NeedsBytes(bytes) => {
-                self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host));
+                self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host, Instant::now()));
                 order.attempts -= 1;
                 order.waits += 1;
                 if order.waits > MAX_WAITS {
@@ -272,13 +272,14 @@ impl Router {
 
     fn attempt_failed(&mut self, order: Order, error: FetchError, context: &mut Context<Self>) {
         if error.silent {
-            let was_silent = || self.shortcut.dispatch(|dispatch| dispatch.was_silent(&order.host));
+            let was_silent =
+                || self.shortcut.dispatch(|dispatch| dispatch.was_silent(&order.host, order.attempt_begun));
             let given_back = if order.is_cut_short { Vec::new() } else { was_silent() };
             for order in given_back {
                 self.fail(&order, host_down());
             }
         } else {
-            self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host));
+            self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host, Instant::now()));
         }
         let elapsed = order.begun.map(|begun| begun.elapsed()).unwrap_or_default();
         match self.limits.retry.decide(order.attempts, &error, elapsed, fastrand::f64()) {
@@ -415,7 +416,7 @@ impl Router {
 }
 
 fn host_down() -> Outcome {
-    let detail = "the host answers nothing at the moment; one probe at a time is let through to it";
+    let detail = "the host answers nothing at the moment; a probe is let through to it once in a while";
     Outcome::failed(ProblemKind::BlobUnavailable, detail)
 }
 

@@ -101,7 +101,7 @@ impl Shortcut {
         let state = &mut *guard;
         let Some(operation) = state.remove(&order.key, *number) else { return };
         state.dispatch.ended(*fetcher, order);
-        state.dispatch.answered(&order.host);
+        state.dispatch.answered(&order.host, Instant::now());
         let ready = match notice.take().map(|ended| ended.result) {
             Some(FetchResult::Blob(value, permit)) => with_blob(operation, value, permit),
             _ => None,
@@ -140,7 +140,7 @@ impl Shortcut {
     /// As [`Dispatch::submit`].
     #[expect(clippy::result_large_err, reason = "seldom, and the order goes on as it is")]
     pub fn submit(&self, order: Order) -> Result<(), Order> {
-        self.lock().dispatch.submit(order)
+        self.lock().dispatch.submit(order, Instant::now())
     }
 
     /// What else there is to do with it. Under the lock, so it must be short.

@@ -1,5 +1,7 @@
 //! Many fetches at once: limits for a host and altogether, slow and hung hosts, and the budget of bytes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -92,6 +94,40 @@ fn a_hung_host_is_taken_for_down_until_it_answers_again() {
     hung.put("/h", Blob::bytes("back"));
     let back = eventually(10 * SECOND, || fetch(&stage.daemon, &hung.url("/h")).0 == "stored");
     assert!(back, "the host answers again and is not asked");
+}
+
+#[test]
+fn a_host_that_is_back_is_asked_again_although_what_it_was_asked_before_still_hangs() {
+    let stage = Stage::with(|daemon| {
+        daemon
+            .set("fetch.timeout_ms", 4000)
+            .set("fetch.attempts", 2)
+            .set("fetch.per_host", 2)
+            .set("fetch.deadline_ms", 20_000)
+    });
+    let (hung, hangs) = (BlobServer::start(), Arc::new(AtomicBool::new(true)));
+    let state = hangs.clone();
+    hung.fallback(move |_| Some(if state.load(Relaxed) { Blob::hang() } else { Blob::bytes("back") }));
+    let events = many(&hung, 10, "/h");
+    let ask = |number: u32| {
+        let begin = Instant::now();
+        let answer = stage.daemon.post(&set_blob(&format!("k{number}"), &hung.url("/again")));
+        (answer.status, begin.elapsed())
+    };
+    let answer = stage.daemon.post_ndjson(&ndjson(&events));
+    assert_eq!(answer.json()["counts"]["unavailable"], 10);
+    thread::scope(|scope| {
+        let probe = scope.spawn(|| ask(0));
+        hung.wait_hits("/again", 1);
+        assert!(matches!(ask(1), (503, took) if took < SECOND), "it is not known to hang");
+        hangs.store(false, Relaxed);
+        assert!(eventually(2 * SECOND, || ask(1).0 == 200), "it is back, and is not asked");
+        assert!(!probe.is_finished());
+        for number in 2..20 {
+            let (status, took) = ask(number);
+            assert!(status == 200 && took < SECOND, "{status} after {took:?}");
+        }
+    });
 }
 
 #[test]
