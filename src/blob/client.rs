@@ -6,7 +6,7 @@
 //! token or other state is ever sent, so a redirect from https to http gives nothing away and is followed.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +23,8 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::answer::{Answer, judge};
-use super::connector::{Connector, fault};
+use super::connector::{Connector, Resolve, by_the_system, fault};
 use super::decoding::Decoding;
-use super::guard::AllowedHosts;
 use super::signs::Signs;
 use super::{Download, FetchError, FetchErrorKind, Settings, SetupError};
 use crate::event::BlobUrl;
@@ -44,12 +43,11 @@ pub struct BlobClient {
 
 struct Inner {
     settings: Settings,
-    allowed: Rc<AllowedHosts>,
+    /// Of plain connections; those of TLS have the same but for that.
+    connector: Connector,
     tls: Arc<ClientConfig>,
     permits: Arc<Semaphore>,
     decoding: Rc<Decoding>,
-    /// Connections alive, idle ones too.
-    open: Rc<Cell<usize>>,
     pool: RefCell<Pool>,
 }
 
@@ -66,13 +64,17 @@ impl BlobClient {
     ///
     /// One of `extra_roots` is no usable certificate.
     pub fn new(settings: Settings) -> Result<Self, SetupError> {
+        Self::resolving(settings, by_the_system())
+    }
+
+    pub(super) fn resolving(settings: Settings, resolve: Resolve) -> Result<Self, SetupError> {
         let tls = Arc::new(tls_config(&settings)?);
-        let allowed = Rc::new(settings.allowed_hosts.clone());
-        let open = Rc::new(Cell::new(0));
+        let (allowed, timeout) = (Rc::new(settings.allowed_hosts.clone()), settings.connect_timeout);
+        let connector = Connector { allowed, timeout, tls: None, open: Rc::default(), resolve };
         let permits = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
-        let pool = RefCell::new(Pool::new(&settings, &allowed, &tls, &open));
+        let pool = RefCell::new(Pool::new(&connector, &tls));
         let (permits, decoding) = (Arc::new(Semaphore::new(permits)), Rc::default());
-        let inner = Inner { settings, allowed, tls, permits, decoding, open, pool };
+        let inner = Inner { settings, connector, tls, permits, decoding, pool };
         Ok(BlobClient { inner: Rc::new(inner) })
     }
 
@@ -87,7 +89,7 @@ impl BlobClient {
 
     #[cfg(test)]
     pub(super) fn open_connections(&self) -> usize {
-        self.inner.open.get()
+        self.inner.connector.open.get()
     }
 
     pub(super) async fn open_url(&self, url: &Url, until: Instant) -> Result<Download, FetchError> {
@@ -107,7 +109,7 @@ impl Inner {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
         let mut url = Cow::Borrowed(url);
         for _ in 0..=MAX_REDIRECTS {
-            self.allowed.judge(&url)?;
+            self.connector.allowed.judge(&url)?;
             match judge(self.ask(&url, signs).await?, &url)? {
                 Answer::Body(response) => {
                     let (aside, cap) = (signs.take_aside(), self.settings.max_blob_bytes);
@@ -148,7 +150,7 @@ impl Inner {
 
     fn pool(&self) -> Pool {
         let old = self.pool.borrow().made.elapsed() > POOL_LIFETIME;
-        if old || self.open.get() > self.settings.max_connections {
+        if old || self.connector.open.get() > self.settings.max_connections {
             self.renew_pool();
         }
         self.pool.borrow().clone()
@@ -156,20 +158,19 @@ impl Inner {
 
     /// Leaves the idle connections behind; those in use are finished with.
     fn renew_pool(&self) {
-        let pool = Pool::new(&self.settings, &self.allowed, &self.tls, &self.open);
+        let pool = Pool::new(&self.connector, &self.tls);
         let old = self.pool.replace(pool);
         drop(old);
     }
 }
 
 impl Pool {
-    fn new(settings: &Settings, allowed: &Rc<AllowedHosts>, tls: &Arc<ClientConfig>, open: &Rc<Cell<usize>>) -> Pool {
+    fn new(connector: &Connector, tls: &Arc<ClientConfig>) -> Pool {
         let client = |tls| {
-            let timeout = settings.connect_timeout;
-            let connector = Connector { allowed: Rc::clone(allowed), timeout, tls, open: Rc::clone(open) };
+            let connector = Connector { tls, ..connector.clone() };
+            let timeout = connector.timeout + Duration::from_secs(1);
             // Our own limits come first: the connector's on time, the permits on number.
-            let connector =
-                awc::Connector::new().connector(connector).timeout(timeout + Duration::from_secs(1)).limit(0);
+            let connector = awc::Connector::new().connector(connector).timeout(timeout).limit(0);
             Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
         };
         Pool { plain: client(None), tls: client(Some(Arc::clone(tls))), made: Instant::now() }

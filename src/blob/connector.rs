@@ -14,7 +14,7 @@ use awc::http::Uri;
 use futures::future::LocalBoxFuture;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use url::Host;
@@ -32,6 +32,25 @@ pub(super) struct Connector {
     pub(super) tls: Option<Arc<ClientConfig>>,
     /// Connections alive, idle ones too.
     pub(super) open: Rc<Cell<usize>>,
+    /// Asked once for each connection: what it says is judged, and connected to.
+    pub(super) resolve: Resolve,
+}
+
+/// The addresses of a name and port.
+pub(super) type Resolve = Rc<dyn Fn(String, u16) -> LocalBoxFuture<'static, io::Result<Vec<SocketAddr>>>>;
+
+/// As the system does it.
+pub(super) fn by_the_system() -> Resolve {
+    Rc::new(|name, port| {
+        Box::pin(async move {
+            let mut found = lookup_host((name.as_str(), port)).await;
+            // A final dot keeps the resolver from adding search domains, but hides names that only the hosts file knows.
+            if let (Err(_), Some(bare)) = (&found, name.strip_suffix('.')) {
+                found = lookup_host((bare, port)).await;
+            }
+            Ok(found?.collect())
+        })
+    })
 }
 
 impl Service<ConnectInfo<Uri>> for Connector {
@@ -61,7 +80,7 @@ impl Connector {
         let port = uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
         let judged = self.allowed.judge_host(&host, port)?;
 
-        let addresses = resolve(&host, port).await?;
+        let addresses = self.resolve(&host, port).await?;
         for address in &addresses {
             AllowedHosts::judge_address(judged, &host, address.ip())?;
         }
@@ -76,25 +95,20 @@ impl Connector {
             }
         }
     }
-}
 
-async fn resolve(host: &Host, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
-    let name = match host {
-        Host::Domain(name) => name,
-        Host::Ipv4(ip) => return Ok(vec![SocketAddr::new(IpAddr::V4(*ip), port)]),
-        Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(IpAddr::V6(*ip), port)]),
-    };
-    let mut found = tokio::net::lookup_host((name.as_str(), port)).await;
-    // A final dot keeps the resolver from adding search domains, but hides names that only the hosts file knows.
-    if let (Err(_), Some(bare)) = (&found, name.strip_suffix('.')) {
-        found = tokio::net::lookup_host((bare, port)).await;
+    async fn resolve(&self, host: &Host, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
+        let name = match host {
+            Host::Domain(name) => name.clone(),
+            Host::Ipv4(ip) => return Ok(vec![SocketAddr::new(IpAddr::V4(*ip), port)]),
+            Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(IpAddr::V6(*ip), port)]),
+        };
+        let found = (self.resolve)(name, port).await;
+        let addresses = found.map_err(|_| FetchError::unavailable("the host's name cannot be resolved"))?;
+        if addresses.is_empty() {
+            return Err(FetchError::unavailable("the host's name has no address"));
+        }
+        Ok(addresses)
     }
-    let found = found.map_err(|_| FetchError::unavailable("the host's name cannot be resolved"))?;
-    let addresses: Vec<_> = found.collect();
-    if addresses.is_empty() {
-        return Err(FetchError::unavailable("the host's name has no address"));
-    }
-    Ok(addresses)
 }
 
 /// Tries the addresses in turn. Each gets an equal share of what is left, so that a dead one does not use up the time of

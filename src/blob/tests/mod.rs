@@ -4,6 +4,7 @@ mod bodies;
 mod connections;
 mod guard;
 mod heads;
+mod rebinding;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
