@@ -25,9 +25,9 @@ test: compiler servers ## all tests, against a redis-server and an nginx that th
 
 # tests/torture/NOTES.md tells how to read the table. The failure points are in this build only for `panics`; they do
 # nothing elsewhere unless FAILPOINTS is set.
-torture: compiler servers ## faults under load, a quarter of an hour; ONLY=part-of-a-name, SEED=number, SOAK=seconds
+torture: compiler servers ## faults under load, a quarter of an hour; ONLY=part-of-a-name, SEED=number, SOAK=seconds, FULL=1
 	cargo test --locked --features failpoints --test torture -- --all \
-		$(if $(SEED),--seed $(SEED)) $(if $(SOAK),--soak $(SOAK)) $(ONLY)
+		$(if $(FULL),--full) $(if $(SEED),--seed $(SEED)) $(if $(SOAK),--soak $(SOAK)) $(ONLY)
 
 # Exits non-zero if a figure misses what it must reach. tests/bench/NOTES.md tells how to read the table.
 bench: compiler servers ## speed and memory beside references, six minutes; ONLY=part-of-a-name measures some of it

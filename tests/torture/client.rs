@@ -13,8 +13,6 @@ use super::load::Load;
 use super::support::{Answer, Random, Wire, ndjson};
 use super::tally::Tally;
 
-/// A `Retry-After` is honoured so far.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A pattern delete waits for the writes before it and then for its scan, each as long as a write may be tried; what
 /// binds it is `event.deadline_ms`.
 const SWEEP_LIMIT: Duration = Duration::from_secs(29);
@@ -109,7 +107,7 @@ impl<'a> Client<'a> {
                     if answer.status == 503 {
                         Tally::add(&tally.unavailable, 1);
                         let seconds = answer.header("retry-after").and_then(|text| text.parse().ok());
-                        thread::sleep(Duration::from_secs(seconds.unwrap_or(1)).min(LONGEST_WAIT));
+                        thread::sleep(Duration::from_secs(seconds.unwrap_or(1)).min(self.load.plan.patience));
                     }
                 }
             }

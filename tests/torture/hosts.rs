@@ -1,109 +1,142 @@
-//! A blob host that hangs beside one that is well: only the events of the first may notice.
+//! A blob host that hangs while its events keep coming, beside one that is well: only the events of the first may notice.
+//! They fail at once when it is known to hang, and are carried out again soon after it is back.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Extent;
-use super::overload::p99;
+use super::beside::{Beside, compare};
 use super::site::{Plot, SECOND, Site, rests};
-use super::support::{Blob, BlobServer, Redis, Wire, eventually, set_blob, set_inline};
+use super::support::{Blob, BlobServer, Redis, Wire, eventually, set_blob};
 use super::tally::Row;
 
-/// More at once than `fetch.per_host`.
-const HANGING: usize = 100;
-const CLIENTS: usize = 4;
-const PAUSE: Duration = Duration::from_millis(5);
-const TIMES: f64 = 1.5;
-/// A debug build on a machine that others use too.
-const NOISE: Duration = Duration::from_millis(10);
+const PER_HOST: usize = 16;
+/// Clients of the host that hangs: more than may ask it at once.
+const CLIENTS: usize = 40;
+const ATTEMPT: Duration = Duration::from_secs(3);
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Known to hang, an attempt after the first event.
+const KNOWN: Duration = Duration::from_secs(4);
+const FAST: Duration = Duration::from_secs(1);
+const RECOVERY: Duration = Duration::from_secs(2);
+/// It is watched so long after it is back.
+const AFTER: Duration = Duration::from_secs(4);
+const PAUSE: Duration = Duration::from_millis(200);
 
-/// Latencies of inline events and of the well host's blobs.
-#[derive(Default)]
-struct Seen([Mutex<Vec<Duration>>; 2]);
-
-pub fn blob_hosts(extent: &Extent) -> Row {
-    let site = Plot::on(Redis::start()).start(|daemon| daemon);
-    let hung = BlobServer::start();
-    hung.fallback(|_| Some(Blob::hang()));
-    site.blobs.fallback(|_| Some(Blob::bytes("blob")));
-    let time = extent.pick(3 * SECOND, 15 * SECOND);
-    let (errors, unheard) = (AtomicU64::new(0), AtomicU64::new(0));
-    measure(&site, SECOND, &errors);
-    let calm = measure(&site, time, &errors);
-    let stop = AtomicBool::new(false);
-    let during = thread::scope(|scope| {
-        for client in 0..HANGING {
-            let (site, hung, stop, unheard) = (&site, &hung, &stop, &unheard);
-            scope.spawn(move || {
-                for number in 0.. {
-                    if stop.load(Relaxed) {
-                        return;
-                    }
-                    let event = set_blob(&format!("h:{client}"), &hung.url(&format!("/{client}/{number}")));
-                    let status = post(&mut Wire::open(site.daemon.address()), &event.to_string());
-                    unheard.fetch_add(u64::from(status != Some(503)), Relaxed);
-                    thread::sleep(SECOND);
-                }
-            });
-        }
-        assert!(eventually(5 * SECOND, || hung.running() > 10), "the host does not hang");
-        let during = measure(&site, time, &errors);
-        stop.store(true, Relaxed);
-        during
-    });
-    judge(&site, &errors, &unheard, [calm, during])
+/// One event of the host that hangs.
+struct Post {
+    at: Instant,
+    took: Duration,
+    status: Option<u16>,
 }
 
-fn judge(site: &Site, errors: &AtomicU64, unheard: &AtomicU64, [calm, during]: [Seen; 2]) -> Row {
-    let mut row = Row { name: "blob-hosts".to_owned(), rounds: 1, ..Row::default() };
-    for (kind, (calm, during)) in ["inline", "blob"].into_iter().zip(calm.0.into_iter().zip(during.0)) {
-        let [calm, during] = [calm, during].map(|list| list.into_inner().expect("no panic"));
-        row.sent += during.len() as u64;
-        let (before, with) = (p99(&calm), p99(&during));
-        row.note(format!("{kind}: p99 {before:?} before, {with:?} beside the host that hangs"));
-        row.expect(with <= before.mul_f64(TIMES) + NOISE, || format!("{kind}: p99 rose from {before:?} to {with:?}"));
-    }
-    let errors = errors.load(Relaxed);
-    row.acknowledged = row.sent.saturating_sub(errors);
-    row.applied = row.acknowledged;
-    row.expect(errors == 0, || format!("{errors} events beside the host that hangs were not carried out"));
-    let unheard = unheard.load(Relaxed);
-    row.expect(unheard == 0, || format!("{unheard} events of the host that hangs were not answered 503"));
+/// The host, which may hang: what it was asked while it did is never answered.
+struct Hung {
+    host: BlobServer,
+    hangs: Arc<AtomicBool>,
+    next: AtomicU64,
+}
+
+pub fn hung_host(extent: &Extent) -> Row {
+    let site = Plot::on(Redis::start()).start(|daemon| {
+        daemon
+            .set("fetch.per_host", PER_HOST)
+            .set("fetch.timeout_ms", ATTEMPT.as_millis())
+            .set("fetch.deadline_ms", DEADLINE.as_millis())
+    });
+    let (hung, beside) = (Hung::start(), Beside::on(&site));
+    let time = extent.pick(6 * SECOND, 10 * SECOND);
+    let mut row = Row { name: "hung-host".to_owned(), ..Row::default() };
+    beside.measure(&site, SECOND);
+    compare(&mut row, "the host that hangs", |row| {
+        let calm = beside.measure(&site, time);
+        row.rounds += 1;
+        let during = hung.beside(&site, &beside, time, row);
+        [calm, during]
+    });
+    beside.judge(&site, &mut row);
     rests(&site.daemon, &mut row);
     row
 }
 
-fn measure(site: &Site, time: Duration, errors: &AtomicU64) -> Seen {
-    let (seen, begin) = (Seen::default(), Instant::now());
-    thread::scope(|scope| {
-        for client in 0..2 * CLIENTS {
-            let list = &seen.0[client % 2];
-            scope.spawn(move || {
-                let mut wire = Wire::open(site.daemon.address());
-                for number in 0.. {
-                    if begin.elapsed() >= time {
-                        return;
-                    }
-                    let key = format!("w:{client}:{}", number % 10);
-                    let event = match client % 2 {
-                        0 => set_inline(&key, "v"),
-                        _ => set_blob(&key, &site.blobs.url(&format!("/{number}"))),
-                    };
-                    let posted = Instant::now();
-                    let status = post(&mut wire, &event.to_string());
-                    list.lock().expect("no panic").push(posted.elapsed());
-                    errors.fetch_add(u64::from(status != Some(200)), Relaxed);
-                    thread::sleep(PAUSE);
-                }
-            });
+impl Hung {
+    fn start() -> Self {
+        let (host, hangs) = (BlobServer::start(), Arc::new(AtomicBool::new(false)));
+        let state = hangs.clone();
+        host.fallback(move |target| match state.load(Relaxed) {
+            true => Some(Blob::hang()),
+            false => Some(Blob::bytes(format!("{}:blob", target.trim_start_matches('/')))),
+        });
+        Hung { host, hangs, next: AtomicU64::new(0) }
+    }
+
+    /// It hangs for so long and is back then, while its events keep coming; what the others saw in the meantime.
+    fn beside(&self, site: &Site, beside: &Beside, time: Duration, row: &mut Row) -> super::beside::Phase {
+        let (posts, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+        self.hangs.store(true, Relaxed);
+        let hung_at = Instant::now();
+        let (during, back_at) = thread::scope(|scope| {
+            for client in 0..CLIENTS {
+                let (posts, stop) = (&posts, &stop);
+                scope.spawn(move || self.keep_posting(site, beside, client, posts, stop));
+            }
+            let hangs = eventually(5 * SECOND, || self.host.running() >= PER_HOST.min(CLIENTS));
+            row.expect(hangs, || format!("the host has only {} requests", self.host.running()));
+            let during = beside.measure(site, time);
+            let back_at = Instant::now();
+            self.hangs.store(false, Relaxed);
+            thread::sleep(AFTER);
+            stop.store(true, Relaxed);
+            (during, back_at)
+        });
+        judge(&posts.into_inner().expect("no panic"), hung_at, back_at, row);
+        during
+    }
+
+    fn keep_posting(&self, site: &Site, beside: &Beside, client: usize, posts: &Mutex<Vec<Post>>, stop: &AtomicBool) {
+        let (key, mut wire) = (format!("h:{client}"), Wire::open(site.daemon.address()));
+        while !stop.load(Relaxed) {
+            let number = self.next.fetch_add(1, Relaxed);
+            let event = set_blob(&key, &self.host.url(&format!("/{number}"))).to_string();
+            let at = Instant::now();
+            beside.note_sent();
+            wire.send_request("POST", "/events", &[("Content-Type", "application/json")], event.as_bytes());
+            let status = wire.try_answer(false).ok().map(|answer| answer.status);
+            if status == Some(200) {
+                beside.acknowledge(key.clone(), number);
+            }
+            posts.lock().expect("no panic").push(Post { at, took: at.elapsed(), status });
+            thread::sleep(PAUSE);
         }
-    });
-    seen
+    }
 }
 
-fn post(wire: &mut Wire, body: &str) -> Option<u16> {
-    wire.send_request("POST", "/events", &[("Content-Type", "application/json")], body.as_bytes());
-    wire.try_answer(false).ok().map(|answer| answer.status)
+fn judge(posts: &[Post], hung_at: Instant, back_at: Instant, row: &mut Row) {
+    let known = hung_at + KNOWN;
+    let while_known = || posts.iter().filter(|post| post.at >= known && post.at < back_at);
+    let slow = while_known().filter(|post| post.took > FAST).count();
+    // What goes there to see whether it answers again.
+    let probes = back_at.duration_since(known).as_secs() as usize + 1;
+    let back = posts.iter().filter(|post| post.at > back_at && post.status == Some(200));
+    let first = back.map(|post| (post.at + post.took).duration_since(back_at)).min();
+    let since = |post: &&Post| post.at >= back_at + RECOVERY;
+    let failing = posts.iter().filter(since).filter(|post| post.status != Some(200)).count();
+    let served = posts.iter().filter(since).count() - failing;
+    row.note(format!(
+        "known to hang: {} events failed, {slow} slowly ({probes} probes allowed); back: the first stored after {first:?}, \
+         from {RECOVERY:?} on {served} were and {failing} were not",
+        while_known().count()
+    ));
+    row.expect(while_known().count() > 10 * probes, || "too few events while it was known to hang".to_owned());
+    row.expect(slow <= probes, || format!("{slow} events of a host known to hang took more than {FAST:?}"));
+    row.expect(first.is_some_and(|first| first <= RECOVERY), || {
+        format!("the first was stored {first:?} after its return")
+    });
+    row.expect(failing == 0 && served > 0, || format!("{failing} failed later than {RECOVERY:?} after its return"));
+    let wrong = posts.iter().filter(|post| ![Some(200), Some(503)].contains(&post.status)).count();
+    row.expect(wrong == 0, || format!("{wrong} events of the host that hangs had neither 200 nor 503"));
+    let late = posts.iter().filter(|post| post.took > DEADLINE + FAST).count();
+    row.late += late as u64;
 }

@@ -14,7 +14,7 @@ use super::tally::Tally;
 
 /// So long may clients try to settle what is left when the scenario has done its worst.
 const SETTLING: Duration = Duration::from_secs(45);
-/// The watcher looks so long after the last answer: a ghost of a write would come in this time.
+/// The watcher looks so long after the last answer.
 const AFTERMATH: Duration = Duration::from_millis(300);
 const WATCH: Duration = Duration::from_millis(10);
 
@@ -32,12 +32,28 @@ pub struct Plan {
     pub batch: u64,
     /// What takes longer is late.
     pub limit: Duration,
+    /// A `Retry-After` is honoured so far.
+    pub patience: Duration,
+    /// What is still under way somewhere may come so long after the last answer.
+    pub aftermath: Duration,
 }
 
 impl Plan {
     /// The usual load, and as much patience as the service's own defaults take.
     pub fn of(seed: u64, service: u16, redis: u16) -> Self {
-        Plan { seed, service, redis, clients: 6, keys_each: 8, batch: 15, limit: Duration::from_secs(6) }
+        let (limit, patience) = (Duration::from_secs(6), Duration::from_secs(1));
+        let aftermath = AFTERMATH;
+        Plan { seed, service, redis, clients: 6, keys_each: 8, batch: 15, limit, patience, aftermath }
+    }
+
+    /// Asks again sooner, so that more rounds fit the time.
+    pub fn impatient(self) -> Self {
+        Plan { patience: Duration::from_millis(200), ..self }
+    }
+
+    /// To see a write that comes `late`: by then there are newer ones, on so many keys that none is overwritten at once.
+    pub fn looks_for_ghosts(self, late: Duration) -> Self {
+        Plan { keys_each: 40, aftermath: AFTERMATH + late, ..self.impatient() }
     }
 }
 
@@ -83,7 +99,7 @@ pub fn under_load(plan: Plan, blobs: Option<&BlobServer>, during: impl FnOnce(&L
         if clients.contains(&false) {
             load.tally.complain(|| "a client panicked".to_owned());
         }
-        thread::sleep(AFTERMATH);
+        thread::sleep(plan.aftermath);
     });
     load.close();
     load.tally

@@ -1,6 +1,7 @@
 //! What the kernel tells about a process (proc(5)).
 
 use std::fs;
+use std::process::Command;
 
 /// Resident memory in MiB.
 pub fn resident_mib(pid: u32) -> f64 {
@@ -13,4 +14,18 @@ pub fn resident_mib(pid: u32) -> f64 {
 /// Open file descriptors.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
+}
+
+/// Kills every process that this one has started and not waited for.
+pub fn end_children() {
+    let own = std::process::id().to_string();
+    let processes = fs::read_dir("/proc").expect("Linux").flatten();
+    for process in processes {
+        // The name, in parentheses, may hold anything; state and parent come behind it.
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1));
+        if let (Some(pid), true) = (process.file_name().to_str(), parent == Some(&own)) {
+            let _ = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
+        }
+    }
 }

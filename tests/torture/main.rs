@@ -1,19 +1,27 @@
 //! Breaks things under load and holds the service to its contract: every scenario is one line of a table. `NOTES.md` says
 //! how to run it and how to read the table.
 
+mod beside;
+mod bound;
 mod client;
+mod connections;
+mod faults;
 mod hosts;
 mod ledger;
+mod limits;
 mod load;
 mod machine;
+mod misbehaving;
 mod network;
 mod outages;
 mod overload;
 mod panics;
 mod process;
 mod proxy;
+mod rolling;
 mod site;
 mod soak;
+mod stuck;
 #[path = "../e2e/support/mod.rs"]
 #[allow(unused_imports, reason = "the torture needs a part of it")]
 mod support;
@@ -23,20 +31,37 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tally::{Row, table};
+use bound::Run;
+use tally::Row;
 
 /// How much is done.
 #[derive(Clone, Copy)]
 pub struct Extent {
     /// Everything, not the minute's worth.
     all: bool,
+    /// In its long form.
+    full: bool,
     seed: u64,
     soak: Duration,
 }
 
+/// All rows together, in the form that is run by default.
+const BOUND: Duration = Duration::from_secs(15 * 60);
+const SOAK: Duration = Duration::from_secs(60);
+const LONG_SOAK: Duration = Duration::from_secs(600);
+
 impl Extent {
     pub fn pick<T>(&self, short: T, all: T) -> T {
         if self.all { all } else { short }
+    }
+
+    /// Where the whole is cut short to fit its time, and has a long form.
+    pub fn pick_of<T>(&self, short: T, all: T, full: T) -> T {
+        if self.full { full } else { self.pick(short, all) }
+    }
+
+    fn bound(&self) -> Option<Duration> {
+        (!self.full).then(|| BOUND + self.soak.saturating_sub(SOAK))
     }
 }
 
@@ -50,6 +75,7 @@ struct Scenario {
 const SCENARIOS: &[Scenario] = &[
     Scenario { name: "kill", run: |extent| vec![process::kill(extent)], short: true },
     Scenario { name: "term", run: |extent| vec![process::term(extent)], short: true },
+    Scenario { name: "rolling", run: |extent| vec![rolling::rolling(extent)], short: true },
     Scenario { name: "redis-stop", run: |extent| vec![outages::stop(extent)], short: true },
     Scenario { name: "redis-kill", run: |extent| vec![outages::kill(extent)], short: true },
     Scenario { name: "redis-empty", run: |extent| vec![outages::empty(extent)], short: true },
@@ -70,8 +96,12 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "proxy-half-back", run: |extent| vec![network::half_close_back(extent)], short: true },
     Scenario { name: "proxy-reset", run: |extent| vec![network::reset(extent)], short: true },
     Scenario { name: "panics", run: panics::all, short: true },
+    Scenario { name: "stuck", run: stuck::all, short: true },
     Scenario { name: "overload", run: |extent| vec![overload::overload(extent)], short: false },
-    Scenario { name: "blob-hosts", run: |extent| vec![hosts::blob_hosts(extent)], short: false },
+    Scenario { name: "blob-faults", run: |extent| vec![faults::blob_faults(extent)], short: false },
+    Scenario { name: "hung-host", run: |extent| vec![hosts::hung_host(extent)], short: false },
+    Scenario { name: "limits", run: limits::all, short: false },
+    Scenario { name: "connections", run: |extent| vec![connections::connections(extent)], short: false },
     Scenario { name: "soak", run: |extent| vec![soak::soak(extent)], short: true },
 ];
 
@@ -99,34 +129,27 @@ fn main() -> ExitCode {
         return if extent.all { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
     println!("torture: seed {}", extent.seed);
-    let begun = Instant::now();
-    let rows: Vec<Row> = chosen.into_iter().flat_map(|scenario| run(scenario, &extent)).collect();
-    print!("\n{}", table(&rows));
-    println!("\n{} s, seed {}", begun.elapsed().as_secs(), extent.seed);
-    if rows.iter().all(Row::is_held) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let all = Run::begin(extent.seed, extent.bound());
+    for scenario in chosen {
+        all.goes_on_with(scenario.name);
+        all.note(run(scenario, &extent));
+    }
+    if all.end() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn run(scenario: &Scenario, extent: &Extent) -> Vec<Row> {
     let begun = Instant::now();
     let rows = catch_unwind(AssertUnwindSafe(|| (scenario.run)(extent)));
     let rows = rows.unwrap_or_else(|_| vec![Row::broken(scenario.name, "it panicked, see above".to_owned())]);
-    for row in &rows {
-        let held = if row.is_held() { "held" } else { "NOT HELD" };
-        println!("{:<20} {held}, {:.1} s", row.name, begun.elapsed().as_secs_f64());
-        for note in &row.notes {
-            println!("    {note}");
-        }
-        for complaint in &row.complaints {
-            println!("  ! {complaint}");
-        }
-    }
+    rows.iter().for_each(|row| row.print(begun.elapsed()));
     rows
 }
 
-/// `[--all] [--seed N] [--soak SECONDS] [ONLY]`; flags of the usual test harness mean nothing here.
+/// `[--all] [--full] [--seed N] [--soak SECONDS] [ONLY]`; flags of the usual test harness mean nothing here.
 fn arguments() -> Result<Option<Arguments>, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let mut extent = Extent { all: false, seed: now, soak: Duration::from_secs(60) };
+    let mut extent = Extent { all: false, full: false, seed: now, soak: SOAK };
+    let mut soak = None;
     let mut only = None;
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
@@ -137,11 +160,13 @@ fn arguments() -> Result<Option<Arguments>, String> {
         match argument.as_str() {
             "--all" => extent.all = true,
             "--seed" => extent.seed = number()?,
-            "--soak" => extent.soak = Duration::from_secs(number()?),
+            "--full" => (extent.all, extent.full, extent.soak) = (true, true, LONG_SOAK),
+            "--soak" => soak = Some(Duration::from_secs(number()?)),
             "--list" => return Ok(None),
             flag if flag.starts_with('-') => {}
             name => only = Some(name.to_owned()),
         }
     }
+    extent.soak = soak.unwrap_or(extent.soak);
     Ok(Some(Arguments { extent, only }))
 }

@@ -4,15 +4,20 @@ use std::thread;
 use std::time::Duration;
 
 use super::Extent;
-use super::proxy::{Fault, Way};
+use super::proxy::{Fault, RETRANSMISSION, Way};
 use super::site::Plot;
 use super::support::Redis;
 use super::tally::Row;
 
 fn faulty(name: &str, extent: &Extent, fault: Fault, way: Way) -> Row {
     let site = Plot::on(Redis::start()).impatient().proxied().start(|daemon| daemon);
-    site.struck(name, extent, extent.pick(1, 4), |strike, _| {
+    let site = if fault == Fault::BlackHole { site.haunted(RETRANSMISSION) } else { site };
+    site.struck(name, extent, extent.pick_of(1, 4, 25), |strike, round| {
         let Some(proxy) = strike.proxy else { return };
+        if round > 0 && fault == Fault::BlackHole {
+            // What the last one held back comes under load, and is not held back again.
+            thread::sleep(RETRANSMISSION);
+        }
         proxy.set(way, fault);
         thread::sleep(strike.some_time(500, 2000));
         proxy.set(way, Fault::None);

@@ -22,7 +22,7 @@ pub fn stop(extent: &Extent) -> Row {
 /// Killed and started again with what it had acknowledged.
 pub fn kill(extent: &Extent) -> Row {
     let site = Plot::on(Redis::durable()).impatient().start(|daemon| daemon);
-    site.struck("redis-kill", extent, extent.pick(2, 20), |strike, _| {
+    site.struck("redis-kill", extent, extent.pick_of(2, 20, 100), |strike, _| {
         strike.redis.kill();
         thread::sleep(strike.some_time(0, 1500));
         strike.redis.restart();

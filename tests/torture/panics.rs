@@ -36,7 +36,7 @@ fn panicking(extent: &Extent, points: &[(&str, &str)], percent: u32) -> Row {
     let plan = Plan { batch: 3, limit: 29 * SECOND, ..site.plan(extent) };
     let tally = under_load(plan, Some(&site.blobs), |load| {
         load.wait_acknowledged(20, 20 * SECOND);
-        thread::sleep(extent.pick(SECOND, 4 * SECOND));
+        thread::sleep(extent.pick_of(SECOND, 4 * SECOND, 30 * SECOND));
     });
     let mut row = tally.into_row(format!("panics-{name}-{percent}"), 1).all_answered();
     let restarts = |actor: &str| {

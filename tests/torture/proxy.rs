@@ -12,7 +12,8 @@ use socket2::SockRef;
 /// How long a look at a quiet connection takes; faults that are switched on take effect within it.
 const LOOK: Duration = Duration::from_millis(5);
 /// What a hole has held back comes so long after its end, as after a sender's back-off: behind what new connections bring.
-const RETRANSMISSION: Duration = Duration::from_millis(700);
+/// Longer than connecting may take: one that was begun in the hole has been given up by then, and another one is at work.
+pub const RETRANSMISSION: Duration = Duration::from_millis(1500);
 const PIECE: usize = 16 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -32,6 +32,8 @@ pub struct Site {
     pub proxy: Option<Proxy>,
     port: u16,
     retry: Duration,
+    /// So late may come what the proxy holds back.
+    ghosts: Option<Duration>,
 }
 
 /// What a scenario has at hand while the clients are at work.
@@ -71,14 +73,23 @@ impl Plot {
             .set("redis.retry_ms", self.retry.as_millis())
             .set("redis.response_timeout_ms", self.response.as_millis());
         let daemon = more(builder).start();
-        Site { redis: self.redis, daemon, blobs: BlobServer::start(), proxy, port, retry: self.retry }
+        Site { redis: self.redis, daemon, blobs: BlobServer::start(), proxy, port, retry: self.retry, ghosts: None }
     }
 }
 
 impl Site {
     pub fn plan(&self, extent: &Extent) -> Plan {
         let limit = self.retry + SECOND;
-        Plan { limit, ..Plan::of(extent.seed, self.port, self.redis.port()) }
+        let plan = Plan { limit, ..Plan::of(extent.seed, self.port, self.redis.port()) };
+        match self.ghosts {
+            Some(late) => plan.looks_for_ghosts(late),
+            None => plan,
+        }
+    }
+
+    /// Something is held back, and delivered so late.
+    pub fn haunted(self, late: Duration) -> Self {
+        Site { ghosts: Some(late), ..self }
     }
 
     /// Strikes `rounds` times under load; after each the service must be back in time.

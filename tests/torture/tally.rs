@@ -156,6 +156,14 @@ impl Row {
         self.lost == 0 && self.out_of_order == 0 && self.late == 0 && self.complaints.is_empty()
     }
 
+    /// With its figures, for whoever watches.
+    pub fn print(&self, took: Duration) {
+        let held = if self.is_held() { "held" } else { "NOT HELD" };
+        println!("{:<20} {held}, {:.1} s", self.name, took.as_secs_f64());
+        self.notes.iter().for_each(|note| println!("    {note}"));
+        self.complaints.iter().for_each(|complaint| println!("  ! {complaint}"));
+    }
+
     pub fn cells(&self) -> [String; 9] {
         let held = if self.is_held() { "held" } else { "NOT HELD" };
         let numbers = [self.sent, self.acknowledged, self.applied, self.lost, self.out_of_order, self.late];
