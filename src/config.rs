@@ -33,7 +33,7 @@ mod together;
 use std::path::PathBuf;
 
 pub use self::fault::{Fault, Faults};
-pub use self::files::{tls_in, tokens_in, webhook_secrets_in};
+pub use self::files::{authorities_in, tls_in, tokens_in, webhook_secrets_in};
 pub use self::kind::Kind;
 pub use self::model::*;
 pub use self::render::{default_toml, markdown_table};
@@ -114,6 +114,12 @@ impl Config {
         layers.add_pairs(pairs);
         finish(layers).map(|loaded| loaded.config)
     }
+}
+
+/// A secret that a command takes from the process's environment; an empty one is none.
+#[must_use]
+pub fn secret_variable(name: &str) -> Option<Secret> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Secret::new)
 }
 
 fn finish(layers: Layers) -> Result<Loaded, Faults> {

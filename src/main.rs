@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use redis_cache_sync::cli::{self, Command};
-use redis_cache_sync::config::Config;
+use redis_cache_sync::config::{Args, Config};
 use tikv_jemallocator::Jemalloc;
 
 /// Blobs come and go by the megabyte on several threads: glibc gives such memory back to the kernel at once, and pays for
@@ -18,10 +18,22 @@ fn main() -> ExitCode {
     };
     match command {
         Command::Demo { keep } => cli::demo::run(keep),
+        Command::Send(send) => cli::send::run(&send),
+        Command::Completions(shell) => cli::shell::completions(shell),
+        Command::Man { command } => cli::shell::man(command.as_deref()),
+        Command::Clear { pattern, yes } => with_settings(args, |config| cli::clear::run(&pattern, yes, config)),
+        Command::Healthcheck { live } => with_settings(args, |config| cli::healthcheck::run(live, config)),
         Command::CheckConfig => cli::check_config::run(Config::load(args)),
         Command::Serve => match Config::load(args) {
             Ok(loaded) => cli::serve::run(loaded),
             Err(faults) => cli::refuse(&faults),
         },
+    }
+}
+
+fn with_settings(args: Args, run: impl FnOnce(&Config) -> ExitCode) -> ExitCode {
+    match Config::load(args) {
+        Ok(loaded) => run(&loaded.config),
+        Err(faults) => cli::refuse(&faults),
     }
 }

@@ -41,7 +41,7 @@ impl Policy {
 }
 
 /// Exponential, with full jitter: callers that failed together do not come back together.
-fn backoff(attempts_made: u32, random: f64) -> Duration {
+pub fn backoff(attempts_made: u32, random: f64) -> Duration {
     let doublings = attempts_made.saturating_sub(1).min(16);
     let most = BASE_DELAY.saturating_mul(1 << doublings).min(MAX_DELAY);
     let share = if random.is_finite() { random.clamp(0.0, 1.0) } else { 1.0 };

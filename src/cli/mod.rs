@@ -1,32 +1,48 @@
 //! The command line, and one file a command.
 //!
-//! Owns what may be typed and the exit codes: 0 done, 64 a fault in the command line or the settings. The flags of the
-//! settings follow from the table in [`config`](crate::config) and may stand before or after the command's name. What
+//! Owns what may be typed and the exit codes: 0 done, 1 not or not all, 64 a fault in the command line or the settings. The
+//! flags of the settings follow from the table in [`config`](crate::config) and may stand before or after the command's name. What
 //! they mean is left to [`Config::load`](crate::config::Config::load).
 
 pub mod check_config;
+pub mod clear;
+mod client;
+mod define;
 pub mod demo;
+pub mod healthcheck;
 mod rereading;
+pub mod send;
 pub mod serve;
+pub mod shell;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches};
+use clap_complete::Shell;
 
-use crate::config::{Args, DEFAULT_FILE, Fault, Faults, Flag, Kind, SETTINGS, find};
+use self::define::{
+    CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, DEMO, EMBEDDED, HEALTHCHECK, KEEP, LIVE, MAN, PATTERN, SEND,
+    SHELL, YES, definition, send_args,
+};
+use crate::config::{Args, Fault, Faults, Flag, SETTINGS, find};
 
 /// `EX_USAGE` of BSD's sysexits: the command line or the settings are at fault.
 pub const EXIT_USAGE: u8 = 64;
 
 /// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     Serve,
     Demo { keep: bool },
     CheckConfig,
+    Send(Box<send::Args>),
+    Clear { pattern: String, yes: bool },
+    Healthcheck { live: bool },
+    Completions(Shell),
+    Man { command: Option<String> },
 }
 
 /// The command and what the command line says about settings. Unknown flags are among the faults of [`Args`], to be
@@ -42,20 +58,48 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Command, Args)
     })?;
     let outer = settings(&matches);
     let (command, mut args) = match matches.subcommand() {
-        Some((DEMO, inner)) => {
-            faults.extend(outer.flags.iter().map(|flag| needless(&flag.given_as)));
-            faults.extend(outer.file.iter().map(|_| needless("--config")));
-            (Command::Demo { keep: inner.get_flag(KEEP) }, Args::default())
-        }
-        Some((CHECK_CONFIG, inner)) => (Command::CheckConfig, outer.followed_by(settings(inner))),
-        Some((_, inner)) => (Command::Serve, outer.followed_by(settings(inner))),
+        Some((name, inner)) => match of_its_own(name, inner) {
+            // Those have no use for settings.
+            Some(command) => {
+                faults.extend(outer.flags.iter().map(|flag| needless(&flag.given_as, name)));
+                faults.extend(outer.file.iter().map(|_| needless("--config", name)));
+                (command, Args::default())
+            }
+            None => (with_settings(name, inner), outer.followed_by(settings(inner))),
+        },
         None => (Command::Serve, outer),
     };
     faults.extend(contradiction(&args));
     args.faults = faults;
     match command {
-        Command::Demo { .. } if !args.faults.is_empty() => Err(refuse(&Faults(args.faults))),
+        Command::Serve | Command::CheckConfig | Command::Clear { .. } | Command::Healthcheck { .. } => {
+            Ok((command, args))
+        }
+        _ if !args.faults.is_empty() => Err(refuse(&Faults(args.faults))),
         _ => Ok((command, args)),
+    }
+}
+
+/// A command that takes no settings.
+fn of_its_own(name: &str, inner: &ArgMatches) -> Option<Command> {
+    Some(match name {
+        DEMO => Command::Demo { keep: inner.get_flag(KEEP) },
+        SEND => Command::Send(Box::new(send_args(inner)?)),
+        COMPLETIONS => Command::Completions(*inner.get_one(SHELL)?),
+        MAN => Command::Man { command: inner.get_one(COMMAND).cloned() },
+        _ => return None,
+    })
+}
+
+fn with_settings(name: &str, inner: &ArgMatches) -> Command {
+    match name {
+        CHECK_CONFIG => Command::CheckConfig,
+        CLEAR => {
+            let pattern = inner.get_one(PATTERN).cloned().unwrap_or_default();
+            Command::Clear { pattern, yes: inner.get_flag(YES) }
+        }
+        HEALTHCHECK => Command::Healthcheck { live: inner.get_flag(LIVE) },
+        _ => Command::Serve,
     }
 }
 
@@ -69,52 +113,10 @@ pub fn refuse(faults: &Faults) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-const SERVE: &str = "serve";
-const DEMO: &str = "demo";
-const CHECK_CONFIG: &str = "check-config";
-const CONFIG: &str = "config";
-const EMBEDDED: &str = "embedded";
-const KEEP: &str = "keep";
-
-fn definition() -> clap::Command {
-    clap::Command::new("redis-cache-sync")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(env!("CARGO_PKG_DESCRIPTION"))
-        .after_help("Without a command it serves. Faults in the command line or the settings end it with exit code 64.")
-        .args(setting_args())
-        .subcommand(clap::Command::new(SERVE).about("Runs the daemon (the default)").args(setting_args()))
-        .subcommand(
-            clap::Command::new(DEMO)
-                .about("Shows the whole job on this machine, with nothing installed")
-                .arg(Arg::new(KEEP).long(KEEP).action(ArgAction::SetTrue).help("Goes on serving afterwards")),
-        )
-        .subcommand(
-            clap::Command::new(CHECK_CONFIG)
-                .about("Shows the settings in effect and where each came from, or every fault")
-                .args(setting_args()),
-        )
-}
-
-/// `--config`, `--embedded` and a flag for every setting.
-fn setting_args() -> impl Iterator<Item = Arg> {
-    let config = Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(clap::value_parser!(PathBuf));
-    let embedded = Arg::new(EMBEDDED).long(EMBEDDED).action(ArgAction::SetTrue);
-    let own = [
-        config.help(format!("Reads settings from this file instead of {DEFAULT_FILE}")),
-        embedded.help("Short for --cache-backend embedded"),
-    ];
-    own.into_iter().chain(SETTINGS.iter().map(|setting| {
-        let arg = Arg::new(setting.path)
-            .long(setting.flag())
-            .value_name("VALUE")
-            .help(setting.doc)
-            .help_heading("Settings")
-            .allow_negative_numbers(true);
-        match setting.kind {
-            Kind::Switch => arg.num_args(0..=1).default_missing_value("true"),
-            _ => arg,
-        }
-    }))
+/// The same for a fault in what a command was given.
+fn wrong_usage(fault: &str) -> ExitCode {
+    eprintln!("redis-cache-sync: {fault}");
+    ExitCode::from(EXIT_USAGE)
 }
 
 /// Parses, setting unknown flags aside, so that one of them does not hide the others.
@@ -157,7 +159,7 @@ fn set_aside(argv: &mut Vec<OsString>, error: &clap::Error) -> Option<Fault> {
 }
 
 fn is_command(text: &str) -> bool {
-    [SERVE, DEMO, CHECK_CONFIG].contains(&text)
+    define::COMMANDS.contains(&text)
 }
 
 fn settings(matches: &ArgMatches) -> Args {
@@ -186,8 +188,12 @@ impl Args {
     }
 }
 
-fn needless(flag: &str) -> Fault {
-    Fault::Usage(format!("{flag} (command line): demo has settings of its own; allowed: --keep"))
+fn needless(flag: &str, command: &str) -> Fault {
+    let instead = match command {
+        DEMO => "demo has settings of its own; allowed: --keep".to_owned(),
+        _ => format!("{command} takes no settings; allowed: what {command} --help lists"),
+    };
+    Fault::Usage(format!("{flag} (command line): {instead}"))
 }
 
 /// `--embedded` beside a `--cache-backend` that says something else.

@@ -75,7 +75,8 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> i32 {
+    /// Waits for one; its number.
+    pub async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
             _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
@@ -206,17 +207,22 @@ fn lets_everybody_in(config: &Config) -> bool {
 }
 
 fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
-    let prefix = config.redis.version_prefix.clone();
     if config.cache.backend == CacheBackend::Embedded {
+        let prefix = config.redis.version_prefix.clone();
         return Ok(Arc::new(EmbeddedCache::new(config.cache.max_bytes, prefix, config.redis.version_window)));
     }
+    Ok(Arc::new(redis_cache(config)?))
+}
+
+/// Redis as the settings say, whatever the backend.
+pub fn redis_cache(config: &Config) -> Result<RedisCache, redis::SetupError> {
     let from = &config.redis;
     let tls = from.tls.then(|| redis::Tls {
         ca: from.tls_ca.clone(),
         cert: from.tls_cert.clone(),
         key: from.tls_key.clone(),
     });
-    Ok(Arc::new(RedisCache::new(redis::Settings {
+    RedisCache::new(redis::Settings {
         host: from.host.clone(),
         port: from.port,
         tls,
@@ -226,9 +232,9 @@ fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
         connect_timeout: from.connect_timeout,
         response_timeout: from.response_timeout,
         wait_replicas: from.wait_replicas,
-        version_prefix: prefix,
+        version_prefix: from.version_prefix.clone(),
         version_window: from.version_window,
-    })?))
+    })
 }
 
 fn pipeline_settings(config: &Config) -> pipeline::Settings {

@@ -80,6 +80,14 @@ pub fn tls_in(files: &TlsFiles) -> Result<TlsPems, String> {
     Ok(TlsPems { cert, key, client_ca: client_ca.transpose()? })
 }
 
+/// The certificates of a PEM file of authorities; at least one.
+///
+/// # Errors
+/// Why it is of no use, for a person.
+pub fn authorities_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    authorities(&contents(path)?)
+}
+
 /// The whole file, or an error of kind `FileTooLarge` beyond [`MAX_FILE_BYTES`].
 pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

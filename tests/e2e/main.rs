@@ -4,10 +4,12 @@ mod admin;
 mod auth;
 mod batches;
 mod blobs;
+mod clear;
 mod demo;
 mod events;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod healthcheck;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod hosts;
@@ -29,6 +31,7 @@ mod replicas;
 mod resources;
 mod rotation;
 mod secrets;
+mod send;
 mod settings;
 mod support;
 mod tls;

@@ -1,0 +1,211 @@
+//! The definition of the command line: names, help, examples. Completions and manual pages are made of it, too.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
+
+use super::send;
+use crate::config::{DEFAULT_FILE, Kind, SETTINGS};
+
+pub const SERVE: &str = "serve";
+pub const DEMO: &str = "demo";
+pub const CHECK_CONFIG: &str = "check-config";
+pub const SEND: &str = "send";
+pub const CLEAR: &str = "clear";
+pub const HEALTHCHECK: &str = "healthcheck";
+pub const COMPLETIONS: &str = "completions";
+pub const MAN: &str = "man";
+pub const COMMANDS: [&str; 8] = [SERVE, DEMO, CHECK_CONFIG, SEND, CLEAR, HEALTHCHECK, COMPLETIONS, MAN];
+
+pub const CONFIG: &str = "config";
+pub const EMBEDDED: &str = "embedded";
+pub const KEEP: &str = "keep";
+pub const PATTERN: &str = "pattern";
+pub const YES: &str = "yes";
+pub const LIVE: &str = "live";
+pub const SHELL: &str = "shell";
+pub const COMMAND: &str = "command";
+const FILES: &str = "files";
+const TO: &str = "to";
+const BATCH: &str = "batch";
+const IN_FLIGHT: &str = "in-flight";
+const RETRY_FOR: &str = "retry-for";
+const SKIP: &str = "skip";
+const FAILED: &str = "failed";
+const TOKEN_FILE: &str = "token-file";
+const CA_FILE: &str = "ca-file";
+
+/// Longer than anybody waits; keeps arithmetic with instants from overflowing.
+const MAX_SECONDS: u64 = 100 * 365 * 86_400;
+
+pub fn definition() -> Command {
+    Command::new("redis-cache-sync")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .after_help("Without a command it serves. Faults in the command line or the settings end it with exit code 64.")
+        .args(setting_args())
+        .subcommand(serve())
+        .subcommand(demo())
+        .subcommand(check_config())
+        .subcommand(sending())
+        .subcommand(clear())
+        .subcommand(healthcheck())
+        .subcommand(completions())
+        .subcommand(man())
+}
+
+fn serve() -> Command {
+    Command::new(SERVE).about("Runs the daemon (the default)").args(setting_args()).after_help(
+        "Examples:
+  redis-cache-sync serve --redis-url redis://redis.internal
+  redis-cache-sync serve --embedded --port 0
+  redis-cache-sync serve --config /etc/redis-cache-sync.toml --log-format json",
+    )
+}
+
+fn demo() -> Command {
+    let keep = Arg::new(KEEP).long(KEEP).action(ArgAction::SetTrue).help("Goes on serving afterwards");
+    Command::new(DEMO).about("Shows the whole job on this machine, with nothing installed").arg(keep).after_help(
+        "Examples:
+  redis-cache-sync demo
+  redis-cache-sync demo --keep",
+    )
+}
+
+fn check_config() -> Command {
+    let about = "Shows the settings in effect and where each came from, or every fault";
+    Command::new(CHECK_CONFIG).about(about).args(setting_args()).after_help(
+        "Examples:
+  redis-cache-sync check-config
+  redis-cache-sync check-config --config other.toml | grep redis
+  REDIS_PORT=6380 redis-cache-sync check-config --redis-db 1",
+    )
+}
+
+fn sending() -> Command {
+    let path = |name: &'static str, value_name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value_name).value_parser(value_parser!(PathBuf)).help(help)
+    };
+    let number =
+        |name: &'static str, range: std::ops::RangeInclusive<u64>, default: &'static str, help: &'static str| {
+            let parser = value_parser!(u64).range(range);
+            Arg::new(name).long(name).value_name("N").value_parser(parser).default_value(default).help(help)
+        };
+    Command::new(SEND)
+        .about("Posts events from files to a running service")
+        .arg(
+            Arg::new(FILES).value_name("FILE").value_parser(value_parser!(PathBuf)).required(true).num_args(1..).help(
+                "One event a line, one JSON object, or a JSON array of them; gzipped or not; - is standard input",
+            ),
+        )
+        .arg(Arg::new(TO).long(TO).value_name("URL").required(true).help("Where the service is: http://host:port"))
+        .arg(number(BATCH, 1..=100_000, "500", "Events of one request, at most"))
+        .arg(number(IN_FLIGHT, 1..=1000, "8", "Requests under way at once, at most"))
+        .arg(number(RETRY_FOR, 0..=MAX_SECONDS, "60", "Seconds for which an event is tried").value_name("SECONDS"))
+        .arg(number(SKIP, 0..=u64::MAX, "0", "Leaves out the first N events, which were sent before"))
+        .arg(path(FAILED, "FILE", "Writes here the events that were not stored, to be sent again"))
+        .arg(path(TOKEN_FILE, "FILE", "Reads the bearer token from this file; SEND_TOKEN may hold it instead"))
+        .arg(path(CA_FILE, "PEM", "Trusts these authorities in place of the usual ones"))
+        .after_help(
+            "Examples:
+  redis-cache-sync send events.ndjson --to http://localhost:8080
+  zcat events.gz | redis-cache-sync send - --to http://localhost:8080 --failed failed.ndjson
+  SEND_TOKEN=… redis-cache-sync send a.json b.ndjson --to https://sync.internal --ca-file ca.pem
+  redis-cache-sync send events.ndjson --to http://localhost:8080 --skip 120000
+
+Events on one key keep their order, whatever is repeated. Exit code 0: all was stored; 1: something was not.",
+        )
+}
+
+/// What follows `send`; none only if the definition above lacks a default.
+pub fn send_args(matches: &ArgMatches) -> Option<send::Args> {
+    let number = |name: &str| matches.get_one::<u64>(name).copied();
+    let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
+    Some(send::Args {
+        files: matches.get_many(FILES)?.cloned().collect(),
+        to: matches.get_one::<String>(TO)?.clone(),
+        batch: usize::try_from(number(BATCH)?).ok()?,
+        in_flight: usize::try_from(number(IN_FLIGHT)?).ok()?,
+        retry_for: Duration::from_secs(number(RETRY_FOR)?),
+        skip: number(SKIP)?,
+        failed: path(FAILED),
+        token_file: path(TOKEN_FILE),
+        ca_file: path(CA_FILE),
+    })
+}
+
+fn clear() -> Command {
+    let yes = Arg::new(YES).long(YES).action(ArgAction::SetTrue).help("Deletes without asking");
+    Command::new(CLEAR)
+        .about("Deletes keys by pattern straight in Redis")
+        .arg(Arg::new(PATTERN).value_name("PATTERN").required(true).help("A Redis glob: sess:*, user:[0-9]?"))
+        .arg(yes)
+        .args(setting_args())
+        .after_help(
+            "Examples:
+  redis-cache-sync clear 'sess:*'                    counts, shows some, and asks at a terminal
+  redis-cache-sync clear 'sess:*' --yes
+  redis-cache-sync clear 'user:4?' --redis-url redis://redis.internal --yes
+  redis-cache-sync clear '*' --event-allow-match-all --yes",
+        )
+}
+
+fn healthcheck() -> Command {
+    let live = Arg::new(LIVE).long(LIVE).action(ArgAction::SetTrue).help("Asks /live in place of /ready");
+    Command::new(HEALTHCHECK)
+        .about("Asks the daemon on this machine whether it is ready, for images without a shell")
+        .arg(live)
+        .args(setting_args())
+        .after_help(
+            "Examples:
+  redis-cache-sync healthcheck && echo ready
+  redis-cache-sync healthcheck --live
+  PORT=8081 redis-cache-sync healthcheck",
+        )
+}
+
+fn completions() -> Command {
+    let shells = [Shell::Bash, Shell::Zsh, Shell::Fish];
+    let shell = Arg::new(SHELL).value_name("SHELL").required(true);
+    let parser = clap::builder::PossibleValuesParser::new(shells.map(|shell| shell.to_string()));
+    let parser = clap::builder::TypedValueParser::try_map(parser, |name| name.parse::<Shell>());
+    Command::new(COMPLETIONS).about("Prints completions for a shell").arg(shell.value_parser(parser)).after_help(
+        "Examples:
+  redis-cache-sync completions bash > /etc/bash_completion.d/redis-cache-sync
+  redis-cache-sync completions zsh > /usr/local/share/zsh/site-functions/_redis-cache-sync
+  redis-cache-sync completions fish > ~/.config/fish/completions/redis-cache-sync.fish",
+    )
+}
+
+fn man() -> Command {
+    let command = Arg::new(COMMAND).value_name("COMMAND").help("The page of this command, in place of the program's");
+    Command::new(MAN).about("Prints a manual page").arg(command).after_help(
+        "Examples:
+  redis-cache-sync man | man -l -
+  redis-cache-sync man send > /usr/local/share/man/man1/redis-cache-sync-send.1",
+    )
+}
+
+/// `--config`, `--embedded` and a flag for every setting.
+fn setting_args() -> impl Iterator<Item = Arg> {
+    let config = Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(value_parser!(PathBuf));
+    let embedded = Arg::new(EMBEDDED).long(EMBEDDED).action(ArgAction::SetTrue);
+    let own = [
+        config.help(format!("Reads settings from this file instead of {DEFAULT_FILE}")),
+        embedded.help("Short for --cache-backend embedded"),
+    ];
+    own.into_iter().chain(SETTINGS.iter().map(|setting| {
+        let arg = Arg::new(setting.path)
+            .long(setting.flag())
+            .value_name("VALUE")
+            .help(setting.doc)
+            .help_heading("Settings")
+            .allow_negative_numbers(true);
+        match setting.kind {
+            Kind::Switch => arg.num_args(0..=1).default_missing_value("true"),
+            _ => arg,
+        }
+    }))
+}

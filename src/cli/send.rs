@@ -1,0 +1,198 @@
+//! `send`: posts the events of files to a running service.
+//!
+//! Promises: events on one key take effect in their order, whatever has to be repeated; what the service may take later is
+//! tried again; what was not stored is told and counted, and kept on request; memory does not grow with the files.
+//!
+//! `split` and `event` make events of bytes, `input` reads, `plan` says what may go together and what must wait, `post`
+//! makes one request, `held` keeps back what must not overtake what was given up, `ledger` and `screen` keep count and show
+//! it, and `run` is the loop through all of them.
+
+mod event;
+mod held;
+mod input;
+mod ledger;
+mod plan;
+mod post;
+mod run;
+mod screen;
+mod split;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use url::Url;
+
+use self::event::Looker;
+use self::input::{Input, Source};
+use self::ledger::{Counts, Ledger};
+use self::plan::Bounds;
+use self::post::{ANSWER_WITHIN, Poster};
+use self::run::{End, Run, Settings};
+use self::screen::Screen;
+use super::serve::Signals;
+use super::{client, wrong_usage};
+use crate::config::{self, Secret};
+
+/// The environment's way to give the token.
+pub const TOKEN_VARIABLE: &str = "SEND_TOKEN";
+/// Of one request; well below the least that `http.max_body_bytes` is likely to be set to.
+const BATCH_BYTES: usize = 1 << 20;
+const EVENTS: &str = "/events";
+
+/// What the command line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Args {
+    pub files: Vec<PathBuf>,
+    pub to: String,
+    pub batch: usize,
+    pub in_flight: usize,
+    pub retry_for: Duration,
+    pub skip: u64,
+    pub failed: Option<PathBuf>,
+    pub token_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What was named and could be used.
+struct Ready {
+    sources: Vec<Source>,
+    url: Url,
+    token: Option<Secret>,
+    tls: ClientConfig,
+    failed: Option<File>,
+}
+
+/// Success only if every event was stored.
+pub fn run(args: &Args) -> ExitCode {
+    match prepare(args) {
+        Ok(ready) => actix_rt::System::new().block_on(send(args, ready)).unwrap_or_else(|error| {
+            eprintln!("redis-cache-sync: {error}");
+            ExitCode::FAILURE
+        }),
+        Err(fault) => wrong_usage(&fault),
+    }
+}
+
+fn prepare(args: &Args) -> Result<Ready, String> {
+    let url = events_url(&args.to).map_err(|reason| format!("--to: {reason}"))?;
+    let about = |flag: &str, path: &Path, reason: String| format!("{flag}: {}: {reason}", path.display());
+    let token = match &args.token_file {
+        Some(path) => {
+            let tokens = config::tokens_in(path).map_err(|reason| about("--token-file", path, reason))?;
+            tokens.into_iter().next()
+        }
+        None => token_of_environment()?,
+    };
+    let authorities = match &args.ca_file {
+        Some(path) => Some(config::authorities_in(path).map_err(|reason| about("--ca-file", path, reason))?),
+        None => None,
+    };
+    let tls = client::tls(authorities).map_err(|error| error.to_string())?;
+    let sources = Source::open_all(&args.files)?;
+    let failed =
+        args.failed.as_deref().map(ledger::create).transpose().map_err(|fault| format!("--failed: {fault}"))?;
+    Ok(Ready { sources, url, token, tls, failed })
+}
+
+fn token_of_environment() -> Result<Option<Secret>, String> {
+    let token = config::secret_variable(TOKEN_VARIABLE);
+    let is_good = |token: &Secret| token.expose().bytes().all(|byte| byte.is_ascii_graphic());
+    match token {
+        Some(token) if !is_good(&token) => Err(format!("{TOKEN_VARIABLE}: a token is of visible ASCII characters")),
+        token => Ok(token),
+    }
+}
+
+/// `http://host:8080` is short for `http://host:8080/events`.
+fn events_url(text: &str) -> Result<Url, &'static str> {
+    let mut url = Url::parse(text).map_err(|_| "it must be a URL, such as http://localhost:8080")?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err("it must be an http or https URL, such as http://localhost:8080");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it must not hold a user or password: give a token with --token-file");
+    }
+    if url.path() == "/" {
+        url.set_path(EVENTS);
+    }
+    url.set_fragment(None);
+    Ok(url)
+}
+
+async fn send(args: &Args, ready: Ready) -> Result<ExitCode, String> {
+    let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+    let looker = Looker::new();
+    let client = client::client(ready.tls, args.in_flight, ANSWER_WITHIN);
+    let poster = Poster::new(client, ready.url.into(), ready.token);
+    let input = Input::start(ready.sources, looker.clone(), args.skip).map_err(|error| error.to_string())?;
+    let screen = Screen::new(input.read.clone(), input.total);
+    let ledger = Ledger::new(args.skip, ready.failed);
+    let batch = Bounds { events: args.batch, bytes: BATCH_BYTES };
+    let settings = Settings { batch, in_flight: args.in_flight, retry_for: args.retry_for };
+    let mut run = Run::new(settings, poster, looker, ledger, screen);
+    let end = run.run(input, &mut signals).await;
+    run.screen.finish();
+    if let End::Stopped(why) = &end {
+        run.screen.say(&format!("redis-cache-sync: {}: {why}", args.to));
+    }
+    if let Some(hint) = hint(&end, &run, args) {
+        run.screen.say(&hint);
+    }
+    let counts = run.ledger.counts;
+    // Whoever closed the pipe does not want to know.
+    let _ = writeln!(std::io::stdout(), "{}", summary(&counts, run.screen.elapsed()));
+    let is_all_stored = counts.rejected + counts.unavailable == 0 && run.faults == 0;
+    Ok(if is_all_stored && matches!(end, End::Done) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How to go on where something is left that was neither stored nor kept.
+fn hint(end: &End, run: &Run, args: &Args) -> Option<String> {
+    let is_left = match end {
+        End::Done => false,
+        End::Interrupted => true,
+        End::Stopped(_) => args.failed.is_none(),
+    };
+    let (first, place) = &run.stopped_at;
+    let at = place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
+    let kept = args.failed.as_ref().filter(|_| run.ledger.counts.total() > run.ledger.counts.ok);
+    let before = kept.map(|path| format!(", once {} has been sent", path.display())).unwrap_or_default();
+    is_left.then(|| format!("stopped{at}: {first} events are done with, --skip {first} goes on from there{before}"))
+}
+
+fn summary(counts: &Counts, took: Duration) -> String {
+    let Counts { ok, rejected, unavailable } = counts;
+    let (sent, seconds) = (counts.total(), took.as_secs_f64());
+    let rate = sent as f64 / seconds.max(0.001);
+    format!(
+        "sent {sent}, ok {ok}, rejected {rejected}, unavailable {unavailable} in {seconds:.3} s, {rate:.0} events/s"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_path_means_its_events() {
+        let url = |text| events_url(text).map(String::from);
+        for text in ["http://h:8080", "http://h:8080/", "http://h:8080/events", "http://h:8080#x"] {
+            assert_eq!(url(text).as_deref(), Ok("http://h:8080/events"), "{text}");
+        }
+        assert_eq!(url("https://h/proxy/events?a=1").as_deref(), Ok("https://h/proxy/events?a=1"));
+        for text in ["", "h:8080", "localhost", "ftp://h", "http://user:secret@h"] {
+            let reason = url(text).expect_err(text);
+            assert!(!reason.contains("secret"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn the_summary_has_a_fixed_form() {
+        let counts = Counts { ok: 990, rejected: 8, unavailable: 2 };
+        let expected = "sent 1000, ok 990, rejected 8, unavailable 2 in 0.500 s, 2000 events/s";
+        assert_eq!(summary(&counts, Duration::from_millis(500)), expected);
+    }
+}

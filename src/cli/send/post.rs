@@ -1,0 +1,216 @@
+//! One request: posts events and says what became of them. What is tried again, and when, is for others.
+
+use std::time::{Duration, SystemTime};
+
+use awc::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use awc::{Client, ClientResponse};
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use crate::config::Secret;
+
+/// Longer than the service takes for any answer, its reading of the body included.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+const MAX_WHY_CHARS: usize = 300;
+
+#[derive(Clone)]
+pub struct Poster {
+    client: Client,
+    url: String,
+    token: Option<Secret>,
+}
+
+/// What came of a request.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// All events are stored but these.
+    Answered { not_ok: Vec<NotOk>, after: Option<Duration> },
+    /// Fewer at once may be taken.
+    TooLarge { why: String },
+    /// Nothing is known to be stored, and the same may be taken later; not before the time that was asked for.
+    Later { why: String, after: Option<Duration> },
+    /// Nothing will ever be taken like this.
+    Refused { why: String },
+}
+
+/// An event of a request that is not stored.
+#[derive(Debug, PartialEq)]
+pub struct NotOk {
+    /// Its place in the request.
+    pub index: usize,
+    pub id: Option<String>,
+    /// Whether it may be stored later.
+    pub is_unavailable: bool,
+    pub why: String,
+}
+
+impl Poster {
+    pub fn new(client: Client, url: String, token: Option<Secret>) -> Self {
+        Poster { client, url, token }
+    }
+
+    pub async fn post(self, events: Bytes) -> Verdict {
+        match timeout(ANSWER_WITHIN, self.attempt(events)).await {
+            Ok(verdict) => verdict,
+            Err(_) => later(format!("no answer within {} seconds", ANSWER_WITHIN.as_secs())),
+        }
+    }
+
+    async fn attempt(self, events: Bytes) -> Verdict {
+        let mut request = self.client.post(&self.url);
+        request = request.insert_header((CONTENT_TYPE, "application/x-ndjson"));
+        request = request.insert_header((ACCEPT, "application/json, application/problem+json"));
+        request = request.insert_header(("Prefer", "return=minimal"));
+        if let Some(token) = &self.token {
+            request = request.insert_header((AUTHORIZATION, format!("Bearer {}", token.expose())));
+        }
+        let mut response = match request.send_body(events).await {
+            Ok(response) => response,
+            Err(error) => return later(error.to_string()),
+        };
+        let after = asked_to_wait(&response);
+        match response.body().limit(MAX_ANSWER_BYTES).await {
+            Ok(body) => judge(response.status().as_u16(), &body, after, location(&response)),
+            Err(error) => later(format!("the answer could not be read: {error}")),
+        }
+    }
+}
+
+fn later(why: String) -> Verdict {
+    Verdict::Later { why, after: None }
+}
+
+fn asked_to_wait<S>(response: &ClientResponse<S>) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok(),
+    }
+}
+
+fn location<S>(response: &ClientResponse<S>) -> Option<&str> {
+    response.headers().get(LOCATION)?.to_str().ok()
+}
+
+fn judge(status: u16, body: &[u8], after: Option<Duration>, location: Option<&str>) -> Verdict {
+    let answer: Option<Answer> = serde_json::from_slice(body).ok();
+    match (status, answer) {
+        (200 | 207 | 503, Some(Answer { events: Some(events), .. })) => {
+            Verdict::Answered { not_ok: events.into_iter().filter_map(Element::not_ok).collect(), after }
+        }
+        (413, answer) => Verdict::TooLarge { why: said(status, answer) },
+        (408 | 425 | 429 | 500.., answer) => Verdict::Later { why: said(status, answer), after },
+        (200..=299, _) => {
+            Verdict::Refused { why: format!("answered {status}, but not as this service answers events") }
+        }
+        (300..=399, _) => {
+            let elsewhere = location.map(|to| format!(" to {to}")).unwrap_or_default();
+            Verdict::Refused { why: format!("answered {status}, a redirect{elsewhere}: give that URL to --to") }
+        }
+        (_, answer) => Verdict::Refused { why: said(status, answer) },
+    }
+}
+
+fn said(status: u16, answer: Option<Answer>) -> String {
+    match answer.and_then(|answer| answer.problem.text()) {
+        Some(text) => format!("answered {status}: {text}"),
+        None => format!("answered {status}"),
+    }
+}
+
+/// Of a batch, or a problem document.
+#[derive(Deserialize)]
+struct Answer {
+    events: Option<Vec<Element>>,
+    #[serde(flatten)]
+    problem: Problem,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    title: Option<String>,
+    detail: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Element {
+    index: usize,
+    id: Option<String>,
+    status: String,
+    problem: Option<Problem>,
+    #[serde(default)]
+    results: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    status: String,
+    problem: Option<Problem>,
+}
+
+impl Element {
+    fn not_ok(self) -> Option<NotOk> {
+        let Element { index, id, status, problem, results } = self;
+        if status == "ok" {
+            return None;
+        }
+        let of_entry = || results.into_iter().find(|entry| entry.status == status)?.problem;
+        let why = problem.or_else(of_entry).and_then(Problem::text).unwrap_or_else(|| status.clone());
+        Some(NotOk { index, id, is_unavailable: status == "unavailable", why })
+    }
+}
+
+impl Problem {
+    fn text(self) -> Option<String> {
+        let text = match (self.title, self.detail) {
+            (Some(title), Some(detail)) => format!("{title}: {detail}"),
+            (title, detail) => title.or(detail)?,
+        };
+        Some(text.chars().take(MAX_WHY_CHARS).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(status: u16, body: &str) -> Verdict {
+        judge(status, body.as_bytes(), None, None)
+    }
+
+    #[test]
+    fn a_batch_is_stored_but_for_what_is_listed() {
+        let body = r#"{"status":"unavailable","counts":{},"events":[
+            {"index":1,"id":"e","status":"rejected","problem":{"title":"T","detail":"D"}},
+            {"index":2,"status":"ok","results":[{"key":"k","status":"stored"}]},
+            {"index":3,"status":"unavailable","results":[{"key":"k","status":"rejected","problem":{"title":"R"}},
+                {"key":"l","status":"unavailable","problem":{"title":"U"}}]}]}"#;
+        let not_ok = |index, id: Option<&str>, is_unavailable, why: &str| NotOk {
+            index,
+            id: id.map(str::to_owned),
+            is_unavailable,
+            why: why.to_owned(),
+        };
+        let expected = vec![not_ok(1, Some("e"), false, "T: D"), not_ok(3, None, true, "U")];
+        assert_eq!(judged(503, body), Verdict::Answered { not_ok: expected, after: None });
+    }
+
+    #[test]
+    fn what_is_no_batch_is_tried_again_made_smaller_or_given_up_by_its_status() {
+        let problem = r#"{"type":"t","title":"T","status":1,"detail":"D"}"#;
+        for status in [408, 429, 500, 502, 503, 504] {
+            assert!(
+                matches!(judged(status, problem), Verdict::Later { why, .. } if why.ends_with(": T: D")),
+                "{status}"
+            );
+        }
+        assert!(matches!(judged(413, problem), Verdict::TooLarge { .. }));
+        for status in [400, 401, 403, 404, 405, 415, 422, 301] {
+            assert!(matches!(judged(status, problem), Verdict::Refused { .. }), "{status}");
+        }
+        assert!(matches!(judged(200, "<html>"), Verdict::Refused { .. }));
+        assert!(matches!(judged(503, "<html>"), Verdict::Later { .. }));
+    }
+}

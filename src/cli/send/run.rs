@@ -1,0 +1,421 @@
+//! The one loop that all goes through: reads, lets batches go while there is room, takes their answers, repeats.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::StreamExt;
+use futures::future::LocalBoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::event::{Item, Looker, Place};
+use super::held::Held;
+use super::input::{Input, News};
+use super::ledger::{Fate, Ledger};
+use super::plan::{Batch, Bounds, Planner};
+use super::post::{NotOk, Poster, Verdict};
+use super::screen::Screen;
+use crate::blob::retry::backoff;
+use crate::cli::serve::Signals;
+
+/// A batch that is not full goes when nothing has joined it for so long.
+const LINGER: Duration = Duration::from_millis(10);
+/// Held at most, read and not settled.
+const MAX_UNSETTLED_BYTES: usize = 64 << 20;
+/// From the oldest event that is not settled to the newest.
+const MAX_SPAN: usize = 1 << 20;
+/// Remembered of what was given up; beyond that nothing gets through anyway.
+const MAX_HELD: usize = 100_000;
+/// After a signal: longer than any answer takes that is on its way. After a stop of our own, what comes soon.
+const DRAIN_WITHIN: Duration = Duration::from_secs(35);
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+pub struct Settings {
+    pub batch: Bounds,
+    pub in_flight: usize,
+    pub retry_for: Duration,
+}
+
+/// A batch on its way, or between two tries.
+struct Flight {
+    items: Vec<Item>,
+    /// The first so many go in one request.
+    take: usize,
+    tries: u32,
+    first_try: Option<Instant>,
+    /// Whether it keeps its place among those in flight while it rests: the service as a whole is in trouble.
+    keeps_slot: bool,
+}
+
+/// Why it ended.
+pub enum End {
+    /// All was read and settled.
+    Done,
+    Interrupted,
+    /// Nothing more can be stored.
+    Stopped(String),
+}
+
+type Posts = FuturesUnordered<LocalBoxFuture<'static, (u64, Verdict)>>;
+
+pub struct Run {
+    settings: Settings,
+    poster: Poster,
+    looker: Looker,
+    pub ledger: Ledger,
+    pub screen: Screen,
+    planner: Planner,
+    held: Held,
+    flights: HashMap<u64, Flight>,
+    /// Flights that may go, before any new one.
+    ready: VecDeque<u64>,
+    resting: BTreeMap<(Instant, u64), ()>,
+    slots: usize,
+    /// When something was last stored, or rejected: the service works.
+    worked: Option<Instant>,
+    gathered_since: Option<Instant>,
+    all_read: bool,
+    /// Files that could not be read to their end.
+    pub faults: usize,
+    stop: Option<String>,
+    /// How many events in a row from the first were done with when it ended, and where the next one stands, if that was
+    /// read.
+    pub stopped_at: (u64, Option<Place>),
+}
+
+impl Run {
+    pub fn new(settings: Settings, poster: Poster, looker: Looker, ledger: Ledger, screen: Screen) -> Self {
+        Run {
+            planner: Planner::new(settings.batch),
+            settings,
+            poster,
+            looker,
+            ledger,
+            screen,
+            held: Held::default(),
+            flights: HashMap::new(),
+            ready: VecDeque::new(),
+            resting: BTreeMap::new(),
+            slots: 0,
+            worked: None,
+            gathered_since: None,
+            all_read: false,
+            faults: 0,
+            stop: None,
+            stopped_at: (0, None),
+        }
+    }
+
+    /// Until all is settled, or nothing more can be, or a signal comes.
+    pub async fn run(&mut self, mut input: Input, signals: &mut Signals) -> End {
+        let mut posts = Posts::new();
+        let mut tick = interval(self.screen.every());
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.reset();
+        let end = loop {
+            self.launch(&mut posts);
+            if let Some(why) = self.stop.take() {
+                break End::Stopped(why);
+            }
+            if self.all_read && self.planner.unsettled().0 == 0 {
+                break End::Done;
+            }
+            let due = self.next_due();
+            tokio::select! {
+                Some((id, verdict)) = posts.next(), if !posts.is_empty() => self.landed(id, verdict),
+                news = input.news.recv(), if self.wants_input() => self.take(news),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                _ = signals.next() => break End::Interrupted,
+                _ = tick.tick() => self.screen.show(&self.ledger.counts),
+            }
+        };
+        self.wind_up(end, posts, input, signals).await
+    }
+
+    fn wants_input(&self) -> bool {
+        let (events, bytes) = self.planner.unsettled();
+        let (span, kept_bytes) = self.ledger.open();
+        let most = self.settings.batch.events.saturating_mul(4 * self.settings.in_flight).max(10_000);
+        let has_room = events < most && bytes + kept_bytes < MAX_UNSETTLED_BYTES && span < MAX_SPAN;
+        has_room && !self.all_read && !self.planner.has_full()
+    }
+
+    fn take(&mut self, news: Option<News>) {
+        match news {
+            Some(News::Items(items)) => items.into_iter().for_each(|item| self.planner.add(item)),
+            Some(News::Fault(fault)) => self.fault(&fault),
+            None => self.all_read = true,
+        }
+    }
+
+    fn fault(&mut self, fault: &str) {
+        self.faults += 1;
+        self.screen.say(fault);
+    }
+
+    /// When something is to be done though nothing happens.
+    fn next_due(&mut self) -> Option<Instant> {
+        let small = match self.planner.has_small() && self.slots < self.settings.in_flight {
+            true => Some(*self.gathered_since.get_or_insert_with(Instant::now) + LINGER),
+            false => None,
+        };
+        let rested = self.resting.keys().next().map(|(due, _)| *due);
+        small.into_iter().chain(rested).min()
+    }
+
+    fn launch(&mut self, posts: &mut Posts) {
+        self.wake();
+        while self.stop.is_none() && self.slots < self.settings.in_flight {
+            let Some(id) = self.ready.pop_front().or_else(|| self.gathered()) else { return };
+            let Some(body) = self.body(id) else { continue };
+            self.slots += 1;
+            let post = self.poster.clone().post(body);
+            posts.push(Box::pin(async move { (id, post.await) }));
+        }
+    }
+
+    /// Those whose rest is over are next.
+    fn wake(&mut self) {
+        let now = Instant::now();
+        while let Some(entry) = self.resting.first_entry().filter(|entry| entry.key().0 <= now) {
+            let (_, id) = *entry.key();
+            entry.remove();
+            if self.flights.get(&id).is_some_and(|flight| flight.keeps_slot) {
+                self.slots -= 1;
+            }
+            self.ready.push_back(id);
+        }
+    }
+
+    /// A batch that has not gone yet.
+    fn gathered(&mut self) -> Option<u64> {
+        let waited = self.gathered_since.is_some_and(|since| since.elapsed() >= LINGER);
+        let nothing_joins = self.all_read || waited || !self.wants_input();
+        let Batch { id, items, .. } = self.planner.next(nothing_joins)?;
+        self.gathered_since = None;
+        let take = items.len();
+        self.flights.insert(id, Flight { items, take, tries: 0, first_try: None, keeps_slot: false });
+        Some(id)
+    }
+
+    /// What goes in the next request of this flight; none if nothing is left of it.
+    fn body(&mut self, id: u64) -> Option<Bytes> {
+        let mut flight = self.flights.remove(&id)?;
+        if self.held.len() > 0 {
+            let (held, looker) = (&self.held, &self.looker);
+            let (behind, free) = flight.items.into_iter().partition(|item| held.holds(looker, item));
+            flight.items = free;
+            self.give_up(id, behind, "it stands behind an event on its key that was not stored");
+        }
+        if flight.items.is_empty() {
+            return None;
+        }
+        flight.take = flight.take.clamp(1, flight.items.len());
+        flight.first_try.get_or_insert_with(Instant::now);
+        let sent = flight.items.iter().take(flight.take);
+        let mut body = BytesMut::with_capacity(sent.clone().map(|item| item.text.len() + 1).sum());
+        for item in sent {
+            body.put_slice(&item.text);
+            body.put_u8(b'\n');
+        }
+        self.flights.insert(id, flight);
+        Some(body.freeze())
+    }
+
+    fn landed(&mut self, id: u64, verdict: Verdict) {
+        self.slots -= 1;
+        let Some(mut flight) = self.flights.remove(&id) else { return };
+        flight.tries += 1;
+        match verdict {
+            Verdict::Answered { not_ok, after } => self.answered(id, flight, not_ok, after),
+            Verdict::Later { why, after } => self.failed(id, flight, &why, after),
+            Verdict::TooLarge { why } if flight.take == 1 => {
+                let rest = flight.items.split_off(1);
+                self.reject(id, &flight.items, &why);
+                self.go_on(id, Flight { items: rest, ..flight });
+            }
+            Verdict::TooLarge { .. } => {
+                flight.take /= 2;
+                self.planner.limit_events(flight.take);
+                self.flights.insert(id, flight);
+                self.ready.push_front(id);
+            }
+            Verdict::Refused { why } => {
+                self.flights.insert(id, flight);
+                self.stop = Some(why);
+            }
+        }
+    }
+
+    fn answered(&mut self, id: u64, mut flight: Flight, not_ok: Vec<NotOk>, after: Option<Duration>) {
+        let rest = flight.items.split_off(flight.take.min(flight.items.len()));
+        let next = self.next_try(&flight, after);
+        let mut not_ok: HashMap<usize, NotOk> = not_ok.into_iter().map(|failure| (failure.index, failure)).collect();
+        let (sent, mut again) = (flight.items.len(), Vec::new());
+        for (index, item) in std::mem::take(&mut flight.items).into_iter().enumerate() {
+            match not_ok.remove(&index) {
+                None => self.settle(id, &item, Fate::Ok),
+                Some(NotOk { is_unavailable: true, .. }) if next.is_some() => again.push(item),
+                Some(NotOk { is_unavailable, id: name, why, .. }) => {
+                    let (class, fate) = match is_unavailable {
+                        true => ("unavailable", Fate::Unavailable),
+                        false => ("rejected", Fate::Rejected),
+                    };
+                    self.screen.tell(class, &item.place, name.as_deref(), &why);
+                    self.lose(id, &item, fate);
+                }
+            }
+        }
+        if again.len() < sent {
+            self.worked = Some(Instant::now());
+        }
+        match next.filter(|_| !again.is_empty()) {
+            None => self.go_on(id, Flight { items: rest, ..flight }),
+            Some(next) => {
+                again.extend(rest);
+                self.flights.insert(id, Flight { items: again, keeps_slot: false, ..flight });
+                self.resting.insert((next, id), ());
+            }
+        }
+    }
+
+    /// The request as a whole came to nothing.
+    fn failed(&mut self, id: u64, flight: Flight, why: &str, after: Option<Duration>) {
+        if let Some(next) = self.next_try(&flight, after) {
+            self.flights.insert(id, Flight { keeps_slot: true, ..flight });
+            self.resting.insert((next, id), ());
+            self.slots += 1;
+            return;
+        }
+        let works = self.worked > flight.first_try;
+        if works {
+            self.give_up(id, flight.items, why);
+        } else {
+            self.flights.insert(id, flight);
+            self.stop = Some(why.to_owned());
+        }
+    }
+
+    /// What is left of a flight whose first events are settled.
+    fn go_on(&mut self, id: u64, flight: Flight) {
+        if !flight.items.is_empty() {
+            self.flights.insert(id, Flight { tries: 0, first_try: None, keeps_slot: false, ..flight });
+            self.ready.push_front(id);
+        }
+    }
+
+    /// When to try again; none if that is beyond the time for it.
+    fn next_try(&self, flight: &Flight, after: Option<Duration>) -> Option<Instant> {
+        let now = Instant::now();
+        let end = flight.first_try.unwrap_or(now) + self.settings.retry_for;
+        let asked_for = now + after.unwrap_or_default();
+        let next = (now + backoff(flight.tries, fastrand::f64())).min(end).max(asked_for);
+        (now < end && next <= end).then_some(next)
+    }
+
+    fn settle(&mut self, batch: u64, item: &Item, fate: Fate) {
+        self.planner.settle(batch, item);
+        if let Err(error) = self.ledger.settle(item, fate) {
+            self.stop = Some(format!("what was not stored cannot be written: {error}"));
+        }
+    }
+
+    fn reject(&mut self, batch: u64, items: &[Item], why: &str) {
+        for item in items {
+            self.screen.tell("rejected", &item.place, None, why);
+            self.settle(batch, item, Fate::Rejected);
+        }
+    }
+
+    fn give_up(&mut self, batch: u64, items: Vec<Item>, why: &str) {
+        for item in items {
+            self.tell_lost(&item, why);
+            self.lose(batch, &item, Fate::Unavailable);
+        }
+    }
+
+    fn tell_lost(&mut self, item: &Item, why: &str) {
+        let named = |item: &Item| self.looker.event(&item.text).and_then(|event| event.id);
+        let id = if self.screen.tells_more() { named(item) } else { None };
+        self.screen.tell("unavailable", &item.place, id.as_deref(), why);
+    }
+
+    fn lose(&mut self, batch: u64, item: &Item, fate: Fate) {
+        if fate == Fate::Unavailable {
+            self.held.add(&self.looker, item);
+            if self.held.len() > MAX_HELD {
+                self.stop = Some("too many events cannot be stored".to_owned());
+            }
+        }
+        self.settle(batch, item, fate);
+    }
+
+    /// Takes the answers that are still on their way. If nothing more can be stored, all that was read is given up, and
+    /// where that is kept, all that was not read, too.
+    async fn wind_up(&mut self, end: End, mut posts: Posts, mut input: Input, signals: &mut Signals) -> End {
+        let within = match end {
+            End::Interrupted => DRAIN_WITHIN,
+            _ => STOP_WITHIN,
+        };
+        let answers = async {
+            while let Some((id, verdict)) = posts.next().await {
+                self.landed(id, verdict);
+            }
+        };
+        tokio::select! {
+            _ = timeout(within, answers) => {}
+            _ = signals.next() => {}
+        }
+        let first = self.ledger.first_unsettled();
+        let place = self.unsettled().find(|item| item.number == first).map(|item| item.place.clone());
+        self.stopped_at = (first, place);
+        if let End::Stopped(_) = &end {
+            let mut rest: Vec<Item> = self.flights.drain().flat_map(|(_, flight)| flight.items).collect();
+            let planner = std::mem::replace(&mut self.planner, Planner::new(self.settings.batch));
+            rest.extend(planner.into_rest());
+            rest.sort_by_key(|item| item.number);
+            rest.iter().try_for_each(|item| self.abandon(item)).unwrap_or_else(|error| self.fault(&error.to_string()));
+            if self.ledger.has_file() {
+                self.abandon_unread(&mut input, signals).await;
+            }
+        }
+        if let Err(error) = self.ledger.finish() {
+            self.fault(&format!("what was not stored cannot be written: {error}"));
+        }
+        end
+    }
+
+    async fn abandon_unread(&mut self, input: &mut Input, signals: &mut Signals) {
+        loop {
+            let news = tokio::select! {
+                news = input.news.recv() => news,
+                _ = signals.next() => return,
+            };
+            let result = match news {
+                None => {
+                    self.all_read = true;
+                    return;
+                }
+                Some(News::Fault(fault)) => {
+                    self.fault(&fault);
+                    Ok(())
+                }
+                Some(News::Items(items)) => items.iter().try_for_each(|item| self.abandon(item)),
+            };
+            if let Err(error) = result {
+                return self.fault(&format!("what was not stored cannot be written: {error}"));
+            }
+        }
+    }
+
+    fn abandon(&mut self, item: &Item) -> io::Result<()> {
+        self.ledger.settle(item, Fate::Unavailable)
+    }
+
+    /// Of what was read.
+    fn unsettled(&self) -> impl Iterator<Item = &Item> {
+        self.flights.values().flat_map(|flight| &flight.items).chain(self.planner.rest())
+    }
+}

@@ -1,0 +1,327 @@
+//! `send`: files of events posted to a real daemon, whatever happens in between.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Blob, BlobServer, Daemon, Gate, Stage, closed_port, delete_pattern, eventually, gzip, ndjson, set_blob, set_inline,
+    signal,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A directory with files of events, and the command in it.
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Desk(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.path(name), text).expect("it can be written");
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("a text")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"));
+        command.arg("send").args(args).current_dir(self.0.path()).env_clear();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn start(&self, to: &str, args: &[&str]) -> Child {
+        let args = [&["--to", to], args].concat();
+        self.command(&args).spawn().expect("the binary can be run")
+    }
+
+    fn send(&self, to: &str, args: &[&str], stdin: &[u8]) -> Ended {
+        let mut child = self.start(to, args);
+        // One that ends early reads no more.
+        let _ = child.stdin.take().expect("piped").write_all(stdin);
+        Ended::of(child)
+    }
+}
+
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    fn of(child: Child) -> Self {
+        let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        Ended { code: status.code(), out: text(stdout), err: text(stderr) }
+    }
+
+    #[track_caller]
+    fn assert(&self, code: i32, counts: &str) {
+        assert!(self.out.starts_with(&format!("{counts} in ")), "{counts}: {} {}", self.out, self.err);
+        assert_eq!(self.code, Some(code), "{} {}", self.out, self.err);
+    }
+}
+
+fn url(daemon: &Daemon) -> String {
+    format!("http://{}", daemon.address())
+}
+
+fn text(events: &[Value]) -> String {
+    ndjson(events)
+}
+
+#[test]
+fn files_of_every_form_are_stored_and_counted() {
+    let stage = Stage::new();
+    let desk = Desk::new();
+    let events: Vec<Value> = (0..2000).map(|n| set_inline(&format!("k{}", n % 700), &n.to_string())).collect();
+    desk.write("a.ndjson", text(&events));
+    desk.write("b.json", json!([set_inline("array:1", "x"), set_inline("array:2", "]},")]).to_string());
+    desk.write("c.json", serde_json::to_string_pretty(&set_inline("pretty", "y")).expect("JSON"));
+    desk.write("d.gz", gzip(text(&[set_inline("packed", "z")]).as_bytes()));
+    let stdin = set_inline("stdin", "s").to_string();
+    let to = format!("{}/events", url(&stage.daemon));
+    let ended = desk.send(&to, &["a.ndjson", "b.json", "c.json", "d.gz", "-"], stdin.as_bytes());
+    ended.assert(0, "sent 2005, ok 2005, rejected 0, unavailable 0");
+    assert_eq!(ended.err, "");
+    for n in 0..700 {
+        let last = (0..2000).rev().find(|at| at % 700 == n).expect("one");
+        assert_eq!(stage.redis.value(&format!("k{n}")), Some(last.to_string().into_bytes()), "k{n}");
+    }
+    for (key, value) in [("array:1", "x"), ("array:2", "]},"), ("pretty", "y"), ("packed", "z"), ("stdin", "s")] {
+        assert_eq!(stage.redis.value(key).as_deref(), Some(value.as_bytes()), "{key}");
+    }
+}
+
+#[test]
+fn what_is_rejected_is_told_by_id_and_line_kept_and_not_repeated() {
+    let stage = Stage::new();
+    let desk = Desk::new();
+    let bad = json!({"key": "SET", "id": "bad-1", "value": {"data": {"key": "k", "value": null}}}).to_string();
+    let lines = format!("{}\n\n{bad}\nno json\n{}\n", set_inline("a", "1"), set_inline("b", "2"));
+    desk.write("in", &lines);
+    let ended = desk.send(&url(&stage.daemon), &["in", "--failed", "out"], b"");
+    ended.assert(1, "sent 4, ok 2, rejected 2, unavailable 0");
+    assert!(ended.err.contains("rejected: in:3 id bad-1: The event is not valid: /value/data/value"), "{}", ended.err);
+    assert!(ended.err.contains("rejected: in:4: "), "{}", ended.err);
+    assert_eq!(desk.read("out"), format!("{bad}\nno json\n"));
+    assert_eq!(stage.redis.value("b").as_deref(), Some(b"2".as_slice()));
+    let again = desk.send(&url(&stage.daemon), &["in", "--failed", "out"], b"");
+    assert_eq!(again.code, Some(64));
+    assert!(again.err.contains("not empty"), "{}", again.err);
+
+    desk.write("many", "no json\n".repeat(25));
+    let ended = desk.send(&url(&stage.daemon), &["many"], b"");
+    ended.assert(1, "sent 25, ok 0, rejected 25, unavailable 0");
+    assert_eq!(ended.err.lines().count(), 21);
+    assert!(ended.err.ends_with("… and 5 more\n"), "{}", ended.err);
+}
+
+#[test]
+fn order_holds_while_redis_hangs_and_patterns_keep_their_place() {
+    let settings = |daemon: crate::support::Builder| {
+        daemon.set("redis.retry_ms", 300).set("redis.response_timeout_ms", 200).set("http.workers", 2)
+    };
+    let mut stage = Stage::with(settings);
+    let desk = Desk::new();
+    let mut events = Vec::new();
+    for round in 0..6 {
+        events.extend((0..400).map(|n| set_inline(&format!("k{}", n % 40), &format!("{round}:{n}"))));
+        events.push(set_inline(&format!("gone:{round}"), "x"));
+        events.push(delete_pattern(json!("gone:*")));
+        events.push(set_inline("gone:last", &round.to_string()));
+    }
+    desk.write("in", text(&events));
+    stage.redis.pause();
+    let child = desk.start(&url(&stage.daemon), &["in", "--batch", "25"]);
+    let given_up = || stage.daemon.metric("cache_sync_events_total", &["outcome=\"unavailable\""]) > 0.0;
+    assert!(eventually(10 * SECOND, given_up), "nothing was given up");
+    stage.redis.resume();
+    Ended::of(child).assert(0, "sent 2418, ok 2418, rejected 0, unavailable 0");
+    for n in 0..40 {
+        let expected = format!("5:{}", 360 + n).into_bytes();
+        assert_eq!(stage.redis.value(&format!("k{n}")), Some(expected), "k{n}");
+    }
+    assert_eq!(stage.redis.value("gone:last").as_deref(), Some(b"5".as_slice()));
+    assert!((0..6).all(|round| !stage.redis.exists(&format!("gone:{round}"))));
+}
+
+#[test]
+fn what_was_given_up_and_all_behind_it_can_be_sent_again() {
+    let stage = Stage::with(|daemon| daemon.set("fetch.attempts", 1));
+    let desk = Desk::new();
+    stage.blobs.put("/b", Blob::status(503));
+    let behind = [
+        set_blob("k", &stage.blobs.url("/b")),
+        set_inline("k", "newer"),
+        delete_pattern(json!("k*")),
+        set_inline("k", "newest"),
+    ];
+    let mut events = vec![set_inline("before", "1")];
+    events.push(behind[0].clone());
+    events.extend((0..2000).map(|n| set_inline(&format!("other:{n}"), "x")));
+    events.extend(behind[1..].iter().cloned());
+    events.push(set_inline("after", "2"));
+    desk.write("in", text(&events));
+    let ended = desk.send(&url(&stage.daemon), &["in", "--failed", "out", "--retry-for", "1", "--batch", "2"], b"");
+    ended.assert(1, "sent 2006, ok 2002, rejected 0, unavailable 4");
+    assert_eq!(desk.read("out"), text(&behind));
+    assert!(!stage.redis.exists("k"));
+    assert_eq!(stage.redis.value("after").as_deref(), Some(b"2".as_slice()));
+    stage.blobs.put("/b", Blob::bytes("blob"));
+    let ended = desk.send(&url(&stage.daemon), &["out"], b"");
+    ended.assert(0, "sent 4, ok 4, rejected 0, unavailable 0");
+    assert_eq!(stage.redis.value("k").as_deref(), Some(b"newest".as_slice()));
+}
+
+#[test]
+fn an_overloaded_service_is_asked_again_after_the_time_it_asked_for() {
+    let service = BlobServer::start();
+    let ok = r#"{"status":"ok","counts":{"ok":1,"rejected":0,"unavailable":0},"events":[]}"#;
+    let busy = |status| Blob::status(status).header("Retry-After", "1");
+    service.put_sequence("/events", vec![busy(503), busy(429), Blob::bytes(ok)]);
+    let desk = Desk::new();
+    desk.write("in", text(&[set_inline("k", "v")]));
+    let begun = Instant::now();
+    desk.send(&service.url(""), &["in"], b"").assert(0, "sent 1, ok 1, rejected 0, unavailable 0");
+    assert!(begun.elapsed() >= 2 * SECOND, "{:?}", begun.elapsed());
+    assert_eq!(service.hits("/events"), 3);
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_sent_in_parts() {
+    let daemon = Daemon::builder().embedded().set("event.max_events", 100).start();
+    let desk = Desk::new();
+    desk.write("in", text(&(0..1500).map(|n| set_inline(&format!("k{n}"), "v")).collect::<Vec<_>>()));
+    let ended = desk.send(&url(&daemon), &["in"], b"");
+    ended.assert(0, "sent 1500, ok 1500, rejected 0, unavailable 0");
+}
+
+#[test]
+fn nobody_there_ends_it_within_the_time_for_retries_and_everything_is_kept() {
+    let desk = Desk::new();
+    let events = text(&(0..30_000).map(|n| set_inline(&format!("k{n}"), "v")).collect::<Vec<_>>());
+    desk.write("in", &events);
+    let begun = Instant::now();
+    let nobody = format!("http://127.0.0.1:{}", closed_port());
+    let ended = desk.send(&nobody, &["in", "--retry-for", "1", "--failed", "out"], b"");
+    ended.assert(1, "sent 30000, ok 0, rejected 0, unavailable 30000");
+    assert!(begun.elapsed() < 10 * SECOND, "{:?}", begun.elapsed());
+    assert!(ended.err.contains("refused"), "{}", ended.err);
+    assert!(desk.read("out") == events, "not everything was kept as it was");
+    let ended = desk.send("http://no-such-host.invalid", &["in", "--retry-for", "0"], b"");
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    assert!(ended.err.contains("--skip 0"), "{}", ended.err);
+}
+
+#[test]
+fn a_token_is_sent_and_shown_nowhere_and_a_wrong_one_ends_it() {
+    let daemon = Daemon::builder().embedded().set("auth.tokens", "right-token-4711").start();
+    let desk = Desk::new();
+    desk.write("in", text(&[set_inline("k", "v")]));
+    desk.write("right", "right-token-4711\n");
+    desk.write("wrong", "wrong-token-4712\n");
+    let ended = desk.send(&url(&daemon), &["in", "--token-file", "wrong"], b"");
+    ended.assert(1, "sent 1, ok 0, rejected 0, unavailable 1");
+    assert!(ended.err.contains("answered 401") && !ended.err.contains("4712"), "{}", ended.err);
+    let ended = desk.send(&url(&daemon), &["in", "--token-file", "right"], b"");
+    ended.assert(0, "sent 1, ok 1, rejected 0, unavailable 0");
+    let mut command = desk.command(&["--to", &url(&daemon), "in"]);
+    let output = command.env("SEND_TOKEN", "right-token-4711").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_fault_in_the_command_line_is_told_and_nothing_sent() {
+    let desk = Desk::new();
+    desk.write("in", "");
+    for (args, reason) in [
+        (&["in"][..], "--to"),
+        (&["--to", "http://h", "missing"], "missing: there is no such file"),
+        (&["--to", "http://h", "."], "directory"),
+        (&["--to", "h:1", "in"], "--to"),
+        (&["--to", "http://h", "in", "--bogus"], "--bogus"),
+        (&["--to", "http://h", "in", "--batch", "0"], "--batch"),
+        (&["--to", "http://h", "in", "--token-file", "missing"], "--token-file"),
+        (&["--to", "http://h"], "<FILE>"),
+    ] {
+        let output = desk.command(args).output().expect("it runs");
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {err}");
+        assert!(err.contains(reason), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn a_signal_lets_what_is_on_its_way_end_and_tells_how_to_go_on() {
+    for name in ["INT", "TERM"] {
+        let stage = Stage::new();
+        let desk = Desk::new();
+        let gate = Gate::closed();
+        stage.blobs.put("/slow", Blob::bytes("late").gate(&gate));
+        let events = [
+            set_inline("a", "1"),
+            set_blob("slow", &stage.blobs.url("/slow")),
+            delete_pattern(json!("x*")),
+            set_inline("b", "2"),
+        ];
+        desk.write("in", text(&events));
+        let child = desk.start(&url(&stage.daemon), &["in"]);
+        stage.blobs.wait_hits("/slow", 1);
+        signal(child.id(), name);
+        gate.open();
+        let ended = Ended::of(child);
+        ended.assert(1, "sent 2, ok 2, rejected 0, unavailable 0");
+        assert!(ended.err.contains("stopped at in:3: 2 events are done with, --skip 2 goes on"), "{}", ended.err);
+        assert_eq!(stage.redis.value("slow").as_deref(), Some(b"late".as_slice()));
+        assert!(!stage.redis.exists("b"));
+        desk.send(&url(&stage.daemon), &["in", "--skip", "2"], b"")
+            .assert(0, "sent 2, ok 2, rejected 0, unavailable 0");
+        assert_eq!(stage.redis.value("b").as_deref(), Some(b"2".as_slice()));
+    }
+}
+
+#[test]
+fn events_of_a_pipe_go_as_they_come() {
+    let stage = Stage::new();
+    let desk = Desk::new();
+    let mut child = desk.start(&url(&stage.daemon), &["-"]);
+    let mut pipe = child.stdin.take().expect("piped");
+    pipe.write_all(format!("{}\n{{\"key\":", set_inline("a", "1")).as_bytes()).expect("it reads");
+    assert!(eventually(10 * SECOND, || stage.redis.exists("a")), "it waits for more");
+    drop(pipe);
+    Ended::of(child).assert(1, "sent 2, ok 1, rejected 1, unavailable 0");
+}
+
+#[test]
+fn memory_does_not_grow_with_the_file() {
+    let daemon = Daemon::embedded();
+    let desk = Desk::new();
+    let mut child = desk.start(&url(&daemon), &["-"]);
+    let mut pipe = child.stdin.take().expect("piped");
+    let value = "x".repeat(1000);
+    for lot in 0..150 {
+        let lines: String =
+            (0..1000).map(|n| format!("{}\n", set_inline(&format!("k{}", (lot * n) % 97), &value))).collect();
+        pipe.write_all(lines.as_bytes()).expect("it reads");
+    }
+    let status = fs::read_to_string(Path::new("/proc").join(child.id().to_string()).join("status")).expect("a process");
+    drop(pipe);
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak").trim();
+    let peak_kib: u64 = peak.trim_end_matches(" kB").parse().expect("a number");
+    Ended::of(child).assert(0, "sent 150000, ok 150000, rejected 0, unavailable 0");
+    assert!(peak_kib < 100 * 1024, "{peak_kib} KiB for 150 MB");
+}
