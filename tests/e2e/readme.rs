@@ -1,8 +1,10 @@
 //! Every example of the README, as it is printed there, in the order in which it stands there.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::support::{Blob, BlobServer, Daemon};
+use crate::support::{Blob, BlobServer, Daemon, Redis};
 
 const README: &str = include_str!("../../README.md");
 /// Where the README's blobs are.
@@ -47,4 +49,38 @@ fn every_example_gets_the_answer_that_stands_below_it() {
         examples += 1;
     }
     assert!(examples >= 10, "only {examples} examples were found");
+}
+
+/// What is printed by the commands of the block that begins so, run by a shell, and what stands below it.
+fn ran(begins: &str, settings: &[(&str, String)], localhost: &str) -> (String, &'static str) {
+    let blocks = blocks();
+    let found = blocks.iter().position(|(language, text)| *language == "sh" && text.starts_with(begins));
+    let at = found.unwrap_or_else(|| panic!("no commands that begin with {begins}"));
+    let ((_, commands), (_, shown)) = (blocks[at], blocks[at + 1]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_redis-cache-sync")).parent().expect("a directory");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("PATH"));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &commands.replace("http://localhost:8080", localhost)]).current_dir(dir.path()).env_clear();
+    let output = shell.env("PATH", path).envs(settings.iter().cloned()).output().expect("sh runs");
+    let printed = [output.stderr, output.stdout].concat();
+    (String::from_utf8(printed).expect("text"), shown)
+}
+
+#[test]
+fn events_are_sent_from_a_file_as_it_is_shown() {
+    let daemon = Daemon::embedded();
+    let (printed, shown) = ran("cat > events.ndjson", &[], &format!("http://{}", daemon.address()));
+    let without_time = |text: &str| text.split(" in 0.").next().unwrap_or_default().to_owned();
+    assert_eq!(without_time(&printed), without_time(shown));
+}
+
+#[test]
+fn keys_are_cleared_as_it_is_shown() {
+    let redis = Redis::start();
+    ["sess:1", "sess:2", "cart:1"].iter().for_each(|key| redis.put(key, b"v"));
+    let settings = [("REDIS_HOST", "127.0.0.1".to_owned()), ("REDIS_PORT", redis.port().to_string())];
+    let (printed, shown) = ran("redis-cache-sync clear", &settings, "");
+    assert_eq!(printed, shown);
+    assert_eq!(redis.key_count(), 1);
 }
