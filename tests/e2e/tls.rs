@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -140,6 +141,36 @@ fn events_and_probes_are_answered_over_tls_and_nothing_without_it() {
     daemon.log_line(|line| line.contains("WARN") && line.contains("TLS handshake failed"));
     let other = Authority::new();
     assert!(Wire::try_tls(daemon.address(), default_client(&other)).is_err(), "trusted by a stranger");
+}
+
+#[test]
+fn send_trusts_the_authority_it_is_given_and_healthcheck_the_very_certificate() {
+    let authority = Authority::new();
+    let files = Files::of(&authority.vouch_for("127.0.0.1"));
+    fs::write(files.path("ca.crt"), pem("CERTIFICATE", authority.certificate.der())).expect("it can be written");
+    fs::write(files.path("in"), set_inline("k", "v").to_string()).expect("it can be written");
+    let daemon = files.builder().start();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"));
+        let output = command.args(args).current_dir(files.0.path()).env_clear().output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let to = format!("https://{}", daemon.address());
+    let sent = run(&["send", "in", "--to", &to, "--ca-file", "ca.crt"]);
+    assert!(sent.0 == Some(0) && sent.1.starts_with("sent 1, ok 1"), "{sent:?}");
+    let sent = run(&["send", "in", "--to", &to, "--retry-for", "0"]);
+    assert!(sent.0 == Some(1) && sent.1.contains("sent 1, ok 0"), "the usual authorities know it: {sent:?}");
+
+    let port = daemon.address().port().to_string();
+    let check =
+        |port: &str| run(&["healthcheck", "--port", port, "--http-tls-cert", "tls.crt", "--http-tls-key", "tls.key"]);
+    assert_eq!(check(&port), (Some(0), String::new()));
+    assert_eq!(run(&["healthcheck", "--port", &port]).0, Some(1), "without TLS");
+    files.put(&authority.vouch_for("127.0.0.1"));
+    assert!(eventually(Duration::from_secs(5), || check(&port).0 == Some(0)), "the new certificate is shown");
+    let stranger = Files::of(&Authority::new().vouch_for("127.0.0.1")).builder().start();
+    let (code, said) = check(&stranger.address().port().to_string());
+    assert_eq!(code, Some(1), "another certificate: {said}");
 }
 
 #[test]

@@ -1,14 +1,16 @@
-//! The one loop that all goes through: reads, lets batches go while there is room, takes their answers, repeats.
+//! The one loop that all goes through: reads, lets batches go while there is room, takes their answers, repeats. How it
+//! ends is told in `ending`.
+
+mod ending;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::event::{Item, Looker, Place};
 use super::held::Held;
@@ -28,9 +30,6 @@ const MAX_UNSETTLED_BYTES: usize = 64 << 20;
 const MAX_SPAN: usize = 1 << 20;
 /// Remembered of what was given up; beyond that nothing gets through anyway.
 const MAX_HELD: usize = 100_000;
-/// After a signal: longer than any answer takes that is on its way. After a stop of our own, what comes soon.
-const DRAIN_WITHIN: Duration = Duration::from_secs(35);
-const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 pub struct Settings {
     pub batch: Bounds,
@@ -350,72 +349,5 @@ impl Run {
             }
         }
         self.settle(batch, item, fate);
-    }
-
-    /// Takes the answers that are still on their way. If nothing more can be stored, all that was read is given up, and
-    /// where that is kept, all that was not read, too.
-    async fn wind_up(&mut self, end: End, mut posts: Posts, mut input: Input, signals: &mut Signals) -> End {
-        let within = match end {
-            End::Interrupted => DRAIN_WITHIN,
-            _ => STOP_WITHIN,
-        };
-        let answers = async {
-            while let Some((id, verdict)) = posts.next().await {
-                self.landed(id, verdict);
-            }
-        };
-        tokio::select! {
-            _ = timeout(within, answers) => {}
-            _ = signals.next() => {}
-        }
-        let first = self.ledger.first_unsettled();
-        let place = self.unsettled().find(|item| item.number == first).map(|item| item.place.clone());
-        self.stopped_at = (first, place);
-        if let End::Stopped(_) = &end {
-            let mut rest: Vec<Item> = self.flights.drain().flat_map(|(_, flight)| flight.items).collect();
-            let planner = std::mem::replace(&mut self.planner, Planner::new(self.settings.batch));
-            rest.extend(planner.into_rest());
-            rest.sort_by_key(|item| item.number);
-            rest.iter().try_for_each(|item| self.abandon(item)).unwrap_or_else(|error| self.fault(&error.to_string()));
-            if self.ledger.has_file() {
-                self.abandon_unread(&mut input, signals).await;
-            }
-        }
-        if let Err(error) = self.ledger.finish() {
-            self.fault(&format!("what was not stored cannot be written: {error}"));
-        }
-        end
-    }
-
-    async fn abandon_unread(&mut self, input: &mut Input, signals: &mut Signals) {
-        loop {
-            let news = tokio::select! {
-                news = input.news.recv() => news,
-                _ = signals.next() => return,
-            };
-            let result = match news {
-                None => {
-                    self.all_read = true;
-                    return;
-                }
-                Some(News::Fault(fault)) => {
-                    self.fault(&fault);
-                    Ok(())
-                }
-                Some(News::Items(items)) => items.iter().try_for_each(|item| self.abandon(item)),
-            };
-            if let Err(error) = result {
-                return self.fault(&format!("what was not stored cannot be written: {error}"));
-            }
-        }
-    }
-
-    fn abandon(&mut self, item: &Item) -> io::Result<()> {
-        self.ledger.settle(item, Fate::Unavailable)
-    }
-
-    /// Of what was read.
-    fn unsettled(&self) -> impl Iterator<Item = &Item> {
-        self.flights.values().flat_map(|flight| &flight.items).chain(self.planner.rest())
     }
 }
