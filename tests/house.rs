@@ -220,37 +220,71 @@ fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     value.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is missing in {value:#}"))
 }
 
+/// What kustomize is asked to build.
+const KUSTOMIZATIONS: [&str; 4] = ["", "base/", "production/", "development/"];
+
 #[test]
-fn every_manifest_parses_and_the_kustomization_lists_it() {
-    let listed: BTreeSet<String> = at(&manifest("kustomization.yaml"), "/resources")
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|name| name.as_str().expect("a name").to_owned())
-        .collect();
-    let mut there = BTreeSet::new();
-    for path in files(&root().join("manifests")) {
-        let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+fn every_manifest_parses_and_the_kustomization_beside_it_lists_it() {
+    let (mut listed, mut there) = (BTreeSet::new(), BTreeSet::new());
+    for folder in KUSTOMIZATIONS {
+        let kustomization = manifest(&format!("{folder}kustomization.yaml"));
+        let list = |name: &str| kustomization.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+        let patches = list("patches").into_iter().map(|patch| at(&patch, "/path").clone());
+        let names: Vec<String> = list("resources")
+            .into_iter()
+            .chain(patches)
+            .map(|name| name.as_str().expect("a name").to_owned())
+            .collect();
+        listed.extend(names.iter().filter(|name| name.ends_with(".yaml")).map(|name| format!("{folder}{name}")));
+        listed.insert(format!("{folder}kustomization.yaml"));
+    }
+    let manifests = root().join("manifests");
+    for path in files(&manifests) {
+        let name = path.strip_prefix(&manifests).expect("below manifests").display().to_string();
         let value = manifest(&name);
         assert!(at(&value, "/kind").is_string() && at(&value, "/apiVersion").is_string(), "{name}");
         there.insert(name);
     }
-    there.remove("kustomization.yaml");
     assert_eq!(there, listed);
+}
+
+/// What `kubectl` makes of a folder of `manifests`, as one list of objects; None where it is not installed.
+fn built(folder: &str) -> Option<String> {
+    let path = format!("manifests/{folder}");
+    let output = Command::new("kubectl").args(["kustomize", &path]).current_dir(root()).output().ok()?;
+    assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[test]
 fn kubectl_builds_the_manifests_where_it_is_installed() {
-    let Ok(output) = Command::new("kubectl").args(["kustomize", "manifests"]).current_dir(root()).output() else {
-        return eprintln!("kubectl is not installed: nothing was built");
-    };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("image: redis-cache-sync:"));
+    for folder in KUSTOMIZATIONS {
+        let Some(objects) = built(folder) else { return eprintln!("kubectl is not installed: nothing was built") };
+        assert!(objects.contains("image: redis-cache-sync:"), "{folder}");
+        let has = |kind: &str| objects.contains(&format!("kind: {kind}\n"));
+        assert_eq!(has("HorizontalPodAutoscaler"), folder != "development/", "{folder}");
+        assert_eq!(has("NetworkPolicy"), folder == "production/", "{folder}");
+    }
+}
+
+#[test]
+fn the_overlays_set_what_are_settings() {
+    let data = manifest("development/configmap.yaml");
+    let data = at(&data, "/data").as_object().expect("an object").clone();
+    let deployment = manifest("production/deployment.yaml");
+    let env = at(&deployment, "/spec/template/spec/containers/0/env").as_array().expect("a list").clone();
+    let env = env.iter().map(|one| (at(one, "/name").as_str().expect("a name").to_owned(), at(one, "/value").clone()));
+    for (variable, value) in data.into_iter().chain(env) {
+        let setting = SETTINGS.iter().find(|setting| setting.variable() == variable);
+        let path = setting.unwrap_or_else(|| panic!("{variable} is no setting's variable")).path;
+        let value = value.as_str().expect("a text");
+        Config::from_pairs(&[(path, value)]).unwrap_or_else(|faults| panic!("{variable}: {faults}"));
+    }
 }
 
 /// The settings of the config map, by path; empty ones are unset.
 fn config_map() -> Vec<(&'static str, String)> {
-    let map = manifest("configmap.yaml");
+    let map = manifest("base/configmap.yaml");
     let data = at(&map, "/data").as_object().expect("an object");
     let known = data.iter().map(|(variable, value)| {
         let setting = SETTINGS.iter().find(|setting| setting.variable() == *variable);
@@ -270,7 +304,7 @@ fn deployed() -> Config {
 fn every_key_of_the_config_map_is_a_setting_and_its_value_allowed() {
     assert!(!config_map().is_empty());
     deployed();
-    let comments = read("manifests/deployment.yaml");
+    let comments = read("manifests/base/deployment.yaml");
     for variable in ["AUTH_TOKENS", "REDIS_USERNAME", "REDIS_PASSWORD"] {
         assert!(comments.contains(variable), "{variable} is not named as a secret");
         assert!(SETTINGS.iter().any(|setting| setting.variable() == variable), "{variable}");
@@ -279,7 +313,7 @@ fn every_key_of_the_config_map_is_a_setting_and_its_value_allowed() {
 
 #[test]
 fn a_pod_has_time_to_drain_memory_for_what_it_lets_in_and_probes_that_exist() {
-    let deployment = manifest("deployment.yaml");
+    let deployment = manifest("base/deployment.yaml");
     let config = deployed();
     let pod = at(&deployment, "/spec/template/spec");
     let grace = at(pod, "/terminationGracePeriodSeconds").as_u64().expect("a number");
@@ -299,14 +333,14 @@ fn a_pod_has_time_to_drain_memory_for_what_it_lets_in_and_probes_that_exist() {
         assert_eq!(at(container, &format!("/{probe}/httpGet/path")), path);
         assert_eq!(at(container, &format!("/{probe}/httpGet/port")), at(container, "/ports/0/name"));
     }
-    let service = manifest("service.yaml");
+    let service = manifest("base/service.yaml");
     assert_eq!(at(&service, "/spec/ports/0/targetPort"), at(container, "/ports/0/name"));
     assert_eq!(at(&service, "/spec/selector"), at(&deployment, "/spec/selector/matchLabels"));
 }
 
 #[test]
 fn the_autoscaler_alone_decides_how_many_pods_there_are() {
-    let (deployment, autoscaler) = (manifest("deployment.yaml"), manifest("horizontalpodautoscaler.yaml"));
+    let (deployment, autoscaler) = (manifest("base/deployment.yaml"), manifest("base/horizontalpodautoscaler.yaml"));
     assert_eq!(deployment.pointer("/spec/replicas"), None);
     let target = at(&autoscaler, "/spec/scaleTargetRef");
     assert_eq!(at(target, "/kind"), at(&deployment, "/kind"));
@@ -338,6 +372,6 @@ fn the_image_gets_all_that_the_build_reads_and_has_the_same_version() {
         }
     }
 
-    let tag = manifest("kustomization.yaml");
+    let tag = manifest("base/kustomization.yaml");
     assert_eq!(at(&tag, "/images/0/newTag"), env!("CARGO_PKG_VERSION"));
 }
