@@ -159,7 +159,7 @@ where
         .listen("http", listener.socket, move || {
             let (last_call, tls, ending) = (last_call.clone(), tls.clone(), last_call.clone());
             let http = HttpService::build()
-                .graceful_shutdown_signal(move || last_call.clone().cancelled_owned())
+                .graceful_shutdown_signal(move || last_call_on(Instant::now(), last_call.clone()))
                 .keep_alive(KEEP_ALIVE)
                 // The stream itself sees to the time of a head, and to what is unread when a connection ends.
                 .client_request_timeout(Duration::ZERO)
@@ -263,6 +263,12 @@ fn tell_failed(cause: &io::Error, peer: Option<SocketAddr>) {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => debug!(peer, cause:% = cause; "no handshake"),
         _ => warn!(peer, cause:% = cause; "TLS handshake failed"),
     }
+}
+
+/// When an idle connection ends, of those that `born` then. One that is new may not have brought its request yet.
+async fn last_call_on(born: Instant, closing: CancellationToken) {
+    closing.cancelled_owned().await;
+    actix_rt::time::sleep(LAST_REQUESTS.saturating_sub(born.elapsed())).await;
 }
 
 fn readable(path: &str, answer: impl Fn() -> HttpResponse + Clone + 'static) -> Resource {

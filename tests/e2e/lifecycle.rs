@@ -129,6 +129,32 @@ fn a_request_on_its_way_when_the_signal_comes_is_answered() {
 }
 
 #[test]
+fn a_connection_opened_at_the_last_moment_is_answered() {
+    let mut daemon = Daemon::embedded();
+    let event = set_inline("k", "v").to_string();
+    let post = |wire: &mut Wire| {
+        wire.send_request("POST", "/events", &[JSON], event.as_bytes());
+        wire.try_answer(false)
+    };
+    let mut kept = daemon.wire();
+    assert_eq!(post(&mut kept).expect("an answer").status, 200);
+    daemon.sigterm();
+    let mut opened = Vec::new();
+    thread::scope(|scope| {
+        let ended = scope.spawn(|| kept.is_closed());
+        while !ended.is_finished() {
+            opened.extend(Wire::try_open(daemon.address()));
+            thread::sleep(Duration::from_millis(10));
+        }
+    });
+    // The very last may not have been taken on any more.
+    for wire in opened.iter_mut().rev().skip(2).take(3) {
+        post(wire).expect("an answer").problem(503, "shutting-down");
+    }
+    assert_eq!(daemon.wait_exit(5 * SECOND).code(), Some(0));
+}
+
+#[test]
 fn what_cannot_be_finished_in_time_is_answered_all_the_same() {
     for name in ["TERM", "INT"] {
         let mut stage = Stage::with(|daemon| daemon.set("http.shutdown_seconds", 3));
