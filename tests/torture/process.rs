@@ -35,7 +35,7 @@ pub fn term(extent: &Extent) -> Row {
     let (redis, blobs, port) = (Redis::start(), BlobServer::start(), free_port());
     let mut daemon = service(port, redis.port()).start();
     let mut random = Random::seeded(extent.seed);
-    let plan = Plan::of(extent.seed, port, redis.port()).impatient();
+    let plan = Plan::of(extent.seed, port, redis.port());
     let mut slowest = Duration::ZERO;
     let tally = under_load(plan, Some(&blobs), |load| {
         for round in 0..rounds {
