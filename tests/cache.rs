@@ -1,5 +1,5 @@
-//! What a cache promises, asked of every backend: the same suite over a real redis-server and over the embedded map,
-//! then what only one of them can show.
+//! What a cache promises, asked of every backend: the same suite over a real redis-server, a cluster of three and the
+//! embedded map, then what only one of them can show.
 
 #[path = "cache/embedded.rs"]
 mod embedded;
@@ -7,6 +7,9 @@ mod embedded;
 mod model;
 #[path = "cache/redis.rs"]
 mod redis_only;
+#[path = "cluster/servers/mod.rs"]
+#[allow(dead_code, unused_imports)]
+mod servers;
 #[path = "cache/suite.rs"]
 mod suite;
 #[path = "cache/support.rs"]
@@ -24,6 +27,21 @@ macro_rules! on_every_backend {
                     crate::$suite::$promise(&server.cache()).await;
                 }
             )*
+        }
+
+        mod on_cluster {
+            /// One after the other, for a cluster takes a while to start.
+            #[tokio::test]
+            async fn every_promise() {
+                let cluster = crate::servers::Cluster::start(3, 0);
+                let settings = redis_cache_sync::cache::redis::Settings::new("127.0.0.1", cluster.servers[1].port);
+                $(
+                    println!("{}", stringify!($promise));
+                    cluster.flush();
+                    let cache = redis_cache_sync::cache::redis::ClusterCache::new(settings.clone(), Vec::new()).unwrap();
+                    crate::suite::$promise(&cache).await;
+                )*
+            }
         }
 
         mod on_embedded {

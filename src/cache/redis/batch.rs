@@ -12,7 +12,7 @@ use std::vec;
 
 use super::encode::Outbox;
 use super::guarded::{self, Guard};
-use super::reply::Frame;
+use super::reply::{Frame, Redirect};
 use crate::cache::{CacheError, Command, Reply};
 
 /// The start of a value that is read within the pipeline. 512 GETs of it are 32 MiB, once.
@@ -57,6 +57,8 @@ pub(super) struct Manner<'a> {
     pub(super) with_scripts: bool,
     /// Each write that has a version in a call of its own.
     pub(super) singly: bool,
+    /// Each command with an `ASKING` before it.
+    pub(super) asking: bool,
 }
 
 impl Manner<'_> {
@@ -72,6 +74,7 @@ impl Manner<'_> {
 /// The pipeline for a segment of about so many `bytes`.
 pub(super) fn encode(segment: &[Command], bytes: usize, manner: Manner<'_>, wait: Option<&Wait>) -> Outbox {
     let mut outbox = Outbox::with_capacity(bytes.min(MAX_RESERVED_BYTES));
+    outbox.ask(manner.asking);
     if manner.with_scripts {
         guarded::load(&mut outbox);
     }
@@ -125,6 +128,8 @@ pub(super) fn waited(mut frames: impl Iterator<Item = Frame>, wait: &Wait) -> Re
 /// What became of a command after its pipeline.
 pub(super) enum Step {
     Done(Result<Reply, CacheError>),
+    /// Not done: another node of the Cluster is to be asked.
+    Elsewhere(Redirect),
     /// Nothing, or an empty value: `EXISTS` is to tell.
     Empty,
     /// A value that fills the window: to be read on its own.
@@ -139,6 +144,7 @@ pub(super) struct Answers<'a> {
     /// Of the call under way: commands that are still to be told what became of them, and why it failed as a whole.
     shared: usize,
     failure: Option<CacheError>,
+    redirect: Option<Redirect>,
     /// What several commands share was refused: for want of a permission for the key of one of them, say.
     pub(super) refused_together: bool,
 }
@@ -146,7 +152,7 @@ pub(super) struct Answers<'a> {
 impl<'a> Answers<'a> {
     /// `frames` are those after what stands before the commands.
     pub(super) fn new(segment: &'a [Command], manner: Manner<'a>, frames: vec::IntoIter<Frame>) -> Self {
-        Answers { rest: segment, manner, frames, shared: 0, failure: None, refused_together: false }
+        Answers { rest: segment, manner, frames, shared: 0, failure: None, redirect: None, refused_together: false }
     }
 
     /// What comes after the commands.
@@ -157,12 +163,19 @@ impl<'a> Answers<'a> {
     fn guarded(&mut self) -> Option<Step> {
         if self.shared == 0 {
             let length = self.manner.run_length(self.rest);
+            let mut is_split = false;
+            self.redirect = None;
             self.failure = match self.frames.next()? {
                 Frame::Array(elements) if elements == length => None,
-                Frame::Error(code) => Some(code.to_error()),
+                Frame::Error(code) => {
+                    self.redirect = code.redirect().cloned();
+                    // Some of its keys are on their way to another node.
+                    is_split = code.as_str() == "TRYAGAIN";
+                    Some(code.to_error())
+                }
                 _ => Some(unexpected()),
             };
-            if length > 1 && matches!(self.failure, Some(CacheError::Refused(_))) {
+            if length > 1 && (is_split || matches!(self.failure, Some(CacheError::Refused(_)))) {
                 self.refused_together = true;
                 self.failure = Some(CacheError::Unavailable("redis refused a call that several writes share".into()));
             }
@@ -173,7 +186,7 @@ impl<'a> Answers<'a> {
             None => guarded::written(&self.frames.next()?),
         };
         self.shared -= 1;
-        Some(Step::Done(result))
+        Some(self.redirect.clone().map_or(Step::Done(result), Step::Elsewhere))
     }
 
     fn plain(&mut self, command: &Command) -> Option<Step> {
@@ -183,7 +196,10 @@ impl<'a> Answers<'a> {
             _ => None,
         };
         let step = match (command, first) {
-            (_, Frame::Error(code)) => Step::Done(Err(code.to_error())),
+            (_, Frame::Error(code)) => match code.redirect() {
+                Some(redirect) => Step::Elsewhere(redirect.clone()),
+                None => Step::Done(Err(code.to_error())),
+            },
             (Command::Get { max_bytes, .. }, Frame::Text(start)) if start.len() >= window(*max_bytes) => Step::ReadOn,
             (Command::Get { .. }, Frame::Text(start)) if !start.is_empty() => Step::Done(Ok(Reply::Hit(start))),
             (Command::Get { .. }, Frame::Text(_)) => exists.map_or(Step::Empty, decode_exists),
@@ -259,13 +275,13 @@ mod tests {
     #[test]
     fn a_value_is_taken_from_the_window_only_if_that_must_be_all_of_it() {
         let decoded = |max_bytes, start: &'static [u8], exists| {
-            let frames = [Frame::Text(Bytes::from_static(start)), Frame::Number(exists)];
+            let frames = vec![Frame::Text(Bytes::from_static(start)), Frame::Number(exists)];
             let segment = [Command::Get { key: key("a"), max_bytes }];
             let guard = Guard { prefix: "v:".into(), window: Duration::ZERO, is_cluster: false };
-            let manner = Manner { guard: &guard, with_exists: true, with_scripts: false, singly: false };
-            match Answers::new(&segment, manner, Vec::from(frames).into_iter()).next() {
+            let manner = Manner { guard: &guard, with_exists: true, with_scripts: false, singly: false, asking: false };
+            match Answers::new(&segment, manner, frames.into_iter()).next() {
                 Some(Step::Done(result)) => Some(result),
-                Some(Step::ReadOn | Step::Empty) | None => None,
+                Some(Step::ReadOn | Step::Empty | Step::Elsewhere(_)) | None => None,
             }
         };
         assert_eq!(decoded(9, b"", 0), Some(Ok(Reply::Miss)));

@@ -90,8 +90,9 @@ impl Connection {
         frames: &mut Vec<Frame>,
     ) -> Result<(), CacheError> {
         self.owes_replies = true;
-        let due = outbox.commands();
-        let mut flight = Flight { pieces: outbox.into_pieces(), due, max_bytes, read_bytes: 0, frames };
+        let (due, asks) = (outbox.commands(), outbox.is_asking());
+        let pieces = outbox.into_pieces();
+        let mut flight = Flight { pieces, due, nested: 0, asks, is_asked: false, max_bytes, read_bytes: 0, frames };
         timeout(within, poll_fn(|cx| self.poll_exchange(cx, &mut flight)))
             .await
             .map_err(|_| unavailable("redis did not answer in time"))??;
@@ -202,6 +203,12 @@ struct Flight<'a> {
     pieces: VecDeque<Bytes>,
     /// Frames that are still to come.
     due: usize,
+    /// Of these, elements of the reply under way.
+    nested: usize,
+    /// Every other reply is one to `ASKING`.
+    asks: bool,
+    /// The last whole reply was such a one.
+    is_asked: bool,
     max_bytes: usize,
     read_bytes: usize,
     frames: &'a mut Vec<Frame>,
@@ -210,8 +217,20 @@ struct Flight<'a> {
 impl Flight<'_> {
     fn take(&mut self, frame: Frame) -> Result<(), Malformed> {
         self.due -= 1;
+        if self.nested > 0 {
+            self.nested -= 1;
+        } else if self.asks {
+            self.is_asked = !self.is_asked;
+            if self.is_asked {
+                // If it was refused, the command behind it is sent on to where we come from.
+                return if matches!(frame, Frame::Array(1..)) { Err(Malformed) } else { Ok(()) };
+            }
+        }
         match &frame {
-            Frame::Array(elements) => self.due += elements,
+            Frame::Array(elements) => {
+                self.due += elements;
+                self.nested += elements;
+            }
             Frame::Text(text) => self.read_bytes += text.len(),
             _ => {}
         }
@@ -268,9 +287,7 @@ fn accepted(frame: Option<Frame>, otherwise: &'static str) -> Result<(), CacheEr
 fn alive(frame: Option<Frame>) -> Result<(), CacheError> {
     match frame {
         Some(Frame::Error(code)) if code.as_str() == "NOPERM" => Ok(()),
-        Some(Frame::Error(code)) if code.as_str() == "NOAUTH" => {
-            Err(unavailable("redis asks for credentials (NOAUTH)"))
-        }
+        Some(Frame::Error(code)) if code.as_str() == "NOAUTH" => Err(unavailable(NO_CREDENTIALS)),
         frame => accepted(frame, "redis is not ready"),
     }
 }
@@ -298,6 +315,9 @@ fn address_in(info: &Bytes) -> Option<Bytes> {
     let usable = !field.is_empty() && field.len() <= 128 && field.iter().all(u8::is_ascii_graphic);
     usable.then(|| Bytes::copy_from_slice(field))
 }
+
+/// What connecting fails with where credentials are missing.
+pub(super) const NO_CREDENTIALS: &str = "redis asks for credentials (NOAUTH)";
 
 pub(super) fn unavailable(detail: impl Into<Cow<'static, str>>) -> CacheError {
     CacheError::Unavailable(detail.into())

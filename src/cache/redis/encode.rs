@@ -18,6 +18,8 @@ pub(super) struct Outbox {
     pieces: VecDeque<Bytes>,
     tail: Vec<u8>,
     commands: usize,
+    /// Each command has an `ASKING` before it.
+    is_asking: bool,
 }
 
 impl Outbox {
@@ -30,10 +32,27 @@ impl Outbox {
         Outbox { tail: Vec::with_capacity(bytes), ..Self::default() }
     }
 
+    /// Puts an `ASKING` before each command from here on: before the first, or never. Their replies are not handed out.
+    pub(super) fn ask(&mut self, is_asking: bool) {
+        self.is_asking = is_asking;
+    }
+
+    pub(super) fn is_asking(&self) -> bool {
+        self.is_asking
+    }
+
+    fn count(&mut self) {
+        if self.is_asking {
+            self.tail.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+            self.commands += 1;
+        }
+        self.commands += 1;
+    }
+
     /// Adds one command, filled in by `fill`.
     pub(super) fn command(&mut self, fill: impl FnOnce(&mut Cmd) -> &mut Cmd) {
+        self.count();
         fill(&mut Cmd::new()).write_packed_command(&mut self.tail);
-        self.commands += 1;
     }
 
     /// Adds one command, given by its arguments.
@@ -58,8 +77,8 @@ impl Outbox {
 
     /// Begins a command of so many arguments, its name among them; they are to be added next.
     pub(super) fn begin(&mut self, arguments: usize) {
+        self.count();
         self.line(b'*', arguments);
-        self.commands += 1;
     }
 
     pub(super) fn number(&mut self, number: impl itoa::Integer) {
@@ -96,7 +115,7 @@ impl Outbox {
         self.tail.extend_from_slice(b"\r\n");
     }
 
-    /// How many replies are due.
+    /// How many replies are due, those to `ASKING` among them.
     pub(super) fn commands(&self) -> usize {
         self.commands
     }

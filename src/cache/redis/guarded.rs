@@ -77,9 +77,9 @@ pub(super) fn run_length(commands: &[Command], guard: &Guard, is_single: bool) -
 }
 
 impl Guard {
-    /// A key of the service's own in the slot of this one.
-    pub(super) fn own_key(&self, key: &[u8]) -> Vec<u8> {
-        companion(&self.prefix, slot(key), b"").concat()
+    /// A key of the service's own in this slot.
+    pub(super) fn own_key(&self, slot: u16) -> Vec<u8> {
+        companion(&self.prefix, slot, b"").concat()
     }
 
     /// The first arguments of a call, for these keys.
@@ -113,8 +113,8 @@ impl Guard {
     }
 
     /// Adds calls that delete keys, whatever their versions.
-    pub(super) fn unlink(&self, outbox: &mut Outbox, keys: &[Bytes]) {
-        for keys in self.shares(keys, false) {
+    pub(super) fn unlink(&self, outbox: &mut Outbox, keys: &[Bytes], one_each: bool) {
+        for keys in self.shares(keys, false, one_each) {
             outbox.begin(1 + keys.len());
             outbox.argument(b"UNLINK");
             keys.iter().for_each(|key| outbox.argument(key));
@@ -122,18 +122,27 @@ impl Guard {
     }
 
     /// Adds calls that delete keys as a pattern with this version does.
-    pub(super) fn sweep(&self, outbox: &mut Outbox, keys: &[Bytes], version: &Version) {
-        for keys in self.shares(keys, true) {
+    pub(super) fn sweep(&self, outbox: &mut Outbox, keys: &[Bytes], version: &Version, one_each: bool) {
+        for keys in self.shares(keys, true, one_each) {
             self.begin(outbox, &SWEEP, keys.iter().map(|key| &key[..]), 1);
             outbox.argument(&version.stored());
         }
     }
 
     /// Keys that share a call.
-    pub(super) fn shares<'a>(&self, keys: &'a [Bytes], has_version: bool) -> impl Iterator<Item = &'a [Bytes]> {
+    pub(super) fn shares<'a>(
+        &self,
+        keys: &'a [Bytes],
+        has_version: bool,
+        one_each: bool,
+    ) -> impl Iterator<Item = &'a [Bytes]> {
         let is_cluster = self.is_cluster;
         let beside = move |a: &Bytes, b: &Bytes| !is_cluster || slot(a) == slot(b);
-        let at_most = if has_version { MAX_KEYS } else { usize::MAX };
+        let at_most = match (one_each, has_version) {
+            (true, _) => 1,
+            (false, true) => MAX_KEYS,
+            (false, false) => usize::MAX,
+        };
         keys.chunk_by(beside).flat_map(move |keys| keys.chunks(at_most))
     }
 }

@@ -1,4 +1,4 @@
-//! Redis, standalone: the cache as the service is made for.
+//! Redis: the cache as the service is made for. Standalone here; [`cluster`] and [`sentinel`] are made of the same sessions.
 //!
 //! Owns connections, pipelines, the bounds on what is read, and the classes of errors. What is tried again, and when, is
 //! for the caller.
@@ -26,15 +26,18 @@
 //!
 //! `set`, `unlink`, `getrange`, `exists`, `strlen`, `get`, `scan`, `ping`, `client` (with its subcommands) and `info`; for
 //! versions `evalsha` and `script|load`; `wait` if `wait_replicas` is set. With the keys under the version prefix. Logical
-//! databases need `select`.
+//! databases need `select`, a Redis Cluster `asking` and `cluster` (`slots`, `nodes`, `info`), Sentinel `role`.
 
+mod address;
 mod batch;
 mod budget;
+mod cluster;
 mod connection;
 mod encode;
 mod guarded;
 mod reply;
 mod scan;
+mod sentinel;
 mod session;
 mod settings;
 
@@ -42,10 +45,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use self::address::Address;
+pub use self::cluster::ClusterCache;
 use self::connection::{Connection, Identity};
 use self::encode::Outbox;
 use self::guarded::Guard;
 use self::reply::Frame;
+pub use self::sentinel::SentinelCache;
 pub use self::session::RedisSession;
 use self::settings::TlsClient;
 pub use self::settings::{Settings, SetupError, Tls};
@@ -64,6 +70,8 @@ struct Shared {
     settings: Settings,
     tls: Option<TlsClient>,
     guard: Guard,
+    /// A replica is not taken for it.
+    must_be_master: bool,
     /// Batches that sessions have begun: tells a scan that others are served.
     batches: AtomicU64,
     warned_of_ghosts: AtomicBool,
@@ -75,24 +83,26 @@ struct Shared {
 impl RedisCache {
     /// Checks the settings; connects to nothing.
     pub fn new(settings: Settings) -> Result<Self, SetupError> {
-        if settings.version_prefix.is_empty() {
-            return Err(SetupError::NoPrefix);
-        }
-        let tls = settings.tls.as_ref().map(|tls| TlsClient::new(tls, &settings.host)).transpose()?;
-        let prefix = settings.version_prefix.clone();
-        let guard = Guard { prefix, window: settings.version_window, is_cluster: false };
-        Ok(RedisCache {
-            shared: Arc::new(Shared {
-                settings,
-                tls,
-                guard,
-                batches: AtomicU64::new(0),
-                warned_of_ghosts: AtomicBool::new(false),
-                warned_of_eviction: AtomicBool::new(false),
-                debts: Mutex::default(),
-            }),
-        })
+        let tls = checked(&settings)?;
+        Ok(RedisCache { shared: Arc::new(Shared::new(settings, tls, Part::Alone)) })
     }
+}
+
+/// What kind of Redis a server is a part of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Alone,
+    OfCluster,
+    /// What sentinels call the master.
+    Master,
+}
+
+/// Checks settings; with what TLS needs towards their host.
+fn checked(settings: &Settings) -> Result<Option<TlsClient>, SetupError> {
+    if settings.version_prefix.is_empty() {
+        return Err(SetupError::NoPrefix);
+    }
+    settings.tls.as_ref().map(|tls| TlsClient::new(tls, &settings.host)).transpose()
 }
 
 impl Cache for RedisCache {
@@ -106,6 +116,27 @@ impl Cache for RedisCache {
 }
 
 impl Shared {
+    fn new(settings: Settings, tls: Option<TlsClient>, part: Part) -> Self {
+        let (prefix, window) = (settings.version_prefix.clone(), settings.version_window);
+        Shared {
+            settings,
+            tls,
+            guard: Guard { prefix, window, is_cluster: part == Part::OfCluster },
+            must_be_master: part == Part::Master,
+            batches: AtomicU64::new(0),
+            warned_of_ghosts: AtomicBool::new(false),
+            warned_of_eviction: AtomicBool::new(false),
+            debts: Mutex::default(),
+        }
+    }
+
+    /// The same settings towards one address of several.
+    fn at(settings: &Settings, tls: Option<&TlsClient>, address: &Address, part: Part) -> Result<Self, SetupError> {
+        let tls = tls.map(|tls| tls.towards(&address.host)).transpose()?;
+        let host = address.host.as_ref().to_owned();
+        Ok(Self::new(Settings { host, port: address.port, ..settings.clone() }, tls, part))
+    }
+
     fn debts(&self) -> MutexGuard<'_, Vec<Identity>> {
         self.debts.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,17 +2,21 @@
 //!
 //! A server may be hostile or merely broken, so nothing that it declares is believed beyond a limit: not the length of
 //! a string, not the number of elements. Arrays are not built up but handed out flat, a [`Frame::Array`] announcing
-//! how many frames follow; so nesting costs no stack. Of an error only the code word is kept: the text may repeat keys
-//! and arguments, and need not even be UTF-8.
+//! how many frames follow; so nesting costs no stack. Of an error only the code word is kept, and of a redirection where
+//! it points: the text may repeat keys and arguments, and need not even be UTF-8.
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::address::Address;
 use crate::cache::CacheError;
+use crate::cache::companion::SLOTS;
 
 /// A status or error line, at most.
 const MAX_LINE_BYTES: usize = 16 * 1024;
 /// A length or number with its type byte and line end, at most.
 const MAX_HEADER_BYTES: usize = 32;
+/// The same for MOVED and ASK: a name has 255 bytes.
+const MAX_REDIRECT_BYTES: usize = 512;
 /// Elements of one array. `SCAN … COUNT 1000` brings a few thousand at the very most.
 const MAX_ELEMENTS: usize = 1 << 18;
 /// From this size on a string is handed out as a part of the read buffer, below as a copy that pins nothing.
@@ -36,17 +40,53 @@ pub(super) enum Frame {
 
 /// An error's code word: capital letters only, at most 32 of them; `ERR` where there was nothing of the kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Code(String);
+pub(super) struct Code {
+    word: String,
+    redirect: Option<Box<Redirect>>,
+}
+
+/// Where a node of a Redis Cluster sends us on to, for one slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Redirect {
+    /// `ASK`: for this command alone; otherwise `MOVED`.
+    pub(super) is_ask: bool,
+    pub(super) slot: u16,
+    /// None as host: that of the node which says so.
+    pub(super) host: Option<String>,
+    pub(super) port: u16,
+}
+
+impl Redirect {
+    fn from_line(word: &str, line: &[u8]) -> Option<Self> {
+        let is_ask = match word {
+            "ASK" => true,
+            "MOVED" => false,
+            _ => return None,
+        };
+        let mut words = std::str::from_utf8(line.get(..line.len().min(MAX_REDIRECT_BYTES))?).ok()?.split(' ').skip(1);
+        let slot = words.next()?.parse().ok().filter(|slot| *slot < SLOTS)?;
+        let (host, port) = words.next()?.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        let host = Address::read_host(host.as_bytes())?;
+        Some(Redirect { is_ask, slot, host, port })
+    }
+}
 
 impl Code {
     fn from_line(line: &[u8]) -> Self {
         let word: String =
             line.iter().take_while(|byte| byte.is_ascii_uppercase()).take(32).map(|&byte| char::from(byte)).collect();
-        Code(if word.is_empty() { "ERR".into() } else { word })
+        let redirect = Redirect::from_line(&word, line).map(Box::new);
+        Code { word: if word.is_empty() { "ERR".into() } else { word }, redirect }
     }
 
     pub(super) fn as_str(&self) -> &str {
-        &self.0
+        &self.word
+    }
+
+    /// Where it points, if it is a MOVED or ASK that makes sense.
+    pub(super) fn redirect(&self) -> Option<&Redirect> {
+        self.redirect.as_deref()
     }
 
     /// Whether the server is about to change: a new connection may reach another one, or know better.
@@ -221,7 +261,7 @@ mod tests {
             Frame::Array(2),
             Frame::Text(Bytes::from_static(b"0")),
             Frame::Array(0),
-            Frame::Error(Code("LOADING".into())),
+            Frame::Error(Code::from_line(b"LOADING")),
             Frame::Text(large.into()),
             Frame::Number(1),
         ];
@@ -258,7 +298,38 @@ mod tests {
             (b"-secret\r\n", "ERR"),
             (b"-\r\n", "ERR"),
         ] {
-            assert_eq!(all(line, usize::MAX, 0), Ok(vec![Frame::Error(Code(code.into()))]));
+            let expected = Code { word: code.into(), redirect: None };
+            assert_eq!(all(line, usize::MAX, 0), Ok(vec![Frame::Error(expected)]));
         }
+    }
+
+    #[test]
+    fn a_redirection_tells_where_to_if_that_makes_sense() {
+        let read = |line: &str| Code::from_line(line.as_bytes()).redirect().cloned();
+        let to = |is_ask, slot, host: &str, port| {
+            let host = Some(host.to_owned()).filter(|host| !host.is_empty());
+            Some(Redirect { is_ask, slot, host, port })
+        };
+        assert_eq!(read("MOVED 3999 127.0.0.1:6381"), to(false, 3999, "127.0.0.1", 6381));
+        assert_eq!(read("ASK 16383 redis-1.example:1"), to(true, 16383, "redis-1.example", 1));
+        assert_eq!(read("MOVED 0 2001:db8::1:6379"), to(false, 0, "2001:db8::1", 6379));
+        assert_eq!(read("MOVED 0 :6379"), to(false, 0, "", 6379));
+        assert_eq!(read("MOVED 0 ?:6379"), to(false, 0, "", 6379));
+        for line in [
+            "MOVED",
+            "MOVED 1",
+            "MOVED 16384 a:1",
+            "MOVED -1 a:1",
+            "MOVED 1 a:0",
+            "MOVED 1 a:65536",
+            "MOVED 1 a",
+            "MOVED 1 a/b:1",
+            "MOVED 1 a\tb:1",
+            "TRYAGAIN 1 a:1",
+            &format!("ASK 1 {}:1", "a".repeat(600)),
+        ] {
+            assert_eq!(read(line), None, "{line}");
+        }
+        assert_eq!(Code::from_line(b"MOVED 1 \xff:1").redirect(), None);
     }
 }

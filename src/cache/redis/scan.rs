@@ -8,10 +8,12 @@ use std::mem;
 use std::time::{Duration, Instant};
 use std::vec;
 
+use bytes::Bytes;
+
 use super::batch::{self, Wait, unexpected};
 use super::encode::Outbox;
 use super::guarded::{self, Guard};
-use super::reply::Frame;
+use super::reply::{Frame, Redirect};
 use crate::cache::companion::owner;
 use crate::cache::{CacheError, Cursor, Doomed, Progress, Scan, ScanStep, Unlinked};
 
@@ -85,11 +87,23 @@ impl Pace {
     }
 }
 
+/// Keys of a group that this node of a Cluster could not delete, being on their way to another.
+pub(super) struct Misplaced {
+    pub(super) group: usize,
+    pub(super) keys: Vec<Bytes>,
+    /// None: some of them are here and others there.
+    pub(super) redirect: Option<Redirect>,
+}
+
 /// A step of a scan with what is deleted in the same pipeline.
 pub(super) struct Stride<'a> {
     pub(super) guard: &'a Guard,
     pub(super) doomed: &'a [Doomed],
     pub(super) with_scripts: bool,
+    /// Each command with an `ASKING` before it.
+    pub(super) asking: bool,
+    /// Each key that is deleted in a call of its own.
+    pub(super) one_each: bool,
     pub(super) wait: Option<Wait>,
     /// What to look for, and at how many keys.
     pub(super) scan: Option<(Scan<'a>, usize)>,
@@ -98,13 +112,14 @@ pub(super) struct Stride<'a> {
 impl Stride<'_> {
     pub(super) fn encode(&self) -> Outbox {
         let mut outbox = Outbox::new();
+        outbox.ask(self.asking);
         if self.with_scripts {
             guarded::load(&mut outbox);
         }
         for Doomed { keys, version } in self.doomed {
             match version {
-                Some(version) => self.guard.sweep(&mut outbox, keys, version),
-                None => self.guard.unlink(&mut outbox, keys),
+                Some(version) => self.guard.sweep(&mut outbox, keys, version, self.one_each),
+                None => self.guard.unlink(&mut outbox, keys, self.one_each),
             }
         }
         if let Some(wait) = &self.wait {
@@ -123,11 +138,11 @@ impl Stride<'_> {
         outbox
     }
 
-    /// Reads what arrived of the answers, after those to the scripts.
-    pub(super) fn decode(&self, mut frames: vec::IntoIter<Frame>) -> Progress {
+    /// Reads what arrived of the answers, after those to the scripts. What belongs elsewhere is no failure.
+    pub(super) fn decode(&self, mut frames: vec::IntoIter<Frame>, misplaced: &mut Vec<Misplaced>) -> Progress {
         let mut progress = Progress::default();
-        for doomed in self.doomed {
-            let (unlinked, failure) = self.unlinked(doomed, &mut frames);
+        for (group, doomed) in self.doomed.iter().enumerate() {
+            let (unlinked, failure) = self.unlinked(group, doomed, &mut frames, misplaced);
             progress.unlinked.push(unlinked);
             progress.failure = progress.failure.or(failure);
         }
@@ -145,9 +160,15 @@ impl Stride<'_> {
         progress
     }
 
-    fn unlinked(&self, doomed: &Doomed, frames: &mut vec::IntoIter<Frame>) -> (Unlinked, Option<CacheError>) {
+    fn unlinked(
+        &self,
+        group: usize,
+        doomed: &Doomed,
+        frames: &mut vec::IntoIter<Frame>,
+        misplaced: &mut Vec<Misplaced>,
+    ) -> (Unlinked, Option<CacheError>) {
         let (mut unlinked, mut failure) = (Unlinked::default(), None);
-        for keys in self.guard.shares(&doomed.keys, doomed.version.is_some()) {
+        for keys in self.guard.shares(&doomed.keys, doomed.version.is_some(), self.one_each) {
             let result = match (frames.next(), &doomed.version) {
                 (Some(Frame::Number(deleted)), None) => {
                     u64::try_from(deleted).map(|deleted| unlinked.deleted += deleted).map_err(|_| unexpected())
@@ -155,6 +176,11 @@ impl Stride<'_> {
                 (Some(Frame::Array(elements)), Some(_)) if elements == keys.len() => {
                     let answers = keys.iter().zip(frames.by_ref().take(elements));
                     answers.map(|(key, frame)| guarded::swept(key, &frame, &mut unlinked)).fold(Ok(()), Result::and)
+                }
+                (Some(Frame::Error(code)), _) if code.redirect().is_some() || code.as_str() == "TRYAGAIN" => {
+                    let redirect = code.redirect().cloned();
+                    misplaced.push(Misplaced { group, keys: keys.to_vec(), redirect });
+                    Ok(())
                 }
                 (Some(Frame::Error(code)), _) => Err(code.to_error()),
                 (None, _) => break,

@@ -17,9 +17,10 @@ use super::batch::{self, Answers, Manner, Step, WINDOW_BYTES, Wait};
 use super::budget::{Budget, extra};
 use super::connection::{Connection, unavailable};
 use super::encode::Outbox;
-use super::reply::Frame;
-use super::scan::{self, Stride};
-use super::{MAX_OWN_BYTES, Shared, guarded};
+use super::reply::{Frame, Redirect};
+use super::scan::{self, Misplaced, Stride};
+use super::{MAX_OWN_BYTES, Shared, guarded, sentinel};
+use crate::cache::companion::slot;
 use crate::cache::{CacheError, Command, Doomed, Progress, Reply, Scan, Session, Unlinked};
 
 /// Values that one call brings over, at most (or a single larger one): the commands after that are not sent.
@@ -42,6 +43,15 @@ pub struct RedisSession {
     has_scripts: bool,
     /// Redis refused a call that several writes share: on this connection each gets its own.
     singly: bool,
+    /// Cluster: each command with an `ASKING` before it.
+    pub(super) asking: bool,
+    /// Cluster: each key that is deleted in a call of its own.
+    pub(super) one_each: bool,
+    /// Cluster: the slot in which to write what a `WAIT` waits for; None: that of the last key written.
+    pub(super) own_slot: Option<u16>,
+    /// Cluster: commands of the last batch, or parts of the last deletion, that belong to another node.
+    pub(super) redirects: Vec<(usize, Redirect)>,
+    pub(super) misplaced: Vec<Misplaced>,
 }
 
 impl RedisSession {
@@ -55,6 +65,11 @@ impl RedisSession {
             expects_misses: false,
             has_scripts: false,
             singly: false,
+            asking: false,
+            one_each: false,
+            own_slot: None,
+            redirects: Vec::new(),
+            misplaced: Vec::new(),
         }
     }
 }
@@ -67,6 +82,7 @@ impl Session for RedisSession {
     ) -> LocalBoxFuture<'a, Vec<Result<Reply, CacheError>>> {
         async move {
             self.shared.batches.fetch_add(1, Ordering::Relaxed);
+            self.redirects.clear();
             let mut results = Vec::with_capacity(batch.len());
             if let Err(error) = self.apply_segments(batch, within, &mut results).await {
                 results.resize(batch.len(), Err(error));
@@ -98,15 +114,21 @@ impl Session for RedisSession {
             }
             let shared = self.shared.clone();
             let last = doomed.iter().find_map(|doomed| doomed.keys.last());
-            let wait = last.and_then(|key| shared.wait(key, &budget, 0));
+            let wait = last.and_then(|key| shared.wait(key, self.own_slot, &budget, 0));
             let keys = doomed.iter().map(|doomed| doomed.keys.len()).sum();
             let count = self.pace.count(keys, Instant::now());
             let with_scripts = !self.has_scripts && doomed.iter().any(|doomed| doomed.version.is_some());
             let scan = scan.map(|scan| (scan, count));
-            let stride = Stride { guard: &shared.guard, doomed, with_scripts, wait, scan };
+            let (guard, asking, one_each) = (&shared.guard, self.asking, self.one_each);
+            let stride = Stride { guard, doomed, with_scripts, asking, one_each, wait, scan };
             let mut frames = Vec::new();
             let sent = self.exchange(stride.encode(), scan::MAX_KEY_BYTES, &budget, 0, &mut frames).await;
-            let mut progress = stride.decode(self.take_note(frames, with_scripts));
+            let mut misplaced = Vec::new();
+            let mut progress = stride.decode(self.take_note(frames, with_scripts), &mut misplaced);
+            if !misplaced.is_empty() && !shared.guard.is_cluster {
+                progress.failure.get_or_insert(unavailable("redis is a part of a cluster"));
+            }
+            self.misplaced = misplaced;
             progress.failure = sent.err().or(progress.failure);
             if self.connection.is_none() {
                 progress.step = None;
@@ -169,10 +191,10 @@ impl RedisSession {
         budget.extend(bytes);
         let shared = self.shared.clone();
         let written = segment.iter().rfind(|command| command.is_write());
-        let wait = written.and_then(|command| shared.wait(command.key().as_bytes(), budget, bytes));
+        let wait = written.and_then(|command| shared.wait(command.key().as_bytes(), self.own_slot, budget, bytes));
         let with_scripts = !self.has_scripts && segment.iter().any(|command| command.version().is_some());
-        let (with_exists, singly) = (self.expects_misses, self.singly);
-        let manner = Manner { guard: &shared.guard, with_exists, with_scripts, singly };
+        let (with_exists, singly, asking) = (self.expects_misses, self.singly, self.asking);
+        let manner = Manner { guard: &shared.guard, with_exists, with_scripts, singly, asking };
         let outbox = batch::encode(segment, bytes, manner, wait.as_ref());
 
         let mut frames = Vec::with_capacity(outbox.commands());
@@ -185,6 +207,11 @@ impl RedisSession {
             let list = match step {
                 Step::Done(result) => {
                     results.push(result);
+                    continue;
+                }
+                Step::Elsewhere(redirect) => {
+                    self.redirects.push((results.len(), redirect));
+                    results.push(Err(unavailable("another node of the cluster is to be asked")));
                     continue;
                 }
                 Step::Empty => &mut empty,
@@ -249,6 +276,7 @@ impl RedisSession {
         budget: &Budget,
     ) -> Result<Vec<Frame>, CacheError> {
         let mut outbox = Outbox::new();
+        outbox.ask(self.asking);
         for command in places.iter().filter_map(|place| segment.get(place - start)) {
             outbox.pack(&[b"EXISTS", command.key().as_bytes()]);
         }
@@ -265,8 +293,10 @@ impl RedisSession {
         budget: &mut Budget,
         held: usize,
     ) -> Result<Reply, CacheError> {
+        let asking = self.asking;
         let ask = |name: &str| {
             let mut outbox = Outbox::new();
+            outbox.ask(asking);
             outbox.command(|cmd| cmd.arg(name).arg(key));
             outbox
         };
@@ -298,7 +328,12 @@ impl RedisSession {
     }
 
     /// One pipeline whose replies count only together.
-    async fn call(&mut self, outbox: Outbox, max_bytes: usize, budget: Budget) -> Result<Vec<Frame>, CacheError> {
+    pub(super) async fn call(
+        &mut self,
+        outbox: Outbox,
+        max_bytes: usize,
+        budget: Budget,
+    ) -> Result<Vec<Frame>, CacheError> {
         let mut frames = Vec::new();
         self.exchange(outbox, max_bytes, &budget, 0, &mut frames).await?;
         Ok(frames)
@@ -334,6 +369,15 @@ impl RedisSession {
         Ok(())
     }
 
+    /// Connects, if it is not connected.
+    pub(super) async fn open(&mut self, within: Duration) -> Result<(), CacheError> {
+        if !self.is_connected() {
+            self.connection = None;
+            self.connection = Some(self.connect(within).await?);
+        }
+        Ok(())
+    }
+
     /// The shortest of a few: others and the connecting may delay some. Zero if it cannot be told.
     async fn round_trip(&mut self, budget: &Budget) -> Duration {
         let mut shortest = Duration::MAX;
@@ -347,7 +391,7 @@ impl RedisSession {
         shortest
     }
 
-    fn is_connected(&mut self) -> bool {
+    pub(super) fn is_connected(&mut self) -> bool {
         self.connection.as_mut().is_some_and(|held| !held.connection.is_stale())
     }
 
@@ -360,7 +404,11 @@ impl RedisSession {
         self.connects += 1;
         (self.has_scripts, self.singly) = (false, false);
         shared.warn_of(&connection);
-        Ok(Held { connection, shared })
+        let mut held = Held { connection, shared };
+        if held.shared.must_be_master {
+            sentinel::check_role(&mut held.connection, within).await?;
+        }
+        Ok(held)
     }
 
     /// Learns from the replies to a pipeline whether the server has the scripts; the replies to what was asked.
@@ -391,12 +439,13 @@ impl Drop for Held {
 }
 
 impl Shared {
-    /// For a pipeline that writes this key.
-    fn wait(&self, key: &[u8], budget: &Budget, bytes: usize) -> Option<Wait> {
+    /// For a pipeline that writes this key; with a write of our own in that slot, or the key's.
+    fn wait(&self, key: &[u8], own_slot: Option<u16>, budget: &Budget, bytes: usize) -> Option<Wait> {
         let replicas = self.settings.wait_replicas;
         // Some of the time is kept for the rest, so that too few replicas do not look like a lost connection.
         let within = budget.left().min(self.settings.response_timeout + extra(bytes)) / 2;
-        (replicas > 0).then(|| Wait { replicas, within, key: self.guard.own_key(key) })
+        let key = || self.guard.own_key(own_slot.unwrap_or_else(|| slot(key)));
+        (replicas > 0).then(|| Wait { replicas, within, key: key() })
     }
 
     /// Says once what this server does not let be safe.

@@ -49,6 +49,10 @@ pub enum SetupError {
     Tls(&'static str),
     #[error("the service needs a `version_prefix` for keys of its own")]
     NoPrefix,
+    #[error("a Redis Cluster has no database but 0")]
+    Database,
+    #[error("Sentinel needs sentinels and the name of a master")]
+    NoSentinels,
 }
 
 impl Settings {
@@ -78,6 +82,7 @@ impl Settings {
 }
 
 /// What a TLS handshake needs, made once.
+#[derive(Clone)]
 pub(super) struct TlsClient {
     pub(super) config: Arc<ClientConfig>,
     pub(super) name: ServerName<'static>,
@@ -85,7 +90,7 @@ pub(super) struct TlsClient {
 
 impl TlsClient {
     pub(super) fn new(tls: &Tls, host: &str) -> Result<Self, SetupError> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| SetupError::Tls("the host is no server name"))?;
+        let name = server_name(host)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -105,6 +110,15 @@ impl TlsClient {
         };
         Ok(TlsClient { config: Arc::new(config), name })
     }
+
+    /// The same for another host.
+    pub(super) fn towards(&self, host: &str) -> Result<Self, SetupError> {
+        Ok(TlsClient { config: self.config.clone(), name: server_name(host)? })
+    }
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, SetupError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| SetupError::Tls("the host is no server name"))
 }
 
 fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, SetupError> {

@@ -1,0 +1,223 @@
+//! A batch over the nodes: split, sent side by side, sent on where a node says `ASK`, and put together again.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{Either, join_all, select};
+use tokio::time::sleep;
+
+use super::topology::Scout;
+use super::view::View;
+use super::{Address, Budget, ClusterSession, Lane, unavailable};
+use crate::cache::companion::slot;
+use crate::cache::redis::reply::Redirect;
+use crate::cache::{CacheError, Command, Reply, Session};
+use crate::event::CacheKey;
+
+type Outcome = Result<Reply, CacheError>;
+
+/// How long a call with business at ailing nodes alone, or a ping, waits for them.
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
+/// How often to look around while a node does not answer.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// What of a batch goes to one node.
+#[derive(Default)]
+struct Part {
+    /// In the batch.
+    places: Vec<usize>,
+    commands: Vec<Command>,
+}
+
+impl Part {
+    fn push(&mut self, place: usize, command: &Command) {
+        self.places.push(place);
+        self.commands.push(command.clone());
+    }
+}
+
+/// What came of a part.
+struct Done {
+    address: Address,
+    places: Vec<usize>,
+    results: Vec<Outcome>,
+    redirects: Vec<(usize, Redirect)>,
+}
+
+impl ClusterSession {
+    pub(super) async fn apply_parts(
+        &mut self,
+        batch: &[Command],
+        within: Duration,
+    ) -> Result<Vec<Outcome>, CacheError> {
+        let budget = Budget::new(within);
+        let view = self.look(&budget).await?;
+        self.turn = self.turn.wrapping_add(1);
+        let mut results = vec![Err(unavailable("no node of the cluster is known to have the key")); batch.len()];
+        let parts = split(batch, &view);
+        if parts.values().map(|part| part.places.len()).sum::<usize>() < batch.len() {
+            self.topology.doubt();
+        }
+        let ended = self.send(parts, &view, false, &budget).await?;
+
+        let (mut asked, mut moved) = (HashMap::<Address, Part>::new(), Vec::new());
+        for done in &ended {
+            for (place, result) in done.places.iter().zip(&done.results) {
+                if let Some(own) = results.get_mut(*place) {
+                    own.clone_from(result);
+                }
+            }
+            let to = |redirect: &Redirect| target(redirect, &done.address);
+            moved.extend(
+                done.redirects.iter().filter(|(_, to)| !to.is_ask).map(|(_, redirect)| (redirect.slot, to(redirect))),
+            );
+            for (place, redirect) in sendable(done, batch, &mut results) {
+                if let Some(command) = batch.get(place) {
+                    asked.entry(to(redirect)).or_default().push(place, command);
+                }
+            }
+        }
+        if !moved.is_empty() {
+            self.topology.moved(&moved);
+        }
+        // In the order of the batch, whichever nodes they come from.
+        asked.values_mut().for_each(Part::sort);
+        for done in self.send(asked, &view, true, &budget).await? {
+            for (place, result) in done.places.iter().zip(done.results) {
+                if let Some(own) = results.get_mut(*place) {
+                    *own = result;
+                }
+            }
+        }
+        if results.iter().any(|result| matches!(result, Err(CacheError::Unavailable(_)))) {
+            self.topology.doubt();
+        }
+        Ok(results)
+    }
+
+    /// Sends parts side by side, and looks around as long as some node does not answer.
+    async fn send(
+        &mut self,
+        mut parts: HashMap<Address, Part>,
+        view: &View,
+        asking: bool,
+        budget: &Budget,
+    ) -> Result<Vec<Done>, CacheError> {
+        if parts.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.open(&parts.keys().collect::<Vec<_>>())?;
+        let has_other =
+            parts.keys().any(|address| self.lanes.get(address).is_some_and(|lane| lane.session().is_some()));
+        let patience = if has_other { Duration::ZERO } else { PATIENCE.min(budget.left()) };
+        let (within, turn) = (budget.left(), self.turn);
+        let waits = self.topology.settings.wait_replicas > 0;
+        let calls = self.lanes.iter_mut().filter_map(|(address, lane)| {
+            let part = parts.remove(address)?;
+            let own_slot = if waits && !asking { view.slot_of(address, turn) } else { None };
+            Some(send_part(address.clone(), lane, part, own_slot, asking, patience, within))
+        });
+        let calls = std::pin::pin!(join_all(calls));
+        let watch = std::pin::pin!(watch(&mut self.scout, budget));
+        match select(calls, watch).await {
+            Either::Left((ended, _)) => Ok(ended),
+            Either::Right((never, _)) => match never {},
+        }
+    }
+}
+
+impl Part {
+    fn sort(&mut self) {
+        let mut both: Vec<(usize, Command)> = self.places.drain(..).zip(self.commands.drain(..)).collect();
+        both.sort_by_key(|(place, _)| *place);
+        (self.places, self.commands) = both.into_iter().unzip();
+    }
+}
+
+fn split(batch: &[Command], view: &Arc<View>) -> HashMap<Address, Part> {
+    let mut parts = HashMap::<Address, Part>::new();
+    for (place, command) in batch.iter().enumerate() {
+        let Some(owner) = view.owner(slot(command.key().as_bytes())) else { continue };
+        match parts.get_mut(owner) {
+            Some(part) => part.push(place, command),
+            None => parts.entry(owner.clone()).or_default().push(place, command),
+        }
+    }
+    parts
+}
+
+async fn send_part(
+    address: Address,
+    lane: &mut Lane,
+    part: Part,
+    own_slot: Option<u16>,
+    asking: bool,
+    patience: Duration,
+    within: Duration,
+) -> Done {
+    let Part { places, commands } = part;
+    let call = lane.with(patience, async |session| {
+        (session.asking, session.own_slot) = (asking, own_slot);
+        let results = session.apply(&commands, within).await;
+        session.asking = false;
+        (results, std::mem::take(&mut session.redirects))
+    });
+    let (results, redirects) = match call.await {
+        Ok(done) => done,
+        Err(error) => (vec![Err(error); places.len()], Vec::new()),
+    };
+    Done { address, places, results, redirects }
+}
+
+/// Never ends.
+async fn watch(scout: &mut Scout, budget: &Budget) -> std::convert::Infallible {
+    loop {
+        sleep(WATCH_EVERY).await;
+        scout.doubt();
+        // What it finds, or does not find, is for those who wait.
+        let _ = scout.refresh(budget).await;
+    }
+}
+
+/// What may be sent on to the node that `ASK` names; what may not, although it was answered, is to be repeated.
+fn sendable<'a>(done: &'a Done, batch: &'a [Command], results: &mut [Outcome]) -> Vec<(usize, &'a Redirect)> {
+    let asks: HashMap<usize, &Redirect> = done
+        .redirects
+        .iter()
+        .filter(|(_, redirect)| redirect.is_ask)
+        .map(|(index, redirect)| (*index, redirect))
+        .collect();
+    if asks.is_empty() {
+        return Vec::new();
+    }
+    let mut first: HashMap<&CacheKey, &Redirect> = HashMap::new();
+    let mut held: HashSet<&CacheKey> = HashSet::new();
+    let mut sendable = Vec::new();
+    for (index, (place, result)) in done.places.iter().zip(&done.results).enumerate() {
+        let Some(key) = batch.get(*place).map(Command::key) else { continue };
+        match asks.get(&index) {
+            Some(redirect) if first.get(key).is_none_or(|first| *first == *redirect) => {
+                first.entry(key).or_insert(redirect);
+                sendable.push((*place, key, *redirect));
+            }
+            Some(_) => drop(held.insert(key)),
+            None if first.contains_key(key) => {
+                held.insert(key);
+                // It has come before one that is to be repeated.
+                if let Some(result) = results.get_mut(*place) {
+                    *result = Err(unavailable("an earlier command of the key was sent on to another node"));
+                }
+            }
+            None if result.as_ref().is_err_and(CacheError::is_worth_retrying) => drop(held.insert(key)),
+            None => {}
+        }
+    }
+    sendable.retain(|(_, key, _)| !held.contains(key));
+    sendable.into_iter().map(|(place, _, redirect)| (place, redirect)).collect()
+}
+
+/// Where a redirection of the node at `from` points.
+pub(super) fn target(redirect: &Redirect, from: &Address) -> Address {
+    Address::new(redirect.host.as_deref().unwrap_or(&from.host), redirect.port)
+}

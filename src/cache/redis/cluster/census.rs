@@ -1,0 +1,264 @@
+//! Who has which slots and which are on their way, told by each primary about itself; and whether a scan that lay between
+//! two such tellings can have missed a key. Pure.
+//!
+//! # When a scan is complete
+//!
+//! A scan of a node brings every key that was on it throughout. A key that changes nodes meanwhile may be on none of them
+//! throughout. So the primaries are counted before and after:
+//!
+//! - Nothing has changed and nothing was on its way: no key has moved. For ownership to have gone and come back, the node
+//!   that got the slot back must have raised its epoch: a node that is given a slot does so, unless its epoch is the
+//!   greatest already, and then the node that had the slot in between did.
+//! - Otherwise the nodes are scanned anew, one after the other, sources before targets: a key that moves in that order is
+//!   met where it was, or where it went. It is the order in which keys moved if all changes that show go that way, and no
+//!   epoch has changed: then only the node with the greatest epoch can have been given slots unseen, and it came last.
+//!
+//! What no telling shows: a move that is called off after keys have gone, with those keys brought back by hand.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::cache::companion::SLOTS;
+use crate::cache::redis::address::Address;
+
+/// What a primary says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) id: String,
+    epoch: u64,
+    /// First and last.
+    slots: Vec<(u16, u16)>,
+    /// Slots on their way: whether they leave, and the id of the node on the other side.
+    moving: Vec<(bool, String)>,
+}
+
+/// What a node's `CLUSTER NODES` tells.
+pub(super) struct Told {
+    /// None: it is a replica.
+    pub(super) own: Option<Member>,
+    /// All primaries that it knows and can be addressed, by id; not those that have failed and have no slots.
+    pub(super) primaries: Vec<(String, Address)>,
+}
+
+impl Told {
+    /// None: it makes no sense.
+    pub(super) fn read(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let mut told = Told { own: None, primaries: Vec::new() };
+        let mut knows_itself = false;
+        for line in text.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [id, address, flags, _, _, _, epoch, _, slots @ ..] = &words[..] else { return None };
+            let has = |flag: &str| flags.split(',').any(|own| own == flag);
+            let is_own = has("myself");
+            knows_itself |= is_own;
+            if !has("master") || has("noaddr") || has("handshake") || has("fail") && slots.is_empty() {
+                continue;
+            }
+            // `ip:port@bus,name`
+            let (host, port) = address.split(['@', ',']).next()?.rsplit_once(':')?;
+            let host = Address::read_host(host.as_bytes())?.unwrap_or_default();
+            told.primaries.push(((*id).to_owned(), Address::new(&host, port.parse().ok()?)));
+            if is_own {
+                told.own = Some(Member::read(id, epoch.parse().ok()?, slots)?);
+            }
+        }
+        knows_itself.then_some(told)
+    }
+}
+
+impl Member {
+    fn read(id: &str, epoch: u64, words: &[&str]) -> Option<Self> {
+        let (mut slots, mut moving) = (Vec::new(), Vec::new());
+        for word in words.iter().filter(|word| !word.is_empty()) {
+            match word.strip_prefix('[').and_then(|word| word.strip_suffix(']')) {
+                Some(mark) => {
+                    let (_, rest) = mark.split_once('-')?;
+                    match (rest.strip_prefix(">-"), rest.strip_prefix("<-")) {
+                        (Some(target), _) => moving.push((true, target.to_owned())),
+                        (_, Some(source)) => moving.push((false, source.to_owned())),
+                        _ => return None,
+                    }
+                }
+                None => {
+                    let (first, last) = word.split_once('-').unwrap_or((word, word));
+                    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+                    if first > last || last >= SLOTS {
+                        return None;
+                    }
+                    slots.push((first, last));
+                }
+            }
+        }
+        Some(Member { id: id.to_owned(), epoch, slots, moving })
+    }
+}
+
+/// All primaries, each by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Census {
+    pub(super) members: BTreeMap<Address, Member>,
+}
+
+impl Census {
+    /// By slot: the id of who says that it is his.
+    fn owners(&self) -> Vec<Option<&str>> {
+        let mut owners = vec![None; SLOTS.into()];
+        for member in self.members.values() {
+            for (first, last) in &member.slots {
+                if let Some(range) = owners.get_mut(usize::from(*first)..=usize::from(*last)) {
+                    range.fill(Some(member.id.as_str()));
+                }
+            }
+        }
+        owners
+    }
+
+    pub(super) fn is_covered(&self) -> bool {
+        !self.owners().contains(&None)
+    }
+
+    /// From whom to whom slots are on their way.
+    fn moves(&self) -> Vec<(&str, &str)> {
+        let marks = self.members.values().flat_map(|member| member.moving.iter().map(move |mark| (member, mark)));
+        marks
+            .map(|(member, (leaves, other))| match leaves {
+                true => (member.id.as_str(), other.as_str()),
+                false => (other.as_str(), member.id.as_str()),
+            })
+            .collect()
+    }
+
+    /// The node with the greatest epoch, if there is one such.
+    fn youngest(&self) -> Option<&str> {
+        let greatest = self.members.values().map(|member| member.epoch).max()?;
+        let mut youngest = self.members.values().filter(|member| member.epoch == greatest);
+        youngest.next().filter(|_| youngest.next().is_none()).map(|member| member.id.as_str())
+    }
+
+    /// The primaries in an order in which keys may move meanwhile, as far as there is one.
+    pub(super) fn order(&self) -> Vec<Address> {
+        let mut order: Vec<(&Address, &Member)> = self.members.iter().collect();
+        order.sort_by_key(|(_, member)| member.epoch);
+        // Each goes over those behind it that give slots to it; more rounds than nodes change nothing.
+        for _ in 0..order.len() {
+            for (source, target) in self.moves() {
+                let place = |id: &str| order.iter().position(|(_, member)| member.id == id);
+                if let (Some(source), Some(target)) = (place(source), place(target))
+                    && target < source
+                {
+                    let moved = order.remove(target);
+                    order.insert(source, moved);
+                }
+            }
+        }
+        order.into_iter().map(|(address, _)| address.clone()).collect()
+    }
+
+    /// Whether a scan between this census and that `after` it has met every key that was there throughout. `order`: in
+    /// which the nodes were scanned one after the other; None: side by side.
+    pub(super) fn was_complete(&self, after: &Census, order: Option<&[Address]>) -> bool {
+        let standing = |census: &Census| -> Vec<_> {
+            let members = census.members.iter();
+            members.map(|(address, member)| (address.clone(), member.id.clone(), member.epoch)).collect()
+        };
+        if standing(self) != standing(after) {
+            return false;
+        }
+        let (was, is) = (self.owners(), after.owners());
+        let changed = was.iter().zip(&is).filter(|(was, is)| was != is);
+        let mut moves: Vec<(Option<&str>, Option<&str>)> = changed.map(|(was, is)| (*was, *is)).collect();
+        moves.extend(self.moves().iter().chain(&after.moves()).map(|(source, target)| (Some(*source), Some(*target))));
+        if moves.is_empty() {
+            return true;
+        }
+        let Some(order) = order else { return false };
+        let ids = order.iter().filter_map(|address| self.members.get(address));
+        let places: HashMap<&str, usize> = ids.enumerate().map(|(place, member)| (member.id.as_str(), place)).collect();
+        let place = |id: Option<&str>| id.and_then(|id| places.get(id));
+        let youngest_is_last = place(self.youngest()).is_some_and(|place| place + 1 == places.len());
+        let is_in_order = |(source, target): &(Option<&str>, Option<&str>)| match (place(*source), place(*target)) {
+            (Some(source), Some(target)) => source < target,
+            _ => false,
+        };
+        youngest_is_last && moves.iter().all(is_in_order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `name epoch slots…`
+    fn census(members: &[&str]) -> Census {
+        let members = members.iter().map(|text| {
+            let words: Vec<&str> = text.split(' ').collect();
+            let member = Member::read(words[0], words[1].parse().unwrap(), &words[2..]).unwrap();
+            (Address::new(words[0], 1), member)
+        });
+        Census { members: members.collect() }
+    }
+
+    fn names(order: &[Address]) -> String {
+        order.iter().map(|address| address.host.as_ref()).collect()
+    }
+
+    #[test]
+    fn a_node_tells_of_itself_and_of_the_other_primaries() {
+        let text =
+            b"aa 10.0.0.1:6379@16379,a.example myself,master - 0 0 7 connected 0-5460 9000 [5461->-bb] [77-<-cc]\n\
+            bb ::1:6380@16380 master - 0 1 2 connected 5461-8999\n\
+            cc 10.0.0.3:6379@16379 master,fail - 0 1 3 disconnected\n\
+            dd 10.0.0.4:6379@16379 slave aa 0 1 7 connected\n\
+            ee :0@0 master,noaddr - 0 1 3 disconnected\n";
+        let told = Told::read(text).unwrap();
+        let own = told.own.unwrap();
+        assert_eq!((own.id.as_str(), own.epoch, &own.slots[..]), ("aa", 7, &[(0, 5460), (9000, 9000)][..]));
+        assert_eq!(own.moving, [(true, "bb".to_owned()), (false, "cc".to_owned())]);
+        let primaries = [("aa", "10.0.0.1", 6379), ("bb", "::1", 6380)];
+        assert_eq!(told.primaries, primaries.map(|(id, host, port)| (id.to_owned(), Address::new(host, port))));
+        assert!(Told::read(b"aa 1.1.1.1:1@2 myself,slave bb 0 0 7 connected\n").unwrap().own.is_none());
+        for bad in
+            ["", "x", "aa 1.1.1.1:1@2 myself,master - 0 0 7 connected 9-3", "aa 1.1.1.1:1@2 master - 0 0 7 connected 1"]
+        {
+            assert!(Told::read(bad.as_bytes()).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_scan_side_by_side_is_complete_if_nothing_moved() {
+        let quiet = census(&["a 1 0-5", "b 2 6-9"]);
+        assert!(quiet.was_complete(&quiet, None));
+        for other in [
+            census(&["a 1 0-4", "b 2 5-9"]),
+            census(&["a 1 0-5", "b 3 6-9"]),
+            census(&["a 1 0-5", "c 2 6-9"]),
+            census(&["a 1 0-5 [5->-b]", "b 2 6-9"]),
+            census(&["a 1 0-5", "b 2 6-9 [5-<-a]"]),
+        ] {
+            assert!(!quiet.was_complete(&other, None) && !other.was_complete(&quiet, None), "{other:?}");
+        }
+        let open = census(&["a 1 0-5 [5->-b]", "b 2 6-9"]);
+        assert!(!open.was_complete(&open, None));
+    }
+
+    #[test]
+    fn a_scan_in_order_is_complete_if_keys_moved_that_way_alone() {
+        let before = census(&["a 1 0-4 [3->-b]", "b 3 6-9", "c 2 5-5"]);
+        assert_eq!(names(&before.order()), "acb");
+        let order = before.order();
+        assert!(before.was_complete(&census(&["a 1 0-2", "b 3 3-4 6-9", "c 2 5-5"]), Some(&order)));
+        assert!(before.was_complete(&before, Some(&order)));
+        // To a node that is not the youngest, against the order, or with an epoch raised: not for sure.
+        assert!(!before.was_complete(&census(&["a 1 0-4 6-6", "b 3 7-9", "c 2 5-5"]), Some(&order)));
+        assert!(!before.was_complete(&census(&["a 1 0-4", "b 4 6-9", "c 2 5-5"]), Some(&order)));
+        let youngest_first: Vec<Address> = order.iter().rev().cloned().collect();
+        assert!(!before.was_complete(&before, Some(&youngest_first)));
+        // Slots leave the youngest: the one that gets them must come after it, so no order is safe.
+        let leaving = census(&["a 1 0-4", "b 3 6-9 [6->-a]"]);
+        assert_eq!(names(&leaving.order()), "ba");
+        assert!(!leaving.was_complete(&leaving, Some(&leaving.order())));
+        // Two that are equally young: either may have been given slots unseen.
+        let even = census(&["a 3 0-5 [5->-b]", "b 3 6-9"]);
+        assert!(!even.was_complete(&even, Some(&even.order())));
+    }
+}

@@ -1,0 +1,126 @@
+//! A session's line to one node, and what becomes of it when the node does not answer.
+//!
+//! A node that has failed us is not waited for again by those who have business with other nodes: it is probed (connected
+//! and pinged) by a future that lives between calls and is looked at in passing. Until that has ended well, what goes to
+//! the node is unavailable at once; a call with business at such nodes alone gives the probes a moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{Either, LocalBoxFuture, select};
+use tokio::time::{sleep, timeout};
+
+use super::topology::Topology;
+use crate::cache::redis::RedisSession;
+use crate::cache::redis::address::Address;
+use crate::cache::redis::connection::unavailable;
+use crate::cache::{CacheError, Session};
+
+/// How often a call that waits for a node asks whether that is still a primary.
+const GLANCE: Duration = Duration::from_millis(50);
+
+pub(super) struct Lane {
+    address: Address,
+    topology: Arc<Topology>,
+    line: Line,
+    reconnects: u64,
+}
+
+enum Line {
+    Good(Box<RedisSession>),
+    Probed(LocalBoxFuture<'static, (Box<RedisSession>, bool)>),
+    /// Only while it is changed.
+    Gone,
+}
+
+impl Lane {
+    pub(super) fn new(address: Address, topology: Arc<Topology>) -> Result<Self, CacheError> {
+        let session = Box::new(topology.session(&address)?);
+        Ok(Lane { address, topology, line: Line::Good(session), reconnects: 0 })
+    }
+
+    /// What `work` makes of the session. Fails if the node is not well, does not become so within `patience`, or stops
+    /// to be a primary meanwhile; whether `work` was begun then, nobody can tell. `work` may be dropped half-way.
+    pub(super) async fn with<T>(
+        &mut self,
+        patience: Duration,
+        work: impl AsyncFnOnce(&mut RedisSession) -> T,
+    ) -> Result<T, CacheError> {
+        self.recover(patience).await?;
+        let Line::Good(session) = &mut self.line else { return Err(not_well()) };
+        let done = {
+            let replaced = std::pin::pin!(replaced(&self.topology, &self.address));
+            let work = std::pin::pin!(work(session));
+            match select(work, replaced).await {
+                Either::Left((done, _)) => Ok(done),
+                Either::Right(((), _)) => Err(unavailable("the node is no primary any more")),
+            }
+        };
+        self.reconnects = session.reconnects();
+        if !session.is_connected() {
+            self.probe();
+        }
+        done
+    }
+
+    pub(super) fn session(&self) -> Option<&RedisSession> {
+        match &self.line {
+            Line::Good(session) => Some(session),
+            Line::Probed(_) | Line::Gone => None,
+        }
+    }
+
+    pub(super) fn reconnects(&self) -> u64 {
+        self.reconnects
+    }
+
+    async fn recover(&mut self, patience: Duration) -> Result<(), CacheError> {
+        let Line::Probed(probe) = &mut self.line else { return Ok(()) };
+        let ended = match patience {
+            Duration::ZERO => probe.now_or_never(),
+            patience => timeout(patience, probe).await.ok(),
+        };
+        let Some((session, is_well)) = ended else { return Err(not_well()) };
+        self.reconnects = session.reconnects();
+        self.line = Line::Good(session);
+        if is_well {
+            return Ok(());
+        }
+        self.probe();
+        Err(not_well())
+    }
+
+    fn probe(&mut self) {
+        self.topology.doubt();
+        let within = self.topology.settings.connect_timeout;
+        self.line = match std::mem::replace(&mut self.line, Line::Gone) {
+            Line::Good(mut session) => Line::Probed(
+                async move {
+                    let is_well = session.ping(within).await.is_ok();
+                    (session, is_well)
+                }
+                .boxed_local(),
+            ),
+            other => other,
+        };
+    }
+}
+
+async fn replaced(topology: &Topology, address: &Address) {
+    let was = topology.view();
+    if !was.primaries().iter().any(|primary| primary.address == *address) {
+        // One that has no slots yet.
+        return std::future::pending().await;
+    }
+    loop {
+        sleep(GLANCE).await;
+        if !topology.view().primaries().iter().any(|primary| primary.address == *address) {
+            return;
+        }
+    }
+}
+
+fn not_well() -> CacheError {
+    unavailable("the node of the cluster that has the key does not answer")
+}

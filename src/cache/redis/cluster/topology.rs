@@ -1,0 +1,238 @@
+//! What all sessions of a cluster cache share: the view of the cluster, the state of each node towards us (its debts
+//! among it), and who looks around when.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout};
+
+use super::view::View;
+use crate::cache::CacheError;
+use crate::cache::redis::address::Address;
+use crate::cache::redis::budget::Budget;
+use crate::cache::redis::connection::unavailable;
+use crate::cache::redis::encode::Outbox;
+use crate::cache::redis::settings::{Settings, TlsClient};
+use crate::cache::redis::{Part, RedisSession, Shared};
+
+/// All sessions together look around this often, at most.
+const LOOK_GAP: Duration = Duration::from_millis(100);
+/// A view that is older is looked at again when there is time.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// For so long a view is not given up for one of an older epoch: that comes from a node that is cut off.
+const TRUST: Duration = Duration::from_secs(15);
+/// Nodes that are asked side by side.
+const ASKED: usize = 3;
+/// After the first good answer the others have so long.
+const GRACE: Duration = Duration::from_millis(30);
+/// All that one node tells about the others.
+pub(super) const MAX_TOLD_BYTES: usize = 4 * 1024 * 1024;
+
+pub(super) struct Topology {
+    pub(super) settings: Settings,
+    tls: Option<TlsClient>,
+    pub(super) seeds: Vec<Address>,
+    state: Mutex<State>,
+}
+
+struct State {
+    view: Arc<View>,
+    servers: HashMap<Address, Arc<Shared>>,
+    looked: Option<Instant>,
+    adopted: Option<Instant>,
+    is_doubted: bool,
+}
+
+impl Topology {
+    pub(super) fn new(settings: Settings, tls: Option<TlsClient>, seeds: Vec<Address>) -> Self {
+        let view = Arc::new(View::empty());
+        let state = State { view, servers: HashMap::new(), looked: None, adopted: None, is_doubted: true };
+        Topology { settings, tls, seeds, state: Mutex::new(state) }
+    }
+
+    pub(super) fn view(&self) -> Arc<View> {
+        self.state().view.clone()
+    }
+
+    /// A new session to a node.
+    pub(super) fn session(&self, address: &Address) -> Result<RedisSession, CacheError> {
+        let mut state = self.state();
+        let server = match state.servers.entry(address.clone()) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(place) => {
+                let server = Shared::at(&self.settings, self.tls.as_ref(), address, Part::OfCluster)
+                    .map_err(|error| unavailable(format!("a node of the cluster cannot be reached: {error}")))?;
+                place.insert(Arc::new(server)).clone()
+            }
+        };
+        Ok(RedisSession::new(server))
+    }
+
+    /// Something has gone wrong that a look around may explain.
+    pub(super) fn doubt(&self) {
+        self.state().is_doubted = true;
+    }
+
+    /// Takes over what nodes have said about single slots.
+    pub(super) fn moved(&self, moved: &[(u16, Address)]) {
+        let mut state = self.state();
+        state.view = Arc::new(state.view.with_moved(moved));
+        state.is_doubted = true;
+    }
+
+    /// Whether the caller is to look around now. Without any view, everybody is.
+    fn claim(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        if state.adopted.is_none() {
+            return true;
+        }
+        let is_due = state.is_doubted || state.adopted.is_some_and(|adopted| now - adopted > MAX_AGE);
+        let may = state.looked.is_none_or(|looked| now - looked >= LOOK_GAP);
+        if is_due && may {
+            state.looked = Some(now);
+        }
+        is_due && may
+    }
+
+    fn adopt(&self, view: View) {
+        let mut state = self.state();
+        let is_older = view.epoch < state.view.epoch && state.adopted.is_some_and(|adopted| adopted.elapsed() < TRUST);
+        if is_older {
+            return;
+        }
+        state.is_doubted = !view.is_ok;
+        state.adopted = Some(Instant::now());
+        let is_known = |address: &Address| {
+            view.primaries().iter().any(|primary| primary.address == *address) || view.replicas.contains(address)
+        };
+        state
+            .servers
+            .retain(|address, server| is_known(address) || Arc::strong_count(server) > 1 || !server.debts().is_empty());
+        state.view = Arc::new(view);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks around for a session, on lines of its own: those that carry work are never held up or given up for it.
+pub(super) struct Scout {
+    topology: Arc<Topology>,
+    lines: HashMap<Address, RedisSession>,
+    turn: usize,
+}
+
+impl Scout {
+    pub(super) fn new(topology: Arc<Topology>) -> Self {
+        Scout { topology, lines: HashMap::new(), turn: 0 }
+    }
+
+    pub(super) fn doubt(&self) {
+        self.topology.doubt();
+    }
+
+    /// Looks around if that is due. Fails only if nothing is known at all.
+    pub(super) async fn refresh(&mut self, budget: &Budget) -> Result<Arc<View>, CacheError> {
+        if self.topology.claim(Instant::now()) {
+            let looked = self.look(budget).await;
+            let view = self.topology.view();
+            return if view.primaries().is_empty() { looked.map(|()| view) } else { Ok(view) };
+        }
+        Ok(self.topology.view())
+    }
+
+    /// Asks a few nodes, then others as long as none has an answer; the best answer becomes the view.
+    async fn look(&mut self, budget: &Budget) -> Result<(), CacheError> {
+        let mut left = self.candidates().into_iter().peekable();
+        let mut failure = unavailable("no node of the cluster is known");
+        while left.peek().is_some() {
+            if budget.left().is_zero() {
+                break;
+            }
+            let some: Vec<Address> = left.by_ref().take(ASKED).collect();
+            match self.ask(some, budget.left().min(self.topology.settings.connect_timeout)).await {
+                Ok(view) => {
+                    if !view.is_ok {
+                        // Others may know better next time.
+                        self.lines.clear();
+                    }
+                    self.topology.adopt(view);
+                    return Ok(());
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Those that answered last time first, the others by turns.
+    fn candidates(&mut self) -> Vec<Address> {
+        let view = self.topology.view();
+        let mut others: Vec<Address> = view.primaries().iter().map(|primary| primary.address.clone()).collect();
+        others.extend(view.replicas.iter().chain(&self.topology.seeds).cloned());
+        self.turn = self.turn.wrapping_add(1);
+        let middle = self.turn.checked_rem(others.len()).unwrap_or(0);
+        others.rotate_left(middle);
+        let mut all: Vec<Address> = self.lines.keys().cloned().collect();
+        for address in others {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        all
+    }
+
+    async fn ask(&mut self, some: Vec<Address>, within: Duration) -> Result<View, CacheError> {
+        let mut calls = FuturesUnordered::new();
+        let mut failure = unavailable("no node of the cluster answered in time");
+        for address in some {
+            let line = match self.lines.remove(&address) {
+                Some(line) => Ok(line),
+                None => self.topology.session(&address),
+            };
+            match line {
+                Ok(line) => calls.push(told(address, line, within)),
+                Err(error) => failure = error,
+            }
+        }
+        let mut best: Option<View> = None;
+        let mut until = Instant::now() + within;
+        while let Ok(Some((address, line, result))) =
+            timeout(until.saturating_duration_since(Instant::now()), calls.next()).await
+        {
+            match result {
+                Ok(view) => {
+                    self.lines.insert(address, line);
+                    until = until.min(Instant::now() + GRACE);
+                    let rank = |view: &View| (view.is_ok, view.epoch, view.covered());
+                    if best.as_ref().is_none_or(|best| rank(best) < rank(&view)) {
+                        best = Some(view);
+                    }
+                }
+                Err(error) => failure = error,
+            }
+        }
+        best.ok_or(failure)
+    }
+}
+
+async fn told(
+    address: Address,
+    mut line: RedisSession,
+    within: Duration,
+) -> (Address, RedisSession, Result<View, CacheError>) {
+    let mut outbox = Outbox::new();
+    outbox.pack(&[b"CLUSTER", b"INFO"]);
+    outbox.pack(&[b"CLUSTER", b"SLOTS"]);
+    let frames = line.call(outbox, MAX_TOLD_BYTES, Budget::new(within)).await;
+    let view = frames.and_then(|frames| View::read(frames, &address)).map_err(|error| match error {
+        CacheError::Refused(detail) => unavailable(format!("CLUSTER SLOTS brought nothing: {detail}")),
+        error => error,
+    });
+    (address, line, view)
+}

@@ -1,0 +1,321 @@
+//! A scan over all primaries, with the deletion of what it finds; `census` says when it is complete.
+//!
+//! A scan is a walk of one or more rounds. The first goes over the primaries side by side, a step on each at a time; if
+//! keys may have changed nodes meanwhile, further ones go over them one after the other. A round that was not complete
+//! costs the work of its steps, no more: what it found is deleted. The caller's deadline bounds the rounds.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use super::apply::target;
+use super::census::{Census, Told};
+use super::topology::MAX_TOLD_BYTES;
+use super::view::View;
+use super::{Address, Budget, ClusterSession, MAX_PING, unavailable};
+use crate::cache::companion::slot;
+use crate::cache::redis::encode::Outbox;
+use crate::cache::redis::reply::Frame;
+use crate::cache::redis::scan::Misplaced;
+use crate::cache::{CacheError, Cursor, Doomed, Progress, Scan, ScanStep, Session, Unlinked};
+
+/// How often keys that cannot be deleted where they were looked for are tried elsewhere within a call.
+const CHASES: usize = 3;
+
+pub(super) struct Walk {
+    /// What the caller knows it by.
+    id: u64,
+    before: Census,
+    /// One after the other, in this order; otherwise side by side.
+    order: Option<Vec<Address>>,
+    /// Not yet scanned to the end, and how far.
+    left: Vec<(Address, Option<Cursor>)>,
+}
+
+impl Walk {
+    fn new(id: u64, before: Census, is_ordered: bool) -> Self {
+        let order = before.order();
+        let left = order.iter().map(|address| (address.clone(), None)).collect();
+        Walk { id, before, order: is_ordered.then_some(order), left }
+    }
+
+    /// Where to take the next step.
+    fn next(&self) -> &[(Address, Option<Cursor>)] {
+        let at_once = if self.order.is_some() { 1 } else { self.left.len() };
+        self.left.get(..at_once).unwrap_or_default()
+    }
+}
+
+/// What is to be deleted on one node: for each of the groups concerned, which it is.
+#[derive(Default)]
+struct Share {
+    groups: Vec<usize>,
+    doomed: Vec<Doomed>,
+    /// They were not where they were looked for first.
+    is_chased: bool,
+    asking: bool,
+}
+
+impl Share {
+    fn push(&mut self, group: usize, of: &Doomed, key: bytes::Bytes) {
+        if self.groups.last() != Some(&group) {
+            self.groups.push(group);
+            self.doomed.push(Doomed { keys: Vec::new(), version: of.version.clone() });
+        }
+        if let Some(doomed) = self.doomed.last_mut() {
+            doomed.keys.push(key);
+        }
+    }
+}
+
+type Shares = HashMap<Address, Share>;
+
+/// What a call to one node brought.
+struct Brought {
+    address: Address,
+    groups: Vec<usize>,
+    progress: Progress,
+    misplaced: Vec<Misplaced>,
+}
+
+impl ClusterSession {
+    pub(super) async fn walk_on(&mut self, doomed: &[Doomed], scan: Option<Scan<'_>>, budget: &Budget) -> Progress {
+        let mut progress = Progress { unlinked: vec![Unlinked::default(); doomed.len()], step: None, failure: None };
+        let walk = match scan {
+            None => None,
+            Some(scan) => match self.walk_from(scan.from, budget).await {
+                Ok(walk) => Some((walk, scan)),
+                Err(error) => {
+                    progress.failure = Some(error);
+                    return progress;
+                }
+            },
+        };
+        if let Err(error) = self.walk_step(doomed, walk, budget, &mut progress).await {
+            progress.failure.get_or_insert(error);
+        }
+        if progress.failure.is_some() {
+            self.topology.doubt();
+        }
+        progress
+    }
+
+    /// The walk that goes on from there, or a new one.
+    async fn walk_from(&mut self, from: Option<Cursor>, budget: &Budget) -> Result<Walk, CacheError> {
+        let walk = self.walk.take();
+        match from {
+            Some(cursor) => walk.filter(|walk| walk.id == cursor.0).ok_or_else(|| unavailable("the scan was lost")),
+            None => {
+                let census = self.census(budget).await?;
+                self.walks += 1;
+                Ok(Walk::new(self.walks, census, false))
+            }
+        }
+    }
+
+    async fn walk_step(
+        &mut self,
+        doomed: &[Doomed],
+        walk: Option<(Walk, Scan<'_>)>,
+        budget: &Budget,
+        progress: &mut Progress,
+    ) -> Result<(), CacheError> {
+        let view = self.look(budget).await?;
+        let shares = share_out(doomed, &view)?;
+        let Some((mut walk, scan)) = walk else {
+            let (_, misplaced) = self.visit(shares, &[], None, budget, progress).await?;
+            return self.chase(doomed, misplaced, budget, progress).await;
+        };
+        let places = walk.next().to_vec();
+        let (steps, misplaced) = self.visit(shares, &places, Some(scan), budget, progress).await?;
+        self.chase(doomed, misplaced, budget, progress).await?;
+        let mut found = ScanStep { keys: Vec::new(), guarded: Vec::new(), next: None };
+        for (address, step) in steps {
+            found.keys.extend(step.keys);
+            found.guarded.extend(step.guarded);
+            for (_, cursor) in walk.left.iter_mut().filter(|(own, _)| *own == address) {
+                *cursor = step.next;
+            }
+        }
+        let is_over = |(address, cursor): &(Address, Option<Cursor>)| {
+            cursor.is_none() && places.iter().any(|(visited, _)| visited == address)
+        };
+        walk.left.retain(|place| !is_over(place));
+        if walk.left.is_empty() {
+            let after = self.census(budget).await?;
+            if walk.before.was_complete(&after, walk.order.as_deref()) {
+                progress.step = Some(found);
+                return Ok(());
+            }
+            self.walks += 1;
+            walk = Walk::new(self.walks, after, true);
+        }
+        found.next = Some(Cursor(walk.id));
+        self.walk = Some(walk);
+        progress.step = Some(found);
+        Ok(())
+    }
+
+    /// One round trip to the nodes concerned. Fails if a step was not taken.
+    async fn visit(
+        &mut self,
+        mut shares: Shares,
+        places: &[(Address, Option<Cursor>)],
+        scan: Option<Scan<'_>>,
+        budget: &Budget,
+        progress: &mut Progress,
+    ) -> Result<(Vec<(Address, ScanStep)>, Vec<(Address, Misplaced)>), CacheError> {
+        let addresses: Vec<&Address> = shares.keys().chain(places.iter().map(|(address, _)| address)).collect();
+        self.open(&addresses)?;
+        let (view, waits) = (self.topology.view(), self.topology.settings.wait_replicas > 0);
+        self.turn = self.turn.wrapping_add(1);
+        let (turn, within, patience) = (self.turn, budget.left(), budget.left().min(MAX_PING));
+        let calls = self.lanes.iter_mut().filter_map(|(address, lane)| {
+            let share = shares.remove(address);
+            let place = places.iter().find(|(own, _)| own == address);
+            if share.is_none() && place.is_none() {
+                return None;
+            }
+            let Share { groups, doomed, is_chased, asking } = share.unwrap_or_default();
+            let scan = scan.zip(place).map(|(scan, (_, from))| Scan { from: *from, ..scan });
+            let own_slot = if waits && !asking { view.slot_of(address, turn) } else { None };
+            let call = lane.with(patience, async move |session| {
+                (session.own_slot, session.asking, session.one_each) = (own_slot, asking, is_chased);
+                let progress = session.unlink_and_scan(&doomed, scan, within).await;
+                (session.asking, session.one_each) = (false, false);
+                (progress, std::mem::take(&mut session.misplaced))
+            });
+            Some(async move {
+                let (progress, misplaced) = call.await.unwrap_or_else(|error| {
+                    (Progress { unlinked: Vec::new(), step: None, failure: Some(error) }, Vec::new())
+                });
+                Brought { address: address.clone(), groups, progress, misplaced }
+            })
+        });
+        let (mut steps, mut misplaced) = (Vec::new(), Vec::new());
+        for brought in join_all(calls).await {
+            let Brought { address, groups, progress: part, misplaced: part_misplaced } = brought;
+            for (group, unlinked) in groups.iter().zip(part.unlinked) {
+                if let Some(own) = progress.unlinked.get_mut(*group) {
+                    own.deleted += unlinked.deleted;
+                    own.newer.extend(unlinked.newer);
+                }
+            }
+            if let Some(error) = part.failure {
+                progress.failure.get_or_insert(error);
+            }
+            steps.extend(part.step.map(|step| (address.clone(), step)));
+            misplaced.extend(part_misplaced.into_iter().map(|mut keys| {
+                keys.group = groups.get(keys.group).copied().unwrap_or(usize::MAX);
+                (address.clone(), keys)
+            }));
+        }
+        if steps.len() < places.len() {
+            return Err(progress.failure.clone().unwrap_or_else(|| unavailable("a step of the scan was not taken")));
+        }
+        Ok((steps, misplaced))
+    }
+
+    /// Deletes keys where they have gone to.
+    async fn chase(
+        &mut self,
+        doomed: &[Doomed],
+        mut misplaced: Vec<(Address, Misplaced)>,
+        budget: &Budget,
+        progress: &mut Progress,
+    ) -> Result<(), CacheError> {
+        for _ in 0..CHASES {
+            if misplaced.is_empty() {
+                return Ok(());
+            }
+            let told = |(from, keys): &(Address, Misplaced)| {
+                let redirect = keys.redirect.as_ref().filter(|redirect| !redirect.is_ask)?;
+                Some((redirect.slot, target(redirect, from)))
+            };
+            let moved: Vec<(u16, Address)> = misplaced.iter().filter_map(told).collect();
+            if !moved.is_empty() {
+                self.topology.moved(&moved);
+            }
+            // Those that are asked for elsewhere, and those that are tried again one by one, in calls of their own.
+            let (mut asked, mut others) = (Shares::new(), Shares::new());
+            for (from, Misplaced { group, keys, redirect }) in misplaced.drain(..) {
+                let Some(of) = doomed.get(group) else { continue };
+                let is_asked = redirect.as_ref().is_some_and(|redirect| redirect.is_ask);
+                let to = redirect.map_or(from.clone(), |redirect| target(&redirect, &from));
+                let share = if is_asked { &mut asked } else { &mut others }.entry(to).or_default();
+                (share.is_chased, share.asking) = (true, is_asked);
+                keys.into_iter().for_each(|key| share.push(group, of, key));
+            }
+            for shares in [asked, others] {
+                if !shares.is_empty() {
+                    misplaced.extend(self.visit(shares, &[], None, budget, progress).await?.1);
+                }
+            }
+        }
+        if misplaced.is_empty() { Ok(()) } else { Err(unavailable("keys are on their way between nodes")) }
+    }
+
+    /// Asks all primaries for themselves, those without slots too: they may be about to get some.
+    async fn census(&mut self, budget: &Budget) -> Result<Census, CacheError> {
+        self.topology.doubt();
+        let view = self.look(budget).await?;
+        let mut to_ask: Vec<(String, Address)> =
+            view.primaries().iter().map(|primary| (primary.id.clone(), primary.address.clone())).collect();
+        let mut census = Census::default();
+        // Who is met in the first round tells of the others.
+        for _ in 0..2 {
+            let mut known: Vec<(String, Address)> = Vec::new();
+            for (address, told) in self.tell(&to_ask, budget).await? {
+                known.extend(told.primaries);
+                if let Some(member) = told.own {
+                    census.members.insert(address, member);
+                }
+            }
+            let is_new = |(id, _): &(String, Address)| !census.members.values().any(|member| member.id == *id);
+            to_ask = known.into_iter().filter(is_new).collect();
+            to_ask.sort();
+            to_ask.dedup_by(|(a, _), (b, _)| a == b);
+        }
+        if census.is_covered() { Ok(census) } else { Err(unavailable("some slots of the cluster have no primary")) }
+    }
+
+    async fn tell(&mut self, nodes: &[(String, Address)], budget: &Budget) -> Result<Vec<(Address, Told)>, CacheError> {
+        let addresses: Vec<&Address> = nodes.iter().map(|(_, address)| address).collect();
+        self.open(&addresses)?;
+        let within = budget.left().min(Duration::max(MAX_PING, self.topology.settings.response_timeout));
+        let lanes = self.lanes.iter_mut().filter(|(address, _)| addresses.contains(address));
+        let calls = lanes.map(|(address, lane)| async move {
+            let frames = lane.with(within, async move |session| {
+                let mut outbox = Outbox::new();
+                outbox.pack(&[b"CLUSTER", b"NODES"]);
+                session.call(outbox, MAX_TOLD_BYTES, Budget::new(within)).await
+            });
+            let told = match frames.await.and_then(|frames| frames)?.pop() {
+                Some(Frame::Text(text)) => Told::read(&text),
+                Some(Frame::Error(code)) => return Err(code.to_error()),
+                _ => None,
+            };
+            Ok((address.clone(), told.ok_or_else(|| unavailable("CLUSTER NODES makes no sense"))?))
+        });
+        join_all(calls).await.into_iter().collect()
+    }
+}
+
+/// By node, the keys of a slot side by side: they share a call.
+fn share_out(doomed: &[Doomed], view: &View) -> Result<Shares, CacheError> {
+    let mut shares = Shares::new();
+    for (group, of) in doomed.iter().enumerate() {
+        let mut keys: Vec<(u16, &bytes::Bytes)> = of.keys.iter().map(|key| (slot(key), key)).collect();
+        keys.sort_by_key(|(slot, _)| *slot);
+        for (slot, key) in keys {
+            let owner = view.owner(slot).ok_or_else(|| unavailable("some slots of the cluster have no primary"))?;
+            let share = match shares.get_mut(owner) {
+                Some(share) => share,
+                None => shares.entry(owner.clone()).or_default(),
+            };
+            share.push(group, of, key.clone());
+        }
+    }
+    Ok(shares)
+}
