@@ -229,8 +229,8 @@ fn another(setting: &Setting) -> (String, String) {
         }
         (Kind::Integer { .. }, _) => ("7".to_owned(), "7".to_owned()),
         (Kind::Switch, Preset::Switch(default)) => ((!default).to_string(), (!default).to_string()),
-        (Kind::Choice { allowed, .. }, Preset::Text(default)) => {
-            quoted(allowed.iter().find(|choice| **choice != default).unwrap_or(&allowed[0]))
+        (Kind::Choice { allowed }, Preset::Text(default)) => {
+            quoted(allowed.iter().rev().find(|choice| **choice != default).unwrap_or(&allowed[0]))
         }
         _ => match setting.path {
             "bind" => quoted("127.0.0.1"),
@@ -630,14 +630,33 @@ fn what_the_redis_url_says_is_what_is_in_effect() {
 }
 
 #[test]
-fn kinds_of_redis_that_are_not_built_are_refused_clearly() {
-    for mode in ["cluster", "sentinel"] {
-        Run::new().env("REDIS_MODE", mode).check(&[]).refused(&[&[
-            "redis.mode",
-            "cluster and sentinel are not built yet",
-            "allowed: standalone",
-        ]]);
-    }
+fn a_kind_of_redis_gets_what_it_needs_and_nothing_that_it_has_not() {
+    let mode = |mode: &str| Run::new().env("REDIS_MODE", mode);
+    mode("ring").check(&[]).refused(&[&["redis.mode", "allowed: standalone, cluster or sentinel"]]);
+    assert_eq!(mode("cluster").check(&[]).err, "");
+    assert_eq!(
+        mode("cluster").check(&["--redis-nodes=a:1,[::1]:2"]).setting("redis.nodes").0,
+        "[\"a:1\", \"[::1]:2\"]"
+    );
+    let why = "a cluster has no database but 0";
+    let db = "redis.db = 3 (flag --redis-db)";
+    mode("cluster").check(&["--redis-db=3"]).refused(&[&["redis.mode = \"cluster\"", db, why]]);
+    let answer = mode("cluster").check(&["--redis-url=redis://:hunter2@h/3"]);
+    answer.refused(&[&["redis.mode = \"cluster\"", "redis.db = 3 (redis.url, flag --redis-url)", why]]);
+    assert!(!answer.err.contains("hunter2"), "{}", answer.err);
+    assert_eq!(mode("cluster").check(&["--redis-db=3", "--redis-url=redis://h/0"]).err, "");
+    let (first, of_no_use) = ("redis.mode = \"sentinel\"", "of no use without the second");
+    mode("sentinel")
+        .check(&[])
+        .refused(&[&[first, "redis.nodes (unset)", of_no_use], &[first, "redis.sentinel_master (unset)", of_no_use]]);
+    mode("sentinel").check(&["--redis-nodes=a:1"]).refused(&[&[first, "redis.sentinel_master (unset)", of_no_use]]);
+    assert_eq!(mode("sentinel").check(&["--redis-nodes=a:1", "--redis-sentinel-master=m", "--redis-db=3"]).err, "");
+    let answer = mode("cluster").check(&["--redis-sentinel-master=m"]);
+    assert!(
+        answer.err.contains("redis.sentinel_master (flag --redis-sentinel-master) has no effect"),
+        "{}",
+        answer.err
+    );
     let answer = Run::new().env("REDIS_NODES", "a:1").check(&[]);
     assert_eq!(answer.setting("redis.nodes"), ("[\"a:1\"]", "environment REDIS_NODES"));
     assert!(answer.err.contains("redis.nodes (environment REDIS_NODES) has no effect"), "{}", answer.err);

@@ -12,8 +12,10 @@ use super::rereading::Rereading;
 use crate::blob::retry::Policy;
 use crate::cache::Cache;
 use crate::cache::embedded::EmbeddedCache;
-use crate::cache::redis::{self, RedisCache};
-use crate::config::{self, AuthConfig, CacheBackend, Config, Loaded, LogFormat, Pem, Secret, TlsPems, WebhookSecret};
+use crate::cache::redis::{self, Address, ClusterCache, RedisCache, SentinelCache};
+use crate::config::{
+    self, AuthConfig, CacheBackend, Config, Loaded, LogFormat, Pem, RedisMode, Secret, TlsPems, WebhookSecret,
+};
 use crate::event::{Limits, Ttl};
 use crate::http::{self, Auth, Pems, Server, Tls};
 use crate::telemetry::logging;
@@ -211,18 +213,18 @@ fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
         let prefix = config.redis.version_prefix.clone();
         return Ok(Arc::new(EmbeddedCache::new(config.cache.max_bytes, prefix, config.redis.version_window)));
     }
-    Ok(Arc::new(redis_cache(config)?))
+    Ok(redis_cache(config)?)
 }
 
 /// Redis as the settings say, whatever the backend.
-pub fn redis_cache(config: &Config) -> Result<RedisCache, redis::SetupError> {
+pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, redis::SetupError> {
     let from = &config.redis;
     let tls = from.tls.then(|| redis::Tls {
         ca: from.tls_ca.clone(),
         cert: from.tls_cert.clone(),
         key: from.tls_key.clone(),
     });
-    RedisCache::new(redis::Settings {
+    let settings = redis::Settings {
         host: from.host.clone(),
         port: from.port,
         tls,
@@ -234,6 +236,15 @@ pub fn redis_cache(config: &Config) -> Result<RedisCache, redis::SetupError> {
         wait_replicas: from.wait_replicas,
         version_prefix: from.version_prefix.clone(),
         version_window: from.version_window,
+    };
+    let nodes = from.nodes.iter().map(|(host, port)| Address::new(host, *port)).collect();
+    Ok(match from.mode {
+        RedisMode::Standalone => Arc::new(RedisCache::new(settings)?),
+        RedisMode::Cluster => Arc::new(ClusterCache::new(settings, nodes)?),
+        RedisMode::Sentinel => {
+            let name = from.sentinel_master.clone().unwrap_or_default();
+            Arc::new(SentinelCache::new(settings, nodes, name)?)
+        }
     })
 }
 

@@ -58,11 +58,16 @@ pub fn host(text: &str) -> Result<(), String> {
 }
 
 pub fn node(text: &str) -> Result<(), String> {
+    host_and_port(text).map(drop)
+}
+
+/// The host without the brackets of an IPv6 address.
+pub fn host_and_port(text: &str) -> Result<(String, u16), String> {
     let (name, port) = text.rsplit_once(':').ok_or("no port")?;
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     host(name)?;
-    match port.parse::<u16>() {
-        Ok(1..) => Ok(()),
+    match port.parse() {
+        Ok(port @ 1..) => Ok((name.to_owned(), port)),
         _ => Err("not a port".to_owned()),
     }
 }

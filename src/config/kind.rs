@@ -24,10 +24,9 @@ pub enum Kind {
         max: u64,
     },
     Switch,
-    /// One of `allowed`; `planned` are values of the contract that are not built yet.
+    /// One of `allowed`.
     Choice {
         allowed: &'static [&'static str],
-        planned: &'static [&'static str],
     },
     Text {
         check: fn(&str) -> Result<(), String>,
@@ -51,7 +50,7 @@ impl Kind {
                 "false" => Ok(ValueKind::Boolean(false)),
                 _ => Err("neither true nor false".to_owned()),
             },
-            Kind::Choice { allowed, planned } => choice(text.trim(), allowed, planned),
+            Kind::Choice { allowed } => choice(text.trim(), allowed),
             Kind::Text { .. } if text.is_empty() && optional => Ok(ValueKind::Nil),
             Kind::Text { check, .. } => check(text).map(|()| ValueKind::String(text.to_owned())),
             Kind::List { .. } if text.is_empty() => Ok(ValueKind::Array(Vec::new())),
@@ -92,7 +91,7 @@ impl Kind {
                 format!("bytes from {min} to {max}, as an integer or with a unit like \"16 MiB\"")
             }
             Kind::Switch => "true or false".to_owned(),
-            Kind::Choice { allowed, .. } => any_of(allowed),
+            Kind::Choice { allowed } => any_of(allowed),
             Kind::Text { allowed, .. } | Kind::List { allowed, .. } => (*allowed).to_owned(),
         }
     }
@@ -179,12 +178,9 @@ fn within(number: u64, min: u64, max: u64) -> Result<ValueKind, String> {
     }
 }
 
-fn choice(text: &str, allowed: &[&str], planned: &[&str]) -> Result<ValueKind, String> {
+fn choice(text: &str, allowed: &[&str]) -> Result<ValueKind, String> {
     if allowed.contains(&text) {
         return Ok(ValueKind::String(text.to_owned()));
-    }
-    if planned.contains(&text) {
-        return Err(format!("{} are not built yet", planned.join(" and ")));
     }
     Err("not one of the choices".to_owned())
 }

@@ -14,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::checks::host_and_port;
 use super::fault::Fault;
 use super::files::Files;
 use super::layers::Effective;
@@ -121,8 +122,9 @@ pub struct RedisConfig {
     #[serde(rename = "retry_ms", deserialize_with = "millis")]
     pub retry: Duration,
     pub mode: RedisMode,
-    #[serde(default)]
-    pub nodes: Vec<String>,
+    /// Hosts and ports.
+    #[serde(default, deserialize_with = "nodes")]
+    pub nodes: Vec<(String, u16)>,
     pub sentinel_master: Option<String>,
     #[serde(skip)]
     pub tls_ca: Option<Pem>,
@@ -137,11 +139,13 @@ pub struct RedisConfig {
     pub version_window: Duration,
 }
 
-/// The kinds of Redis that are built.
+/// The kinds of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RedisMode {
     Standalone,
+    Cluster,
+    Sentinel,
 }
 
 /// The files of the listener's TLS, and what they held at the start.
@@ -284,6 +288,11 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Er
 
 fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, u16)>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| host_and_port(text).map_err(D::Error::custom)).collect()
 }
 
 fn listed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {

@@ -119,7 +119,7 @@ const fn bytes() -> Kind {
 }
 
 const fn one_of(allowed: &'static [&'static str]) -> Kind {
-    Kind::Choice { allowed, planned: &[] }
+    Kind::Choice { allowed }
 }
 
 const fn text(check: fn(&str) -> Result<(), String>, allowed: &'static str) -> Kind {
@@ -172,12 +172,11 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("redis.response_timeout_ms", Number(2000), millis(), "How long an answer may take; grows by 1 s for every 4 MiB sent"),
     Setting::new("redis.retry_ms", Number(5000), millis(),
         "How long an operation is tried before it is unavailable, counted from entering the writer's queue"),
-    Setting::new("redis.mode", Text("standalone"), Kind::Choice { allowed: &["standalone"], planned: &["cluster", "sentinel"] },
-        "What kind of Redis it is"),
+    Setting::new("redis.mode", Text("standalone"), one_of(&["standalone", "cluster", "sentinel"]), "What kind of Redis it is"),
     Setting::new("redis.nodes", Unset("[\"redis-0:6379\", \"redis-1:6379\"]"),
-        Kind::List { check: node, allowed: "host:port entries, comma- or line-separated" }, "Nodes of a cluster or sentinels; of no effect while standalone"),
+        Kind::List { check: node, allowed: "host:port entries, comma- or line-separated" }, "Some nodes of a cluster (unset: redis.host), or the sentinels; of no effect while standalone"),
     Setting::new("redis.sentinel_master", Unset("\"mymaster\""), text(label, "a text of at most 253 bytes without control characters"),
-        "Name the sentinels know the master by; of no effect while standalone"),
+        "Name the sentinels know the master by; of no effect without sentinels"),
     Setting::new("redis.tls_ca", Unset("\"/etc/redis-tls/ca.crt\""), file(), "PEM file of the authorities to trust for Redis"),
     Setting::new("redis.tls_cert", Unset("\"/etc/redis-tls/tls.crt\""), file(), "PEM file of our own certificate for Redis"),
     Setting::new("redis.tls_key", Unset("\"/etc/redis-tls/tls.key\""), file(), "PEM file of the key to redis.tls_cert"),

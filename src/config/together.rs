@@ -14,6 +14,8 @@ const LIMITS: [(&str, u64, &str); 5] = [
     ("event.default_ttl_seconds", 1, "event.max_ttl_seconds"),
 ];
 
+const MODE: &str = "redis.mode";
+
 pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) {
     for (smaller, times, larger) in LIMITS {
         faults.extend(exceeds(settings, smaller, times, larger));
@@ -25,6 +27,11 @@ pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<S
     faults.extend(alone(settings, "http.tls_key", "http.tls_cert"));
     faults.extend(alone(settings, "http.tls_client_ca", "http.tls_cert"));
     faults.extend(same_port(settings));
+    faults.extend(database_of_cluster(settings));
+    if settings.text(MODE) == Some("sentinel") {
+        faults.extend(alone(settings, MODE, "redis.nodes"));
+        faults.extend(alone(settings, MODE, "redis.sentinel_master"));
+    }
     warnings.extend(without_effect(settings));
 }
 
@@ -67,6 +74,22 @@ fn alone(settings: &Effective, given: &str, missing: &str) -> Option<Fault> {
     Some(Fault::Pair { first: described(settings, given), second: format!("{missing} (unset)"), reason })
 }
 
+/// A Redis Cluster has one database.
+fn database_of_cluster(settings: &Effective) -> Option<Fault> {
+    if settings.text(MODE) != Some("cluster") || settings.is_bad("redis.db") {
+        return None;
+    }
+    let of_url = settings.text("redis.url").and_then(|url| redis_url::parse(url).ok()?.db);
+    let second = match of_url {
+        Some(0) => return None,
+        Some(db) => format!("redis.db = {db} (redis.url, {})", settings.origin("redis.url")),
+        None if settings.number("redis.db")? == 0 => return None,
+        None => described(settings, "redis.db"),
+    };
+    let reason = "a cluster has no database but 0".to_owned();
+    Some(Fault::Pair { first: described(settings, MODE), second, reason })
+}
+
 /// `event.max_events = 30000 (environment EVENT_MAX_EVENTS)`; a secret's value is left out.
 fn described(settings: &Effective, path: &str) -> String {
     let origin = settings.origin(path);
@@ -80,9 +103,10 @@ fn without_effect(settings: &Effective) -> Vec<String> {
     let mut warnings = Vec::new();
     let url = settings.text("redis.url").and_then(|url| redis_url::parse(url).ok());
     let tls = url.as_ref().map_or(settings.is_on("redis.tls"), |url| url.tls);
-    for path in ["redis.nodes", "redis.sentinel_master"] {
-        if settings.get(path).is_some() {
-            warnings.push(format!("{path} ({}) has no effect: redis.mode is standalone", settings.origin(path)));
+    let mode = settings.text(MODE).unwrap_or_default();
+    for (path, modes) in [("redis.nodes", &["cluster", "sentinel"][..]), ("redis.sentinel_master", &["sentinel"])] {
+        if settings.get(path).is_some() && !modes.contains(&mode) && !settings.is_bad(MODE) {
+            warnings.push(format!("{path} ({}) has no effect: redis.mode is {mode}", settings.origin(path)));
         }
     }
     if url.is_some() && settings.is_on("redis.tls") && !tls {
