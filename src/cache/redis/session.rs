@@ -43,6 +43,8 @@ pub struct RedisSession {
     has_scripts: bool,
     /// Redis refused a call that several writes share: on this connection each gets its own.
     singly: bool,
+    /// Too few replicas acknowledged the last write.
+    lacks_replicas: bool,
     /// Cluster: each command with an `ASKING` before it.
     pub(super) asking: bool,
     /// Cluster: each key that is deleted in a call of its own.
@@ -65,6 +67,7 @@ impl RedisSession {
             expects_misses: false,
             has_scripts: false,
             singly: false,
+            lacks_replicas: false,
             asking: false,
             one_each: false,
             own_slot: None,
@@ -114,7 +117,7 @@ impl Session for RedisSession {
             }
             let shared = self.shared.clone();
             let last = doomed.iter().find_map(|doomed| doomed.keys.last());
-            let wait = last.and_then(|key| shared.wait(key, self.own_slot, &budget, 0));
+            let wait = last.and_then(|key| self.wait(key, &budget, 0));
             let keys = doomed.iter().map(|doomed| doomed.keys.len()).sum();
             let count = self.pace.count(keys, Instant::now());
             let with_scripts = !self.has_scripts && doomed.iter().any(|doomed| doomed.version.is_some());
@@ -191,7 +194,7 @@ impl RedisSession {
         budget.extend(bytes);
         let shared = self.shared.clone();
         let written = segment.iter().rfind(|command| command.is_write());
-        let wait = written.and_then(|command| shared.wait(command.key().as_bytes(), self.own_slot, budget, bytes));
+        let wait = written.and_then(|command| self.wait(command.key().as_bytes(), budget, bytes));
         let with_scripts = !self.has_scripts && segment.iter().any(|command| command.version().is_some());
         let (with_exists, singly, asking) = (self.expects_misses, self.singly, self.asking);
         let manner = Manner { guard: &shared.guard, with_exists, with_scripts, singly, asking };
@@ -221,9 +224,9 @@ impl RedisSession {
             results.push(Err(unavailable("not read: an earlier command of the batch failed")));
         }
         self.singly |= answers.refused_together;
-        if let Some(wait) = &wait
-            && let Err(error) = batch::waited(answers.into_frames(), wait)
-        {
+        let waited = wait.as_ref().map(|wait| batch::waited(answers.into_frames(), wait));
+        self.lacks_replicas = waited.as_ref().map_or(self.lacks_replicas, Result::is_err);
+        if let Some(Err(error)) = waited {
             for (result, command) in results.iter_mut().skip(start).zip(segment) {
                 if result.is_ok() && command.is_write() {
                     *result = Err(error.clone());
@@ -265,6 +268,17 @@ impl RedisSession {
             }
         }
         Ok(read)
+    }
+
+    /// For a pipeline that writes this key.
+    fn wait(&self, key: &[u8], budget: &Budget, bytes: usize) -> Option<Wait> {
+        let Shared { settings, guard, .. } = &*self.shared;
+        // Some of the time is kept for the rest, so that too few replicas do not look like a lost connection. As long as
+        // they are too few it is less: what is to go elsewhere waits too.
+        let part = if self.lacks_replicas { 8 } else { 2 };
+        let within = budget.left().min(settings.response_timeout + extra(bytes)) / part;
+        let key = || guard.own_key(self.own_slot.unwrap_or_else(|| slot(key)));
+        (settings.wait_replicas > 0).then(|| Wait { replicas: settings.wait_replicas, within, key: key() })
     }
 
     /// Asks which of these commands' keys exist: the commands of a segment, by their places in the results.
@@ -439,15 +453,6 @@ impl Drop for Held {
 }
 
 impl Shared {
-    /// For a pipeline that writes this key; with a write of our own in that slot, or the key's.
-    fn wait(&self, key: &[u8], own_slot: Option<u16>, budget: &Budget, bytes: usize) -> Option<Wait> {
-        let replicas = self.settings.wait_replicas;
-        // Some of the time is kept for the rest, so that too few replicas do not look like a lost connection.
-        let within = budget.left().min(self.settings.response_timeout + extra(bytes)) / 2;
-        let key = || self.guard.own_key(own_slot.unwrap_or_else(|| slot(key)));
-        (replicas > 0).then(|| Wait { replicas, within, key: key() })
-    }
-
     /// Says once what this server does not let be safe.
     fn warn_of(&self, connection: &Connection) {
         let redis = self.settings.describe();
