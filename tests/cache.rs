@@ -39,7 +39,7 @@ macro_rules! on_every_backend {
                     println!("{}", stringify!($promise));
                     cluster.flush();
                     let cache = redis_cache_sync::cache::redis::ClusterCache::new(settings.clone(), Vec::new()).unwrap();
-                    crate::suite::$promise(&cache).await;
+                    crate::$suite::$promise(&cache).await;
                 )*
             }
         }

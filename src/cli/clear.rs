@@ -13,7 +13,7 @@ use bytes::Bytes;
 use indicatif::ProgressBar;
 
 use super::{serve, wrong_usage};
-use crate::cache::{Cache, CacheError, Cursor, Doomed, Progress, Scan, Session};
+use crate::cache::{CacheError, Cursor, Doomed, Progress, Scan, Session};
 use crate::config::{CacheBackend, Config};
 use crate::event::pattern::{Pattern, PatternError};
 

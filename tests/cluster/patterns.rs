@@ -1,0 +1,75 @@
+//! Scans over several nodes: complete, and about as cheap a key as over one.
+
+use std::time::Duration;
+
+use redis_cache_sync::cache::{CacheError, Cursor, Doomed, Scan, Session};
+use redis_cache_sync::event::pattern::Pattern;
+use serde_json::{Value, json};
+
+use crate::harness::{Daemon, delete_pattern, results, set};
+use crate::servers::*;
+
+/// Deletes what matches as the scanner does; how many there were.
+pub async fn sweep(session: &mut Box<dyn Session>, pattern: &str) -> Result<u64, CacheError> {
+    let pattern = Pattern::parse(pattern, false).expect("a pattern");
+    let (mut from, mut doomed, mut deleted): (Option<Cursor>, Vec<Doomed>, u64) = (None, Vec::new(), 0);
+    loop {
+        let scan = Scan { from, only: Some(&pattern), guarded: false };
+        let progress = session.unlink_and_scan(&doomed, Some(scan), Duration::from_secs(5)).await;
+        deleted += progress.unlinked.iter().map(|unlinked| unlinked.deleted).sum::<u64>();
+        if let Some(error) = progress.failure {
+            return Err(error);
+        }
+        let step = progress.step.expect("a step");
+        doomed = if step.keys.is_empty() { Vec::new() } else { vec![Doomed { keys: step.keys, version: None }] };
+        from = step.next;
+        if from.is_none() {
+            let progress = session.unlink_and_scan(&doomed, None, Duration::from_secs(5)).await;
+            deleted += progress.unlinked.iter().map(|unlinked| unlinked.deleted).sum::<u64>();
+            return progress.failure.map_or(Ok(deleted), Err);
+        }
+    }
+}
+
+/// Seconds of processor time that a deletion of so many keys costs the service and all primaries.
+fn cost(primaries: usize, keys: usize) -> f64 {
+    let cluster = Cluster::start(primaries, 0);
+    let daemon = Daemon::builder().set("redis.mode", "cluster").set("redis.nodes", cluster.nodes()).start();
+    let names: Vec<usize> = (0..keys).collect();
+    for names in names.chunks(10_000) {
+        let events: Vec<Value> = names
+            .chunks(500)
+            .map(|names| {
+                let entries: Vec<Value> =
+                    names.iter().map(|n| json!({"key": format!("sess:{n}"), "value": "v"})).collect();
+                set(json!(entries))
+            })
+            .collect();
+        let answer = daemon.post_with(&[("prefer", "return=minimal")], json!(events).to_string().as_bytes());
+        assert_eq!(answer.status, 200);
+    }
+    let spent = || (service_cpu(daemon.pid()), cluster.servers.iter().map(Server::cpu).sum::<f64>());
+    let before = spent();
+    let result = results(&daemon.post(&delete_pattern(json!("sess:*"))), 200, "ok").remove(0);
+    let after = spent();
+    assert_eq!(result["deleted"], keys);
+    let (service, servers) = (after.0 - before.0, after.1 - before.1);
+    println!("{primaries} primaries, {keys} keys: service {service:.2} s, redis {servers:.2} s");
+    service + servers
+}
+
+fn service_cpu(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("Linux");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    // In ticks of a hundredth of a second (proc(5): utime and stime).
+    [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
+}
+
+/// `CLUSTER_KEYS` says of how many keys.
+#[test]
+fn to_delete_a_key_by_pattern_costs_on_three_primaries_what_it_costs_on_one() {
+    let keys = std::env::var("CLUSTER_KEYS").ok().and_then(|keys| keys.parse().ok()).unwrap_or(40_000);
+    let (one, three) = (cost(1, keys), cost(3, keys));
+    println!("three primaries cost {:.2} times what one costs", three / one);
+    assert!(three < 1.3 * one, "{three} s instead of {one} s");
+}
