@@ -11,6 +11,8 @@ mod harness;
 mod load;
 #[path = "cluster/patterns.rs"]
 mod patterns;
+#[path = "cluster/replicas.rs"]
+mod replicas;
 #[path = "cluster/routing.rs"]
 mod routing;
 #[path = "cluster/secured.rs"]
