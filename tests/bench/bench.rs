@@ -16,6 +16,9 @@ mod process;
 mod reference;
 mod report;
 mod requests;
+#[path = "../cluster/servers/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the bench needs a part of it")]
+mod servers;
 mod service;
 mod singles;
 #[path = "../e2e/support/mod.rs"]
@@ -52,6 +55,7 @@ const GROUPS: &[Group] = &[
     Group { figures: memory::IDLE, run: memory::idle },
     Group { figures: memory::PEAK, run: memory::peak },
     Group { figures: capacity::REPLICAS, run: capacity::replicas },
+    Group { figures: capacity::PRIMARIES, run: capacity::primaries },
 ];
 
 fn main() -> ExitCode {

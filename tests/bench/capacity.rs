@@ -3,10 +3,12 @@
 
 use crate::batches::{BATCH, CONNECTIONS};
 use crate::commands::Cache;
+use crate::guard;
 use crate::process::Meter;
 use crate::report::Bound::Told;
 use crate::report::{Figure, Row, Sample};
 use crate::requests::{Bodies, KEYS, arrays, one_by_one, sets};
+use crate::servers::{Cluster, Server};
 use crate::service::Service;
 use crate::wrk::Load;
 
@@ -30,6 +32,14 @@ pub const REPLICAS: &[Figure] = &[
     figure("replicas-4-batch-redis", "1 replica"),
 ];
 
+/// By the number of primaries.
+pub const PRIMARIES: &[Figure] = &[
+    figure("primaries-3-set-service", "1 primary"),
+    figure("primaries-3-set-redis", "1 primary"),
+    figure("primaries-3-batch-service", "1 primary"),
+    figure("primaries-3-batch-redis", "1 primary"),
+];
+
 /// What one event took.
 #[derive(Clone, Copy)]
 struct Cost {
@@ -40,6 +50,34 @@ struct Cost {
 pub fn replicas(figures: &[&'static Figure]) -> Vec<Row> {
     let redis = Cache::start();
     let services: Vec<Service> = (0..4).map(|_| Service::ours(&redis)).collect();
+    compare(figures, ["-1-", "-2-", "-4-"], |load, place| cost(load, &services[..1 << place], &[redis.pid()]))
+}
+
+pub fn primaries(figures: &[&'static Figure]) -> Vec<Row> {
+    let setups = [1, 3].map(|primaries| {
+        let cluster = Cluster::start(primaries, 0);
+        let pids: Vec<u32> = cluster.servers.iter().map(Server::pid).collect();
+        pids.iter().for_each(|pid| guard::started(*pid));
+        let service = Service::of_cluster(cluster.nodes());
+        ([service], cluster, pids)
+    });
+    let rows = compare(figures, ["-1-", "-3-"], |load, place| {
+        let (service, _, pids) = &setups[place];
+        cost(load, service, pids)
+    });
+    for (service, cluster, pids) in setups {
+        drop((service, cluster));
+        pids.into_iter().for_each(guard::ended);
+    }
+    rows
+}
+
+/// Measures each load in each setup in turn; a figure's name holds the setup's part, and it is held against the first.
+fn compare<const N: usize>(
+    figures: &[&'static Figure],
+    setups: [&str; N],
+    cost: impl Fn(&Load, usize) -> Cost,
+) -> Vec<Row> {
     let commands = sets(KEYS);
     let loads = [
         ("set", Bodies::json(&one_by_one(&commands)), SINGLE_CONNECTIONS, 1),
@@ -47,23 +85,18 @@ pub fn replicas(figures: &[&'static Figure]) -> Vec<Row> {
     ];
     let mut rows = Vec::new();
     for (name, bodies, connections, events) in &loads {
-        let counts = [1, 2, 4];
-        let cost = |count: usize| {
-            let load = Load { bodies, connections: *connections, events: *events };
-            cost(&load, &services[..count], &[redis.pid()])
-        };
-        cost(4);
-        let rounds: Vec<[Cost; 3]> = (0..ROUNDS).map(|_| counts.map(cost)).collect();
-        for figure in figures {
-            let (place, is_service) =
-                (if figure.name.contains("-2-") { 1 } else { 2 }, figure.name.ends_with("service"));
+        let load = Load { bodies, connections: *connections, events: *events };
+        let round = || -> Vec<Cost> { (0..N).map(|place| cost(&load, place)).collect() };
+        round();
+        let rounds: Vec<Vec<Cost>> = (0..ROUNDS).map(|_| round()).collect();
+        for figure in figures.iter().filter(|figure| figure.name.contains(&format!("-{name}-"))) {
+            let is_service = figure.name.ends_with("service");
             let of = |place: usize| {
-                let samples = rounds.iter().map(|round| &round[place]);
-                samples.map(|cost| Sample::plain(if is_service { cost.service_us } else { cost.redis_us })).collect()
+                let costs = rounds.iter().map(|round| round[place]);
+                costs.map(|cost| Sample::plain(if is_service { cost.service_us } else { cost.redis_us })).collect()
             };
-            if figure.name.contains(&format!("-{name}-")) {
-                rows.push(Row { figure, ours: of(place), reference: of(0) });
-            }
+            let place = setups.iter().position(|setup| figure.name.contains(setup)).expect("one of them");
+            rows.push(Row { figure, ours: of(place), reference: of(0) });
         }
     }
     rows

@@ -27,6 +27,15 @@ pub struct Service {
 impl Service {
     /// The release build with the defaults of `config/default.toml`, its log at `info` in a file.
     pub fn ours(redis: &Redis) -> Self {
+        Self::with(&[("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()))])
+    }
+
+    /// Ours, before these nodes of a cluster.
+    pub fn of_cluster(nodes: String) -> Self {
+        Self::with(&[("REDIS_MODE", "cluster".to_owned()), ("REDIS_NODES", nodes)])
+    }
+
+    fn with(redis: &[(&str, String)]) -> Self {
         let (port, dir) = (free_port(), scratch());
         let log = dir.path().join("log");
         let log = OpenOptions::new().create(true).append(true).open(log).expect("a file");
@@ -39,7 +48,7 @@ impl Service {
             .env_clear()
             .env("PORT", port.to_string())
             .env("BIND", "127.0.0.1")
-            .env("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()))
+            .envs(redis.iter().cloned())
             .env("FETCH_ALLOWED_HOSTS", "127.0.0.1")
             .stdin(Stdio::null())
             .stdout(also())
