@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::Extent;
 use super::ledger::{Found, read};
 use super::site::{Plot, Site, rests};
@@ -18,6 +20,8 @@ const LOOK: Duration = Duration::from_millis(5);
 const LIMIT: Duration = Duration::from_secs(29);
 /// Everything, repeats included.
 const ALL: Duration = Duration::from_secs(90);
+/// Characters of an answer that a complaint shows.
+const SHOWN: usize = 300;
 /// What is full has room again soon.
 const RETRY: Duration = Duration::from_millis(300);
 
@@ -159,26 +163,40 @@ fn admission(daemon: &Daemon) -> (f64, f64) {
     (held("events"), held("bytes"))
 }
 
-/// Posts until all of it is ok.
+/// Posts until all of it is ok; what is, is not posted again.
 fn settle(site: &Site, body: &[u8], tally: &Tally, events: usize) {
     Tally::add(&tally.sent, events as u64);
-    let begin = Instant::now();
+    let (begin, mut left, mut last) = (Instant::now(), body.to_vec(), String::new());
     while begin.elapsed() < ALL {
         let mut wire = Wire::open(site.daemon.address());
         let posted = Instant::now();
         Tally::add(&tally.requests, 1);
-        wire.send_request("POST", "/events", &[("Content-Type", "application/x-ndjson")], body);
+        wire.send_request("POST", "/events", &[("Content-Type", "application/x-ndjson")], &left);
         let answer = wire.try_answer(false);
         tally.took(posted.elapsed(), LIMIT, || "a large batch".to_owned());
         match answer {
             Ok(answer) if answer.status == 200 => return Tally::add(&tally.acknowledged, events as u64),
-            Ok(answer) if answer.status == 503 => Tally::add(&tally.unavailable, 1),
+            Ok(answer) if answer.status == 503 => {
+                Tally::add(&tally.unavailable, 1);
+                let json = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+                if let Some(found) = json["events"].as_array() {
+                    left = not_ok(&left, found);
+                }
+                last = answer.text().chars().take(SHOWN).collect();
+            }
             Ok(answer) => return tally.complain(|| format!("{} {:.300}", answer.status, answer.text())),
             Err(error) => tally.unanswered(|| error.to_string()),
         }
         thread::sleep(RETRY);
     }
-    tally.complain(|| format!("not carried out within {ALL:?}"));
+    tally.complain(|| format!("not carried out within {ALL:?}: {last}"));
+}
+
+/// The lines whose events are not ok.
+fn not_ok(body: &[u8], events: &[Value]) -> Vec<u8> {
+    let lines = body.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let left = lines.zip(events).filter(|(_, event)| event["status"] != "ok");
+    left.flat_map(|(line, _)| line).copied().collect()
 }
 
 /// Each key must hold the last of the writes that it got.

@@ -31,7 +31,7 @@ struct Backend {
 }
 
 pub fn rolling(extent: &Extent) -> Row {
-    let rounds = extent.pick_of(2, 15, 100);
+    let rounds = extent.pick_of(2, 8, 100);
     let (redis, blobs) = (Redis::start(), BlobServer::start());
     let ports = [free_port(), free_port()];
     let mut daemons = ports.map(|port| service(port, redis.port()).start());
