@@ -141,14 +141,14 @@ fn a_hung_primary_holds_the_keys_of_others_no_longer_than_an_answer_may_take() {
             let begun = Instant::now();
             let answer = daemon.post_ndjson(&ndjson(&[set_inline(&elsewhere, "v")]));
             assert_eq!(answer.status, 200, "{}", answer.text());
-            if start.elapsed() > Duration::from_millis(700) {
+            if begun - start > Duration::from_secs(1) {
                 slowest = slowest.max(begun.elapsed());
             }
         }
         assert_eq!(stuck.join().expect("a client"), 503);
     });
     signal(hung.pid(), "CONT");
-    assert!(slowest < Duration::from_millis(250), "keys elsewhere were held up for {slowest:?}");
+    assert!(slowest < Duration::from_millis(400), "keys elsewhere were held up for {slowest:?}");
     assert!(eventually(Duration::from_secs(20), || daemon.post(&set_inline(&there, "w")).status == 200));
     assert_eq!(hung.ask::<String>(&["GET", &there]), "w");
 }
@@ -170,7 +170,7 @@ fn a_primary_without_its_replica_holds_the_keys_of_others_for_a_part_of_the_time
         while !stuck.is_finished() {
             let begun = Instant::now();
             assert_eq!(daemon.post(&set_inline(&elsewhere, "v")).status, 200);
-            if start.elapsed() > Duration::from_secs(2) {
+            if begun - start > Duration::from_secs(2) {
                 slowest = slowest.max(begun.elapsed());
             }
         }

@@ -73,6 +73,9 @@ impl View {
     fn read_range(&mut self, frames: &mut vec::IntoIter<Frame>, here: &Address) -> Result<(), CacheError> {
         let Some(Frame::Array(elements @ 2..)) = frames.next() else { return Err(unexpected()) };
         let (first, last) = (read_slot(frames.next())?, read_slot(frames.next())?);
+        if first > last {
+            return Err(unexpected());
+        }
         for place in 2..elements {
             let Some(node) = read_node(frames, here)? else { continue };
             if place > 2 {
@@ -224,7 +227,7 @@ mod tests {
             ["a:1", "a:1", "asked:3", "", "a:1"]
         );
         assert_eq!(view.replicas, [Address::new("asked", 2)]);
-        assert_eq!((view.epoch, view.is_ok, view.is_covered(), view.covered()), (7, true, false, 16284));
+        assert_eq!((view.epoch, view.is_ok, view.is_covered(), view.covered()), (7, true, false, 16285));
         assert_eq!(view.slot_of(&Address::new("asked", 3), 4), Some(100));
         let moved = view.with_moved(&[(150, Address::new("new", 9)), (0, Address::new("asked", 3))]);
         assert_eq!(moved.owner(150), Some(&Address::new("new", 9)));
