@@ -155,7 +155,7 @@ mod tests {
                 (Kind::Integer { .. } | Kind::Bytes { .. }, Preset::Number(0)) => "1".to_owned(),
                 (Kind::Integer { .. } | Kind::Bytes { .. }, Preset::Number(number)) => (number - 1).to_string(),
                 (Kind::Integer { .. }, _) => "77".to_owned(),
-                (Kind::Switch, _) => "true".to_owned(),
+                (Kind::Switch, Preset::Switch(on)) => (!on).to_string(),
                 (Kind::Choice { allowed, .. }, Preset::Text(text)) => {
                     allowed.iter().find(|choice| **choice != text).expect("another choice").to_string()
                 }

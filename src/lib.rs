@@ -12,7 +12,7 @@
 //! | [`cache`] | every Redis command; knows nothing of HTTP or the wire |
 //! | [`pipeline`] | the actors: order, flow, supervision |
 //! | [`http`] | routes; outcome → status code and problem document; auth |
-//! | [`telemetry`] | logging and metrics: names in one place |
+//! | [`telemetry`] | logging, metrics and their last minutes: names in one place |
 //! | [`config`] | every setting: name, default, bounds, where it came from |
 //! | [`cli`] | one file a command |
 //!

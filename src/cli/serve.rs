@@ -297,6 +297,8 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> htt
         max_body_bytes: config.http.max_body_bytes,
         head_timeout: config.http.head_timeout,
         body_timeout: config.http.body_timeout,
+        cluster: config.cluster.clone(),
+        page: config.http.page,
         shutdown: config.http.shutdown,
         stall: config.live.stall,
         auth,

@@ -183,6 +183,8 @@ pub struct HttpConfig {
     pub head_timeout: Duration,
     #[serde(rename = "body_timeout_ms", deserialize_with = "millis")]
     pub body_timeout: Duration,
+    /// Whether there are pages for a person.
+    pub page: bool,
     #[serde(rename = "shutdown_seconds", deserialize_with = "seconds")]
     pub shutdown: Duration,
 }

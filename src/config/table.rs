@@ -135,7 +135,7 @@ const fn file() -> Kind {
 pub static SETTINGS: &[Setting] = &[
     Setting::new("port", Number(8080), count(0, 65_535), "Port to listen on; 0 takes a free one, which the log names"),
     Setting::new("admin_port", Unset("9090"), count(0, 65_535),
-        "Port for /live, /ready and /metrics in place of the main one, always plain HTTP; 0 takes a free one, which the log names"),
+        "Port for /live, /ready, /metrics and the pages in place of the main one, always plain HTTP; 0 takes a free one, which the log names"),
     Setting::new("bind", Text("0.0.0.0"), text(address, "an IPv4 or IPv6 address"), "Address to listen on"),
     Setting::new("cluster", Text(""), text(label, "a text of at most 253 bytes without control characters"),
         "Name of the Kubernetes cluster: on every log line and as a metric label"),
@@ -194,6 +194,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("http.max_answer_bytes", Number(64 << 20), bytes(), "Bytes of all values in one answer at most"),
     Setting::new("http.head_timeout_ms", Number(5000), millis(), "How long a request's head may take to arrive"),
     Setting::new("http.body_timeout_ms", Number(30_000), millis(), "How long a request's body may take to arrive, and how long its answer may lie untaken; more for a large one"),
+    Setting::new("http.page", Switch(true), Kind::Switch, "Whether there are pages for a person, / and /docs: on admin_port if that is set"),
     Setting::new("http.shutdown_seconds", Number(25), seconds(3600), "Time to drain after SIGTERM"),
 
     Setting::new("live.stall_seconds", Number(10), seconds(3600), "How long an actor may be stuck before /live turns 503"),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::Ttl;
+use super::{EventType, Ttl};
 
 /// The three classes an answer falls into, the worst last: `max` of two is what the whole is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +92,18 @@ impl Outcome {
     }
 }
 
+impl EventType {
+    /// What an entry of such an event may end as ([`Outcome::status`]).
+    pub fn statuses(self) -> &'static [&'static str] {
+        match self {
+            EventType::Set => &["stored", "superseded", "rejected", "unavailable"],
+            EventType::Get => &["hit", "miss", "rejected", "unavailable"],
+            EventType::Delete => &["deleted", "absent", "superseded", "rejected", "unavailable"],
+            EventType::DeletePattern => &["deleted", "preview", "rejected", "unavailable"],
+        }
+    }
+}
+
 /// Where a stored value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -100,6 +112,8 @@ pub enum Origin {
 }
 
 impl Origin {
+    pub const ALL: [Origin; 2] = [Origin::Inline, Origin::Blob];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Origin::Inline => "inline",
@@ -132,6 +146,20 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
+    pub const ALL: [ProblemKind; 11] = [
+        ProblemKind::BlobForbidden,
+        ProblemKind::BlobNotFound,
+        ProblemKind::BlobDenied,
+        ProblemKind::BlobTooLarge,
+        ProblemKind::AnswerTooLarge,
+        ProblemKind::WrongType,
+        ProblemKind::BlobUnavailable,
+        ProblemKind::CacheUnavailable,
+        ProblemKind::Interrupted,
+        ProblemKind::Timeout,
+        ProblemKind::ShuttingDown,
+    ];
+
     pub fn class(self) -> Class {
         use ProblemKind::*;
         match self {
@@ -141,7 +169,7 @@ impl ProblemKind {
     }
 
     /// The last part of the problem's `type`.
-    pub fn slug(self) -> &'static str {
+    pub const fn slug(self) -> &'static str {
         use ProblemKind::*;
         match self {
             BlobForbidden => "blob-forbidden",
@@ -158,7 +186,7 @@ impl ProblemKind {
         }
     }
 
-    pub fn title(self) -> &'static str {
+    pub const fn title(self) -> &'static str {
         use ProblemKind::*;
         match self {
             BlobForbidden => "The blob's address must not be called",

@@ -8,4 +8,4 @@ mod problem;
 
 pub use self::arriving::{Form, RawEvent, Split, SplitError, split};
 pub use self::leaving::{Answered, Counts, Element, write_answer, write_batch};
-pub use self::problem::{PROBLEM_TYPE_PREFIX, ProblemDocument};
+pub use self::problem::{INVALID, MALFORMED, PROBLEM_TYPE_PREFIX, ProblemDocument};

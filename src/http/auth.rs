@@ -80,6 +80,16 @@ impl Auth {
         })
     }
 
+    /// Whether neither tokens nor secrets are asked for.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// For what is read rather than posted: a token, where anything is asked for.
+    pub fn admit_reader(&self, headers: &HeaderMap) -> Result<(), Turned> {
+        if self.is_open || self.has_token(headers) { Ok(()) } else { Err(NO_TOKEN) }
+    }
+
     /// Whether these headers carry one of the tokens. Takes the same time whichever token it is, and however much of it
     /// is right.
     fn has_token(&self, headers: &HeaderMap) -> bool {

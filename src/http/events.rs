@@ -14,10 +14,12 @@ use super::problem::{Turned, add_retry_after, refused, status_of};
 use super::request::{About, Summary, turn_away};
 use super::shared::Shared;
 use super::worker::{Ended, Worker};
+use crate::event::EventType;
 use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::validate::{Invalid, InvalidKind};
 use crate::event::wire::{Answered, Element, write_answer, write_batch};
 use crate::pipeline::job::{Refusal, Verdict};
+use crate::telemetry::history::Failed;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -37,7 +39,7 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
     shared.count(&verdict);
     let (mut response, summary) = answer(&verdict, wants_minimal(request.headers()), shared);
     if let Some(about) = About::of(&request) {
-        tell(&verdict, summary.outcome, about.id.as_str());
+        tell(&verdict, summary.outcome, about.id.as_str(), shared);
         about.sum_up(Summary { bytes_in, ..summary });
     }
     if shared.pipeline.health.is_draining() {
@@ -148,19 +150,20 @@ fn wants_minimal(headers: &HeaderMap) -> bool {
 }
 
 /// A line an event at debug, and one at warn for each that was not carried out.
-fn tell(verdict: &Verdict, problem: &str, request_id: &str) {
+fn tell(verdict: &Verdict, problem: &'static str, request_id: &str, shared: &Shared) {
     match verdict {
-        Verdict::Refused(Refusal::Invalid(invalid)) => tell_invalid(invalid, request_id),
+        Verdict::Refused(Refusal::Invalid(invalid)) => tell_invalid(invalid, request_id, shared),
         Verdict::Refused(refusal) => {
             let detail = refusal_cause(refusal);
             warn!(problem, detail, request_id; "request refused");
+            shared.failed(Failed { event: "", id: "", problem, detail, request_id });
         }
-        Verdict::One(answered) => tell_answered(answered, request_id),
+        Verdict::One(answered) => tell_answered(answered, request_id, shared),
         Verdict::Batch(elements) => {
             for element in elements {
                 match element {
-                    Element::Answered(answered) => tell_answered(answered, request_id),
-                    Element::Invalid(invalid) => tell_invalid(invalid, request_id),
+                    Element::Answered(answered) => tell_answered(answered, request_id, shared),
+                    Element::Invalid(invalid) => tell_invalid(invalid, request_id, shared),
                 }
             }
         }
@@ -178,7 +181,7 @@ fn refusal_cause(refusal: &Refusal) -> &str {
     }
 }
 
-fn tell_invalid(invalid: &Invalid, request_id: &str) {
+fn tell_invalid(invalid: &Invalid, request_id: &str, shared: &Shared) {
     let event_id = invalid.id.as_deref().unwrap_or_default();
     let problem = invalid.problem();
     let (slug, cause) = (problem.slug, problem.detail.as_ref());
@@ -187,9 +190,11 @@ fn tell_invalid(invalid: &Invalid, request_id: &str) {
         InvalidKind::Malformed(_) => "",
     };
     warn!(event_id, problem = slug, at, cause, request_id; "event rejected");
+    let event = invalid.event.map_or("", EventType::as_str);
+    shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id });
 }
 
-fn tell_answered(answered: &Answered, request_id: &str) {
+fn tell_answered(answered: &Answered, request_id: &str, shared: &Shared) {
     let class = answered.class();
     if class == Class::Ok && !log_enabled!(Level::Debug) {
         return;
@@ -206,5 +211,6 @@ fn tell_answered(answered: &Answered, request_id: &str) {
     if let Some((key, problem)) = worst {
         let (slug, cause) = (problem.kind.slug(), problem.detail.as_ref());
         warn!(event, event_id, key:% = key, keys, problem = slug, cause, request_id; "event not carried out");
+        shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id });
     }
 }

@@ -5,6 +5,8 @@
 mod auth;
 mod body;
 mod events;
+mod openapi;
+mod page;
 mod probes;
 mod problem;
 mod request;
@@ -35,6 +37,10 @@ pub struct Settings {
     pub max_body_bytes: usize,
     pub head_timeout: Duration,
     pub body_timeout: Duration,
+    /// The name of the Kubernetes cluster, or nothing.
+    pub cluster: String,
+    /// Whether there are pages for a person.
+    pub page: bool,
     /// From SIGTERM to the end, at most.
     pub shutdown: Duration,
     /// So long without a sign of life, and an actor is stuck (`live.stall_seconds`).

@@ -28,6 +28,17 @@ pub fn live(_: &Shared, stuck: &[ActorKind]) -> HttpResponse {
 
 /// 200 when events would be carried out.
 pub fn ready(shared: &Shared, stuck: &[ActorKind]) -> HttpResponse {
+    let reasons = reasons(shared, stuck);
+    if reasons.is_empty() {
+        return fine(r#"{"status":"ready"}"#);
+    }
+    let mut response = HttpResponse::ServiceUnavailable();
+    add_retry_after(&mut response);
+    response.json(Status { status: "not_ready", reasons })
+}
+
+/// What keeps events from being carried out.
+pub fn reasons(shared: &Shared, stuck: &[ActorKind]) -> Vec<String> {
     let health = &shared.pipeline.health;
     let mut reasons = Vec::new();
     if health.is_draining() {
@@ -39,12 +50,7 @@ pub fn ready(shared: &Shared, stuck: &[ActorKind]) -> HttpResponse {
     for kind in stuck {
         reasons.push(format!("the {} pool is down", kind.as_str()));
     }
-    if reasons.is_empty() {
-        return fine(r#"{"status":"ready"}"#);
-    }
-    let mut response = HttpResponse::ServiceUnavailable();
-    add_retry_after(&mut response);
-    response.json(Status { status: "not_ready", reasons })
+    reasons
 }
 
 fn fine(body: &'static str) -> HttpResponse {

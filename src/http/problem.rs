@@ -7,34 +7,62 @@ use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use crate::event::outcome::{Class, ProblemKind};
-use crate::event::wire::ProblemDocument;
+use crate::event::wire::{INVALID, MALFORMED, ProblemDocument};
 use crate::pipeline::job::Refusal;
 
 /// Seconds after which a sender may try again.
 const RETRY_AFTER_SECONDS: &str = "1";
 const PROBLEM_JSON: &str = "application/problem+json";
 
+const NOT_FOUND: Kind = Kind(404, "not-found", "There is no such route");
+const METHOD_NOT_ALLOWED: Kind = Kind(405, "method-not-allowed", "The route does not take this method");
+const UNAUTHORIZED: Kind = Kind(401, "unauthorized", "The sender has not shown that it may do this");
+const REQUEST_TIMEOUT: Kind = Kind(408, "request-timeout", "The request took too long to arrive");
+const HEAD_LARGE: Kind = Kind(431, "head-too-large", "The head of the request is too large");
+const MALFORMED_REQUEST: Kind = Kind(400, "malformed-request", "The request is not HTTP");
+const MALFORMED_JSON: Kind = Kind(400, MALFORMED.slug, "The body is not JSON");
+const TOO_LARGE: Kind = Kind(413, "payload-too-large", "The request is too large");
+const MEDIA_TYPE: Kind = Kind(415, "unsupported-media-type", "The body's type is not understood");
+const INVALID_EVENT: Kind = Kind(422, INVALID.slug, INVALID.title);
+const OVERLOADED: Kind = Kind(503, "overloaded", "The service has as much work as it takes on");
+
+/// A kind of problem document: its status, the last part of its type, its title.
+#[derive(Clone, Copy)]
+pub struct Kind(pub u16, pub &'static str, pub &'static str);
+
+/// Every problem document that there is.
+pub const DOCUMENTS: [Kind; 14] = [
+    MALFORMED_JSON,
+    MALFORMED_REQUEST,
+    UNAUTHORIZED,
+    NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    REQUEST_TIMEOUT,
+    TOO_LARGE,
+    MEDIA_TYPE,
+    INVALID_EVENT,
+    HEAD_LARGE,
+    OVERLOADED,
+    Kind::unavailable(ProblemKind::ShuttingDown),
+    Kind::unavailable(ProblemKind::Interrupted),
+    Kind::unavailable(ProblemKind::Timeout),
+];
+
 /// The answer to a head that did not arrive in time: nothing of the request is known.
-pub static HEAD_TOO_SLOW: ProblemDocument<'static> = headless(
-    "request-timeout",
-    408,
-    "The request took too long to arrive",
-    "the head did not arrive within http.head_timeout_ms",
-);
+pub static HEAD_TOO_SLOW: ProblemDocument<'static> =
+    REQUEST_TIMEOUT.headless("the head did not arrive within http.head_timeout_ms");
+pub static HEAD_TOO_LARGE: ProblemDocument<'static> = HEAD_LARGE.headless("it has too many or too long headers");
+pub static NOT_HTTP: ProblemDocument<'static> = MALFORMED_REQUEST.headless("its head cannot be understood");
 
-pub static HEAD_TOO_LARGE: ProblemDocument<'static> =
-    headless("head-too-large", 431, "The head of the request is too large", "it has too many or too long headers");
+impl Kind {
+    const fn unavailable(kind: ProblemKind) -> Self {
+        Kind(503, kind.slug(), kind.title())
+    }
 
-pub static NOT_HTTP: ProblemDocument<'static> =
-    headless("malformed-request", 400, "The request is not HTTP", "its head cannot be understood");
-
-const fn headless(
-    slug: &'static str,
-    status: u16,
-    title: &'static str,
-    detail: &'static str,
-) -> ProblemDocument<'static> {
-    ProblemDocument { slug, title, status: Some(status), detail: Cow::Borrowed(detail), errors: &[] }
+    const fn headless(self, detail: &'static str) -> ProblemDocument<'static> {
+        let Kind(status, slug, title) = self;
+        ProblemDocument { slug, title, status: Some(status), detail: Cow::Borrowed(detail), errors: &[] }
+    }
 }
 
 /// Why a request was turned away before it reached the pipeline.
@@ -72,51 +100,25 @@ pub fn turned_away(why: &Turned) -> (HttpResponse, &'static str) {
     use Turned::*;
     match why {
         NotFound => document(
-            StatusCode::NOT_FOUND,
-            "not-found",
-            "There is no such route",
-            "see POST /events, and GET /live, /ready and /metrics, which may be on a port of their own",
+            NOT_FOUND,
+            "see POST /events and GET /openapi.json, and GET /live, /ready and /metrics, which may be on a port of their own",
             |_| {},
         ),
-        MethodNotAllowed { allow } => document(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
-            "The route does not take this method",
-            &format!("allowed: {allow}"),
-            |response| {
-                response.insert_header((ALLOW, *allow));
-            },
-        ),
-        Unauthorized { detail } => document(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "The sender has not shown that it may post events",
-            detail,
-            |response| {
-                response.insert_header((WWW_AUTHENTICATE, "Bearer"));
-            },
-        ),
+        MethodNotAllowed { allow } => document(METHOD_NOT_ALLOWED, &format!("allowed: {allow}"), |response| {
+            response.insert_header((ALLOW, *allow));
+        }),
+        Unauthorized { detail } => document(UNAUTHORIZED, detail, |response| {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }),
         Draining => unavailable(ProblemKind::ShuttingDown),
-        UnsupportedMediaType { detail } => document(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported-media-type",
-            "The body's type is not understood",
-            detail,
-            |_| {},
-        ),
+        UnsupportedMediaType { detail } => document(MEDIA_TYPE, detail, |_| {}),
         BodyTooLarge { max_bytes } => {
             too_large(&format!("the body has more than the {max_bytes} bytes that http.max_body_bytes allows"))
         }
         Malformed { detail } => malformed(detail),
-        BodyTooSlow => document(
-            StatusCode::REQUEST_TIMEOUT,
-            "request-timeout",
-            "The request took too long to arrive",
-            "the body did not arrive within http.body_timeout_ms",
-            |response| {
-                response.force_close();
-            },
-        ),
+        BodyTooSlow => document(REQUEST_TIMEOUT, "the body did not arrive within http.body_timeout_ms", |response| {
+            response.force_close();
+        }),
         Overloaded => overloaded(),
     }
 }
@@ -134,8 +136,7 @@ pub fn refused(refusal: &Refusal, max_events: usize) -> (HttpResponse, &'static 
         ),
         Refusal::Invalid(invalid) => {
             let problem = invalid.problem();
-            let status = problem.status.and_then(|status| StatusCode::from_u16(status).ok());
-            (render(status.unwrap_or(StatusCode::UNPROCESSABLE_ENTITY), &problem, |_| {}), problem.slug)
+            (render(&problem, |_| {}), problem.slug)
         }
         Refusal::Overloaded => overloaded(),
         Refusal::Unavailable(kind) => unavailable(*kind),
@@ -158,18 +159,16 @@ pub fn add_retry_after(response: &mut HttpResponseBuilder) {
 }
 
 fn malformed(detail: &str) -> (HttpResponse, &'static str) {
-    document(StatusCode::BAD_REQUEST, "malformed-json", "The body is not JSON", detail, |_| {})
+    document(MALFORMED_JSON, detail, |_| {})
 }
 
 fn too_large(detail: &str) -> (HttpResponse, &'static str) {
-    document(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "The request is too large", detail, |_| {})
+    document(TOO_LARGE, detail, |_| {})
 }
 
 fn overloaded() -> (HttpResponse, &'static str) {
     document(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "overloaded",
-        "The service has as much work as it takes on",
+        OVERLOADED,
         "admission is full, or what is inside takes too long; nothing of this request was taken on",
         add_retry_after,
     )
@@ -181,7 +180,7 @@ fn unavailable(kind: ProblemKind) -> (HttpResponse, &'static str) {
         ProblemKind::Timeout => "the request was not answered within event.deadline_ms",
         _ => "a part of the service failed under the request; it may be repeated",
     };
-    document(StatusCode::SERVICE_UNAVAILABLE, kind.slug(), kind.title(), detail, |response| {
+    document(Kind::unavailable(kind), detail, |response| {
         add_retry_after(response);
         if kind == ProblemKind::ShuttingDown {
             response.force_close();
@@ -190,23 +189,18 @@ fn unavailable(kind: ProblemKind) -> (HttpResponse, &'static str) {
 }
 
 fn document(
-    status: StatusCode,
-    slug: &'static str,
-    title: &'static str,
+    Kind(status, slug, title): Kind,
     detail: &str,
     with: impl FnOnce(&mut HttpResponseBuilder),
 ) -> (HttpResponse, &'static str) {
-    let problem = ProblemDocument { slug, title, status: Some(status.as_u16()), detail: detail.into(), errors: &[] };
-    (render(status, &problem, with), slug)
+    let problem = ProblemDocument { slug, title, status: Some(status), detail: detail.into(), errors: &[] };
+    (render(&problem, with), slug)
 }
 
-fn render(
-    status: StatusCode,
-    problem: &ProblemDocument<'_>,
-    with: impl FnOnce(&mut HttpResponseBuilder),
-) -> HttpResponse {
+fn render(problem: &ProblemDocument<'_>, with: impl FnOnce(&mut HttpResponseBuilder)) -> HttpResponse {
     let body = serde_json::to_vec(problem).unwrap_or_default();
-    let mut response = HttpResponse::build(status);
+    let status = problem.status.and_then(|status| StatusCode::from_u16(status).ok());
+    let mut response = HttpResponse::build(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     response.content_type(PROBLEM_JSON);
     with(&mut response);
     response.body(body)

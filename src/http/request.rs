@@ -16,6 +16,8 @@ use log::{info, warn};
 use super::problem::{Turned, turned_away};
 use super::shared::Shared;
 use super::stream::{InRequest, Progress};
+use crate::telemetry::history::Failed;
+use crate::telemetry::metrics::ROUTES;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Visible characters of a request id that is taken over, at most.
@@ -115,6 +117,10 @@ pub async fn observe(
         BodySize::None | BodySize::Stream => 0,
     };
     line.tell(response.status(), &summary, bytes_out, took);
+    if let (Some(cause), "/events", "events") = (&summary.turned_away, line.route, summary.asked) {
+        let (problem, request_id) = (summary.outcome, line.about.id.as_str());
+        shared.failed(Failed { event: "", id: "", problem, detail: cause, request_id });
+    }
     Ok(response)
 }
 
@@ -136,7 +142,7 @@ struct Line {
 
 impl Line {
     fn of(request: &ServiceRequest, about: Rc<About>) -> Self {
-        let route = ["/events", "/live", "/ready", "/metrics"].into_iter().find(|route| *route == request.path());
+        let route = ROUTES.into_iter().find(|route| *route == request.path());
         let other = match route {
             Some(_) => String::new(),
             None => request.path().chars().take(MAX_PATH).collect(),

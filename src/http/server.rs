@@ -26,7 +26,7 @@ use super::shared::Shared;
 use super::stream::{Patience, Stream};
 use super::tls::{Io, Tls};
 use super::worker::Worker;
-use super::{Settings, body, events, probes};
+use super::{Settings, body, events, openapi, page, probes};
 use crate::pipeline::Pipeline;
 use crate::telemetry::ActorKind;
 use crate::telemetry::metrics::Metrics;
@@ -41,7 +41,10 @@ const LAST_REQUESTS: Duration = Duration::from_millis(250);
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 type Probe = fn(&Shared, &[ActorKind]) -> HttpResponse;
+type Page = fn(&Shared, &[ActorKind], &HttpRequest) -> HttpResponse;
 const PROBES: [(&str, Probe); 3] = [("/live", probes::live), ("/ready", probes::ready), ("/metrics", probes::metrics)];
+const OPENAPI: (&str, Page) = ("/openapi.json", openapi::get);
+const PAGES: [(&str, Page); 3] = [("/", page::overview), ("/docs", page::docs), ("/status.json", page::status)];
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -83,6 +86,7 @@ impl Server {
             let state = shared.clone();
             handles.push(serve(admin, 1, None, &shared, &closing, move || admin_app(&state))?);
         }
+        page::keep_history(&shared, &closing);
         Ok(Server { address, admin_address, handles, closing, shared })
     }
 
@@ -199,13 +203,16 @@ fn app(
         .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
         .service(only(web::resource("/events").route(web::post().to(post)), "POST"))
         .default_service(web::to(not_found));
-    let app = match shared.settings.admin_port {
-        Some(_) => app,
-        None => PROBES.iter().fold(app, |app, (path, probe)| {
-            let worker = worker.clone();
-            app.service(readable(path, move || probe(&worker.shared, &worker.stuck())))
-        }),
-    };
+    let has_all = shared.settings.admin_port.is_none();
+    let probes = PROBES.iter().filter(|_| has_all);
+    let app = probes.fold(app, |app, (path, probe)| {
+        let worker = worker.clone();
+        app.service(readable(path, move |_| probe(&worker.shared, &worker.stuck())))
+    });
+    let app = pages(shared, has_all).fold(app, |app, (path, page)| {
+        let worker = worker.clone();
+        app.service(readable(path, move |request| page(&worker.shared, &worker.stuck(), request)))
+    });
     app.into_factory()
 }
 
@@ -228,7 +235,13 @@ fn admin_app(
         .default_service(web::to(not_found));
     let app = PROBES.iter().fold(app, |app, (path, probe)| {
         let shared = shared.clone();
-        app.service(readable(path, move || probe(&shared, &shared.pipeline.watch.stuck(shared.settings.stall))))
+        app.service(readable(path, move |_| probe(&shared, &shared.pipeline.watch.stuck(shared.settings.stall))))
+    });
+    let app = pages(shared, true).fold(app, |app, (path, page)| {
+        let shared = shared.clone();
+        app.service(readable(path, move |request| {
+            page(&shared, &shared.pipeline.watch.stuck(shared.settings.stall), request)
+        }))
     });
     app.into_factory()
 }
@@ -271,8 +284,14 @@ async fn last_call_on(born: Instant, closing: CancellationToken) {
     actix_rt::time::sleep(LAST_REQUESTS.saturating_sub(born.elapsed())).await;
 }
 
-fn readable(path: &str, answer: impl Fn() -> HttpResponse + Clone + 'static) -> Resource {
-    let handler = move || ready(answer());
+/// The document is for who posts events too; the pages are for who operates the service.
+fn pages(shared: &Shared, for_operators: bool) -> impl Iterator<Item = (&'static str, Page)> + use<> {
+    let are_there = for_operators && shared.pages.is_some();
+    [OPENAPI].into_iter().chain(PAGES.into_iter().filter(move |_| are_there))
+}
+
+fn readable(path: &str, answer: impl Fn(&HttpRequest) -> HttpResponse + Clone + 'static) -> Resource {
+    let handler = move |request: HttpRequest| ready(answer(&request));
     only(web::resource(path).route(web::get().to(handler.clone())).route(web::head().to(handler)), "GET, HEAD")
 }
 

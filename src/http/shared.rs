@@ -1,12 +1,17 @@
 //! What all workers share: settings, the pipeline, the metrics, and what is under way.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::{Instant, SystemTime};
 
-use super::Settings;
+use bytes::Bytes;
+
+use super::page::Pages;
+use super::{Settings, openapi};
 use crate::event::outcome::Outcome;
 use crate::event::wire::{Answered, Element};
 use crate::pipeline::Pipeline;
 use crate::pipeline::job::{Refusal, Verdict};
+use crate::telemetry::history::Failed;
 use crate::telemetry::metrics::Metrics;
 
 pub struct Shared {
@@ -15,6 +20,10 @@ pub struct Shared {
     pub metrics: Metrics,
     pub cache_name: String,
     pub max_events: usize,
+    /// None if they are switched off.
+    pub pages: Option<Pages>,
+    pub openapi: Bytes,
+    pub begun: Instant,
     busy: AtomicUsize,
     cut_off: AtomicBool,
 }
@@ -36,8 +45,21 @@ impl Shared {
         cache_name: String,
         max_events: usize,
     ) -> Self {
+        let openapi = openapi::document(&settings, pipeline.limits()).into();
+        let pages = settings.page.then(Pages::new);
         let (busy, cut_off) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Shared { settings, pipeline, metrics, cache_name, max_events, busy, cut_off }
+        Shared {
+            settings,
+            pipeline,
+            metrics,
+            cache_name,
+            max_events,
+            pages,
+            openapi,
+            begun: Instant::now(),
+            busy,
+            cut_off,
+        }
     }
 
     pub fn enter(&self) -> Busy<'_> {
@@ -63,6 +85,13 @@ impl Shared {
     /// Whether no request is under way, and nothing of one that was answered early.
     pub fn is_idle(&self) -> bool {
         self.busy() == 0 && self.pipeline.gate.is_idle()
+    }
+
+    /// Remembers it for who looks at the page.
+    pub fn failed(&self, failed: Failed<'_>) {
+        if let Some(pages) = &self.pages {
+            pages.history.failed(failed, SystemTime::now());
+        }
     }
 
     /// Counts a verdict's events and entries.

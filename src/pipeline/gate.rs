@@ -113,6 +113,11 @@ impl Gate {
         (self.events.load(Relaxed), self.bytes.load(Relaxed) + self.reserve.load(Relaxed))
     }
 
+    /// Events and bytes that may be in use.
+    pub fn limits(&self) -> (usize, usize) {
+        (self.max_events, self.max_bytes)
+    }
+
     pub fn is_idle(&self) -> bool {
         self.events.load(SeqCst) == 0
     }

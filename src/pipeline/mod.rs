@@ -231,6 +231,11 @@ impl Pipeline {
         self.settings.deadline
     }
 
+    /// What events are validated against.
+    pub fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
     /// Which of so many writers or fetchers are this thread's share, or the nearest if there are fewer than entrances.
     fn share(&self, turn: usize, count: usize) -> Vec<usize> {
         let (entrances, count) = (self.settings.entrances.max(1), count.max(1));

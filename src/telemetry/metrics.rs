@@ -4,6 +4,8 @@
 //! no lookup by label and no allocation; a series that can be known beforehand shows 0 from the start. When to count is
 //! left to those who call.
 
+mod reading;
+
 use std::collections::HashMap;
 use std::fs;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use prometheus::{
     Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::reading::{ActorState, Reading, Spread};
 use super::series::{Result, Series, counter, counters, durations, gauge, histogram, position, register};
 use crate::event::EventType;
 use crate::event::outcome::Class;
@@ -81,14 +84,17 @@ struct Inner {
     resident_memory: IntGauge,
 }
 
-const EVENT_TYPES: [&str; 5] = ["SET", "GET", "DELETE", "DELETE_PATTERN", "unknown"];
+/// The types of event, and what stands for one that cannot be told.
+pub const EVENT_TYPES: [&str; 5] = ["SET", "GET", "DELETE", "DELETE_PATTERN", "unknown"];
 const UNKNOWN_TYPE: usize = EVENT_TYPES.len() - 1;
 
 /// What an entry may end as; the last stands for anything that is not listed.
 const STATUSES: [&str; 10] =
     ["stored", "hit", "miss", "deleted", "absent", "preview", "superseded", "rejected", "unavailable", "other"];
 
-const ROUTES: [&str; 7] = ["/events", "/live", "/ready", "/metrics", "/openapi.json", "/", "other"];
+/// The routes of the service; the last stands for anything else.
+pub const ROUTES: [&str; 9] =
+    ["/events", "/live", "/ready", "/metrics", "/openapi.json", "/", "/docs", "/status.json", "other"];
 const HTTP_STATUSES: [&str; 15] =
     ["200", "207", "304", "400", "401", "404", "405", "408", "413", "415", "422", "431", "500", "503", "other"];
 
@@ -253,7 +259,7 @@ impl Inner {
 
     fn show_from_the_start(&self) {
         for (event, series) in EventType::ALL.into_iter().zip(&self.entries) {
-            for status in expected_statuses(event) {
+            for status in event.statuses() {
                 series.at(position(&STATUSES, status));
             }
         }
@@ -263,15 +269,6 @@ impl Inner {
         for outcome in 0..FETCH_OUTCOMES.len() - 1 {
             self.fetches.at(outcome);
         }
-    }
-}
-
-fn expected_statuses(event: EventType) -> &'static [&'static str] {
-    match event {
-        EventType::Set => &["stored", "superseded", "rejected", "unavailable"],
-        EventType::Get => &["hit", "miss", "rejected", "unavailable"],
-        EventType::Delete => &["deleted", "absent", "superseded", "rejected", "unavailable"],
-        EventType::DeletePattern => &["deleted", "preview", "rejected", "unavailable"],
     }
 }
 

@@ -36,6 +36,11 @@ where
             None => self.vec.resolve(&[self.labels[index]]),
         })
     }
+
+    /// Those that were needed so far.
+    pub fn resolved(&self) -> impl Iterator<Item = &M> {
+        self.handles.iter().filter_map(OnceLock::get)
+    }
 }
 
 pub(super) trait Resolve<M> {

@@ -8,7 +8,7 @@ use crate::support::{Blob, BlobServer, Daemon, Redis};
 
 const README: &str = include_str!("../../README.md");
 /// Where the README's blobs are.
-const BLOBS: &str = "http://localhost:9000";
+pub const BLOBS: &str = "http://localhost:9000";
 
 /// The code blocks: language and text.
 fn blocks() -> Vec<(&'static str, &'static str)> {
@@ -29,26 +29,33 @@ fn posted(language: &str, text: &'static str) -> Option<(&'static str, &'static 
     }
 }
 
+/// What is posted (content type and body), and the answer that stands below it.
+pub fn examples() -> Vec<(&'static str, &'static str, &'static str)> {
+    let blocks = blocks();
+    let example = |(index, (language, text)): (usize, &(&'static str, &'static str))| {
+        let (kind, body) = posted(language, text)?;
+        let (_, answer) = blocks.get(index + 1).unwrap_or_else(|| panic!("no answer to {text}"));
+        Some((kind, body, *answer))
+    };
+    blocks.iter().enumerate().filter_map(example).collect()
+}
+
 #[test]
 fn every_example_gets_the_answer_that_stands_below_it() {
     let blobs = BlobServer::start();
     blobs.put("/dot.png", Blob::bytes(include_bytes!("../../src/cli/demo/blobs/dot.png")));
     let daemon = Daemon::builder().embedded().start();
-    let blocks = blocks();
-    let mut examples = 0;
-    for (index, (language, text)) in blocks.iter().enumerate() {
-        let Some((kind, body)) = posted(language, text) else { continue };
-        let (_, answer) = blocks.get(index + 1).unwrap_or_else(|| panic!("no answer to {text}"));
+    let examples = examples();
+    assert!(examples.len() >= 10, "only {} examples were found", examples.len());
+    for (kind, body, answer) in examples {
         let want: Value = serde_json::from_str(answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
         let body = body.replace(BLOBS, &blobs.url(""));
         let mut got = daemon.post_with(&[("content-type", kind)], body.as_bytes()).json();
         if let Some(sample) = got.pointer_mut("/results/0/sample").and_then(Value::as_array_mut) {
             sample.sort_by_key(Value::to_string);
         }
-        assert_eq!(got, want, "{text}");
-        examples += 1;
+        assert_eq!(got, want, "{body}");
     }
-    assert!(examples >= 10, "only {examples} examples were found");
 }
 
 /// What is printed by the commands of the block that begins so, run by a shell, and what stands below it.

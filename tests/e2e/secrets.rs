@@ -142,6 +142,11 @@ fn no_secret_comes_out_of_a_whole_run() {
         for path in ["/ready", "/live", "/metrics", "/?sig=PLANTED"] {
             assert_clean(path, &daemon.get(path).text());
         }
+        let mut wire = Wire::open(daemon.address());
+        wire.send_request("GET", "/status.json", &[("authorization", &format!("Bearer {TOKEN}"))], b"");
+        let status = wire.answer();
+        assert_eq!(status.json()["failures"].as_array().map(Vec::len), Some(50), "{}", status.text());
+        assert_clean("/status.json", &status.text());
         daemon.sigterm();
         daemon.wait_exit(Duration::from_secs(10));
         let log = daemon.logs();

@@ -25,24 +25,29 @@ pub struct ProblemDocument<'a> {
     pub errors: &'a [Fault],
 }
 
+/// A kind of problem by which an event is refused.
+pub struct Refusing {
+    pub slug: &'static str,
+    pub title: &'static str,
+    pub status: u16,
+}
+
+/// An event, or a line of NDJSON, that is not JSON.
+pub const MALFORMED: Refusing = Refusing { slug: "malformed-json", title: "The event is not JSON", status: 400 };
+pub const INVALID: Refusing = Refusing { slug: "invalid-event", title: "The event is not valid", status: 422 };
+
+impl Refusing {
+    fn document<'a>(&self, detail: Cow<'a, str>, errors: &'a [Fault]) -> ProblemDocument<'a> {
+        ProblemDocument { slug: self.slug, title: self.title, status: Some(self.status), detail, errors }
+    }
+}
+
 impl Invalid {
     /// The event's fault as a problem: `invalid-event`, or `malformed-json` for a line that is not JSON.
     pub fn problem(&self) -> ProblemDocument<'_> {
         match &self.kind {
-            InvalidKind::Malformed(detail) => ProblemDocument {
-                slug: "malformed-json",
-                title: "The event is not JSON",
-                status: Some(400),
-                detail: Cow::Borrowed(detail),
-                errors: &[],
-            },
-            InvalidKind::Faults(faults) => ProblemDocument {
-                slug: "invalid-event",
-                title: "The event is not valid",
-                status: Some(422),
-                detail: summary(faults),
-                errors: faults,
-            },
+            InvalidKind::Malformed(detail) => MALFORMED.document(Cow::Borrowed(detail), &[]),
+            InvalidKind::Faults(faults) => INVALID.document(summary(faults), faults),
         }
     }
 }

@@ -1,0 +1,124 @@
+//! `GET /openapi.json`: the contract for programs.
+//!
+//! The frame is a template, `openapi.json`, which is JSON itself. What the code knows better, it says: the bounds of the
+//! running service, and every set of names (types, statuses, problems), from the very values that answers are made of.
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::{Value, json};
+
+use super::Settings;
+use super::problem::{DOCUMENTS, Kind};
+use super::shared::Shared;
+use crate::event::outcome::{Class, MAX_SAMPLE, Origin, ProblemKind};
+use crate::event::validate::{MAX_FAULTS, MAX_URL_BYTES};
+use crate::event::version::MAX_TEXT_BYTES;
+use crate::event::wire::{INVALID, MALFORMED, PROBLEM_TYPE_PREFIX};
+use crate::event::{EventType, Limits, MAX_ID_BYTES, MAX_PATTERNS};
+use crate::telemetry::ActorKind;
+use crate::telemetry::history::MAX_FAILURES;
+
+const TEMPLATE: &str = include_str!("openapi.json");
+
+pub fn get(shared: &Shared, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .body(shared.openapi.clone())
+}
+
+/// The document. A place `"{{name}}"` becomes the value, quotes and all; within a longer text the value stands as it is.
+pub fn document(settings: &Settings, limits: &Limits) -> String {
+    let mut text = TEMPLATE.to_owned();
+    for (name, value) in facts(settings, limits) {
+        let (place, value) = (format!("{{{{{name}}}}}"), value.to_string());
+        text = text.replace(&format!("\"{place}\""), &value).replace(&place, &value);
+    }
+    text
+}
+
+fn facts(settings: &Settings, limits: &Limits) -> Vec<(String, Value)> {
+    let named = |(name, value): (&str, Value)| (name.to_owned(), value);
+    let mut facts: Vec<(String, Value)> = bounds(settings, limits).into_iter().map(named).collect();
+    facts.extend(
+        [
+            ("version", json!(env!("CARGO_PKG_VERSION"))),
+            ("security", security(settings, &["bearer", "webhook"])),
+            ("reading_security", security(settings, &["bearer"])),
+            ("event_types", json!(EventType::ALL.map(EventType::as_str))),
+            ("classes", json!(Class::ALL.map(Class::as_str))),
+            ("origins", json!(Origin::ALL.map(Origin::as_str))),
+            ("actors", json!(ActorKind::ALL.map(ActorKind::as_str))),
+            ("event_problems", json!([MALFORMED.slug, INVALID.slug].map(urn))),
+            ("problem_documents", json!(DOCUMENTS.map(problem_document))),
+            ("result_problems", json!(ProblemKind::ALL.map(result_problem))),
+        ]
+        .map(named),
+    );
+    for event in EventType::ALL {
+        facts.push((format!("statuses.{}", event.as_str()), json!(event.statuses())));
+    }
+    for class in Class::ALL {
+        let of_class = ProblemKind::ALL.into_iter().filter(|kind| kind.class() == class);
+        facts.push((format!("result_problems.{}", class.as_str()), of_class.map(|kind| urn(kind.slug())).collect()));
+    }
+    for Kind(status, ..) in DOCUMENTS {
+        let of_status = DOCUMENTS.iter().filter(|kind| kind.0 == status).map(|kind| urn(kind.1));
+        facts.push((format!("problems.{status}"), of_status.collect()));
+    }
+    facts
+}
+
+fn bounds(settings: &Settings, limits: &Limits) -> [(&'static str, Value); 13] {
+    [
+        ("http.max_body_bytes", json!(settings.max_body_bytes)),
+        ("event.max_events", json!(limits.max_events)),
+        ("event.max_keys", json!(limits.max_keys)),
+        ("event.max_key_bytes", json!(limits.max_key_bytes)),
+        ("event.max_ttl_seconds", json!(limits.max_ttl_seconds)),
+        ("event.max_id_bytes", json!(MAX_ID_BYTES)),
+        ("event.max_patterns", json!(MAX_PATTERNS)),
+        ("event.max_url_bytes", json!(MAX_URL_BYTES)),
+        ("event.max_version_bytes", json!(MAX_TEXT_BYTES)),
+        ("max_sample", json!(MAX_SAMPLE)),
+        ("max_faults", json!(MAX_FAULTS)),
+        ("max_failures", json!(MAX_FAILURES)),
+        ("version_prefix", json!(beginning(&limits.version_prefix))),
+    ]
+}
+
+fn urn(slug: &str) -> Value {
+    json!(format!("{PROBLEM_TYPE_PREFIX}{slug}"))
+}
+
+fn problem_document(Kind(status, slug, title): Kind) -> Value {
+    // An event that is not JSON is told from a body that is not.
+    let titles = if slug == MALFORMED.slug { vec![title, MALFORMED.title] } else { vec![title] };
+    json!({"properties": {"type": {"const": urn(slug)}, "title": {"enum": titles}, "status": {"const": status}}})
+}
+
+fn result_problem(kind: ProblemKind) -> Value {
+    json!({"properties": {"type": {"const": urn(kind.slug())}, "title": {"const": kind.title()}}})
+}
+
+/// Any of these will do; if nothing is asked for, none will do too.
+fn security(settings: &Settings, ways: &[&str]) -> Value {
+    let way = |way: &&str| match *way {
+        "webhook" => json!({"webhookId": [], "webhookTimestamp": [], "webhookSignature": []}),
+        way => json!({way: []}),
+    };
+    settings.auth.is_open().then(|| json!({})).into_iter().chain(ways.iter().map(way)).collect()
+}
+
+/// A regular expression for texts that begin so.
+fn beginning(prefix: &str) -> String {
+    let mut pattern = "^".to_owned();
+    for character in prefix.chars() {
+        if r"^$\.*+?()[]{}|/".contains(character) {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}

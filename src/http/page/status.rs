@@ -1,0 +1,194 @@
+//! `/status.json`: what the page shows.
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use crate::event::outcome::Class;
+use crate::http::probes;
+use crate::http::shared::Shared;
+use crate::telemetry::ActorKind;
+use crate::telemetry::history::{Failure, History, Quantiles, STEP, Step};
+use crate::telemetry::metrics::EVENT_TYPES;
+
+#[derive(Serialize)]
+pub struct Status<'a> {
+    service: Service<'a>,
+    ready: bool,
+    reasons: Vec<String>,
+    events: ByType<u64>,
+    latency: Latency,
+    pipeline: Vec<Actors>,
+    admission: Admission,
+    cache: Cache<'a>,
+    history: Course,
+    failures: Vec<Failed>,
+}
+
+#[derive(Serialize)]
+struct Service<'a> {
+    version: &'static str,
+    cluster: &'a str,
+    uptime_seconds: u64,
+    memory_bytes: Option<i64>,
+    /// Whether `POST /events` is on this port.
+    takes_events: bool,
+}
+
+#[derive(Serialize)]
+struct Actors {
+    actor: &'static str,
+    running: u64,
+    waiting: u64,
+    restarts: u64,
+    stuck: bool,
+}
+
+#[derive(Serialize)]
+struct Admission {
+    events: usize,
+    max_events: usize,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Cache<'a> {
+    up: bool,
+    #[serde(rename = "where")]
+    place: &'a str,
+    reconnects: u64,
+    latency: Latency,
+}
+
+/// A column for each thing that is drawn.
+#[derive(Serialize)]
+struct Course {
+    step_seconds: u64,
+    steps: usize,
+    events: ByType<Vec<u64>>,
+    p50_ms: Vec<Option<f64>>,
+    p99_ms: Vec<Option<f64>>,
+    cache_p50_ms: Vec<Option<f64>>,
+    cache_p99_ms: Vec<Option<f64>>,
+    admission_events: Vec<usize>,
+    admission_bytes: Vec<usize>,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Failed {
+    at_ms: u64,
+    event: &'static str,
+    id: String,
+    problem: &'static str,
+    detail: String,
+    request_id: String,
+}
+
+impl<'a> Status<'a> {
+    pub fn of(shared: &'a Shared, history: &History, stuck: &[ActorKind]) -> Self {
+        let (reading, gate) = (shared.metrics.read(), &shared.pipeline.gate);
+        let ((events, bytes), (max_events, max_bytes)) = (gate.in_use(), gate.limits());
+        let (requests, batches) = history.overall(&reading);
+        let reasons = probes::reasons(shared, stuck);
+        shared.pipeline.watch.tell_waiting();
+        Status {
+            service: Service {
+                version: env!("CARGO_PKG_VERSION"),
+                cluster: &shared.settings.cluster,
+                uptime_seconds: shared.begun.elapsed().as_secs(),
+                memory_bytes: shared.metrics.memory_bytes(),
+                takes_events: shared.settings.admin_port.is_none(),
+            },
+            ready: reasons.is_empty(),
+            reasons,
+            events: ByType(reading.events),
+            latency: Latency::of(requests),
+            pipeline: ActorKind::ALL.map(|kind| Actors::of(shared, kind, stuck)).into(),
+            admission: Admission { events, max_events, bytes, max_bytes },
+            cache: Cache {
+                up: shared.pipeline.health.is_cache_up(),
+                place: &shared.cache_name,
+                reconnects: shared.metrics.reconnects(),
+                latency: Latency::of(batches),
+            },
+            history: Course::of(&history.steps()),
+            failures: history.failures().into_iter().map(Failed::from).collect(),
+        }
+    }
+}
+
+impl Actors {
+    fn of(shared: &Shared, kind: ActorKind, stuck: &[ActorKind]) -> Self {
+        let state = shared.metrics.actor(kind);
+        Actors {
+            actor: kind.as_str(),
+            running: state.running,
+            waiting: state.waiting,
+            restarts: state.restarts,
+            stuck: stuck.contains(&kind),
+        }
+    }
+}
+
+impl Course {
+    fn of(steps: &[Step]) -> Self {
+        let events = |event: usize, class: usize| steps.iter().map(|step| step.events[event][class]).collect();
+        let quantile = |of: fn(&Step) -> Option<f64>| steps.iter().map(|step| of(step).map(milliseconds)).collect();
+        Course {
+            step_seconds: STEP.as_secs(),
+            steps: steps.len(),
+            events: ByType(std::array::from_fn(|event| std::array::from_fn(|class| events(event, class)))),
+            p50_ms: quantile(|step| step.requests.p50),
+            p99_ms: quantile(|step| step.requests.p99),
+            cache_p50_ms: quantile(|step| step.batches.p50),
+            cache_p99_ms: quantile(|step| step.batches.p99),
+            admission_events: steps.iter().map(|step| step.admission_events).collect(),
+            admission_bytes: steps.iter().map(|step| step.admission_bytes).collect(),
+        }
+    }
+}
+
+impl Latency {
+    fn of(Quantiles { p50, p99 }: Quantiles) -> Self {
+        Latency { p50_ms: p50.map(milliseconds), p99_ms: p99.map(milliseconds) }
+    }
+}
+
+/// To a thousandth.
+fn milliseconds(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e3
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        let Failure { at_ms, event, id, problem, detail, request_id } = failure;
+        Failed { at_ms, event, id, problem, detail, request_id }
+    }
+}
+
+/// An object of objects: type, then outcome.
+struct ByType<T>([[T; Class::ALL.len()]; EVENT_TYPES.len()]);
+
+struct ByOutcome<'a, T>(&'a [T; Class::ALL.len()]);
+
+impl<T: Serialize> Serialize for ByType<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(EVENT_TYPES.len()))?;
+        for (event, classes) in EVENT_TYPES.iter().zip(&self.0) {
+            map.serialize_entry(event, &ByOutcome(classes))?;
+        }
+        map.end()
+    }
+}
+
+impl<T: Serialize> Serialize for ByOutcome<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Class::ALL.iter().map(|class| class.as_str()).zip(self.0))
+    }
+}
