@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE   ?= redis-cache-sync:$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture bench fuzz lint deny image compiler servers
+.PHONY: help demo test check torture bench fuzz lint deny image compiler servers
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -22,6 +22,10 @@ test: compiler servers ## all tests, against a redis-server and an nginx that th
 	cargo test --locked
 	cargo test --locked --features failpoints --test e2e failpoints
 	cargo test --locked --features failpoints --test torture -- panics
+
+# EXAMPLES=number sends more to each route, SEED=number other requests.
+check: compiler ## what takes more tools: the API's document by a validator and generated requests, the pages in a browser
+	@EXAMPLES=$(or $(EXAMPLES),150) SEED=$(or $(SEED),1) .ci/check
 
 # tests/torture/NOTES.md tells how to read the table. The failure points are in this build only for `panics`; they do
 # nothing elsewhere unless FAILPOINTS is set.
