@@ -4,7 +4,7 @@
 use std::io;
 
 use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, ORIGIN};
 use actix_web::web::Payload;
 use async_compression::tokio::bufread::GzipDecoder;
 use bytes::{Bytes, BytesMut};
@@ -33,6 +33,11 @@ pub struct Kind {
 /// What the headers say about the body, if we understand it.
 pub fn kind(headers: &HeaderMap) -> Result<Kind, Turned> {
     let form = match headers.get(CONTENT_TYPE) {
+        // A browser lets any page send that without asking first; every other type of ours it would ask about.
+        None if headers.contains_key(ORIGIN) => {
+            let detail = "a request with an Origin names its Content-Type";
+            return Err(Turned::UnsupportedMediaType { detail });
+        }
         None => Form::Json,
         Some(value) => {
             let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();

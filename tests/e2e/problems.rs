@@ -116,6 +116,11 @@ fn media_types_and_content_codings() {
     wire.send_request("POST", "/events", &[], event.as_bytes());
     let answer = wire.answer();
     assert_eq!(answer.status, 200, "no content type means JSON: {}", answer.text());
+    let of_any_page = [("origin", "https://example.com")];
+    let mut wire = daemon.wire();
+    wire.send_request("POST", "/events", &of_any_page, event.as_bytes());
+    wire.answer().problem(415, "unsupported-media-type");
+    assert_eq!(daemon.post_with(&[of_any_page[0], JSON], event.as_bytes()).status, 200);
     assert!(answer.json().get("results").is_some());
 }
 
