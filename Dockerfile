@@ -36,4 +36,6 @@ COPY --from=build /build/target/release/redis-cache-sync redis-cache-sync
 # A number, so that Kubernetes can tell that it is not root.
 USER 65532:65532
 EXPOSE 8080
+# Kubernetes has probes of its own.
+HEALTHCHECK --interval=10s --timeout=4s --start-period=5s CMD ["/app/redis-cache-sync", "healthcheck"]
 ENTRYPOINT ["/app/redis-cache-sync"]

@@ -9,7 +9,8 @@ import tempfile
 import threading
 import urllib.request
 
-BINARY = os.path.abspath(os.path.join(os.path.dirname(__file__), "../../target/debug/redis-cache-sync"))
+TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(os.path.dirname(__file__), "../../target"))
+BINARY = os.path.abspath(os.path.join(TARGET, "debug/redis-cache-sync"))
 PATIENCE = 30
 
 
