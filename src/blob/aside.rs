@@ -1,15 +1,16 @@
 //! A body that the connection reads by itself, past awc.
 //!
 //! awc reads in pieces of 8 KiB and wraps each in a buffer of its own, to be put together again. A body of known length is
-//! therefore read straight to where it stays: awc is told that it has one byte, and given that byte once all is there. So
-//! awc still decides when a body is asked for and whether the connection is fit to be used again.
+//! therefore read straight to where it stays: awc is told that it has one byte, and given that byte once all is there; or
+//! that there is none, if all came along with the head. So awc still decides when a body is asked for and whether the
+//! connection is fit to be used again.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
@@ -40,6 +41,17 @@ impl Aside {
         self.is_whole.take().then(|| self.data.take().into())
     }
 
+    /// Takes the body from what was read ahead, if all of it is there. A part stays where it is: room for the whole is made
+    /// only once somebody asks for it.
+    pub(super) fn take_whole(&self, ahead: &mut BytesMut) -> bool {
+        let is_whole = ahead.len() >= self.length;
+        if is_whole {
+            self.data.replace(ahead.split_to(self.length).to_vec());
+            self.is_whole.set(true);
+        }
+        is_whole
+    }
+
     /// Reads to the end of the body, first what was read ahead.
     pub(super) fn poll_fill(
         &self,
@@ -48,13 +60,11 @@ impl Aside {
         mut from: Pin<&mut impl AsyncRead>,
     ) -> Poll<io::Result<()>> {
         let mut data = self.data.borrow_mut();
-        let left = |data: &Vec<u8>| self.length.saturating_sub(data.len());
         if data.capacity() == 0 {
             data.reserve_exact(self.length);
+            data.extend_from_slice(&ahead.split());
         }
-        let some = ahead.len().min(left(&data));
-        data.extend_from_slice(ahead.get(..some).unwrap_or_default());
-        ahead.advance(some);
+        let left = |data: &Vec<u8>| self.length.saturating_sub(data.len());
         let mut steps = 0;
         while left(&data) > 0 {
             if steps == MAX_STEPS {

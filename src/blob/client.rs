@@ -194,10 +194,14 @@ fn tls_config(settings: &Settings) -> Result<ClientConfig, SetupError> {
 /// The URL as awc takes it. TLS is the connector's work, so to awc every URL is `http`; the port is always given, since it
 /// would be taken from the scheme.
 fn request_uri(url: &Url, secure: bool) -> Result<Uri, FetchError> {
-    let port = url.port().unwrap_or(if secure { 443 } else { 80 });
-    let host = url.host_str().unwrap_or_default();
+    let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+    let port = match url.port() {
+        Some(_) => "",
+        None if secure => ":443",
+        None => ":80",
+    };
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-    let uri = Uri::try_from(format!("http://{host}:{port}{target}"));
+    let uri = Uri::try_from(["http://", authority, port, target].concat());
     uri.map_err(|_| FetchError::new(FetchErrorKind::Forbidden, "the URL is too long or cannot stand in a request"))
 }
 

@@ -75,15 +75,15 @@ impl Download {
     ///
     /// `TooLarge` as soon as the decoded bytes pass the cap; `Unavailable` if the body is cut short or differs from its
     /// announced length, its coding is broken, or the attempt's time is up.
-    pub async fn read(self) -> Result<Bytes, FetchError> {
+    pub async fn read(mut self) -> Result<Bytes, FetchError> {
         match timeout_at(self.until, self.read_untimed()).await {
             Ok(result) => result,
             Err(_) => Err(FetchError::unavailable("the body did not come in time")),
         }
     }
 
-    async fn read_untimed(self) -> Result<Bytes, FetchError> {
-        if let Some(aside) = self.aside.clone() {
+    async fn read_untimed(&mut self) -> Result<Bytes, FetchError> {
+        if let Some(aside) = self.aside.take() {
             return self.read_aside(&aside).await;
         }
         // Nothing was coded; servers put the header there all the same.
@@ -94,7 +94,7 @@ impl Download {
         }
     }
 
-    async fn read_aside(mut self, aside: &Aside) -> Result<Bytes, FetchError> {
+    async fn read_aside(&mut self, aside: &Aside) -> Result<Bytes, FetchError> {
         // To the end: only then does the connection go back to the pool.
         while let Some(stand_in) = self.response.next().await {
             stand_in.map_err(|error| body_fault(&into_io(error)))?;
@@ -102,7 +102,7 @@ impl Download {
         aside.take().ok_or_else(|| FetchError::unavailable("the body was cut short"))
     }
 
-    async fn read_plain(mut self) -> Result<Bytes, FetchError> {
+    async fn read_plain(&mut self) -> Result<Bytes, FetchError> {
         let expected = self.announced.and_then(|length| usize::try_from(length).ok());
         let (mut length, mut data, mut whole) = (0, Vec::new(), None);
         // Read to the end even if nothing is missing any more: only then does the connection go back to the pool.
@@ -125,14 +125,14 @@ impl Download {
         Ok(whole.unwrap_or_else(|| finished(data)))
     }
 
-    async fn read_coded(self) -> Result<Bytes, FetchError> {
-        let Download { response, codings, max_bytes, decoding, _permit, .. } = self;
+    async fn read_coded(&mut self) -> Result<Bytes, FetchError> {
+        let (codings, max_bytes) = (std::mem::take(&mut self.codings), self.max_bytes);
         let work = move |raw| async move {
             let mut body = decoded(raw, &codings).await.map_err(|error| body_fault(&error))?;
             read_capped(&mut body, max_bytes).await
         };
         let lost = || FetchError::unavailable("the decoder failed under the body");
-        decoding.run(response.map_err(into_io), work).await.unwrap_or_else(|| Err(lost()))
+        self.decoding.run((&mut self.response).map_err(into_io), work).await.unwrap_or_else(|| Err(lost()))
     }
 }
 

@@ -12,7 +12,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -45,8 +44,8 @@ pub(super) struct Connection {
     state: State,
     /// What was read ahead of awc.
     ahead: BytesMut,
-    /// How many of those bytes are still the head of a response whose body does not go through awc.
-    head_left: usize,
+    /// What awc has yet to be told in place of the head of a response whose body does not go through it.
+    stand_in: &'static [u8],
     _counted: Counted,
 }
 
@@ -76,7 +75,7 @@ impl Connection {
     pub(super) fn new(transport: Transport, open: Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
         let (state, ahead) = (State::Body(End::Early), BytesMut::new());
-        Connection { transport, state, ahead, head_left: 0, _counted: Counted(open) }
+        Connection { transport, state, ahead, stand_in: &[], _counted: Counted(open) }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, mut searched: usize) -> Poll<io::Result<()>> {
@@ -91,9 +90,10 @@ impl Connection {
                 if let Some(aside) = head.aside()
                     && signs::note_aside(&aside)
                 {
-                    head.say_one_byte(&mut self.ahead[..length]);
-                    self.head_left = length;
-                    self.state = State::Aside(aside);
+                    self.ahead.advance(length);
+                    let is_whole = aside.take_whole(&mut self.ahead);
+                    self.stand_in = head.stand_in(is_whole);
+                    self.state = if is_whole { State::Body(End::Early) } else { State::Aside(aside) };
                 }
                 return Poll::Ready(Ok(()));
             }
@@ -120,13 +120,14 @@ impl AsyncRead for Connection {
         if let State::Head { searched } = this.state {
             ready!(this.poll_head(cx, searched))?;
         }
+        if !this.stand_in.is_empty() {
+            let (now, later) = this.stand_in.split_at(this.stand_in.len().min(buf.remaining()));
+            buf.put_slice(now);
+            this.stand_in = later;
+            return Poll::Ready(Ok(()));
+        }
         if let State::Aside(aside) = &this.state {
-            if this.head_left > 0 {
-                let some = this.head_left.min(buf.remaining());
-                buf.put_slice(&this.ahead[..some]);
-                this.ahead.advance(some);
-                this.head_left -= some;
-            } else if buf.remaining() > 0 {
+            if buf.remaining() > 0 {
                 ready!(aside.poll_fill(cx, &mut this.ahead, Pin::new(&mut this.transport)))?;
                 buf.put_slice(b"-");
                 this.state = State::Body(End::Early);
@@ -158,7 +159,7 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         // awc writes only what begins the next request, and only once it is done with the response before.
         if !matches!(this.state, State::Head { .. }) {
-            this.head_left = 0;
+            this.stand_in = &[];
             this.state = State::Head { searched: 0 };
             this.ahead.clear();
         }
@@ -194,8 +195,10 @@ struct Head {
     has_coding: bool,
     chunked: bool,
     is_encoded: bool,
-    /// Where the one length stands in the head, and what it says.
-    length: Option<(Range<usize>, usize)>,
+    closes: bool,
+    keeps_alive: bool,
+    /// What the one length says.
+    length: Option<usize>,
 }
 
 impl Head {
@@ -209,10 +212,16 @@ impl Head {
         let mut head = Head { minor_version, status, ..Head::default() };
         for header in response.headers.iter() {
             if header.name.eq_ignore_ascii_case("content-length") {
-                head.length = if head.has_length { None } else { length(header.value, bytes) };
+                head.length = if head.has_length { None } else { length(header.value) };
                 head.has_length = true;
             } else if header.name.eq_ignore_ascii_case("content-encoding") {
                 head.is_encoded = true;
+            } else if header.name.eq_ignore_ascii_case("connection") {
+                let says = |what: &[u8]| {
+                    header.value.split(|b| *b == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(what))
+                };
+                head.closes |= says(b"close");
+                head.keeps_alive |= says(b"keep-alive");
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                 let coding = header.value.trim_ascii();
                 head.chunked = coding.eq_ignore_ascii_case(b"chunked");
@@ -245,28 +254,29 @@ impl Head {
 
     /// Where the body is to go, if it can be read past awc.
     fn aside(&self) -> Option<Rc<Aside>> {
-        let (_, length) = self.length.as_ref()?;
-        let fits = self.status == 200 && !self.has_coding && !self.is_encoded && *length > 0;
-        fits.then(|| Rc::new(Aside::new(*length)))
+        let length = self.length.filter(|length| *length > 0)?;
+        let fits = self.status == 200 && !self.has_coding && !self.is_encoded;
+        fits.then(|| Rc::new(Aside::new(length)))
     }
 
-    fn say_one_byte(&self, bytes: &mut [u8]) {
-        if let Some(digits) = self.length.as_ref().and_then(|(at, _)| bytes.get_mut(at.clone())) {
-            digits.fill(b'0');
-            digits.last_mut().into_iter().for_each(|last| *last = b'1');
+    /// All that awc has to know of such a response: whether there is more to come, and whether the connection can be used
+    /// again. Nobody asks for its other headers, so awc need not take them apart.
+    fn stand_in(&self, is_whole: bool) -> &'static [u8] {
+        let is_last = self.closes || (self.minor_version == 0 && !self.keeps_alive);
+        match (is_whole, is_last) {
+            (true, false) => b"HTTP/1.1 200 OK\r\n\r\n",
+            (true, true) => b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
+            (false, false) => b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n",
+            (false, true) => b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\n",
         }
     }
 }
 
-/// A length that is written in digits alone, and where it stands in the head.
-fn length(value: &[u8], head: &[u8]) -> Option<(Range<usize>, usize)> {
+/// A length that is written in digits alone.
+fn length(value: &[u8]) -> Option<usize> {
     let digits = value.trim_ascii();
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let begin = (digits.as_ptr() as usize).checked_sub(head.as_ptr() as usize)?;
-    let length = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    Some((begin..begin + digits.len(), length))
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }
 
 /// The length of the whole head at the front, once its end is there. Bytes before `searched` hold no blank line.

@@ -11,6 +11,7 @@ pub mod validate;
 pub mod version;
 pub mod wire;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
 
@@ -195,10 +196,14 @@ impl BlobUrl {
         &self.0
     }
 
-    /// Scheme, host and port: what shares a limit and a breaker.
-    pub fn authority(&self) -> String {
-        let port = self.0.port_or_known_default().unwrap_or_default();
-        format!("{}:{port}", self.0.host_str().unwrap_or_default())
+    /// Host and port: what shares a limit and a breaker.
+    pub fn authority(&self) -> Cow<'_, str> {
+        let given = &self.0[url::Position::BeforeHost..url::Position::AfterPort];
+        match (self.0.port(), self.0.scheme()) {
+            (Some(_), _) => Cow::Borrowed(given),
+            (None, "https") => Cow::Owned([given, ":443"].concat()),
+            (None, _) => Cow::Owned([given, ":80"].concat()),
+        }
     }
 }
 

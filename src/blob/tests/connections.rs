@@ -149,6 +149,30 @@ async fn a_connection_carries_bodies_of_every_size_one_after_the_other() {
 }
 
 #[actix_web::test]
+async fn a_connection_is_used_again_only_where_the_server_says_so() {
+    for (version, header, is_kept) in [
+        ("1.1", "", true),
+        ("1.1", "Connection: Keep-Alive\r\n", true),
+        ("1.1", "Connection: foo, Close\r\n", false),
+        ("1.0", "", false),
+        ("1.0", "connection: keep-alive\r\n", true),
+    ] {
+        for length in [5, 20_000] {
+            let head = format!("HTTP/{version} 200 OK\r\n{header}Content-Length: {length}\r\n\r\n");
+            let server = Server::start(move |_, stream| {
+                stream.write_all(&[head.as_bytes(), &vec![b'x'; length]].concat()).unwrap();
+                After::Keep
+            });
+            let client = client();
+            for _ in 0..2 {
+                assert_eq!(fetch(&client, &server.url("/")).await.unwrap().len(), length);
+            }
+            assert_eq!(server.connections() == 1, is_kept, "HTTP/{version} {header}{length}");
+        }
+    }
+}
+
+#[actix_web::test]
 async fn a_connection_that_the_server_closed_meanwhile_costs_no_attempt() {
     let server = Server::start(|_, stream| {
         stream.write_all(&ok(b"x")).unwrap();
