@@ -62,6 +62,12 @@ def an_event_is_posted_by_keyboard_and_the_counters_move(browser, daemon):
         page.locator("#key").fill("from-*")
         page.keyboard.press("Enter")
         expect(page.locator("#answer")).to_contain_text('"status": "preview"')
+        page.locator("#kind").select_option("JSON")
+        expect(page.locator("#key")).to_be_hidden()
+        page.locator("#json").fill('[{"key":"SET","version":7,"value":{"data":{"key":"from-json","value":1}}},{"key":"X"}]')
+        page.locator("#post button").click()
+        expect(page.locator("#answer-state")).to_have_text("answered 207: rejected")
+        expect(page.locator("#answer")).to_contain_text('"from-json"')
         assert page.evaluate("window.hacked") is None
 
 

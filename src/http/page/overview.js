@@ -282,18 +282,20 @@ document.addEventListener("visibilitychange", () => {
 
 function chosen() {
   const kind = at("kind").value;
-  at("set-fields").hidden = kind !== "SET";
+  const isShown = { "key-fields": kind !== "JSON", "set-fields": kind === "SET", "id-fields": kind !== "JSON", "json-fields": kind === "JSON" };
+  for (const [fields, shown] of Object.entries(isShown)) at(fields).hidden = at(fields).disabled = !shown;
   say(at("key-label"), kind === "PREVIEW" ? "Pattern, such as sess:*" : "Key");
 }
 
-function event() {
+function written() {
   const [kind, key] = [at("kind").value, at("key").value];
+  if (kind === "JSON") return at("json").value;
   const made = { key: kind === "PREVIEW" ? "DELETE_PATTERN" : kind };
   if (at("id").value) made.id = at("id").value;
   const data = { GET: [key], DELETE: [key], PREVIEW: { patterns: [key], dry_run: true }, SET: { key, value: at("value").value } }[kind];
   made.value = { data };
   if (kind === "SET" && at("ttl").value) made.value.ttl = at("ttl").value;
-  return made;
+  return JSON.stringify(made);
 }
 
 at("kind").addEventListener("change", chosen);
@@ -301,8 +303,7 @@ at("post").addEventListener("submit", async (submitted) => {
   submitted.preventDefault();
   say(at("answer-state"), "sending…");
   try {
-    const body = JSON.stringify(event());
-    const response = await fetch("/events", { method: "POST", headers: { ...headers(), "Content-Type": "application/json" }, body });
+    const response = await fetch("/events", { method: "POST", headers: { ...headers(), "Content-Type": "application/json" }, body: written() });
     const answer = await response.json();
     say(at("answer-state"), `answered ${response.status}: ${answer.status === response.status ? answer.title : answer.status}`);
     at("answer").textContent = JSON.stringify(answer, null, 2);
