@@ -1,10 +1,10 @@
 //! Many events a request.
 
 use crate::commands::{Cache, pipe};
-use crate::report::Bound::{AtLeast, AtMost};
+use crate::report::Bound::{AtLeast, AtMost, Told};
 use crate::report::{Figure, Row, Sample};
 use crate::requests::{Bodies, Command, Piped, arrays, lines, mixed as mixed_commands, sets as set_commands, updates};
-use crate::service::Service;
+use crate::service::{Service, assert_alike};
 use crate::wrk::Load;
 
 const PAIRS: usize = 7;
@@ -15,30 +15,20 @@ const BATCH_KEYS: usize = 1_000_000;
 /// So many that the start of `redis-cli` does not count.
 const PIPED: usize = 1_000_000;
 
+const PIPE: &str = "redis-cli --pipe";
+/// The handler of `reference.rs`.
+const BARE: &str = "batch";
+
 pub const SETS: &[Figure] = &[
-    Figure {
-        name: "batch-json",
-        unit: "events/s",
-        reference: "redis-cli --pipe",
-        must: AtLeast(0.85),
-        aim: AtLeast(1.0),
-    },
-    Figure {
-        name: "batch-ndjson",
-        unit: "events/s",
-        reference: "redis-cli --pipe",
-        must: AtLeast(0.85),
-        aim: AtLeast(1.0),
-    },
+    Figure { name: "batch-json", unit: "events/s", reference: PIPE, must: AtLeast(0.85), aim: AtLeast(1.0) },
+    Figure { name: "batch-json-bare", unit: "events/s", reference: BARE, must: Told, aim: Told },
+    Figure { name: "batch-ndjson", unit: "events/s", reference: PIPE, must: AtLeast(0.85), aim: AtLeast(1.0) },
 ];
 
-pub const MIXED: &[Figure] = &[Figure {
-    name: "batch-mixed",
-    unit: "events/s",
-    reference: "redis-cli --pipe",
-    must: AtLeast(0.75),
-    aim: AtLeast(0.95),
-}];
+pub const MIXED: &[Figure] = &[
+    Figure { name: "batch-mixed", unit: "events/s", reference: PIPE, must: AtLeast(0.75), aim: AtLeast(0.95) },
+    Figure { name: "batch-mixed-bare", unit: "events/s", reference: BARE, must: Told, aim: Told },
+];
 
 pub const VERSIONS: &[Figure] = &[Figure {
     name: "batch-versions",
@@ -73,43 +63,52 @@ pub fn versions(figures: &[&'static Figure]) -> Vec<Row> {
 
 pub fn sets(figures: &[&'static Figure]) -> Vec<Row> {
     let commands = set_commands(BATCH_KEYS);
-    let forms = figures.iter().map(|figure| match figure.name {
-        "batch-json" => Bodies::json(&arrays(&commands, BATCH)),
-        _ => Bodies::ndjson(&lines(&commands, BATCH)),
-    });
-    against_pipe(figures, &forms.collect::<Vec<_>>(), &commands)
+    let arrays = Bodies::json(&arrays(&commands, BATCH));
+    let lines = Bodies::ndjson(&lines(&commands, BATCH));
+    let form = |figure: &Figure| if figure.name == "batch-ndjson" { &lines } else { &arrays };
+    in_turn(figures, form, &arrays, &commands)
 }
 
 pub fn mixed(figures: &[&'static Figure]) -> Vec<Row> {
     let commands = mixed_commands(60 * BATCH);
-    against_pipe(figures, &[Bodies::json(&arrays(&commands, BATCH))], &commands)
+    let arrays = Bodies::json(&arrays(&commands, BATCH));
+    in_turn(figures, |_| &arrays, &arrays, &commands)
 }
 
-/// Each form in turn, then the pipe, each on an empty Redis.
-fn against_pipe(figures: &[&'static Figure], forms: &[Bodies], commands: &[Command]) -> Vec<Row> {
+/// Ours in each form and each reference in turn, each on an empty Redis.
+fn in_turn<'a>(
+    figures: &[&'static Figure],
+    form: impl Fn(&Figure) -> &'a Bodies,
+    arrays: &'a Bodies,
+    commands: &[Command],
+) -> Vec<Row> {
     let redis = Cache::start();
-    let service = Service::ours(&redis);
+    let services = [Service::ours(&redis), Service::reference(BARE, &redis)];
+    assert_alike(&services, arrays, || redis.empty());
     let piped = Piped::repeat(commands, PIPED);
-    let measure = |bodies: &Bodies| -> Sample {
+    let measure = |service: &Service, bodies: &Bodies| -> Sample {
         redis.empty();
-        Load { bodies, connections: CONNECTIONS, events: BATCH }.measure(&service, &redis).throughput()
+        Load { bodies, connections: CONNECTIONS, events: BATCH }.measure(service, &redis).throughput()
     };
-    let reference = || {
+    let [ours, bare] = &services;
+    let refer = |reference: &str| -> Sample {
+        if reference == BARE {
+            return measure(bare, arrays);
+        }
         redis.empty();
         pipe(&redis, &piped)
     };
-    for bodies in forms {
-        measure(bodies);
-    }
-    reference();
-    let mut ours: Vec<Vec<Sample>> = forms.iter().map(|_| Vec::new()).collect();
-    let mut theirs = Vec::new();
-    for _ in 0..PAIRS {
-        for (bodies, ours) in forms.iter().zip(&mut ours) {
-            ours.push(measure(bodies));
+    let mut rows: Vec<Row> =
+        figures.iter().map(|figure| Row { figure, ours: Vec::new(), reference: Vec::new() }).collect();
+    for round in 0..=PAIRS {
+        for row in &mut rows {
+            let pair = (measure(ours, form(row.figure)), refer(row.figure.reference));
+            // The first is to warm up.
+            if round > 0 {
+                row.ours.push(pair.0);
+                row.reference.push(pair.1);
+            }
         }
-        theirs.push(reference());
     }
-    let rows = figures.iter().zip(ours);
-    rows.map(|(figure, ours)| Row { figure, ours, reference: theirs.clone() }).collect()
+    rows
 }

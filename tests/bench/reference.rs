@@ -43,6 +43,13 @@ pub fn serve(args: &[String]) -> ExitCode {
                 let server = HttpServer::new(move || app().route("/events", web::post().to(bare)));
                 server.workers(workers()).bind(("127.0.0.1", port))?.run().await
             }
+            "batch" => {
+                let app = move || App::new().data_factory(move || connect(redis));
+                let limit = web::PayloadConfig::new(1 << 20);
+                let server =
+                    HttpServer::new(move || app().app_data(limit.clone()).route("/events", web::post().to(batch)));
+                server.workers(workers()).bind(("127.0.0.1", port))?.run().await
+            }
             "blob" => {
                 let shared = Data::new(connect(redis).await.expect("a connection"));
                 let app = move || App::new().app_data(shared.clone()).app_data(Data::new(client()));
@@ -126,6 +133,68 @@ async fn bare(body: Bytes, redis: Data<MultiplexedConnection>) -> actix_web::Res
     let set = redis::cmd("SET").arg(&*data.key).arg(value).exec_async(&mut redis).await;
     set.map_err(error::ErrorServiceUnavailable)?;
     Ok(stored(&event, value.len(), "inline"))
+}
+
+#[derive(Serialize)]
+struct Answers<'a> {
+    status: &'static str,
+    counts: Counts,
+    events: Vec<Element<'a>>,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    ok: usize,
+    rejected: usize,
+    unavailable: usize,
+}
+
+#[derive(Serialize)]
+struct Element<'a> {
+    index: usize,
+    status: &'static str,
+    event: &'a str,
+    results: [Ended<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Ended<'a> {
+    Stored(Stored<'a>),
+    Read(Read<'a>),
+}
+
+/// All events of a request as one pipeline.
+async fn batch(body: Bytes, redis: Data<MultiplexedConnection>) -> actix_web::Result<HttpResponse> {
+    let events: Vec<Event<'_>> = serde_json::from_slice(&body)?;
+    let mut pipe = redis::pipe();
+    for event in &events {
+        let data = &event.value.data;
+        match &*event.key {
+            "SET" => pipe.cmd("SET").arg(&*data.key).arg(data.value.as_deref().unwrap_or_default()),
+            "GET" => pipe.cmd("GET").arg(&*data.key),
+            _ => pipe.cmd("UNLINK").arg(&*data.key),
+        };
+    }
+    let mut redis = redis.get_ref().clone();
+    let replies: Vec<redis::Value> = pipe.query_async(&mut redis).await.map_err(error::ErrorServiceUnavailable)?;
+    let elements = events.iter().zip(&replies).enumerate().map(|(index, (event, reply))| {
+        let key = &*event.value.data.key;
+        let read = |status, value| Ended::Read(Read { key, status, value });
+        let ended = match reply {
+            redis::Value::Okay => {
+                let bytes = event.value.data.value.as_deref().unwrap_or_default().len();
+                Ended::Stored(Stored { key, status: "stored", bytes, ttl: None, source: "inline" })
+            }
+            redis::Value::BulkString(value) => read("hit", std::str::from_utf8(value).ok()),
+            redis::Value::Int(count) => read(if *count > 0 { "deleted" } else { "absent" }, None),
+            _ => read("miss", None),
+        };
+        Element { index, status: "ok", event: &event.key, results: [ended] }
+    });
+    let events: Vec<Element<'_>> = elements.collect();
+    let counts = Counts { ok: events.len(), rejected: 0, unavailable: 0 };
+    Ok(HttpResponse::Ok().json(Answers { status: "ok", counts, events }))
 }
 
 async fn blob(

@@ -137,10 +137,13 @@ impl Service {
     }
 }
 
-/// Asserts that all answer the first body with the same bytes.
-pub fn assert_alike(services: &[&Service], bodies: &Bodies) {
-    let answers = services.iter().map(|service| service.post(bodies.content_type, bodies.first.as_bytes()));
-    let answers: Vec<Answer> = answers.collect();
+/// Asserts that all answer the first body with the same bytes; `before` is called for each.
+pub fn assert_alike(services: &[Service], bodies: &Bodies, before: impl Fn()) {
+    let ask = |service: &Service| {
+        before();
+        service.post(bodies.content_type, bodies.first.as_bytes())
+    };
+    let answers: Vec<Answer> = services.iter().map(ask).collect();
     for (service, answer) in services.iter().zip(&answers) {
         assert_eq!(answer.status, 200, "{}: {}", service.name, answer.text());
         assert_eq!(answer.text(), answers[0].text(), "{} answers otherwise", service.name);

@@ -100,7 +100,7 @@ fn reference(name: &'static str, redis: &Cache) -> Service {
 
 /// The measurements of each service, after a warm-up of each: A B A B ….
 fn in_turn(services: &[Service], bodies: &Bodies, connections: u32, redis: &Cache) -> Vec<Vec<Measured>> {
-    assert_alike(&services.iter().collect::<Vec<_>>(), bodies);
+    assert_alike(services, bodies, || ());
     let load = Load { bodies, connections, events: 1 };
     for service in services {
         load.measure(service, redis);
