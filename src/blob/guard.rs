@@ -65,6 +65,18 @@ impl AllowedHosts {
         }
     }
 
+    /// The hosts that are listed by their own name, as `host:port`; on the usual ports if on any, and those first that are
+    /// asked most.
+    pub fn by_name(&self) -> Vec<String> {
+        let literal = |entry: &Entry, port: u16| match &entry.name {
+            Name::Exactly(host) if entry.port.is_none_or(|own| own == port) => Some(format!("{host}:{port}")),
+            Name::Exactly(_) | Name::Below(_) => None,
+        };
+        let first = self.entries.iter().filter_map(|entry| literal(entry, entry.port.unwrap_or(443)));
+        let second = self.entries.iter().filter(|entry| entry.port.is_none()).filter_map(|entry| literal(entry, 80));
+        first.chain(second).collect()
+    }
+
     /// Whether this host may be asked on this port.
     pub fn judge_host<S: AsRef<str>>(&self, host: &Host<S>, port: u16) -> Result<Judgement, Forbidden> {
         if self.entries.is_empty() {

@@ -56,6 +56,8 @@ pub struct Event {
     pub id: Option<ByteString>,
     /// Its place in the source's own order. A read has none; an event that has one names no key twice.
     pub version: Option<Version>,
+    /// When it happened at its source, in milliseconds since 1970, if it carries a time: for the metrics alone.
+    pub time: Option<i64>,
     pub action: Action,
 }
 

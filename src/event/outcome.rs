@@ -73,6 +73,14 @@ impl Outcome {
         }
     }
 
+    /// Why it failed, if it did.
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Outcome::Failed(problem) | Outcome::SweepFailed { problem, .. } => Some(problem),
+            _ => None,
+        }
+    }
+
     /// The entry's `status` on the wire.
     pub fn status(&self) -> &'static str {
         match self {
@@ -102,6 +110,25 @@ impl EventType {
             EventType::DeletePattern => &["deleted", "preview", "rejected", "unavailable"],
         }
     }
+
+    /// Why an entry of such an event may fail.
+    pub fn problems(self) -> impl Iterator<Item = ProblemKind> {
+        use ProblemKind::*;
+        ProblemKind::ALL.into_iter().filter(move |problem| match problem {
+            BlobForbidden | BlobNotFound | BlobDenied | BlobTooLarge | BlobUnavailable => self == EventType::Set,
+            AnswerTooLarge | WrongType => self == EventType::Get,
+            CacheUnavailable | Interrupted | Timeout | ShuttingDown => true,
+        })
+    }
+}
+
+/// Where an entry's time went, in microseconds: from its acceptance to its end, of that while its blob was fetched, and of
+/// that in the cache's hands. The rest it waited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    pub total: u32,
+    pub fetching: u32,
+    pub cache: u32,
 }
 
 /// Where a stored value came from.

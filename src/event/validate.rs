@@ -12,6 +12,8 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use bytestring::ByteString;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use self::faults::{At, Faults, Others, ROOT, Reported, Slot};
 use self::named::Named;
@@ -49,6 +51,9 @@ pub struct Fault {
     pub detail: Cow<'static, str>,
 }
 
+/// Bytes of a time that is looked into: all its digits, and more behind the second's point than anybody sends.
+const MAX_TIME_BYTES: usize = 64;
+
 /// Faults listed in the answer to one request, at most; an invalid event always has its first.
 pub const MAX_FAULTS: usize = 10_000;
 
@@ -76,12 +81,12 @@ pub fn validate(raw: &RawEvent, limits: &Limits, max_faults: usize) -> Result<Ev
     };
     let mut check = Check { limits, faults: Faults::new(max_faults), named: None };
     let tree = check.tree(document);
-    let Envelope { id, version, event, action } = match &tree {
+    let Envelope { id, version, time, event, action } = match &tree {
         Some(tree) => check.envelope(tree.root()),
         None => Envelope::default(),
     };
     match action {
-        Some(action) if check.faults.is_empty() => Ok(Event { id, version, action }),
+        Some(action) if check.faults.is_empty() => Ok(Event { id, version, time, action }),
         _ => Err(Invalid { id, event, kind: InvalidKind::Faults(check.faults.into_list()) }),
     }
 }
@@ -91,6 +96,7 @@ pub fn validate(raw: &RawEvent, limits: &Limits, max_faults: usize) -> Result<Ev
 struct Envelope {
     id: Option<ByteString>,
     version: Option<Version>,
+    time: Option<i64>,
     event: Option<EventType>,
     action: Option<Action>,
 }
@@ -117,14 +123,14 @@ impl Check<'_> {
             self.faults.add(&ROOT, "must be a JSON object");
             return Envelope::default();
         }
-        let names = ["key", "id", "version", "value"];
-        let [key, id, version, value] = self.faults.members(root, names, Others::Ignored, &ROOT);
+        let names = ["key", "id", "version", "value", "time"];
+        let [key, id, version, value, time] = self.faults.members(root, names, Others::Ignored, &ROOT);
         let event = self.event_type(key);
         let id = self.id(id);
         // A read is no work to guard, so it takes no notice of a version.
         let version = if event == Some(EventType::Get) { None } else { self.version(version) };
         let action = self.value(value, event);
-        Envelope { id, version, event, action }
+        Envelope { id, version, time: time.given().and_then(unix_millis), event, action }
     }
 
     fn event_type(&mut self, key: Slot<'_>) -> Option<EventType> {
@@ -255,6 +261,15 @@ impl Check<'_> {
         }
         Ok(Some(text))
     }
+}
+
+/// The milliseconds since 1970 of an RFC 3339 text. An extra may be anything: what is no time is none.
+fn unix_millis(time: Node<'_>) -> Option<i64> {
+    if time.text().len() > MAX_TIME_BYTES {
+        return None;
+    }
+    let time = OffsetDateTime::parse(&time.string().ok()?, &Rfc3339).ok()?;
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
 /// Digits and nothing else, as a number.

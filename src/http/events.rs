@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::http::ConnectionType;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -13,12 +13,12 @@ use super::body;
 use super::problem::{Turned, add_retry_after, refused, status_of};
 use super::request::{About, Summary, turn_away};
 use super::shared::Shared;
-use super::worker::{Ended, Worker};
+use super::worker::{Ended, Stay, Worker};
 use crate::event::EventType;
 use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::validate::{Invalid, InvalidKind};
 use crate::event::wire::{Answered, Element, write_answer, write_batch};
-use crate::pipeline::job::{Refusal, Verdict};
+use crate::pipeline::job::{Refusal, Verdict, Waiter};
 use crate::telemetry::history::Failed;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -36,8 +36,8 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
             return turn_away(&request, &turned, "events");
         }
     };
-    shared.count(&verdict);
     let (mut response, summary) = answer(&verdict, wants_minimal(request.headers()), shared);
+    shared.count(&verdict, summary.outcome);
     if let Some(about) = About::of(&request) {
         tell(&verdict, summary.outcome, about.id.as_str(), shared);
         about.sum_up(Summary { bytes_in, ..summary });
@@ -51,7 +51,7 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
 async fn carry_out(
     request: &HttpRequest,
     payload: &mut web::Payload,
-    worker: &Worker,
+    worker: &Rc<Worker>,
 ) -> Result<(Verdict, usize), Turned> {
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
     let mut entry = settings.auth.admit(headers, SystemTime::now)?;
@@ -63,7 +63,7 @@ async fn carry_out(
     let mut stay = worker.stay();
     let body = {
         let reading = body::read(payload, headers, kind, settings.max_body_bytes, &mut permit, entry.claim());
-        match stay.wait(pin!(reading), Instant::now() + settings.body_timeout).await {
+        match stay.wait(pin!(reading), None, Instant::now() + settings.body_timeout).await {
             Ok(body) => body,
             Err(Ended::CutOff) => return Err(Turned::Draining),
             Err(Ended::Late) => return Err(Turned::BodyTooSlow),
@@ -75,13 +75,48 @@ async fn carry_out(
         body => entry.confirm().and(body)?,
     };
     let bytes_in = body.len();
-    let mut waiter = worker.entrance.ingest(body, kind.form, permit);
-    let verdict = match stay.wait(Pin::new(&mut waiter), Instant::now() + pipeline.deadline()).await {
+    let waiter = worker.entrance.ingest(body, kind.form, permit);
+    let mut under_way = UnderWay { waiter: Some(waiter), begun: Instant::now(), worker, request };
+    let verdict = match &mut under_way.waiter {
+        Some(waiter) => verdict(waiter, &mut stay, under_way.begun, pipeline.deadline()).await,
+        None => Verdict::Refused(Refusal::Unavailable(ProblemKind::Interrupted)),
+    };
+    under_way.waiter = None;
+    Ok((verdict, bytes_in))
+}
+
+async fn verdict(waiter: &mut Waiter, stay: &mut Stay<'_>, begun: Instant, deadline: Duration) -> Verdict {
+    match stay.wait(Pin::new(&mut *waiter), Some(begun), begun + deadline).await {
         Ok(verdict) => verdict,
         Err(Ended::CutOff) => waiter.expire(ProblemKind::ShuttingDown),
         Err(Ended::Late) => waiter.expire(ProblemKind::Timeout),
-    };
-    Ok((verdict, bytes_in))
+    }
+}
+
+/// A request whose body has been handed over. What is accepted is carried out even if the sender hangs up; dropped before its
+/// verdict, this sees to it that it is counted and told of all the same.
+struct UnderWay<'a> {
+    waiter: Option<Waiter>,
+    begun: Instant,
+    worker: &'a Rc<Worker>,
+    request: &'a HttpRequest,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let (Some(mut waiter), Some(about)) = (self.waiter.take(), About::of(self.request)) else { return };
+        let (worker, begun) = (self.worker.clone(), self.begun);
+        actix_rt::spawn(async move {
+            let shared = &worker.shared;
+            let verdict = verdict(&mut waiter, &mut worker.stay(), begun, shared.pipeline.deadline()).await;
+            let problem = match &verdict {
+                Verdict::Refused(refusal) => refused(refusal, shared.max_events).1,
+                Verdict::One(_) | Verdict::Batch(_) => "",
+            };
+            shared.count(&verdict, problem);
+            tell(&verdict, problem, about.id.as_str(), shared);
+        });
+    }
 }
 
 fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, Summary) {

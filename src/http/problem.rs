@@ -205,3 +205,18 @@ fn render(problem: &ProblemDocument<'_>, with: impl FnOnce(&mut HttpResponseBuil
     with(&mut response);
     response.body(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::REFUSALS;
+
+    #[test]
+    fn every_problem_document_has_a_place_in_the_metrics() {
+        let mut documents: Vec<&str> = DOCUMENTS.iter().map(|Kind(_, slug, _)| *slug).collect();
+        documents.sort_unstable();
+        let mut counted = REFUSALS[..REFUSALS.len() - 1].to_vec();
+        counted.sort_unstable();
+        assert_eq!(documents, counted);
+    }
+}

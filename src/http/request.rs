@@ -107,8 +107,11 @@ pub async fn observe(
     let mut response = next.call(request).await?;
     response.headers_mut().insert(X_REQUEST_ID, line.about.id.0.clone());
     let summary = line.about.summary.take();
-    if has_body && summary.turned_away.is_some() {
-        on_connection.inspect(InRequest::leave_unread);
+    if summary.turned_away.is_some() {
+        shared.metrics.request_refused(summary.outcome);
+        if has_body {
+            on_connection.inspect(InRequest::leave_unread);
+        }
     }
     let took = line.begun.elapsed();
     shared.metrics.request_done(line.route, response.status().as_u16(), took);

@@ -155,13 +155,14 @@ where
     B: MessageBody + 'static,
 {
     let patience = Patience { head: shared.settings.head_timeout, answer: shared.settings.body_timeout };
-    let (address, last_call) = (listener.address, closing.clone());
+    let (address, last_call, metrics) = (listener.address, closing.clone(), shared.metrics.clone());
     let server = ActixServer::build()
         .workers(workers)
         .shutdown_timeout(shared.settings.shutdown.as_secs())
         .disable_signals()
         .listen("http", listener.socket, move || {
             let (last_call, tls, ending) = (last_call.clone(), tls.clone(), last_call.clone());
+            let metrics = metrics.clone();
             let http = HttpService::build()
                 .graceful_shutdown_signal(move || last_call_on(Instant::now(), last_call.clone()))
                 .keep_alive(KEEP_ALIVE)
@@ -172,7 +173,7 @@ where
                 })
                 .local_addr(address)
                 .finish(map_config(app(), |()| AppConfig::default()));
-            fn_service(move |io| accept(io, tls.clone(), patience, ending.clone()))
+            fn_service(move |io| accept(io, tls.clone(), patience, metrics.clone(), ending.clone()))
                 .map_init_err(|_: ()| ())
                 .and_then(http)
         })
@@ -252,6 +253,7 @@ async fn accept(
     io: TcpStream,
     tls: Option<Arc<Tls>>,
     patience: Patience,
+    metrics: Metrics,
     ending: CancellationToken,
 ) -> Result<(Stream, Protocol, Option<SocketAddr>), DispatchError> {
     io.set_nodelay(true)?;
@@ -265,7 +267,7 @@ async fn accept(
                 .inspect_err(|cause| tell_failed(cause, peer))?
         }
     };
-    Ok((Stream::new(io, patience), Protocol::Http1, peer))
+    Ok((Stream::new(io, patience, metrics), Protocol::Http1, peer))
 }
 
 /// One who hangs up may only have looked whether somebody listens.

@@ -1,13 +1,15 @@
 //! What all workers share: settings, the pipeline, the metrics, and what is under way.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
 use super::page::Pages;
+use super::worker::Oldest;
 use super::{Settings, openapi};
-use crate::event::outcome::Outcome;
+use crate::event::outcome::{Class, Outcome};
 use crate::event::wire::{Answered, Element};
 use crate::pipeline::Pipeline;
 use crate::pipeline::job::{Refusal, Verdict};
@@ -24,6 +26,8 @@ pub struct Shared {
     pub pages: Option<Pages>,
     pub openapi: Bytes,
     pub begun: Instant,
+    /// What waits longest, of each worker.
+    oldest: Mutex<Vec<Arc<Oldest>>>,
     busy: AtomicUsize,
     cut_off: AtomicBool,
 }
@@ -47,6 +51,7 @@ impl Shared {
     ) -> Self {
         let openapi = openapi::document(&settings, pipeline.limits()).into();
         let pages = settings.page.then(Pages::new);
+        let oldest = Mutex::default();
         let (busy, cut_off) = (AtomicUsize::new(0), AtomicBool::new(false));
         Shared {
             settings,
@@ -57,6 +62,7 @@ impl Shared {
             pages,
             openapi,
             begun: Instant::now(),
+            oldest,
             busy,
             cut_off,
         }
@@ -87,6 +93,20 @@ impl Shared {
         self.busy() == 0 && self.pipeline.gate.is_idle()
     }
 
+    /// Where a worker is to say since when its oldest event waits.
+    pub fn enrol(&self) -> Arc<Oldest> {
+        let oldest = Arc::new(Oldest::new(self.begun));
+        self.oldest.lock().unwrap_or_else(PoisonError::into_inner).push(oldest.clone());
+        oldest
+    }
+
+    /// Of the oldest event that waits for its answer, as of a moment ago; zero if there is none.
+    pub fn oldest_age(&self) -> Duration {
+        let oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = oldest.iter().filter_map(|oldest| oldest.since()).min();
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// Remembers it for who looks at the page.
     pub fn failed(&self, failed: Failed<'_>) {
         if let Some(pages) = &self.pages {
@@ -94,24 +114,54 @@ impl Shared {
         }
     }
 
-    /// Counts a verdict's events and entries.
-    pub fn count(&self, verdict: &Verdict) {
+    /// Counts a verdict's events and entries; of a refusal, `problem` is the last part of its type.
+    pub fn count(&self, verdict: &Verdict, problem: &str) {
         match verdict {
-            Verdict::One(answered) => self.count_answered(answered, 1),
+            Verdict::One(answered) => {
+                self.count_answered(answered, 1);
+                match answered.class() {
+                    Class::Ok => self.metrics.event_settled(answered.delay(), answered.age()),
+                    Class::Rejected | Class::Unavailable => self.count_failed(answered),
+                }
+            }
             Verdict::Batch(elements) => self.count_batch(elements),
-            Verdict::Refused(Refusal::Invalid(invalid)) => self.metrics.event_rejected(invalid.event),
-            Verdict::Refused(_) => {}
+            Verdict::Refused(refusal) => {
+                self.metrics.request_refused(problem);
+                if let Refusal::Invalid(invalid) = refusal {
+                    self.metrics.event_rejected(invalid.event);
+                }
+            }
         }
     }
 
     /// All threads share the counters, so neighbours that are alike are counted at once.
     fn count_batch(&self, elements: &[Element]) {
+        let mut settled = self.metrics.settled();
         for alike in elements.chunk_by(are_alike) {
             match alike.first() {
-                Some(Element::Answered(answered)) => self.count_answered(answered, alike.len() as u64),
-                Some(Element::Invalid(invalid)) => self.metrics.event_rejected(invalid.event),
+                Some(Element::Answered(first)) => {
+                    self.count_answered(first, alike.len() as u64);
+                    let is_ok = first.class() == Class::Ok;
+                    for element in alike {
+                        match element {
+                            Element::Answered(answered) if is_ok => settled.add(answered.delay(), answered.age()),
+                            Element::Answered(answered) => self.count_failed(answered),
+                            Element::Invalid(_) => {}
+                        }
+                    }
+                }
+                Some(Element::Invalid(invalid)) => {
+                    self.metrics.event_rejected(invalid.event);
+                    self.metrics.event_failed(invalid.event);
+                }
                 None => {}
             }
+        }
+    }
+
+    fn count_failed(&self, answered: &Answered) {
+        for problem in answered.outcomes.iter().filter_map(Outcome::problem) {
+            self.metrics.entry_failed(answered.event, problem.kind);
         }
     }
 

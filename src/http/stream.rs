@@ -26,6 +26,7 @@ use super::problem::{HEAD_TOO_LARGE, HEAD_TOO_SLOW, NOT_HTTP};
 use super::request::RequestId;
 use super::tls::Io;
 use crate::event::wire::ProblemDocument;
+use crate::telemetry::metrics::Metrics;
 
 /// How long a connection that we end is read on, at most.
 const LINGER: Duration = Duration::from_secs(5);
@@ -86,6 +87,7 @@ pub struct Patience {
 pub struct Stream {
     io: Io,
     patience: Patience,
+    metrics: Metrics,
     /// Since when an answer has been waiting to be taken, and what has been taken of it meanwhile.
     untaken: Option<(Instant, usize)>,
     progress: Rc<Progress>,
@@ -97,14 +99,14 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(io: Io, patience: Patience) -> Self {
+    pub fn new(io: Io, patience: Patience, metrics: Metrics) -> Self {
         let progress = Progress {
             in_request: Cell::new(false),
             head_since: Cell::new(Some(Instant::now())),
             unread: Cell::new(false),
         };
         let (progress, untaken) = (Rc::new(progress), None);
-        Stream { io, patience, untaken, progress, document: None, timer: None, linger_until: None }
+        Stream { io, patience, metrics, untaken, progress, document: None, timer: None, linger_until: None }
     }
 
     pub fn progress(&self) -> Rc<Progress> {
@@ -155,14 +157,16 @@ impl Stream {
     /// Tells a sender whose head has not come in time, and ends what it sends.
     fn give_up_on_head(&mut self, context: &mut Context<'_>) {
         self.progress.head_since.set(None);
+        let answer = in_place_of_request(&HEAD_TOO_SLOW, &self.metrics);
         // So small an answer either fits what the socket still takes, or nobody reads.
-        let _ = Pin::new(&mut self.io).poll_write(context, &in_place_of_request(&HEAD_TOO_SLOW));
+        let _ = Pin::new(&mut self.io).poll_write(context, &answer);
         let _ = Pin::new(&mut self.io).poll_flush(context);
     }
 }
 
 /// The whole answer to a request of which nothing is known.
-fn in_place_of_request(problem: &ProblemDocument<'_>) -> Vec<u8> {
+fn in_place_of_request(problem: &ProblemDocument<'_>, metrics: &Metrics) -> Vec<u8> {
+    metrics.request_refused(problem.slug);
     let id = RequestId::made();
     warn!(outcome = problem.slug, request_id = id.as_str(); "request head refused");
     let body = serde_json::to_vec(problem).unwrap_or_default();
@@ -197,7 +201,7 @@ impl AsyncWrite for Stream {
             match problem_of_bare(bytes) {
                 Some(problem) => {
                     self.progress.unread.set(true);
-                    self.document = Some(in_place_of_request(problem));
+                    self.document = Some(in_place_of_request(problem, &self.metrics));
                 }
                 None => return self.poll_write_answer(context, bytes),
             }
@@ -321,7 +325,7 @@ mod tests {
         let (io, _): (TcpStream, _) = listener.accept().await.unwrap();
         let connecting = TlsConnector::from(Arc::new(client)).connect(ServerName::try_from("a.test").unwrap(), peer);
         let (io, peer) = futures::join!(TlsAcceptor::from(Arc::new(server)).accept(io), connecting);
-        (Stream::new(Io::Tls(Box::new(io.unwrap())), PATIENCE), peer.unwrap())
+        (Stream::new(Io::Tls(Box::new(io.unwrap())), PATIENCE, Metrics::new("").unwrap()), peer.unwrap())
     }
 
     /// Fills all buffers on the way to the other side.

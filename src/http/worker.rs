@@ -8,6 +8,8 @@ use std::cell::{Cell, Ref, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,7 @@ pub struct Worker {
     pub entrance: Entrance,
     /// When it last looked.
     looked: Cell<Instant>,
+    oldest: Arc<Oldest>,
     /// The kinds of which an actor has been stuck for `live.stall_seconds`, seen then.
     stuck: RefCell<Vec<ActorKind>>,
     stays: RefCell<Stays>,
@@ -40,7 +43,32 @@ struct Stays {
 
 struct Place {
     until: Instant,
+    /// When what it waits for was accepted, if it was.
+    since: Option<Instant>,
     waker: Waker,
+}
+
+/// Since when a worker's oldest event waits, readable from every thread. As good as the worker's last look.
+pub struct Oldest {
+    born: Instant,
+    /// Microseconds after that, and one more; 0: nothing waits.
+    since: AtomicU64,
+}
+
+impl Oldest {
+    pub fn new(born: Instant) -> Self {
+        Oldest { born, since: AtomicU64::new(0) }
+    }
+
+    fn set(&self, since: Option<Instant>) {
+        let micros = |since: Instant| 1 + since.saturating_duration_since(self.born).as_micros() as u64;
+        self.since.store(since.map_or(0, micros), Relaxed);
+    }
+
+    pub fn since(&self) -> Option<Instant> {
+        let micros = self.since.load(Relaxed).checked_sub(1)?;
+        Some(self.born + Duration::from_micros(micros))
+    }
 }
 
 /// What ended a wait before its time.
@@ -54,7 +82,8 @@ impl Worker {
     /// Must be called on the worker's thread.
     pub fn new(shared: Data<Shared>, entrance: Entrance) -> Rc<Self> {
         let (looked, stuck, stays) = (Cell::new(Instant::now()), RefCell::default(), RefCell::default());
-        let worker = Rc::new(Worker { shared, entrance, looked, stuck, stays });
+        let oldest = shared.enrol();
+        let worker = Rc::new(Worker { shared, entrance, looked, oldest, stuck, stays });
         let watched = Rc::downgrade(&worker);
         actix_rt::spawn(async move {
             let mut looks = interval(LOOK_UP);
@@ -87,6 +116,7 @@ impl Worker {
         let now = Instant::now();
         self.looked.set(now);
         self.stuck.replace(self.shared.pipeline.watch.stuck(self.shared.settings.stall));
+        self.oldest.set(self.stays.borrow().places.iter().flatten().filter_map(|place| place.since).min());
         let has_to_end = self.shared.is_cut_off();
         for place in self.stays.borrow().places.iter().flatten().filter(|place| has_to_end || place.until <= now) {
             place.waker.wake_by_ref();
@@ -101,28 +131,34 @@ pub struct Stay<'a> {
 }
 
 impl Stay<'_> {
-    /// Waits for the work up to this moment, and no longer than the service stays.
-    pub async fn wait<F: Future>(&mut self, mut work: Pin<&mut F>, until: Instant) -> Result<F::Output, Ended> {
+    /// Waits for the work up to this moment, and no longer than the service stays. `since` is when it was accepted, if it
+    /// was.
+    pub async fn wait<F: Future>(
+        &mut self,
+        mut work: Pin<&mut F>,
+        since: Option<Instant>,
+        until: Instant,
+    ) -> Result<F::Output, Ended> {
         poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
             Poll::Pending if self.worker.shared.is_cut_off() => Poll::Ready(Err(Ended::CutOff)),
             Poll::Pending if self.worker.looked.get() >= until => Poll::Ready(Err(Ended::Late)),
             Poll::Pending => {
-                self.wake_late(until, context.waker());
+                self.wake_late(since, until, context.waker());
                 Poll::Pending
             }
         })
         .await
     }
 
-    fn wake_late(&self, until: Instant, waker: &Waker) {
+    fn wake_late(&self, since: Option<Instant>, until: Instant, waker: &Waker) {
         if let Some(place) = self.worker.stays.borrow_mut().places.get_mut(self.place) {
             match place {
                 Some(place) => {
-                    place.until = until;
+                    (place.since, place.until) = (since, until);
                     place.waker.clone_from(waker);
                 }
-                None => *place = Some(Place { until, waker: waker.clone() }),
+                None => *place = Some(Place { until, since, waker: waker.clone() }),
             }
         }
     }

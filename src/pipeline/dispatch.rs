@@ -223,6 +223,11 @@ impl Dispatch {
         std::mem::take(&mut host.waiting).into_values().collect()
     }
 
+    /// How many hosts are down.
+    pub fn hosts_down(&self) -> usize {
+        self.hosts.values().filter(|host| host.is_down).count()
+    }
+
     /// Forgets what waits; attempts under way still end here.
     pub fn clear(&mut self) {
         self.turns.clear();

@@ -58,7 +58,7 @@ impl Fetcher {
         fail::fail_point!("fetch");
         let Some(client) = self.client.clone() else { return };
         let Some(FetchEnded { order, .. }) = ended.letter_mut() else { return };
-        let (url, prepaid) = (order.url.clone(), order.prepaid.take());
+        let (url, host, prepaid) = (order.url.clone(), order.host.clone(), order.prepaid.take());
         let standing = if order.is_head { Standing::Head } else { Standing::Ahead };
         let (gate, cap, metrics) = (self.gate.clone(), self.settings.max_blob_bytes, self.metrics.clone());
         let shortcut = self.shortcut.clone();
@@ -66,7 +66,12 @@ impl Fetcher {
             let begun = Instant::now();
             let result = attempt(&client, &url, until, cap, |bytes| hold(prepaid, bytes, &gate, standing)).await;
             let (outcome, bytes) = summary(&result);
-            metrics.fetch_done(outcome, begun.elapsed(), bytes);
+            let took = begun.elapsed();
+            metrics.fetch_done(outcome, took, bytes);
+            if !matches!(result, FetchResult::NeedsBytes(_)) {
+                let may_be_called = outcome != ProblemKind::BlobForbidden.slug();
+                metrics.host_fetch_done(&host, may_be_called, matches!(result, FetchResult::Blob(..)), took);
+            }
             if let Some(message) = ended.letter_mut() {
                 message.result = result;
             }

@@ -17,6 +17,7 @@ use futures::task::AtomicWaker;
 use smallvec::smallvec;
 
 use super::gate::Permit;
+use super::stopwatch::{Leg, Stopwatch, micros};
 use super::turns::{Barrier, Turn};
 use crate::event::outcome::{Class, Origin, Outcome, ProblemKind};
 use crate::event::pattern::Pattern;
@@ -93,10 +94,13 @@ enum Phase {
 
 struct Work {
     batch: bool,
+    accepted: Instant,
     /// Answered ones have their outcomes still empty.
     elements: Vec<Element>,
     /// Of all entries of all valid events, in the order sent.
     outcomes: Few<Option<Outcome>>,
+    /// Of the same.
+    watches: Few<Stopwatch>,
     left: usize,
 }
 
@@ -110,10 +114,14 @@ impl Shared {
         self.waker.wake();
     }
 
-    fn settle(&self, state: &mut State, index: usize, outcome: Outcome) {
+    /// `now` is in microseconds after the acceptance.
+    fn settle(&self, state: &mut State, index: usize, outcome: Outcome, now: u32) {
         let State { phase, values, .. } = state;
         let Phase::Working(work) = phase else { return };
         let Some(place @ None) = work.outcomes.get_mut(index) else { return };
+        if let Some(watch) = work.watches.get_mut(index) {
+            watch.stop(now);
+        }
         if let Outcome::Hit(value) = &outcome {
             values.held += value.len();
             values.hits.push(index);
@@ -122,8 +130,25 @@ impl Shared {
         work.left -= 1;
         values.let_go(&mut work.outcomes);
         if work.left == 0 {
-            let verdict = conclude(work, ProblemKind::Interrupted, values.max_bytes);
+            let verdict = conclude(work, ProblemKind::Interrupted, values.max_bytes, now);
             self.finish(state, verdict);
+        }
+    }
+}
+
+impl State {
+    fn enter(&mut self, index: usize, leg: Leg, now: u32) {
+        let Phase::Working(work) = &mut self.phase else { return };
+        if let Some(watch) = work.watches.get_mut(index) {
+            watch.enter(leg, now);
+        }
+    }
+
+    /// Microseconds after the acceptance, if that was.
+    fn after_acceptance(&self, now: Instant) -> u32 {
+        match &self.phase {
+            Phase::Working(work) => micros(work.accepted, now),
+            Phase::Unread | Phase::Done(_) | Phase::Taken => 0,
         }
     }
 }
@@ -159,8 +184,9 @@ fn within_answer(outcome: Outcome, bytes_left: &mut usize) -> Outcome {
 }
 
 /// The verdict of what is settled; entries that are not get `missing`.
-fn conclude(work: &mut Work, missing: ProblemKind, mut answer_bytes: usize) -> Verdict {
+fn conclude(work: &mut Work, missing: ProblemKind, mut answer_bytes: usize, now: u32) -> Verdict {
     let mut outcomes = std::mem::take(&mut work.outcomes).into_iter();
+    let mut watches = std::mem::take(&mut work.watches).into_iter();
     let mut elements = std::mem::take(&mut work.elements);
     let mut failed = false;
     for element in &mut elements {
@@ -173,6 +199,11 @@ fn conclude(work: &mut Work, missing: ProblemKind, mut answer_bytes: usize) -> V
                 None => Outcome::failed(missing, missing_detail(missing)),
             })
             .collect();
+        let ended = |mut watch: Stopwatch| {
+            watch.stop(now);
+            watch.spent()
+        };
+        answered.spent = watches.by_ref().take(answered.targets.len()).map(ended).collect();
         failed |= answered.class() == Class::Unavailable;
     }
     if failed {
@@ -243,8 +274,8 @@ impl Reply {
         if !is_late && state.permit.try_grow(events, bytes) { Ok(()) } else { Err(Refusal::Overloaded) }
     }
 
-    /// The events are known: from here on every entry of a valid one has a slot of its own, in the order sent.
-    pub fn begin(mut self, batch: bool, elements: Vec<Element>) -> Slots {
+    /// The events are known and accepted: from here on every entry of a valid one has a slot of its own, in the order sent.
+    pub fn begin(mut self, batch: bool, elements: Vec<Element>, accepted: Instant) -> Slots {
         let total = elements
             .iter()
             .map(|element| match element {
@@ -256,9 +287,10 @@ impl Reply {
         if let Some(shared) = &shared {
             let mut state = shared.lock();
             if matches!(state.phase, Phase::Unread) {
-                let mut work = Work { batch, elements, outcomes: smallvec![None; total], left: total };
+                let (outcomes, watches) = (smallvec![None; total], smallvec![Stopwatch::default(); total]);
+                let mut work = Work { batch, accepted, elements, outcomes, watches, left: total };
                 if total == 0 {
-                    let verdict = conclude(&mut work, ProblemKind::Interrupted, 0);
+                    let verdict = conclude(&mut work, ProblemKind::Interrupted, 0, 0);
                     shared.finish(&mut state, verdict);
                 } else {
                     state.phase = Phase::Working(work);
@@ -307,17 +339,33 @@ impl Drop for Slots {
     }
 }
 
+/// These begin this part of their way, with one look at the request for all of its own that stand side by side.
+pub fn enter_all<'s>(slots: impl IntoIterator<Item = &'s Slot>, leg: Leg, now: Instant) {
+    let mut slots = slots.into_iter().peekable();
+    while let Some(slot) = slots.next() {
+        let Some(shared) = &slot.shared else { continue };
+        let mut state = shared.lock();
+        let now = state.after_acceptance(now);
+        state.enter(slot.index, leg, now);
+        let is_beside = |slot: &&Slot| slot.shared.as_ref().is_some_and(|own| Arc::ptr_eq(own, shared));
+        while let Some(slot) = slots.next_if(is_beside) {
+            state.enter(slot.index, leg, now);
+        }
+    }
+}
+
 /// Settles these, with one look at the request for all of its own that stand side by side.
-pub fn settle_all(settled: impl IntoIterator<Item = (Slot, Outcome)>) {
+pub fn settle_all(settled: impl IntoIterator<Item = (Slot, Outcome)>, now: Instant) {
     let mut settled = settled.into_iter().peekable();
     while let Some((mut slot, outcome)) = settled.next() {
         let Some(shared) = slot.shared.take() else { continue };
         let mut state = shared.lock();
-        shared.settle(&mut state, slot.index, outcome);
+        let now = state.after_acceptance(now);
+        shared.settle(&mut state, slot.index, outcome, now);
         let is_beside = |(slot, _): &(Slot, Outcome)| slot.shared.as_ref().is_some_and(|own| Arc::ptr_eq(own, &shared));
         while let Some((mut slot, outcome)) = settled.next_if(is_beside) {
             slot.shared = None;
-            shared.settle(&mut state, slot.index, outcome);
+            shared.settle(&mut state, slot.index, outcome, now);
         }
     }
 }
@@ -329,16 +377,23 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub fn settle(mut self, outcome: Outcome) {
-        self.settle_early(outcome);
+    pub fn settle(mut self, outcome: Outcome, now: Instant) {
+        self.settle_early(outcome, now);
         self.shared = None;
     }
 
     /// Answers now what may still be under way; later answers are ignored, and the permit is held until the drop.
-    pub fn settle_early(&self, outcome: Outcome) {
+    pub fn settle_early(&self, outcome: Outcome, now: Instant) {
         if let Some(shared) = &self.shared {
-            shared.settle(&mut shared.lock(), self.index, outcome);
+            let mut state = shared.lock();
+            let now = state.after_acceptance(now);
+            shared.settle(&mut state, self.index, outcome, now);
         }
+    }
+
+    /// It begins this part of its way.
+    pub fn enter(&self, leg: Leg, now: Instant) {
+        enter_all([self], leg, now);
     }
 }
 
@@ -346,7 +401,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         if self.shared.is_some() {
             let kind = ProblemKind::Interrupted;
-            self.settle_early(Outcome::failed(kind, missing_detail(kind)));
+            self.settle_early(Outcome::failed(kind, missing_detail(kind)), Instant::now());
         }
     }
 }
@@ -360,8 +415,9 @@ impl Waiter {
     /// Ends the wait: what is not settled is answered with this problem.
     pub fn expire(&self, kind: ProblemKind) -> Verdict {
         let mut state = self.shared.lock();
+        let now = state.after_acceptance(Instant::now());
         match std::mem::replace(&mut state.phase, Phase::Taken) {
-            Phase::Working(mut work) => conclude(&mut work, kind, state.values.max_bytes),
+            Phase::Working(mut work) => conclude(&mut work, kind, state.values.max_bytes, now),
             Phase::Done(verdict) => verdict,
             Phase::Unread | Phase::Taken => Verdict::Refused(Refusal::Unavailable(kind)),
         }
@@ -436,7 +492,15 @@ mod tests {
 
     fn element(event: EventType, keys: &[&'static str]) -> Element {
         let targets = keys.iter().map(|key| ByteString::from_static(key)).collect();
-        Element::Answered(Answered { id: None, event, has_version: false, targets, outcomes: Few::new() })
+        Element::Answered(Answered {
+            id: None,
+            event,
+            has_version: false,
+            targets,
+            outcomes: Few::new(),
+            spent: Few::new(),
+            age_when_accepted_ms: None,
+        })
     }
 
     fn outcomes(verdict: Verdict) -> Vec<Vec<&'static str>> {
@@ -463,8 +527,8 @@ mod tests {
         assert!(matches!(verdict, Verdict::Refused(Refusal::Unavailable(ProblemKind::Interrupted))));
 
         let (reply, waiter) = super::reply(gate.permit(), 100);
-        let mut slots = reply.begin(false, vec![element(EventType::Delete, &["a", "b", "c"])]);
-        slots.next().unwrap().settle(Outcome::Absent);
+        let mut slots = reply.begin(false, vec![element(EventType::Delete, &["a", "b", "c"])], Instant::now());
+        slots.next().unwrap().settle(Outcome::Absent, Instant::now());
         drop(slots.next());
         drop(slots);
         assert_eq!(outcomes(futures::executor::block_on(waiter)), [["absent", "unavailable", "unavailable"]]);
@@ -475,7 +539,7 @@ mod tests {
         let gate = Gate::new(10, 10_000, 10);
         let (reply, waiter) = reply(gate.permit(), 100);
         reply.admit(1, 256).unwrap();
-        let mut slots = reply.begin(false, vec![element(EventType::Get, &["a"])]);
+        let mut slots = reply.begin(false, vec![element(EventType::Get, &["a"])], Instant::now());
         let slot = slots.next().unwrap();
         assert_eq!(outcomes(waiter.expire(ProblemKind::Timeout)), [["unavailable"]]);
         drop((waiter, slots));
@@ -493,10 +557,10 @@ mod tests {
             element(EventType::Get, &["k"]),
             element(EventType::Delete, &["k"]),
         ];
-        let slots: Vec<Slot> = reply.begin(true, elements).collect();
+        let slots: Vec<Slot> = reply.begin(true, elements, Instant::now()).collect();
         for (index, slot) in slots.into_iter().enumerate() {
             if index == 3 {
-                slot.settle(Outcome::Deleted);
+                slot.settle(Outcome::Deleted, Instant::now());
             }
         }
         assert_eq!(
@@ -509,9 +573,10 @@ mod tests {
     fn values_beyond_the_answers_budget_are_rejected() {
         let gate = Gate::new(10, 10_000, 10);
         let (reply, waiter) = reply(gate.permit(), 5);
-        let slots: Vec<Slot> = reply.begin(false, vec![element(EventType::Get, &["a", "b", "c"])]).collect();
+        let slots: Vec<Slot> =
+            reply.begin(false, vec![element(EventType::Get, &["a", "b", "c"])], Instant::now()).collect();
         for (slot, value) in slots.into_iter().zip(["123", "456", "78"]).rev() {
-            slot.settle(Outcome::Hit(Bytes::from_static(value.as_bytes())));
+            slot.settle(Outcome::Hit(Bytes::from_static(value.as_bytes())), Instant::now());
         }
         assert_eq!(outcomes(futures::executor::block_on(waiter)), [["hit", "rejected", "hit"]]);
     }
@@ -520,9 +585,9 @@ mod tests {
     fn letting_go_of_values_takes_no_look_at_every_entry() {
         let gate = Gate::new(10, 10_000, 10);
         let (reply, waiter) = reply(gate.permit(), 50);
-        let slots = reply.begin(false, vec![element(EventType::Get, &["a"; 60_000])]);
+        let slots = reply.begin(false, vec![element(EventType::Get, &["a"; 60_000])], Instant::now());
         let begin = Instant::now();
-        slots.for_each(|slot| slot.settle(Outcome::Hit(Bytes::from_static(b"0123456789"))));
+        slots.for_each(|slot| slot.settle(Outcome::Hit(Bytes::from_static(b"0123456789")), begin));
         assert!(begin.elapsed().as_secs() < 3, "{:?}", begin.elapsed());
         let statuses = outcomes(futures::executor::block_on(waiter)).remove(0);
         assert!(statuses.iter().enumerate().all(|(index, status)| (*status == "hit") == (index < 5)));

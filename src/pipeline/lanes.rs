@@ -115,6 +115,15 @@ impl<T, S> Lanes<T, S> {
         self.run(key, out);
     }
 
+    /// The operation that stands there and whose blob has yet to come.
+    pub fn awaited(&self, key: &CacheKey, seq: Seq) -> Option<&T> {
+        let lane = self.lanes.get(key)?;
+        match lane.get(lane.binary_search_by_key(&seq, Item::seq).ok()?)? {
+            Item::Awaited(_, operation) => Some(operation),
+            Item::Ready(..) | Item::Gone(_) | Item::Marker(_) => None,
+        }
+    }
+
     /// Whether nothing on the key is before it.
     pub fn is_head(&self, key: &CacheKey, seq: Seq) -> bool {
         self.lanes.get(key).and_then(|lane| lane.front()).is_some_and(|item| item.seq() == seq)

@@ -23,7 +23,7 @@
 //! | [`scanner`] | pattern deletes and previews | sweeps that may start | replies | its sweeps answer `interrupted` |
 //!
 //! One way, no polling back: whoever ends the work answers it. [`job`] has what rides along, [`gate`] the bounds at the
-//! door, [`turns`] the order of keys over all threads, [`shortcut`] the blobs that wait for nothing else, [`lanes`] and
+//! door, [`stopwatch`] where time went, [`turns`] the order of keys over all threads, [`shortcut`] the blobs that wait for nothing else, [`lanes`] and
 //! [`dispatch`] the router's state as values, [`supervision`] what keeps actors alive.
 
 pub mod backlog;
@@ -37,6 +37,7 @@ pub mod lanes;
 pub mod router;
 pub mod scanner;
 pub mod shortcut;
+pub mod stopwatch;
 pub mod supervision;
 pub mod switch;
 pub mod turns;
@@ -120,6 +121,8 @@ pub struct Pipeline {
 pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Result<Pipeline, SetupError> {
     // Each fetcher makes a client of its own; that they can be made is known before anything runs.
     BlobClient::new((*settings.blob).clone())?;
+    metrics.reserve_hosts(settings.blob.allowed_hosts.by_name());
+    metrics.set_admission_limits(settings.max_in_flight, settings.max_in_flight_bytes);
     let gate = Gate::new(settings.max_in_flight, settings.max_in_flight_bytes, settings.blob.max_blob_bytes);
     let health = Health::new(settings.writer_pool, metrics.clone());
     let watch = Watch::new(metrics.clone());
@@ -229,6 +232,11 @@ impl Pipeline {
     /// From a request's acceptance to its answer, at most.
     pub fn deadline(&self) -> Duration {
         self.settings.deadline
+    }
+
+    /// Hosts of blobs that answer nothing at the moment.
+    pub fn hosts_down(&self) -> usize {
+        self.shortcut.dispatch(|dispatch| dispatch.hosts_down())
     }
 
     /// What events are validated against.

@@ -21,6 +21,7 @@ use super::job::{Operation, Sweep, Verb};
 use super::lanes::{Lanes, Seq};
 use super::scanner::{Scanner, StartSweeps, SweepEnded};
 use super::shortcut::{Shortcut, with_blob};
+use super::stopwatch::Leg;
 use super::supervision::{Mail, Pool, Post, Stage, Vitals, guarded};
 use super::writer::{Fence, Fenced, Ready, Writer, hand_over};
 use crate::blob::retry::{Decision, Policy};
@@ -221,10 +222,18 @@ impl Router {
                 continue;
             }
             order.is_head = self.lanes.is_head(&order.key, order.seq);
+            self.note(&order, Leg::Fetching, now);
             let until = order.begin(now, self.limits.attempt, self.limits.retry.deadline);
             let (epoch, result) = (self.epoch, FetchResult::Lost);
             let ended = self.own.notice(FetchEnded { epoch, shortcut: None, fetcher: index, order, result });
             self.fetchers.post(index, Fetch { ended, until });
+        }
+    }
+
+    /// The order's operation begins this part of its way.
+    fn note(&self, order: &Order, leg: Leg, now: Instant) {
+        if let Some(operation) = self.lanes.awaited(&order.key, order.seq) {
+            operation.slot.enter(leg, now);
         }
     }
 
@@ -241,14 +250,16 @@ impl Router {
     }
 
     fn turn(&mut self, mut order: Order, result: FetchResult, context: &mut Context<Self>) {
+        let now = Instant::now();
         match result {
             FetchResult::Blob(value, permit) => {
-                self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host, Instant::now()));
-                let with_value = |operation: Operation| with_blob(operation, value, permit);
+                self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host, now));
+                let with_value = |operation: Operation| with_blob(operation, value, permit, now);
                 self.lanes.blob_ended(&order.key, order.seq, with_value, &mut self.freed);
             }
             FetchResult::NeedsBytes(bytes) => {
-                self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host, Instant::now()));
+                self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host, now));
+                self.note(&order, Leg::Waiting, now);
                 order.attempts -= 1;
                 order.waits += 1;
                 if order.waits > MAX_WAITS {
@@ -260,6 +271,7 @@ impl Router {
             FetchResult::Lost if order.losses == 0 => {
                 order.losses += 1;
                 order.attempts -= 1;
+                self.note(&order, Leg::Waiting, now);
                 self.order(order);
             }
             FetchResult::Lost => {
@@ -287,6 +299,7 @@ impl Router {
                 self.metrics.fetch_retried();
                 context.run_later(pause, |router, context| {
                     guarded(router, context, |router, _| {
+                        router.note(&order, Leg::Waiting, Instant::now());
                         router.order(order);
                         router.go_on();
                     });
@@ -303,7 +316,7 @@ impl Router {
     /// The order comes to nothing: its entry is answered, and its key goes on.
     fn fail(&mut self, order: &Order, outcome: Outcome) {
         let settle = |operation: Operation| {
-            operation.slot.settle(outcome);
+            operation.slot.settle(outcome, Instant::now());
             None
         };
         self.lanes.blob_ended(&order.key, order.seq, settle, &mut self.freed);

@@ -18,7 +18,8 @@ use ahash::RandomState;
 use bytes::Bytes;
 use futures::lock::Mutex;
 
-use super::job::{Slot, Sweep};
+use super::job::{Slot, Sweep, enter_all};
+use super::stopwatch::Leg;
 use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
 use super::turns::Barrier;
 use crate::cache::{CacheError, Cursor, Doomed, Scan, ScanStep, Session, Unlinked};
@@ -50,6 +51,7 @@ pub struct Scanner {
 
 impl Scanner {
     fn take(&mut self, StartSweeps { sweeps, ended }: StartSweeps, context: &mut Context<Self>) {
+        enter_all(sweeps.iter().flat_map(|sweep| &sweep.slots), Leg::Cache, Instant::now());
         let session = self.session.clone();
         let retry = self.retry;
         let work = async move {
@@ -131,12 +133,13 @@ impl Rule {
         } else {
             Outcome::Swept { matched: self.matched, deleted: self.deleted }
         };
-        self.slot.settle(outcome);
+        self.slot.settle(outcome, Instant::now());
     }
 
     fn fail(self, kind: ProblemKind, detail: String) {
         let problem = Problem { kind, detail: detail.into() };
-        self.slot.settle(Outcome::SweepFailed { matched: self.matched, deleted: self.deleted, problem });
+        self.slot
+            .settle(Outcome::SweepFailed { matched: self.matched, deleted: self.deleted, problem }, Instant::now());
     }
 }
 

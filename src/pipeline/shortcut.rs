@@ -21,6 +21,7 @@ use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetcher};
 use super::gate::Permit;
 use super::job::{Operation, Verb};
 use super::router::{Freed, Router};
+use super::stopwatch::Leg;
 use super::supervision::{Notice, Pool, Post};
 use super::writer::{Ready, Writer, hand_over};
 use crate::event::CacheKey;
@@ -73,7 +74,8 @@ impl Shortcut {
         let (key, mut order) =
             (operation.key.clone(), Order::new(0, operation.key.clone(), url.clone(), operation.deadline));
         order.is_head = true;
-        let until = order.begin(Instant::now(), self.parts.attempt, self.parts.fetch);
+        let now = Instant::now();
+        let until = order.begin(now, self.parts.attempt, self.parts.fetch);
 
         let mut state = self.lock();
         if state.is_closed || state.under_way.contains_key(&key) {
@@ -84,6 +86,7 @@ impl Shortcut {
         let shortcut = Some(state.last);
         let ended = router.notice(FetchEnded { epoch: 0, shortcut, fetcher, order, result: FetchResult::Lost });
         let number = state.last;
+        operation.slot.enter(Leg::Fetching, now);
         state.under_way.insert(key, (number, operation));
         drop(state);
         self.parts.fetchers.post(fetcher, Fetch { ended, until });
@@ -101,9 +104,10 @@ impl Shortcut {
         let state = &mut *guard;
         let Some(operation) = state.remove(&order.key, *number) else { return };
         state.dispatch.ended(*fetcher, order);
-        state.dispatch.answered(&order.host, Instant::now());
+        let now = Instant::now();
+        state.dispatch.answered(&order.host, now);
         let ready = match notice.take().map(|ended| ended.result) {
-            Some(FetchResult::Blob(value, permit)) => with_blob(operation, value, permit),
+            Some(FetchResult::Blob(value, permit)) => with_blob(operation, value, permit, now),
             _ => None,
         };
         if let Some(operation) = ready {
@@ -161,7 +165,8 @@ impl State {
 }
 
 /// The operation now that its blob is there.
-pub fn with_blob(operation: Operation, value: Bytes, permit: Permit) -> Option<Operation> {
+pub fn with_blob(operation: Operation, value: Bytes, permit: Permit, now: Instant) -> Option<Operation> {
+    operation.slot.enter(Leg::Waiting, now);
     let Verb::SetBlob { ttl, .. } = operation.verb else { return None };
     let verb = Verb::Set { value, origin: Origin::Blob, ttl, held: Some(permit) };
     Some(Operation { verb, ..operation })

@@ -2,7 +2,7 @@
 //! not at all, and handed to the switch: from then on it is accepted.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Context, Handler, Supervised};
 
@@ -48,11 +48,13 @@ impl Validation {
         let mut actions = Vec::with_capacity(raw.len());
         let mut entries = 0;
         let mut faults_left = MAX_FAULTS;
+        let mut today = None;
         for raw in raw {
             match validate(raw, &self.limits, faults_left) {
                 Ok(event) => {
                     entries += event.action.entries();
-                    elements.push(Element::Answered(to_be_answered(&event)));
+                    let age = event.time.map(|time| *today.get_or_insert_with(unix_millis) - time);
+                    elements.push(Element::Answered(to_be_answered(&event, age)));
                     actions.push((event.action, event.version));
                 }
                 Err(invalid) if !batch => return reply.refuse(Refusal::Invalid(invalid)),
@@ -65,16 +67,23 @@ impl Validation {
         if let Err(refusal) = reply.admit(actions.len(), entries * ENTRY_BYTES) {
             return reply.refuse(refusal);
         }
-        let slots = reply.begin(batch, elements);
+        let accepted = Instant::now();
+        let slots = reply.begin(batch, elements, accepted);
         if !actions.is_empty() {
-            let deadline = Instant::now() + self.deadline;
+            let deadline = accepted + self.deadline;
             let sweep_deadline = deadline - (self.deadline / 16).min(MAX_SWEEP_MARGIN);
             onward.switch.post(Accepted { actions, slots, deadline, sweep_deadline });
         }
     }
 }
 
-fn to_be_answered(event: &Event) -> Answered {
+/// Milliseconds since 1970, by the clock on the wall.
+fn unix_millis() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn to_be_answered(event: &Event, age_when_accepted_ms: Option<i64>) -> Answered {
     let targets = match &event.action {
         Action::Set(entries) => entries.iter().map(|entry| entry.key.text().clone()).collect(),
         Action::Get(keys) | Action::Delete(keys) => keys.iter().map(|key| key.text().clone()).collect(),
@@ -86,6 +95,8 @@ fn to_be_answered(event: &Event) -> Answered {
         has_version: event.version.is_some(),
         targets,
         outcomes: Few::new(),
+        spent: Few::new(),
+        age_when_accepted_ms,
     }
 }
 

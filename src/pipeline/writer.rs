@@ -20,7 +20,8 @@ use tokio::task::yield_now;
 use super::backlog::Backlog;
 use super::gate::{Gate, Permit};
 use super::health::Health;
-use super::job::{Operation, Slot, Verb, settle_all};
+use super::job::{Operation, Slot, Verb, enter_all, settle_all};
+use super::stopwatch::Leg;
 use super::supervision::{Mail, Notice, Pool, Stage, Vitals, guarded, spawn_guarded};
 use super::turns::Turn;
 use crate::cache::{Cache, CacheError, Command, Reply, Session};
@@ -174,7 +175,9 @@ impl Writer {
 
     fn take(&mut self, Write(ready): Write, context: &mut Context<Self>) {
         fail::fail_point!("write");
-        let expires = Instant::now() + self.limits.retry;
+        let now = Instant::now();
+        enter_all(ready.iter().map(|ready| &ready.slot), Leg::Cache, now);
+        let expires = now + self.limits.retry;
         self.queue.extend(ready.into_iter().map(|Ready { command, origin, slot, turn, deadline, held }| {
             let expires = expires.min(deadline);
             let (crashes, is_repeated) = (0, false);
@@ -267,7 +270,7 @@ impl Writer {
                 None => break,
             };
             if entry.expires <= now {
-                entry.slot.settle(expired(entry.deadline, now));
+                entry.slot.settle(expired(entry.deadline, now), now);
                 continue;
             }
             let is_held = !held_keys.is_empty() && held_keys.contains(command.key());
@@ -300,7 +303,8 @@ impl Writer {
     fn landed(&mut self, results: Vec<Result<Reply, CacheError>>, took: Duration, context: &mut Context<Self>) {
         let Some((commands, pending)) = self.flight.take() else { return };
         let commands = Rc::unwrap_or_clone(commands);
-        self.last_used = Instant::now();
+        let now = Instant::now();
+        self.last_used = now;
         let mut again = Vec::new();
         let mut held_keys = Keys::default();
         let mut failure = None;
@@ -329,7 +333,10 @@ impl Writer {
         let counted = if failure.is_none() && !self.is_behind { done.len() } else { 0 };
         self.backlog.landed(counted, took, self.queue.len());
         let some_done = !done.is_empty();
-        settle_all(done);
+        settle_all(done, now);
+        if failure.is_some() {
+            self.metrics.redis_batch_failed();
+        }
         match failure {
             Some(error) => self.rest(&error, some_done, context),
             None => {
@@ -378,7 +385,7 @@ impl Writer {
     fn answer_expired(&mut self, now: Instant) {
         if let Some((_, pending)) = &self.flight {
             for pending in pending.iter().filter(|pending| pending.expires <= now) {
-                pending.slot.settle_early(expired(pending.deadline, now));
+                pending.slot.settle_early(expired(pending.deadline, now), now);
             }
         }
         let is_expired = |entry: &Entry| matches!(entry, Entry::Write(_, pending) if pending.expires <= now);
@@ -390,7 +397,7 @@ impl Writer {
         self.backlog.judge(self.queue.len());
         for entry in gone {
             if let Entry::Write(_, pending) = entry {
-                pending.slot.settle(expired(pending.deadline, now));
+                pending.slot.settle(expired(pending.deadline, now), now);
             }
         }
     }

@@ -26,6 +26,23 @@ pub fn assert_not_ready(daemon: &Daemon) {
 }
 
 #[test]
+fn what_a_sender_left_behind_is_told_of_when_the_drain_has_to_end_and_holds_nothing_up() {
+    let mut stage = Stage::with(|daemon| daemon.set("http.shutdown_seconds", 2));
+    stage.blobs.put("/b", Blob::hang());
+    let mut sender = stage.daemon.wire();
+    let event = set_blob("k", &stage.blobs.url("/b")).to_string();
+    sender.send_request("POST", "/events", &[("x-request-id", "rid-left")], event.as_bytes());
+    stage.blobs.wait_hits("/b", 1);
+    sender.reset();
+    stage.daemon.log_line(|line| line.contains("hung-up") && line.contains("rid-left"));
+    stage.daemon.sigterm();
+    let line = stage.daemon.log_line(|line| line.contains("event not carried out") && line.contains("rid-left"));
+    assert!(line.contains("problem=shutting-down"), "{line}");
+    assert_eq!(stage.daemon.wait_exit(10 * SECOND).code(), Some(0));
+    assert!(!stage.daemon.logs().iter().any(|line| line.contains("ERROR")), "{:#?}", stage.daemon.logs());
+}
+
+#[test]
 fn sigterm_finishes_what_was_accepted_and_refuses_what_comes() {
     let mut stage = Stage::with(|daemon| daemon.set("auth.tokens", "secret"));
     let gate = Gate::closed();

@@ -1,13 +1,15 @@
 //! From outcomes and faults to JSON, in the order of members that the contract shows. The frame is written as it stands;
 //! texts and problems, which may need escapes, are left to serde_json.
 
+use std::time::Duration;
+
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use bytestring::ByteString;
 use serde::Serialize;
 
 use super::problem::{Shown, in_result};
-use crate::event::outcome::{Class, Outcome, Problem};
+use crate::event::outcome::{Class, Outcome, Problem, Spent};
 use crate::event::validate::Invalid;
 use crate::event::{EventType, Few};
 
@@ -22,12 +24,28 @@ pub struct Answered {
     pub targets: Few<ByteString>,
     /// One for each target, in the same order.
     pub outcomes: Few<Outcome>,
+    /// The same; not on the wire.
+    pub spent: Few<Spent>,
+    /// Milliseconds from its own time, if it carries one, to its acceptance; negative if it was ahead. Not on the wire.
+    pub age_when_accepted_ms: Option<i64>,
 }
 
 impl Answered {
     /// The worst class of its entries.
     pub fn class(&self) -> Class {
         self.outcomes.iter().map(Outcome::class).max().unwrap_or(Class::Ok)
+    }
+
+    /// From its acceptance to the end of its last entry.
+    pub fn delay(&self) -> Duration {
+        Duration::from_micros(self.spent.iter().map(|spent| spent.total).max().unwrap_or_default().into())
+    }
+
+    /// From its own time to the end of its last entry, if it carries one; what was ahead is as old as nothing.
+    pub fn age(&self) -> Option<Duration> {
+        let before = self.age_when_accepted_ms?.saturating_mul(1_000);
+        let micros = before.saturating_add_unsigned(self.delay().as_micros() as u64);
+        Some(Duration::from_micros(u64::try_from(micros).unwrap_or_default()))
     }
 }
 

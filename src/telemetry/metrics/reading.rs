@@ -3,7 +3,8 @@
 use prometheus::Histogram;
 use prometheus::core::Metric;
 
-use super::{ActorKind, BATCH_BUCKETS, Class, EVENT_TYPES, Metrics, REQUEST_BUCKETS, resident_memory_bytes};
+use super::labels::{BATCH_BUCKETS, REQUEST_BUCKETS};
+use super::{ActorKind, Class, EVENT_TYPES, Metrics, resident_memory_bytes};
 
 /// What has been counted since the start.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
+use socket2::SockRef;
 
 use super::{PATIENCE, problem_type};
 
@@ -133,6 +134,12 @@ impl Wire {
     /// Another handle to write on while an answer is awaited.
     pub fn writer(&self) -> TcpStream {
         self.reader.get_ref().socket().try_clone().expect("a socket can be cloned")
+    }
+
+    /// Hangs up at once, as one does who gave up: the other side learns of it while it works.
+    pub fn reset(self) {
+        let socket = self.reader.get_ref().socket();
+        SockRef::from(socket).set_linger(Some(Duration::ZERO)).expect("a socket can be told to linger");
     }
 
     pub fn answer(&mut self) -> Answer {

@@ -226,3 +226,39 @@ fn a_flood_of_faults_is_cut_and_said_to_be() {
     assert_eq!(faults.len(), MAX_FAULTS + 1);
     assert_eq!(faults.last().map(|last| last.pointer.as_str()), Some(""));
 }
+
+#[test]
+fn a_time_is_a_moment_if_it_is_rfc_3339_and_any_other_is_an_extra_like_all_others() {
+    let with_time = |time: &str| format!(r#"{{"key":"GET","time":{time},{DATA}}}"#);
+    for (time, millis) in [
+        ("\"1970-01-01T00:00:01Z\"", 1_000),
+        ("\"2026-11-23T04:41:51.8899Z\"", 1_795_408_911_889),
+        ("\"2026-11-23t05:41:51.889999999+01:00\"", 1_795_408_911_889),
+        ("\"\\u0032026-11-23T04:41:51Z\"", 1_795_408_911_000),
+        ("\"0000-01-01T00:00:00Z\"", -62_167_219_200_000),
+        ("\"9999-12-31T23:59:59Z\"", 253_402_300_799_000),
+    ] {
+        assert_eq!(valid(&with_time(time)).time, Some(millis), "{time}");
+    }
+    let long = format!("\"2026-11-23T04:41:51.{}Z\"", "8".repeat(100));
+    let none = [
+        "null",
+        "1795408911",
+        "\"\"",
+        "\"now\"",
+        "\"2026-11-23\"",
+        "\"2026-11-23 04:41:51\"",
+        "\"2026-02-30T00:00:00Z\"",
+        "\"2026-11-23T04:41:51\"",
+        "[\"2026-11-23T04:41:51Z\"]",
+        "{}",
+        "true",
+        "\"\\ud800\"",
+        &long,
+    ];
+    for time in none {
+        assert_eq!(valid(&with_time(time)).time, None, "{time}");
+    }
+    assert_eq!(valid(&format!("{{\"key\":\"GET\",{DATA}}}")).time, None);
+    assert_faults(&format!(r#"{{"key":"GET","time":1,"time":2,{DATA}}}"#), &["/time"]);
+}

@@ -7,7 +7,8 @@ use crate::event::validate::{Fault, InvalidKind};
 
 fn answered(event: EventType, results: Vec<(&'static str, Outcome)>) -> Answered {
     let (targets, outcomes) = results.into_iter().map(|(target, outcome)| (ByteString::from(target), outcome)).unzip();
-    Answered { id: None, event, has_version: false, targets, outcomes }
+    let (spent, age_when_accepted_ms) = (Few::new(), None);
+    Answered { id: None, event, has_version: false, targets, outcomes, spent, age_when_accepted_ms }
 }
 
 fn stored(bytes: usize, ttl: Option<u32>, source: Origin) -> Outcome {
@@ -104,13 +105,8 @@ fn an_event_is_as_bad_as_its_worst_entry() {
         (vec![rejected(), Outcome::Deleted], Class::Rejected),
         (vec![unavailable(), rejected(), Outcome::Deleted], Class::Unavailable),
     ] {
-        let answer = Answered {
-            id: None,
-            event: EventType::Set,
-            has_version: false,
-            targets: Few::new(),
-            outcomes: outcomes.into(),
-        };
+        let mut answer = answered(EventType::Set, vec![]);
+        answer.outcomes = outcomes.into();
         assert_eq!(answer.class(), class);
     }
 }
@@ -163,4 +159,19 @@ fn a_problem_names_the_first_fault_and_lists_all() {
         two.ends_with(r#""errors":[{"pointer":"/key","detail":"is wrong"},{"pointer":"/id","detail":"too"}]}"#),
         "{two}"
     );
+}
+
+#[test]
+fn an_event_ends_with_its_last_entry_and_is_as_old_as_it_says_but_never_younger_than_nothing() {
+    let mut answer = answered(EventType::Set, vec![]);
+    assert_eq!((answer.delay(), answer.age()), (Duration::ZERO, None));
+    let spent = |total| Spent { total, ..Spent::default() };
+    answer.spent = vec![spent(2_000), spent(3_500), spent(1_000)].into();
+    assert_eq!(answer.delay(), Duration::from_micros(3_500));
+    for (before, age) in [(10, 13_500), (0, 3_500), (-2, 1_500), (-4, 0), (i64::MIN, 0)] {
+        answer.age_when_accepted_ms = Some(before);
+        assert_eq!(answer.age(), Some(Duration::from_micros(age)));
+    }
+    answer.age_when_accepted_ms = Some(i64::MAX);
+    assert!(answer.age() > Some(Duration::from_secs(1 << 40)));
 }
