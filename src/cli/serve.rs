@@ -300,6 +300,7 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> htt
         cluster: config.cluster.clone(),
         page: config.http.page,
         shutdown: config.http.shutdown,
+        slow: config.log_slow,
         stall: config.live.stall,
         auth,
         tls,

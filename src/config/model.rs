@@ -35,6 +35,8 @@ pub struct Config {
     #[serde(deserialize_with = "parsed")]
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
+    #[serde(rename = "log_slow_ms", deserialize_with = "millis")]
+    pub log_slow: Duration,
     pub cache: CacheConfig,
     #[serde(default)]
     pub auth: AuthConfig,

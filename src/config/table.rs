@@ -141,6 +141,7 @@ pub static SETTINGS: &[Setting] = &[
         "Name of the Kubernetes cluster: on every log line and as a metric label"),
     Setting::new("log_level", Text("info"), one_of(&["debug", "info", "warn", "error"]), "What is logged: this level and those above"),
     Setting::new("log_format", Text("text"), one_of(&["text", "json"]), "How a log line looks"),
+    Setting::new("log_slow_ms", Number(1000), millis(), "An operation that takes longer, from acceptance to its end, is logged, and where its time went"),
 
     Setting::new("cache.backend", Text("redis"), one_of(&["redis", "embedded"]),
         "Where values go; embedded keeps them in this process, the least recently used goes first"),

@@ -13,6 +13,7 @@ use super::body;
 use super::problem::{Turned, add_retry_after, refused, status_of};
 use super::request::{About, Summary, turn_away};
 use super::shared::Shared;
+use super::slow::Parts;
 use super::worker::{Ended, Stay, Worker};
 use crate::event::EventType;
 use crate::event::outcome::{Class, Outcome, ProblemKind};
@@ -231,21 +232,30 @@ fn tell_invalid(invalid: &Invalid, request_id: &str, shared: &Shared) {
 
 fn tell_answered(answered: &Answered, request_id: &str, shared: &Shared) {
     let class = answered.class();
+    if shared.slow.concerns(answered) {
+        shared.slow.tell(answered, request_id);
+    }
     if class == Class::Ok && !log_enabled!(Level::Debug) {
         return;
     }
     let (event, event_id) = (answered.event.as_str(), answered.id.as_deref().unwrap_or_default());
     let (keys, outcome) = (answered.targets.len(), class.as_str());
     debug!(event, event_id, keys, outcome, request_id; "event");
-    let worst = answered.targets.iter().zip(&answered.outcomes).find_map(|(key, outcome)| match outcome {
-        Outcome::Failed(problem) | Outcome::SweepFailed { problem, .. } if problem.kind.class() == class => {
-            Some((key, problem))
-        }
-        _ => None,
+    let ended = answered.targets.iter().zip(&answered.outcomes).zip(&answered.spent);
+    let worst = ended.filter(|_| class != Class::Ok).find_map(|((key, outcome), spent)| {
+        outcome.problem().filter(|problem| problem.kind.class() == class).map(|problem| (key, problem, *spent))
     });
-    if let Some((key, problem)) = worst {
+    if let Some((key, problem, spent)) = worst {
         let (slug, cause) = (problem.kind.slug(), problem.detail.as_ref());
-        warn!(event, event_id, key:% = key, keys, problem = slug, cause, request_id; "event not carried out");
+        match shared.slow.parts(spent) {
+            Some(Parts { ms, waiting_ms, fetching_ms, redis_ms }) => warn!(
+                event, event_id, key:% = key, keys, problem = slug, cause, ms, waiting_ms, fetching_ms, redis_ms, request_id;
+                "event not carried out"
+            ),
+            None => {
+                warn!(event, event_id, key:% = key, keys, problem = slug, cause, request_id; "event not carried out")
+            }
+        }
         shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id });
     }
 }

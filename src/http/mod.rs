@@ -12,6 +12,7 @@ mod problem;
 mod request;
 mod server;
 mod shared;
+mod slow;
 mod stream;
 mod tls;
 mod webhook;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub page: bool,
     /// From SIGTERM to the end, at most.
     pub shutdown: Duration,
+    /// An operation that took longer is told of (`log_slow_ms`).
+    pub slow: Duration,
     /// So long without a sign of life, and an actor is stuck (`live.stall_seconds`).
     pub stall: Duration,
     pub auth: Arc<Auth>,

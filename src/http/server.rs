@@ -106,6 +106,7 @@ impl Server {
         if timeout(left, join_all(self.handles.iter().map(|handle| handle.stop(true)))).await.is_err() {
             warn!("some connections did not take their answers in time");
         }
+        self.shared.slow.end();
         info!(ms = begun.elapsed().as_millis() as u64; "drained");
     }
 

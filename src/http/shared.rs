@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::page::Pages;
+use super::slow::SlowLog;
 use super::worker::Oldest;
 use super::{Settings, openapi};
 use crate::event::outcome::{Class, Outcome};
@@ -26,6 +27,7 @@ pub struct Shared {
     pub pages: Option<Pages>,
     pub openapi: Bytes,
     pub begun: Instant,
+    pub slow: SlowLog,
     /// What waits longest, of each worker.
     oldest: Mutex<Vec<Arc<Oldest>>>,
     busy: AtomicUsize,
@@ -51,7 +53,7 @@ impl Shared {
     ) -> Self {
         let openapi = openapi::document(&settings, pipeline.limits()).into();
         let pages = settings.page.then(Pages::new);
-        let oldest = Mutex::default();
+        let (slow, oldest) = (SlowLog::new(settings.slow), Mutex::default());
         let (busy, cut_off) = (AtomicUsize::new(0), AtomicBool::new(false));
         Shared {
             settings,
@@ -62,6 +64,7 @@ impl Shared {
             pages,
             openapi,
             begun: Instant::now(),
+            slow,
             oldest,
             busy,
             cut_off,

@@ -1,8 +1,13 @@
 //! The log: one line a request, whose it is and how it went; and what must never stand in it.
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::support::{Blob, BlobServer, Daemon, delete, get, set, set_blob};
+use crate::support::{
+    Blob, BlobServer, Builder, Daemon, Gate, Stage, delete, delete_pattern, eventually, get, set, set_blob, set_inline,
+};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -191,4 +196,152 @@ fn what_is_turned_away_is_not_told_as_ok() {
         }
     }
     assert!(!daemon.logs().iter().any(|line| line.contains("S3CRET")), "{:#?}", daemon.logs());
+}
+
+/// A stage on which what takes longer than 600 ms is slow.
+fn slow_stage(settings: impl FnOnce(Builder) -> Builder) -> Stage {
+    Stage::with(|daemon| settings(daemon.set("log_format", "json").set("log_slow_ms", 600)))
+}
+
+/// Waits until so many events are inside, and then until they are all slow.
+#[track_caller]
+fn wait_slow(daemon: &Daemon, events: u32) {
+    let is_inside = || daemon.metric("cache_sync_admission_events", &[]) == f64::from(events);
+    assert!(eventually(Duration::from_secs(5), is_inside), "{events} events were not accepted");
+    let age = || daemon.metric("cache_sync_queue_oldest_age_seconds", &[]);
+    let then = age();
+    assert!(eventually(Duration::from_secs(5), || age() > then + 1.0), "nothing waits");
+}
+
+/// The line whose field says so, and its parts, which must be the whole: total, waiting, fetching and Redis's share.
+#[track_caller]
+fn slow_line(daemon: &Daemon, message: &str, (field, says): (&str, &str)) -> (Value, [u64; 4]) {
+    let fits = |line: &Value| line["message"] == message && line[field] == says;
+    let line = daemon.log_line(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| fits(&line)));
+    let line: Value = serde_json::from_str(&line).expect("a line of JSON");
+    let parts = ["ms", "waiting_ms", "fetching_ms", "redis_ms"].map(|part| line[part].as_u64().expect(part));
+    assert_eq!(parts[0], parts[1] + parts[2] + parts[3], "{line}");
+    assert!(line["level"] == "warn" && parts[0] >= 600, "{line}");
+    (line, parts)
+}
+
+fn slow_lines(daemon: &Daemon) -> usize {
+    daemon.logs().iter().filter(|line| line.contains("\"slow operation\"")).count()
+}
+
+#[test]
+fn a_slow_blob_and_what_waits_behind_it_say_so() {
+    let stage = slow_stage(|daemon| daemon);
+    let gate = Gate::closed();
+    stage.blobs.put("/b", Blob::bytes("b").gate(&gate));
+    let mut blob = set_blob("k", &stage.blobs.url("/b?sig=S3CRET"));
+    blob["id"] = json!("ev-slow");
+    let headers = [JSON, ("x-request-id", "rid-slow")];
+    thread::scope(|scope| {
+        scope.spawn(|| stage.daemon.post_with(&headers, blob.to_string().as_bytes()));
+        stage.blobs.wait_hits("/b", 1);
+        let is_inside = |events: f64| stage.daemon.metric("cache_sync_admission_events", &[]) == events;
+        scope.spawn(|| stage.daemon.post(&get(json!(["k", "other"]))));
+        assert!(eventually(Duration::from_secs(5), || is_inside(2.0)), "the second was not accepted");
+        scope.spawn(|| stage.daemon.post(&delete_pattern(json!("k*"))));
+        wait_slow(&stage.daemon, 3);
+        gate.open();
+    });
+    let (line, [total, waiting, fetching, redis]) = slow_line(&stage.daemon, "slow operation", ("event", "SET"));
+    assert!(fetching > total / 2 && waiting < fetching && redis < fetching, "{line}");
+    assert_eq!((&line["event"], &line["event_id"]), (&json!("SET"), &json!("ev-slow")));
+    assert_eq!(line["request_id"], "rid-slow");
+    for event in ["GET", "DELETE_PATTERN"] {
+        let (line, [total, waiting, fetching, _]) = slow_line(&stage.daemon, "slow operation", ("event", event));
+        assert!(waiting > total / 2 && fetching == 0, "{line}");
+    }
+    assert_eq!(slow_lines(&stage.daemon), 3, "another key's operation was not slow: {:#?}", stage.daemon.logs());
+    assert!(!stage.daemon.logs().iter().any(|line| line.contains("S3CRET")), "{:#?}", stage.daemon.logs());
+}
+
+#[test]
+fn all_attempts_at_a_blob_and_the_pauses_between_them_are_fetching() {
+    let stage = slow_stage(|daemon| daemon);
+    let again = || Blob::status(503).header("Retry-After", "1");
+    stage.blobs.put_sequence("/b", vec![again(), Blob::bytes("b")]);
+    stage.ok(&set_blob("k", &stage.blobs.url("/b")));
+    let (line, [total, _, fetching, _]) = slow_line(&stage.daemon, "slow operation", ("key", "k"));
+    assert!(total >= 1000 && fetching >= 1000, "{line}");
+}
+
+#[test]
+fn a_slow_redis_is_told_from_the_rest() {
+    let mut stage = slow_stage(|daemon| daemon.set("redis.response_timeout_ms", 10_000));
+    stage.redis.pause();
+    thread::scope(|scope| {
+        scope.spawn(|| stage.daemon.post(&set_inline("k", "v")));
+        wait_slow(&stage.daemon, 1);
+        stage.redis.resume();
+    });
+    let (line, [total, waiting, fetching, redis]) = slow_line(&stage.daemon, "slow operation", ("key", "k"));
+    assert!(redis > total / 2 && waiting < redis && fetching == 0, "{line}");
+}
+
+#[test]
+fn the_scan_of_a_pattern_is_the_time_of_redis() {
+    let stage = Stage::with(|daemon| daemon.set("log_format", "json").set("log_slow_ms", 1));
+    let mut pipe = redis::pipe();
+    for n in 0..50_000 {
+        pipe.cmd("SET").arg(format!("k{n}")).arg("v").ignore();
+    }
+    pipe.exec(&mut stage.redis.conn()).expect("SET");
+    stage.ok(&delete_pattern(json!("k*")));
+    let line = stage.daemon.log_line(|line| line.contains("slow operation") && line.contains("DELETE_PATTERN"));
+    let line: Value = serde_json::from_str(&line).expect("a line of JSON");
+    let part = |part: &str| line[part].as_u64().expect("a number");
+    assert!(line["key"] == "k*" && part("redis_ms") > part("ms") / 2, "{line}");
+    assert_eq!(part("ms"), part("waiting_ms") + part("fetching_ms") + part("redis_ms"), "{line}");
+}
+
+#[test]
+fn what_failed_slowly_says_on_its_own_line_where_its_time_went() {
+    let mut stage = slow_stage(|daemon| daemon.set("fetch.attempts", 1).set("redis.retry_ms", 1500));
+    stage.blobs.put("/down", Blob::status(503).delay(Duration::from_millis(1200)));
+    stage.daemon.post(&set_blob("b", &stage.blobs.url("/down")));
+    let (line, [total, _, fetching, redis]) = slow_line(&stage.daemon, "event not carried out", ("key", "b"));
+    assert!(line["problem"] == "blob-unavailable" && fetching > total / 2 && redis == 0, "{line}");
+    stage.redis.pause();
+    stage.daemon.post(&set_inline("k", "v"));
+    let (line, [total, _, _, redis]) = slow_line(&stage.daemon, "event not carried out", ("key", "k"));
+    assert!(line["problem"] == "cache-unavailable" && redis > total / 2, "{line}");
+    stage.redis.resume();
+    stage.daemon.post(&set_blob("quick", &stage.blobs.url("/gone")));
+    let line = stage.daemon.log_line(|line| line.contains("blob-not-found"));
+    assert!(!line.contains("_ms") && slow_lines(&stage.daemon) == 0, "{:#?}", stage.daemon.logs());
+}
+
+#[test]
+fn what_is_not_done_when_its_answer_is_due_says_where_it_was() {
+    let stage = slow_stage(|daemon| daemon.set("event.deadline_ms", 1500).set("fetch.per_host", 1));
+    let gate = Gate::closed();
+    stage.blobs.put("/b", Blob::bytes("b").gate(&gate));
+    let url = stage.blobs.url("/b");
+    stage.daemon.post(&json!([set_blob("first", &url), set_blob("second", &url)]));
+    gate.open();
+    let (line, [total, _, fetching, _]) = slow_line(&stage.daemon, "event not carried out", ("key", "first"));
+    assert!(line["problem"] == "timeout" && fetching > total / 2, "{line}");
+    let (line, [total, waiting, ..]) = slow_line(&stage.daemon, "event not carried out", ("key", "second"));
+    assert!(line["problem"] == "timeout" && waiting > total / 2, "{line}");
+}
+
+#[test]
+fn slow_operations_do_not_flood_the_log_and_none_is_lost_from_the_count() {
+    let mut stage = slow_stage(|daemon| daemon.set("redis.response_timeout_ms", 10_000));
+    let events: Vec<Value> = (0..3000).map(|n| set_inline(&format!("k{n}"), "v")).collect();
+    stage.redis.pause();
+    thread::scope(|scope| {
+        scope.spawn(|| stage.daemon.post(&json!(events)));
+        wait_slow(&stage.daemon, 3000);
+        stage.redis.resume();
+    });
+    let line = stage.daemon.log_line(|line| line.contains("slow operations left out"));
+    let line: Value = serde_json::from_str(&line).expect("a line of JSON");
+    let told = slow_lines(&stage.daemon);
+    assert!((1..=20).contains(&told), "{told} lines");
+    assert!(line["count"].as_u64() == Some(3000 - told as u64), "{told} were told of, and {line}");
 }
