@@ -72,6 +72,14 @@ pub struct Step {
     pub admission_bytes: usize,
 }
 
+/// Of all steps that are kept together, as the readings name them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overall {
+    pub requests: Quantiles,
+    pub batches: Quantiles,
+    pub delays: Quantiles,
+}
+
 /// Seconds; none if there was nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Quantiles {
@@ -114,13 +122,15 @@ impl History {
         pairs.map(|(before, after)| Step::between(before, after)).collect()
     }
 
-    /// Of requests and of batches, from the oldest sample to this reading.
-    pub fn overall(&self, now: &Reading) -> (Quantiles, Quantiles) {
+    /// From the oldest sample to this reading.
+    pub fn overall(&self, now: &Reading) -> Overall {
         match self.kept().samples.front() {
-            Some(Sample { reading: first, .. }) => {
-                (Quantiles::between(&first.requests, &now.requests), Quantiles::between(&first.batches, &now.batches))
-            }
-            None => Default::default(),
+            Some(Sample { reading: first, .. }) => Overall {
+                requests: Quantiles::between(&first.requests, &now.requests),
+                batches: Quantiles::between(&first.batches, &now.batches),
+                delays: Quantiles::between(&first.delays, &now.delays),
+            },
+            None => Overall::default(),
         }
     }
 
@@ -185,7 +195,9 @@ mod tests {
         assert_eq!(counted, (19..19 + STEPS as u64).collect::<Vec<_>>());
         assert_eq!((steps[0].admission_bytes, steps[0].requests), (2, Quantiles::default()));
         metrics.request_done("/events", 200, Duration::from_millis(2));
-        assert!(history.overall(&metrics.read()).0.p50.is_some());
+        metrics.event_settled(Duration::from_millis(2), None);
+        let overall = history.overall(&metrics.read());
+        assert!(overall.requests.p50.is_some() && overall.delays.p99.is_some() && overall.batches.p50.is_none());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use prometheus::{Registry, TextEncoder};
 pub use self::labels::{ActorKind, EVENT_TYPES, REFUSALS, ROUTES};
 use self::labels::{FETCH_OUTCOMES, HTTP_STATUS_CODES, HTTP_STATUSES, INVALID_EVENT, STATUSES, UNKNOWN_TYPE, failure};
 use self::process::{register_facts, resident_memory_bytes};
-pub use self::reading::{ActorState, Reading, Spread};
+pub use self::reading::{ActorState, HostState, Reading, Spread};
 use self::registered::Registered;
 use super::series::{Result, position};
 use crate::event::EventType;

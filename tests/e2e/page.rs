@@ -71,6 +71,8 @@ fn the_status_tells_what_was_done_and_with_what() {
     assert!(place.contains(&stage.redis.port().to_string()), "{before}");
     assert_eq!(actor(&before, "writer")["running"], 3, "{before}");
     assert_eq!(before["admission"]["max_events"], 20_000);
+    assert_eq!(before["queue"], json!({"oldest_age_seconds": 0.0, "delay": {"p50_ms": null, "p99_ms": null}}));
+    assert_eq!(before["blobs"], json!({"hosts_down": 0, "hosts": []}));
 
     stage.ok(&set_inline("k", "v"));
     stage.ok(&get(json!("k")));
@@ -81,6 +83,10 @@ fn the_status_tells_what_was_done_and_with_what() {
     let (p50, p99) = (after["latency"]["p50_ms"].as_f64(), after["latency"]["p99_ms"].as_f64());
     assert!(p50 > Some(0.0) && p99 >= p50, "{after}");
     assert!(after["cache"]["latency"]["p99_ms"].as_f64() > Some(0.0), "{after}");
+    assert!(after["queue"]["delay"]["p99_ms"].as_f64() > Some(0.0), "{after}");
+    let host = &after["blobs"]["hosts"][0];
+    assert_eq!(host["host"], format!("127.0.0.1:{}", stage.blobs.port()));
+    assert!(host["ok"] == 0 && host["failed"] == 1 && host["mean_ms"].as_f64() > Some(0.0), "{after}");
 }
 
 #[test]

@@ -219,7 +219,7 @@ function used(id, name, now, most, text) {
 }
 
 function show(status) {
-  const { service, admission, cache, latency, pipeline, history } = status;
+  const { service, admission, queue, blobs, cache, latency, pipeline, history } = status;
   at("door").hidden = true;
   at("all").hidden = false;
   document.title = `${status.ready ? "" : "not ready: "}redis-cache-sync${service.cluster ? ` in ${service.cluster}` : ""}`;
@@ -231,6 +231,12 @@ function show(status) {
   counts(status.events);
   used("admission-events", "Events", admission.events, admission.max_events, count);
   used("admission-bytes", "Bytes", admission.bytes, admission.max_bytes, bytes);
+  facts(at("queue"), [
+    ["age of the oldest event inside", `${short(queue.oldest_age_seconds)} s`],
+    ["p50 / p99 from acceptance to the end, 15 min", `${milliseconds(queue.delay.p50_ms)} / ${milliseconds(queue.delay.p99_ms)}`],
+    ["hosts of blobs that are down", count(blobs.hosts_down), blobs.hosts_down ? "bad" : ""],
+    ["slowest hosts, mean of an attempt", blobs.hosts.map(({ host, mean_ms, failed }) => `${host} ${milliseconds(mean_ms)}${failed ? `, ${count(failed)} failed` : ""}`).join("; ") || "–"],
+  ]);
   facts(at("cache"), [
     ["state", cache.up ? "✓ up" : "✗ down", cache.up ? "good" : "bad"],
     ["where", cache.where],

@@ -7,8 +7,11 @@ use crate::event::outcome::Class;
 use crate::http::probes;
 use crate::http::shared::Shared;
 use crate::telemetry::ActorKind;
-use crate::telemetry::history::{Failure, History, Quantiles, STEP, Step};
-use crate::telemetry::metrics::EVENT_TYPES;
+use crate::telemetry::history::{Failure, History, Overall, Quantiles, STEP, Step};
+use crate::telemetry::metrics::{EVENT_TYPES, HostState};
+
+/// Hosts of blobs that are shown.
+const MAX_SLOWEST: usize = 5;
 
 #[derive(Serialize)]
 pub struct Status<'a> {
@@ -19,6 +22,8 @@ pub struct Status<'a> {
     latency: Latency,
     pipeline: Vec<Actors>,
     admission: Admission,
+    queue: Queue,
+    blobs: Blobs,
     cache: Cache<'a>,
     history: Course,
     failures: Vec<Failed>,
@@ -49,6 +54,29 @@ struct Admission {
     max_events: usize,
     bytes: usize,
     max_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Queue {
+    /// Of the oldest event that is accepted and not answered.
+    oldest_age_seconds: f64,
+    /// From the acceptance of an event to its end.
+    delay: Latency,
+}
+
+#[derive(Serialize)]
+struct Blobs {
+    hosts_down: usize,
+    /// The slowest first.
+    hosts: Vec<Host>,
+}
+
+#[derive(Serialize)]
+struct Host {
+    host: String,
+    ok: u64,
+    failed: u64,
+    mean_ms: f64,
 }
 
 #[derive(Serialize)]
@@ -94,7 +122,7 @@ impl<'a> Status<'a> {
     pub fn of(shared: &'a Shared, history: &History, stuck: &[ActorKind]) -> Self {
         let (reading, gate) = (shared.metrics.read(), &shared.pipeline.gate);
         let ((events, bytes), (max_events, max_bytes)) = (gate.in_use(), gate.limits());
-        let (requests, batches) = history.overall(&reading);
+        let Overall { requests, batches, delays } = history.overall(&reading);
         let reasons = probes::reasons(shared, stuck);
         shared.pipeline.watch.tell_waiting();
         Status {
@@ -111,6 +139,14 @@ impl<'a> Status<'a> {
             latency: Latency::of(requests),
             pipeline: ActorKind::ALL.map(|kind| Actors::of(shared, kind, stuck)).into(),
             admission: Admission { events, max_events, bytes, max_bytes },
+            queue: Queue {
+                oldest_age_seconds: milliseconds(shared.oldest_age().as_secs_f64() / 1e3),
+                delay: Latency::of(delays),
+            },
+            blobs: Blobs {
+                hosts_down: shared.pipeline.hosts_down(),
+                hosts: shared.metrics.slowest_hosts(MAX_SLOWEST).into_iter().map(Host::from).collect(),
+            },
             cache: Cache {
                 up: shared.pipeline.health.is_cache_up(),
                 place: &shared.cache_name,
@@ -163,6 +199,12 @@ impl Latency {
 /// To a thousandth.
 fn milliseconds(seconds: f64) -> f64 {
     (seconds * 1e6).round() / 1e3
+}
+
+impl From<HostState> for Host {
+    fn from(HostState { host, ok, failed, mean }: HostState) -> Self {
+        Host { host, ok, failed, mean_ms: milliseconds(mean) }
+    }
 }
 
 impl From<Failure> for Failed {

@@ -47,6 +47,14 @@ impl HostFetches {
         });
     }
 
+    /// Each with its name, those that have a place.
+    pub fn for_each(&self, mut each: impl FnMut(&str, &ByOutcome)) {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        for (host, series) in places.iter() {
+            each(host, series);
+        }
+    }
+
     fn with_place(&self, host: &str, may_take_one: bool, work: impl FnOnce(&ByOutcome)) {
         let Some(name) = name(host) else { return work(&self.other) };
         if let Some(own) = self.places.read().unwrap_or_else(PoisonError::into_inner).get(&*name) {

@@ -3,7 +3,7 @@
 use prometheus::Histogram;
 use prometheus::core::Metric;
 
-use super::labels::{BATCH_BUCKETS, REQUEST_BUCKETS};
+use super::labels::{BATCH_BUCKETS, DELAY_BUCKETS, REQUEST_BUCKETS};
 use super::{ActorKind, Class, EVENT_TYPES, Metrics, resident_memory_bytes};
 
 /// What has been counted since the start.
@@ -15,6 +15,18 @@ pub struct Reading {
     pub requests: Spread,
     /// Of pipelines to the cache.
     pub batches: Spread,
+    /// From the acceptance of events to their end.
+    pub delays: Spread,
+}
+
+/// How the blobs of one host have come since the start.
+#[derive(Debug, Clone)]
+pub struct HostState {
+    pub host: String,
+    pub ok: u64,
+    pub failed: u64,
+    /// Seconds of one attempt. A quantile of so few buckets would say little.
+    pub mean: f64,
 }
 
 /// Actors of one kind.
@@ -39,7 +51,23 @@ impl Metrics {
             events: self.inner.events.each_ref().map(|classes| classes.each_ref().map(|counter| counter.get())),
             requests: Spread::of(self.inner.requests[0].resolved(), &REQUEST_BUCKETS),
             batches: Spread::of([&self.inner.batch_duration], &BATCH_BUCKETS),
+            delays: Spread::of([&self.inner.event_delay], &DELAY_BUCKETS),
         }
+    }
+
+    /// The slowest hosts of those that have names, the slowest first.
+    pub fn slowest_hosts(&self, at_most: usize) -> Vec<HostState> {
+        let mut hosts = Vec::new();
+        self.inner.host_fetches.for_each(|host, series| {
+            let [ok, failed] = series.each_ref().map(Histogram::get_sample_count);
+            if ok + failed > 0 {
+                let mean = series.iter().map(Histogram::get_sample_sum).sum::<f64>() / (ok + failed) as f64;
+                hosts.push(HostState { host: host.to_owned(), ok, failed, mean });
+            }
+        });
+        hosts.sort_by(|one, other| other.mean.total_cmp(&one.mean).then_with(|| one.host.cmp(&other.host)));
+        hosts.truncate(at_most);
+        hosts
     }
 
     /// What waits is as it was last told.
@@ -121,6 +149,23 @@ mod tests {
         assert!((0.25..=1.0).contains(&quantile(0.99)), "{}", quantile(0.99));
         took(60_000);
         assert_eq!(metrics.read().requests.quantile_since(&after, 0.5), Some(30.0));
+    }
+
+    #[test]
+    fn the_slowest_hosts_come_first_and_those_that_were_not_asked_not_at_all() {
+        let metrics = Metrics::new("").unwrap();
+        metrics.reserve_hosts(["idle.example:443".to_owned()]);
+        for (host, milliseconds, is_ok) in
+            [("a.example:80", 2, true), ("b.example:80", 900, true), ("c.example:80", 90, false)]
+        {
+            metrics.host_fetch_done(host, true, is_ok, Duration::from_millis(milliseconds));
+        }
+        let hosts = metrics.slowest_hosts(2);
+        let names: Vec<&str> = hosts.iter().map(|host| host.host.as_str()).collect();
+        assert_eq!(names, ["b.example:80", "c.example:80"]);
+        assert_eq!((hosts[0].ok, hosts[0].failed, hosts[1].ok, hosts[1].failed), (1, 0, 0, 1));
+        assert!((hosts[0].mean - 0.9).abs() < 1e-6, "{}", hosts[0].mean);
+        assert_eq!(metrics.slowest_hosts(9).len(), 3);
     }
 
     #[test]
