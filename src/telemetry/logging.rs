@@ -279,7 +279,7 @@ mod tests {
             let json: serde_json::Value = serde_json::from_str(line).unwrap();
             let worker = json["worker"].as_u64().unwrap() as usize;
             assert_eq!(json["line"], next[worker], "lines of one thread arrive in order");
-            assert_eq!(json["cluster"], "c-1");
+            assert_eq!(json["k8s.cluster.name"], "c-1");
             next[worker] += 1;
         }
         assert_eq!(next, [LINES; THREADS]);
@@ -412,9 +412,10 @@ mod tests {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         assert_eq!(lines.len(), 2, "{stderr}");
-        assert_eq!((&lines[0]["level"], &lines[0]["thread"]), (&"error".into(), &"worker-1".into()));
-        assert_eq!(lines[0]["reason"], "out of cheese");
-        assert!(lines[0]["location"].as_str().unwrap().contains("logging.rs:"));
+        assert_eq!((&lines[0]["severity_text"], &lines[0]["thread.name"]), (&"ERROR".into(), &"worker-1".into()));
+        assert_eq!(lines[0]["exception.message"], "out of cheese");
+        assert!(lines[0]["code.file.path"].as_str().unwrap().ends_with("logging.rs"));
+        assert!(lines[0]["code.line.number"].is_u64());
         assert!(!stderr.contains("s3cret"), "{stderr}");
     }
 

@@ -1,5 +1,6 @@
 //! The log: one line a request, whose it is and how it went; and what must never stand in it.
 
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ fn lines_of(daemon: &Daemon, id: &str, body: &Value) -> Vec<String> {
 /// Whether a line is of this level, in either format.
 fn is(line: &str, level: &str) -> bool {
     match serde_json::from_str::<Value>(line) {
-        Ok(json) => json["level"].as_str().is_some_and(|found| found.eq_ignore_ascii_case(level)),
+        Ok(json) => json["severity_text"].as_str().is_some_and(|found| found.eq_ignore_ascii_case(level)),
         Err(_) => line.split(|c: char| !c.is_alphanumeric()).take(10).any(|word| word.eq_ignore_ascii_case(level)),
     }
 }
@@ -85,6 +86,45 @@ fn the_line_tells_keys_outcome_and_cluster() {
     let metrics = daemon.metrics();
     let ours: Vec<_> = metrics.keys().filter(|name| name.starts_with("cache_sync_")).collect();
     assert!(!ours.is_empty() && ours.iter().all(|name| name.contains("cluster=\"blue-17\"")), "{ours:#?}");
+}
+
+#[test]
+fn in_json_a_line_has_the_names_of_opentelemetry() {
+    let daemon = Daemon::builder().embedded().set("log_format", "json").set("cluster", "blue-17").start();
+    let lines = lines_of(&daemon, "rid-names", &json!([get(json!("a")), {"key": "GET", "id": "bad"}]));
+    let parsed = |level: &str| -> Value {
+        let line = lines.iter().find(|line| is(line, level)).expect("a line of this level");
+        serde_json::from_str(line).expect("a line of JSON")
+    };
+    let request = parsed("info");
+    let wanted = json!({
+        "severity_text": "INFO", "severity_number": 9, "body": "request",
+        "service.name": "redis-cache-sync", "service.version": env!("CARGO_PKG_VERSION"), "k8s.cluster.name": "blue-17",
+        "http.request.method": "POST", "url.path": "/events", "http.response.status_code": 207,
+        "asked": "batch", "events": 2, "keys": 1, "outcome": "rejected", "request_id": "rid-names",
+    });
+    for (name, value) in wanted.as_object().expect("an object") {
+        assert_eq!(&request[name], value, "{name}: {request}");
+    }
+    let names = request.as_object().expect("an object").keys().map(String::as_str).collect::<BTreeSet<_>>();
+    let wanted = wanted.as_object().expect("an object").keys().map(String::as_str);
+    let varying = ["timestamp", "otel.scope.name", "ms", "http.request.body.size", "http.response.body.size"];
+    assert_eq!(names, wanted.chain(varying).collect());
+    assert!(is_rfc_3339(request["timestamp"].as_str().expect("a text")), "{request}");
+
+    let failure = parsed("warn");
+    assert!(failure["severity_number"] == 13 && failure["error.type"] == "invalid-event", "{failure}");
+    assert!(failure["exception.message"].as_str().is_some_and(|cause| cause.contains("/value")), "{failure}");
+
+    let listening: Value = serde_json::from_str(&daemon.log_line(|line| line.contains("\"listening\""))).expect("JSON");
+    assert_eq!(listening["server.address"], "127.0.0.1");
+    assert_eq!(listening["server.port"], daemon.address().port());
+}
+
+/// RFC 3339, in UTC.
+fn is_rfc_3339(text: &str) -> bool {
+    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    shape == "0000-00-00T00:00:00.000Z"
 }
 
 #[test]
@@ -216,12 +256,12 @@ fn wait_slow(daemon: &Daemon, events: u32) {
 /// The line whose field says so, and its parts, which must be the whole: total, waiting, fetching and Redis's share.
 #[track_caller]
 fn slow_line(daemon: &Daemon, message: &str, (field, says): (&str, &str)) -> (Value, [u64; 4]) {
-    let fits = |line: &Value| line["message"] == message && line[field] == says;
+    let fits = |line: &Value| line["body"] == message && line[field] == says;
     let line = daemon.log_line(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| fits(&line)));
     let line: Value = serde_json::from_str(&line).expect("a line of JSON");
     let parts = ["ms", "waiting_ms", "fetching_ms", "redis_ms"].map(|part| line[part].as_u64().expect(part));
     assert_eq!(parts[0], parts[1] + parts[2] + parts[3], "{line}");
-    assert!(line["level"] == "warn" && parts[0] >= 600, "{line}");
+    assert!(line["severity_text"] == "WARN" && parts[0] >= 600, "{line}");
     (line, parts)
 }
 
@@ -304,11 +344,11 @@ fn what_failed_slowly_says_on_its_own_line_where_its_time_went() {
     stage.blobs.put("/down", Blob::status(503).delay(Duration::from_millis(1200)));
     stage.daemon.post(&set_blob("b", &stage.blobs.url("/down")));
     let (line, [total, _, fetching, redis]) = slow_line(&stage.daemon, "event not carried out", ("key", "b"));
-    assert!(line["problem"] == "blob-unavailable" && fetching > total / 2 && redis == 0, "{line}");
+    assert!(line["error.type"] == "blob-unavailable" && fetching > total / 2 && redis == 0, "{line}");
     stage.redis.pause();
     stage.daemon.post(&set_inline("k", "v"));
     let (line, [total, _, _, redis]) = slow_line(&stage.daemon, "event not carried out", ("key", "k"));
-    assert!(line["problem"] == "cache-unavailable" && redis > total / 2, "{line}");
+    assert!(line["error.type"] == "cache-unavailable" && redis > total / 2, "{line}");
     stage.redis.resume();
     stage.daemon.post(&set_blob("quick", &stage.blobs.url("/gone")));
     let line = stage.daemon.log_line(|line| line.contains("blob-not-found"));
@@ -324,9 +364,9 @@ fn what_is_not_done_when_its_answer_is_due_says_where_it_was() {
     stage.daemon.post(&json!([set_blob("first", &url), set_blob("second", &url)]));
     gate.open();
     let (line, [total, _, fetching, _]) = slow_line(&stage.daemon, "event not carried out", ("key", "first"));
-    assert!(line["problem"] == "timeout" && fetching > total / 2, "{line}");
+    assert!(line["error.type"] == "timeout" && fetching > total / 2, "{line}");
     let (line, [total, waiting, ..]) = slow_line(&stage.daemon, "event not carried out", ("key", "second"));
-    assert!(line["problem"] == "timeout" && waiting > total / 2, "{line}");
+    assert!(line["error.type"] == "timeout" && waiting > total / 2, "{line}");
 }
 
 #[test]

@@ -283,6 +283,10 @@ fn listening_address(line: &str) -> Option<SocketAddr> {
     if !line.to_lowercase().contains("listening") {
         return None;
     }
+    if let Ok(json) = serde_json::from_str::<Value>(line) {
+        let port = json["server.port"].as_u64().and_then(|port| u16::try_from(port).ok())?;
+        return Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
     let (_, after) = line.split_once("127.0.0.1:").or_else(|| line.split_once("0.0.0.0:"))?;
     let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
     let port = digits.parse().ok().filter(|port| *port != 0)?;
