@@ -158,6 +158,7 @@ fn without_any_layer_every_setting_has_its_default() {
         ("fetch.deadline_ms", "25000"),
         ("fetch.max_blob_bytes", "67108864"),
         ("fetch.allowed_hosts", "none"),
+        ("fetch.propagate_trace", "false"),
         ("fetch.ca_file", "none"),
     ];
     for (name, value) in want {

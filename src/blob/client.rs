@@ -3,7 +3,9 @@
 //!
 //! HTTP/1.1 only, over plain TCP or TLS with HTTP/1.1. `Accept-Encoding: identity`: with it a length is known beforehand,
 //! and nobody compresses what is decompressed a moment later; codings that come all the same are undone. No cookie,
-//! token or other state is ever sent, so a redirect from https to http gives nothing away and is followed.
+//! token or other state is ever sent, so a redirect from https to http gives nothing away and is followed. Where the
+//! trace is told of at all (`fetch.propagate_trace`), it is told to the host of the URL: a redirect to another host or
+//! port goes without it, since that one was not named by who sent the event.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -14,7 +16,7 @@ use std::time::Duration;
 use actix_http::body;
 use actix_http::error::ParseError;
 use awc::error::{ConnectError, SendRequestError};
-use awc::http::header::HeaderValue;
+use awc::http::header::{HeaderName, HeaderValue};
 use awc::http::{Uri, header};
 use awc::{Client, ClientResponse};
 use rustls::{ClientConfig, RootCertStore};
@@ -28,11 +30,14 @@ use super::decoding::Decoding;
 use super::signs::Signs;
 use super::{Download, FetchError, FetchErrorKind, Settings, SetupError};
 use crate::event::BlobUrl;
+use crate::event::trace::Trace;
 
 /// Redirects followed in one attempt, at most.
 pub const MAX_REDIRECTS: u32 = 3;
 /// After this a pool is left behind with its idle connections: awc looks at those of a host only when it is called again.
 const POOL_LIFETIME: Duration = Duration::from_secs(60);
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const USER_AGENT: &str = concat!("redis-cache-sync/", env!("CARGO_PKG_VERSION"));
 
 /// Fetches blobs. One a thread; clones share their connections.
@@ -83,8 +88,8 @@ impl BlobClient {
     /// # Errors
     ///
     /// Of every kind. `TooLarge` if the announced length is beyond the cap.
-    pub async fn open(&self, url: &BlobUrl, until: Instant) -> Result<Download, FetchError> {
-        self.open_url(url.expose(), until).await
+    pub async fn open(&self, url: &BlobUrl, trace: Option<&Trace>, until: Instant) -> Result<Download, FetchError> {
+        self.open_url(url.expose(), trace.filter(|_| self.inner.settings.propagate_trace), until).await
     }
 
     #[cfg(test)]
@@ -92,10 +97,15 @@ impl BlobClient {
         self.inner.connector.open.get()
     }
 
-    pub(super) async fn open_url(&self, url: &Url, until: Instant) -> Result<Download, FetchError> {
+    pub(super) async fn open_url(
+        &self,
+        url: &Url,
+        trace: Option<&Trace>,
+        until: Instant,
+    ) -> Result<Download, FetchError> {
         let signs = Rc::new(Signs::default());
         let timed_out = || FetchError { silent: true, ..FetchError::unavailable("no answer came in time") };
-        let result = timeout_at(until, self.inner.follow(url, until, &signs)).await;
+        let result = timeout_at(until, self.inner.follow(url, trace, until, &signs)).await;
         // A host that sent a redirect was not silent, whatever its target is.
         result
             .unwrap_or_else(|_| Err(timed_out()))
@@ -104,13 +114,20 @@ impl BlobClient {
 }
 
 impl Inner {
-    async fn follow(&self, url: &Url, until: Instant, signs: &Rc<Signs>) -> Result<Download, FetchError> {
+    async fn follow(
+        &self,
+        first: &Url,
+        trace: Option<&Trace>,
+        until: Instant,
+        signs: &Rc<Signs>,
+    ) -> Result<Download, FetchError> {
         let closed = |_| FetchError::unavailable("the client is closed");
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
-        let mut url = Cow::Borrowed(url);
+        let mut url = Cow::Borrowed(first);
         for _ in 0..=MAX_REDIRECTS {
             self.connector.allowed.judge(&url)?;
-            match judge(self.ask(&url, signs).await?, &url)? {
+            let trace = trace.filter(|_| is_same_host(&url, first));
+            match judge(self.ask(&url, trace, signs).await?, &url)? {
                 Answer::Body(response) => {
                     let (aside, cap) = (signs.take_aside(), self.settings.max_blob_bytes);
                     return Download::new(response, aside, cap, until, self.decoding.clone(), permit);
@@ -123,28 +140,34 @@ impl Inner {
 
     /// Sends the request; a second time, on a connection of its own, if the first went out on one from the pool that the
     /// server had closed. That was no attempt: the host never saw it.
-    async fn ask(&self, url: &Url, signs: &Rc<Signs>) -> Result<ClientResponse, FetchError> {
+    async fn ask(&self, url: &Url, trace: Option<&Trace>, signs: &Rc<Signs>) -> Result<ClientResponse, FetchError> {
         signs.begin_request();
-        match self.send(url, signs).await {
+        match self.send(url, trace, signs).await {
             Err(_) if signs.stale() => {
                 self.renew_pool();
-                self.send(url, signs).await
+                self.send(url, trace, signs).await
             }
             result => result,
         }
     }
 
-    async fn send(&self, url: &Url, signs: &Rc<Signs>) -> Result<ClientResponse, FetchError> {
+    async fn send(&self, url: &Url, trace: Option<&Trace>, signs: &Rc<Signs>) -> Result<ClientResponse, FetchError> {
         let secure = url.scheme() == "https";
         let pool = self.pool();
         let client = if secure { pool.tls } else { pool.plain };
-        let request = client
+        let mut request = client
             .get(request_uri(url, secure)?)
             .insert_header((header::HOST, host_header(url)))
             .insert_header((header::ACCEPT, HeaderValue::from_static("*/*")))
             .insert_header((header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
             .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
             .no_decompress();
+        if let Some(trace) = trace {
+            request = request.insert_header((TRACEPARENT, trace.traceparent()));
+            if !trace.tracestate().is_empty() {
+                request = request.insert_header((TRACESTATE, trace.tracestate()));
+            }
+        }
         signs.watch(request.send_body(body::None::new())).await.map_err(send_fault)
     }
 
@@ -203,6 +226,10 @@ fn request_uri(url: &Url, secure: bool) -> Result<Uri, FetchError> {
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
     let uri = Uri::try_from(["http://", authority, port, target].concat());
     uri.map_err(|_| FetchError::new(FetchErrorKind::Forbidden, "the URL is too long or cannot stand in a request"))
+}
+
+fn is_same_host(url: &Url, other: &Url) -> bool {
+    url.host() == other.host() && url.port_or_known_default() == other.port_or_known_default()
 }
 
 fn host_header(url: &Url) -> String {

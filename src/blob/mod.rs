@@ -38,6 +38,8 @@ pub struct Settings {
     pub max_blob_bytes: usize,
     /// Connections one client keeps open, at most.
     pub max_connections: usize,
+    /// Whether hosts are told of the trace that a fetch belongs to (`fetch.propagate_trace`).
+    pub propagate_trace: bool,
 }
 
 /// Why an attempt brought no blob. `detail` never holds a query string.

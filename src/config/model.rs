@@ -242,6 +242,7 @@ pub struct FetchConfig {
     pub max_blob_bytes: usize,
     #[serde(default, deserialize_with = "listed")]
     pub allowed_hosts: AllowedHosts,
+    pub propagate_trace: bool,
     /// Of `fetch.ca_file`, beside the usual ones.
     #[serde(skip)]
     pub extra_roots: Vec<CertificateDer<'static>>,

@@ -2,11 +2,13 @@
 //! check it again. Pure: no I/O, no actors, no clock.
 //!
 //! [`wire`] knows the shapes that arrive and leave, [`validate`] turns what arrived into an [`Event`] or into every
-//! fault it has, [`pattern`] is Redis's glob, [`version`] the source's own order, [`outcome`] is what became of it.
+//! fault it has, [`pattern`] is Redis's glob, [`version`] the source's own order, [`outcome`] is what became of it;
+//! [`trace`] is the trace that its request belongs to.
 
 mod json;
 pub mod outcome;
 pub mod pattern;
+pub mod trace;
 pub mod validate;
 pub mod version;
 pub mod wire;

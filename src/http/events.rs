@@ -2,21 +2,23 @@
 
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::http::ConnectionType;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use log::{Level, debug, log_enabled, warn};
+use log::{Level, log_enabled};
 
 use super::body;
 use super::problem::{Turned, add_retry_after, refused, status_of};
-use super::request::{About, Summary, turn_away};
+use super::request::{About, Marks, Summary, say, turn_away};
 use super::shared::Shared;
 use super::slow::Parts;
 use super::worker::{Ended, Stay, Worker};
 use crate::event::EventType;
 use crate::event::outcome::{Class, Outcome, ProblemKind};
+use crate::event::trace::Trace;
 use crate::event::validate::{Invalid, InvalidKind};
 use crate::event::wire::{Answered, Element, write_answer, write_batch};
 use crate::pipeline::job::{Refusal, Verdict, Waiter};
@@ -30,7 +32,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
     let shared = &worker.shared;
     let _busy = shared.enter();
-    let (verdict, bytes_in) = match carry_out(&request, &mut payload, &worker).await {
+    let about = About::of(&request);
+    let trace = about.as_ref().and_then(|about| about.marks.trace.clone());
+    let (verdict, bytes_in) = match carry_out(&request, trace, &mut payload, &worker).await {
         Ok(done) => done,
         Err(turned) => {
             body::skim(&mut payload).await;
@@ -39,8 +43,8 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
     };
     let (mut response, summary) = answer(&verdict, wants_minimal(request.headers()), shared);
     shared.count(&verdict, summary.outcome);
-    if let Some(about) = About::of(&request) {
-        tell(&verdict, summary.outcome, about.id.as_str(), shared);
+    if let Some(about) = about {
+        tell(&verdict, summary.outcome, &about.marks, shared);
         about.sum_up(Summary { bytes_in, ..summary });
     }
     if shared.pipeline.health.is_draining() {
@@ -51,6 +55,7 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
 
 async fn carry_out(
     request: &HttpRequest,
+    trace: Option<Arc<Trace>>,
     payload: &mut web::Payload,
     worker: &Rc<Worker>,
 ) -> Result<(Verdict, usize), Turned> {
@@ -76,7 +81,7 @@ async fn carry_out(
         body => entry.confirm().and(body)?,
     };
     let bytes_in = body.len();
-    let waiter = worker.entrance.ingest(body, kind.form, permit);
+    let waiter = worker.entrance.ingest(body, kind.form, permit, trace);
     let mut under_way = UnderWay { waiter: Some(waiter), begun: Instant::now(), worker, request };
     let verdict = match &mut under_way.waiter {
         Some(waiter) => verdict(waiter, &mut stay, under_way.begun, pipeline.deadline()).await,
@@ -115,7 +120,7 @@ impl Drop for UnderWay<'_> {
                 Verdict::One(_) | Verdict::Batch(_) => "",
             };
             shared.count(&verdict, problem);
-            tell(&verdict, problem, about.id.as_str(), shared);
+            tell(&verdict, problem, &about.marks, shared);
         });
     }
 }
@@ -186,20 +191,20 @@ fn wants_minimal(headers: &HeaderMap) -> bool {
 }
 
 /// A line an event at debug, and one at warn for each that was not carried out.
-fn tell(verdict: &Verdict, problem: &'static str, request_id: &str, shared: &Shared) {
+fn tell(verdict: &Verdict, problem: &'static str, marks: &Marks, shared: &Shared) {
     match verdict {
-        Verdict::Refused(Refusal::Invalid(invalid)) => tell_invalid(invalid, request_id, shared),
+        Verdict::Refused(Refusal::Invalid(invalid)) => tell_invalid(invalid, marks, shared),
         Verdict::Refused(refusal) => {
             let detail = refusal_cause(refusal);
-            warn!(problem, detail, request_id; "request refused");
-            shared.failed(Failed { event: "", id: "", problem, detail, request_id });
+            say!(warn of marks; problem, detail; "request refused");
+            shared.failed(Failed { event: "", id: "", problem, detail, request_id: marks.id.as_str() });
         }
-        Verdict::One(answered) => tell_answered(answered, request_id, shared),
+        Verdict::One(answered) => tell_answered(answered, marks, shared),
         Verdict::Batch(elements) => {
             for element in elements {
                 match element {
-                    Element::Answered(answered) => tell_answered(answered, request_id, shared),
-                    Element::Invalid(invalid) => tell_invalid(invalid, request_id, shared),
+                    Element::Answered(answered) => tell_answered(answered, marks, shared),
+                    Element::Invalid(invalid) => tell_invalid(invalid, marks, shared),
                 }
             }
         }
@@ -217,7 +222,7 @@ fn refusal_cause(refusal: &Refusal) -> &str {
     }
 }
 
-fn tell_invalid(invalid: &Invalid, request_id: &str, shared: &Shared) {
+fn tell_invalid(invalid: &Invalid, marks: &Marks, shared: &Shared) {
     let event_id = invalid.id.as_deref().unwrap_or_default();
     let problem = invalid.problem();
     let (slug, cause) = (problem.slug, problem.detail.as_ref());
@@ -225,22 +230,22 @@ fn tell_invalid(invalid: &Invalid, request_id: &str, shared: &Shared) {
         InvalidKind::Faults(faults) => faults.first().map_or("", |fault| fault.pointer.as_str()),
         InvalidKind::Malformed(_) => "",
     };
-    warn!(event_id, problem = slug, at, cause, request_id; "event rejected");
+    say!(warn of marks; event_id, problem = slug, at, cause; "event rejected");
     let event = invalid.event.map_or("", EventType::as_str);
-    shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id });
+    shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id: marks.id.as_str() });
 }
 
-fn tell_answered(answered: &Answered, request_id: &str, shared: &Shared) {
+fn tell_answered(answered: &Answered, marks: &Marks, shared: &Shared) {
     let class = answered.class();
     if shared.slow.concerns(answered) {
-        shared.slow.tell(answered, request_id);
+        shared.slow.tell(answered, marks);
     }
     if class == Class::Ok && !log_enabled!(Level::Debug) {
         return;
     }
     let (event, event_id) = (answered.event.as_str(), answered.id.as_deref().unwrap_or_default());
     let (keys, outcome) = (answered.targets.len(), class.as_str());
-    debug!(event, event_id, keys, outcome, request_id; "event");
+    say!(debug of marks; event, event_id, keys, outcome; "event");
     let ended = answered.targets.iter().zip(&answered.outcomes).zip(&answered.spent);
     let worst = ended.filter(|_| class != Class::Ok).find_map(|((key, outcome), spent)| {
         outcome.problem().filter(|problem| problem.kind.class() == class).map(|problem| (key, problem, *spent))
@@ -248,14 +253,14 @@ fn tell_answered(answered: &Answered, request_id: &str, shared: &Shared) {
     if let Some((key, problem, spent)) = worst {
         let (slug, cause) = (problem.kind.slug(), problem.detail.as_ref());
         match shared.slow.parts(spent) {
-            Some(Parts { ms, waiting_ms, fetching_ms, redis_ms }) => warn!(
-                event, event_id, key:% = key, keys, problem = slug, cause, ms, waiting_ms, fetching_ms, redis_ms, request_id;
+            Some(Parts { ms, waiting_ms, fetching_ms, redis_ms }) => say!(warn of marks;
+                event, event_id, key:% = key, keys, problem = slug, cause, ms, waiting_ms, fetching_ms, redis_ms;
                 "event not carried out"
             ),
             None => {
-                warn!(event, event_id, key:% = key, keys, problem = slug, cause, request_id; "event not carried out")
+                say!(warn of marks; event, event_id, key:% = key, keys, problem = slug, cause; "event not carried out")
             }
         }
-        shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id });
+        shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id: marks.id.as_str() });
     }
 }

@@ -1,7 +1,10 @@
-//! What every request gets, whatever its route: an id, a line in the log and a place in the metrics.
+//! What every request gets, whatever its route: an id, the trace that it says it belongs to, a line in the log and a place
+//! in the metrics.
 
 use std::cell::Cell;
+use std::num::NonZeroU64;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
@@ -11,15 +14,17 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
-use log::{info, warn};
 
 use super::problem::{Turned, turned_away};
 use super::shared::Shared;
 use super::stream::{InRequest, Progress};
+use crate::event::trace::Trace;
 use crate::telemetry::history::Failed;
 use crate::telemetry::metrics::ROUTES;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Visible characters of a request id that is taken over, at most.
 const MAX_ID: usize = 128;
 /// Characters of an unknown path that are logged, at most.
@@ -52,9 +57,50 @@ impl RequestId {
     }
 }
 
+/// By which a request is found again, here and elsewhere.
+pub struct Marks {
+    pub id: RequestId,
+    pub trace: Option<Arc<Trace>>,
+}
+
+impl Marks {
+    fn of(request: &ServiceRequest) -> Self {
+        Marks { id: RequestId::of(request), trace: trace(request.headers()) }
+    }
+}
+
+/// Of two `traceparent`s nobody can say which holds.
+fn trace(headers: &HeaderMap) -> Option<Arc<Trace>> {
+    let mut given = headers.get_all(TRACEPARENT);
+    let (only, None) = (given.next()?, given.next()) else { return None };
+    let span = NonZeroU64::new(fastrand::u64(..)).unwrap_or(NonZeroU64::MIN);
+    let trace = Trace::follow(only.as_bytes(), span)?;
+    Some(Arc::new(trace.with_state(headers.get_all(TRACESTATE).map(HeaderValue::as_bytes))))
+}
+
+/// A line about a request: `say!(warn of marks; problem, detail; "request refused")`. Its marks stand on it as well, and
+/// behind the message may stand what else is to be told of its trace. Two calls, so that most lines pay nothing for it.
+macro_rules! say {
+    ($level:ident of $marks:expr; $($key:ident $(:$capture:tt)? $(= $value:expr)?),+; $message:literal $(, $more:ident)?) => {
+        match $marks.trace.as_deref() {
+            None => log::$level!($($key $(:$capture)? $(= $value)?),+, request_id = $marks.id.as_str(); $message),
+            Some(trace) => log::$level!(
+                $($key $(:$capture)? $(= $value)?),+,
+                request_id = $marks.id.as_str(),
+                trace_id = trace.trace_id(),
+                span_id = trace.span_id(),
+                $($more = trace.$more(),)?
+                trace_flags = trace.flags();
+                $message
+            ),
+        }
+    };
+}
+pub(super) use say;
+
 /// What is known of a request; found in its extensions.
 pub struct About {
-    pub id: RequestId,
+    pub marks: Marks,
     summary: Cell<Summary>,
 }
 
@@ -99,13 +145,13 @@ pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let about = Rc::new(About { id: RequestId::of(&request), summary: Cell::default() });
+    let about = Rc::new(About { marks: Marks::of(&request), summary: Cell::default() });
     request.extensions_mut().insert(about.clone());
     let on_connection = request.conn_data::<Rc<Progress>>().map(Progress::begin);
     let mut line = Line::of(&request, about);
     let has_body = has_body(request.headers());
     let mut response = next.call(request).await?;
-    response.headers_mut().insert(X_REQUEST_ID, line.about.id.0.clone());
+    response.headers_mut().insert(X_REQUEST_ID, line.about.marks.id.0.clone());
     let summary = line.about.summary.take();
     if summary.turned_away.is_some() {
         shared.metrics.request_refused(summary.outcome);
@@ -121,7 +167,7 @@ pub async fn observe(
     };
     line.tell(response.status(), &summary, bytes_out, took);
     if let (Some(cause), "/events", "events") = (&summary.turned_away, line.route, summary.asked) {
-        let (problem, request_id) = (summary.outcome, line.about.id.as_str());
+        let (problem, request_id) = (summary.outcome, line.about.marks.id.as_str());
         shared.failed(Failed { event: "", id: "", problem, detail: cause, request_id });
     }
     Ok(response)
@@ -160,9 +206,9 @@ impl Line {
 
     fn tell(&mut self, status: StatusCode, summary: &Summary, bytes_out: u64, took: Duration) {
         self.told = true;
-        let (method, path, request_id) = (self.method.as_str(), self.path(), self.about.id.as_str());
+        let (method, path, marks) = (self.method.as_str(), self.path(), &self.about.marks);
         if let Some(cause) = &summary.turned_away {
-            warn!(method, path, outcome = summary.outcome, cause, request_id; "request turned away");
+            say!(warn of marks; method, path, outcome = summary.outcome, cause; "request turned away");
         }
         let (ms, is_success, status) = (milliseconds(took), status.is_success(), status.as_u16());
         if summary.asked.is_empty() {
@@ -171,11 +217,12 @@ impl Line {
                 "" => "unavailable",
                 outcome => outcome,
             };
-            info!(method, path, status, outcome, ms, bytes_out, request_id; "request");
+            say!(info of marks; method, path, status, outcome, ms, bytes_out; "request", parent_span_id);
             return;
         }
         let Summary { asked, events, keys, outcome, bytes_in, .. } = *summary;
-        info!(method, path, status, asked, events, keys, outcome, ms, bytes_in, bytes_out, request_id; "request");
+        say!(info of marks; method, path, status, asked, events, keys, outcome, ms, bytes_in, bytes_out;
+            "request", parent_span_id);
     }
 }
 
@@ -187,9 +234,9 @@ fn milliseconds(took: Duration) -> f64 {
 impl Drop for Line {
     fn drop(&mut self) {
         if !self.told {
-            let (method, path, request_id) = (self.method.as_str(), self.path(), self.about.id.as_str());
+            let (method, path, marks) = (self.method.as_str(), self.path(), &self.about.marks);
             let (outcome, ms) = ("hung-up", milliseconds(self.begun.elapsed()));
-            info!(method, path, outcome, ms, request_id; "request");
+            say!(info of marks; method, path, outcome, ms; "request", parent_span_id);
         }
     }
 }

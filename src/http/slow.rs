@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
+use super::request::{Marks, say};
 use crate::event::outcome::Spent;
 use crate::event::wire::Answered;
 
@@ -52,13 +53,13 @@ impl SlowLog {
     }
 
     /// Tells of every operation of the event that ended ok and was slow, as far as there is room.
-    pub fn tell(&self, answered: &Answered, request_id: &str) {
+    pub fn tell(&self, answered: &Answered, marks: &Marks) {
         let (event, event_id) = (answered.event.as_str(), answered.id.as_deref().unwrap_or_default());
         let ended = answered.targets.iter().zip(&answered.outcomes).zip(&answered.spent);
         for ((key, _), spent) in ended.filter(|((_, outcome), _)| outcome.problem().is_none()) {
             let Some(Parts { ms, waiting_ms, fetching_ms, redis_ms }) = self.parts(*spent) else { continue };
             if self.has_room(Instant::now()) {
-                warn!(event, event_id, key:% = key, ms, waiting_ms, fetching_ms, redis_ms, request_id; "slow operation");
+                say!(warn of marks; event, event_id, key:% = key, ms, waiting_ms, fetching_ms, redis_ms; "slow operation");
             }
         }
     }

@@ -16,6 +16,7 @@ use ahash::RandomState;
 
 use super::gate::Permit;
 use super::lanes::Seq;
+use crate::event::trace::Trace;
 use crate::event::{BlobUrl, CacheKey};
 
 /// Between two probes of a host that is down.
@@ -31,6 +32,8 @@ pub struct Order {
     pub host: Arc<str>,
     /// Of its request; the fetch has one of its own beside it.
     pub deadline: Instant,
+    /// Of its request.
+    pub trace: Option<Arc<Trace>>,
     /// Begin of the first attempt.
     pub begun: Option<Instant>,
     /// Begin of this one.
@@ -58,6 +61,7 @@ impl Order {
             url,
             host,
             deadline,
+            trace: None,
             begun: None,
             attempt_begun: None,
             attempts: 0,
@@ -68,6 +72,10 @@ impl Order {
             is_cut_short: false,
             is_probe: false,
         }
+    }
+
+    pub fn traced(self, trace: Option<Arc<Trace>>) -> Self {
+        Order { trace, ..self }
     }
 
     /// An attempt begins: when it must be over. It has its own limit, cut to what is left of the fetch and of the request.

@@ -15,6 +15,7 @@ use crate::blob::client::BlobClient;
 use crate::blob::{self, FetchError, FetchErrorKind};
 use crate::event::BlobUrl;
 use crate::event::outcome::ProblemKind;
+use crate::event::trace::Trace;
 use crate::telemetry::metrics::Metrics;
 
 /// An attempt to be made. The notice tells the router of its end; lost, it says so.
@@ -59,12 +60,14 @@ impl Fetcher {
         let Some(client) = self.client.clone() else { return };
         let Some(FetchEnded { order, .. }) = ended.letter_mut() else { return };
         let (url, host, prepaid) = (order.url.clone(), order.host.clone(), order.prepaid.take());
+        let trace = order.trace.clone();
         let standing = if order.is_head { Standing::Head } else { Standing::Ahead };
         let (gate, cap, metrics) = (self.gate.clone(), self.settings.max_blob_bytes, self.metrics.clone());
         let shortcut = self.shortcut.clone();
         let work = async move {
             let begun = Instant::now();
-            let result = attempt(&client, &url, until, cap, |bytes| hold(prepaid, bytes, &gate, standing)).await;
+            let room = |bytes| hold(prepaid, bytes, &gate, standing);
+            let result = attempt(&client, &url, trace.as_deref(), until, cap, room).await;
             let (outcome, bytes) = summary(&result);
             let took = begun.elapsed();
             metrics.fetch_done(outcome, took, bytes);
@@ -84,11 +87,12 @@ impl Fetcher {
 async fn attempt(
     client: &BlobClient,
     url: &BlobUrl,
+    trace: Option<&Trace>,
     until: Instant,
     cap: usize,
     hold: impl FnOnce(usize) -> Option<Permit>,
 ) -> FetchResult {
-    let download = match client.open(url, until.into()).await {
+    let download = match client.open(url, trace, until.into()).await {
         Ok(download) => download,
         Err(error) => return FetchResult::Failed(error),
     };

@@ -21,6 +21,7 @@ use super::stopwatch::{Leg, Stopwatch, micros};
 use super::turns::{Barrier, Turn};
 use crate::event::outcome::{Class, Origin, Outcome, ProblemKind};
 use crate::event::pattern::Pattern;
+use crate::event::trace::Trace;
 use crate::event::validate::Invalid;
 use crate::event::version::Version;
 use crate::event::wire::{Answered, Element};
@@ -52,7 +53,7 @@ pub enum Verdict {
 }
 
 /// Makes the two ends of a request's answer. `permit` is held until the last slot is gone, however early the answer.
-pub fn reply(permit: Permit, max_answer_bytes: usize) -> (Reply, Waiter) {
+pub fn reply(permit: Permit, max_answer_bytes: usize, trace: Option<Arc<Trace>>) -> (Reply, Waiter) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             phase: Phase::Unread,
@@ -60,6 +61,7 @@ pub fn reply(permit: Permit, max_answer_bytes: usize) -> (Reply, Waiter) {
             values: Values { max_bytes: max_answer_bytes, held: 0, hits: BinaryHeap::new() },
         }),
         waker: AtomicWaker::new(),
+        trace,
     });
     (Reply { shared: Some(shared.clone()) }, Waiter { shared })
 }
@@ -67,6 +69,8 @@ pub fn reply(permit: Permit, max_answer_bytes: usize) -> (Reply, Waiter) {
 struct Shared {
     state: Mutex<State>,
     waker: AtomicWaker,
+    /// For what is done elsewhere on behalf of the request.
+    trace: Option<Arc<Trace>>,
 }
 
 struct State {
@@ -382,6 +386,11 @@ impl Slot {
         self.shared = None;
     }
 
+    /// The trace that its request belongs to.
+    pub fn trace(&self) -> Option<Arc<Trace>> {
+        self.shared.as_ref()?.trace.clone()
+    }
+
     /// Answers now what may still be under way; later answers are ignored, and the permit is held until the drop.
     pub fn settle_early(&self, outcome: Outcome, now: Instant) {
         if let Some(shared) = &self.shared {
@@ -521,12 +530,12 @@ mod tests {
     #[test]
     fn a_lost_reply_refuses_and_a_lost_slot_is_interrupted() {
         let gate = Gate::new(10, 10_000, 10);
-        let (reply, waiter) = reply(gate.permit(), 100);
+        let (reply, waiter) = reply(gate.permit(), 100, None);
         drop(reply);
         let verdict = futures::executor::block_on(waiter);
         assert!(matches!(verdict, Verdict::Refused(Refusal::Unavailable(ProblemKind::Interrupted))));
 
-        let (reply, waiter) = super::reply(gate.permit(), 100);
+        let (reply, waiter) = super::reply(gate.permit(), 100, None);
         let mut slots = reply.begin(false, vec![element(EventType::Delete, &["a", "b", "c"])], Instant::now());
         slots.next().unwrap().settle(Outcome::Absent, Instant::now());
         drop(slots.next());
@@ -537,7 +546,7 @@ mod tests {
     #[test]
     fn the_permit_is_held_until_the_last_slot_is_gone_even_after_the_answer() {
         let gate = Gate::new(10, 10_000, 10);
-        let (reply, waiter) = reply(gate.permit(), 100);
+        let (reply, waiter) = reply(gate.permit(), 100, None);
         reply.admit(1, 256).unwrap();
         let mut slots = reply.begin(false, vec![element(EventType::Get, &["a"])], Instant::now());
         let slot = slots.next().unwrap();
@@ -551,7 +560,7 @@ mod tests {
     #[test]
     fn an_unavailable_write_is_superseded_by_a_later_one_that_is_ok() {
         let gate = Gate::new(10, 10_000, 10);
-        let (reply, waiter) = reply(gate.permit(), 100);
+        let (reply, waiter) = reply(gate.permit(), 100, None);
         let elements = vec![
             element(EventType::Set, &["k", "other"]),
             element(EventType::Get, &["k"]),
@@ -572,7 +581,7 @@ mod tests {
     #[test]
     fn values_beyond_the_answers_budget_are_rejected() {
         let gate = Gate::new(10, 10_000, 10);
-        let (reply, waiter) = reply(gate.permit(), 5);
+        let (reply, waiter) = reply(gate.permit(), 5, None);
         let slots: Vec<Slot> =
             reply.begin(false, vec![element(EventType::Get, &["a", "b", "c"])], Instant::now()).collect();
         for (slot, value) in slots.into_iter().zip(["123", "456", "78"]).rev() {
@@ -584,7 +593,7 @@ mod tests {
     #[test]
     fn letting_go_of_values_takes_no_look_at_every_entry() {
         let gate = Gate::new(10, 10_000, 10);
-        let (reply, waiter) = reply(gate.permit(), 50);
+        let (reply, waiter) = reply(gate.permit(), 50, None);
         let slots = reply.begin(false, vec![element(EventType::Get, &["a"; 60_000])], Instant::now());
         let begin = Instant::now();
         slots.for_each(|slot| slot.settle(Outcome::Hit(Bytes::from_static(b"0123456789")), begin));

@@ -72,6 +72,7 @@ use crate::blob::SetupError;
 use crate::blob::client::BlobClient;
 use crate::cache::Cache;
 use crate::event::Limits;
+use crate::event::trace::Trace;
 use crate::event::wire::Form;
 use crate::telemetry::metrics::{ActorKind, Metrics};
 
@@ -321,8 +322,8 @@ pub struct Entrance {
 
 impl Entrance {
     /// Hands a body over; its verdict comes through the waiter. `permit` holds the body's bytes.
-    pub fn ingest(&self, body: Bytes, form: Form, permit: Permit) -> Waiter {
-        let (reply, waiter): (Reply, Waiter) = job::reply(permit, self.max_answer_bytes);
+    pub fn ingest(&self, body: Bytes, form: Form, permit: Permit, trace: Option<Arc<Trace>>) -> Waiter {
+        let (reply, waiter): (Reply, Waiter) = job::reply(permit, self.max_answer_bytes, trace);
         self.intake.post(Ingest { body, form, reply, onward: self.onward.clone() });
         waiter
     }

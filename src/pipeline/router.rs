@@ -159,9 +159,9 @@ impl Router {
             self.claim(number, before);
         }
         if let Verb::SetBlob { url, .. } = &operation.verb {
-            let (url, deadline) = (url.clone(), operation.deadline);
+            let (url, deadline, trace) = (url.clone(), operation.deadline, operation.slot.trace());
             let seq = self.lanes.wait_for_blob(&key, operation);
-            self.order(Order::new(seq, key, url, deadline));
+            self.order(Order::new(seq, key, url, deadline).traced(trace));
         } else if self.lanes.is_clear(&key) {
             Ready::send(operation, self.limits.max_answer_bytes, &mut self.outbox);
         } else {

@@ -71,8 +71,8 @@ impl Shortcut {
         let (Verb::SetBlob { url, .. }, Some(router)) = (&operation.verb, self.router.get()) else {
             return Err(operation);
         };
-        let (key, mut order) =
-            (operation.key.clone(), Order::new(0, operation.key.clone(), url.clone(), operation.deadline));
+        let key = operation.key.clone();
+        let mut order = Order::new(0, key.clone(), url.clone(), operation.deadline).traced(operation.slot.trace());
         order.is_head = true;
         let now = Instant::now();
         let until = order.begin(now, self.parts.attempt, self.parts.fetch);

@@ -37,5 +37,6 @@ mod send;
 mod settings;
 mod support;
 mod tls;
+mod trace;
 mod versions;
 mod webhooks;

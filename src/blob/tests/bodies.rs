@@ -166,7 +166,7 @@ async fn a_body_that_drips_ends_with_the_attempt() {
         After::Close
     });
     let until = Instant::now() + Duration::from_millis(300);
-    let download = client().open_url(&server.url("/"), until).await.unwrap();
+    let download = client().open_url(&server.url("/"), None, until).await.unwrap();
     let error = download.read().await.unwrap_err();
     assert_eq!((error.kind, error.silent), (FetchErrorKind::Unavailable, false));
     let late = until.elapsed();

@@ -69,7 +69,7 @@ async fn a_host_that_answers_nothing_is_silent_and_one_that_drips_is_not() {
     });
     for (path, silent) in [("/", true), ("/drip", false), ("/redirect", false)] {
         let until = Instant::now() + Duration::from_millis(300);
-        let error = client().open_url(&server.url(path), until).await.unwrap_err();
+        let error = client().open_url(&server.url(path), None, until).await.unwrap_err();
         assert_eq!((error.kind, error.silent), (FetchErrorKind::Unavailable, silent), "{path}");
         assert_eq!(error.detail, "no answer came in time");
     }
@@ -224,7 +224,7 @@ async fn no_more_than_the_allowed_number_of_fetches_run_at_once() {
         held.push(open(&client, &server.url("/")).await.unwrap());
     }
     let until = Instant::now() + Duration::from_millis(100);
-    let error = client.open_url(&server.url("/"), until).await.unwrap_err();
+    let error = client.open_url(&server.url("/"), None, until).await.unwrap_err();
     assert!(!error.silent, "our own queue is not the host's silence");
     held.pop();
     assert_eq!(fetch(&client, &server.url("/")).await.unwrap(), "x");

@@ -130,6 +130,7 @@ fn settings() -> Settings {
         attempt_timeout: Duration::from_secs(10),
         max_blob_bytes: MAX_BLOB_BYTES,
         max_connections: 4,
+        propagate_trace: true,
     }
 }
 
@@ -142,7 +143,7 @@ fn soon() -> Instant {
 }
 
 async fn open(client: &BlobClient, url: &Url) -> Result<Download, FetchError> {
-    client.open_url(url, soon()).await
+    client.open_url(url, None, soon()).await
 }
 
 async fn fetch(client: &BlobClient, url: &Url) -> Result<Bytes, FetchError> {
