@@ -24,7 +24,7 @@ test: compiler servers ## all tests, against a redis-server and an nginx that th
 	cargo test --locked --features failpoints --test torture -- panics
 
 # EXAMPLES=number sends more to each route, SEED=number other requests.
-check: compiler ## what takes more tools: manifests by their schemas, the API by generated requests, the pages in a browser
+check: compiler ## what takes more tools: manifests by their schemas, the API by generated requests, alerts by Prometheus, the pages in a browser
 	@EXAMPLES=$(or $(EXAMPLES),150) SEED=$(or $(SEED),1) .ci/check
 
 # tests/torture/NOTES.md tells how to read the table. The failure points are in this build only for `panics`; they do

@@ -1,6 +1,9 @@
 //! The house stands as ARCHITECTURE.md says: which room imports which, where a kind of line belongs, and that what is
 //! shipped beside the code (the manifests, the image) agrees with it.
 
+#[path = "house/monitoring.rs"]
+mod monitoring;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -221,7 +224,10 @@ fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
 }
 
 /// What kustomize is asked to build.
-const KUSTOMIZATIONS: [&str; 4] = ["", "base/", "production/", "development/"];
+const KUSTOMIZATIONS: [&str; 5] = ["", "base/", "production/", "development/", "monitoring/"];
+
+/// What is no object of Kubernetes, and whole in one that is: `monitoring` holds it to that.
+const PLAIN_RULES: &str = "monitoring/rules.yaml";
 
 #[test]
 fn every_manifest_parses_and_the_kustomization_beside_it_lists_it() {
@@ -230,18 +236,26 @@ fn every_manifest_parses_and_the_kustomization_beside_it_lists_it() {
         let kustomization = manifest(&format!("{folder}kustomization.yaml"));
         let list = |name: &str| kustomization.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
         let patches = list("patches").into_iter().map(|patch| at(&patch, "/path").clone());
+        let generated = list("configMapGenerator").into_iter().flat_map(|map| at(&map, "/files").as_array().cloned());
         let names: Vec<String> = list("resources")
             .into_iter()
             .chain(patches)
-            .map(|name| name.as_str().expect("a name").to_owned())
+            .chain(generated.flatten())
+            .map(|name| name.as_str().expect("a name").rsplit('=').next().unwrap_or_default().to_owned())
             .collect();
-        listed.extend(names.iter().filter(|name| name.ends_with(".yaml")).map(|name| format!("{folder}{name}")));
+        let is_file = |name: &&String| name.ends_with(".yaml") || name.ends_with(".json");
+        listed.extend(names.iter().filter(is_file).map(|name| format!("{folder}{name}")));
         listed.insert(format!("{folder}kustomization.yaml"));
     }
+    listed.insert(PLAIN_RULES.to_owned());
     let manifests = root().join("manifests");
     for path in files(&manifests) {
         let name = path.strip_prefix(&manifests).expect("below manifests").display().to_string();
         let value = manifest(&name);
+        if name == PLAIN_RULES || name.ends_with(".json") {
+            there.insert(name);
+            continue;
+        }
         assert!(at(&value, "/kind").is_string() && at(&value, "/apiVersion").is_string(), "{name}");
         there.insert(name);
     }
@@ -260,9 +274,10 @@ fn built(folder: &str) -> Option<String> {
 fn kubectl_builds_the_manifests_where_it_is_installed() {
     for folder in KUSTOMIZATIONS {
         let Some(objects) = built(folder) else { return eprintln!("kubectl is not installed: nothing was built") };
-        assert!(objects.contains("image: redis-cache-sync:"), "{folder}");
+        assert_eq!(objects.contains("image: redis-cache-sync:"), folder != "monitoring/", "{folder}");
         let has = |kind: &str| objects.contains(&format!("kind: {kind}\n"));
-        assert_eq!(has("HorizontalPodAutoscaler"), folder != "development/", "{folder}");
+        assert_eq!(has("HorizontalPodAutoscaler"), !["development/", "monitoring/"].contains(&folder), "{folder}");
+        assert_eq!(has("PrometheusRule"), ["production/", "monitoring/"].contains(&folder), "{folder}");
         assert_eq!(has("NetworkPolicy"), folder == "production/", "{folder}");
     }
 }

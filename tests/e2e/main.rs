@@ -20,6 +20,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod model;
+mod monitoring;
 mod openapi;
 mod order;
 mod outages;

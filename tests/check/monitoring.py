@@ -1,0 +1,155 @@
+"""The alerts and the dashboard by Prometheus's own tools: rules are valid and fire on what they are for, /metrics is well-formed,
+and a real Prometheus that scrapes a real daemon has an answer to every query."""
+
+import http.server
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+import urllib.request
+
+from daemon import PATIENCE, Daemon
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MONITORING = os.path.join(HERE, "../../manifests/monitoring")
+RULES = os.path.abspath(os.path.join(MONITORING, "rules.yaml"))
+TOKEN = "t"
+# Scraped once a second, so that a few seconds of traffic are a rate.
+WITHIN = "10s"
+
+
+class Blobs(http.server.BaseHTTPRequestHandler):
+    """Has /blob and nothing else."""
+
+    def do_GET(self):
+        self.send_response(200 if self.path == "/blob" else 404)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"blob")
+
+    def log_message(self, *_):
+        pass
+
+
+def traffic(daemon, blobs):
+    """Every type of event, blobs that are there and not, and refusals."""
+    entry = lambda key, **rest: {"key": "SET", "value": {"data": {"key": key, **rest}}}
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    daemon.post({**entry("a", value="1"), "time": now}, TOKEN)
+    daemon.post(entry("b", url=f"{blobs}/blob"), TOKEN)
+    daemon.post(entry("c", url=f"{blobs}/gone"), TOKEN)
+    daemon.post([{"key": kind, "value": {"data": "a*"}} for kind in ("GET", "DELETE", "DELETE_PATTERN")], TOKEN)
+    daemon.post({"key": "nothing"}, TOKEN)
+    daemon.post([], "wrong")
+    for path in ("/ready", "/status.json"):
+        try:
+            daemon.get(path)
+        except urllib.error.HTTPError:
+            pass
+
+
+def promtool(*arguments, **options):
+    subprocess.run(["promtool", *arguments], check=True, timeout=PATIENCE, **options)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+class Prometheus:
+    """Scrapes one target, with the rules."""
+
+    def __init__(self, target):
+        self.target, self.url = target, f"http://127.0.0.1:{free_port()}"
+
+    def __enter__(self):
+        self.directory = tempfile.TemporaryDirectory()
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [RULES],
+            "scrape_configs": [{"job_name": "redis-cache-sync", "static_configs": [{"targets": [self.target]}]}],
+        }
+        path = os.path.join(self.directory.name, "prometheus.yml")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        command = ["prometheus", f"--config.file={path}", f"--storage.tsdb.path={self.directory.name}/data"]
+        command += [f"--web.listen-address={self.url.removeprefix('http://')}", "--log.level=error"]
+        self.process = subprocess.Popen(command)
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try:
+            self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
+            self.directory.cleanup()
+
+    def ask(self, path, **parameters):
+        """The data of an answer; a query that is not understood is an error."""
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+                answer = json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{parameters}: {error.read().decode()}") from error
+        assert answer["status"] == "success" and not answer.get("warnings"), f"{parameters}: {answer}"
+        return answer["data"]
+
+    def is_there(self):
+        assert self.process.poll() is None, "prometheus has ended"
+        try:
+            return bool(self.ask("query", query='up == 1')["result"])
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def has_data(self, query):
+        return any(not math.isnan(float(sample["value"][1])) for sample in self.ask("query", query=query)["result"])
+
+
+def queries():
+    """Those of the dashboard's panels, with their titles."""
+    with open(os.path.join(MONITORING, "dashboard.json"), encoding="utf-8") as file:
+        panels = json.load(file)["panels"]
+    for panel in panels:
+        for target in panel.get("targets", []):
+            query = target["expr"].replace("$__rate_interval", WITHIN)
+            yield panel["title"], query.replace("$cluster", ".*").replace("$instance", ".*")
+
+
+def main():
+    promtool("check", "rules", RULES)
+    promtool("test", "rules", os.path.join(HERE, "alerts.yaml"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Blobs)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    blobs = f"http://127.0.0.1:{server.server_port}"
+    settings = {"FETCH_ALLOWED_HOSTS": "127.0.0.1", "AUTH_TOKENS": TOKEN, "CLUSTER": "check", "FETCH_ATTEMPTS": "1"}
+    with Daemon(**settings) as daemon:
+        traffic(daemon, blobs)
+        with urllib.request.urlopen(f"{daemon.url}/metrics", timeout=PATIENCE) as metrics:
+            promtool("check", "metrics", input=metrics.read())
+        with Prometheus(daemon.url.removeprefix("http://")) as prometheus:
+            end, missing = time.monotonic() + 2 * PATIENCE, list(queries())
+            count = len(missing)
+            while missing or not prometheus.is_there():
+                assert time.monotonic() < end, f"no data for {missing}"
+                traffic(daemon, blobs)
+                if prometheus.is_there():
+                    missing = [(title, query) for title, query in missing if not prometheus.has_data(query)]
+                time.sleep(0.2)
+            groups = prometheus.ask("rules")["groups"]
+            rules = [rule for group in groups for rule in group["rules"]]
+            wrong = [rule for rule in rules if rule["health"] != "ok"]
+            assert rules and not wrong, f"rules that cannot be evaluated: {wrong}"
+    print(f"a Prometheus has data for all {count} queries of the dashboard, and evaluates {len(rules)} alerts")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
