@@ -28,6 +28,9 @@ pub const LIVE: &str = "live";
 pub const SHELL: &str = "shell";
 pub const COMMAND: &str = "command";
 const FILES: &str = "files";
+const FROM_DIR: &str = "from-dir";
+const PREFIX: &str = "prefix";
+const TTL: &str = "ttl";
 const TO: &str = "to";
 const BATCH: &str = "batch";
 const IN_FLIGHT: &str = "in-flight";
@@ -94,11 +97,33 @@ fn sending() -> Command {
             Arg::new(name).long(name).value_name("N").value_parser(parser).default_value(default).help(help)
         };
     Command::new(SEND)
-        .about("Posts events from files to a running service")
+        .about("Posts events from files, or files as events, to a running service")
         .arg(
-            Arg::new(FILES).value_name("FILE").value_parser(value_parser!(PathBuf)).required(true).num_args(1..).help(
-                "One event a line, one JSON object, or a JSON array of them; gzipped or not; - is standard input",
-            ),
+            Arg::new(FILES)
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .required_unless_present(FROM_DIR)
+                .conflicts_with(FROM_DIR)
+                .num_args(1..)
+                .help(
+                    "One event a line, one JSON object, or a JSON array of them; gzipped or not; - is standard input",
+                ),
+        )
+        .arg(path(FROM_DIR, "DIR", "Stores each file of this folder in place of events: its path in it is the key"))
+        .arg(
+            Arg::new(PREFIX)
+                .long(PREFIX)
+                .value_name("TEXT")
+                .conflicts_with(FILES)
+                .help("Goes before the keys of the files"),
+        )
+        .arg(
+            Arg::new(TTL)
+                .long(TTL)
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u32).range(1..))
+                .conflicts_with(FILES)
+                .help("How long the files are to live"),
         )
         .arg(Arg::new(TO).long(TO).value_name("URL").required(true).help("Where the service is: http://host:port"))
         .arg(number(BATCH, 1..=100_000, "500", "Events of one request, at most"))
@@ -114,6 +139,7 @@ fn sending() -> Command {
   zcat events.gz | redis-cache-sync send - --to http://localhost:8080 --failed failed.ndjson
   SEND_TOKEN=… redis-cache-sync send a.json b.ndjson --to https://sync.internal --ca-file ca.pem
   redis-cache-sync send events.ndjson --to http://localhost:8080 --skip 120000
+  redis-cache-sync send --from-dir public --prefix site/ --ttl 86400 --to http://localhost:8080
 
 Events on one key keep their order, whatever is repeated. Exit code 0: all was stored; 1: something was not.",
         )
@@ -123,8 +149,11 @@ Events on one key keep their order, whatever is repeated. Exit code 0: all was s
 pub fn send_args(matches: &ArgMatches) -> Option<send::Args> {
     let number = |name: &str| matches.get_one::<u64>(name).copied();
     let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
+    let prefix = matches.get_one::<String>(PREFIX).cloned().unwrap_or_default();
+    let ttl = matches.get_one::<u32>(TTL).copied();
     Some(send::Args {
-        files: matches.get_many(FILES)?.cloned().collect(),
+        files: matches.get_many(FILES).into_iter().flatten().cloned().collect(),
+        folder: path(FROM_DIR).map(|path| send::Folder::new(path, prefix, ttl)),
         to: matches.get_one::<String>(TO)?.clone(),
         batch: usize::try_from(number(BATCH)?).ok()?,
         in_flight: usize::try_from(number(IN_FLIGHT)?).ok()?,

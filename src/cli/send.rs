@@ -3,11 +3,12 @@
 //! Promises: events on one key take effect in their order, whatever has to be repeated; what the service may take later is
 //! tried again; what was not stored is told and counted, and kept on request; memory does not grow with the files.
 //!
-//! `split` and `event` make events of bytes, `input` reads, `plan` says what may go together and what must wait, `post`
+//! `split` and `event` make events of bytes, `folder` of whole files, `input` reads, `plan` says what may go together and what must wait, `post`
 //! makes one request, `held` keeps back what must not overtake what was given up, `ledger` and `screen` keep count and show
 //! it, and `run` is the loop through all of them.
 
 mod event;
+mod folder;
 mod held;
 mod input;
 mod ledger;
@@ -27,6 +28,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 use self::event::Looker;
+pub use self::folder::Folder;
 use self::input::{Input, Source};
 use self::ledger::{Counts, Ledger};
 use self::plan::Bounds;
@@ -47,6 +49,8 @@ const EVENTS: &str = "/events";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Args {
     pub files: Vec<PathBuf>,
+    /// In place of `files`.
+    pub folder: Option<Folder>,
     pub to: String,
     pub batch: usize,
     pub in_flight: usize,
@@ -92,7 +96,10 @@ fn prepare(args: &Args) -> Result<Ready, String> {
         None => None,
     };
     let tls = client::tls(authorities).map_err(|error| error.to_string())?;
-    let sources = Source::open_all(&args.files)?;
+    let mut sources = Source::open_all(&args.files)?;
+    if let Some(folder) = &args.folder {
+        sources.push(Source::Folder(folder.open().map_err(|fault| format!("--from-dir: {fault}"))?));
+    }
     let failed =
         args.failed.as_deref().map(ledger::create).transpose().map_err(|fault| format!("--failed: {fault}"))?;
     Ok(Ready { sources, url, token, tls, failed })

@@ -9,6 +9,7 @@ mod demo;
 mod events;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod folder;
 mod healthcheck;
 #[cfg(target_os = "linux")]
 mod hostile;

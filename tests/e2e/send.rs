@@ -18,22 +18,22 @@ use crate::support::{
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A directory with files of events, and the command in it.
-struct Desk(tempfile::TempDir);
+pub struct Desk(tempfile::TempDir);
 
 impl Desk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Desk(tempfile::tempdir().expect("a directory"))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         fs::write(self.path(name), text).expect("it can be written");
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).expect("a text")
     }
 
@@ -44,12 +44,12 @@ impl Desk {
         command
     }
 
-    fn start(&self, to: &str, args: &[&str]) -> Child {
+    pub fn start(&self, to: &str, args: &[&str]) -> Child {
         let args = [&["--to", to], args].concat();
         self.command(&args).spawn().expect("the binary can be run")
     }
 
-    fn send(&self, to: &str, args: &[&str], stdin: &[u8]) -> Ended {
+    pub fn send(&self, to: &str, args: &[&str], stdin: &[u8]) -> Ended {
         let mut child = self.start(to, args);
         // One that ends early reads no more.
         let _ = child.stdin.take().expect("piped").write_all(stdin);
@@ -57,27 +57,27 @@ impl Desk {
     }
 }
 
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Ended {
-    fn of(child: Child) -> Self {
+    pub fn of(child: Child) -> Self {
         let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
         Ended { code: status.code(), out: text(stdout), err: text(stderr) }
     }
 
     #[track_caller]
-    fn assert(&self, code: i32, counts: &str) {
+    pub fn assert(&self, code: i32, counts: &str) {
         assert!(self.out.starts_with(&format!("{counts} in ")), "{counts}: {} {}", self.out, self.err);
         assert_eq!(self.code, Some(code), "{} {}", self.out, self.err);
     }
 }
 
-fn url(daemon: &Daemon) -> String {
+pub fn url(daemon: &Daemon) -> String {
     format!("http://{}", daemon.address())
 }
 

@@ -20,13 +20,16 @@ use crate::event::{Action, Event, Few, Limits};
 pub struct Place {
     /// As it was named on the command line.
     pub file: Arc<str>,
-    /// From 1.
+    /// From 1; 0 stands for the whole file.
     pub line: u64,
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{line}", self.file),
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use super::event::{Item, Looker, Place};
+use super::event::{Item, Looker, Place, Touches};
+use super::folder::Folder;
 use super::split::Splitter;
 
 /// Stands for standard input.
@@ -23,12 +24,17 @@ const LOT_EVENTS: usize = 500;
 const LOT_BYTES: usize = 256 * 1024;
 const LOTS_AHEAD: usize = 8;
 
-/// A file that could be opened.
-pub struct Source {
-    name: Arc<str>,
-    input: Box<dyn Read + Send>,
-    /// None: it cannot be told.
-    bytes: Option<u64>,
+/// Something that could be opened.
+pub enum Source {
+    /// A file that holds events.
+    Events {
+        name: Arc<str>,
+        input: Box<dyn Read + Send>,
+        /// None: it cannot be told.
+        bytes: Option<u64>,
+    },
+    /// Files that become events.
+    Folder(Folder),
 }
 
 impl Source {
@@ -36,7 +42,7 @@ impl Source {
     /// Why it cannot be read, for a person.
     pub fn open(path: &Path) -> Result<Self, String> {
         if path == Path::new(STDIN) {
-            return Ok(Source { name: "standard input".into(), input: Box::new(io::stdin()), bytes: None });
+            return Ok(Source::Events { name: "standard input".into(), input: Box::new(io::stdin()), bytes: None });
         }
         let name = path.display().to_string();
         let failed = |error: io::Error| match error.kind() {
@@ -49,18 +55,27 @@ impl Source {
             return Err(format!("{name}: it is a directory"));
         }
         let bytes = metadata.is_file().then_some(metadata.len());
-        Ok(Source { name: name.into(), input: Box::new(file), bytes })
+        Ok(Source::Events { name: name.into(), input: Box::new(file), bytes })
     }
 
     /// All of them, or why one cannot be read.
     pub fn open_all(paths: &[PathBuf]) -> Result<Vec<Self>, String> {
         paths.iter().map(|path| Source::open(path)).collect()
     }
+
+    fn bytes(&self) -> Option<u64> {
+        match self {
+            Source::Events { bytes, .. } => *bytes,
+            Source::Folder(_) => None,
+        }
+    }
 }
 
 /// What the reading thread has to tell.
 pub enum News {
     Items(Vec<Item>),
+    /// What cannot be sent, and why.
+    Unfit(Item, String),
     /// A file could not be read to its end.
     Fault(String),
 }
@@ -79,7 +94,7 @@ impl Input {
     pub fn start(sources: Vec<Source>, looker: Looker, skip: u64) -> io::Result<Self> {
         let (sender, news) = mpsc::channel(LOTS_AHEAD);
         let read = Arc::new(AtomicU64::new(0));
-        let total = sources.iter().map(|source| source.bytes).sum();
+        let total = sources.iter().map(Source::bytes).sum();
         let mut reader = Reader { sender, looker, skip, number: 0, lot: Vec::new(), lot_bytes: 0, read: read.clone() };
         thread::Builder::new().name("reading".to_owned()).spawn(move || reader.run(sources))?;
         Ok(Input { news, read, total })
@@ -102,17 +117,21 @@ struct Closed;
 impl Reader {
     fn run(&mut self, sources: Vec<Source>) {
         for source in sources {
-            if self.file(source).is_err() {
+            let done = match source {
+                Source::Events { name, input, .. } => self.file(&name, input),
+                Source::Folder(folder) => self.folder(&folder),
+            };
+            if done.is_err() {
                 return;
             }
         }
     }
 
-    fn file(&mut self, source: Source) -> Result<(), Closed> {
-        let counted = Counted { input: source.input, read: self.read.clone() };
+    fn file(&mut self, name: &Arc<str>, input: Box<dyn Read + Send>) -> Result<(), Closed> {
+        let counted = Counted { input, read: self.read.clone() };
         let input = match maybe_gzip(counted) {
             Ok(input) => input,
-            Err(error) => return self.fault(&source.name, &error.to_string()),
+            Err(error) => return self.fault(name, &error.to_string()),
         };
         let mut splitter = Splitter::new(BufReader::with_capacity(BUFFER_BYTES, input));
         loop {
@@ -120,11 +139,42 @@ impl Reader {
                 self.hand_over()?;
             }
             match splitter.next() {
-                Ok(Some((text, line))) => self.take(text, Place { file: source.name.clone(), line })?,
+                Ok(Some((text, line))) => self.take(text, Place { file: name.clone(), line })?,
                 Ok(None) => return self.hand_over(),
-                Err(error) => return self.fault(&source.name, &error.to_string()),
+                Err(error) => return self.fault(name, &error.to_string()),
             }
         }
+    }
+
+    /// Each file has its number, whatever comes of it: what is left out by number is the same in the next run.
+    fn folder(&mut self, folder: &Folder) -> Result<(), Closed> {
+        for file in folder.files() {
+            let file = match file {
+                Ok(file) => file,
+                Err(fault) => {
+                    self.fault(folder.name(), &fault)?;
+                    continue;
+                }
+            };
+            if self.number < self.skip {
+                self.number += 1;
+                continue;
+            }
+            let place = Place { file: file.name(), line: 0 };
+            match folder.event(&file) {
+                Ok((text, bytes)) => {
+                    self.read.fetch_add(bytes, Ordering::Relaxed);
+                    self.take(text, place)?;
+                }
+                Err(why) => {
+                    self.hand_over()?;
+                    let (number, text) = (self.number, folder.without_content(&file));
+                    self.number += 1;
+                    self.send(|_| News::Unfit(Item { number, place, text, touches: Touches::Nothing }, why))?;
+                }
+            }
+        }
+        self.hand_over()
     }
 
     fn take(&mut self, text: Bytes, place: Place) -> Result<(), Closed> {

@@ -144,6 +144,10 @@ impl Run {
     fn take(&mut self, news: Option<News>) {
         match news {
             Some(News::Items(items)) => items.into_iter().for_each(|item| self.planner.add(item)),
+            Some(News::Unfit(item, why)) => {
+                self.screen.tell("rejected", &item.place, None, &why);
+                self.keep(&item, Fate::Rejected);
+            }
             Some(News::Fault(fault)) => self.fault(&fault),
             None => self.all_read = true,
         }
@@ -316,6 +320,10 @@ impl Run {
 
     fn settle(&mut self, batch: u64, item: &Item, fate: Fate) {
         self.planner.settle(batch, item);
+        self.keep(item, fate);
+    }
+
+    fn keep(&mut self, item: &Item, fate: Fate) {
         if let Err(error) = self.ledger.settle(item, fate) {
             self.stop = Some(format!("what was not stored cannot be written: {error}"));
         }

@@ -68,6 +68,7 @@ impl Run {
                     self.fault(&fault);
                     Ok(())
                 }
+                Some(News::Unfit(item, _)) => self.ledger.settle(&item, Fate::Rejected),
                 Some(News::Items(items)) => items.iter().try_for_each(|item| self.abandon(item)),
             };
             if let Err(error) = result {
