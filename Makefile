@@ -72,3 +72,5 @@ compiler:
 servers:
 	@.ci/need redis-server apt=redis-server dnf=redis apk=redis service=redis-server
 	@.ci/need nginx apt=nginx dnf=nginx apk=nginx service=nginx
+	@.ci/need curl apt=curl dnf=curl apk=curl
+	@.ci/need python3 apt=python3 dnf=python3 apk=python3

@@ -47,7 +47,16 @@ pub fn definition() -> Command {
     Command::new("redis-cache-sync")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
-        .after_help("Without a command it serves. Faults in the command line or the settings end it with exit code 64.")
+        .after_help(
+            "Examples:
+  redis-cache-sync demo
+  redis-cache-sync --embedded
+  redis-cache-sync --redis-url redis://localhost:6379
+  redis-cache-sync send events.ndjson --to http://localhost:8080
+
+Without a command it serves. Faults in the command line or the settings end it with exit code 64. Each command has
+examples of its own: redis-cache-sync send --help",
+        )
         .args(setting_args())
         .subcommand(serve())
         .subcommand(demo())
@@ -62,9 +71,11 @@ pub fn definition() -> Command {
 fn serve() -> Command {
     Command::new(SERVE).about("Runs the daemon (the default)").args(setting_args()).after_help(
         "Examples:
-  redis-cache-sync serve --redis-url redis://redis.internal
-  redis-cache-sync serve --embedded --port 0
-  redis-cache-sync serve --config /etc/redis-cache-sync.toml --log-format json",
+  redis-cache-sync serve --redis-url redis://localhost:6379/1
+  redis-cache-sync serve --config config/default.toml --fetch-allowed-hosts '*.example.com' --log-format json
+  AUTH_TOKENS=a-long-secret redis-cache-sync serve --embedded --port 8081
+
+Every setting is a flag, a variable and a member of the file: --fetch-pool-size, FETCH_POOL_SIZE, fetch.pool_size.",
     )
 }
 
@@ -137,7 +148,7 @@ fn sending() -> Command {
             "Examples:
   redis-cache-sync send events.ndjson --to http://localhost:8080
   zcat events.gz | redis-cache-sync send - --to http://localhost:8080 --failed failed.ndjson
-  SEND_TOKEN=… redis-cache-sync send a.json b.ndjson --to https://sync.internal --ca-file ca.pem
+  redis-cache-sync send a.json b.ndjson --to https://sync.internal --ca-file ca.pem --token-file token
   redis-cache-sync send events.ndjson --to http://localhost:8080 --skip 120000
   redis-cache-sync send --from-dir public --prefix site/ --ttl 86400 --to http://localhost:8080
 
@@ -174,10 +185,12 @@ fn clear() -> Command {
         .args(setting_args())
         .after_help(
             "Examples:
-  redis-cache-sync clear 'sess:*'                    counts, shows some, and asks at a terminal
+  redis-cache-sync clear 'sess:*'
   redis-cache-sync clear 'sess:*' --yes
-  redis-cache-sync clear 'user:4?' --redis-url redis://redis.internal --yes
-  redis-cache-sync clear '*' --event-allow-match-all --yes",
+  redis-cache-sync clear 'user:4?' --redis-url redis://localhost:6379/1 --yes
+  redis-cache-sync clear '*' --event-allow-match-all --yes
+
+Without --yes it counts, shows some of the keys, and asks at a terminal.",
         )
 }
 
@@ -202,8 +215,8 @@ fn completions() -> Command {
     let parser = clap::builder::TypedValueParser::try_map(parser, |name| name.parse::<Shell>());
     Command::new(COMPLETIONS).about("Prints completions for a shell").arg(shell.value_parser(parser)).after_help(
         "Examples:
-  redis-cache-sync completions bash > /etc/bash_completion.d/redis-cache-sync
-  redis-cache-sync completions zsh > /usr/local/share/zsh/site-functions/_redis-cache-sync
+  redis-cache-sync completions bash > ~/.local/share/bash-completion/completions/redis-cache-sync
+  redis-cache-sync completions zsh > ~/.zfunc/_redis-cache-sync
   redis-cache-sync completions fish > ~/.config/fish/completions/redis-cache-sync.fish",
     )
 }
@@ -213,7 +226,7 @@ fn man() -> Command {
     Command::new(MAN).about("Prints a manual page").arg(command).after_help(
         "Examples:
   redis-cache-sync man | man -l -
-  redis-cache-sync man send > /usr/local/share/man/man1/redis-cache-sync-send.1",
+  redis-cache-sync man send > ~/.local/share/man/man1/redis-cache-sync-send.1",
     )
 }
 

@@ -43,15 +43,14 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
-/// A user that may do what SECURITY.md says, and nothing else.
+/// A user that may do what OPERATING.md says, and nothing else.
 fn add_user(server: &Server) {
-    let documented = include_str!("../../SECURITY.md");
-    let listed =
-        documented.split_once("The service needs ").expect("the list").1.split_once("Without").expect("its end").0;
+    let documented = include_str!("../../OPERATING.md");
+    let listed = documented.split_once("ACL SETUSER sync").expect("the list").1.split_once("```").expect("its end").0;
     let mut words = vec!["ACL".to_owned(), "SETUSER".into(), USER.into(), "on".into(), format!(">{PASSWORD}")];
     words.extend(["~*".into(), "-@all".into()]);
-    let commands = listed.split('`').skip(1).step_by(2).filter(|name| !name.contains('.') && !name.contains('~'));
-    words.extend(commands.map(|name| format!("+{}", name.to_lowercase())));
+    let commands = listed.split_whitespace().map(|word| word.trim_matches('\'')).filter(|word| word.starts_with('+'));
+    words.extend(commands.map(str::to_owned));
     let _: () = server.ask(&words.iter().map(String::as_str).collect::<Vec<_>>());
 }
 

@@ -6,6 +6,7 @@ mod batches;
 mod blobs;
 mod clear;
 mod demo;
+mod docs;
 mod events;
 #[cfg(feature = "failpoints")]
 mod failpoints;
@@ -29,7 +30,6 @@ mod outcomes;
 mod page;
 mod patterns;
 mod problems;
-mod readme;
 mod real;
 mod replicas;
 mod resources;

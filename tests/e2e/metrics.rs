@@ -73,17 +73,17 @@ fn pools_have_the_size_that_was_set() {
 }
 
 #[test]
-fn the_readme_names_every_metric_and_no_other() {
+fn the_docs_name_every_metric_and_no_other() {
     let daemon = Daemon::embedded();
     let metrics = daemon.get("/metrics").text();
     let exported: BTreeSet<&str> =
         metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    let readme = include_str!("../../README.md");
+    let page = include_str!("../../OPERATING.md");
     let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    let named: BTreeSet<&str> = readme
+    let named: BTreeSet<&str> = page
         .match_indices("cache_sync_")
-        .filter(|(at, _)| !readme[..*at].ends_with(is_name))
-        .map(|(at, _)| readme[at..].split(|character| !is_name(character)).next().unwrap_or_default())
+        .filter(|(at, _)| !page[..*at].ends_with(is_name))
+        .map(|(at, _)| page[at..].split(|character| !is_name(character)).next().unwrap_or_default())
         .filter(|name| *name != "cache_sync_")
         .collect();
     assert_eq!(named, exported);

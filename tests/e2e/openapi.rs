@@ -1,4 +1,4 @@
-//! `/openapi.json` says what the daemon does: what it is sent after the document's examples, and after the README's, is
+//! `/openapi.json` says what the daemon does: what it is sent after the document's examples, and after those of EVENTS.md, is
 //! answered as the document has it.
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use crate::readme;
+use crate::docs::{self, page};
 use crate::support::{Answer, Blob, BlobServer, Daemon, Gate, Redis, eventually, set_blob, set_inline};
 
 /// Where the document's blobs are.
@@ -168,16 +168,15 @@ fn the_examples_of_answers_fit_their_schemas() {
 }
 
 #[test]
-fn the_examples_of_the_readme_are_answered_as_the_document_has_it() {
+fn the_examples_of_the_docs_are_answered_as_the_document_has_it() {
     let blobs = BlobServer::start();
     blobs.put("/dot.png", Blob::bytes(include_bytes!("../../src/cli/demo/blobs/dot.png")));
     let daemon = Daemon::embedded();
     let document = Document::of(&daemon);
-    let examples = readme::examples();
-    assert!(examples.len() >= 10);
+    let examples = page::posts(docs::EVENTS);
+    assert!(examples.len() >= 10, "{}", examples.len());
     for (kind, body, _) in examples {
-        let answer =
-            daemon.post_with(&[("content-type", kind)], body.replace(readme::BLOBS, &blobs.url("")).as_bytes());
+        let answer = daemon.post_with(&[("content-type", kind)], body.replace(docs::BLOBS, &blobs.url("")).as_bytes());
         document.assert_answers("post", "/events", &answer);
     }
 }

@@ -1,0 +1,211 @@
+//! The pages of the docs, done as a reader would do them: every command as it is printed, in the order in which they
+//! stand, and what comes back held against what is printed below.
+
+mod help;
+mod links;
+mod log;
+pub mod page;
+mod terminal;
+
+use std::fs;
+
+use serde_json::Value;
+
+use self::page::{Answer, Kind, Step, steps};
+use self::terminal::{Network, Terminal, has_own_network};
+use crate::support::{PATIENCE, eventually};
+
+pub const EVENTS: &str = include_str!("../../EVENTS.md");
+const README: &str = include_str!("../../README.md");
+const OPERATING: &str = include_str!("../../OPERATING.md");
+const DEPLOYMENT: &str = include_str!("../../DEPLOYMENT.md");
+const PAGES: [(&str, &str); 4] =
+    [("README.md", README), ("EVENTS.md", EVENTS), ("OPERATING.md", OPERATING), ("DEPLOYMENT.md", DEPLOYMENT)];
+
+/// Where the blobs of the pages are.
+pub const BLOBS: &str = "http://localhost:9000";
+
+/// Does all steps of a page up to and with the first whose commands contain `last`.
+fn read_to(page: &str, last: &str, network: Network) -> Result<Terminal, String> {
+    let mut terminal = Terminal::open(network);
+    for step in steps(page)? {
+        take(&mut terminal, &step).map_err(|what| format!("line {}: {what}", step.line))?;
+        let (Kind::Run { commands, .. } | Kind::Stay { commands, .. }) = &step.kind else { continue };
+        if !last.is_empty() && commands.contains(last) {
+            return Ok(terminal);
+        }
+    }
+    if last.is_empty() { Ok(terminal) } else { Err(format!("no commands contain {last}")) }
+}
+
+fn take(terminal: &mut Terminal, step: &Step) -> Result<(), String> {
+    let (said, answer) = match &step.kind {
+        Kind::NotRun { .. } => return Ok(()),
+        Kind::Stay { commands, port } => return terminal.stay(commands, *port),
+        Kind::Run { commands, answer } => (terminal.run(commands)?, answer.as_ref()),
+        Kind::Post { body, answer } => (terminal.post(body)?, Some(answer)),
+    };
+    match answer {
+        None if said.code == 0 => Ok(()),
+        None => Err(format!("it ends with {}:\n{}", said.code, said.printed)),
+        Some(answer) if fits(answer, &said.printed) => Ok(()),
+        Some(Answer::Json(want) | Answer::Text(want)) => {
+            Err(format!("printed was\n{}\nand below it stands\n{want}", said.printed))
+        }
+    }
+}
+
+fn fits(answer: &Answer, printed: &str) -> bool {
+    match answer {
+        Answer::Json(want) => match (serde_json::from_str::<Value>(want), serde_json::from_str(printed)) {
+            (Ok(want), Ok(got)) => sorted(want) == sorted(got),
+            _ => false,
+        },
+        Answer::Text(want) => {
+            let (mut want, mut got) = (want.lines().map(without_time), printed.lines().map(without_time));
+            want.by_ref().all(|want| got.next().is_some_and(|got| is_like(want, got))) && got.next().is_none()
+        }
+    }
+}
+
+/// Keys that a scan found come in any order.
+fn sorted(mut answer: Value) -> Value {
+    if let Some(sample) = answer.pointer_mut("/results/0/sample").and_then(Value::as_array_mut) {
+        sample.sort_by_key(Value::to_string);
+    }
+    answer
+}
+
+/// How long something took is another time another.
+fn without_time(line: &str) -> &str {
+    line.split_once(" in ").filter(|(_, rest)| rest.ends_with(" events/s")).map_or(line, |(before, _)| before)
+}
+
+/// `…` stands for anything.
+fn is_like(want: &str, got: &str) -> bool {
+    match want.split_once('…') {
+        None => want == got,
+        Some((head, tail)) => got.strip_prefix(head).is_some_and(|got| {
+            got.char_indices().map(|(at, _)| at).chain([got.len()]).any(|at| is_like(tail, &got[at..]))
+        }),
+    }
+}
+
+#[test]
+fn the_readme_works_as_it_is_printed() {
+    read_to(README, "", Network::Own).unwrap_or_else(|what| panic!("README.md, {what}"));
+}
+
+#[test]
+fn the_examples_of_events_are_answered_as_it_is_printed() {
+    assert!(page::posts(EVENTS).len() >= 10);
+    read_to(EVENTS, "", Network::Own).unwrap_or_else(|what| panic!("EVENTS.md, {what}"));
+}
+
+#[test]
+fn operating_works_as_it_is_printed() {
+    read_to(OPERATING, "", Network::Own).unwrap_or_else(|what| panic!("OPERATING.md, {what}"));
+}
+
+#[test]
+fn deploying_works_as_it_is_printed() {
+    read_to(DEPLOYMENT, "", Network::Own).unwrap_or_else(|what| panic!("DEPLOYMENT.md, {what}"));
+}
+
+/// Blocks that are not run here, by their first line.
+const NOT_RUN: [(&str, &str); 8] = [
+    ("README.md", "make test"),
+    ("README.md", "docker compose --profile monitoring up --build --wait"),
+    ("README.md", "FAILPOINTS='fetch=1%panic' cargo run --features failpoints -- --embedded"),
+    ("DEPLOYMENT.md", "make image"),
+    ("DEPLOYMENT.md", "docker compose up --build --wait"),
+    ("DEPLOYMENT.md", "kubectl kustomize manifests/production"),
+    ("DEPLOYMENT.md", "kubectl create namespace sync"),
+    ("DEPLOYMENT.md", "sha256sum --check --ignore-missing SHA256SUMS"),
+];
+
+#[test]
+fn what_is_not_run_says_why_and_is_listed() {
+    let mut left_out = Vec::new();
+    for (name, text) in PAGES {
+        for step in steps(text).unwrap_or_else(|what| panic!("{name}, {what}")) {
+            if let Kind::NotRun { reason, commands } = step.kind {
+                let first = commands.lines().next().unwrap_or_default();
+                eprintln!("{name}:{}: not run, {reason}: {first}", step.line);
+                left_out.push((name, first.to_owned()));
+            }
+        }
+    }
+    assert_eq!(left_out, NOT_RUN.map(|(name, first)| (name, first.to_owned())));
+}
+
+#[test]
+fn from_a_clone_to_a_page_with_live_numbers() {
+    let mut terminal = read_to(README, "while sleep", Network::Own).unwrap_or_else(|what| panic!("{what}"));
+    let page = terminal.run("curl -sf http://localhost:8080/").expect("it ends");
+    assert!(page.code == 0 && page.printed.contains("<html"), "{}", page.printed);
+    let mut seen = Vec::new();
+    let flows = eventually(PATIENCE, || {
+        let status = terminal.run("curl -sf http://localhost:8080/status.json").expect("it ends");
+        let status: Value = serde_json::from_str(&status.printed).expect("JSON");
+        let count = total(&status);
+        if seen.last() != Some(&count) {
+            seen.push(count);
+        }
+        seen.len() >= 4
+    });
+    assert!(flows && seen.is_sorted(), "events settled, by /status.json: {seen:?}");
+}
+
+/// All events of the page's table.
+fn total(status: &Value) -> u64 {
+    let types = status["events"].as_object().unwrap_or_else(|| panic!("{status:#}"));
+    types.values().filter_map(Value::as_object).flat_map(|outcomes| outcomes.values()).filter_map(Value::as_u64).sum()
+}
+
+#[test]
+fn from_a_folder_of_files_to_keys_in_redis() {
+    let mut terminal = read_to(README, "--from-dir", Network::Own).unwrap_or_else(|what| panic!("{what}"));
+    let desk = terminal.desk();
+    for name in ["index.html", "img/dot.png"] {
+        let file = fs::read(desk.join("site").join(name)).expect("the page made it");
+        let said = terminal.run(&format!("redis-cli --raw get page:{name} > got")).expect("it ends");
+        assert_eq!(said.code, 0, "{}", said.printed);
+        let got = fs::read(desk.join("got")).expect("it was written");
+        assert!(got.strip_suffix(b"\n") == Some(file.as_slice()), "{name}");
+    }
+    let keys = terminal.run("redis-cli --raw --scan --pattern 'page:*' | sort").expect("it ends");
+    assert_eq!(keys.printed, "page:img/dot.png\npage:index.html\n");
+}
+
+/// A page of its own.
+const SMALL: &str = "<!-- stays: 8080 -->\n```sh\ncargo run -- --embedded\n```\n\n\
+    ```sh\ncurl -s http://localhost:8080/live\n```\n\n```json\n{\"status\":\"live\"}\n```\n";
+
+#[test]
+fn ports_that_are_not_ours_are_stood_in_for() {
+    read_to(SMALL, "", Network::Shared).unwrap_or_else(|what| panic!("{what}"));
+    if !has_own_network() {
+        eprintln!("no network of one's own here: all pages were read with other ports");
+    }
+}
+
+#[test]
+fn what_is_wrong_on_a_page_is_noticed() {
+    let wrong = |page: String| read_to(&page, "", Network::Own).err().unwrap_or_else(|| panic!("not noticed:\n{page}"));
+    assert!(wrong(SMALL.replace("\"live\"", "\"dead\"")).contains("line 6: printed was"));
+    assert!(wrong(SMALL.replace("/live", "/alive")).contains("line 6: printed was"));
+    assert!(wrong("```sh\nredis-cache-sync sned\n```\n".to_owned()).contains("line 1: it ends with 64"));
+    for (page, what) in [
+        ("```\nls\n```", "neither run nor marked"),
+        ("```bash\nls\n```", "neither run nor marked"),
+        ("```json\n{\"a\":1}\n```", "answers nothing"),
+        ("<!-- not run: -->\n```sh\nls\n```", "lacks its reason"),
+        ("<!-- not run -->\n```sh\nls\n```", "lacks its reason"),
+        ("```json\n{\"key\":\"GET\"}\n```\ntext", "no answer"),
+        ("- x\n  ```sh\n  ls\n  ```", "passed over"),
+        ("```sh\nls\n", "does not end"),
+    ] {
+        assert!(wrong(page.to_owned()).contains(what), "{page}");
+    }
+}

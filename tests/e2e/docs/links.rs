@@ -1,0 +1,59 @@
+//! Links between the pages lead somewhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every page, by its path in the repository.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let notes = ["tests/bench/NOTES.md", "tests/torture/NOTES.md"].map(PathBuf::from);
+    let names = fs::read_dir(root).expect("the repository").flatten().map(|entry| PathBuf::from(entry.file_name()));
+    names.filter(|name| name.extension().is_some_and(|end| end == "md")).chain(notes).collect()
+}
+
+fn read(page: &Path) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).expect("a page")
+}
+
+/// Lines outside of blocks of code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    text.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        inside ^= fence;
+        !inside && !fence
+    })
+}
+
+/// What may stand behind `#`.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = prose(text).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let slug = |heading: &str| {
+        let kept = heading.to_lowercase();
+        let kept = kept.chars().filter(|one| one.is_alphanumeric() || matches!(one, ' ' | '-' | '_'));
+        kept.map(|one| if one == ' ' { '-' } else { one }).collect()
+    };
+    headings.map(slug).collect()
+}
+
+#[test]
+fn links_between_the_pages_lead_somewhere() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for page in pages() {
+        let text = read(&page);
+        let targets = prose(&text).flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.starts_with("http")) {
+            count += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let beside = page.parent().expect("a folder").join(file);
+            let to = if file.is_empty() { page.clone() } else { beside };
+            let is_there = Path::new(env!("CARGO_MANIFEST_DIR")).join(&to).exists();
+            if !is_there || !anchor.is_empty() && !anchors(&read(&to)).iter().any(|known| known == anchor) {
+                wrong.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 30, "{count} links");
+}
