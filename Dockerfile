@@ -21,13 +21,6 @@ RUN find src -name '*.rs' -exec touch {} + && cargo build --locked --release
 
 # glibc, libgcc and nothing else: no shell, no package manager. Certificates are compiled in.
 FROM gcr.io/distroless/cc-debian12:nonroot
-ARG VERSION=dev
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="redis-cache-sync" \
-      org.opencontainers.image.description="Keeps Redis in step with blob storage: events in over HTTP, blobs fetched, Redis written in order" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION"
-
 # Settings are looked for in config/default.toml of the working directory.
 WORKDIR /app
 COPY --from=build /build/config config
@@ -39,3 +32,16 @@ EXPOSE 8080
 # Kubernetes has probes of its own.
 HEALTHCHECK --interval=10s --timeout=4s --start-period=5s CMD ["/app/redis-cache-sync", "healthcheck"]
 ENTRYPOINT ["/app/redis-cache-sync"]
+
+# Last: they differ from build to build, and nothing that could be kept stands behind them.
+ARG VERSION=dev
+ARG REVISION=unknown
+ARG CREATED=unknown
+ARG SOURCE=unknown
+LABEL org.opencontainers.image.title="redis-cache-sync" \
+      org.opencontainers.image.description="Keeps Redis in step with blob storage: events in over HTTP, blobs fetched, Redis written in order" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED"

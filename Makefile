@@ -24,7 +24,7 @@ test: compiler servers ## all tests, against a redis-server and an nginx that th
 	cargo test --locked --features failpoints --test torture -- panics
 
 # EXAMPLES=number sends more to each route, SEED=number other requests.
-check: compiler ## what takes more tools: manifests by their schemas, the API by generated requests, alerts by Prometheus, the pages in a browser
+check: compiler ## what takes more tools: deployment files by their schemas, the API by generated requests, alerts by Prometheus, the pages in a browser
 	@EXAMPLES=$(or $(EXAMPLES),150) SEED=$(or $(SEED),1) .ci/check
 
 # tests/torture/NOTES.md tells how to read the table. The failure points are in this build only for `panics`; they do
@@ -62,7 +62,8 @@ deny: compiler ## licences, sources and duplicates of what the build takes in
 	cargo deny --locked --config .ci/deny.toml check licenses sources bans
 
 image: ## the container image, as IMAGE=name:tag
-	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+		--build-arg CREATED=$$(git log -1 --format=%cI) --tag $(IMAGE) .
 
 compiler:
 	@.ci/need cc apt=gcc apt=libc6-dev dnf=gcc apk=gcc apk=musl-dev

@@ -332,9 +332,11 @@ fn a_pod_has_time_to_drain_memory_for_what_it_lets_in_and_probes_that_exist() {
     let config = deployed();
     let pod = at(&deployment, "/spec/template/spec");
     let grace = at(pod, "/terminationGracePeriodSeconds").as_u64().expect("a number");
-    assert!(grace > config.http.shutdown.as_secs(), "{grace} s for a drain of {:?}", config.http.shutdown);
-
     let container = at(pod, "/containers/0");
+    let pause = at(container, "/lifecycle/preStop/sleep/seconds").as_u64().expect("a number");
+    let needed = pause + config.http.shutdown.as_secs();
+    assert!(grace > needed, "{grace} s for a pause of {pause} s and a drain of {:?}", config.http.shutdown);
+
     let limit = at(container, "/resources/limits/memory").as_str().expect("a text");
     let limit: usize = limit.strip_suffix("Gi").expect("GiB").parse::<usize>().expect("a number") << 30;
     let let_in = config.intake.max_in_flight_bytes + config.fetch.max_blob_bytes;

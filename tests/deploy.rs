@@ -1,0 +1,176 @@
+//! What puts the service onto machines agrees with it: the compose file, the workflows and the scripts of a release.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use redis_cache_sync::config::{Config, SETTINGS};
+use serde_json::Value;
+
+const OURS: &str = "redis-cache-sync";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn yaml(name: &str) -> Value {
+    let text = fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let mut value: serde_norway::Value =
+        serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    value.apply_merge().unwrap_or_else(|error| panic!("{name}: {error}"));
+    serde_json::to_value(value).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn services() -> Vec<(String, Value)> {
+    let compose = yaml("compose.yaml");
+    compose["services"].as_object().expect("services").clone().into_iter().collect()
+}
+
+fn list(value: &Value) -> Vec<&str> {
+    value.as_array().map(|all| all.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
+}
+
+#[test]
+fn the_compose_file_sets_what_are_settings() {
+    let (_, ours) = services().into_iter().find(|(name, _)| name == OURS).expect("the service");
+    let environment = ours["environment"].as_object().expect("variables").clone();
+    let known = environment.iter().map(|(variable, value)| {
+        let setting = SETTINGS.iter().find(|setting| setting.variable() == *variable);
+        let path = setting.unwrap_or_else(|| panic!("{variable} is no setting's variable")).path;
+        (path, value.as_str().expect("a text"))
+    });
+    let pairs: Vec<(&str, &str)> = known.collect();
+    let config = Config::from_pairs(&pairs).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(list(&ours["ports"]), [format!("127.0.0.1:8080:{}", config.port)]);
+    let grace: u64 = ours["stop_grace_period"]
+        .as_str()
+        .and_then(|text| text.strip_suffix('s'))
+        .expect("seconds")
+        .parse()
+        .expect("a number");
+    assert!(grace > config.http.shutdown.as_secs());
+    assert_eq!(ours["healthcheck"]["test"], serde_json::json!(["CMD", "/app/redis-cache-sync", "healthcheck"]));
+    assert_eq!(ours["image"], format!("{OURS}:{}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn every_container_is_confined_pinned_watched_and_on_loopback() {
+    for (name, service) in services() {
+        assert_eq!((&service["read_only"], list(&service["cap_drop"])), (&Value::Bool(true), vec!["ALL"]), "{name}");
+        assert_eq!(list(&service["security_opt"]), ["no-new-privileges:true"], "{name}");
+        let image = service["image"].as_str().expect("an image");
+        let tag = image.split_once(':').expect("a tag").1.trim_start_matches('v');
+        assert_eq!(tag.split(['.', '-']).take_while(|part| part.parse::<u32>().is_ok()).count(), 3, "{name}: {image}");
+        assert!(service["healthcheck"]["test"].is_array(), "{name}");
+        assert!(list(&service["ports"]).iter().all(|port| port.starts_with("127.0.0.1:")), "{name}");
+        let needed = service["depends_on"].as_object().cloned().unwrap_or_default();
+        assert!(needed.values().all(|needed| needed["condition"] == "service_healthy"), "{name}");
+        for mount in list(&service["volumes"]) {
+            let Some(path) = mount.split(':').next().and_then(|path| path.strip_prefix("./")) else { continue };
+            assert!(mount.ends_with(":ro"), "{name}: {mount}");
+            let is_there = root().join(path).exists() || !root().join("manifests/monitoring").exists();
+            assert!(is_there, "{name}: {path} is not there, an empty folder would be made");
+        }
+    }
+}
+
+fn workflows() -> Vec<(String, Value)> {
+    let dir = fs::read_dir(root().join(".github/workflows")).expect("workflows").flatten();
+    let name = |entry: fs::DirEntry| format!(".github/workflows/{}", entry.file_name().display());
+    dir.map(name).map(|name| (name.clone(), yaml(&name))).collect()
+}
+
+#[test]
+fn workflows_may_do_little_for_long_enough_and_use_what_was_looked_at() {
+    for (name, workflow) in workflows() {
+        assert_eq!(workflow["permissions"], serde_json::json!({}), "{name}");
+        assert!(workflow["concurrency"].is_object(), "{name}");
+        for (job, jobs) in workflow["jobs"].as_object().expect("jobs") {
+            assert!(jobs["permissions"].is_object(), "{name}: {job}");
+            assert!(jobs["uses"].is_string() || jobs["timeout-minutes"].is_u64(), "{name}: {job}");
+        }
+        let text = fs::read_to_string(root().join(&name)).expect("a workflow");
+        for line in text.lines().filter_map(|line| line.trim_start_matches(['-', ' ']).strip_prefix("uses: ")) {
+            let pinned = line.split_once('@').and_then(|(_, version)| version.split_once(" # v"));
+            let is_hash = |hash: &str| hash.len() == 40 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+            assert!(line.starts_with("./") || pinned.is_some_and(|(hash, _)| is_hash(hash)), "{name}: {line}");
+        }
+    }
+}
+
+fn run(command: &str, args: &[&str], dir: &Path) -> Output {
+    let mut script = Command::new(root().join(".ci").join(command));
+    script.args(args).current_dir(dir).env("ROOT", dir).output().expect("the script runs")
+}
+
+/// A folder with the files in which a version stands.
+fn release(version: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::create_dir_all(dir.path().join("manifests/base")).expect("a directory");
+    for name in ["Cargo.toml", "Cargo.lock", "manifests/base/kustomization.yaml", "compose.yaml"] {
+        let text = fs::read_to_string(root().join(name)).expect("a file");
+        let now = env!("CARGO_PKG_VERSION");
+        let text = match name {
+            "Cargo.lock" => text
+                .replace(&format!("\"{OURS}\"\nversion = \"{now}\""), &format!("\"{OURS}\"\nversion = \"{version}\"")),
+            "Cargo.toml" => text.replacen(&format!("version = \"{now}\""), &format!("version = \"{version}\""), 1),
+            "compose.yaml" => text.replace(&format!("{OURS}:{now}"), &format!("{OURS}:{version}")),
+            _ => text.replace(&format!("newTag: {now}"), &format!("newTag: {version}")),
+        };
+        fs::write(dir.path().join(name), text).expect("it can be written");
+    }
+    let changes = format!(
+        "# Changelog\n\n## [Unreleased]\n\n- later\n\n## [{version}] - 2026-12-01\n\n- this\n\n## [0.0.1]\n\n- before\n"
+    );
+    fs::write(dir.path().join("CHANGELOG.md"), changes).expect("it can be written");
+    dir
+}
+
+#[test]
+fn a_release_takes_that_everything_agrees_about_its_version() {
+    let good = release("7.8.9");
+    let notes = run("notes", &["v7.8.9"], good.path());
+    assert!(notes.status.success(), "{}", String::from_utf8_lossy(&notes.stderr));
+    assert_eq!(String::from_utf8_lossy(&notes.stdout).trim(), "- this");
+    for tag in ["7.8.9", "v7.8.8", "v7.8", "v"] {
+        assert!(!run("notes", &[tag], good.path()).status.success(), "{tag}");
+    }
+    for name in ["Cargo.toml", "Cargo.lock", "manifests/base/kustomization.yaml", "compose.yaml", "CHANGELOG.md"] {
+        let dir = release("7.8.9");
+        let path = dir.path().join(name);
+        let text = fs::read_to_string(&path).expect("a file").replace("7.8.9", "7.8.8");
+        fs::write(path, text).expect("it can be written");
+        let notes = run("notes", &["v7.8.9"], dir.path());
+        assert!(!notes.status.success() && String::from_utf8_lossy(&notes.stderr).contains(name), "{name}");
+    }
+}
+
+#[test]
+fn an_archive_holds_the_binary_and_what_it_says_of_itself_and_is_the_same_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // In its place, for an archive of the real one takes a minute.
+    let binary = dir.path().join("binary");
+    fs::write(&binary, format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_redis-cache-sync"))).expect("a file");
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let pack = || {
+        let packed = run("pack", &["binary", "it"], dir.path());
+        assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+        fs::read(dir.path().join("it.tar.gz")).expect("an archive")
+    };
+    assert!(pack() == pack());
+    let names = Command::new("tar").args(["-tzf", "it.tar.gz"]).current_dir(dir.path()).output().expect("tar runs");
+    let names = String::from_utf8(names.stdout).expect("names");
+    let names: BTreeSet<&str> = names.lines().collect();
+    for name in [
+        "it/redis-cache-sync",
+        "it/completions/_redis-cache-sync",
+        "it/man/redis-cache-sync-send.1",
+        "it/config/default.toml",
+        "it/LICENSE-MIT",
+        "it/OPERATING.md",
+    ] {
+        assert!(names.contains(name), "{name} is not in {names:?}");
+    }
+}
