@@ -303,6 +303,31 @@ fn panics_in_a_row_hold_the_mailbox_back_longer_and_longer_but_lose_nothing() {
 }
 
 #[test]
+fn an_actor_that_nobody_can_reach_any_more_does_what_waits_and_ends_with_its_thread() {
+    System::new().block_on(async {
+        let threads = || std::fs::read_dir("/proc/self/task").expect("Linux").count();
+        let (metrics, notes) = (Metrics::new("").expect("metrics"), Seen::default());
+        let watch = Watch::new(metrics.clone());
+        let seen_by = notes.clone();
+        let before = threads();
+        let make = move |vitals, _| Staged { vitals, seen: seen_by, restarts: 0, crew: Crew::default() };
+        let post = watch.start_alone(ActorKind::Router, make).expect("a thread");
+        let second = post.clone();
+        post.post(Order::Block(Duration::from_millis(700)));
+        (1..=3).for_each(|number| post.post(Order::Note(number)));
+        drop(post);
+        sleep(Duration::from_millis(1500)).await;
+        second.post(Order::Note(4));
+        assert!(eventually(|| seen(&notes) == [1, 2, 3, 4]).await, "somebody had its address: {:?}", seen(&notes));
+        drop(second);
+        let running = || metrics.encode().expect("metrics").contains("cache_sync_actors{actor=\"router\"} 0\n");
+        assert!(eventually(|| running() && threads() <= before).await, "{} threads, {before} before", threads());
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(watch.stuck(Duration::from_millis(50)), [], "it is not missed");
+    });
+}
+
+#[test]
 fn an_actor_that_is_stuck_is_found_by_its_heartbeat() {
     const STALL: Duration = Duration::from_millis(700);
     System::new().block_on(async {

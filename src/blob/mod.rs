@@ -26,7 +26,7 @@ use rustls::pki_types::CertificateDer;
 use self::guard::AllowedHosts;
 
 /// The `fetch.*` settings that a single attempt needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub allowed_hosts: AllowedHosts,
     /// PEM roots beside the usual ones (`fetch.ca_file`), already read.

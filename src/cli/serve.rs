@@ -18,6 +18,7 @@ use crate::config::{
 };
 use crate::event::{Limits, Ttl};
 use crate::http::{self, Auth, Pems, Server, Tls};
+use crate::pipeline::Sizes;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 use crate::{blob, pipeline};
@@ -251,8 +252,14 @@ pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, redis::SetupError>
 fn pipeline_settings(config: &Config) -> pipeline::Settings {
     let (event, fetch, redis) = (&config.event, &config.fetch, &config.redis);
     pipeline::Settings {
-        intake_pool: config.intake.pool_size,
-        validation_pool: config.validation.pool_size,
+        sizes: Sizes {
+            intake: config.intake.pool_size,
+            validation: config.validation.pool_size,
+            fetchers: fetch.pool_size,
+            fetches_each: fetch.concurrency,
+            fetches_per_host: fetch.per_host,
+            writers: redis.pool_size,
+        },
         max_in_flight: config.intake.max_in_flight,
         max_in_flight_bytes: config.intake.max_in_flight_bytes,
         deadline: event.deadline,
@@ -266,9 +273,6 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
             allow_match_all: event.allow_match_all,
             version_prefix: redis.version_prefix.clone(),
         }),
-        fetch_pool: fetch.pool_size,
-        fetch_concurrency: fetch.concurrency,
-        fetch_per_host: fetch.per_host,
         blob: Arc::new(blob::Settings {
             allowed_hosts: fetch.allowed_hosts.clone(),
             extra_roots: fetch.extra_roots.clone(),
@@ -279,7 +283,6 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
             propagate_trace: fetch.propagate_trace,
         }),
         retry: Policy { attempts: fetch.attempts, deadline: fetch.deadline },
-        writer_pool: redis.pool_size,
         writer: pipeline::writer::Limits {
             batch_max: redis.batch_max,
             batch_max_bytes: redis.batch_max_bytes,

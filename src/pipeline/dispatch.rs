@@ -16,6 +16,7 @@ use ahash::RandomState;
 
 use super::gate::Permit;
 use super::lanes::Seq;
+use super::pool::Home;
 use crate::event::trace::Trace;
 use crate::event::{BlobUrl, CacheKey};
 
@@ -92,6 +93,8 @@ impl Order {
 pub struct Dispatch {
     per_host: usize,
     concurrency: usize,
+    /// Those that are given orders; others may be busy with what they have.
+    fetchers: usize,
     hosts: HashMap<Arc<str>, Host, RandomState>,
     /// Hosts that may have something to start.
     turns: VecDeque<Arc<str>>,
@@ -115,7 +118,17 @@ struct Host {
 impl Dispatch {
     pub fn new(fetchers: usize, concurrency: usize, per_host: usize) -> Self {
         let (hosts, turns) = (HashMap::default(), VecDeque::new());
-        Dispatch { per_host, concurrency, hosts, turns, busy: vec![0; fetchers] }
+        Dispatch { per_host, concurrency, fetchers, hosts, turns, busy: vec![0; fetchers] }
+    }
+
+    /// From now on there is room for so many. What is under way ends as it would have.
+    pub fn resize(&mut self, fetchers: usize, concurrency: usize, per_host: usize) {
+        (self.fetchers, self.concurrency, self.per_host) = (fetchers, concurrency, per_host);
+        self.busy.resize(self.busy.len().max(fetchers), 0);
+        for (name, host) in self.hosts.iter_mut().filter(|(_, host)| !host.waiting.is_empty() && !host.has_turn) {
+            host.has_turn = true;
+            self.turns.push_back(name.clone());
+        }
     }
 
     /// Queues the order; gives it back if its host is down and was probed a short while ago.
@@ -140,7 +153,8 @@ impl Dispatch {
 
     /// The next order to start, and the fetcher for it. Each that is started must [end](Dispatch::ended).
     pub fn start_next(&mut self) -> Option<(usize, Order)> {
-        let (fetcher, busy) = self.busy.iter().copied().enumerate().min_by_key(|(_, busy)| *busy)?;
+        let (fetcher, busy) =
+            self.busy.iter().copied().take(self.fetchers).enumerate().min_by_key(|(_, busy)| *busy)?;
         if busy >= self.concurrency {
             return None;
         }
@@ -165,14 +179,15 @@ impl Dispatch {
         None
     }
 
-    /// Starts an order for the host at once, without queueing it, on the least busy of these fetchers. None if it must
+    /// Starts an order for the host at once, without queueing it, on the least busy of the fetchers on this thread. None if it must
     /// wait its turn: another waits, there is no room, or the host is down.
-    pub fn start_at_once(&mut self, host: &Arc<str>, among: &[usize]) -> Option<usize> {
+    pub fn start_at_once(&mut self, host: &Arc<str>, home: Home) -> Option<usize> {
         if !self.turns.is_empty() {
             return None;
         }
         let busy = |fetcher: &usize| self.busy.get(*fetcher).copied().unwrap_or(usize::MAX);
-        let fetcher = among.iter().copied().min_by_key(busy).filter(|fetcher| busy(fetcher) < self.concurrency)?;
+        let near = home.share(self.fetchers);
+        let fetcher = near.min_by_key(busy).filter(|fetcher| busy(fetcher) < self.concurrency)?;
         let known = self.hosts.get(host);
         if known.is_some_and(|host| host.is_down || host.busy >= self.per_host || !host.waiting.is_empty()) {
             return None;
@@ -267,6 +282,15 @@ mod tests {
         std::iter::from_fn(|| dispatch.start_next()).collect()
     }
 
+    /// One of two threads, with a fetcher each.
+    fn home(number: usize) -> Home {
+        Home::new(number, 2)
+    }
+
+    fn all() -> Home {
+        Home::new(0, 1)
+    }
+
     fn seqs(started: &[(usize, Order)]) -> Vec<Seq> {
         started.iter().map(|(_, order)| order.seq).collect()
     }
@@ -333,31 +357,54 @@ mod tests {
     fn an_order_starts_at_once_only_where_it_is_in_nobodys_way() {
         let mut dispatch = Dispatch::new(2, 2, 3);
         let (a, b): (Arc<str>, Arc<str>) = ("a:80".into(), "b:80".into());
-        assert_eq!(dispatch.start_at_once(&a, &[1]), Some(1));
-        assert_eq!(dispatch.start_at_once(&a, &[0, 1]), Some(0), "the least busy");
-        assert_eq!(dispatch.start_at_once(&a, &[1]), Some(1));
-        assert_eq!(dispatch.start_at_once(&a, &[0]), None, "the host has no room");
-        assert_eq!(dispatch.start_at_once(&b, &[1]), None, "the fetcher has no room");
+        assert_eq!(dispatch.start_at_once(&a, home(1)), Some(1));
+        assert_eq!(dispatch.start_at_once(&a, all()), Some(0), "the least busy");
+        assert_eq!(dispatch.start_at_once(&a, home(1)), Some(1));
+        assert_eq!(dispatch.start_at_once(&a, home(0)), None, "the host has no room");
+        assert_eq!(dispatch.start_at_once(&b, home(1)), None, "the fetcher has no room");
         assert!(dispatch.submit(order(1, "a"), Instant::now()).is_ok());
-        assert_eq!(dispatch.start_at_once(&b, &[0]), None, "one waits for its turn");
+        assert_eq!(dispatch.start_at_once(&b, home(0)), None, "one waits for its turn");
         assert!(dispatch.start_next().is_none(), "the host has no room");
-        assert_eq!(dispatch.start_at_once(&b, &[0]), Some(0));
+        assert_eq!(dispatch.start_at_once(&b, home(0)), Some(0));
         dispatch.ended(0, &mut order(0, "a"));
         assert!(dispatch.has_turns());
+    }
+
+    #[test]
+    fn with_more_room_what_waits_starts_and_with_less_what_is_under_way_ends_where_it_is() {
+        let mut dispatch = Dispatch::new(1, 2, 1);
+        for seq in 1..=6 {
+            assert!(dispatch.submit(order(seq, "a"), Instant::now()).is_ok());
+        }
+        let mut started = start(&mut dispatch);
+        assert_eq!(seqs(&started), [1]);
+        assert!(!dispatch.has_turns(), "the host has no room");
+        dispatch.resize(2, 2, 3);
+        started.extend(start(&mut dispatch));
+        assert_eq!(seqs(&started), [1, 2, 3]);
+        dispatch.resize(1, 1, 2);
+        assert!(started.iter().any(|(fetcher, _)| *fetcher == 1));
+        for (fetcher, order) in &mut started {
+            assert!(dispatch.busy.iter().sum::<usize>() > 0);
+            dispatch.ended(*fetcher, order);
+        }
+        assert_eq!(dispatch.busy, [0, 0]);
+        let next = start(&mut dispatch);
+        assert_eq!((seqs(&next), next[0].0), (vec![4], 0), "only the one that is left is given orders");
     }
 
     #[test]
     fn no_order_starts_at_once_on_a_host_that_is_down() {
         let mut dispatch = Dispatch::new(1, 10, 1);
         let host: Arc<str> = "a:80".into();
-        assert_eq!(dispatch.start_at_once(&host, &[0]), Some(0));
+        assert_eq!(dispatch.start_at_once(&host, all()), Some(0));
         assert!(dispatch.submit(order(1, "a"), Instant::now()).is_ok());
         dispatch.ended(0, &mut order(0, "a"));
         assert_eq!(dispatch.was_silent(&host, None).len(), 1);
         assert!(start(&mut dispatch).is_empty());
-        assert_eq!(dispatch.start_at_once(&host, &[0]), None);
+        assert_eq!(dispatch.start_at_once(&host, all()), None);
         dispatch.answered(&host, Instant::now());
-        assert_eq!(dispatch.start_at_once(&host, &[0]), Some(0));
+        assert_eq!(dispatch.start_at_once(&host, all()), Some(0));
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub struct Fetch {
     pub until: Instant,
 }
 
+/// How fetches are made from now on, and whether more of them are to be expected.
+pub struct Adapt {
+    pub settings: Arc<blob::Settings>,
+    pub is_wanted: bool,
+}
+
 pub struct FetchEnded {
     pub epoch: u64,
     /// Its number, if it took the [`Shortcut`]; then its epoch says nothing.
@@ -52,12 +58,15 @@ pub struct Fetcher {
     /// Made on the actor's own thread, where its connections live.
     pub client: Option<BlobClient>,
     pub crew: Crew,
+    /// If not, it goes once it has nothing to do.
+    pub is_wanted: bool,
 }
 
 impl Fetcher {
     fn take(&mut self, Fetch { mut ended, until }: Fetch) {
         fail::fail_point!("fetch");
-        let Some(client) = self.client.clone() else { return };
+        self.vitals.set_at_work(true);
+        let Some(client) = self.client() else { return };
         let Some(FetchEnded { order, .. }) = ended.letter_mut() else { return };
         let (url, host, prepaid) = (order.url.clone(), order.host.clone(), order.prepaid.take());
         let trace = order.trace.clone();
@@ -81,6 +90,24 @@ impl Fetcher {
             shortcut.end(ended);
         };
         self.crew.add(work);
+    }
+
+    /// Attempts that are under way keep what they began with.
+    fn adapt(&mut self, Adapt { settings, is_wanted }: Adapt) {
+        if !Arc::ptr_eq(&self.settings, &settings) {
+            (self.settings, self.client) = (settings, None);
+        }
+        self.is_wanted = is_wanted;
+        if is_wanted {
+            self.vitals.set_at_work(true);
+        }
+    }
+
+    fn client(&mut self) -> Option<BlobClient> {
+        if self.client.is_none() {
+            self.client = BlobClient::new((*self.settings).clone()).ok();
+        }
+        self.client.clone()
     }
 }
 
@@ -151,6 +178,22 @@ impl Supervised for Fetcher {}
 impl Stage for Fetcher {
     fn vitals(&self) -> &Arc<Vitals> {
         &self.vitals
+    }
+
+    /// Laid off, it keeps no connections.
+    fn beat(&mut self) {
+        if !self.is_wanted && self.crew.is_idle() {
+            self.client = None;
+            self.vitals.set_at_work(false);
+        }
+    }
+}
+
+impl Handler<Mail<Adapt>> for Fetcher {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Adapt>, context: &mut Self::Context) {
+        guarded(self, context, |fetcher, _| fetcher.adapt(mail.open()));
     }
 }
 

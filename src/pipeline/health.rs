@@ -5,22 +5,27 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 use log::{info, warn};
 
+use super::pool::MAX_POOL;
 use crate::telemetry::metrics::Metrics;
 
-const UNKNOWN: u8 = 0;
+/// There is no such writer, or it has not been heard of yet: that there is to be another turns nothing.
+const ABSENT: u8 = 0;
 const UP: u8 = 1;
 const DOWN: u8 = 2;
+/// As ABSENT, but of one that is there from the start: nothing is ready before it is.
+const UNKNOWN: u8 = 3;
 
 /// Whether the cache can be written, line by line, and whether the service is draining.
 pub struct Health {
-    writers: Vec<AtomicU8>,
+    writers: [AtomicU8; MAX_POOL],
     draining: AtomicBool,
     metrics: Metrics,
 }
 
 impl Health {
     pub fn new(writers: usize, metrics: Metrics) -> Arc<Self> {
-        let writers = (0..writers).map(|_| AtomicU8::new(UNKNOWN)).collect();
+        let state = |number| if number < writers { UNKNOWN } else { ABSENT };
+        let writers = std::array::from_fn(|number| AtomicU8::new(state(number)));
         Arc::new(Health { writers, draining: AtomicBool::new(false), metrics })
     }
 
@@ -40,8 +45,15 @@ impl Health {
         }
     }
 
+    /// A writer has left, and with it what it said.
+    pub fn forget_writer(&self, index: usize) {
+        let Some(state) = self.writers.get(index) else { return };
+        state.store(ABSENT, Relaxed);
+        self.metrics.set_redis_up(self.is_cache_up());
+    }
+
     pub fn is_cache_up(&self) -> bool {
-        self.writers.iter().all(|state| state.load(Relaxed) == UP)
+        self.writers.iter().all(|state| matches!(state.load(Relaxed), UP | ABSENT))
     }
 
     /// From here on no new work is taken.

@@ -6,7 +6,7 @@ use actix::{Actor, Context, Handler, Supervised};
 use bytes::Bytes;
 
 use super::job::{Refusal, Reply};
-use super::supervision::{Mail, Stage, Vitals, guarded};
+use super::supervision::{Mail, Post, Stage, Vitals, guarded};
 use super::validation::{Onward, Validate};
 use crate::event::wire::{Form, SplitError, split};
 
@@ -15,6 +15,13 @@ pub struct Ingest {
     pub body: Bytes,
     pub form: Form,
     pub reply: Reply,
+    pub way: Arc<Way>,
+}
+
+/// By whom a request goes. It holds the addresses of the actors in whose mailboxes it waits, so these are there as long as it
+/// does, whatever way the next one takes.
+pub struct Way {
+    pub intake: Post<Intake>,
     pub onward: Arc<Onward>,
 }
 
@@ -24,10 +31,13 @@ pub struct Intake {
 }
 
 impl Intake {
-    fn take(&mut self, Ingest { body, form, reply, onward }: Ingest) {
+    fn take(&mut self, Ingest { body, form, reply, way }: Ingest) {
         fail::fail_point!("intake");
         match split(&body, form, self.max_events) {
-            Ok(events) => onward.clone().validation.post(Validate { events, reply, onward }),
+            Ok(events) => {
+                let onward = way.onward.clone();
+                way.onward.validation.post(Validate { events, reply, onward })
+            }
             Err(SplitError::Malformed { detail }) => reply.refuse(Refusal::Malformed { detail }),
             Err(SplitError::TooManyEvents { .. }) => reply.refuse(Refusal::TooManyEvents),
         }

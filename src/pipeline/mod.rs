@@ -23,8 +23,9 @@
 //! | [`scanner`] | pattern deletes and previews | sweeps that may start | replies | its sweeps answer `interrupted` |
 //!
 //! One way, no polling back: whoever ends the work answers it. [`job`] has what rides along, [`gate`] the bounds at the
-//! door, [`stopwatch`] where time went, [`turns`] the order of keys over all threads, [`shortcut`] the blobs that wait for nothing else, [`lanes`] and
-//! [`dispatch`] the router's state as values, [`supervision`] what keeps actors alive.
+//! door, [`stopwatch`] where time went, [`turns`] the order of keys over all threads, [`shortcut`] the blobs that wait for
+//! nothing else, [`lanes`] and [`dispatch`] the router's state as values, [`staff`] who runs where and how many,
+//! [`supervision`] what keeps actors alive.
 
 pub mod backlog;
 pub mod dispatch;
@@ -34,9 +35,11 @@ pub mod health;
 pub mod intake;
 pub mod job;
 pub mod lanes;
+pub mod pool;
 pub mod router;
 pub mod scanner;
 pub mod shortcut;
+pub mod staff;
 pub mod stopwatch;
 pub mod supervision;
 pub mod switch;
@@ -46,27 +49,26 @@ pub mod writer;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use actix::Arbiter;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::lock::Mutex;
 
 use self::dispatch::Dispatch;
-use self::fetcher::Fetcher;
 use self::gate::{Gate, Permit};
 use self::health::Health;
-use self::intake::{Ingest, Intake};
+use self::intake::{Ingest, Way};
 use self::job::{Reply, Waiter};
-use self::router::{Freed, Parts, Router};
+use self::pool::Pool;
+use self::router::{Freed, Router};
 use self::scanner::Scanner;
 use self::shortcut::Shortcut;
-use self::supervision::{Crew, Pool, Post, Watch};
-use self::switch::Switch;
+pub use self::staff::Sizes;
+use self::staff::Staff;
+use self::supervision::Watch;
 use self::turns::Turns;
-use self::validation::{Onward, Validation};
-use self::writer::Writer;
 use crate::blob;
 use crate::blob::SetupError;
 use crate::blob::client::BlobClient;
@@ -78,22 +80,16 @@ use crate::telemetry::metrics::{ActorKind, Metrics};
 
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Actors on threads of their own; 0: one on each HTTP worker's thread.
-    pub intake_pool: usize,
-    pub validation_pool: usize,
+    /// At the start, and so are the hosts in `blob`.
+    pub sizes: Sizes,
     pub max_in_flight: usize,
     pub max_in_flight_bytes: usize,
     /// From acceptance to the answer.
     pub deadline: Duration,
     pub max_answer_bytes: usize,
     pub limits: Arc<Limits>,
-    pub fetch_pool: usize,
-    /// Fetches at once in each fetcher.
-    pub fetch_concurrency: usize,
-    pub fetch_per_host: usize,
     pub blob: Arc<blob::Settings>,
     pub retry: blob::retry::Policy,
-    pub writer_pool: usize,
     pub writer: writer::Limits,
     /// HTTP workers: how often [`Pipeline::entrance`] is called.
     pub entrances: usize,
@@ -106,16 +102,7 @@ pub struct Pipeline {
     pub health: Arc<Health>,
     pub watch: Watch,
     settings: Arc<Settings>,
-    metrics: Metrics,
-    cache: Arc<dyn Cache>,
-    turns: &'static Turns,
-    writers: Arc<Pool<Writer>>,
-    fetchers: Arc<Pool<Fetcher>>,
-    shortcut: Arc<Shortcut>,
-    router: Post<Router>,
-    intakes: Vec<Post<Intake>>,
-    validations: Vec<Post<Validation>>,
-    next: Arc<AtomicUsize>,
+    staff: Arc<Staff>,
 }
 
 /// Starts the actors, last stage first. Must be called within an actix system.
@@ -125,19 +112,21 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
     metrics.reserve_hosts(settings.blob.allowed_hosts.by_name());
     metrics.set_admission_limits(settings.max_in_flight, settings.max_in_flight_bytes);
     let gate = Gate::new(settings.max_in_flight, settings.max_in_flight_bytes, settings.blob.max_blob_bytes);
-    let health = Health::new(settings.writer_pool, metrics.clone());
+    let health = Health::new(settings.sizes.writers, metrics.clone());
     let watch = Watch::new(metrics.clone());
-    let threads = Threads::place(&settings);
+    // Of router and scanner.
+    let thread = Arbiter::new();
 
-    let writers = Pool::new(settings.writer_pool);
+    let writers = Pool::new();
     let scanner = {
         let (retry, cache) = (settings.writer.retry, cache.clone());
-        watch.start_on(&threads.pipeline.handle(), ActorKind::Scanner, move |vitals, _| {
+        watch.start_on(&thread.handle(), ActorKind::Scanner, move |vitals, _| {
             let session = Rc::new(Mutex::new(cache.session()));
             Scanner { vitals, session, retry }
         })
     };
-    let fetchers = Pool::new(settings.fetch_pool);
+    let fetchers = Pool::new();
+    let Sizes { fetchers: count, fetches_each, fetches_per_host, .. } = settings.sizes;
     let shortcut = Shortcut::new(
         shortcut::Parts {
             attempt: settings.blob.attempt_timeout,
@@ -146,9 +135,9 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
             fetchers: fetchers.clone(),
             writers: writers.clone(),
         },
-        Dispatch::new(settings.fetch_pool, settings.fetch_concurrency, settings.fetch_per_host),
+        Dispatch::new(count, fetches_each, fetches_per_host),
     );
-    let parts = Parts {
+    let parts = router::Parts {
         limits: router::Limits {
             retry: settings.retry,
             attempt: settings.blob.attempt_timeout,
@@ -161,18 +150,18 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
         shortcut: shortcut.clone(),
         scanner,
     };
-    let router = watch
-        .start_on(&threads.pipeline.handle(), ActorKind::Router, move |vitals, own| Router::new(vitals, own, parts));
+    let router =
+        watch.start_on(&thread.handle(), ActorKind::Router, move |vitals, own| Router::new(vitals, own, parts));
     let waker = router.clone();
     gate.on_release(move || waker.post(Freed));
     shortcut.leads_past(router.clone());
 
     let settings = Arc::new(settings);
-    let mut pipeline = Pipeline {
-        gate,
-        health,
-        watch,
-        settings,
+    let staff = Staff::new(staff::Parts {
+        settings: settings.clone(),
+        gate: gate.clone(),
+        health: health.clone(),
+        watch: watch.clone(),
         metrics: metrics.clone(),
         cache,
         turns: Turns::new(),
@@ -180,54 +169,20 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
         fetchers,
         shortcut,
         router,
-        intakes: Vec::new(),
-        validations: Vec::new(),
-        next: Arc::default(),
-    };
-    for arbiter in &threads.validation {
-        let make = pipeline.validation();
-        pipeline.validations.push(pipeline.watch.start_on(&arbiter.handle(), ActorKind::Validation, make));
-    }
-    for arbiter in &threads.intake {
-        let make = pipeline.intake();
-        pipeline.intakes.push(pipeline.watch.start_on(&arbiter.handle(), ActorKind::Intake, make));
-    }
-    Ok(pipeline)
-}
-
-/// Who runs where. A hop between threads costs more than the work it carries. So intake, validation, fetchers and writers are
-/// on the HTTP workers' own threads (an [`Entrance`] starts them there): an operation changes threads only to follow an
-/// unfinished one of its key. The router and the scanner, which see the others, share a thread. Only decoding, which is
-/// work for the processor alone, has threads of its own: the fetchers' clients begin them with the first coded body.
-struct Threads {
-    pipeline: Arbiter,
-    validation: Vec<Arbiter>,
-    intake: Vec<Arbiter>,
-}
-
-impl Threads {
-    fn place(settings: &Settings) -> Self {
-        let arbiters = |count: usize| (0..count).map(|_| Arbiter::new()).collect();
-        Threads {
-            pipeline: Arbiter::new(),
-            validation: arbiters(settings.validation_pool),
-            intake: arbiters(settings.intake_pool),
-        }
-    }
+    });
+    Ok(Pipeline { gate, health, watch, settings, staff })
 }
 
 impl Pipeline {
     /// The way in for one HTTP worker; to be called on its thread.
     pub fn entrance(&self) -> Entrance {
-        let turn = self.next.fetch_add(1, Relaxed);
-        let switch = self.start_switch(self.start_writers(turn), self.start_fetchers(turn));
-        let pooled_validation = self.validations.get(turn % self.validations.len().max(1)).cloned();
-        let validation =
-            pooled_validation.unwrap_or_else(|| self.watch.start(ActorKind::Validation, self.validation()));
-        let pooled_intake = self.intakes.get(turn % self.intakes.len().max(1)).cloned();
-        let intake = pooled_intake.unwrap_or_else(|| self.watch.start(ActorKind::Intake, self.intake()));
-        let onward = Arc::new(Onward { validation, switch });
-        Entrance { intake, onward, max_answer_bytes: self.settings.max_answer_bytes }
+        self.staff.entrance()
+    }
+
+    /// Has other sizes take effect, and other hosts for blobs; the rest stays as it was built. Must be called within an actix
+    /// system.
+    pub fn adopt(&self, settings: &Settings) {
+        self.staff.adopt(&settings.sizes, &settings.blob.allowed_hosts);
     }
 
     /// From a request's acceptance to its answer, at most.
@@ -237,86 +192,19 @@ impl Pipeline {
 
     /// Hosts of blobs that answer nothing at the moment.
     pub fn hosts_down(&self) -> usize {
-        self.shortcut.dispatch(|dispatch| dispatch.hosts_down())
+        self.staff.hosts_down()
     }
 
     /// What events are validated against.
     pub fn limits(&self) -> &Limits {
         &self.settings.limits
     }
-
-    /// Which of so many writers or fetchers are this thread's share, or the nearest if there are fewer than entrances.
-    fn share(&self, turn: usize, count: usize) -> Vec<usize> {
-        let (entrances, count) = (self.settings.entrances.max(1), count.max(1));
-        (turn % entrances % count..count).step_by(entrances).collect()
-    }
-
-    /// Starts this thread's share; which they are.
-    fn start_fetchers(&self, turn: usize) -> Vec<usize> {
-        let own = self.share(turn, self.fetchers.count());
-        for &number in &own {
-            self.fetchers.start(number, || {
-                let (settings, gate, metrics) = (self.settings.blob.clone(), self.gate.clone(), self.metrics.clone());
-                let (shortcut, client, crew) = (self.shortcut.clone(), None, Crew::default());
-                self.watch.start(ActorKind::Fetcher, move |vitals, _| Fetcher {
-                    vitals,
-                    shortcut,
-                    settings,
-                    gate,
-                    metrics,
-                    client,
-                    crew,
-                })
-            });
-        }
-        own
-    }
-
-    /// Starts this thread's share; which they are.
-    fn start_writers(&self, turn: usize) -> Vec<usize> {
-        let own = self.share(turn, self.settings.writer_pool);
-        for &number in &own {
-            self.writers.start(number, || {
-                let (limits, metrics, health) =
-                    (self.settings.writer.clone(), self.metrics.clone(), self.health.clone());
-                let (gate, cache) = (self.gate.clone(), self.cache.clone());
-                self.watch.start(ActorKind::Writer, move |vitals, _| {
-                    Writer::new(vitals, limits, metrics, health, number, gate, cache.as_ref())
-                })
-            });
-        }
-        own
-    }
-
-    fn start_switch(&self, nearest: Vec<usize>, nearest_fetchers: Vec<usize>) -> Post<Switch> {
-        let parts = switch::Parts {
-            turns: self.turns,
-            writers: self.writers.clone(),
-            nearest,
-            nearest_fetchers,
-            shortcut: self.shortcut.clone(),
-            router: self.router.clone(),
-            max_answer_bytes: self.settings.max_answer_bytes,
-        };
-        self.watch.start(ActorKind::Router, move |vitals, _| Switch::new(vitals, parts))
-    }
-
-    fn validation(&self) -> impl FnOnce(Arc<supervision::Vitals>, Post<Validation>) -> Validation + Send + use<> {
-        let (limits, deadline) = (self.settings.limits.clone(), self.settings.deadline);
-        move |vitals, _| Validation { vitals, limits, deadline }
-    }
-
-    fn intake(&self) -> impl FnOnce(Arc<supervision::Vitals>, Post<Intake>) -> Intake + Send + use<> {
-        let max_events = self.settings.limits.max_events;
-        move |vitals, _| Intake { vitals, max_events }
-    }
 }
 
 /// Where requests enter the pipeline.
 #[derive(Clone)]
 pub struct Entrance {
-    intake: Post<Intake>,
-    onward: Arc<Onward>,
+    way: Arc<ArcSwap<Way>>,
     max_answer_bytes: usize,
 }
 
@@ -324,7 +212,8 @@ impl Entrance {
     /// Hands a body over; its verdict comes through the waiter. `permit` holds the body's bytes.
     pub fn ingest(&self, body: Bytes, form: Form, permit: Permit, trace: Option<Arc<Trace>>) -> Waiter {
         let (reply, waiter): (Reply, Waiter) = job::reply(permit, self.max_answer_bytes, trace);
-        self.intake.post(Ingest { body, form, reply, onward: self.onward.clone() });
+        let way = self.way.load_full();
+        way.intake.post(Ingest { body, form, reply, way: way.clone() });
         waiter
     }
 }

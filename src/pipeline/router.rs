@@ -19,10 +19,11 @@ use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetcher, problem_kind};
 use super::gate::{Gate, Standing};
 use super::job::{Operation, Sweep, Verb};
 use super::lanes::{Lanes, Seq};
+use super::pool::Pool;
 use super::scanner::{Scanner, StartSweeps, SweepEnded};
 use super::shortcut::{Shortcut, with_blob};
 use super::stopwatch::Leg;
-use super::supervision::{Mail, Pool, Post, Stage, Vitals, guarded};
+use super::supervision::{Mail, Post, Stage, Vitals, guarded};
 use super::writer::{Fence, Fenced, Ready, Writer, hand_over};
 use crate::blob::retry::{Decision, Policy};
 use crate::blob::{FetchError, FetchErrorKind};
@@ -117,7 +118,7 @@ impl Router {
             gate,
             own,
             claimed: HashMap::new(),
-            outbox: (0..writers.count()).map(|_| Vec::new()).collect(),
+            outbox: Vec::new(),
             writers,
             fetchers,
             shortcut,
@@ -374,9 +375,10 @@ impl Router {
         }
         self.rounds += 1;
         self.lifting = seqs;
-        let writers_left = self.writers.count();
+        let writers = self.writers.started();
+        let writers_left = writers.len();
         self.sweeps = Some(Fencing { round: self.rounds, sweeps, writers_left, tries: FENCE_TRIES });
-        for writer in 0..self.writers.count() {
+        for writer in writers {
             self.post_fence(writer);
         }
     }

@@ -20,9 +20,10 @@ use super::dispatch::{Dispatch, Order};
 use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetcher};
 use super::gate::Permit;
 use super::job::{Operation, Verb};
+use super::pool::{Home, Pool};
 use super::router::{Freed, Router};
 use super::stopwatch::Leg;
-use super::supervision::{Notice, Pool, Post};
+use super::supervision::{Notice, Post};
 use super::writer::{Ready, Writer, hand_over};
 use crate::event::CacheKey;
 use crate::event::outcome::Origin;
@@ -55,7 +56,7 @@ struct State {
 
 impl Shortcut {
     pub fn new(parts: Parts, dispatch: Dispatch) -> Arc<Self> {
-        let outbox = (0..parts.writers.count()).map(|_| Vec::new()).collect();
+        let outbox = Vec::new();
         let state = State { under_way: HashMap::default(), dispatch, last: 0, is_closed: false, outbox };
         Arc::new(Shortcut { parts, router: OnceLock::new(), state: Mutex::new(state) })
     }
@@ -65,9 +66,9 @@ impl Shortcut {
         let _ = self.router.set(router);
     }
 
-    /// Begins the fetch at once, on one of these fetchers; gives the operation back if it has to go to the router.
+    /// Begins the fetch at once, on a fetcher of this thread; gives the operation back if it has to go to the router.
     #[expect(clippy::result_large_err, reason = "it goes on as it is")]
-    pub fn start(&self, operation: Operation, fetchers: &[usize]) -> Result<(), Operation> {
+    pub fn start(&self, operation: Operation, home: Home) -> Result<(), Operation> {
         let (Verb::SetBlob { url, .. }, Some(router)) = (&operation.verb, self.router.get()) else {
             return Err(operation);
         };
@@ -81,7 +82,7 @@ impl Shortcut {
         if state.is_closed || state.under_way.contains_key(&key) {
             return Err(operation);
         }
-        let Some(fetcher) = state.dispatch.start_at_once(&order.host, fetchers) else { return Err(operation) };
+        let Some(fetcher) = state.dispatch.start_at_once(&order.host, home) else { return Err(operation) };
         state.last += 1;
         let shortcut = Some(state.last);
         let ended = router.notice(FetchEnded { epoch: 0, shortcut, fetcher, order, result: FetchResult::Lost });

@@ -8,15 +8,18 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::future::Future;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use actix::fut::{ActorFutureExt, wrap_future};
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, Supervised, Supervisor};
+use actix::{
+    Actor, ActorContext, Addr, Arbiter, AsyncContext, Context, Handler, Message, Recipient, Supervised, Supervisor,
+};
 use actix_rt::ArbiterHandle;
 use futures::future::{LocalBoxFuture, poll_fn};
 use futures::stream::FuturesUnordered;
@@ -34,6 +37,9 @@ const BEAT: Duration = Duration::from_millis(250);
 /// An actor of the pipeline: it runs under a supervisor and knows its vital signs.
 pub trait Stage: Actor<Context = Context<Self>> + Supervised {
     fn vitals(&self) -> &Arc<Vitals>;
+
+    /// Called at each heartbeat, for what need not be done at once.
+    fn beat(&mut self) {}
 }
 
 /// An actor's signs of life, readable from every thread.
@@ -48,6 +54,10 @@ pub struct Vitals {
     panics: AtomicU32,
     /// Messages sent and not yet handled.
     waiting: AtomicI64,
+    is_at_work: AtomicBool,
+    has_ended: AtomicBool,
+    /// Whether its thread is there for it alone, and ends with it.
+    is_alone: bool,
 }
 
 impl Vitals {
@@ -62,7 +72,7 @@ impl Vitals {
             self.panics.store(0, Relaxed);
         }
         self.panics.fetch_add(1, Relaxed);
-        self.metrics.actor_stopped(self.kind);
+        self.set_at_work(false);
         self.metrics.actor_restarted(self.kind);
         error!(actor = self.kind.as_str(); "actor panicked and is restarted");
     }
@@ -74,13 +84,42 @@ impl Vitals {
         }
     }
 
-    /// To be called from `started`: begins the heartbeat, and after a panic holds the mailbox back for a while.
-    pub fn on_start<A: Stage>(&self, context: &mut Context<A>) {
-        self.metrics.actor_started(self.kind);
+    /// Whether it counts as an actor that is running.
+    pub fn is_at_work(&self) -> bool {
+        self.is_at_work.load(Relaxed)
+    }
+
+    /// Is it not, it is laid off: it has nothing to do, and gets nothing new.
+    pub fn set_at_work(&self, is_at_work: bool) {
+        if self.is_at_work.swap(is_at_work, Relaxed) != is_at_work {
+            if is_at_work { self.metrics.actor_started(self.kind) } else { self.metrics.actor_stopped(self.kind) }
+        }
+    }
+
+    /// Nobody can reach it any more, and nothing is left in its mailbox: it is not restarted.
+    fn end<A: Stage>(&self, context: &mut Context<A>) {
+        if self.is_alone {
+            Arbiter::current().stop();
+        }
+        context.stop();
+    }
+
+    /// To be called from `started`: begins the heartbeat, and after a panic holds the mailbox back for a while. An actor whose
+    /// address nobody has any more ends at the second beat that finds it so: between the two its mailbox was looked
+    /// into, and nothing can have come since.
+    pub fn on_start<A: Stage>(self: &Arc<Self>, context: &mut Context<A>) {
+        self.set_at_work(true);
+        self.has_ended.store(false, Relaxed);
         self.last_beat.store(self.now(), Relaxed);
-        context.run_interval(BEAT, |actor, _| {
-            let vitals = actor.vitals();
+        let (mut is_forsaken, pulse) = (false, Pulse(self.clone()));
+        context.run_interval(BEAT, move |actor, context| {
+            let Pulse(vitals) = &pulse;
             vitals.last_beat.store(vitals.now(), Relaxed);
+            let was_forsaken = std::mem::replace(&mut is_forsaken, !context.connected());
+            if was_forsaken && is_forsaken {
+                vitals.end(context);
+            }
+            guarded(actor, context, |actor, _| actor.beat());
         });
         let backoff = self.backoff();
         let recent = self.now().saturating_sub(self.last_panic.load(Relaxed)) < CALM.as_millis() as u64;
@@ -90,8 +129,21 @@ impl Vitals {
     }
 
     fn is_stuck(&self, stall: Duration) -> bool {
+        if self.has_ended.load(Relaxed) {
+            return false;
+        }
         let silence = self.now().saturating_sub(self.last_beat.load(Relaxed));
         u128::from(silence) > stall.as_millis()
+    }
+}
+
+/// Beats as long as the actor's futures are there; a restart makes another.
+struct Pulse(Arc<Vitals>);
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.0.has_ended.store(true, Relaxed);
+        self.0.set_at_work(false);
     }
 }
 
@@ -141,6 +193,10 @@ impl Crew {
         crew
     }
 
+    pub fn is_idle(&self) -> bool {
+        self.members.borrow().is_empty()
+    }
+
     /// To be called from a handler: a context looks at its futures after each message.
     pub fn add(&self, work: impl Future<Output = ()> + 'static) {
         self.members.borrow().push(AssertUnwindSafe(work).catch_unwind().boxed_local());
@@ -151,7 +207,8 @@ fn fall<A: Stage>(actor: &mut A, context: &mut Context<A>, panic: Box<dyn Any + 
     // A payload may itself panic when dropped.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
     actor.vitals().record_panic();
-    context.stop();
+    // Without an address left it would not be restarted.
+    if context.connected() { context.stop() } else { actor.vitals().clone().end(context) }
 }
 
 /// All actors of the pipeline, for `/live`, `/ready` and the metrics.
@@ -168,7 +225,7 @@ impl Watch {
 
     /// Starts a supervised actor on the current thread's arbiter.
     pub fn start<A: Stage>(&self, kind: ActorKind, make: impl FnOnce(Arc<Vitals>, Post<A>) -> A + 'static) -> Post<A> {
-        let vitals = self.enrol(kind);
+        let vitals = self.enrol(kind, false);
         let own = vitals.clone();
         let address = Supervisor::start(move |context: &mut Context<A>| {
             make(own.clone(), Post { address: context.address(), vitals: own })
@@ -183,7 +240,25 @@ impl Watch {
         kind: ActorKind,
         make: impl FnOnce(Arc<Vitals>, Post<A>) -> A + Send + 'static,
     ) -> Post<A> {
-        let vitals = self.enrol(kind);
+        self.begin(arbiter, self.enrol(kind, false), make)
+    }
+
+    /// Starts a supervised actor on a thread of its own, which ends with it: when nobody has its address any more.
+    pub fn start_alone<A: Stage>(
+        &self,
+        kind: ActorKind,
+        make: impl FnOnce(Arc<Vitals>, Post<A>) -> A + Send + 'static,
+    ) -> io::Result<Post<A>> {
+        let thread = Arbiter::try_new()?;
+        Ok(self.begin(&thread.handle(), self.enrol(kind, true), make))
+    }
+
+    fn begin<A: Stage>(
+        &self,
+        arbiter: &ArbiterHandle,
+        vitals: Arc<Vitals>,
+        make: impl FnOnce(Arc<Vitals>, Post<A>) -> A + Send + 'static,
+    ) -> Post<A> {
         let own = vitals.clone();
         let address = Supervisor::start_in_arbiter(arbiter, move |context: &mut Context<A>| {
             make(own.clone(), Post { address: context.address(), vitals: own })
@@ -191,7 +266,7 @@ impl Watch {
         Post { address, vitals }
     }
 
-    fn enrol(&self, kind: ActorKind) -> Arc<Vitals> {
+    fn enrol(&self, kind: ActorKind, is_alone: bool) -> Arc<Vitals> {
         let vitals = Arc::new(Vitals {
             kind,
             metrics: self.metrics.clone(),
@@ -200,8 +275,13 @@ impl Watch {
             last_panic: AtomicU64::new(0),
             panics: AtomicU32::new(0),
             waiting: AtomicI64::new(0),
+            is_at_work: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            is_alone,
         });
-        self.actors.lock().unwrap_or_else(PoisonError::into_inner).push(vitals.clone());
+        let mut actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        actors.retain(|vitals| !vitals.has_ended.load(Relaxed));
+        actors.push(vitals.clone());
         vitals
     }
 
@@ -249,36 +329,6 @@ impl<A: Actor<Context = Context<A>>> Post<A> {
         A: Handler<Mail<M>>,
     {
         Notice { to: self.address.clone().recipient(), letter: Some(letter), vitals: self.vitals.clone() }
-    }
-}
-
-/// Actors of one kind by their number. Each starts on the thread it is to live on, so they come one by one.
-pub struct Pool<A: Actor>(Box<[OnceLock<Post<A>>]>);
-
-impl<A: Actor<Context = Context<A>>> Pool<A> {
-    pub fn new(count: usize) -> Arc<Self> {
-        Arc::new(Pool((0..count).map(|_| OnceLock::new()).collect()))
-    }
-
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Starts one that is not there yet.
-    pub fn start(&self, number: usize, make: impl FnOnce() -> Post<A>) {
-        if let Some(place) = self.0.get(number) {
-            place.get_or_init(make);
-        }
-    }
-
-    /// As [`Post::post`]; before the start of its thread the actor is as good as gone.
-    pub fn post<M: Send + 'static>(&self, number: usize, letter: M)
-    where
-        A: Handler<Mail<M>>,
-    {
-        if let Some(actor) = self.0.get(number).and_then(OnceLock::get) {
-            actor.post(letter);
-        }
     }
 }
 

@@ -7,9 +7,10 @@ use std::time::Instant;
 use actix::{Actor, Context, Handler, Supervised};
 
 use super::job::{Operation, Slot, Slots, Sweep, Verb};
+use super::pool::{Home, Pool, Roster};
 use super::router::{Detained, Router, Task};
 use super::shortcut::Shortcut;
-use super::supervision::{Mail, Pool, Post, Stage, Vitals, guarded};
+use super::supervision::{Mail, Post, Stage, Vitals, guarded};
 use super::turns::{Turns, Way};
 use super::writer::{Ready, Writer, hand_over};
 use crate::event::outcome::Origin;
@@ -30,6 +31,8 @@ pub struct Accepted {
 pub struct Switch {
     vitals: Arc<Vitals>,
     parts: Parts,
+    /// The writers on its thread, or as near as can be, of a roster that looked so.
+    nearest: (u64, Vec<usize>),
     /// On their way out, writer by writer.
     ready: Vec<Vec<Ready>>,
     detained: Vec<Task>,
@@ -39,24 +42,24 @@ pub struct Switch {
 pub struct Parts {
     pub turns: &'static Turns,
     pub writers: Arc<Pool<Writer>>,
-    /// The writers on its thread, or as near as can be.
-    pub nearest: Vec<usize>,
+    /// The writers that may be chosen.
+    pub roster: Arc<Roster>,
+    /// Its thread.
+    pub home: Home,
     pub router: Post<Router>,
     pub shortcut: Arc<Shortcut>,
-    /// The fetchers on its thread, or as near as can be.
-    pub nearest_fetchers: Vec<usize>,
     pub max_answer_bytes: usize,
 }
 
 impl Switch {
     pub fn new(vitals: Arc<Vitals>, parts: Parts) -> Self {
-        let ready = (0..parts.writers.count()).map(|_| Vec::new()).collect();
-        Switch { vitals, parts, ready, detained: Vec::new() }
+        Switch { vitals, parts, nearest: (0, Vec::new()), ready: Vec::new(), detained: Vec::new() }
     }
 
     fn take(&mut self, Accepted { actions, mut slots, deadline, sweep_deadline }: Accepted) {
         fail::fail_point!("router");
-        if let Some(own) = self.parts.nearest.first().and_then(|own| self.ready.get_mut(*own)) {
+        self.look_around();
+        if let Some(own) = self.nearest.1.first().and_then(|own| self.ready.get_mut(*own)) {
             own.reserve(slots.left());
         }
         for (action, version) in actions {
@@ -91,18 +94,25 @@ impl Switch {
         }
     }
 
+    /// Who is near changes only with the roster.
+    fn look_around(&mut self) {
+        let bits = self.parts.roster.bits();
+        if bits != self.nearest.0 {
+            self.nearest = (bits, self.parts.home.nearest(bits));
+        }
+    }
+
     fn add(&mut self, key: CacheKey, verb: Verb, version: Option<Version>, slot: Slot, deadline: Instant) {
-        let Parts { turns, writers, nearest, max_answer_bytes, .. } = &self.parts;
+        let Parts { turns, home, max_answer_bytes, .. } = &self.parts;
+        let nearest = &self.nearest.1;
         let must_wait = matches!(verb, Verb::SetBlob { .. });
-        let (turn, way) = turns.take(&key, must_wait, |hash| match nearest.len() {
-            0 => hash % writers.count().max(1),
-            count => nearest.get(hash % count).copied().unwrap_or_default(),
-        });
+        let (turn, way) =
+            turns.take(&key, must_wait, |hash| nearest.get(hash % nearest.len().max(1)).copied().unwrap_or_default());
         let operation = Operation { key, verb, version, slot, turn, deadline };
         match way {
             Way::Router => self.detained.push(Task::Key(operation)),
             Way::Alone => {
-                let left = self.parts.shortcut.start(operation, &self.parts.nearest_fetchers).err();
+                let left = self.parts.shortcut.start(operation, *home).err();
                 self.detained.extend(left.map(Task::Key));
             }
             Way::Writer => Ready::send(operation, *max_answer_bytes, &mut self.ready),

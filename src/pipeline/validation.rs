@@ -21,7 +21,8 @@ pub struct Validate {
     pub onward: Arc<Onward>,
 }
 
-/// Where a request's events go from here: beside the caller, or to one of a pool; and then back beside the caller.
+/// Where a request's events go from here: beside the caller, or to one of a pool; and then back beside the caller. As
+/// long as one waits in a mailbox it holds the address of it.
 pub struct Onward {
     pub validation: Post<Validation>,
     pub switch: Post<Switch>,

@@ -21,8 +21,9 @@ use super::backlog::Backlog;
 use super::gate::{Gate, Permit};
 use super::health::Health;
 use super::job::{Operation, Slot, Verb, enter_all, settle_all};
+use super::pool::{Pool, Roster};
 use super::stopwatch::Leg;
-use super::supervision::{Mail, Notice, Pool, Stage, Vitals, guarded, spawn_guarded};
+use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
 use super::turns::Turn;
 use crate::cache::{Cache, CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
@@ -66,7 +67,7 @@ pub struct Ready {
 
 impl Ready {
     /// Puts it beside the others for its writer. A blob that is not there cannot be written.
-    pub fn send(operation: Operation, max_answer_bytes: usize, outbox: &mut [Vec<Ready>]) {
+    pub fn send(operation: Operation, max_answer_bytes: usize, outbox: &mut Vec<Vec<Ready>>) {
         let Operation { key, verb, version, slot, turn, deadline } = operation;
         let (command, origin, held) = match verb {
             Verb::Set { value, origin, ttl, held } => (Command::Set { key, value, ttl, version }, origin, held),
@@ -74,6 +75,9 @@ impl Ready {
             Verb::Delete => (Command::Delete { key, version }, Origin::Inline, None),
             Verb::SetBlob { .. } => return debug_assert!(false, "its blob is not there"),
         };
+        if outbox.len() <= turn.writer() {
+            outbox.resize_with(turn.writer() + 1, Vec::new);
+        }
         if let Some(ready) = outbox.get_mut(turn.writer()) {
             ready.push(Ready { command, origin, slot, turn, deadline, held });
         }
@@ -86,6 +90,9 @@ pub fn hand_over(ready: &mut [Vec<Ready>], writers: &Pool<Writer>) {
         writers.post(number, Write(std::mem::take(ready)));
     }
 }
+
+/// Whether more is to be expected from now on.
+pub struct Wanted(pub bool);
 
 /// Passed when all that came before it is in the cache or given up.
 pub struct Fence(pub Notice<Fenced>);
@@ -117,12 +124,28 @@ struct Pending {
     _held: Option<Permit>,
 }
 
+/// What a writer is built of.
+pub struct Parts {
+    pub limits: Limits,
+    pub metrics: Metrics,
+    pub health: Arc<Health>,
+    pub roster: Arc<Roster>,
+    pub gate: Arc<Gate>,
+    pub cache: Arc<dyn Cache>,
+}
+
 pub struct Writer {
     vitals: Arc<Vitals>,
     limits: Limits,
     metrics: Metrics,
     health: Arc<Health>,
+    roster: Arc<Roster>,
+    cache: Arc<dyn Cache>,
     index: usize,
+    /// If not, it goes once nothing has come for a while.
+    is_wanted: bool,
+    /// Whether it is on the roster.
+    is_open: bool,
     session: Rc<Mutex<Box<dyn Session>>>,
     queue: VecDeque<Entry>,
     backlog: Backlog,
@@ -143,22 +166,19 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(
-        vitals: Arc<Vitals>,
-        limits: Limits,
-        metrics: Metrics,
-        health: Arc<Health>,
-        index: usize,
-        gate: Arc<Gate>,
-        cache: &dyn Cache,
-    ) -> Self {
+    pub fn new(vitals: Arc<Vitals>, index: usize, parts: Parts) -> Self {
+        let Parts { limits, metrics, health, roster, gate, cache } = parts;
         Writer {
             vitals,
             limits,
             metrics,
             health,
             index,
+            is_wanted: true,
+            is_open: roster.has(index),
+            roster,
             session: Rc::new(Mutex::new(cache.session())),
+            cache,
             queue: VecDeque::new(),
             backlog: Backlog::new(gate),
             flight: None,
@@ -175,6 +195,9 @@ impl Writer {
 
     fn take(&mut self, Write(ready): Write, context: &mut Context<Self>) {
         fail::fail_point!("write");
+        if !self.vitals.is_at_work() {
+            self.vitals.set_at_work(true);
+        }
         let now = Instant::now();
         enter_all(ready.iter().map(|ready| &ready.slot), Leg::Cache, now);
         let expires = now + self.limits.retry;
@@ -187,6 +210,26 @@ impl Writer {
         self.backlog.judge(self.queue.len());
         // What else is in the mailbox goes with it.
         self.pump_after(std::future::ready(()), context);
+    }
+
+    /// What is on its way comes here whatever is wanted.
+    fn change(&mut self, Wanted(is_wanted): Wanted, context: &mut Context<Self>) {
+        self.is_wanted = is_wanted;
+        if is_wanted {
+            self.vitals.set_at_work(true);
+            // A sign of life puts it on the roster.
+            return self.tick(context);
+        }
+        self.is_open = false;
+        self.roster.close(self.index);
+    }
+
+    /// Its line to the cache owes nothing: nothing is under way.
+    fn lay_off(&mut self) {
+        self.session = Rc::new(Mutex::new(self.cache.session()));
+        (self.reconnects, self.failures) = (0, 0);
+        self.health.forget_writer(self.index);
+        self.vitals.set_at_work(false);
     }
 
     fn fence(&mut self, Fence(notice): Fence, context: &mut Context<Self>) {
@@ -356,6 +399,10 @@ impl Writer {
     fn is_well(&mut self) {
         self.failures = 0;
         self.health.set_writer(self.index, true);
+        if self.is_wanted && !self.is_open {
+            self.is_open = true;
+            self.roster.open(self.index);
+        }
     }
 
     fn rest(&mut self, error: &CacheError, some_done: bool, context: &mut Context<Self>) {
@@ -368,7 +415,10 @@ impl Writer {
         if some_done {
             self.repeat_from = now + pause;
         } else {
-            self.health.set_writer(self.index, false);
+            // Before it is on the roster it has nobody's work, and that it cannot begin turns nothing.
+            if self.is_open || !self.is_wanted {
+                self.health.set_writer(self.index, false);
+            }
             self.resting = true;
         }
         self.answer_expired(now);
@@ -411,6 +461,12 @@ impl Writer {
         let now = Instant::now();
         self.answer_expired(now);
         if self.is_busy() || !self.queue.is_empty() || now.duration_since(self.last_used) < PING_EVERY {
+            return;
+        }
+        if !self.is_wanted {
+            if self.vitals.is_at_work() {
+                self.lay_off();
+            }
             return;
         }
         self.pinging = true;
@@ -509,6 +565,14 @@ impl Handler<Mail<Write>> for Writer {
 
     fn handle(&mut self, mail: Mail<Write>, context: &mut Self::Context) {
         guarded(self, context, |writer, context| writer.take(mail.open(), context));
+    }
+}
+
+impl Handler<Mail<Wanted>> for Writer {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Wanted>, context: &mut Self::Context) {
+        guarded(self, context, |writer, context| writer.change(mail.open(), context));
     }
 }
 
