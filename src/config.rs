@@ -15,8 +15,9 @@
 //! - In `.env`, `$NAME` is replaced unless the value stands in single quotes; a name given twice takes the later value.
 //! - Lists are comma- or line-separated; in the file they may also be arrays of texts.
 //! - Files that settings name are read at the start, and may have 1 MiB. Those that open doors are read again while the
-//!   daemon runs, by whoever calls [`tokens_in`] and its like.
+//!   daemon runs, by whoever calls [`tokens_in`] and its like; so are the settings themselves ([`Loaded::again`]).
 
+mod again;
 mod checks;
 mod fault;
 mod files;
@@ -32,6 +33,7 @@ mod together;
 
 use std::path::PathBuf;
 
+pub use self::again::{Again, Texts};
 pub use self::fault::{Fault, Faults};
 pub use self::files::{authorities_in, tls_in, tokens_in, webhook_secrets_in};
 pub use self::kind::Kind;
@@ -40,13 +42,13 @@ pub use self::render::{default_toml, markdown_table};
 pub use self::secret::{MASK, Pem, Secret, WebhookSecret};
 pub use self::table::{Preset, Privacy, SETTINGS, Setting, find};
 
-use self::layers::Layers;
+use self::layers::{Effective, Layers};
 
 /// Where settings are looked for if `--config` does not say; it need not exist.
 pub const DEFAULT_FILE: &str = "config/default.toml";
 
 /// What the command line says about settings.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Args {
     /// `--config`; such a file must exist.
     pub file: Option<PathBuf>,
@@ -57,6 +59,7 @@ pub struct Args {
 }
 
 /// A setting given by flag.
+#[derive(Clone)]
 pub struct Flag {
     pub setting: &'static Setting,
     pub value: String,
@@ -78,6 +81,7 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Every setting as it came out, in the order of the table.
     pub sources: Vec<Shown>,
+    effective: Effective,
 }
 
 /// A setting as it may be shown.
@@ -96,13 +100,7 @@ impl Config {
     /// # Errors
     /// Every fault of every layer, of what does not go together, and of the files that settings name.
     pub fn load(args: Args) -> Result<Loaded, Faults> {
-        let mut layers = Layers::new();
-        layers.add_file(args.file.as_deref());
-        layers.add_dotenv();
-        layers.add_environment(|name| std::env::var_os(name));
-        layers.add_flags(&args.flags);
-        layers.add_faults(args.faults);
-        finish(layers)
+        finish(Layers::of(args))
     }
 
     /// The defaults and these settings alone, as a variable would give them (`("port", "0")`): no file, no environment.
@@ -122,16 +120,32 @@ pub fn secret_variable(name: &str) -> Option<Secret> {
     std::env::var(name).ok().filter(|value| !value.is_empty()).map(Secret::new)
 }
 
+impl Layers {
+    fn of(args: Args) -> Self {
+        let mut layers = Layers::new();
+        layers.add_file(args.file.as_deref());
+        layers.add_dotenv();
+        layers.add_environment(|name| std::env::var_os(name));
+        layers.add_flags(&args.flags);
+        layers.add_faults(args.faults);
+        layers
+    }
+}
+
 fn finish(layers: Layers) -> Result<Loaded, Faults> {
-    let (effective, mut warnings, mut faults) = layers.merge();
+    let (effective, warnings, faults) = layers.merge();
+    complete(effective, warnings, faults)
+}
+
+fn complete(effective: Effective, mut warnings: Vec<String>, mut faults: Vec<Fault>) -> Result<Loaded, Faults> {
     together::check(&effective, &mut faults, &mut warnings);
     let files = files::read(&effective, &mut faults);
     if !faults.is_empty() {
         return Err(Faults(faults));
     }
     let sources = render::shown(&effective);
-    let config = model::build(effective, files).map_err(|fault| Faults(vec![fault]))?;
-    Ok(Loaded { config, warnings, sources })
+    let config = model::build(effective.clone(), files).map_err(|fault| Faults(vec![fault]))?;
+    Ok(Loaded { config, warnings, sources, effective })
 }
 
 #[cfg(test)]

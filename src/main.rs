@@ -24,10 +24,7 @@ fn main() -> ExitCode {
         Command::Clear { pattern, yes } => with_settings(args, |config| cli::clear::run(&pattern, yes, config)),
         Command::Healthcheck { live } => with_settings(args, |config| cli::healthcheck::run(live, config)),
         Command::CheckConfig => cli::check_config::run(Config::load(args)),
-        Command::Serve => match Config::load(args) {
-            Ok(loaded) => cli::serve::run(loaded),
-            Err(faults) => cli::refuse(&faults),
-        },
+        Command::Serve => cli::serve::run(args),
     }
 }
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use self::difference::differences;
 use self::steps::{STEPS, Step};
 use super::serve;
+use super::signals::Signals;
 use crate::config::Config;
 use crate::telemetry::logging;
 
@@ -58,10 +59,10 @@ async fn demonstrate(keep: bool) -> Result<bool, Failure> {
         ("fetch.allowed_hosts", &blobs.address.to_string()),
     ])
     .map_err(|faults| faults.to_string())?;
-    let daemon = serve::start(&config).await.map_err(|error| error.to_string())?;
+    let daemon = serve::start(&config, None).await.map_err(|error| error.to_string())?;
     let all_match = run_steps(daemon.address, blobs.address).await?;
     if keep {
-        let signals = serve::Signals::listen().map_err(|error| error.to_string())?;
+        let signals = Signals::listen(None).map_err(|error| error.to_string())?;
         print_how_to_go_on(daemon.address, blobs.address)?;
         daemon.run(signals).await;
     } else {

@@ -9,11 +9,13 @@ pub mod clear;
 mod client;
 mod define;
 pub mod demo;
+mod doors;
 pub mod healthcheck;
 mod rereading;
 pub mod send;
 pub mod serve;
 pub mod shell;
+mod signals;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,13 +1,16 @@
-//! Files that open doors, read again while the daemon runs, so that a token or a certificate can be changed without a
-//! restart.
+//! Files read again while the daemon runs, so that a token, a certificate or a setting can be changed without a restart.
 //!
 //! Owns when a file is looked at, and what is made of it: what two looks in a row agree on is adopted, so a file half
-//! written is not; what is of no use is warned of once, and what was read before stays in force. It looks at contents:
-//! however a file was replaced (Kubernetes swaps a link in the path), that shows. A thread of its own does it, so a file
-//! system that hangs holds nothing up.
+//! written is not; what is of no use is told of once, and what was read before stays in force. Who asks for it has all
+//! files looked at once, and takes them as they are. It looks at contents: however a file was replaced (Kubernetes swaps a
+//! link in the path), that shows. A thread of its own does it, so a file system that hangs holds nothing up.
+//!
+//! What becomes of the settings is in [`settings`].
+
+pub mod settings;
 
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -16,11 +19,34 @@ use log::{info, warn};
 /// A change is adopted within two of these, and what reading takes.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The files that are followed, until it is dropped.
+/// Why there is a look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It is time for one.
+    Passing,
+    /// Somebody asked.
+    Asked,
+}
+
+type File = Box<dyn FnMut(Look) + Send>;
+
+/// The files to be followed.
 #[derive(Default)]
 pub struct Rereading {
-    files: Vec<Box<dyn FnMut() + Send>>,
-    alive: Arc<()>,
+    files: Vec<File>,
+}
+
+/// The files are followed until it is dropped.
+pub struct Following {
+    ask: SyncSender<()>,
+}
+
+impl Following {
+    /// Has all files looked at now.
+    pub fn look(&self) {
+        // If one look is asked for already, it will do.
+        let _ = self.ask.try_send(());
+    }
 }
 
 impl Rereading {
@@ -32,47 +58,59 @@ impl Rereading {
         read: impl Fn() -> Result<T, String> + Send + 'static,
         adopt: impl Fn(&T) -> Result<(), String> + Send + 'static,
     ) {
-        let mut readings = Readings { last: None, settled: Ok(current) };
-        self.files.push(Box::new(move || {
-            let Some(news) = readings.news(read()) else { return };
+        let mut readings = Readings::of(Ok(current));
+        self.watch(move |look| {
+            let Some(news) = readings.news(read(), look) else { return };
             match news.and_then(|value| adopt(&value)) {
                 Ok(()) => info!(setting; "file read again"),
                 Err(cause) => {
                     warn!(setting, cause = cause.as_str(); "file is of no use, what it held before stays in force")
                 }
             }
-        }));
+        });
+    }
+
+    /// Calls this at each look.
+    fn watch(&mut self, look: impl FnMut(Look) + Send + 'static) {
+        self.files.push(Box::new(look));
     }
 
     /// Begins to look, if there is anything to look at.
-    pub fn start(mut self) -> io::Result<Self> {
-        let files = std::mem::take(&mut self.files);
-        if !files.is_empty() {
-            let alive = Arc::downgrade(&self.alive);
-            thread::Builder::new().name("rereading".to_owned()).spawn(move || look(files, &alive))?;
+    pub fn start(self) -> io::Result<Following> {
+        let (ask, asked) = sync_channel(1);
+        if !self.files.is_empty() {
+            thread::Builder::new().name("rereading".to_owned()).spawn(move || look(self.files, &asked))?;
         }
-        Ok(self)
+        Ok(Following { ask })
     }
 }
 
-fn look(mut files: Vec<Box<dyn FnMut() + Send>>, alive: &Weak<()>) {
-    while alive.strong_count() > 0 {
-        thread::sleep(LOOK);
-        files.iter_mut().for_each(|file| file());
+fn look(mut files: Vec<File>, asked: &Receiver<()>) {
+    loop {
+        let look = match asked.recv_timeout(LOOK) {
+            Ok(()) => Look::Asked,
+            Err(RecvTimeoutError::Timeout) => Look::Passing,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        files.iter_mut().for_each(|file| file(look));
     }
 }
 
 /// What was read of a file.
 struct Readings<T> {
-    last: Option<Result<T, String>>,
-    /// What was last adopted or warned of.
-    settled: Result<T, String>,
+    last: Option<T>,
+    /// What was last adopted or told of.
+    settled: T,
 }
 
 impl<T: Clone + PartialEq> Readings<T> {
-    /// Something new that has stood there twice in a row.
-    fn news(&mut self, reading: Result<T, String>) -> Option<Result<T, String>> {
-        let stands = self.last.as_ref() == Some(&reading);
+    fn of(current: T) -> Self {
+        Readings { last: None, settled: current }
+    }
+
+    /// Something new, which has stood there twice in a row if nobody asked.
+    fn news(&mut self, reading: T, look: Look) -> Option<T> {
+        let stands = look == Look::Asked || self.last.as_ref() == Some(&reading);
         let is_news = stands && self.settled != reading;
         self.last = Some(reading.clone());
         is_news.then(|| {
@@ -88,12 +126,19 @@ mod tests {
 
     #[test]
     fn only_what_is_read_twice_in_a_row_is_news_and_only_once() {
-        let mut readings = Readings { last: None, settled: Ok(1) };
-        let mut news = |reading: Result<i32, &str>| readings.news(reading.map_err(str::to_owned));
+        let mut readings = Readings::of(Ok(1));
+        let mut news = |reading: Result<i32, &str>| readings.news(reading.map_err(str::to_owned), Look::Passing);
         assert_eq!((news(Ok(1)), news(Ok(1))), (None, None));
         assert_eq!((news(Ok(2)), news(Ok(3)), news(Ok(2))), (None, None, None), "it is still being written");
         assert_eq!((news(Ok(2)), news(Ok(2))), (Some(Ok(2)), None));
         assert_eq!((news(Err("gone")), news(Err("gone"))), (None, Some(Err("gone".to_owned()))));
         assert_eq!((news(Err("gone")), news(Ok(2)), news(Ok(2))), (None, None, Some(Ok(2))), "it is good again");
+    }
+
+    #[test]
+    fn whoever_asks_gets_what_stands_there_now() {
+        let mut readings = Readings::of(1);
+        assert_eq!(readings.news(2, Look::Asked), Some(2));
+        assert_eq!((readings.news(2, Look::Passing), readings.news(2, Look::Asked)), (None, None));
     }
 }

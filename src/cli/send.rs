@@ -35,7 +35,7 @@ use self::plan::Bounds;
 use self::post::{ANSWER_WITHIN, Poster};
 use self::run::{End, Run, Settings};
 use self::screen::Screen;
-use super::serve::Signals;
+use super::signals::Signals;
 use super::{client, wrong_usage};
 use crate::config::{self, Secret};
 
@@ -131,7 +131,7 @@ fn events_url(text: &str) -> Result<Url, &'static str> {
 }
 
 async fn send(args: &Args, ready: Ready) -> Result<ExitCode, String> {
-    let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+    let mut signals = Signals::listen(None).map_err(|error| error.to_string())?;
     let looker = Looker::new();
     let client = client::client(ready.tls, args.in_flight, ANSWER_WITHIN);
     let poster = Poster::new(client, ready.url.into(), ready.token);

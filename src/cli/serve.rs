@@ -5,20 +5,24 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use actix_rt::signal::unix::{Signal, SignalKind, signal};
-use log::{error, info, warn};
+use log::{LevelFilter, error, info, warn};
+use tokio::sync::mpsc::{Receiver, channel};
 
-use super::rereading::Rereading;
+use super::doors::Doors;
+use super::refuse;
+use super::rereading::settings::{Change, Origin};
+use super::rereading::{Following, Rereading};
+use super::signals::{Asked, HangUp, Signals};
 use crate::blob::retry::Policy;
 use crate::cache::Cache;
 use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{self, Address, ClusterCache, RedisCache, SentinelCache};
 use crate::config::{
-    self, AuthConfig, CacheBackend, Config, Loaded, LogFormat, Pem, RedisMode, Secret, TlsPems, WebhookSecret,
+    self, Args, CacheBackend, Config, LogFormat, Pem, RedisMode, Secret, Texts, TlsPems, WebhookSecret,
 };
 use crate::event::{Limits, Ttl};
 use crate::http::{self, Auth, Pems, Server, Tls};
-use crate::pipeline::Sizes;
+use crate::pipeline::{Pipeline, Sizes};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 use crate::{blob, pipeline};
@@ -26,9 +30,20 @@ use crate::{blob, pipeline};
 /// What a program ended by a signal is expected to say, less the signal's number.
 const KILLED: i32 = 128;
 
-/// Runs until SIGTERM or SIGINT, and drains.
-pub fn run(loaded: Loaded) -> ExitCode {
-    let Loaded { config, warnings, .. } = loaded;
+/// Runs until SIGTERM or SIGINT, and drains. SIGHUP, and a change of the files of settings, have them read again.
+pub fn run(args: Args) -> ExitCode {
+    let system = actix_rt::System::new();
+    let hang_up = match system.block_on(async { HangUp::listen() }) {
+        Ok(hang_up) => hang_up,
+        Err(error) => return fail(&StartError::Signals(error)),
+    };
+    // Before the settings are: what changes in between is found by the first look.
+    let texts = Texts::read(&args);
+    let loaded = match Config::load(args.clone()) {
+        Ok(loaded) => loaded,
+        Err(faults) => return refuse(&faults),
+    };
+    let config = loaded.config.clone();
     let format = match config.log_format {
         LogFormat::Text => logging::Format::Text,
         LogFormat::Json => logging::Format::Json,
@@ -36,19 +51,17 @@ pub fn run(loaded: Loaded) -> ExitCode {
     let settings = logging::Settings { level: config.log_level, format, cluster: config.cluster.clone() };
     let _guard = match logging::init(&settings) {
         Ok(guard) => guard,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "redis-cache-sync: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(&error),
     };
     logging::install_panic_hook();
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
-    for warning in &warnings {
+    for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    actix_rt::System::new().block_on(async {
-        match serve(&config).await {
+    let origin = Origin::new(args, texts, loaded);
+    system.block_on(async {
+        match serve(&config, origin, hang_up).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 error!(cause:% = error; "cannot start");
@@ -58,33 +71,16 @@ pub fn run(loaded: Loaded) -> ExitCode {
     })
 }
 
-async fn serve(config: &Config) -> Result<(), StartError> {
-    let signals = Signals::listen()?;
-    start(config).await?.run(signals).await;
+/// There is no log yet.
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "redis-cache-sync: cannot start: {error}");
+    ExitCode::FAILURE
+}
+
+async fn serve(config: &Config, origin: Origin, hang_up: HangUp) -> Result<(), StartError> {
+    let signals = Signals::listen(Some(hang_up)).map_err(StartError::Signals)?;
+    start(config, Some(origin)).await?.run(signals).await;
     Ok(())
-}
-
-/// SIGTERM and SIGINT, which end nothing by themselves from here on.
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    pub fn listen() -> Result<Self, StartError> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate()).map_err(StartError::Signals)?,
-            interrupt: signal(SignalKind::interrupt()).map_err(StartError::Signals)?,
-        })
-    }
-
-    /// Waits for one; its number.
-    pub async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-        }
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -109,18 +105,32 @@ pub enum StartError {
 pub struct Daemon {
     pub address: SocketAddr,
     server: Server,
-    #[expect(dead_code, reason = "ends with the daemon")]
-    rereading: Rereading,
+    pipeline: Pipeline,
+    doors: Arc<Doors>,
+    level: LevelFilter,
+    following: Following,
+    changes: Receiver<Change>,
 }
 
 impl Daemon {
     /// Serves until a signal, and drains; a second signal ends the process at once.
-    pub async fn run(self, mut signals: Signals) {
-        let number = signals.next().await;
+    pub async fn run(mut self, mut signals: Signals) {
+        let number = loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::ToStop(number) => break number,
+                    Asked::ToReadAgain => {
+                        info!("SIGHUP: asked to read the settings again");
+                        self.following.look();
+                    }
+                },
+                Some(change) = self.changes.recv() => self.adopt(&change),
+            }
+        };
         info!(signal = number; "asked to stop");
         tokio::select! {
             () = self.stop() => {}
-            number = signals.next() => {
+            number = asked_again(&mut signals) => {
                 warn!(signal = number; "asked to stop again, leaving at once");
                 logging::flush();
                 std::process::exit(KILLED + number)
@@ -132,10 +142,34 @@ impl Daemon {
     pub async fn stop(self) {
         self.server.drain().await;
     }
+
+    /// Has new settings take effect. Those that are not live are the old ones.
+    fn adopt(&mut self, Change { config, settings }: &Change) {
+        self.doors.adopt_settings(&config.auth);
+        self.pipeline.adopt(&pipeline_settings(config));
+        // Told at the level that lets more through.
+        if config.log_level > self.level {
+            logging::set_level(config.log_level);
+        }
+        info!(settings = settings.as_str(); "settings have changed");
+        logging::set_level(config.log_level);
+        self.level = config.log_level;
+    }
 }
 
-/// Starts the daemon; it listens when this returns. Must be called within an actix system.
-pub async fn start(config: &Config) -> Result<Daemon, StartError> {
+/// The next signal to stop, while the daemon drains.
+async fn asked_again(signals: &mut Signals) -> i32 {
+    loop {
+        match signals.next().await {
+            Asked::ToStop(number) => return number,
+            Asked::ToReadAgain => info!("SIGHUP: the settings are not read again, the service is draining"),
+        }
+    }
+}
+
+/// Starts the daemon; it listens when this returns. Its settings are followed if their origin is given. Must be called
+/// within an actix system.
+pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, StartError> {
     if lets_everybody_in(config) {
         let bind = config.bind;
         warn!(bind:% = bind; "events are accepted from everybody who reaches the port: no tokens, webhook secrets or client certificates are set");
@@ -144,38 +178,42 @@ pub async fn start(config: &Config) -> Result<Daemon, StartError> {
     let cache = cache(config)?;
     let name = cache.describe();
     let pipeline = pipeline::build(pipeline_settings(config), cache, &metrics)?;
-    let auth = Arc::new(Auth::new(tokens(&config.auth), webhook_keys(&config.auth)));
+    let doors = Doors::new(config.auth.clone());
     let tls = config.http.tls.as_ref().map(|tls| Tls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
-    let settings = http_settings(config, auth.clone(), tls.clone());
-    let server = Server::start(settings, pipeline, metrics, name.clone(), config.event.max_events)?;
-    let rereading = rereading(config, &auth, tls)?;
+    let settings = http_settings(config, doors.auth.clone(), tls.clone());
+    let server = Server::start(settings, pipeline.clone(), metrics, name.clone(), config.event.max_events)?;
+    let mut rereading = rereading(config, &doors, tls);
+    let (sender, changes) = channel(1);
+    if let Some(origin) = origin {
+        rereading.follow_settings(origin, sender);
+    }
+    let following = rereading.start().map_err(StartError::Rereading)?;
     let address = server.address;
     let version = env!("CARGO_PKG_VERSION");
     info!(target: logging::LISTENING, address:% = address, cache = name.as_str(), version; "listening");
     if let Some(address) = server.admin_address {
         info!(target: logging::LISTENING, address:% = address; "listening for probes and metrics");
     }
-    Ok(Daemon { address, server, rereading })
+    let level = config.log_level;
+    Ok(Daemon { address, server, pipeline, doors, level, following, changes })
 }
 
 /// Follows the files that open doors. What is set itself stays in force beside them.
-fn rereading(config: &Config, auth: &Arc<Auth>, tls: Option<Arc<Tls>>) -> Result<Rereading, StartError> {
+fn rereading(config: &Config, doors: &Arc<Doors>, tls: Option<Arc<Tls>>) -> Rereading {
     let mut rereading = Rereading::default();
     let from = &config.auth;
     if let Some(path) = from.tokens_file.clone() {
-        let (auth, own) = (auth.clone(), from.clone());
+        let (doors, current) = (doors.clone(), from.tokens_of_file.clone());
         let adopt = move |of_file: &Vec<Secret>| {
-            let all = AuthConfig { tokens_of_file: of_file.clone(), ..own.clone() };
-            auth.replace_tokens(tokens(&all));
+            doors.adopt_tokens_of_file(of_file);
             Ok(())
         };
-        rereading.follow("auth.tokens_file", from.tokens_of_file.clone(), move || config::tokens_in(&path), adopt);
+        rereading.follow("auth.tokens_file", current, move || config::tokens_in(&path), adopt);
     }
     if let Some(path) = from.webhook_secrets_file.clone() {
-        let (auth, own, current) = (auth.clone(), from.clone(), from.webhook_secrets_of_file.clone());
+        let (doors, current) = (doors.clone(), from.webhook_secrets_of_file.clone());
         let adopt = move |of_file: &Vec<WebhookSecret>| {
-            let all = AuthConfig { webhook_secrets_of_file: of_file.clone(), ..own.clone() };
-            auth.replace_webhook_secrets(webhook_keys(&all));
+            doors.adopt_webhook_secrets_of_file(of_file);
             Ok(())
         };
         let read = move || config::webhook_secrets_in(&path);
@@ -185,20 +223,12 @@ fn rereading(config: &Config, auth: &Arc<Auth>, tls: Option<Arc<Tls>>) -> Result
         let adopt = move |held: &TlsPems| tls.replace(pems(held)).map_err(|error| error.to_string());
         rereading.follow("http.tls_cert", from.held, move || config::tls_in(&from.files), adopt);
     }
-    rereading.start().map_err(StartError::Rereading)
+    rereading
 }
 
 fn pems(held: &TlsPems) -> Pems<'_> {
     let client_ca = held.client_ca.as_ref().map(Pem::expose);
     Pems { cert: held.cert.expose(), key: held.key.expose(), client_ca }
-}
-
-fn tokens(auth: &AuthConfig) -> Vec<String> {
-    auth.all_tokens().iter().map(|token| token.expose().to_owned()).collect()
-}
-
-fn webhook_keys(auth: &AuthConfig) -> Vec<Vec<u8>> {
-    auth.all_webhook_secrets().iter().map(|secret| secret.expose().to_owned()).collect()
 }
 
 /// Whether somebody beyond this machine may post events without showing anything.
@@ -314,6 +344,18 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> htt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_pool_has_room_for_the_largest_size_that_is_allowed() {
+        let pools = config::SETTINGS.iter().filter(|setting| setting.leaf() == "pool_size");
+        let sizes: Vec<u64> = pools
+            .map(|setting| match setting.kind {
+                config::Kind::Integer { max, .. } => max,
+                _ => panic!("{} is no number", setting.path),
+            })
+            .collect();
+        assert!(sizes.len() == 4 && sizes.iter().all(|max| *max <= pipeline::pool::MAX_POOL as u64), "{sizes:?}");
+    }
 
     #[test]
     fn everybody_is_let_in_if_nothing_is_asked_for_and_the_port_is_no_loopback() {

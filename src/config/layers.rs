@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
 use std::{cell::Cell, rc::Rc};
@@ -16,7 +17,8 @@ use super::names::{in_group, is_group, nearest};
 use super::table::{Privacy, SETTINGS, Setting, find};
 use super::{DEFAULT_FILE, Flag};
 
-const DOTENV: &str = ".env";
+/// What is looked for beside the file of settings.
+pub const DOTENV: &str = ".env";
 
 /// The layers read so far, the lowest first.
 pub struct Layers {
@@ -24,6 +26,7 @@ pub struct Layers {
     faults: Vec<Fault>,
     warnings: Vec<String>,
     bad: HashSet<&'static str>,
+    files: Vec<String>,
 }
 
 /// One layer's good values in normal form, by path.
@@ -46,7 +49,13 @@ impl Layers {
         let origin = "default".to_owned();
         let value = |setting: &Setting| (setting.path.to_owned(), Value::new(Some(&origin), setting.default_value()));
         let defaults = Layer(SETTINGS.iter().map(value).collect());
-        Layers { layers: vec![defaults], faults: Vec::new(), warnings: Vec::new(), bad: HashSet::new() }
+        Layers {
+            layers: vec![defaults],
+            faults: Vec::new(),
+            warnings: Vec::new(),
+            bad: HashSet::new(),
+            files: Vec::new(),
+        }
     }
 
     /// The file that was asked for, which must exist, or the default one, which need not.
@@ -61,6 +70,7 @@ impl Layers {
                 Err(_) => return self.settings_file(name, "not UTF-8".to_owned()),
             },
         };
+        self.files.push(name.clone());
         match File::from_str(text.trim_start_matches('\u{feff}'), FileFormat::Toml).collect() {
             Ok(table) => self.add_toml(&name, table),
             Err(error) => self.settings_file(name, toml_reason(&error)),
@@ -74,6 +84,7 @@ impl Layers {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => return self.settings_file(DOTENV.to_owned(), what_failed(&error)),
         };
+        self.files.push(DOTENV.to_owned());
         let line = Rc::new(Cell::new(0));
         let mut layer = Layer::default();
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
@@ -137,7 +148,7 @@ impl Layers {
             self.faults.push(Fault::Usage(error.to_string()));
             config::Config::default()
         });
-        (Effective { tree, bad: self.bad }, self.warnings, self.faults)
+        (Effective { tree, bad: self.bad, files: self.files }, self.warnings, self.faults)
     }
 
     fn add_toml(&mut self, file: &str, table: Map<String, Value>) {
@@ -227,12 +238,44 @@ impl Layer {
 }
 
 /// The settings as they came out of all layers.
+#[derive(Clone)]
 pub struct Effective {
     tree: config::Config,
     bad: HashSet<&'static str>,
+    /// Those of the layers that were there.
+    files: Vec<String>,
+}
+
+/// Without the values: some are secret.
+impl fmt::Debug for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "settings of {:?}", self.files)
+    }
 }
 
 impl Effective {
+    /// With those settings of `other` that `are_taken`.
+    pub fn with(&self, other: &Effective, are_taken: impl Fn(&Setting) -> bool) -> Result<Effective, Fault> {
+        let value = |setting: &'static Setting| {
+            let from = if are_taken(setting) { other } else { self };
+            Some((setting.path.to_owned(), from.at(setting.path)?.clone()))
+        };
+        let layer = Layer(SETTINGS.iter().filter_map(value).collect());
+        let tree = config::Config::builder().add_source(layer).build();
+        let tree = tree.map_err(|error| Fault::Usage(error.to_string()))?;
+        Ok(Effective { tree, bad: HashSet::new(), files: other.files.clone() })
+    }
+
+    /// Whether it came out the same in both.
+    pub fn agrees(&self, other: &Effective, path: &str) -> bool {
+        self.get(path).map(|value| &value.kind) == other.get(path).map(|value| &value.kind)
+    }
+
+    /// The files of settings that were read.
+    pub fn files(&self) -> &[String] {
+        &self.files
+    }
+
     /// Whether some layer gave a bad value, so that what came out means nothing.
     pub fn is_bad(&self, path: &str) -> bool {
         self.bad.contains(path)

@@ -10,7 +10,8 @@ use super::table::{Preset, Privacy, SETTINGS, Setting};
 const HEAD: &str = "\
 # Every setting with its default. The same setting can be given, each winning over those before it, here, in .env, as a
 # variable (fetch.pool_size is FETCH_POOL_SIZE) and as a flag (--fetch-pool-size). Those commented out are unset; their
-# values are examples. `redis-cache-sync check-config` shows what is in effect and where it came from.
+# values are examples. `redis-cache-sync check-config` shows what is in effect and where it came from. What is live takes
+# effect while the service runs, when this file or .env changes, or on SIGHUP.
 ";
 
 /// `config/default.toml`, word for word.
@@ -28,7 +29,8 @@ pub fn default_toml() -> String {
                 Preset::Cores => format!("# {} = 4", setting.leaf()),
                 _ => format!("{} = {}", setting.leaf(), toml_literal(&setting.default_value())),
             };
-            out.push_str(&format!("# {doc}. Allowed: {allowed}.\n{line}\n"));
+            let live = if setting.is_live { " Live." } else { "" };
+            out.push_str(&format!("# {doc}. Allowed: {allowed}.{live}\n{line}\n"));
         }
     }
     out
@@ -39,7 +41,8 @@ pub fn markdown_table() -> String {
     let mut out = "| setting | default | allowed | what it is |\n| --- | --- | --- | --- |\n".to_owned();
     for setting in SETTINGS {
         let (default, allowed) = (default_in_words(setting), setting.kind.allowed());
-        out.push_str(&format!("| `{}` | {default} | {allowed} | {} |\n", setting.path, setting.doc));
+        let live = if setting.is_live { " *(live)*" } else { "" };
+        out.push_str(&format!("| `{}` | {default} | {allowed} | {}{live} |\n", setting.path, setting.doc));
     }
     out
 }

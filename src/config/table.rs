@@ -15,6 +15,8 @@ pub struct Setting {
     pub default: Preset,
     /// How much of its value may be shown.
     pub privacy: Privacy,
+    /// Whether a change takes effect while the daemon runs. The docs and the reload have no other list.
+    pub is_live: bool,
     /// One line for the docs.
     pub doc: &'static str,
 }
@@ -42,11 +44,16 @@ pub enum Privacy {
 
 impl Setting {
     const fn new(path: &'static str, default: Preset, kind: Kind, doc: &'static str) -> Self {
-        Setting { path, kind, default, privacy: Privacy::Open, doc }
+        Setting { path, kind, default, privacy: Privacy::Open, is_live: false, doc }
     }
 
     const fn private(mut self, privacy: Privacy) -> Self {
         self.privacy = privacy;
+        self
+    }
+
+    const fn live(mut self) -> Self {
+        self.is_live = true;
         self
     }
 
@@ -139,7 +146,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("bind", Text("0.0.0.0"), text(address, "an IPv4 or IPv6 address"), "Address to listen on"),
     Setting::new("cluster", Text(""), text(label, "a text of at most 253 bytes without control characters"),
         "Name of the Kubernetes cluster: on every log line and as a metric label"),
-    Setting::new("log_level", Text("info"), one_of(&["debug", "info", "warn", "error"]), "What is logged: this level and those above"),
+    Setting::new("log_level", Text("info"), one_of(&["debug", "info", "warn", "error"]), "What is logged: this level and those above").live(),
     Setting::new("log_format", Text("text"), one_of(&["text", "json"]), "How a log line looks"),
     Setting::new("log_slow_ms", Number(1000), millis(), "An operation that takes longer, from acceptance to its end, is logged, and where its time went"),
 
@@ -149,11 +156,11 @@ pub static SETTINGS: &[Setting] = &[
 
     Setting::new("auth.tokens", Unset("[\"a-long-random-text\"]"),
         Kind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
-        "Bearer tokens, any of which POST /events accepts; without tokens and webhook secrets, it accepts everybody").private(Privacy::Secret),
+        "Bearer tokens, any of which POST /events accepts; without tokens and webhook secrets, it accepts everybody").private(Privacy::Secret).live(),
     Setting::new("auth.tokens_file", Unset("\"/run/secrets/tokens\""), file(), "File of bearer tokens, accepted beside auth.tokens; read again when it changes"),
     Setting::new("auth.webhook_secrets", Unset("[\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]"),
         Kind::List { check: webhook_secret, allowed: "whsec_ and the base64 of 24 to 64 bytes, comma- or line-separated" },
-        "Secrets, any of which may sign a request to POST /events (Standard Webhooks) in place of a token").private(Privacy::Secret),
+        "Secrets, any of which may sign a request to POST /events (Standard Webhooks) in place of a token").private(Privacy::Secret).live(),
     Setting::new("auth.webhook_secrets_file", Unset("\"/run/secrets/webhooks\""), file(),
         "File of webhook secrets, accepted beside auth.webhook_secrets; read again when it changes"),
 
@@ -166,7 +173,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("redis.password_file", Unset("\"/run/secrets/redis-password\""), file(), "File that holds the password, in place of redis.password"),
     Setting::new("redis.db", Number(0), count(0, 65_535), "Number of the database"),
     Setting::new("redis.tls", Switch(false), Kind::Switch, "Whether to speak TLS with Redis"),
-    Setting::new("redis.pool_size", Number(2), count(1, 64), "Writer actors, a connection each"),
+    Setting::new("redis.pool_size", Number(2), count(1, 64), "Writer actors, a connection each").live(),
     Setting::new("redis.batch_max", Number(512), count(1, 100_000), "Commands in one pipeline at most"),
     Setting::new("redis.batch_max_bytes", Number(1 << 20), bytes(), "Bytes in one pipeline at most; a larger value goes alone"),
     Setting::new("redis.connect_timeout_ms", Number(1000), millis(), "How long connecting may take"),
@@ -208,15 +215,15 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("event.allow_match_all", Switch(false), Kind::Switch, "Whether a pattern of nothing but wildcards is let through"),
     Setting::new("event.deadline_ms", Number(28_000), millis(), "From acceptance to the answer, come what may"),
 
-    Setting::new("intake.pool_size", Number(0), count(0, 64), "Intake actors on threads of their own; 0: one on each HTTP worker's thread"),
-    Setting::new("validation.pool_size", Number(0), count(0, 64), "Validation actors on threads of their own; 0: one on each HTTP worker's thread"),
+    Setting::new("intake.pool_size", Number(0), count(0, 64), "Intake actors on threads of their own; 0: one on each HTTP worker's thread").live(),
+    Setting::new("validation.pool_size", Number(0), count(0, 64), "Validation actors on threads of their own; 0: one on each HTTP worker's thread").live(),
     Setting::new("intake.max_in_flight", Number(20_000), count(1, 100_000_000), "Events taken on at once at most; beyond it the answer is overloaded"),
     Setting::new("intake.max_in_flight_bytes", Number(256 << 20), bytes(),
         "Bytes taken on at once at most: of bodies, 256 for every entry, and of blobs being held"),
 
-    Setting::new("fetch.pool_size", Number(2), count(1, 64), "Fetch actors"),
-    Setting::new("fetch.concurrency", Number(64), count(1, 65_536), "Fetches at once in each fetch actor"),
-    Setting::new("fetch.per_host", Number(64), count(1, 65_536), "Fetches at once to one host"),
+    Setting::new("fetch.pool_size", Number(2), count(1, 64), "Fetch actors").live(),
+    Setting::new("fetch.concurrency", Number(64), count(1, 65_536), "Fetches at once in each fetch actor").live(),
+    Setting::new("fetch.per_host", Number(64), count(1, 65_536), "Fetches at once to one host").live(),
     Setting::new("fetch.connect_timeout_ms", Number(2000), millis(), "How long connecting to a blob's host may take"),
     Setting::new("fetch.timeout_ms", Number(10_000), millis(), "How long one attempt may take, up to its last byte"),
     Setting::new("fetch.attempts", Number(4), count(1, 100), "Attempts at most"),
@@ -224,7 +231,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("fetch.max_blob_bytes", Number(64 << 20), bytes(), "Bytes of a blob at most, once decoded"),
     Setting::new("fetch.allowed_hosts", Unset("[\"blobs.example.com\", \"*.cdn.example.com\"]"),
         Kind::List { check: allowed_host, allowed: "host, host:port or *.suffix entries, comma- or line-separated" },
-        "The only hosts blobs may come from; unset: any public host, on ports 80 and 443"),
+        "The only hosts blobs may come from; unset: any public host, on ports 80 and 443").live(),
     Setting::new("fetch.propagate_trace", Switch(false), Kind::Switch,
         "Whether a request's traceparent and tracestate go to the hosts of its blobs, with a span of our own"),
     Setting::new("fetch.ca_file", Unset("\"/etc/ssl/private-ca.pem\""), file(), "PEM file of authorities to trust beside the usual ones"),

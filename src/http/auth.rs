@@ -2,9 +2,11 @@
 //! secrets.
 //!
 //! Both may change while requests come in; a request sees the old ones or the new ones, and pays for that with no
-//! lock.
+//! lock. A door that was open is shut by the first token or secret; one that was shut is never opened by the loss of the
+//! last.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
@@ -29,9 +31,9 @@ const WRONG_SIGNATURE: Turned = Turned::Unauthorized {
     detail: "none of webhook-signature was made of this request with a secret that is accepted",
 };
 
-/// What has to be shown. Whether anything has to be is settled at the start: no change of secrets opens the door.
+/// What has to be shown.
 pub struct Auth {
-    is_open: bool,
+    is_open: AtomicBool,
     tokens: ArcSwap<Vec<String>>,
     keys: ArcSwap<Keys>,
 }
@@ -47,7 +49,7 @@ impl Auth {
     /// Neither tokens nor secrets: nothing is asked for.
     pub fn new(tokens: Vec<String>, webhook_secrets: Vec<Vec<u8>>) -> Self {
         Auth {
-            is_open: tokens.is_empty() && webhook_secrets.is_empty(),
+            is_open: AtomicBool::new(tokens.is_empty() && webhook_secrets.is_empty()),
             tokens: ArcSwap::from_pointee(tokens),
             keys: ArcSwap::from_pointee(Keys::new(webhook_secrets)),
         }
@@ -55,17 +57,27 @@ impl Auth {
 
     /// From now on these are accepted, and no others.
     pub fn replace_tokens(&self, tokens: Vec<String>) {
+        let shuts = !tokens.is_empty();
         self.tokens.store(tokens.into());
+        self.shut_if(shuts);
     }
 
     /// From now on these sign, and no others.
     pub fn replace_webhook_secrets(&self, secrets: Vec<Vec<u8>>) {
+        let shuts = !secrets.is_empty();
         self.keys.store(Keys::new(secrets).into());
+        self.shut_if(shuts);
+    }
+
+    fn shut_if(&self, shuts: bool) {
+        if shuts {
+            self.is_open.store(false, SeqCst);
+        }
     }
 
     /// What the headers are good for. `now` is asked for if it matters.
     pub fn admit(&self, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Result<Entry, Turned> {
-        if self.is_open || self.has_token(headers) {
+        if self.is_open() || self.has_token(headers) {
             return Ok(Entry::Open);
         }
         let keys = self.keys.load();
@@ -82,12 +94,12 @@ impl Auth {
 
     /// Whether neither tokens nor secrets are asked for.
     pub fn is_open(&self) -> bool {
-        self.is_open
+        self.is_open.load(SeqCst)
     }
 
     /// For what is read rather than posted: a token, where anything is asked for.
     pub fn admit_reader(&self, headers: &HeaderMap) -> Result<(), Turned> {
-        if self.is_open || self.has_token(headers) { Ok(()) } else { Err(NO_TOKEN) }
+        if self.is_open() || self.has_token(headers) { Ok(()) } else { Err(NO_TOKEN) }
     }
 
     /// Whether these headers carry one of the tokens. Takes the same time whichever token it is, and however much of it
@@ -158,6 +170,24 @@ mod tests {
         assert!(!is_let_in(&auth, &HeaderMap::new()));
         assert!(is_let_in(&Auth::new(Vec::new(), Vec::new()), &HeaderMap::new()));
         assert_eq!(format!("{auth:?}"), "2 tokens, 0 webhook secrets");
+    }
+
+    #[test]
+    fn the_first_token_or_secret_shuts_an_open_door_for_good() {
+        let shut_by: [fn(&Auth); 2] = [
+            |auth| auth.replace_tokens(vec!["first".into()]),
+            |auth| auth.replace_webhook_secrets(vec![b"0123456789abcdefghijklmn".to_vec()]),
+        ];
+        for shut in shut_by {
+            let auth = Auth::new(Vec::new(), Vec::new());
+            auth.replace_tokens(Vec::new());
+            assert!(is_let_in(&auth, &HeaderMap::new()));
+            shut(&auth);
+            assert!(!is_let_in(&auth, &HeaderMap::new()));
+            auth.replace_tokens(Vec::new());
+            auth.replace_webhook_secrets(Vec::new());
+            assert!(!is_let_in(&auth, &HeaderMap::new()));
+        }
     }
 
     #[test]

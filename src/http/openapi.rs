@@ -5,6 +5,7 @@
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Settings;
@@ -25,27 +26,40 @@ pub fn get(shared: &Shared, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((CACHE_CONTROL, "no-cache"))
-        .body(shared.openapi.clone())
+        .body(if shared.settings.auth.is_open() { shared.openapi.open.clone() } else { shared.openapi.shut.clone() })
 }
 
-/// The document. A place `"{{name}}"` becomes the value, quotes and all; within a longer text the value stands as it is.
-pub fn document(settings: &Settings, limits: &Limits) -> String {
+/// The document while nothing is asked for, and while something is: the door may be shut later.
+pub struct Documents {
+    open: Bytes,
+    shut: Bytes,
+}
+
+impl Documents {
+    pub fn new(settings: &Settings, limits: &Limits) -> Self {
+        let [open, shut] = [true, false].map(|is_open| document(settings, limits, is_open).into());
+        Documents { open, shut }
+    }
+}
+
+/// A place `"{{name}}"` becomes the value, quotes and all; within a longer text the value stands as it is.
+fn document(settings: &Settings, limits: &Limits, is_open: bool) -> String {
     let mut text = TEMPLATE.to_owned();
-    for (name, value) in facts(settings, limits) {
+    for (name, value) in facts(settings, limits, is_open) {
         let (place, value) = (format!("{{{{{name}}}}}"), value.to_string());
         text = text.replace(&format!("\"{place}\""), &value).replace(&place, &value);
     }
     text
 }
 
-fn facts(settings: &Settings, limits: &Limits) -> Vec<(String, Value)> {
+fn facts(settings: &Settings, limits: &Limits, is_open: bool) -> Vec<(String, Value)> {
     let named = |(name, value): (&str, Value)| (name.to_owned(), value);
     let mut facts: Vec<(String, Value)> = bounds(settings, limits).into_iter().map(named).collect();
     facts.extend(
         [
             ("version", json!(env!("CARGO_PKG_VERSION"))),
-            ("security", security(settings, &["bearer", "webhook"])),
-            ("reading_security", security(settings, &["bearer"])),
+            ("security", security(is_open, &["bearer", "webhook"])),
+            ("reading_security", security(is_open, &["bearer"])),
             ("event_types", json!(EventType::ALL.map(EventType::as_str))),
             ("classes", json!(Class::ALL.map(Class::as_str))),
             ("origins", json!(Origin::ALL.map(Origin::as_str))),
@@ -103,12 +117,12 @@ fn result_problem(kind: ProblemKind) -> Value {
 }
 
 /// Any of these will do; if nothing is asked for, none will do too.
-fn security(settings: &Settings, ways: &[&str]) -> Value {
+fn security(is_open: bool, ways: &[&str]) -> Value {
     let way = |way: &&str| match *way {
         "webhook" => json!({"webhookId": [], "webhookTimestamp": [], "webhookSignature": []}),
         way => json!({way: []}),
     };
-    settings.auth.is_open().then(|| json!({})).into_iter().chain(ways.iter().map(way)).collect()
+    is_open.then(|| json!({})).into_iter().chain(ways.iter().map(way)).collect()
 }
 
 /// A regular expression for texts that begin so.

@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::Se
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
-
+use super::Settings;
+use super::openapi::Documents;
 use super::page::Pages;
 use super::slow::SlowLog;
 use super::worker::Oldest;
-use super::{Settings, openapi};
 use crate::event::outcome::{Class, Outcome};
 use crate::event::wire::{Answered, Element};
 use crate::pipeline::Pipeline;
@@ -25,7 +24,7 @@ pub struct Shared {
     pub max_events: usize,
     /// None if they are switched off.
     pub pages: Option<Pages>,
-    pub openapi: Bytes,
+    pub openapi: Documents,
     pub begun: Instant,
     pub slow: SlowLog,
     /// What waits longest, of each worker.
@@ -51,7 +50,7 @@ impl Shared {
         cache_name: String,
         max_events: usize,
     ) -> Self {
-        let openapi = openapi::document(&settings, pipeline.limits()).into();
+        let openapi = Documents::new(&settings, pipeline.limits());
         let pages = settings.page.then(Pages::new);
         let (slow, oldest) = (SlowLog::new(settings.slow), Mutex::default());
         let (busy, cut_off) = (AtomicUsize::new(0), AtomicBool::new(false));

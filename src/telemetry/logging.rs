@@ -3,7 +3,7 @@
 //! Promises: a line costs no system call on the thread that logs it; it is on stderr at most [`FLUSH_AFTER`] later, an
 //! error before the call returns; no line is lost on an exit that drops the [`LogGuard`] or calls
 //! [`flush`]; lines never mingle. An idle process is not woken. When stderr does not keep up, those who log wait once
-//! `MAX_PENDING_BYTES` are pending.
+//! `MAX_PENDING_BYTES` are pending. The level may change at any time; what asks for it takes no lock.
 //!
 //! How a line looks is `line`'s business; that no value, token or query gets into one is its author's.
 
@@ -16,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::line::Layout;
@@ -87,13 +88,24 @@ impl Drop for LogGuard {
 pub fn init(settings: &Settings) -> Result<LogGuard, LogError> {
     let sink = Arc::new(Sink::default());
     let layout = Layout { format: settings.format, cluster: settings.cluster.clone() };
-    let logger = Logger { filter: build_filter(settings), layout, sink: Arc::clone(&sink) };
-    let max_level = logger.filter.filter();
+    let filter = build_filter(settings.level);
+    let max_level = filter.filter();
+    let logger = Logger { filter: Arc::new(ArcSwap::from_pointee(filter)), layout, sink: Arc::clone(&sink) };
+    let levels = logger.filter.clone();
     start_flusher(Arc::clone(&sink)).map_err(LogError::Thread)?;
     log::set_boxed_logger(Box::new(logger)).map_err(|_| LogError::AlreadySet)?;
     log::set_max_level(max_level);
-    let _ = SINK.set(Arc::clone(&sink));
+    let _ = (SINK.set(Arc::clone(&sink)), FILTER.set(levels));
     Ok(LogGuard { sink })
+}
+
+/// From now on this is logged, and what is above.
+pub fn set_level(level: LevelFilter) {
+    let Some(current) = FILTER.get() else { return };
+    let filter = build_filter(level);
+    let max_level = filter.filter();
+    current.store(Arc::new(filter));
+    log::set_max_level(max_level);
 }
 
 /// Writes every pending line before it returns: for ways out that drop nothing, such as `std::process::exit`.
@@ -122,12 +134,13 @@ fn literal_text(payload: &(dyn Any + Send)) -> Option<&'static str> {
 }
 
 static SINK: OnceLock<Arc<Sink>> = OnceLock::new();
+static FILTER: OnceLock<Arc<ArcSwap<env_logger::Logger>>> = OnceLock::new();
 
 /// env_logger decides what is logged. It writes nothing: its way there costs more than the whole of ours.
-fn build_filter(settings: &Settings) -> env_logger::Logger {
+fn build_filter(level: LevelFilter) -> env_logger::Logger {
     env_logger::Builder::new()
-        .filter_level(level_of_others(settings.level))
-        .filter_module(OWN_CRATE, settings.level)
+        .filter_level(level_of_others(level))
+        .filter_module(OWN_CRATE, level)
         .filter_module(LISTENING, LevelFilter::Info)
         .filter_module(HTTP_PARSER, LevelFilter::Off)
         .build()
@@ -142,7 +155,7 @@ fn level_of_others(level: LevelFilter) -> LevelFilter {
 }
 
 struct Logger {
-    filter: env_logger::Logger,
+    filter: Arc<ArcSwap<env_logger::Logger>>,
     layout: Layout,
     sink: Arc<Sink>,
 }
@@ -154,11 +167,11 @@ thread_local! {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.filter.enabled(metadata)
+        self.filter.load().enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.filter.matches(record) {
+        if !self.filter.load().matches(record) {
             return;
         }
         // Taken, not borrowed: what a field shows may log too.
@@ -356,6 +369,27 @@ mod tests {
     }
 
     #[test]
+    fn child_changes_the_level() {
+        if is_child() {
+            let _guard = init_for_child(LevelFilter::Warn, Format::Text);
+            log::info!("unheard");
+            set_level(LevelFilter::Debug);
+            log::debug!("heard");
+            set_level(LevelFilter::Error);
+            log::warn!("unheard");
+            log::info!(target: LISTENING, "always heard");
+        }
+    }
+
+    #[test]
+    fn a_new_level_holds_for_the_next_line() {
+        let stderr = String::from_utf8(run_child("child_changes_the_level").stderr).unwrap();
+        let messages: Vec<_> = stderr.lines().filter_map(|line| line.split_once("Z ")).map(|(_, rest)| rest).collect();
+        assert_eq!(messages.len(), 2, "{stderr}");
+        assert!(messages[0].contains(" heard") && messages[1].contains("always heard"), "{stderr}");
+    }
+
+    #[test]
     fn child_aborts_after_an_error() {
         if is_child() {
             let _guard = init_for_child(LevelFilter::Info, Format::Text);
@@ -421,8 +455,7 @@ mod tests {
 
     #[test]
     fn other_crates_are_quieter_than_our_own() {
-        let settings = Settings { level: LevelFilter::Info, format: Format::Text, cluster: String::new() };
-        let logger = build_filter(&settings);
+        let logger = build_filter(LevelFilter::Info);
         let enabled = |target: &str, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
         assert!(enabled("redis_cache_sync::http", Level::Info) && !enabled("redis_cache_sync", Level::Debug));
         assert!(enabled("actix_server", Level::Warn) && !enabled("actix_server", Level::Info));

@@ -31,6 +31,7 @@ mod page;
 mod patterns;
 mod problems;
 mod real;
+mod reload;
 mod replicas;
 mod resources;
 mod rotation;

@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use serde_json::json;
 
+use crate::reload::{ALL, change, daemon_with};
 use crate::support::http::request;
-use crate::support::{Answer, Daemon, eventually, get, gzip, set_inline};
+use crate::support::{Answer, Daemon, Redis, eventually, get, gzip, set_inline};
 
 const FIRST: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const SECOND: &str = "C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -172,4 +173,23 @@ fn secrets_of_a_file_can_be_changed_without_a_restart() {
     assert!(is_let_in(FIRST) && !is_let_in(SECOND));
     fs::write(file.path(), format!("whsec_{SECOND}\n")).expect("it can be written");
     assert!(eventually(Duration::from_secs(2), || is_let_in(SECOND)) && !is_let_in(FIRST));
+}
+
+#[test]
+fn secrets_of_the_settings_follow_them() {
+    let text = |secret: &str| format!("[auth]\nwebhook_secrets = [\"whsec_{SECOND}\", \"whsec_{secret}\"]\n");
+    let redis = Redis::start();
+    let (daemon, body) = (daemon_with(&redis, &text(FIRST)), event());
+    let (mut old, mut new) = (FIRST, OTHER);
+    for how in ALL {
+        change(&daemon, how, &text(new));
+        let time = now().to_string();
+        let signed = |secret| post(&daemon, &time, &sign(secret, ID, &time, &body), &[], &body);
+        assert_eq!([signed(new).status, signed(SECOND).status], [200, 200], "{how:?}");
+        assert_refused(&signed(old), "none of webhook-signature");
+        (old, new) = (new, old);
+    }
+    let line = daemon.log_line(|line| line.contains("settings have changed"));
+    assert!(line.contains("auth.webhook_secrets"), "{line}");
+    assert!(!daemon.logs().iter().any(|line| [FIRST, SECOND, OTHER].iter().any(|secret| line.contains(secret))));
 }

@@ -20,7 +20,7 @@ use super::plan::{Batch, Bounds, Planner};
 use super::post::{NotOk, Poster, Verdict};
 use super::screen::Screen;
 use crate::blob::retry::backoff;
-use crate::cli::serve::Signals;
+use crate::cli::signals::Signals;
 
 /// A batch that is not full goes when nothing has joined it for so long.
 const LINGER: Duration = Duration::from_millis(10);

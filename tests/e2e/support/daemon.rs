@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -18,6 +19,7 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
     args: Vec<String>,
+    files: Vec<(String, String)>,
     wait_ready: bool,
 }
 
@@ -37,6 +39,19 @@ impl Builder {
         let name = path.to_uppercase().replace('.', "_");
         self.settings.retain(|(known, _)| *known != name);
         self.settings.push((name, value.to_string()));
+        self
+    }
+
+    /// Leaves a setting to the files.
+    pub fn unset(mut self, path: &str) -> Self {
+        let name = path.to_uppercase().replace('.', "_");
+        self.settings.retain(|(known, _)| *known != name);
+        self
+    }
+
+    /// A file in the daemon's working directory.
+    pub fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.push((path.to_owned(), text.to_owned()));
         self
     }
 
@@ -68,6 +83,11 @@ impl Builder {
 
     pub fn start(self) -> Daemon {
         let dir = tempfile::tempdir().expect("a temporary directory");
+        for (path, text) in &self.files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a directory")).expect("it can be made");
+            std::fs::write(path, text).expect("it can be written");
+        }
         let mut child = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"))
             .args(self.args)
             .current_dir(dir.path())
@@ -109,13 +129,14 @@ pub struct Daemon {
     address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
     agent: ureq::Agent,
-    #[expect(dead_code, reason = "removes the working directory when dropped")]
+    /// Removed when it is dropped.
     dir: TempDir,
 }
 
 impl Daemon {
     pub fn builder() -> Builder {
-        let builder = Builder { settings: Vec::new(), env: Vec::new(), args: Vec::new(), wait_ready: true };
+        let builder =
+            Builder { settings: Vec::new(), env: Vec::new(), args: Vec::new(), files: Vec::new(), wait_ready: true };
         builder.set("port", 0).set("bind", "127.0.0.1").set("fetch.allowed_hosts", "127.0.0.1")
     }
 
@@ -137,6 +158,11 @@ impl Daemon {
     pub fn admin_address(&self) -> SocketAddr {
         let line = self.log_line(|line| line.contains("listening for probes"));
         listening_address(&line).expect("an address")
+    }
+
+    /// Its working directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn pid(&self) -> u32 {

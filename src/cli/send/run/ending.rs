@@ -11,7 +11,7 @@ use crate::cli::send::event::Item;
 use crate::cli::send::input::{Input, News};
 use crate::cli::send::ledger::Fate;
 use crate::cli::send::plan::Planner;
-use crate::cli::serve::Signals;
+use crate::cli::signals::Signals;
 
 /// After a signal: longer than any answer takes that is on its way. After a stop of our own, what comes soon.
 const DRAIN_WITHIN: Duration = Duration::from_secs(35);

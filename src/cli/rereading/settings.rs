@@ -1,0 +1,73 @@
+//! The settings themselves, read again: when a file of theirs has changed, and when somebody asks (SIGHUP).
+//!
+//! Here is decided what changes; to have it take effect is for who gets the [`Change`]. A fault anywhere and nothing
+//! changes; each is told of as the start would.
+
+use log::{error, info, warn};
+use tokio::sync::mpsc::Sender;
+
+use super::{Look, Readings, Rereading};
+use crate::config::{Args, Config, Loaded, MASK, Shown, Texts};
+
+/// The settings in force, and where they came from.
+pub struct Origin {
+    args: Args,
+    /// As the files were no later than they were read.
+    texts: Texts,
+    loaded: Loaded,
+}
+
+/// Settings that are to take effect.
+pub struct Change {
+    /// All of them.
+    pub config: Config,
+    /// Those that are others than before, for the log.
+    pub settings: String,
+}
+
+impl Origin {
+    pub fn new(args: Args, texts: Texts, loaded: Loaded) -> Self {
+        Origin { args, texts, loaded }
+    }
+}
+
+impl Rereading {
+    /// Follows the files of the settings, and hands over what is to take effect.
+    pub fn follow_settings(&mut self, origin: Origin, changes: Sender<Change>) {
+        let Origin { args, texts, mut loaded } = origin;
+        let mut readings = Readings::of(texts);
+        self.watch(move |look| {
+            let has_changed = readings.news(Texts::read(&args), look).is_some();
+            if has_changed || look == Look::Asked {
+                read_again(&mut loaded, args.clone(), &changes);
+            }
+        });
+    }
+}
+
+fn read_again(loaded: &mut Loaded, args: Args, changes: &Sender<Change>) {
+    let again = match loaded.again(args) {
+        Ok(again) => again,
+        Err(faults) => {
+            for fault in &faults.0 {
+                error!("{fault}");
+            }
+            return error!(faults = faults.0.len(); "settings are at fault, what was in force before stays so");
+        }
+    };
+    if !again.need_restart.is_empty() {
+        let settings = again.need_restart.join(", ");
+        warn!(settings = settings.as_str(); "changed settings take effect only after a restart");
+    }
+    *loaded = again.loaded;
+    if again.changed.is_empty() {
+        return info!("settings read again, nothing changes");
+    }
+    let settings = again.changed.iter().map(shown).collect::<Vec<_>>().join(", ");
+    // Whoever is to be told may be draining by now, and takes no more.
+    let _ = changes.blocking_send(Change { config: loaded.config.clone(), settings });
+}
+
+fn shown(Shown { path, value, .. }: &Shown) -> String {
+    if value == MASK { (*path).to_owned() } else { format!("{path} = {value}") }
+}

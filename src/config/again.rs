@@ -1,0 +1,90 @@
+//! Settings read again while the daemon runs.
+//!
+//! The files are read and checked as at a start, all of them: a fault anywhere and nothing changes. Of what came out, the
+//! settings that are live ([`Setting::is_live`](super::Setting)) take effect, and the others stay as they are in force.
+
+use std::io;
+use std::path::Path;
+
+use super::fault::{Fault, Faults};
+use super::files::{read_bounded, what_failed};
+use super::layers::{DOTENV, Layers};
+use super::table::SETTINGS;
+use super::{Args, DEFAULT_FILE, Loaded, Shown, complete, finish};
+
+/// What came of reading again.
+#[derive(Debug)]
+pub struct Again {
+    /// What is in force from now on.
+    pub loaded: Loaded,
+    /// The live settings that are others than before, as they are now.
+    pub changed: Vec<Shown>,
+    /// Settings that were changed to no effect.
+    pub need_restart: Vec<&'static str>,
+}
+
+impl Loaded {
+    /// What these settings become now that they are read again. Flags and the process's environment go on winning.
+    ///
+    /// # Errors
+    /// As [`Config::load`](super::Config::load); besides, that a file is gone which was there: what it said would all
+    /// be taken back.
+    pub fn again(&self, args: Args) -> Result<Again, Faults> {
+        let now = finish(Layers::of(args))?;
+        let is_gone = |file: &&String| !now.effective.files().contains(file);
+        let gone: Vec<Fault> = self.effective.files().iter().filter(is_gone).map(|file| gone(file)).collect();
+        if !gone.is_empty() {
+            return Err(Faults(gone));
+        }
+        let others = || SETTINGS.iter().filter(|setting| !now.effective.agrees(&self.effective, setting.path));
+        let need_restart = others().filter(|setting| !setting.is_live).map(|setting| setting.path).collect();
+        let live: Vec<&str> = others().filter(|setting| setting.is_live).map(|setting| setting.path).collect();
+        let mixed = self.effective.with(&now.effective, |setting| setting.is_live);
+        let mixed = mixed.map_err(|fault| Faults(vec![fault]))?;
+        let loaded = complete(mixed, now.warnings, Vec::new())?;
+        let changed = loaded.sources.iter().filter(|shown| live.contains(&shown.path)).cloned().collect();
+        Ok(Again { loaded, changed, need_restart })
+    }
+}
+
+fn gone(file: &str) -> Fault {
+    Fault::SettingsFile { file: file.to_owned(), reason: "it is gone, and with it what it said".to_owned() }
+}
+
+/// What the files of settings hold, to be compared: however they were replaced, that shows. It may be secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Texts([Result<Vec<u8>, String>; 2]);
+
+impl Texts {
+    /// As they are now.
+    pub fn read(args: &Args) -> Self {
+        let file = args.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+        Texts([file, Path::new(DOTENV)].map(|path| read_bounded(path).map_err(|error: io::Error| what_failed(&error))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::find;
+
+    fn loaded(pairs: &[(&str, &str)]) -> Loaded {
+        let mut layers = Layers::new();
+        layers.add_pairs(pairs);
+        finish(layers).unwrap_or_else(|faults| panic!("{pairs:?}: {faults}"))
+    }
+
+    #[test]
+    fn of_what_is_read_again_only_the_live_settings_are_taken() {
+        let before = loaded(&[("log_level", "info"), ("auth.tokens", "a,b"), ("redis.batch_max", "7")]);
+        let now = loaded(&[("log_level", "warn"), ("auth.tokens", "a,b"), ("redis.batch_max", "8")]);
+        let mixed = before.effective.with(&now.effective, |setting| setting.is_live).expect("a mixture");
+        assert!(mixed.agrees(&now.effective, "log_level") && !mixed.agrees(&before.effective, "log_level"));
+        assert!(mixed.agrees(&before.effective, "redis.batch_max"));
+        assert!(before.effective.agrees(&now.effective, "auth.tokens"), "secrets are compared too");
+        for setting in SETTINGS {
+            assert!(mixed.agrees(if setting.is_live { &now.effective } else { &before.effective }, setting.path));
+        }
+        assert!(find("log_level").is_some_and(|setting| setting.is_live));
+    }
+}
