@@ -18,6 +18,7 @@ mod overload;
 mod panics;
 mod process;
 mod proxy;
+mod reload;
 mod rolling;
 mod site;
 mod soak;
@@ -76,6 +77,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "kill", run: |extent| vec![process::kill(extent)], short: true },
     Scenario { name: "term", run: |extent| vec![process::term(extent)], short: true },
     Scenario { name: "rolling", run: |extent| vec![rolling::rolling(extent)], short: true },
+    Scenario { name: "reload", run: |extent| vec![reload::reload(extent)], short: true },
     Scenario { name: "redis-stop", run: |extent| vec![outages::stop(extent)], short: true },
     Scenario { name: "redis-kill", run: |extent| vec![outages::kill(extent)], short: true },
     Scenario { name: "redis-empty", run: |extent| vec![outages::empty(extent)], short: true },
