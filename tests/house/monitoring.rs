@@ -85,11 +85,6 @@ fn every_alert_has_its_heading_in_the_runbook_and_every_heading_its_alert() {
     let told: BTreeSet<String> =
         section.lines().filter_map(|line| line.strip_prefix("### ")).map(str::to_owned).collect();
     assert_eq!(told, alerts().into_keys().collect());
-    let anchors: BTreeSet<String> = told.iter().map(|name| name.to_lowercase()).collect();
-    for link in section.split("](#").skip(1) {
-        let anchor = link.split(')').next().unwrap_or_default();
-        assert!(anchors.contains(anchor), "#{anchor} leads nowhere");
-    }
 }
 
 #[test]
