@@ -34,7 +34,7 @@ torture: compiler servers ## faults under load, a quarter of an hour; ONLY=part-
 		$(if $(FULL),--full) $(if $(SEED),--seed $(SEED)) $(if $(SOAK),--soak $(SOAK)) $(ONLY)
 
 # Exits non-zero if a figure misses what it must reach. tests/bench/NOTES.md tells how to read the table.
-bench: compiler servers ## speed and memory beside references, six minutes; ONLY=part-of-a-name measures some of it
+bench: compiler servers ## speed and memory beside references, eight minutes; ONLY=part-of-a-name measures some of it
 	@.ci/need wrk apt=wrk
 	@.ci/need /usr/lib/nginx/modules/ngx_http_lua_module.so apt=libnginx-mod-http-lua service=nginx
 	@.ci/need /usr/share/lua/5.1/nginx/redis.lua apt=lua-nginx-redis service=nginx

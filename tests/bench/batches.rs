@@ -63,51 +63,37 @@ pub fn versions(figures: &[&'static Figure]) -> Vec<Row> {
 
 pub fn sets(figures: &[&'static Figure]) -> Vec<Row> {
     let commands = set_commands(BATCH_KEYS);
-    let arrays = Bodies::json(&arrays(&commands, BATCH));
-    let lines = Bodies::ndjson(&lines(&commands, BATCH));
-    let form = |figure: &Figure| if figure.name == "batch-ndjson" { &lines } else { &arrays };
-    in_turn(figures, form, &arrays, &commands)
+    let forms = [Bodies::json(&arrays(&commands, BATCH)), Bodies::ndjson(&lines(&commands, BATCH))];
+    in_turn(figures, &forms, &commands)
 }
 
 pub fn mixed(figures: &[&'static Figure]) -> Vec<Row> {
     let commands = mixed_commands(60 * BATCH);
-    let arrays = Bodies::json(&arrays(&commands, BATCH));
-    in_turn(figures, |_| &arrays, &arrays, &commands)
+    in_turn(figures, &[Bodies::json(&arrays(&commands, BATCH))], &commands)
 }
 
-/// Ours in each form and each reference in turn, each on an empty Redis.
-fn in_turn<'a>(
-    figures: &[&'static Figure],
-    form: impl Fn(&Figure) -> &'a Bodies,
-    arrays: &'a Bodies,
-    commands: &[Command],
-) -> Vec<Row> {
+/// Ours in each form, the first an array, and each reference in turn, each on an empty Redis.
+fn in_turn(figures: &[&'static Figure], forms: &[Bodies], commands: &[Command]) -> Vec<Row> {
     let redis = Cache::start();
     let services = [Service::ours(&redis), Service::reference(BARE, &redis)];
-    assert_alike(&services, arrays, || redis.empty());
+    assert_alike(&services, &forms[0], || redis.empty());
+    let [ours, bare] = &services;
     let piped = Piped::repeat(commands, PIPED);
     let measure = |service: &Service, bodies: &Bodies| -> Sample {
         redis.empty();
         Load { bodies, connections: CONNECTIONS, events: BATCH }.measure(service, &redis).throughput()
     };
-    let [ours, bare] = &services;
-    let refer = |reference: &str| -> Sample {
-        if reference == BARE {
-            return measure(bare, arrays);
-        }
-        redis.empty();
-        pipe(&redis, &piped)
-    };
     let mut rows: Vec<Row> =
         figures.iter().map(|figure| Row { figure, ours: Vec::new(), reference: Vec::new() }).collect();
     for round in 0..=PAIRS {
-        for row in &mut rows {
-            let pair = (measure(ours, form(row.figure)), refer(row.figure.reference));
-            // The first is to warm up.
-            if round > 0 {
-                row.ours.push(pair.0);
-                row.reference.push(pair.1);
-            }
+        let in_forms: Vec<Sample> = forms.iter().map(|bodies| measure(ours, bodies)).collect();
+        redis.empty();
+        let by_pipe = pipe(&redis, &piped);
+        let by_bare = measure(bare, &forms[0]);
+        // The first round is to warm up.
+        for row in rows.iter_mut().filter(|_| round > 0) {
+            row.ours.push(in_forms[usize::from(row.figure.name == "batch-ndjson")]);
+            row.reference.push(if row.figure.reference == BARE { by_bare } else { by_pipe });
         }
     }
     rows

@@ -1,7 +1,7 @@
 //! `send`: files of events posted to a real daemon, whatever happens in between.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -281,11 +281,16 @@ fn a_signal_lets_what_is_on_its_way_end_and_tells_how_to_go_on() {
             set_inline("b", "2"),
         ];
         desk.write("in", text(&events));
-        let child = desk.start(&url(&stage.daemon), &["in"]);
+        let mut child = desk.start(&url(&stage.daemon), &["in"]);
         stage.blobs.wait_hits("/slow", 1);
         signal(child.id(), name);
+        let mut told = BufReader::new(child.stderr.take().expect("piped"));
+        let mut err = String::new();
+        told.read_line(&mut err).expect("it tells of the signal");
+        assert!(err.starts_with("interrupted: waiting"), "{err}");
         gate.open();
-        let ended = Ended::of(child);
+        told.read_to_string(&mut err).expect("text");
+        let ended = Ended { err, ..Ended::of(child) };
         ended.assert(1, "sent 2, ok 2, rejected 0, unavailable 0");
         assert!(ended.err.contains("stopped at in:3: 2 events are done with, --skip 2 goes on"), "{}", ended.err);
         assert_eq!(stage.redis.value("slow").as_deref(), Some(b"late".as_slice()));

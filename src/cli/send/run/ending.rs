@@ -22,7 +22,10 @@ impl Run {
     /// where that is kept, all that was not read, too.
     pub(super) async fn wind_up(&mut self, end: End, mut posts: Posts, mut input: Input, signals: &mut Signals) -> End {
         let within = match end {
-            End::Interrupted => DRAIN_WITHIN,
+            End::Interrupted if !posts.is_empty() => {
+                self.screen.say("interrupted: waiting for what is on its way; once more leaves at once");
+                DRAIN_WITHIN
+            }
             _ => STOP_WITHIN,
         };
         let answers = async {
