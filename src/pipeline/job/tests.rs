@@ -1,0 +1,105 @@
+use super::*;
+use crate::pipeline::gate::Gate;
+
+fn element(event: EventType, keys: &[&'static str]) -> Element {
+    let targets = keys.iter().map(|key| ByteString::from_static(key)).collect();
+    Element::Answered(Answered {
+        id: None,
+        event,
+        has_version: false,
+        targets,
+        outcomes: Few::new(),
+        spent: Few::new(),
+        age_when_accepted_ms: None,
+    })
+}
+
+fn outcomes(verdict: Verdict) -> Vec<Vec<&'static str>> {
+    let statuses = |answered: Answered| answered.outcomes.iter().map(Outcome::status).collect();
+    match verdict {
+        Verdict::One(answered) => vec![statuses(answered)],
+        Verdict::Batch(elements) => elements
+            .into_iter()
+            .filter_map(|element| match element {
+                Element::Answered(answered) => Some(statuses(answered)),
+                Element::Invalid(_) => None,
+            })
+            .collect(),
+        Verdict::Refused(refusal) => panic!("refused: {refusal:?}"),
+    }
+}
+
+#[test]
+fn a_lost_reply_refuses_and_a_lost_slot_is_interrupted() {
+    let gate = Gate::new(10, 10_000, 10);
+    let (reply, waiter) = reply(gate.permit(), 100, None);
+    drop(reply);
+    let verdict = futures::executor::block_on(waiter);
+    assert!(matches!(verdict, Verdict::Refused(Refusal::Unavailable(ProblemKind::Interrupted))));
+
+    let (reply, waiter) = super::reply(gate.permit(), 100, None);
+    let mut slots = reply.begin(false, vec![element(EventType::Delete, &["a", "b", "c"])], Instant::now());
+    slots.next().unwrap().settle(Outcome::Absent, Instant::now());
+    drop(slots.next());
+    drop(slots);
+    assert_eq!(outcomes(futures::executor::block_on(waiter)), [["absent", "unavailable", "unavailable"]]);
+}
+
+#[test]
+fn the_permit_is_held_until_the_last_slot_is_gone_even_after_the_answer() {
+    let gate = Gate::new(10, 10_000, 10);
+    let (reply, waiter) = reply(gate.permit(), 100, None);
+    reply.admit(1, 256).unwrap();
+    let mut slots = reply.begin(false, vec![element(EventType::Get, &["a"])], Instant::now());
+    let slot = slots.next().unwrap();
+    assert_eq!(outcomes(waiter.expire(ProblemKind::Timeout)), [["unavailable"]]);
+    drop((waiter, slots));
+    assert_eq!(gate.in_use(), (1, 256));
+    drop(slot);
+    assert_eq!(gate.in_use(), (0, 0));
+}
+
+#[test]
+fn an_unavailable_write_is_superseded_by_a_later_one_that_is_ok() {
+    let gate = Gate::new(10, 10_000, 10);
+    let (reply, waiter) = reply(gate.permit(), 100, None);
+    let elements = vec![
+        element(EventType::Set, &["k", "other"]),
+        element(EventType::Get, &["k"]),
+        element(EventType::Delete, &["k"]),
+    ];
+    let slots: Vec<Slot> = reply.begin(true, elements, Instant::now()).collect();
+    for (index, slot) in slots.into_iter().enumerate() {
+        if index == 3 {
+            slot.settle(Outcome::Deleted, Instant::now());
+        }
+    }
+    assert_eq!(
+        outcomes(futures::executor::block_on(waiter)),
+        [vec!["superseded", "unavailable"], vec!["unavailable"], vec!["deleted"]]
+    );
+}
+
+#[test]
+fn values_beyond_the_answers_budget_are_rejected() {
+    let gate = Gate::new(10, 10_000, 10);
+    let (reply, waiter) = reply(gate.permit(), 5, None);
+    let slots: Vec<Slot> =
+        reply.begin(false, vec![element(EventType::Get, &["a", "b", "c"])], Instant::now()).collect();
+    for (slot, value) in slots.into_iter().zip(["123", "456", "78"]).rev() {
+        slot.settle(Outcome::Hit(Bytes::from_static(value.as_bytes())), Instant::now());
+    }
+    assert_eq!(outcomes(futures::executor::block_on(waiter)), [["hit", "rejected", "hit"]]);
+}
+
+#[test]
+fn letting_go_of_values_takes_no_look_at_every_entry() {
+    let gate = Gate::new(10, 10_000, 10);
+    let (reply, waiter) = reply(gate.permit(), 50, None);
+    let slots = reply.begin(false, vec![element(EventType::Get, &["a"; 60_000])], Instant::now());
+    let begin = Instant::now();
+    slots.for_each(|slot| slot.settle(Outcome::Hit(Bytes::from_static(b"0123456789")), begin));
+    assert!(begin.elapsed().as_secs() < 3, "{:?}", begin.elapsed());
+    let statuses = outcomes(futures::executor::block_on(waiter)).remove(0);
+    assert!(statuses.iter().enumerate().all(|(index, status)| (*status == "hit") == (index < 5)));
+}
