@@ -3,9 +3,9 @@
 //! Promises: events on one key take effect in their order, whatever has to be repeated; what the service may take later is
 //! tried again; what was not stored is told and counted, and kept on request; memory does not grow with the files.
 //!
-//! `split` and `event` make events of bytes, `folder` of whole files, `input` reads, `plan` says what may go together and what must wait, `post`
-//! makes one request, `held` keeps back what must not overtake what was given up, `ledger` and `screen` keep count and show
-//! it, and `run` is the loop through all of them.
+//! `split` and `event` make events of bytes, `folder` of whole files, `input` reads, `plan` says what may go together and
+//! what must wait, `post` makes one request, `held` keeps back what must not overtake what was given up, `ledger` and
+//! `screen` keep count and show it, and `run` is the loop through all of them.
 
 mod event;
 mod folder;

@@ -179,8 +179,8 @@ impl Dispatch {
         None
     }
 
-    /// Starts an order for the host at once, without queueing it, on the least busy of the fetchers on this thread. None if it must
-    /// wait its turn: another waits, there is no room, or the host is down.
+    /// Starts an order for the host at once, without queueing it, on the least busy of the fetchers on this thread. None
+    /// if it must wait its turn: another waits, there is no room, or the host is down.
     pub fn start_at_once(&mut self, host: &Arc<str>, home: Home) -> Option<usize> {
         if !self.turns.is_empty() {
             return None;

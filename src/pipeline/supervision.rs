@@ -91,7 +91,8 @@ impl Vitals {
 
     /// Is it not, it is laid off: it has nothing to do, and gets nothing new.
     pub fn set_at_work(&self, is_at_work: bool) {
-        if self.is_at_work.swap(is_at_work, Relaxed) != is_at_work {
+        // Told with every message, and nearly always what is known: the first look leaves the cache line shared.
+        if self.is_at_work() != is_at_work && self.is_at_work.swap(is_at_work, Relaxed) != is_at_work {
             if is_at_work { self.metrics.actor_started(self.kind) } else { self.metrics.actor_stopped(self.kind) }
         }
     }

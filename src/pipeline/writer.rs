@@ -195,9 +195,7 @@ impl Writer {
 
     fn take(&mut self, Write(ready): Write, context: &mut Context<Self>) {
         fail::fail_point!("write");
-        if !self.vitals.is_at_work() {
-            self.vitals.set_at_work(true);
-        }
+        self.vitals.set_at_work(true);
         let now = Instant::now();
         enter_all(ready.iter().map(|ready| &ready.slot), Leg::Cache, now);
         let expires = now + self.limits.retry;

@@ -3,10 +3,9 @@
 //! Promises: names begin with `cache_sync_`; label sets are bounded whatever comes from outside; counting an event costs
 //! no lookup by label and no allocation; a series that can be known beforehand shows 0 from the start. When to count is
 //! left to those who call.
-
 //!
-//! [`registered`] has the names, [`labels`] the label sets, [`settled`] what is counted of an event's end, [`hosts`] the hosts of blobs, [`process`] what
-//! the process is; [`reading`] reads back what was counted.
+//! [`registered`] has the names, [`labels`] the label sets, [`settled`] what is counted of an event's end, [`hosts`] the
+//! hosts of blobs, [`process`] what the process is; [`reading`] reads back what was counted.
 
 mod hosts;
 mod labels;

@@ -1,5 +1,5 @@
-//! What the service shows of itself: [`logging`], [`metrics`], and [`history`] of the last minutes. Owns the names of every metric and the shape of a log
-//! line; what is worth counting or saying is decided where it happens.
+//! What the service shows of itself: [`logging`], [`metrics`], and [`history`] of the last minutes. Owns the names of every
+//! metric and the shape of a log line; what is worth counting or saying is decided where it happens.
 
 pub mod history;
 mod line;
