@@ -9,7 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 use bytestring::ByteString;
 use memchr::memchr2;
-use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer as _, IgnoredAny, Visitor};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
@@ -237,12 +237,9 @@ fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// Shows the items of a JSON array and counts them; the error has the line and column of the first fault of syntax.
-pub(in crate::event) fn for_each_item<'a>(text: &'a str, each: impl FnMut(&'a str)) -> serde_json::Result<usize> {
-    let mut parser = serde_json::Deserializer::from_str(text);
-    let total = parser.deserialize_seq(Items(each))?;
-    parser.end()?;
-    Ok(total)
+/// The JSON value that the text begins with.
+pub(in crate::event) fn first_value(text: &str) -> serde_json::Result<&str> {
+    <&RawValue>::deserialize(&mut serde_json::Deserializer::from_str(text)).map(RawValue::get)
 }
 
 /// Whether the text is one JSON value; the error has line and column.
@@ -287,25 +284,6 @@ pub(in crate::event) fn position(text: &[u8], offset: usize) -> (usize, usize) {
 
 fn unquoted(text: &str) -> Option<&str> {
     text.strip_prefix('"')?.strip_suffix('"')
-}
-
-struct Items<F>(F);
-
-impl<'de, F: FnMut(&'de str)> Visitor<'de> for Items<F> {
-    type Value = usize;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<usize, A::Error> {
-        let mut total = 0;
-        while let Some(item) = items.next_element::<&'de RawValue>()? {
-            (self.0)(item.get());
-            total += 1;
-        }
-        Ok(total)
-    }
 }
 
 /// serde_json lets lone surrogates pass where bytes are asked for.

@@ -6,6 +6,7 @@ mod data;
 mod entry;
 mod faults;
 mod named;
+mod plain;
 mod url;
 
 use std::borrow::Cow;
@@ -21,7 +22,7 @@ pub use self::url::MAX_URL_BYTES;
 pub(in crate::event) use self::url::parse as parse_url;
 use super::json::{Kind, NoText, Node, Tree};
 use super::version::{MAX_TEXT_BYTES, Version};
-use super::wire::RawEvent;
+use super::wire::{Document, RawEvent};
 use super::{Action, Event, EventType, Few, Limits, MAX_ID_BYTES, Ttl};
 
 /// An event that breaks the contract: none of its work starts.
@@ -73,14 +74,17 @@ impl Invalid {
 ///
 /// [`Invalid`], with all that is wrong. Beyond `max_faults` the rest is left out and said to be.
 pub fn validate(raw: &RawEvent, limits: &Limits, max_faults: usize) -> Result<Event, Invalid> {
-    let document = match &raw.0 {
+    let Document { text, plain } = match &raw.0 {
         Ok(document) => document,
         Err(fault) => {
             return Err(Invalid { id: None, event: None, kind: InvalidKind::Malformed(fault.clone()) });
         }
     };
     let mut check = Check { limits, faults: Faults::new(max_faults), named: None };
-    let tree = check.tree(document);
+    if let Some(event) = plain.as_ref().and_then(|plain| check.plain(text, plain)) {
+        return Ok(event);
+    }
+    let tree = check.tree(text);
     let Envelope { id, version, time, event, action } = match &tree {
         Some(tree) => check.envelope(tree.root()),
         None => Envelope::default(),

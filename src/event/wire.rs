@@ -4,8 +4,11 @@
 
 mod arriving;
 mod leaving;
+mod plain;
 mod problem;
 
+pub(in crate::event) use self::arriving::Document;
 pub use self::arriving::{Form, RawEvent, Split, SplitError, split};
 pub use self::leaving::{Answered, Counts, Element, write_answer, write_batch};
+pub(in crate::event) use self::plain::Plain;
 pub use self::problem::{INVALID, MALFORMED, PROBLEM_TYPE_PREFIX, ProblemDocument};

@@ -5,6 +5,9 @@
 //! `STRLEN`, then `GET` if it fits. What is empty may be an empty value or none, which `EXISTS` tells: in the pipeline
 //! where many misses are expected, else after it. A batch is therefore cut before a write to a key that was read in the
 //! same pipeline: the second step would see the later write.
+//!
+//! Writes that stand side by side share a call where one can carry them: those with a version a script (`guarded`), those
+//! with neither version nor expiry an `MSET`. What Redis refuses for several it is asked for one by one.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,6 +22,11 @@ use crate::cache::{CacheError, Command, Reply};
 pub(super) const WINDOW_BYTES: usize = 64 * 1024;
 /// Commands of one pipeline, at most: bounds what its replies may hold.
 const MAX_COMMANDS: usize = 1024;
+
+/// Keys of one `MSET`, at most: with 16 it has gained nearly all that it can, and Redis does nothing else meanwhile.
+const MAX_SETS: usize = 64;
+/// Bytes on the wire of one `MSET`, at most, or a single larger `SET`.
+const MAX_SETS_BYTES: usize = 64 * 1024;
 
 /// Of a pipeline's size, what is set aside for it beforehand, at most: large values are not copied into it.
 const MAX_RESERVED_BYTES: usize = 256 * 1024;
@@ -55,7 +63,7 @@ pub(super) struct Manner<'a> {
     pub(super) with_exists: bool,
     /// With the scripts before all else.
     pub(super) with_scripts: bool,
-    /// Each write that has a version in a call of its own.
+    /// Each write in a call of its own.
     pub(super) singly: bool,
     /// Each command with an `ASKING` before it.
     pub(super) asking: bool,
@@ -64,11 +72,23 @@ pub(super) struct Manner<'a> {
 impl Manner<'_> {
     /// How many commands from the first on are one call; `commands` is not empty.
     fn run_length(&self, commands: &[Command]) -> usize {
-        match commands.first().and_then(Command::version) {
-            Some(_) => guarded::run_length(commands, self.guard, self.singly),
-            None => 1,
+        match commands.first() {
+            Some(command) if command.version().is_some() => guarded::run_length(commands, self.guard, self.singly),
+            // The keys of an `MSET` would have to be in one slot.
+            Some(_) if !self.singly && !self.guard.is_cluster => plain_sets(commands).max(1),
+            _ => 1,
         }
     }
+}
+
+/// How many commands from the first on may share an `MSET`, which knows neither expiry nor version.
+fn plain_sets(commands: &[Command]) -> usize {
+    let mut bytes = 0;
+    let is_one = |command: &&Command| {
+        bytes += command.weight();
+        matches!(command, Command::Set { ttl: None, version: None, .. }) && bytes <= MAX_SETS_BYTES
+    };
+    commands.iter().take(MAX_SETS).take_while(is_one).count()
 }
 
 /// The pipeline for a segment of about so many `bytes`.
@@ -85,6 +105,16 @@ pub(super) fn encode(segment: &[Command], bytes: usize, manner: Manner<'_>, wait
         match command {
             Command::Set { version: Some(_), .. } | Command::Delete { version: Some(_), .. } => {
                 manner.guard.write(&mut outbox, run);
+            }
+            Command::Set { version: None, .. } if length > 1 => {
+                outbox.begin(1 + 2 * length);
+                outbox.argument(b"MSET");
+                for command in run {
+                    if let Command::Set { key, value, .. } = command {
+                        outbox.argument(key.as_bytes());
+                        outbox.value(value);
+                    }
+                }
             }
             Command::Set { key, value, ttl, version: None } => {
                 outbox.set(key.as_bytes(), value, ttl.map(|ttl| ttl.seconds()));
@@ -160,13 +190,16 @@ impl<'a> Answers<'a> {
         self.frames
     }
 
-    fn guarded(&mut self) -> Option<Step> {
+    /// One of those that share a call.
+    fn together(&mut self, command: &Command) -> Option<Step> {
+        let has_version = command.version().is_some();
         if self.shared == 0 {
             let length = self.manner.run_length(self.rest);
             let mut is_split = false;
             self.redirect = None;
             self.failure = match self.frames.next()? {
-                Frame::Array(elements) if elements == length => None,
+                Frame::Array(elements) if has_version && elements == length => None,
+                Frame::Status if !has_version => None,
                 Frame::Error(code) => {
                     self.redirect = code.redirect().cloned();
                     // Some of its keys are on their way to another node.
@@ -183,7 +216,8 @@ impl<'a> Answers<'a> {
         }
         let result = match &self.failure {
             Some(error) => Err(error.clone()),
-            None => guarded::written(&self.frames.next()?),
+            None if has_version => guarded::written(&self.frames.next()?),
+            None => Ok(Reply::Stored),
         };
         self.shared -= 1;
         Some(self.redirect.clone().map_or(Step::Done(result), Step::Elsewhere))
@@ -217,7 +251,8 @@ impl Iterator for Answers<'_> {
 
     fn next(&mut self) -> Option<Step> {
         let (command, behind) = self.rest.split_first()?;
-        let step = if command.version().is_some() { self.guarded() } else { self.plain(command) };
+        let is_shared = self.shared > 0 || command.version().is_some() || self.manner.run_length(self.rest) > 1;
+        let step = if is_shared { self.together(command) } else { self.plain(command) };
         self.rest = behind;
         step
     }
@@ -248,7 +283,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::CacheKey;
+    use crate::event::{CacheKey, Ttl};
 
     fn key(name: &'static str) -> CacheKey {
         CacheKey::new_unchecked(name)
@@ -260,6 +295,33 @@ mod tests {
 
     fn get(name: &'static str) -> Command {
         Command::Get { key: key(name), max_bytes: 1 }
+    }
+
+    fn manner(guard: &Guard, singly: bool) -> Manner<'_> {
+        Manner { guard, with_exists: true, with_scripts: false, singly, asking: false }
+    }
+
+    fn guard(is_cluster: bool) -> Guard {
+        Guard { prefix: "v:".into(), window: Duration::ZERO, is_cluster }
+    }
+
+    #[test]
+    fn plain_sets_side_by_side_share_a_call_within_bounds_and_one_node() {
+        let calls = |segment: &[Command], manner: Manner<'_>| encode(segment, 0, manner, None).commands();
+        let expiring = Command::Set { key: key("a"), value: Bytes::new(), ttl: Ttl::from_seconds(1), version: None };
+        let large = Command::Set { key: key("a"), value: vec![0; MAX_SETS_BYTES].into(), ttl: None, version: None };
+        let one = guard(false);
+        for (segment, count) in [
+            (vec![set("a"), set("b"), set("a")], 1),
+            (vec![set("a"), expiring.clone(), set("b"), set("c")], 3),
+            (vec![set("a"), Command::Delete { key: key("a"), version: None }, set("b")], 3),
+            (vec![set("a"), large.clone(), large, set("b"), set("c")], 4),
+            (vec![set("a"); MAX_SETS + 1], 2),
+        ] {
+            assert_eq!(calls(&segment, manner(&one, false)), count, "{segment:?}");
+            assert_eq!(calls(&segment, manner(&one, true)), segment.len(), "{segment:?}");
+            assert_eq!(calls(&segment, manner(&guard(true), false)), segment.len(), "{segment:?}");
+        }
     }
 
     #[test]
@@ -277,9 +339,7 @@ mod tests {
         let decoded = |max_bytes, start: &'static [u8], exists| {
             let frames = vec![Frame::Text(Bytes::from_static(start)), Frame::Number(exists)];
             let segment = [Command::Get { key: key("a"), max_bytes }];
-            let guard = Guard { prefix: "v:".into(), window: Duration::ZERO, is_cluster: false };
-            let manner = Manner { guard: &guard, with_exists: true, with_scripts: false, singly: false, asking: false };
-            match Answers::new(&segment, manner, frames.into_iter()).next() {
+            match Answers::new(&segment, manner(&guard(false), false), frames.into_iter()).next() {
                 Some(Step::Done(result)) => Some(result),
                 Some(Step::ReadOn | Step::Empty | Step::Elsewhere(_)) | None => None,
             }

@@ -8,6 +8,7 @@ use crate::event::{CacheKey, SetEntry, Source};
 
 mod data;
 mod envelope;
+mod plain;
 mod set;
 
 fn limits() -> Limits {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use memchr::memchr_iter;
 
+use super::plain::{Cursor, Plain};
 use crate::event::{MAX_NESTING, json};
 
 /// How a body is to be read.
@@ -15,9 +16,17 @@ pub enum Form {
     NdJson,
 }
 
-/// One event as it was sent: a slice of the body that is JSON, or the fault of an NDJSON line that is not.
+/// One event as it was sent: JSON, or the fault of an NDJSON line that is not.
 #[derive(Debug, Clone)]
-pub struct RawEvent(pub(in crate::event) Result<ByteString, String>);
+pub struct RawEvent(pub(in crate::event) Result<Document, String>);
+
+/// The JSON of one event: a slice of the body.
+#[derive(Debug, Clone)]
+pub(in crate::event) struct Document {
+    pub text: ByteString,
+    /// Where its parts are, if it is so plain that they have been found along the way.
+    pub plain: Option<Plain>,
+}
 
 /// What a body holds.
 #[derive(Debug)]
@@ -55,24 +64,45 @@ fn split_json(body: &Bytes, max_events: usize) -> Result<Split, SplitError> {
     let malformed = |detail| SplitError::Malformed { detail };
     let text = checked_utf8(body, 0).map_err(malformed)?;
     if !text.trim_ascii_start().starts_with('[') {
-        check(&text, 0).map_err(malformed)?;
-        return Ok(Split::One(RawEvent(Ok(text))));
+        return Ok(Split::One(RawEvent(Ok(document(text, 0).map_err(malformed)?))));
     }
-    let mut events = Vec::new();
-    let mut deep = None;
-    let total = json::for_each_item(&text, |element| {
-        // The array itself is a level.
-        if let Some(at) = json::too_deep(element, MAX_NESTING - 1) {
-            deep.get_or_insert(element.as_ptr().addr() - text.as_ptr().addr() + at);
-        } else if events.len() < max_events {
-            events.push(RawEvent(Ok(text.slice_ref(element))));
+    match elements(&text, max_events) {
+        Some(events) => Ok(Split::Batch(events)),
+        None => {
+            check(&text, 0).map_err(malformed)?;
+            Err(SplitError::TooManyEvents { found_more_than: max_events })
         }
-    })
-    .map_err(|error| malformed(not_json(&error, 0)))?;
-    match deep {
-        Some(at) => Err(malformed(too_deep(text.as_bytes(), at, 0))),
-        None if total > max_events => Err(SplitError::TooManyEvents { found_more_than: max_events }),
-        None => Ok(Split::Batch(events)),
+    }
+}
+
+/// The elements of an array. None: it is not JSON, nested too deep, or holds more than `max_events`.
+fn elements(text: &ByteString, max_events: usize) -> Option<Vec<RawEvent>> {
+    let mut events = Vec::new();
+    let mut cursor = Cursor::new(text);
+    cursor.token(b'[')?;
+    if cursor.token(b']').is_some() {
+        return cursor.is_at_end().then_some(events);
+    }
+    loop {
+        cursor.peek()?;
+        let start = cursor.at;
+        let plain = Plain::read(&mut cursor);
+        if plain.is_none() {
+            // The array itself is a level.
+            let element = json::first_value(text.get(start..)?).ok()?;
+            if json::too_deep(element, MAX_NESTING - 1).is_some() {
+                return None;
+            }
+            cursor.at = start + element.len();
+        }
+        if events.len() == max_events {
+            return None;
+        }
+        events.push(RawEvent(Ok(Document { text: text.slice_ref(text.get(start..cursor.at)?), plain })));
+        if cursor.token(b',').is_none() {
+            cursor.token(b']')?;
+            return cursor.is_at_end().then_some(events);
+        }
     }
 }
 
@@ -88,15 +118,20 @@ fn split_lines(body: &Bytes, max_events: usize) -> Result<Split, SplitError> {
         if events.len() == max_events {
             return Err(SplitError::TooManyEvents { found_more_than: max_events });
         }
-        events.push(RawEvent(checked_line(&body.slice_ref(line), lines_before)));
+        let text = checked_utf8(&body.slice_ref(line), lines_before);
+        events.push(RawEvent(text.and_then(|text| document(text, lines_before))));
     }
     Ok(Split::Batch(events))
 }
 
-fn checked_line(line: &Bytes, lines_before: usize) -> Result<ByteString, String> {
-    let text = checked_utf8(line, lines_before)?;
-    check(&text, lines_before)?;
-    Ok(text)
+/// A text that is one JSON value.
+fn document(text: ByteString, lines_before: usize) -> Result<Document, String> {
+    let mut cursor = Cursor::new(&text);
+    let plain = Plain::read(&mut cursor).filter(|_| cursor.is_at_end());
+    if plain.is_none() {
+        check(&text, lines_before)?;
+    }
+    Ok(Document { text, plain })
 }
 
 fn check(text: &ByteString, lines_before: usize) -> Result<(), String> {

@@ -24,7 +24,7 @@ fn json(body: &str) -> Result<Split, SplitError> {
 
 fn lines(body: &[u8]) -> Vec<Result<ByteString, String>> {
     match split(&Bytes::copy_from_slice(body), Form::NdJson, 3).unwrap() {
-        Split::Batch(events) => events.into_iter().map(|event| event.0).collect(),
+        Split::Batch(events) => events.into_iter().map(|event| event.0.map(|document| document.text)).collect(),
         Split::One(_) => panic!("lines are always a batch"),
     }
 }
@@ -34,7 +34,7 @@ fn texts(split: Split) -> Vec<String> {
         Split::One(event) => vec![event],
         Split::Batch(events) => events,
     };
-    events.into_iter().map(|event| event.0.unwrap().trim().to_owned()).collect()
+    events.into_iter().map(|event| event.0.unwrap().text.trim().to_owned()).collect()
 }
 
 #[track_caller]
@@ -64,7 +64,7 @@ fn only_an_array_is_a_batch() {
 fn elements_are_slices_of_the_body() {
     let body = Bytes::from_static(b"[{\"key\":\"SET\"}]");
     let Ok(Split::Batch(events)) = split(&body, Form::Json, 1) else { panic!("a batch") };
-    let text = events[0].0.as_ref().unwrap();
+    let text = &events[0].0.as_ref().unwrap().text;
     assert_eq!(text.as_ptr(), body[1..].as_ptr());
 }
 
@@ -240,7 +240,7 @@ proptest! {
         let body = if pretty { serde_json::to_string_pretty(&values) } else { serde_json::to_string(&values) }.unwrap();
         let Ok(Split::Batch(events)) = split(&Bytes::from(body.clone()), Form::Json, 10) else { panic!("a batch") };
         let seen: Vec<Value> =
-            events.iter().map(|event| serde_json::from_str(event.0.as_ref().unwrap()).unwrap()).collect();
+            events.iter().map(|event| serde_json::from_str(&event.0.as_ref().unwrap().text).unwrap()).collect();
         prop_assert_eq!(seen, serde_json::from_str::<Vec<Value>>(&body).unwrap());
     }
 

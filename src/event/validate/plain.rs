@@ -1,0 +1,42 @@
+//! Events whose parts are known already: only what they say is left to be judged.
+
+use bytestring::ByteString;
+use smallvec::smallvec;
+
+use super::{Action, Check, Event, EventType, MAX_ID_BYTES, Ttl, Version};
+use crate::event::wire::Plain;
+use crate::event::{CacheKey, SetEntry, Source};
+
+impl Check<'_> {
+    /// The event, if nothing is wrong with it.
+    pub(super) fn plain(&self, text: &ByteString, plain: &Plain) -> Option<Event> {
+        let part = |range: &std::ops::Range<usize>| text.get(range.clone()).map(|part| text.slice_ref(part));
+        let id = match &plain.id {
+            Some(id) if id.len() <= MAX_ID_BYTES => Some(part(id)?),
+            Some(_) => return None,
+            None => None,
+        };
+        let version = match plain.version.filter(|_| plain.event != EventType::Get) {
+            Some(number) => Some(Version::from_number(number)?),
+            None => None,
+        };
+        let key = part(&plain.key)?;
+        if self.key_fault(&key).is_some() {
+            return None;
+        }
+        let key = CacheKey(key);
+        let action = match &plain.value {
+            Some(value) => {
+                let ttl = match plain.ttl {
+                    Some(seconds) if seconds <= self.limits.max_ttl_seconds => Some(Ttl::from_seconds(seconds)?),
+                    Some(_) => return None,
+                    None => self.limits.default_ttl,
+                };
+                Action::Set(smallvec![SetEntry { key, source: Source::Inline(part(value)?.into_bytes()), ttl }])
+            }
+            None if plain.event == EventType::Get => Action::Get(smallvec![key]),
+            None => Action::Delete(smallvec![key]),
+        };
+        Some(Event { id, version, time: None, action })
+    }
+}

@@ -1,0 +1,191 @@
+//! The form that nearly all events have, read in one pass.
+//!
+//! Plain is an event that sets, reads or deletes one key and needs nothing decoded: its strings have no escapes, a SET's value
+//! is a string, each member is there once and is one of those that are known. Any other text is no plain event, for whatever
+//! reason; what it is then is found by who looks closely. So nothing here has to know of faults.
+
+use std::ops::Range;
+
+use memchr::memchr2;
+
+use crate::event::EventType;
+
+/// Where the parts of a plain event are in its text. Nothing is judged: lengths and numbers are as they were sent.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::event) struct Plain {
+    pub event: EventType,
+    pub id: Option<Range<usize>>,
+    pub version: Option<u64>,
+    pub key: Range<usize>,
+    /// Of a SET, and only of one.
+    pub value: Option<Range<usize>>,
+    pub ttl: Option<u32>,
+}
+
+/// What `data` names.
+struct Data {
+    key: Range<usize>,
+    value: Option<Range<usize>>,
+}
+
+/// A place in a text.
+pub(in crate::event) struct Cursor<'a> {
+    text: &'a [u8],
+    pub at: usize,
+}
+
+impl Plain {
+    /// Reads the plain event at the cursor, if there is one; where the cursor is left otherwise says nothing.
+    pub fn read(cursor: &mut Cursor<'_>) -> Option<Self> {
+        let start = cursor.at;
+        let (mut event, mut id, mut version, mut value) = (None, None, None, None);
+        cursor.object(|cursor, name| match name {
+            b"key" => once(&mut event, cursor.event_type()),
+            b"id" => once(&mut id, cursor.string()),
+            b"version" => once(&mut version, cursor.number()),
+            b"value" => once(&mut value, cursor.value()),
+            _ => None,
+        })?;
+        let (event, (data, ttl)) = (event?, value?);
+        let is_set = event == EventType::Set;
+        let from_start = |range: Range<usize>| range.start - start..range.end - start;
+        (is_set == data.value.is_some()).then(|| Plain {
+            event,
+            id: id.map(from_start),
+            version,
+            key: from_start(data.key),
+            value: data.value.map(from_start),
+            ttl,
+        })
+    }
+}
+
+impl<'a> Cursor<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Cursor { text: text.as_bytes(), at: 0 }
+    }
+
+    /// Past white space and this byte, if that is what stands here.
+    pub fn token(&mut self, byte: u8) -> Option<()> {
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    /// The next byte that is not white space.
+    pub fn peek(&mut self) -> Option<u8> {
+        loop {
+            match *self.text.get(self.at)? {
+                b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
+                byte => return Some(byte),
+            }
+        }
+    }
+
+    /// Whether there is nothing more but white space.
+    pub fn is_at_end(&mut self) -> bool {
+        self.peek().is_none()
+    }
+
+    /// The members of an object of at least one, through `each`, which reads the value to a name.
+    fn object(&mut self, mut each: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
+        self.token(b'{')?;
+        loop {
+            let name = self.word()?;
+            self.token(b':')?;
+            each(self, name)?;
+            match self.peek()? {
+                b',' => self.at += 1,
+                b'}' => {
+                    self.at += 1;
+                    return Some(());
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    fn event_type(&mut self) -> Option<EventType> {
+        match self.word()? {
+            b"SET" => Some(EventType::Set),
+            b"GET" => Some(EventType::Get),
+            b"DELETE" => Some(EventType::Delete),
+            _ => None,
+        }
+    }
+
+    /// `data` and the `ttl` beside it.
+    fn value(&mut self) -> Option<(Data, Option<u32>)> {
+        let (mut data, mut ttl) = (None, None);
+        self.object(|cursor, name| match name {
+            b"data" => once(&mut data, cursor.data()),
+            b"ttl" => once(&mut ttl, cursor.number().and_then(|seconds| u32::try_from(seconds).ok())),
+            _ => None,
+        })?;
+        Some((data?, ttl))
+    }
+
+    fn data(&mut self) -> Option<Data> {
+        if self.peek()? == b'"' {
+            let key = self.string()?;
+            // It may be JSON once more.
+            let may_be_json = matches!(self.text.get(key.clone())?.trim_ascii_start(), [b'{' | b'[', ..]);
+            return (!may_be_json).then_some(Data { key, value: None });
+        }
+        let (mut key, mut value) = (None, None);
+        self.object(|cursor, name| match name {
+            b"key" => once(&mut key, cursor.string()),
+            b"value" => once(&mut value, cursor.string()),
+            _ => None,
+        })?;
+        Some(Data { key: key?, value })
+    }
+
+    /// What a string says that has no escapes.
+    fn string(&mut self) -> Option<Range<usize>> {
+        self.token(b'"')?;
+        let rest = self.text.get(self.at..)?;
+        let end = memchr2(b'"', b'\\', rest)?;
+        let inside = rest.get(..end)?;
+        let is_whole = rest.get(end) == Some(&b'"') && inside.iter().fold(true, |good, byte| good & (*byte >= b' '));
+        let start = self.at;
+        self.at += end + 1;
+        is_whole.then_some(start..start + end)
+    }
+
+    /// The same, for one that is short.
+    fn word(&mut self) -> Option<&'a [u8]> {
+        self.token(b'"')?;
+        let start = self.at;
+        loop {
+            let byte = *self.text.get(self.at)?;
+            self.at += 1;
+            match byte {
+                b'"' => return self.text.get(start..self.at - 1),
+                b'a'..=b'z' | b'A'..=b'Z' => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// A whole number without sign, fraction and exponent.
+    fn number(&mut self) -> Option<u64> {
+        self.peek()?;
+        let rest = self.text.get(self.at..)?;
+        let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = str::from_utf8(rest.get(..length)?).ok()?;
+        let is_whole = matches!(rest.get(length)?, b',' | b'}' | b' ' | b'\t' | b'\n' | b'\r');
+        let is_json = is_whole && (length == 1 || !digits.starts_with('0'));
+        self.at += length;
+        digits.parse().ok().filter(|_| is_json)
+    }
+}
+
+/// Puts what was read in its place; None if that is taken, or nothing was read.
+fn once<T>(place: &mut Option<T>, read: Option<T>) -> Option<()> {
+    match place {
+        None => {
+            *place = Some(read?);
+            Some(())
+        }
+        Some(_) => None,
+    }
+}
