@@ -120,7 +120,10 @@ impl Shared {
     pub fn count(&self, verdict: &Verdict, problem: &str) {
         match verdict {
             Verdict::One(answered) => {
-                self.count_answered(answered, 1);
+                self.metrics.events_done(answered.event, answered.class(), 1);
+                for outcome in &answered.outcomes {
+                    self.metrics.entries_done(answered.event, outcome.status(), 1);
+                }
                 match answered.class() {
                     Class::Ok => self.metrics.event_settled(answered.delay(), answered.age()),
                     Class::Rejected | Class::Unavailable => self.count_failed(answered),
@@ -136,27 +139,25 @@ impl Shared {
         }
     }
 
-    /// All threads share the counters, so neighbours that are alike are counted at once.
     fn count_batch(&self, elements: &[Element]) {
         let mut settled = self.metrics.settled();
-        for alike in elements.chunk_by(are_alike) {
-            match alike.first() {
-                Some(Element::Answered(first)) => {
-                    self.count_answered(first, alike.len() as u64);
-                    let is_ok = first.class() == Class::Ok;
-                    for element in alike {
-                        match element {
-                            Element::Answered(answered) if is_ok => settled.add(answered.delay(), answered.age()),
-                            Element::Answered(answered) => self.count_failed(answered),
-                            Element::Invalid(_) => {}
-                        }
+        for element in elements {
+            match element {
+                Element::Answered(answered) => {
+                    let class = answered.class();
+                    settled.event(answered.event, class);
+                    for outcome in &answered.outcomes {
+                        settled.entry(answered.event, outcome.status());
+                    }
+                    match class {
+                        Class::Ok => settled.took(answered.delay(), answered.age()),
+                        Class::Rejected | Class::Unavailable => self.count_failed(answered),
                     }
                 }
-                Some(Element::Invalid(invalid)) => {
+                Element::Invalid(invalid) => {
                     self.metrics.event_rejected(invalid.event);
                     self.metrics.event_failed(invalid.event);
                 }
-                None => {}
             }
         }
     }
@@ -165,22 +166,5 @@ impl Shared {
         for problem in answered.outcomes.iter().filter_map(Outcome::problem) {
             self.metrics.entry_failed(answered.event, problem.kind);
         }
-    }
-
-    fn count_answered(&self, answered: &Answered, times: u64) {
-        self.metrics.events_done(answered.event, answered.class(), times);
-        for outcome in &answered.outcomes {
-            self.metrics.entries_done(answered.event, outcome.status(), times);
-        }
-    }
-}
-
-fn are_alike(one: &Element, other: &Element) -> bool {
-    match (one, other) {
-        (Element::Answered(one), Element::Answered(other)) => {
-            let (ours, theirs) = (one.outcomes.iter().map(Outcome::status), other.outcomes.iter().map(Outcome::status));
-            one.event == other.event && ours.eq(theirs)
-        }
-        _ => false,
     }
 }

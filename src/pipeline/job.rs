@@ -58,7 +58,7 @@ pub fn reply(permit: Permit, max_answer_bytes: usize, trace: Option<Arc<Trace>>)
         state: Mutex::new(State {
             phase: Phase::Unread,
             permit,
-            values: Values { max_bytes: max_answer_bytes, held: 0, hits: BinaryHeap::new() },
+            values: Values { max_bytes: max_answer_bytes, held: 0, hits: None },
         }),
         waker: AtomicWaker::new(),
         trace,
@@ -84,8 +84,8 @@ struct Values {
     /// `http.max_answer_bytes`.
     max_bytes: usize,
     held: usize,
-    /// Where they are, so that the last is found at once however many entries there are.
-    hits: BinaryHeap<usize>,
+    /// Where they are, so that the last is found at once however many entries there are; from when there are too many bytes.
+    hits: Option<BinaryHeap<usize>>,
 }
 
 enum Phase {
@@ -128,7 +128,9 @@ impl Shared {
         }
         if let Outcome::Hit(value) = &outcome {
             values.held += value.len();
-            values.hits.push(index);
+            if let Some(hits) = &mut values.hits {
+                hits.push(index);
+            }
         }
         *place = Some(outcome);
         work.left -= 1;
@@ -161,13 +163,19 @@ impl Values {
     /// While values still come in, twice the answer's bytes are held at most; the last in the order sent go first.
     fn let_go(&mut self, outcomes: &mut [Option<Outcome>]) {
         while self.held > self.max_bytes.saturating_mul(2) {
-            let Some(outcome) = self.hits.pop().and_then(|index| outcomes.get_mut(index)) else { return };
+            let hits = self.hits.get_or_insert_with(|| places_of_hits(outcomes));
+            let Some(outcome) = hits.pop().and_then(|index| outcomes.get_mut(index)) else { return };
             if let Some(Outcome::Hit(value)) = outcome {
                 self.held -= value.len();
                 *outcome = Some(answer_too_large(value.len()));
             }
         }
     }
+}
+
+fn places_of_hits(outcomes: &[Option<Outcome>]) -> BinaryHeap<usize> {
+    let is_hit = |(_, outcome): &(usize, &Option<Outcome>)| matches!(outcome, Some(Outcome::Hit(_)));
+    outcomes.iter().enumerate().filter(is_hit).map(|(index, _)| index).collect()
 }
 
 fn answer_too_large(bytes: usize) -> Outcome {

@@ -59,8 +59,10 @@ impl Switch {
     fn take(&mut self, Accepted { actions, mut slots, deadline, sweep_deadline }: Accepted) {
         fail::fail_point!("router");
         self.look_around();
-        if let Some(own) = self.nearest.1.first().and_then(|own| self.ready.get_mut(*own)) {
-            own.reserve(slots.left());
+        // Nearly all stays on this thread, or keys that others have in hand take half of it elsewhere.
+        for (writer, ready) in self.ready.iter_mut().enumerate() {
+            let is_near = self.nearest.1.contains(&writer);
+            ready.reserve(if is_near { slots.left() } else { slots.left() / 2 });
         }
         for (action, version) in actions {
             let mut add = |key, verb| {

@@ -80,7 +80,8 @@ impl Turns {
     /// `must_wait`: the operation cannot be written yet.
     pub fn take(&'static self, key: &CacheKey, must_wait: bool, choose: impl Fn(usize) -> usize) -> (Turn, Way) {
         let hash = self.hasher.hash_one(key);
-        let bucket = &self.buckets[hash as usize % BUCKETS];
+        let of_bucket = hash as usize % BUCKETS;
+        let bucket = &self.buckets[of_bucket];
         let tag = (hash >> 48) as u16;
         let mut places = bucket.lock();
         // Read under the lock: a barrier that is put up later finds this turn in the table.
@@ -98,7 +99,7 @@ impl Turns {
             true if is_first && !has_barriers => Way::Alone,
             true => Way::Router,
         };
-        (Turn { bucket, place: number as u8, writer: place.writer }, way)
+        (Turn { bucket, of_bucket: of_bucket as u16, place: number as u8, writer: place.writer }, way)
     }
 
     /// Held until a pattern is done: meanwhile everything goes through the router.
@@ -111,6 +112,7 @@ impl Turns {
 /// An operation's place in the order of its key; given back on drop.
 pub struct Turn {
     bucket: &'static Bucket,
+    of_bucket: u16,
     place: u8,
     writer: u8,
 }
@@ -125,6 +127,38 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.bucket.lock()[usize::from(self.place)].out -= 1;
+    }
+}
+
+/// A note of keys on which turns are out, without looking at a key. It may say of a key that it is noted when another is that
+/// shares its place.
+pub struct Noted {
+    /// Of each bucket, a bit for each place.
+    places: Box<[u8; BUCKETS]>,
+    is_empty: bool,
+}
+
+impl Default for Noted {
+    fn default() -> Self {
+        Noted { places: Box::new([0; BUCKETS]), is_empty: true }
+    }
+}
+
+impl Noted {
+    pub fn add(&mut self, turn: &Turn) {
+        self.places[usize::from(turn.of_bucket)] |= 1 << turn.place;
+        self.is_empty = false;
+    }
+
+    pub fn has(&self, turn: &Turn) -> bool {
+        self.places[usize::from(turn.of_bucket)] & 1 << turn.place != 0
+    }
+
+    pub fn clear(&mut self) {
+        if !self.is_empty {
+            self.places.fill(0);
+            self.is_empty = true;
+        }
     }
 }
 
@@ -218,6 +252,20 @@ mod tests {
         drop((first, behind));
         let (next, way) = turns.take(&key(), false, |_| 2);
         assert_eq!((next.writer(), way), (2, Way::Writer));
+    }
+
+    #[test]
+    fn a_key_is_noted_as_long_as_a_turn_on_it_is_out() {
+        let turns = Turns::new();
+        let take = |key: &str| turns.take(&CacheKey::new_unchecked(key.to_owned()), false, |_| 0).0;
+        let (first, again, other) = (take("k"), take("k"), take("other"));
+        let mut noted = Noted::default();
+        assert!(!noted.has(&first));
+        noted.add(&first);
+        drop(first);
+        assert!(noted.has(&again) && !noted.has(&other));
+        noted.clear();
+        assert!(!noted.has(&again));
     }
 
     #[test]

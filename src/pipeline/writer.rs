@@ -24,7 +24,7 @@ use super::job::{Operation, Slot, Verb, enter_all, settle_all};
 use super::pool::{Pool, Roster};
 use super::stopwatch::Leg;
 use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
-use super::turns::Turn;
+use super::turns::{Noted, Turn};
 use crate::cache::{Cache, CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
 use crate::event::outcome::{Origin, Outcome, ProblemKind};
@@ -120,7 +120,7 @@ struct Pending {
     /// It has failed before, or comes after one of its key that has.
     is_repeated: bool,
     /// Given back when it is done.
-    _turn: Turn,
+    turn: Turn,
     _held: Option<Permit>,
 }
 
@@ -148,6 +148,9 @@ pub struct Writer {
     is_open: bool,
     session: Rc<Mutex<Box<dyn Session>>>,
     queue: VecDeque<Entry>,
+    /// For the batch being made: the keys that are read in it, and those on which something was passed over.
+    read: Noted,
+    held: Noted,
     backlog: Backlog,
     /// What the attempt under way carries.
     flight: Option<(Rc<Vec<Command>>, Vec<Pending>)>,
@@ -180,6 +183,8 @@ impl Writer {
             session: Rc::new(Mutex::new(cache.session())),
             cache,
             queue: VecDeque::new(),
+            read: Noted::default(),
+            held: Noted::default(),
             backlog: Backlog::new(gate),
             flight: None,
             pinging: false,
@@ -202,7 +207,7 @@ impl Writer {
         self.queue.extend(ready.into_iter().map(|Ready { command, origin, slot, turn, deadline, held }| {
             let expires = expires.min(deadline);
             let (crashes, is_repeated) = (0, false);
-            let pending = Pending { origin, slot, deadline, expires, crashes, is_repeated, _turn: turn, _held: held };
+            let pending = Pending { origin, slot, deadline, expires, crashes, is_repeated, turn, _held: held };
             Entry::Write(command, pending)
         }));
         self.backlog.judge(self.queue.len());
@@ -298,8 +303,9 @@ impl Writer {
         let room = self.queue.len().min(most);
         let (mut commands, mut pending) = (Vec::with_capacity(room), Vec::with_capacity(room));
         let mut repeats_left = if self.repeat_from <= now { most.div_ceil(2) } else { 0 };
-        let (mut passed_over, mut held_keys) = (Vec::new(), Keys::default());
-        let (mut read, mut is_behind) = (Keys::default(), false);
+        let (mut passed_over, mut is_behind) = (Vec::new(), false);
+        self.read.clear();
+        self.held.clear();
         let mut bytes = 0;
         while commands.len() < most {
             let (command, entry) = match self.queue.pop_front() {
@@ -314,11 +320,10 @@ impl Writer {
                 entry.slot.settle(expired(entry.deadline, now), now);
                 continue;
             }
-            let is_held = !held_keys.is_empty() && held_keys.contains(command.key());
             let has_no_place = entry.is_repeated && repeats_left == 0;
             is_behind |= has_no_place;
-            if is_held || has_no_place || command.is_write() && !read.is_empty() && read.contains(command.key()) {
-                held_keys.insert(command.key().clone());
+            if self.held.has(&entry.turn) || has_no_place || command.is_write() && self.read.has(&entry.turn) {
+                self.held.add(&entry.turn);
                 passed_over.push(Entry::Write(command, entry));
                 continue;
             }
@@ -329,7 +334,7 @@ impl Writer {
             }
             repeats_left -= usize::from(entry.is_repeated);
             if !command.is_write() {
-                read.insert(command.key().clone());
+                self.read.add(&entry.turn);
             }
             commands.push(command);
             pending.push(entry);

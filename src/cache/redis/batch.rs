@@ -41,18 +41,23 @@ pub(super) struct Wait {
 
 /// How many commands from the start may go in one pipeline; at least one of a batch that is not empty.
 pub(super) fn segment_length(batch: &[Command]) -> usize {
-    let mut read = HashSet::with_hasher(ahash::RandomState::new());
-    for (index, command) in batch.iter().take(MAX_COMMANDS).enumerate() {
+    let most = batch.len().min(MAX_COMMANDS);
+    let reads = batch.iter().take(most).filter(|command| !command.is_write()).count();
+    if reads == 0 {
+        return most;
+    }
+    let mut read = HashSet::with_capacity_and_hasher(reads, ahash::RandomState::new());
+    for (index, command) in batch.iter().take(most).enumerate() {
         match command {
             Command::Get { key, .. } => drop(read.insert(key)),
             Command::Set { key, .. } | Command::Delete { key, .. } => {
-                if !read.is_empty() && read.contains(key) {
+                if read.contains(key) {
                     return index;
                 }
             }
         }
     }
-    batch.len().min(MAX_COMMANDS)
+    most
 }
 
 /// How a segment is asked for.

@@ -98,6 +98,9 @@ fn elements(text: &ByteString, max_events: usize) -> Option<Vec<RawEvent>> {
         if events.len() == max_events {
             return None;
         }
+        if events.is_empty() {
+            events.reserve(max_events.min(text.len() / (cursor.at - start).max(1)));
+        }
         events.push(RawEvent(Ok(Document { text: text.slice_ref(text.get(start..cursor.at)?), plain })));
         if cursor.token(b',').is_none() {
             cursor.token(b']')?;

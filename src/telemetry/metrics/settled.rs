@@ -1,15 +1,22 @@
-//! Events that ended ok: how long they took and how old they were. All threads share the histograms, so those of one request
-//! are counted together and handed over at once.
+//! What became of the events of one request. All threads share the counters and histograms, so they are counted together and
+//! handed over at once.
 
 use std::time::Duration;
 
 use prometheus::local::LocalHistogram;
 
 use super::Metrics;
+use super::labels::STATUSES;
+use crate::event::EventType;
+use crate::event::outcome::Class;
+use crate::telemetry::series::position;
 
 /// What is handed over when it is dropped.
 pub struct Settled<'m> {
     metrics: &'m Metrics,
+    /// By type and class, and by type and status.
+    events: [[u64; Class::ALL.len()]; EventType::ALL.len()],
+    entries: [[u64; STATUSES.len()]; EventType::ALL.len()],
     delays: LocalHistogram,
     /// Most events carry no time.
     ages: Option<LocalHistogram>,
@@ -18,7 +25,8 @@ pub struct Settled<'m> {
 impl Metrics {
     /// For the events of one request, when there may be many.
     pub fn settled(&self) -> Settled<'_> {
-        Settled { metrics: self, delays: self.inner.event_delay.local(), ages: None }
+        let (events, entries) = Default::default();
+        Settled { metrics: self, events, entries, delays: self.inner.event_delay.local(), ages: None }
     }
 
     /// An event has ended ok: so long after it was accepted, and so long after its own time if it has one.
@@ -31,12 +39,37 @@ impl Metrics {
 }
 
 impl Settled<'_> {
+    /// As [`Metrics::events_done`].
+    pub fn event(&mut self, event: EventType, class: Class) {
+        self.events[event as usize][class as usize] += 1;
+    }
+
+    /// As [`Metrics::entries_done`].
+    pub fn entry(&mut self, event: EventType, status: &str) {
+        self.entries[event as usize][position(&STATUSES, status)] += 1;
+    }
+
     /// As [`Metrics::event_settled`].
-    pub fn add(&mut self, delay: Duration, age: Option<Duration>) {
+    pub fn took(&mut self, delay: Duration, age: Option<Duration>) {
         self.delays.observe(delay.as_secs_f64());
         if let Some(age) = age {
             let ages = self.ages.get_or_insert_with(|| self.metrics.inner.event_age.local());
             ages.observe(age.as_secs_f64());
+        }
+    }
+}
+
+impl Drop for Settled<'_> {
+    fn drop(&mut self) {
+        let inner = &self.metrics.inner;
+        for event in EventType::ALL {
+            let (events, entries) = (self.events[event as usize], self.entries[event as usize]);
+            for (class, count) in events.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+                inner.events[event as usize][class].inc_by(count);
+            }
+            for (status, count) in entries.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+                inner.entries[event as usize].at(status).inc_by(count);
+            }
         }
     }
 }
