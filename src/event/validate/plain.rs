@@ -3,8 +3,8 @@
 use bytestring::ByteString;
 use smallvec::smallvec;
 
-use super::{Action, Check, Event, EventType, MAX_ID_BYTES, Ttl, Version};
-use crate::event::wire::Plain;
+use super::{Action, Check, Event, EventType, MAX_ID_BYTES, Ttl, Version, parse_url};
+use crate::event::wire::{self, Plain};
 use crate::event::{CacheKey, SetEntry, Source};
 
 impl Check<'_> {
@@ -25,14 +25,18 @@ impl Check<'_> {
             return None;
         }
         let key = CacheKey(key);
-        let action = match &plain.value {
-            Some(value) => {
+        let action = match &plain.source {
+            Some(source) => {
                 let ttl = match plain.ttl {
                     Some(seconds) if seconds <= self.limits.max_ttl_seconds => Some(Ttl::from_seconds(seconds)?),
                     Some(_) => return None,
                     None => self.limits.default_ttl,
                 };
-                Action::Set(smallvec![SetEntry { key, source: Source::Inline(part(value)?.into_bytes()), ttl }])
+                let source = match source {
+                    wire::Source::Value(value) => Source::Inline(part(value)?.into_bytes()),
+                    wire::Source::Url(url) => Source::Blob(parse_url(text.get(url.clone())?).ok()?),
+                };
+                Action::Set(smallvec![SetEntry { key, source, ttl }])
             }
             None if plain.event == EventType::Get => Action::Get(smallvec![key]),
             None => Action::Delete(smallvec![key]),

@@ -1,7 +1,7 @@
 //! The form that nearly all events have, read in one pass.
 //!
-//! Plain is an event that sets, reads or deletes one key and needs nothing decoded: its strings have no escapes, a SET's value
-//! is a string, each member is there once and is one of those that are known. Any other text is no plain event, for whatever
+//! Plain is an event that sets, reads or deletes one key and needs nothing decoded: its strings have no escapes, a SET has a
+//! value that is a string or a URL, each member is there once and is one of those that are known. Any other text is no plain event, for whatever
 //! reason; what it is then is found by who looks closely. So nothing here has to know of faults.
 
 use std::ops::Range;
@@ -18,14 +18,21 @@ pub(in crate::event) struct Plain {
     pub version: Option<u64>,
     pub key: Range<usize>,
     /// Of a SET, and only of one.
-    pub value: Option<Range<usize>>,
+    pub source: Option<Source>,
     pub ttl: Option<u32>,
+}
+
+/// Where what is to be stored comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::event) enum Source {
+    Value(Range<usize>),
+    Url(Range<usize>),
 }
 
 /// What `data` names.
 struct Data {
     key: Range<usize>,
-    value: Option<Range<usize>>,
+    source: Option<Source>,
 }
 
 /// A place in a text.
@@ -49,12 +56,15 @@ impl Plain {
         let (event, (data, ttl)) = (event?, value?);
         let is_set = event == EventType::Set;
         let from_start = |range: Range<usize>| range.start - start..range.end - start;
-        (is_set == data.value.is_some()).then(|| Plain {
+        (is_set == data.source.is_some()).then(|| Plain {
             event,
             id: id.map(from_start),
             version,
             key: from_start(data.key),
-            value: data.value.map(from_start),
+            source: data.source.map(|source| match source {
+                Source::Value(value) => Source::Value(from_start(value)),
+                Source::Url(url) => Source::Url(from_start(url)),
+            }),
             ttl,
         })
     }
@@ -128,15 +138,16 @@ impl<'a> Cursor<'a> {
             let key = self.string()?;
             // It may be JSON once more.
             let may_be_json = matches!(self.text.get(key.clone())?.trim_ascii_start(), [b'{' | b'[', ..]);
-            return (!may_be_json).then_some(Data { key, value: None });
+            return (!may_be_json).then_some(Data { key, source: None });
         }
-        let (mut key, mut value) = (None, None);
+        let (mut key, mut source) = (None, None);
         self.object(|cursor, name| match name {
             b"key" => once(&mut key, cursor.string()),
-            b"value" => once(&mut value, cursor.string()),
+            b"value" => once(&mut source, cursor.string().map(Source::Value)),
+            b"url" => once(&mut source, cursor.string().map(Source::Url)),
             _ => None,
         })?;
-        Some(Data { key: key?, value })
+        Some(Data { key: key?, source })
     }
 
     /// What a string says that has no escapes.

@@ -22,6 +22,7 @@ fn what_events_mostly_are_is_plain() {
     for event in [
         r#"{"key":"SET","value":{"data":{"key":"k","value":"v"}}}"#,
         r#" { "value" : { "ttl" : 60 , "data" : { "value" : "" , "key" : "é" } } , "version" : 0 , "id" : "e-1" , "key" : "SET" } "#,
+        r#"{"key":"SET","value":{"data":{"key":"k","url":"http://h/a?b=c"}}}"#,
         r#"{"key":"GET","value":{"data":"k"}}"#,
         r#"{"key":"DELETE","value":{"data":{"key":"k"}}}"#,
     ] {
@@ -85,9 +86,19 @@ fn object(members: Vec<(&'static str, BoxedStrategy<String>)>) -> BoxedStrategy<
 }
 
 fn near_plain() -> impl Strategy<Value = String> {
+    let urls = vec![
+        "\"http://h/a\"",
+        "\"HTTP://H:80/a%20b?c\"",
+        "\"ftp://h/\"",
+        "\"http://u@h/\"",
+        "\"http://h/\\u0041\"",
+        "7",
+    ];
+    let urls = select(urls).prop_map(String::from).boxed();
     let entry = object(vec![("key", string().boxed()), ("value", scalar().boxed())]);
+    let blob = object(vec![("key", string().boxed()), ("url", urls)]);
     let key = object(vec![("key", string().boxed())]);
-    let data = prop_oneof![entry, key, string()].boxed();
+    let data = prop_oneof![entry, blob, key, string()].boxed();
     let bare = object(vec![("data", data.clone())]);
     let value = prop_oneof![bare, object(vec![("data", data), ("ttl", scalar().boxed())])].boxed();
     let kinds = vec!["\"SET\"", "\"GET\"", "\"DELETE\"", "\"SET\"", "\"DELETE_PATTERN\"", "\"set\"", "1"];
