@@ -96,9 +96,15 @@ fn plain_sets(commands: &[Command]) -> usize {
     commands.iter().take(MAX_SETS).take_while(is_one).count()
 }
 
-/// The pipeline for a segment of about so many `bytes`.
-pub(super) fn encode(segment: &[Command], bytes: usize, manner: Manner<'_>, wait: Option<&Wait>) -> Outbox {
-    let mut outbox = Outbox::with_capacity(bytes.min(MAX_RESERVED_BYTES));
+/// The pipeline for a segment of about so many `bytes`, packed into memory that was used before.
+pub(super) fn encode(
+    segment: &[Command],
+    bytes: usize,
+    manner: Manner<'_>,
+    wait: Option<&Wait>,
+    room: Vec<u8>,
+) -> Outbox {
+    let mut outbox = Outbox::within(room, bytes.min(MAX_RESERVED_BYTES));
     outbox.ask(manner.asking);
     if manner.with_scripts {
         guarded::load(&mut outbox);
@@ -312,7 +318,7 @@ mod tests {
 
     #[test]
     fn plain_sets_side_by_side_share_a_call_within_bounds_and_one_node() {
-        let calls = |segment: &[Command], manner: Manner<'_>| encode(segment, 0, manner, None).commands();
+        let calls = |segment: &[Command], manner: Manner<'_>| encode(segment, 0, manner, None, Vec::new()).commands();
         let expiring = Command::Set { key: key("a"), value: Bytes::new(), ttl: Ttl::from_seconds(1), version: None };
         let large = Command::Set { key: key("a"), value: vec![0; MAX_SETS_BYTES].into(), ttl: None, version: None };
         let one = guard(false);

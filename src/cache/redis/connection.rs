@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -36,6 +37,8 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
 /// Pieces handed to the kernel in one call.
 const MAX_SLICES: usize = 16;
+/// Memory that is kept between pipelines, at most.
+const MAX_ROOM_BYTES: usize = 256 * 1024;
 /// Frames of one pipeline, elements of arrays included.
 const MAX_FRAMES: usize = 1 << 20;
 /// Strings of one pipeline together, at most, or a single longer one that was asked for.
@@ -55,6 +58,8 @@ pub(super) struct Identity {
 pub(super) struct Connection {
     stream: Pin<Box<dyn Transport>>,
     inbox: Inbox,
+    /// What the last pipeline was packed into.
+    room: Vec<u8>,
     owes_replies: bool,
     identity: Option<Identity>,
     may_kill: bool,
@@ -73,9 +78,15 @@ impl Connection {
                 Box::pin(handshake.map_err(|_| unavailable("the TLS handshake with redis failed"))?)
             }
         };
-        let inbox = Inbox::default();
-        let mut connection =
-            Connection { stream, inbox, owes_replies: false, identity: None, may_kill: true, evicts: None };
+        let mut connection = Connection {
+            stream,
+            inbox: Inbox::default(),
+            room: Vec::new(),
+            owes_replies: false,
+            identity: None,
+            may_kill: true,
+            evicts: None,
+        };
         connection.introduce(settings).await?;
         Ok(connection)
     }
@@ -92,12 +103,19 @@ impl Connection {
         self.owes_replies = true;
         let (due, asks) = (outbox.commands(), outbox.is_asking());
         let pieces = outbox.into_pieces();
+        let packed = pieces.back().cloned().unwrap_or_default();
         let mut flight = Flight { pieces, due, nested: 0, asks, is_asked: false, max_bytes, read_bytes: 0, frames };
         timeout(within, poll_fn(|cx| self.poll_exchange(cx, &mut flight)))
             .await
             .map_err(|_| unavailable("redis did not answer in time"))??;
         self.owes_replies = false;
+        self.room = emptied(packed);
         Ok(())
+    }
+
+    /// Memory for the next pipeline.
+    pub(super) fn take_room(&mut self) -> Vec<u8> {
+        mem::take(&mut self.room)
     }
 
     /// Whether something was sent that was not answered in full, and may still take effect.
@@ -241,6 +259,13 @@ impl Flight<'_> {
         self.frames.push(frame);
         Ok(())
     }
+}
+
+/// The memory of what nobody holds any more, if it is worth keeping and not too much.
+fn emptied(mut packed: Bytes) -> Vec<u8> {
+    packed.clear();
+    let room = Vec::from(packed);
+    if room.capacity() <= MAX_ROOM_BYTES { room } else { Vec::new() }
 }
 
 /// Takes `written` bytes off the front, letting go of every piece that is through.

@@ -27,9 +27,11 @@ impl Outbox {
         Self::default()
     }
 
-    /// With room for so many bytes.
-    pub(super) fn with_capacity(bytes: usize) -> Self {
-        Outbox { tail: Vec::with_capacity(bytes), ..Self::default() }
+    /// With room for so many bytes, in memory that was used before.
+    pub(super) fn within(mut room: Vec<u8>, bytes: usize) -> Self {
+        room.clear();
+        room.reserve(bytes);
+        Outbox { tail: room, ..Self::default() }
     }
 
     /// Puts an `ASKING` before each command from here on: before the first, or never. Their replies are not handed out.

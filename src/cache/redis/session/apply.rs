@@ -50,7 +50,8 @@ impl RedisSession {
         let with_scripts = !self.has_scripts && segment.iter().any(|command| command.version().is_some());
         let (with_exists, singly, asking) = (self.expects_misses, self.singly, self.asking);
         let manner = Manner { guard: &shared.guard, with_exists, with_scripts, singly, asking };
-        let outbox = batch::encode(segment, bytes, manner, wait.as_ref());
+        let room = self.connection.as_mut().map(|held| held.connection.take_room()).unwrap_or_default();
+        let outbox = batch::encode(segment, bytes, manner, wait.as_ref(), room);
 
         let mut frames = Vec::with_capacity(outbox.commands());
         let sent = self.exchange(outbox, WINDOW_BYTES, budget, bytes, &mut frames).await;
