@@ -16,6 +16,7 @@ pub mod wire;
 use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -185,9 +186,9 @@ impl Ttl {
 }
 
 /// An `http` or `https` URL without userinfo, as the WHATWG URL standard parses it. Whether its host may be called is
-/// judged when it is fetched. Its `Debug` and `Display` leave out the query and the fragment: they carry signatures.
+/// judged when it is fetched. Cheap to clone. Its `Debug` and `Display` leave out the query and the fragment: they carry signatures.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BlobUrl(pub(in crate::event) Box<url::Url>);
+pub struct BlobUrl(pub(in crate::event) Arc<url::Url>);
 
 impl BlobUrl {
     /// None for what is no blob's URL.

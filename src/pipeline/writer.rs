@@ -353,38 +353,35 @@ impl Writer {
         self.last_used = now;
         let mut again = Vec::new();
         let mut held_keys = Keys::default();
-        let mut failure = None;
-        let mut done = Vec::with_capacity(commands.len());
-        for ((command, mut pending), result) in commands.into_iter().zip(pending).zip(results) {
+        let (mut failure, sent) = (None, commands.len());
+        let ended = commands.into_iter().zip(pending).zip(results);
+        let done = ended.filter_map(|((command, mut pending), result)| {
+            let is_held = !held_keys.is_empty() && held_keys.contains(command.key());
             match result {
                 Err(error) if error.is_worth_retrying() => {
                     held_keys.insert(command.key().clone());
                     failure = Some(error);
-                    pending.is_repeated = true;
-                    again.push(Entry::Write(command, pending));
                 }
-                _ if !held_keys.is_empty() && held_keys.contains(command.key()) => {
-                    pending.is_repeated = true;
-                    again.push(Entry::Write(command, pending));
-                }
-                result => {
-                    done.push((pending.slot, outcome(&command, pending.origin, result)));
-                }
+                result if !is_held => return Some((pending.slot, outcome(&command, pending.origin, result))),
+                _ => {}
             }
-        }
+            pending.is_repeated = true;
+            again.push(Entry::Write(command, pending));
+            None
+        });
+        settle_all(done, now);
+        let done = sent - again.len();
         for entry in again.into_iter().rev() {
             self.queue.push_front(entry);
         }
         // What the cache refuses for now tells nothing of its pace.
-        let counted = if failure.is_none() && !self.is_behind { done.len() } else { 0 };
+        let counted = if failure.is_none() && !self.is_behind { done } else { 0 };
         self.backlog.landed(counted, took, self.queue.len());
-        let some_done = !done.is_empty();
-        settle_all(done, now);
         if failure.is_some() {
             self.metrics.redis_batch_failed();
         }
         match failure {
-            Some(error) => self.rest(&error, some_done, context),
+            Some(error) => self.rest(&error, done > 0, context),
             None => {
                 if !self.is_behind {
                     self.is_well();

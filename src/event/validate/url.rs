@@ -1,6 +1,8 @@
 //! What a blob's URL shows by itself. Parsers disagree about odd URLs, so those on which the WHATWG standard is silently
 //! forgiving are refused rather than repaired.
 
+use std::sync::Arc;
+
 use percent_encoding::percent_decode_str;
 use url::Url;
 
@@ -44,7 +46,7 @@ pub(in crate::event) fn parse(text: &str) -> Result<BlobUrl, UrlError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(UrlError::Userinfo);
     }
-    Ok(BlobUrl(Box::new(url)))
+    Ok(BlobUrl(Arc::new(url)))
 }
 
 /// The path without its leading slash, percent-decoded; None if that is not UTF-8.

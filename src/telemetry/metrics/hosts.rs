@@ -5,9 +5,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use ahash::RandomState;
+use arc_swap::ArcSwap;
 use prometheus::{Histogram, HistogramVec};
 
 /// Hosts with a name of their own in the metrics, at most.
@@ -19,9 +21,12 @@ const OTHER: &str = "other";
 
 pub(super) struct HostFetches {
     vec: HistogramVec,
-    places: RwLock<HashMap<String, ByOutcome>>,
+    /// Looked at for each fetch, on every thread, and hardly ever changed.
+    places: ArcSwap<Places>,
     other: ByOutcome,
 }
+
+type Places = HashMap<String, ByOutcome, RandomState>;
 
 /// Of what brought the blob, and of what did not.
 type ByOutcome = [Histogram; OUTCOMES.len()];
@@ -29,7 +34,7 @@ type ByOutcome = [Histogram; OUTCOMES.len()];
 impl HostFetches {
     pub fn new(vec: HistogramVec) -> Self {
         let other = resolve(&vec, OTHER);
-        HostFetches { vec, places: RwLock::default(), other }
+        HostFetches { vec, places: ArcSwap::default(), other }
     }
 
     /// Gives these their places, as far as there are some.
@@ -49,26 +54,27 @@ impl HostFetches {
 
     /// Each with its name, those that have a place.
     pub fn for_each(&self, mut each: impl FnMut(&str, &ByOutcome)) {
-        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
-        for (host, series) in places.iter() {
+        for (host, series) in self.places.load().iter() {
             each(host, series);
         }
     }
 
     fn with_place(&self, host: &str, may_take_one: bool, work: impl FnOnce(&ByOutcome)) {
-        let Some(name) = name(host) else { return work(&self.other) };
-        if let Some(own) = self.places.read().unwrap_or_else(PoisonError::into_inner).get(&*name) {
+        if let Some(own) = self.places.load().get(host) {
             return work(own);
         }
-        if !may_take_one {
-            return work(&self.other);
+        let Some(name) = name(host) else { return work(&self.other) };
+        let has_room = |places: &Places| places.len() < MAX_HOSTS && !places.contains_key(&*name);
+        if may_take_one && has_room(&self.places.load()) {
+            self.places.rcu(|places| {
+                let mut places = Places::clone(places);
+                if has_room(&places) {
+                    places.insert(name.clone().into_owned(), resolve(&self.vec, &name));
+                }
+                Arc::new(places)
+            });
         }
-        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
-        if places.len() >= MAX_HOSTS && !places.contains_key(&*name) {
-            return work(&self.other);
-        }
-        let own = places.entry(name.into_owned()).or_insert_with_key(|name| resolve(&self.vec, name));
-        work(own);
+        work(self.places.load().get(&*name).unwrap_or(&self.other));
     }
 }
 
