@@ -24,7 +24,7 @@
 //!
 //! One way, no polling back: whoever ends the work answers it. [`job`] has what rides along, [`gate`] the bounds at the
 //! door, [`stopwatch`] where time went, [`turns`] the order of keys over all threads, [`shortcut`] the blobs that wait for
-//! nothing else, [`lanes`] and [`dispatch`] the router's state as values, [`staff`] who runs where and how many,
+//! nothing else, [`lanes`] and [`dispatch`] the router's state as values, [`queue`] the writer's, [`staff`] who runs where and how many,
 //! [`supervision`] what keeps actors alive.
 
 pub mod backlog;
@@ -36,6 +36,7 @@ pub mod intake;
 pub mod job;
 pub mod lanes;
 pub mod pool;
+pub mod queue;
 pub mod router;
 pub mod scanner;
 pub mod shortcut;

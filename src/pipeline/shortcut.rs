@@ -21,10 +21,11 @@ use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetcher};
 use super::gate::Permit;
 use super::job::{Operation, Verb};
 use super::pool::{Home, Pool};
+use super::queue::Ready;
 use super::router::{Freed, Router};
 use super::stopwatch::Leg;
 use super::supervision::{Notice, Post};
-use super::writer::{Ready, Writer, hand_over};
+use super::writer::{Writer, hand_over};
 use crate::event::CacheKey;
 use crate::event::outcome::Origin;
 

@@ -8,11 +8,12 @@ use actix::{Actor, Context, Handler, Supervised};
 
 use super::job::{Operation, Slot, Slots, Sweep, Verb};
 use super::pool::{Home, Pool, Roster};
+use super::queue::Ready;
 use super::router::{Detained, Router, Task};
 use super::shortcut::Shortcut;
 use super::supervision::{Mail, Post, Stage, Vitals, guarded};
 use super::turns::{Turns, Way};
-use super::writer::{Ready, Writer, hand_over};
+use super::writer::{Writer, hand_over};
 use crate::event::outcome::Origin;
 use crate::event::version::Version;
 use crate::event::{Action, CacheKey, Source};

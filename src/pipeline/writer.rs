@@ -2,11 +2,10 @@
 //!
 //! It takes what is waiting, up to `redis.batch_max` commands and `redis.batch_max_bytes`, as one batch, and has one
 //! batch in flight; the load itself sets the size, no timer does. What failed for lack of the cache is repeated, in
-//! order, before anything later on its key, until `redis.retry_ms` after it came in; it takes no more than half of a
-//! batch, so that a cache that refuses some commands (writes, when it is full) goes on with the others. A restarted
-//! writer repeats the batch it had in flight; the session sees to it that nothing of the lost one takes effect later.
+//! order, before anything later on its key, until `redis.retry_ms` after it came in ([`super::queue`]). A restarted writer
+//! repeats the batch it had in flight; the session sees to it that nothing of the lost one takes effect later.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,13 +17,13 @@ use log::warn;
 use tokio::task::yield_now;
 
 use super::backlog::Backlog;
-use super::gate::{Gate, Permit};
+use super::gate::Gate;
 use super::health::Health;
-use super::job::{Operation, Slot, Verb, enter_all, settle_all};
+use super::job::{enter_all, settle_all};
 use super::pool::{Pool, Roster};
+use super::queue::{Bounds, Fenced, Pending, Queue, Ready};
 use super::stopwatch::Leg;
 use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
-use super::turns::{Noted, Turn};
 use crate::cache::{Cache, CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
 use crate::event::outcome::{Origin, Outcome, ProblemKind};
@@ -55,35 +54,6 @@ type Keys = HashSet<CacheKey, RandomState>;
 /// Operations that are ready, in the order they are to take effect.
 pub struct Write(pub Vec<Ready>);
 
-pub struct Ready {
-    command: Command,
-    origin: Origin,
-    slot: Slot,
-    turn: Turn,
-    deadline: Instant,
-    /// What the value's bytes hold of admission.
-    held: Option<Permit>,
-}
-
-impl Ready {
-    /// Puts it beside the others for its writer. A blob that is not there cannot be written.
-    pub fn send(operation: Operation, max_answer_bytes: usize, outbox: &mut Vec<Vec<Ready>>) {
-        let Operation { key, verb, version, slot, turn, deadline } = operation;
-        let (command, origin, held) = match verb {
-            Verb::Set { value, origin, ttl, held } => (Command::Set { key, value, ttl, version }, origin, held),
-            Verb::Get => (Command::Get { key, max_bytes: max_answer_bytes }, Origin::Inline, None),
-            Verb::Delete => (Command::Delete { key, version }, Origin::Inline, None),
-            Verb::SetBlob { .. } => return debug_assert!(false, "its blob is not there"),
-        };
-        if outbox.len() <= turn.writer() {
-            outbox.resize_with(turn.writer() + 1, Vec::new);
-        }
-        if let Some(ready) = outbox.get_mut(turn.writer()) {
-            ready.push(Ready { command, origin, slot, turn, deadline, held });
-        }
-    }
-}
-
 /// Hands over what is ready, emptying `ready`: a vector for each writer.
 pub fn hand_over(ready: &mut [Vec<Ready>], writers: &Pool<Writer>) {
     for (number, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| !ready.is_empty()) {
@@ -96,33 +66,6 @@ pub struct Wanted(pub bool);
 
 /// Passed when all that came before it is in the cache or given up.
 pub struct Fence(pub Notice<Fenced>);
-
-/// A writer has passed a fence, or lost it.
-pub struct Fenced {
-    pub epoch: u64,
-    pub round: u64,
-    pub writer: usize,
-    pub passed: bool,
-}
-
-enum Entry {
-    Write(Command, Pending),
-    Fence(Notice<Fenced>),
-}
-
-struct Pending {
-    origin: Origin,
-    slot: Slot,
-    deadline: Instant,
-    /// When it is given up.
-    expires: Instant,
-    crashes: u8,
-    /// It has failed before, or comes after one of its key that has.
-    is_repeated: bool,
-    /// Given back when it is done.
-    turn: Turn,
-    _held: Option<Permit>,
-}
 
 /// What a writer is built of.
 pub struct Parts {
@@ -147,10 +90,7 @@ pub struct Writer {
     /// Whether it is on the roster.
     is_open: bool,
     session: Rc<Mutex<Box<dyn Session>>>,
-    queue: VecDeque<Entry>,
-    /// For the batch being made: the keys that are read in it, and those on which something was passed over.
-    read: Noted,
-    held: Noted,
+    queue: Queue,
     backlog: Backlog,
     /// What the attempt under way carries.
     flight: Option<(Rc<Vec<Command>>, Vec<Pending>)>,
@@ -161,8 +101,6 @@ pub struct Writer {
     resting: bool,
     /// Holds back what was refused while the line works.
     repeat_from: Instant,
-    /// Whether the last batch left such behind.
-    is_behind: bool,
     failures: u32,
     last_used: Instant,
     reconnects: u64,
@@ -182,16 +120,13 @@ impl Writer {
             roster,
             session: Rc::new(Mutex::new(cache.session())),
             cache,
-            queue: VecDeque::new(),
-            read: Noted::default(),
-            held: Noted::default(),
+            queue: Queue::default(),
             backlog: Backlog::new(gate),
             flight: None,
             pinging: false,
             pumping: false,
             resting: false,
             repeat_from: Instant::now(),
-            is_behind: false,
             failures: 0,
             last_used: Instant::now() - PING_EVERY,
             reconnects: 0,
@@ -204,12 +139,7 @@ impl Writer {
         let now = Instant::now();
         enter_all(ready.iter().map(|ready| &ready.slot), Leg::Cache, now);
         let expires = now + self.limits.retry;
-        self.queue.extend(ready.into_iter().map(|Ready { command, origin, slot, turn, deadline, held }| {
-            let expires = expires.min(deadline);
-            let (crashes, is_repeated) = (0, false);
-            let pending = Pending { origin, slot, deadline, expires, crashes, is_repeated, turn, _held: held };
-            Entry::Write(command, pending)
-        }));
+        self.queue.add(ready, expires);
         self.backlog.judge(self.queue.len());
         // What else is in the mailbox goes with it.
         self.pump_after(std::future::ready(()), context);
@@ -237,7 +167,7 @@ impl Writer {
 
     fn fence(&mut self, Fence(notice): Fence, context: &mut Context<Self>) {
         fail::fail_point!("write");
-        self.queue.push_back(Entry::Fence(notice));
+        self.queue.add_fence(notice);
         self.pump(context);
     }
 
@@ -262,10 +192,13 @@ impl Writer {
             return;
         }
         let now = Instant::now();
-        self.pass_fences();
-        let (commands, pending) = self.next_batch(now);
+        self.queue.pass_fences();
+        let commands = self.limits.batch_max.min(self.backlog.batch());
+        let repeats = if self.repeat_from <= now { commands.div_ceil(2) } else { 0 };
+        let bounds = Bounds { commands, bytes: self.limits.batch_max_bytes, repeats };
+        let (commands, pending) = self.queue.next_batch(bounds, now);
         if commands.is_empty() {
-            return self.pass_fences();
+            return self.queue.pass_fences();
         }
         let left = pending.iter().map(|pending| pending.expires).max().unwrap_or(now) - now;
         let commands = Rc::new(commands);
@@ -283,67 +216,6 @@ impl Writer {
             writer.note_reconnects(reconnects);
             writer.landed(results, took, context);
         });
-    }
-
-    fn pass_fences(&mut self) {
-        while let Some(Entry::Fence(_)) = self.queue.front() {
-            if let Some(Entry::Fence(mut notice)) = self.queue.pop_front()
-                && let Some(message) = notice.letter_mut()
-            {
-                message.passed = true;
-            }
-        }
-    }
-
-    /// What is next up to the bounds; what has expired is answered and not sent. What has no place among the repeated is
-    /// passed over, and so is a write to a key that is read in the same batch, which the session would have to cut there;
-    /// and all that comes after them on their keys.
-    fn next_batch(&mut self, now: Instant) -> (Vec<Command>, Vec<Pending>) {
-        let most = self.limits.batch_max.min(self.backlog.batch());
-        let room = self.queue.len().min(most);
-        let (mut commands, mut pending) = (Vec::with_capacity(room), Vec::with_capacity(room));
-        let mut repeats_left = if self.repeat_from <= now { most.div_ceil(2) } else { 0 };
-        let (mut passed_over, mut is_behind) = (Vec::new(), false);
-        self.read.clear();
-        self.held.clear();
-        let mut bytes = 0;
-        while commands.len() < most {
-            let (command, entry) = match self.queue.pop_front() {
-                Some(Entry::Write(command, entry)) => (command, entry),
-                Some(fence) => {
-                    self.queue.push_front(fence);
-                    break;
-                }
-                None => break,
-            };
-            if entry.expires <= now {
-                entry.slot.settle(expired(entry.deadline, now), now);
-                continue;
-            }
-            let has_no_place = entry.is_repeated && repeats_left == 0;
-            is_behind |= has_no_place;
-            if self.held.has(&entry.turn) || has_no_place || command.is_write() && self.read.has(&entry.turn) {
-                self.held.add(&entry.turn);
-                passed_over.push(Entry::Write(command, entry));
-                continue;
-            }
-            bytes += command.weight();
-            if bytes > self.limits.batch_max_bytes && !commands.is_empty() {
-                self.queue.push_front(Entry::Write(command, entry));
-                break;
-            }
-            repeats_left -= usize::from(entry.is_repeated);
-            if !command.is_write() {
-                self.read.add(&entry.turn);
-            }
-            commands.push(command);
-            pending.push(entry);
-        }
-        self.is_behind = is_behind;
-        for entry in passed_over.into_iter().rev() {
-            self.queue.push_front(entry);
-        }
-        (commands, pending)
     }
 
     fn landed(&mut self, results: Vec<Result<Reply, CacheError>>, took: Duration, context: &mut Context<Self>) {
@@ -366,16 +238,14 @@ impl Writer {
                 _ => {}
             }
             pending.is_repeated = true;
-            again.push(Entry::Write(command, pending));
+            again.push((command, pending));
             None
         });
         settle_all(done, now);
         let done = sent - again.len();
-        for entry in again.into_iter().rev() {
-            self.queue.push_front(entry);
-        }
+        self.queue.put_back(again.into_iter());
         // What the cache refuses for now tells nothing of its pace.
-        let counted = if failure.is_none() && !self.is_behind { done } else { 0 };
+        let counted = if failure.is_none() && !self.queue.is_behind() { done } else { 0 };
         self.backlog.landed(counted, took, self.queue.len());
         if failure.is_some() {
             self.metrics.redis_batch_failed();
@@ -383,7 +253,7 @@ impl Writer {
         match failure {
             Some(error) => self.rest(&error, done > 0, context),
             None => {
-                if !self.is_behind {
+                if !self.queue.is_behind() {
                     self.is_well();
                 }
                 if self.queue.len() >= self.limits.batch_max / FEW {
@@ -435,20 +305,11 @@ impl Writer {
     fn answer_expired(&mut self, now: Instant) {
         if let Some((_, pending)) = &self.flight {
             for pending in pending.iter().filter(|pending| pending.expires <= now) {
-                pending.slot.settle_early(expired(pending.deadline, now), now);
+                pending.slot.settle_early(pending.given_up(now), now);
             }
         }
-        let is_expired = |entry: &Entry| matches!(entry, Entry::Write(_, pending) if pending.expires <= now);
-        if !self.queue.iter().any(is_expired) {
-            return;
-        }
-        let (gone, left): (VecDeque<Entry>, VecDeque<Entry>) = self.queue.drain(..).partition(is_expired);
-        self.queue = left;
-        self.backlog.judge(self.queue.len());
-        for entry in gone {
-            if let Entry::Write(_, pending) = entry {
-                pending.slot.settle(expired(pending.deadline, now), now);
-            }
+        if self.queue.expire(now) {
+            self.backlog.judge(self.queue.len());
         }
     }
 
@@ -498,14 +359,6 @@ impl Writer {
     }
 }
 
-fn expired(deadline: Instant, now: Instant) -> Outcome {
-    if deadline <= now {
-        Outcome::failed(ProblemKind::Timeout, "it was not done within event.deadline_ms")
-    } else {
-        Outcome::failed(ProblemKind::CacheUnavailable, "the cache did not take it within redis.retry_ms")
-    }
-}
-
 fn outcome(command: &Command, origin: Origin, result: Result<Reply, CacheError>) -> Outcome {
     match (command, result) {
         (Command::Set { value, ttl, .. }, Ok(Reply::Stored)) => {
@@ -545,12 +398,11 @@ impl Supervised for Writer {
         (self.pinging, self.pumping, self.resting) = (false, false, false);
         let Some((commands, pending)) = self.flight.take() else { return };
         let commands = Rc::unwrap_or_clone(commands);
-        for (command, mut pending) in commands.into_iter().zip(pending).rev() {
+        let crashed = commands.into_iter().zip(pending).filter_map(|(command, mut pending)| {
             pending.crashes += 1;
-            if pending.crashes <= MAX_CRASHES {
-                self.queue.push_front(Entry::Write(command, pending));
-            }
-        }
+            (pending.crashes <= MAX_CRASHES).then_some((command, pending))
+        });
+        self.queue.put_back(crashed);
     }
 }
 
