@@ -60,6 +60,11 @@ impl Command {
         !matches!(self, Command::Get { .. })
     }
 
+    /// Whether it writes a value and nothing else, neither expiry nor version: a cache may take several such at once.
+    pub fn is_plain_set(&self) -> bool {
+        matches!(self, Command::Set { ttl: None, version: None, .. })
+    }
+
     /// Bytes it puts on the wire, about.
     pub fn weight(&self) -> usize {
         let value = match self {

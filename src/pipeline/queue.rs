@@ -1,6 +1,7 @@
 //! Queue: what waits for a writer, as a value: what goes next and together, what is held back, and what has run out of time.
 //!
-//! Operations on one key leave in the order in which they came. What has failed goes again before all else; it takes no more
+//! Operations on one key leave in the order in which they came. Between keys there is none, so in a batch what the cache can
+//! take together stands together. What has failed goes again before all else; it takes no more
 //! than half of a batch, so that a cache that refuses some commands (writes, when it is full) goes on with the others.
 
 use std::collections::VecDeque;
@@ -71,6 +72,9 @@ pub struct Pending {
     _held: Option<Permit>,
 }
 
+/// Commands, and what is to be done when each has ended.
+pub type Batch = (Vec<Command>, Vec<Pending>);
+
 /// How much of the queue goes together.
 pub struct Bounds {
     pub commands: usize,
@@ -84,9 +88,11 @@ pub struct Bounds {
 #[derive(Default)]
 pub struct Queue {
     entries: VecDeque<Entry>,
-    /// For the batch being made: the keys that are read in it, and those on which something was passed over.
+    /// For the batch being made: the keys that are read in it, those on which something was passed over, and those on which
+    /// more is done than to set them.
     read: Noted,
     held: Noted,
+    mixed: Noted,
     is_behind: bool,
 }
 
@@ -138,17 +144,19 @@ impl Queue {
 
     /// What is next up to the bounds; what has expired is answered and not sent. What has no place among the repeated is
     /// passed over, and so is a write to a key that is read in the same batch, which the session would have to cut there;
-    /// and all that comes after them on their keys.
-    pub fn next_batch(&mut self, bounds: Bounds, now: Instant) -> (Vec<Command>, Vec<Pending>) {
+    /// and all that comes after them on their keys. Plain SETs come first, but for those that follow something else on their
+    /// keys.
+    pub fn next_batch(&mut self, bounds: Bounds, now: Instant) -> Batch {
         let Bounds { commands: most, bytes: most_bytes, repeats: mut repeats_left } = bounds;
         let room = self.entries.len().min(most);
-        let (mut commands, mut pending) = (Vec::with_capacity(room), Vec::with_capacity(room));
+        let (mut sets, mut others) = (Batch::default(), Batch::default());
         let mut passed_over = Vec::new();
         self.is_behind = false;
         self.read.clear();
         self.held.clear();
+        self.mixed.clear();
         let mut bytes = 0;
-        while commands.len() < most {
+        while sets.0.len() + others.0.len() < most {
             let (command, entry) = match self.entries.pop_front() {
                 Some(Entry::Write(command, entry)) => (command, entry),
                 Some(fence) => {
@@ -170,7 +178,7 @@ impl Queue {
                 continue;
             }
             bytes += command.weight();
-            if bytes > most_bytes && !commands.is_empty() {
+            if bytes > most_bytes && !(sets.0.is_empty() && others.0.is_empty()) {
                 self.entries.push_front(Entry::Write(command, entry));
                 break;
             }
@@ -178,11 +186,26 @@ impl Queue {
             if !command.is_write() {
                 self.read.add(&entry.turn);
             }
-            commands.push(command);
-            pending.push(entry);
+            let part = if command.is_plain_set() && !self.mixed.has(&entry.turn) {
+                &mut sets
+            } else {
+                self.mixed.add(&entry.turn);
+                &mut others
+            };
+            if part.0.is_empty() {
+                part.0.reserve(room);
+                part.1.reserve(room);
+            }
+            part.0.push(command);
+            part.1.push(entry);
         }
         self.put_back(passed_over.into_iter());
-        (commands, pending)
+        if sets.0.is_empty() {
+            return others;
+        }
+        sets.0.append(&mut others.0);
+        sets.1.append(&mut others.1);
+        sets
     }
 
     /// Answers what has expired; whether there was any.

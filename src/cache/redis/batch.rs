@@ -91,7 +91,7 @@ fn plain_sets(commands: &[Command]) -> usize {
     let mut bytes = 0;
     let is_one = |command: &&Command| {
         bytes += command.weight();
-        matches!(command, Command::Set { ttl: None, version: None, .. }) && bytes <= MAX_SETS_BYTES
+        command.is_plain_set() && bytes <= MAX_SETS_BYTES
     };
     commands.iter().take(MAX_SETS).take_while(is_one).count()
 }
