@@ -61,6 +61,7 @@ on_every_backend!(
     suite::values_come_back_byte_for_byte,
     suite::large_values_come_back_byte_for_byte,
     suite::commands_of_a_batch_take_effect_in_order,
+    suite::answers_belong_to_their_commands_however_long_a_run,
     suite::no_value_is_never_taken_for_an_empty_one,
     suite::reads_and_writes_of_one_large_key_keep_their_order,
     suite::a_ttl_runs_from_the_write_and_the_next_write_replaces_it,

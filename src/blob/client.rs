@@ -158,6 +158,7 @@ impl Inner {
         let mut request = client
             .get(request_uri(url, secure)?)
             .insert_header((header::HOST, host_header(url)))
+            .insert_header((header::ACCEPT, HeaderValue::from_static("*/*")))
             .insert_header((header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
             .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
             .no_decompress();

@@ -92,6 +92,9 @@ pub enum CacheError {
     /// Worth another attempt: connection lost, timed out, LOADING, READONLY, OOM and the like.
     #[error("{0}")]
     Unavailable(Cow<'static, str>),
+    /// Refused for several commands that shared a call, and nothing of it was done: the next attempt asks one by one.
+    #[error("the cache refused a call that several writes share")]
+    RefusedTogether,
     /// Redis refused the command itself (NOPERM, syntax): another attempt will end the same.
     #[error("{0}")]
     Refused(Cow<'static, str>),
@@ -105,7 +108,7 @@ pub enum CacheError {
 
 impl CacheError {
     pub fn is_worth_retrying(&self) -> bool {
-        matches!(self, CacheError::Unavailable(_))
+        matches!(self, CacheError::Unavailable(_) | CacheError::RefusedTogether)
     }
 }
 

@@ -247,6 +247,11 @@ pub(in crate::event) fn check_syntax(text: &str) -> serde_json::Result<()> {
     serde_json::from_str::<IgnoredAny>(text).map(|_| ())
 }
 
+/// The same of an array, of which it says more exactly what is wrong.
+pub(in crate::event) fn check_array(text: &str) -> serde_json::Result<()> {
+    serde_json::from_str::<Vec<IgnoredAny>>(text).map(|_| ())
+}
+
 /// Where JSON text opens more than `levels` levels of nesting, as an offset.
 pub(in crate::event) fn too_deep(text: &str, levels: usize) -> Option<usize> {
     let bytes = text.as_bytes();

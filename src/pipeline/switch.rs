@@ -29,6 +29,9 @@ pub struct Accepted {
     pub sweep_deadline: Instant,
 }
 
+/// Operations of one request for a writer of another thread, where other keys in hand may be, for which room is made beforehand.
+const MOST_FAR: usize = 256;
+
 pub struct Switch {
     vitals: Arc<Vitals>,
     parts: Parts,
@@ -60,10 +63,9 @@ impl Switch {
     fn take(&mut self, Accepted { actions, mut slots, deadline, sweep_deadline }: Accepted) {
         fail::fail_point!("router");
         self.look_around();
-        // Nearly all stays on this thread, or keys that others have in hand take half of it elsewhere.
         for (writer, ready) in self.ready.iter_mut().enumerate() {
             let is_near = self.nearest.1.contains(&writer);
-            ready.reserve(if is_near { slots.left() } else { slots.left() / 2 });
+            ready.reserve(if is_near { slots.left() } else { slots.left().min(MOST_FAR) });
         }
         for (action, version) in actions {
             let mut add = |key, verb| {

@@ -226,13 +226,17 @@ impl Writer {
         let mut again = Vec::new();
         let mut held_keys = Keys::default();
         let (mut failure, sent) = (None, commands.len());
+        // What a session gives no result for is not known to be done.
+        let results =
+            results.into_iter().chain(std::iter::repeat_with(|| Err(CacheError::Unavailable("no result".into()))));
         let ended = commands.into_iter().zip(pending).zip(results);
         let done = ended.filter_map(|((command, mut pending), result)| {
             let is_held = !held_keys.is_empty() && held_keys.contains(command.key());
             match result {
                 Err(error) if error.is_worth_retrying() => {
                     held_keys.insert(command.key().clone());
-                    failure = Some(error);
+                    // Otherwise nothing is wrong with the cache.
+                    failure = failure.take().or(Some(error).filter(|error| *error != CacheError::RefusedTogether));
                 }
                 result if !is_held => return Some((pending.slot, outcome(&command, pending.origin, result))),
                 _ => {}
@@ -379,7 +383,9 @@ fn problem_kind(command: &Command, error: &CacheError) -> ProblemKind {
         (CacheError::WrongType, _) => ProblemKind::WrongType,
         (CacheError::ValueTooLarge { .. }, Command::Set { .. }) => ProblemKind::BlobTooLarge,
         (CacheError::ValueTooLarge { .. }, _) => ProblemKind::AnswerTooLarge,
-        (CacheError::Unavailable(_) | CacheError::Refused(_), _) => ProblemKind::CacheUnavailable,
+        (CacheError::Unavailable(_) | CacheError::RefusedTogether | CacheError::Refused(_), _) => {
+            ProblemKind::CacheUnavailable
+        }
     }
 }
 

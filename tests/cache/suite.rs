@@ -50,6 +50,30 @@ pub async fn large_values_come_back_byte_for_byte(cache: &dyn Cache) {
     assert_eq!(one(&mut session, delete("large")).await, Ok(Reply::Deleted));
 }
 
+pub async fn answers_belong_to_their_commands_however_long_a_run(cache: &dyn Cache) {
+    let mut session = cache.session();
+    for count in [1, 2, 63, 64, 65, 129, 200] {
+        let name = |n: usize| format!("{count}:{n}");
+        let run: Vec<Command> = (0..count).map(|n| set(&name(n), format!("a{n}"))).collect();
+        let behind = [delete("none"), set_for("brief", "v", 60), delete(&name(0)), get(&name(count - 1))];
+        let again: Vec<Command> = (1..count).map(|n| set(&name(n / 2), format!("b{n}"))).collect();
+        let batch = [run, behind.to_vec()].concat();
+        let results = session.apply(&batch, WITHIN).await;
+        assert!(results[..count].iter().all(|result| *result == Ok(Reply::Stored)), "{results:?}");
+        let last = if count == 1 { Ok(Reply::Miss) } else { hit(format!("a{}", count - 1)) };
+        assert_eq!(results[count..], [Ok(Reply::Absent), Ok(Reply::Stored), Ok(Reply::Deleted), last]);
+        assert!(session.apply(&again, WITHIN).await.iter().all(|result| *result == Ok(Reply::Stored)));
+        if count > 2 {
+            let last = count - 1;
+            assert_eq!(
+                one(&mut session, get(&name(last / 2))).await,
+                hit(format!("b{last}")),
+                "the last of a key wins"
+            );
+        }
+    }
+}
+
 pub async fn commands_of_a_batch_take_effect_in_order(cache: &dyn Cache) {
     let mut session = cache.session();
     let mut batch = Vec::new();

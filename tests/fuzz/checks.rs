@@ -53,11 +53,11 @@ fn check_event(raw: &RawEvent, limits: &Limits, body: Option<&Bytes>) {
     match validate(raw, limits, 100) {
         Ok(event) => {
             let read = body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
-            if let Some(read) = read {
+            if let (Some(read), Some(body)) = (read, body) {
                 agree(&event, &read);
-            }
-            if let Some(body) = body {
-                agree_with_an_extra(&event, body, limits);
+                if read.get("nobody's").is_none() {
+                    agree_with_an_extra(&event, body, limits);
+                }
             }
         }
         Err(invalid) => {
@@ -73,9 +73,6 @@ fn check_event(raw: &RawEvent, limits: &Limits, body: Option<&Bytes>) {
 /// An extra member changes nothing but how closely the event is looked at.
 fn agree_with_an_extra(event: &Event, body: &Bytes, limits: &Limits) {
     let text = std::str::from_utf8(body).expect("a valid event is UTF-8");
-    if text.contains("nobody's") {
-        return;
-    }
     let with_extra = text.replacen('{', r#"{"nobody's":0,"#, 1);
     match split(&Bytes::from(with_extra), Form::Json, 1) {
         Ok(Split::One(raw)) => assert_eq!(validate(&raw, limits, 100).as_ref(), Ok(event)),

@@ -15,7 +15,7 @@ async fn a_request_says_what_is_needed_and_nothing_else() {
     lines.sort();
     let host = format!("host: 127.0.0.1:{}", server.port);
     let agent = format!("user-agent: redis-cache-sync/{}", env!("CARGO_PKG_VERSION"));
-    assert_eq!(lines, ["accept-encoding: identity", &host, &agent]);
+    assert_eq!(lines, ["accept-encoding: identity", "accept: */*", &host, &agent]);
 }
 
 #[actix_web::test]

@@ -68,19 +68,28 @@ pub(super) struct Manner<'a> {
     pub(super) with_exists: bool,
     /// With the scripts before all else.
     pub(super) with_scripts: bool,
-    /// Each write in a call of its own.
-    pub(super) singly: bool,
+    /// What goes in calls of its own.
+    pub(super) singly: Singly,
     /// Each command with an `ASKING` before it.
     pub(super) asking: bool,
+}
+
+/// Writes that do not share calls, because Redis refused that.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Singly {
+    pub(super) versions: bool,
+    pub(super) sets: bool,
 }
 
 impl Manner<'_> {
     /// How many commands from the first on are one call; `commands` is not empty.
     fn run_length(&self, commands: &[Command]) -> usize {
         match commands.first() {
-            Some(command) if command.version().is_some() => guarded::run_length(commands, self.guard, self.singly),
+            Some(command) if command.version().is_some() => {
+                guarded::run_length(commands, self.guard, self.singly.versions)
+            }
             // The keys of an `MSET` would have to be in one slot.
-            Some(_) if !self.singly && !self.guard.is_cluster => plain_sets(commands).max(1),
+            Some(_) if !self.singly.sets && !self.guard.is_cluster => plain_sets(commands).max(1),
             _ => 1,
         }
     }
@@ -187,13 +196,21 @@ pub(super) struct Answers<'a> {
     failure: Option<CacheError>,
     redirect: Option<Redirect>,
     /// What several commands share was refused: for want of a permission for the key of one of them, say.
-    pub(super) refused_together: bool,
+    pub(super) refused_together: Singly,
 }
 
 impl<'a> Answers<'a> {
     /// `frames` are those after what stands before the commands.
     pub(super) fn new(segment: &'a [Command], manner: Manner<'a>, frames: vec::IntoIter<Frame>) -> Self {
-        Answers { rest: segment, manner, frames, shared: 0, failure: None, redirect: None, refused_together: false }
+        Answers {
+            rest: segment,
+            manner,
+            frames,
+            shared: 0,
+            failure: None,
+            redirect: None,
+            refused_together: Singly::default(),
+        }
     }
 
     /// What comes after the commands.
@@ -220,8 +237,9 @@ impl<'a> Answers<'a> {
                 _ => Some(unexpected()),
             };
             if length > 1 && (is_split || matches!(self.failure, Some(CacheError::Refused(_)))) {
-                self.refused_together = true;
-                self.failure = Some(CacheError::Unavailable("redis refused a call that several writes share".into()));
+                let refused = &mut self.refused_together;
+                *if has_version { &mut refused.versions } else { &mut refused.sets } = true;
+                self.failure = Some(CacheError::RefusedTogether);
             }
             self.shared = length;
         }
@@ -308,7 +326,8 @@ mod tests {
         Command::Get { key: key(name), max_bytes: 1 }
     }
 
-    fn manner(guard: &Guard, singly: bool) -> Manner<'_> {
+    fn manner(guard: &Guard, sets: bool) -> Manner<'_> {
+        let singly = Singly { sets, versions: false };
         Manner { guard, with_exists: true, with_scripts: false, singly, asking: false }
     }
 

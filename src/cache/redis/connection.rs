@@ -109,7 +109,10 @@ impl Connection {
             .await
             .map_err(|_| unavailable("redis did not answer in time"))??;
         self.owes_replies = false;
-        self.room = emptied(packed);
+        let room = emptied(packed);
+        if room.capacity() > self.room.capacity() {
+            self.room = room;
+        }
         Ok(())
     }
 
@@ -262,7 +265,8 @@ impl Flight<'_> {
 }
 
 /// The memory of what nobody holds any more, if it is worth keeping and not too much.
-fn emptied(mut packed: Bytes) -> Vec<u8> {
+fn emptied(packed: Bytes) -> Vec<u8> {
+    let Ok(mut packed) = packed.try_into_mut() else { return Vec::new() };
     packed.clear();
     let room = Vec::from(packed);
     if room.capacity() <= MAX_ROOM_BYTES { room } else { Vec::new() }

@@ -15,7 +15,7 @@ use futures::future::LocalBoxFuture;
 use log::warn;
 use tokio::time::{sleep, timeout};
 
-use super::batch::{self, Wait};
+use super::batch::{self, Singly, Wait};
 use super::budget::{Budget, extra};
 use super::connection::{Connection, unavailable};
 use super::encode::Outbox;
@@ -41,7 +41,7 @@ pub struct RedisSession {
     /// The server of this connection knows the scripts.
     has_scripts: bool,
     /// Redis refused a call that several writes share: on this connection each gets its own.
-    singly: bool,
+    singly: Singly,
     /// Too few replicas acknowledged the last write.
     lacks_replicas: bool,
     /// Cluster: each command with an `ASKING` before it.
@@ -65,7 +65,7 @@ impl RedisSession {
             connects: 0,
             expects_misses: false,
             has_scripts: false,
-            singly: false,
+            singly: Singly::default(),
             lacks_replicas: false,
             asking: false,
             one_each: false,
@@ -248,7 +248,7 @@ impl RedisSession {
             .await
             .map_err(|_| unavailable("redis could not be connected in time"))??;
         self.connects += 1;
-        (self.has_scripts, self.singly) = (false, false);
+        (self.has_scripts, self.singly) = (false, Singly::default());
         shared.warn_of(&connection);
         let mut held = Held { connection, shared };
         if held.shared.must_be_master {

@@ -7,6 +7,9 @@ use memchr::memchr_iter;
 use super::plain::{Cursor, Plain};
 use crate::event::{MAX_NESTING, json};
 
+/// Bytes of a small event.
+const SMALL_EVENT: usize = 40;
+
 /// How a body is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -69,6 +72,7 @@ fn split_json(body: &Bytes, max_events: usize) -> Result<Split, SplitError> {
     match elements(&text, max_events) {
         Some(events) => Ok(Split::Batch(events)),
         None => {
+            json::check_array(&text).map_err(|error| malformed(not_json(&error, 0)))?;
             check(&text, 0).map_err(malformed)?;
             Err(SplitError::TooManyEvents { found_more_than: max_events })
         }
@@ -99,7 +103,7 @@ fn elements(text: &ByteString, max_events: usize) -> Option<Vec<RawEvent>> {
             return None;
         }
         if events.is_empty() {
-            events.reserve(max_events.min(text.len() / (cursor.at - start).max(1)));
+            events.reserve(max_events.min(text.len() / (cursor.at - start).max(SMALL_EVENT)));
         }
         events.push(RawEvent(Ok(Document { text: text.slice_ref(text.get(start..cursor.at)?), plain })));
         if cursor.token(b',').is_none() {

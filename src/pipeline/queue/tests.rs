@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::event::wire::{Answered, Element};
-use crate::event::{CacheKey, EventType, Few};
+use crate::event::{CacheKey, EventType, Few, Ttl};
 use crate::pipeline::gate::Gate;
 use crate::pipeline::job::{Slots, Waiter, reply};
 use crate::pipeline::turns::Turns;
@@ -28,16 +28,19 @@ fn slots(keys: &[&'static str]) -> (Slots, Waiter) {
     (reply.begin(true, elements, Instant::now()), waiter)
 }
 
-/// A queue of these: `+k` writes the key, `?k` reads it.
+/// A queue of these: `+k` sets the key, `*k` does so for a while, `-k` deletes it, `?k` reads it.
 fn queue(operations: &[&'static str], expires: Instant) -> (Queue, Waiter) {
     let (turns, keys) = (Turns::new(), operations.iter().map(|operation| &operation[1..]).collect::<Vec<_>>());
     let (slots, waiter) = slots(&keys);
     let mut outbox = Vec::new();
     for (operation, slot) in operations.iter().zip(slots) {
         let key = CacheKey::new_unchecked(&operation[1..]);
-        let verb = match operation.starts_with('+') {
-            true => Verb::Set { value: Bytes::from_static(b"12345678"), origin: Origin::Inline, ttl: None, held: None },
-            false => Verb::Get,
+        let set = |ttl| Verb::Set { value: Bytes::from_static(b"12345678"), origin: Origin::Inline, ttl, held: None };
+        let verb = match &operation[..1] {
+            "+" => set(None),
+            "*" => set(Ttl::from_seconds(60)),
+            "-" => Verb::Delete,
+            _ => Verb::Get,
         };
         let (turn, _) = turns.take(&key, false, |_| 0);
         let deadline = Instant::now() + LONG;
@@ -49,7 +52,13 @@ fn queue(operations: &[&'static str], expires: Instant) -> (Queue, Waiter) {
 }
 
 fn names((commands, _): &Batch) -> Vec<String> {
-    let name = |command: &Command| format!("{}{}", if command.is_write() { '+' } else { '?' }, command.key().as_str());
+    let kind = |command: &Command| match command {
+        Command::Set { ttl: None, .. } => '+',
+        Command::Set { .. } => '*',
+        Command::Delete { .. } => '-',
+        Command::Get { .. } => '?',
+    };
+    let name = |command: &Command| format!("{}{}", kind(command), command.key().as_str());
     commands.iter().map(name).collect()
 }
 
@@ -65,6 +74,13 @@ fn a_write_to_a_key_that_is_read_waits_for_the_next_batch_and_all_behind_it_on_t
     assert!(!queue.is_behind());
     assert_eq!(names(&queue.next_batch(ALL, Instant::now())), ["+a", "+b", "?a"]);
     assert!(queue.is_empty());
+}
+
+#[test]
+fn plain_sets_stand_first_but_for_those_that_follow_something_else_on_their_keys() {
+    let (mut queue, _waiter) = queue(&["-a", "+b", "?c", "+d", "+a", "*b", "+b", "?a", "+d"], later());
+    let batch = queue.next_batch(ALL, Instant::now());
+    assert_eq!(names(&batch), ["+b", "+d", "+d", "-a", "?c", "+a", "*b", "+b", "?a"]);
 }
 
 #[test]

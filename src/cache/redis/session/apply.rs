@@ -76,7 +76,8 @@ impl RedisSession {
             list.push(results.len());
             results.push(Err(unavailable("not read: an earlier command of the batch failed")));
         }
-        self.singly |= answers.refused_together;
+        self.singly.sets |= answers.refused_together.sets;
+        self.singly.versions |= answers.refused_together.versions;
         let waited = wait.as_ref().map(|wait| batch::waited(answers.into_frames(), wait));
         self.lacks_replicas = waited.as_ref().map_or(self.lacks_replicas, Result::is_err);
         if let Some(Err(error)) = waited {

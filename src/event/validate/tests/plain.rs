@@ -116,6 +116,21 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 3_000, ..ProptestConfig::default() })]
 
     #[test]
+    fn in_an_array_each_is_what_it_is_alone(events in prop::collection::vec(near_plain(), 0..4), space in "[ \n]?") {
+        let all = [events.clone(), vec!["1".to_owned()], events.clone()].concat();
+        let body = format!("{space}[{space}{}{space}]{space}", all.join(&format!("{space},{space}")));
+        let alone: Vec<_> = all.iter().filter_map(|event| document(event)).collect();
+        match split(&Bytes::from(body), Form::Json, all.len()) {
+            Ok(Split::Batch(events)) => {
+                let together = events.into_iter().map(|event| event.0.map(|document| (document.text, document.plain)));
+                let alone = alone.into_iter().map(|document| Ok((document.text, document.plain)));
+                prop_assert_eq!(together.collect::<Vec<_>>(), alone.collect::<Vec<_>>());
+            }
+            _ => prop_assert!(alone.len() < all.len()),
+        }
+    }
+
+    #[test]
     fn looking_closely_comes_to_the_same(event in near_plain()) {
         let document = document(&event);
         prop_assert_eq!(document.is_some(), serde_json::from_str::<serde::de::IgnoredAny>(&event).is_ok());
