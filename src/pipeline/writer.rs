@@ -218,7 +218,7 @@ impl Writer {
         });
     }
 
-    fn landed(&mut self, results: Vec<Result<Reply, CacheError>>, took: Duration, context: &mut Context<Self>) {
+    fn landed(&mut self, mut results: Vec<Result<Reply, CacheError>>, took: Duration, context: &mut Context<Self>) {
         let Some((commands, pending)) = self.flight.take() else { return };
         let commands = Rc::unwrap_or_clone(commands);
         let now = Instant::now();
@@ -227,8 +227,7 @@ impl Writer {
         let mut held_keys = Keys::default();
         let (mut failure, sent) = (None, commands.len());
         // What a session gives no result for is not known to be done.
-        let results =
-            results.into_iter().chain(std::iter::repeat_with(|| Err(CacheError::Unavailable("no result".into()))));
+        results.resize(commands.len(), Err(CacheError::Unavailable("the cache gave no result".into())));
         let ended = commands.into_iter().zip(pending).zip(results);
         let done = ended.filter_map(|((command, mut pending), result)| {
             let is_held = !held_keys.is_empty() && held_keys.contains(command.key());
