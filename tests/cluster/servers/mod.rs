@@ -98,7 +98,13 @@ impl Server {
 
     /// A plain connection, to look from the side.
     pub fn conn(&self) -> redis::Connection {
-        connect(self.port).expect("the server answers")
+        let start = Instant::now();
+        loop {
+            match connect(self.port) {
+                Some(conn) => return conn,
+                None => assert!(start.elapsed() < PATIENCE, "the server does not answer"),
+            }
+        }
     }
 
     pub fn try_ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> Option<T> {
