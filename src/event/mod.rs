@@ -186,7 +186,8 @@ impl Ttl {
 }
 
 /// An `http` or `https` URL without userinfo, as the WHATWG URL standard parses it. Whether its host may be called is
-/// judged when it is fetched. Cheap to clone. Its `Debug` and `Display` leave out the query and the fragment: they carry signatures.
+/// judged when it is fetched. Its `Debug` and `Display` leave out the query and the fragment: they carry signatures. Cheap
+/// to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BlobUrl(pub(in crate::event) Arc<url::Url>);
 

@@ -84,7 +84,7 @@ struct Values {
     /// `http.max_answer_bytes`.
     max_bytes: usize,
     held: usize,
-    /// Where they are, so that the last is found at once however many entries there are; from when there are too many bytes.
+    /// Where they are, once there are too many bytes: so that the last is found at once however many entries there are.
     hits: Option<BinaryHeap<usize>>,
 }
 

@@ -23,9 +23,9 @@
 //! | [`scanner`] | pattern deletes and previews | sweeps that may start | replies | its sweeps answer `interrupted` |
 //!
 //! One way, no polling back: whoever ends the work answers it. [`job`] has what rides along, [`gate`] the bounds at the
-//! door, [`stopwatch`] where time went, [`turns`] the order of keys over all threads, [`shortcut`] the blobs that wait for
-//! nothing else, [`lanes`] and [`dispatch`] the router's state as values, [`queue`] the writer's, [`staff`] who runs where and how many,
-//! [`supervision`] what keeps actors alive.
+//! door, [`stopwatch`] where time went, [`turns`] the order of keys over all threads, [`shortcut`] the blobs that wait
+//! for nothing else, [`lanes`] and [`dispatch`] the router's state as values, [`queue`] the writer's, [`staff`] who
+//! runs where and how many, [`supervision`] what keeps actors alive.
 
 pub mod backlog;
 pub mod dispatch;

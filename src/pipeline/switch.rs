@@ -29,7 +29,8 @@ pub struct Accepted {
     pub sweep_deadline: Instant,
 }
 
-/// Operations of one request for a writer of another thread, where other keys in hand may be, for which room is made beforehand.
+/// Operations of one request for which room is made beforehand with a writer of another thread: those on keys that it has
+/// in hand go there.
 const MOST_FAR: usize = 256;
 
 pub struct Switch {

@@ -1,8 +1,8 @@
 //! The form that nearly all events have, read in one pass.
 //!
-//! Plain is an event that sets, reads or deletes one key and needs nothing decoded: its strings have no escapes, a SET has a
-//! value that is a string or a URL, each member is there once and is one of those that are known. Any other text is no plain event, for whatever
-//! reason; what it is then is found by who looks closely. So nothing here has to know of faults.
+//! Plain is an event that sets, reads or deletes one key and needs nothing decoded: its strings have no escapes, a SET has
+//! a value that is a string or a URL, each member is there once and is one of those that are known. Any other text is no
+//! plain event, for whatever reason; what it is then is found by who looks closely. So nothing here has to know of faults.
 
 use std::ops::Range;
 
@@ -80,7 +80,7 @@ impl<'a> Cursor<'a> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
-    /// The next byte that is not white space.
+    /// Goes past white space; the byte that stands there.
     pub fn peek(&mut self) -> Option<u8> {
         loop {
             match *self.text.get(self.at)? {
