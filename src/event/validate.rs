@@ -212,10 +212,14 @@ impl Check<'_> {
             Kind::Object | Kind::Array | Kind::Boolean => None,
         };
         let max = self.limits.max_ttl_seconds;
-        given.filter(|&seconds| seconds <= max).and_then(Ttl::from_seconds).or_else(|| {
+        given.and_then(|seconds| self.ttl_of(seconds)).or_else(|| {
             let detail = format!("must be a whole number of seconds from 1 to {max}, or a string of such digits");
             self.faults.refuse(&at.name("ttl"), detail)
         })
+    }
+
+    fn ttl_of(&self, seconds: u32) -> Option<Ttl> {
+        Ttl::from_seconds(seconds).filter(|_| seconds <= self.limits.max_ttl_seconds)
     }
 
     /// The text of a string.

@@ -120,9 +120,9 @@ impl Shared {
     pub fn count(&self, verdict: &Verdict, problem: &str) {
         match verdict {
             Verdict::One(answered) => {
-                self.metrics.events_done(answered.event, answered.class(), 1);
+                self.metrics.event_done(answered.event, answered.class());
                 for outcome in &answered.outcomes {
-                    self.metrics.entries_done(answered.event, outcome.status(), 1);
+                    self.metrics.entry_done(answered.event, outcome.status());
                 }
                 match answered.class() {
                     Class::Ok => self.metrics.event_settled(answered.delay(), answered.age()),

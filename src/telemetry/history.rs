@@ -187,7 +187,7 @@ mod tests {
         assert!(history.steps().is_empty());
         for n in 0..STEPS as u64 + 20 {
             history.keep(sample(&metrics));
-            metrics.events_done(EventType::Set, Class::Ok, n);
+            (0..n).for_each(|_| metrics.event_done(EventType::Set, Class::Ok));
         }
         let steps = history.steps();
         assert_eq!(steps.len(), STEPS);

@@ -52,9 +52,9 @@ impl Metrics {
         Ok(Metrics { inner: Arc::new(inner) })
     }
 
-    /// `n` events of a known type have been answered.
-    pub fn events_done(&self, event: EventType, class: Class, n: u64) {
-        self.inner.events[event as usize][class as usize].inc_by(n);
+    /// An event of a known type has been answered.
+    pub fn event_done(&self, event: EventType, class: Class) {
+        self.inner.events[event as usize][class as usize].inc();
     }
 
     /// An event was found invalid; its type is none if that could not be told.
@@ -79,9 +79,9 @@ impl Metrics {
         self.inner.refused.at(position(&REFUSALS, problem)).inc();
     }
 
-    /// `n` entries of an event ended with this status (`Outcome::status`).
-    pub fn entries_done(&self, event: EventType, status: &str, n: u64) {
-        self.inner.entries[event as usize].at(position(&STATUSES, status)).inc_by(n);
+    /// An entry of an event ended with this status (`Outcome::status`).
+    pub fn entry_done(&self, event: EventType, status: &str) {
+        self.inner.entries[event as usize].at(position(&STATUSES, status)).inc();
     }
 
     /// A request has been answered. A path that is no route of ours counts as `other`.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use std::vec;
 
 use super::encode::Outbox;
-use super::guarded::{self, Guard};
+use super::guarded::{self, Guard, MAX_BYTES, MAX_KEYS};
 use super::reply::{Frame, Redirect};
 use crate::cache::{CacheError, Command, Reply};
 
@@ -22,11 +22,6 @@ use crate::cache::{CacheError, Command, Reply};
 pub(super) const WINDOW_BYTES: usize = 64 * 1024;
 /// Commands of one pipeline, at most: bounds what its replies may hold.
 const MAX_COMMANDS: usize = 1024;
-
-/// Keys of one `MSET`, at most: with 16 it has gained nearly all that it can, and Redis does nothing else meanwhile.
-const MAX_SETS: usize = 64;
-/// Bytes on the wire of one `MSET`, at most, or a single larger `SET`.
-const MAX_SETS_BYTES: usize = 64 * 1024;
 
 /// Of a pipeline's size, what is set aside for it beforehand, at most: large values are not copied into it.
 const MAX_RESERVED_BYTES: usize = 256 * 1024;
@@ -95,14 +90,15 @@ impl Manner<'_> {
     }
 }
 
-/// How many commands from the first on may share an `MSET`, which knows neither expiry nor version.
+/// How many commands from the first on may share an `MSET`, which knows neither expiry nor version. Redis does nothing else
+/// meanwhile, so it has the bounds of a script's call.
 fn plain_sets(commands: &[Command]) -> usize {
     let mut bytes = 0;
     let is_one = |command: &&Command| {
         bytes += command.weight();
-        command.is_plain_set() && bytes <= MAX_SETS_BYTES
+        command.is_plain_set() && bytes <= MAX_BYTES
     };
-    commands.iter().take(MAX_SETS).take_while(is_one).count()
+    commands.iter().take(MAX_KEYS).take_while(is_one).count()
 }
 
 /// The pipeline for a segment of about so many `bytes`, packed into memory that was used before.
@@ -218,11 +214,10 @@ impl<'a> Answers<'a> {
         self.frames
     }
 
-    /// One of those that share a call.
-    fn together(&mut self, command: &Command) -> Option<Step> {
+    /// One of those that share a call; if it is the first, of so many.
+    fn together(&mut self, command: &Command, length: usize) -> Option<Step> {
         let has_version = command.version().is_some();
         if self.shared == 0 {
-            let length = self.manner.run_length(self.rest);
             let mut is_split = false;
             self.redirect = None;
             self.failure = match self.frames.next()? {
@@ -280,8 +275,9 @@ impl Iterator for Answers<'_> {
 
     fn next(&mut self) -> Option<Step> {
         let (command, behind) = self.rest.split_first()?;
-        let is_shared = self.shared > 0 || command.version().is_some() || self.manner.run_length(self.rest) > 1;
-        let step = if is_shared { self.together(command) } else { self.plain(command) };
+        let length = if self.shared > 0 { self.shared } else { self.manner.run_length(self.rest) };
+        let is_alone = self.shared == 0 && length == 1 && command.version().is_none();
+        let step = if is_alone { self.plain(command) } else { self.together(command, length) };
         self.rest = behind;
         step
     }
@@ -339,14 +335,14 @@ mod tests {
     fn plain_sets_side_by_side_share_a_call_within_bounds_and_one_node() {
         let calls = |segment: &[Command], manner: Manner<'_>| encode(segment, 0, manner, None, Vec::new()).commands();
         let expiring = Command::Set { key: key("a"), value: Bytes::new(), ttl: Ttl::from_seconds(1), version: None };
-        let large = Command::Set { key: key("a"), value: vec![0; MAX_SETS_BYTES].into(), ttl: None, version: None };
+        let large = Command::Set { key: key("a"), value: vec![0; MAX_BYTES].into(), ttl: None, version: None };
         let one = guard(false);
         for (segment, count) in [
             (vec![set("a"), set("b"), set("a")], 1),
             (vec![set("a"), expiring.clone(), set("b"), set("c")], 3),
             (vec![set("a"), Command::Delete { key: key("a"), version: None }, set("b")], 3),
             (vec![set("a"), large.clone(), large, set("b"), set("c")], 4),
-            (vec![set("a"); MAX_SETS + 1], 2),
+            (vec![set("a"); MAX_KEYS + 1], 2),
         ] {
             assert_eq!(calls(&segment, manner(&one, false)), count, "{segment:?}");
             assert_eq!(calls(&segment, manner(&one, true)), segment.len(), "{segment:?}");

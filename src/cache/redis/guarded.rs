@@ -21,9 +21,9 @@ use crate::cache::{CacheError, Command, Reply, Unlinked};
 use crate::event::version::Version;
 
 /// Keys of one call, at most: a fraction of a millisecond.
-const MAX_KEYS: usize = 64;
+pub(super) const MAX_KEYS: usize = 64;
 /// Bytes of the values in one call, at most, or a single larger one: Redis copies each.
-const MAX_BYTES: usize = 64 * 1024;
+pub(super) const MAX_BYTES: usize = 64 * 1024;
 
 /// How companions are named and kept, and what may share a call.
 #[derive(Debug, Clone)]

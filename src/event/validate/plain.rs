@@ -1,16 +1,18 @@
 //! Events whose parts are known already: only what they say is left to be judged.
 
+use std::ops::Range;
+
 use bytestring::ByteString;
 use smallvec::smallvec;
 
-use super::{Action, Check, Event, EventType, MAX_ID_BYTES, Ttl, Version, parse_url};
+use super::{Action, Check, Event, EventType, MAX_ID_BYTES, Version, parse_url};
 use crate::event::wire::{self, Plain};
 use crate::event::{CacheKey, SetEntry, Source};
 
 impl Check<'_> {
     /// The event, if nothing is wrong with it.
     pub(super) fn plain(&self, text: &ByteString, plain: &Plain) -> Option<Event> {
-        let part = |range: &std::ops::Range<usize>| text.get(range.clone()).map(|part| text.slice_ref(part));
+        let part = |range: &Range<usize>| text.get(range.clone()).map(|part| text.slice_ref(part));
         let id = match &plain.id {
             Some(id) if id.len() <= MAX_ID_BYTES => Some(part(id)?),
             Some(_) => return None,
@@ -28,8 +30,7 @@ impl Check<'_> {
         let action = match &plain.source {
             Some(source) => {
                 let ttl = match plain.ttl {
-                    Some(seconds) if seconds <= self.limits.max_ttl_seconds => Some(Ttl::from_seconds(seconds)?),
-                    Some(_) => return None,
+                    Some(seconds) => Some(self.ttl_of(seconds)?),
                     None => self.limits.default_ttl,
                 };
                 let source = match source {

@@ -73,7 +73,7 @@ fn split_json(body: &Bytes, max_events: usize) -> Result<Split, SplitError> {
         Some(events) => Ok(Split::Batch(events)),
         None => {
             json::check_array(&text).map_err(|error| malformed(not_json(&error, 0)))?;
-            check(&text, 0).map_err(malformed)?;
+            check_depth(&text, 0).map_err(malformed)?;
             Err(SplitError::TooManyEvents { found_more_than: max_events })
         }
     }
@@ -143,6 +143,10 @@ fn document(text: ByteString, lines_before: usize) -> Result<Document, String> {
 
 fn check(text: &ByteString, lines_before: usize) -> Result<(), String> {
     json::check_syntax(text).map_err(|error| not_json(&error, lines_before))?;
+    check_depth(text, lines_before)
+}
+
+fn check_depth(text: &ByteString, lines_before: usize) -> Result<(), String> {
     match json::too_deep(text, MAX_NESTING) {
         Some(at) => Err(too_deep(text.as_bytes(), at, lines_before)),
         None => Ok(()),

@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn what_was_counted_is_read() {
         let metrics = Metrics::new("").unwrap();
-        metrics.events_done(crate::event::EventType::Get, Class::Unavailable, 3);
+        (0..3).for_each(|_| metrics.event_done(crate::event::EventType::Get, Class::Unavailable));
         metrics.event_rejected(None);
         metrics.actor_started(ActorKind::Writer);
         metrics.set_actor_waiting(ActorKind::Writer, 5);

@@ -39,12 +39,12 @@ impl Metrics {
 }
 
 impl Settled<'_> {
-    /// As [`Metrics::events_done`].
+    /// As [`Metrics::event_done`].
     pub fn event(&mut self, event: EventType, class: Class) {
         self.events[event as usize][class as usize] += 1;
     }
 
-    /// As [`Metrics::entries_done`].
+    /// As [`Metrics::entry_done`].
     pub fn entry(&mut self, event: EventType, status: &str) {
         self.entries[event as usize][position(&STATUSES, status)] += 1;
     }

@@ -48,7 +48,7 @@ fn events_count_by_type_and_outcome() {
     let metrics = metrics("");
     for event in EventType::ALL {
         for (n, class) in Class::ALL.into_iter().enumerate() {
-            (0..=n).for_each(|_| metrics.events_done(event, class, 1));
+            (0..=n).for_each(|_| metrics.event_done(event, class));
         }
     }
     metrics.event_rejected(None);
@@ -67,7 +67,9 @@ fn labels_from_outside_stay_within_their_sets() {
     let metrics = metrics("");
     for n in 0..100 {
         metrics.request_done(&format!("/wp-admin/{n}"), 600 + n, Duration::from_millis(3));
-        metrics.entries_done(EventType::Get, &format!("new-{n}"), 2);
+        for _ in 0..2 {
+            metrics.entry_done(EventType::Get, &format!("new-{n}"));
+        }
     }
     metrics.request_done("/events", 200, Duration::from_millis(3));
     assert_shows(&metrics, r#"cache_sync_request_duration_seconds_count{route="other",status="other"} 100"#);

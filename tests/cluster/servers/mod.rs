@@ -98,13 +98,12 @@ impl Server {
 
     /// A plain connection, to look from the side.
     pub fn conn(&self) -> redis::Connection {
-        let start = Instant::now();
-        loop {
-            match connect(self.port) {
-                Some(conn) => return conn,
-                None => assert!(start.elapsed() < PATIENCE, "the server does not answer"),
-            }
-        }
+        let mut found = None;
+        wait_for("the server's answer", || {
+            found = connect(self.port);
+            found.is_some()
+        });
+        found.expect("a connection")
     }
 
     pub fn try_ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> Option<T> {
