@@ -89,9 +89,13 @@ pub enum Reply {
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CacheError {
-    /// Worth another attempt: connection lost, timed out, LOADING, READONLY, OOM and the like.
+    /// The line to the cache is no good for now, for whatever command: connection lost, timed out, LOADING, READONLY.
     #[error("{0}")]
     Unavailable(Cow<'static, str>),
+    /// Redis refused this one command for now (OOM, MISCONF, TRYAGAIN, NOREPLICAS, a key on the move): nothing of it was
+    /// done, another attempt may succeed, and others on the same connection go on.
+    #[error("{0}")]
+    RefusedForNow(Cow<'static, str>),
     /// Refused for several commands that shared a call, and nothing of it was done: the next attempt asks one by one.
     #[error("the cache refused a call that several writes share")]
     RefusedTogether,
@@ -108,7 +112,7 @@ pub enum CacheError {
 
 impl CacheError {
     pub fn is_worth_retrying(&self) -> bool {
-        matches!(self, CacheError::Unavailable(_) | CacheError::RefusedTogether)
+        matches!(self, CacheError::Unavailable(_) | CacheError::RefusedForNow(_) | CacheError::RefusedTogether)
     }
 }
 

@@ -117,7 +117,7 @@ impl EventType {
         ProblemKind::ALL.into_iter().filter(move |problem| match problem {
             BlobForbidden | BlobNotFound | BlobDenied | BlobTooLarge | BlobUnavailable => self == EventType::Set,
             AnswerTooLarge | WrongType => self == EventType::Get,
-            CacheUnavailable | Interrupted | Timeout | ShuttingDown => true,
+            CacheRefused | CacheUnavailable | Interrupted | Timeout | ShuttingDown => true,
         })
     }
 }
@@ -165,6 +165,8 @@ pub enum ProblemKind {
     BlobTooLarge,
     AnswerTooLarge,
     WrongType,
+    /// Redis refuses it for good: NOPERM, an unknown command, a value beyond its own limit.
+    CacheRefused,
     BlobUnavailable,
     CacheUnavailable,
     Interrupted,
@@ -173,13 +175,14 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub const ALL: [ProblemKind; 11] = [
+    pub const ALL: [ProblemKind; 12] = [
         ProblemKind::BlobForbidden,
         ProblemKind::BlobNotFound,
         ProblemKind::BlobDenied,
         ProblemKind::BlobTooLarge,
         ProblemKind::AnswerTooLarge,
         ProblemKind::WrongType,
+        ProblemKind::CacheRefused,
         ProblemKind::BlobUnavailable,
         ProblemKind::CacheUnavailable,
         ProblemKind::Interrupted,
@@ -190,7 +193,9 @@ impl ProblemKind {
     pub fn class(self) -> Class {
         use ProblemKind::*;
         match self {
-            BlobForbidden | BlobNotFound | BlobDenied | BlobTooLarge | AnswerTooLarge | WrongType => Class::Rejected,
+            BlobForbidden | BlobNotFound | BlobDenied | BlobTooLarge | AnswerTooLarge | WrongType | CacheRefused => {
+                Class::Rejected
+            }
             BlobUnavailable | CacheUnavailable | Interrupted | Timeout | ShuttingDown => Class::Unavailable,
         }
     }
@@ -205,6 +210,7 @@ impl ProblemKind {
             BlobTooLarge => "blob-too-large",
             AnswerTooLarge => "answer-too-large",
             WrongType => "wrong-type",
+            CacheRefused => "cache-refused",
             BlobUnavailable => "blob-unavailable",
             CacheUnavailable => "cache-unavailable",
             Interrupted => "interrupted",
@@ -222,6 +228,7 @@ impl ProblemKind {
             BlobTooLarge => "The value is too large",
             AnswerTooLarge => "The answer would be too large",
             WrongType => "The key holds no string",
+            CacheRefused => "Redis refused it",
             BlobUnavailable => "The blob cannot be had right now",
             CacheUnavailable => "The cache cannot be reached right now",
             Interrupted => "The work was interrupted",

@@ -382,7 +382,8 @@ fn problem_kind(command: &Command, error: &CacheError) -> ProblemKind {
         (CacheError::WrongType, _) => ProblemKind::WrongType,
         (CacheError::ValueTooLarge { .. }, Command::Set { .. }) => ProblemKind::BlobTooLarge,
         (CacheError::ValueTooLarge { .. }, _) => ProblemKind::AnswerTooLarge,
-        (CacheError::Unavailable(_) | CacheError::RefusedTogether | CacheError::Refused(_), _) => {
+        (CacheError::Refused(_), _) => ProblemKind::CacheRefused,
+        (CacheError::Unavailable(_) | CacheError::RefusedForNow(_) | CacheError::RefusedTogether, _) => {
             ProblemKind::CacheUnavailable
         }
     }

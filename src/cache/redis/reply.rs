@@ -117,9 +117,18 @@ impl Code {
         PASSING.contains(&self.as_str())
     }
 
+    /// Whether it concerns this command only: others on the same connection may well be carried out.
+    fn is_of_the_command(&self) -> bool {
+        matches!(
+            self.as_str(),
+            "OOM" | "MISCONF" | "TRYAGAIN" | "NOREPLICAS" | "CLUSTERDOWN" | "MOVED" | "ASK" | "NOSCRIPT"
+        )
+    }
+
     pub(super) fn to_error(&self) -> CacheError {
         match self.as_str() {
             "WRONGTYPE" => CacheError::WrongType,
+            code if self.is_of_the_command() => CacheError::RefusedForNow(format!("redis answered {code}").into()),
             code if self.is_passing() => CacheError::Unavailable(format!("redis answered {code}").into()),
             code => CacheError::Refused(format!("redis answered {code}").into()),
         }

@@ -90,7 +90,10 @@ impl ClusterSession {
                 }
             }
         }
-        if results.iter().any(|result| matches!(result, Err(CacheError::Unavailable(_)))) {
+        let fails = |result: &Result<Reply, CacheError>| {
+            matches!(result, Err(CacheError::Unavailable(_) | CacheError::RefusedForNow(_)))
+        };
+        if results.iter().any(fails) {
             self.topology.doubt();
         }
         Ok(results)
