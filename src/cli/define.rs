@@ -24,7 +24,7 @@ pub const EMBEDDED: &str = "embedded";
 pub const KEEP: &str = "keep";
 pub const PATTERN: &str = "pattern";
 pub const YES: &str = "yes";
-pub const LIVE: &str = "live";
+pub const READY: &str = "ready";
 pub const SHELL: &str = "shell";
 pub const COMMAND: &str = "command";
 const FILES: &str = "files";
@@ -195,15 +195,15 @@ Without --yes it counts, shows some of the keys, and asks at a terminal.",
 }
 
 fn healthcheck() -> Command {
-    let live = Arg::new(LIVE).long(LIVE).action(ArgAction::SetTrue).help("Asks /live in place of /ready");
+    let ready = Arg::new(READY).long(READY).action(ArgAction::SetTrue).help("Asks /ready in place of /live");
     Command::new(HEALTHCHECK)
-        .about("Asks the daemon on this machine whether it is ready, for images without a shell")
-        .arg(live)
+        .about("Asks the daemon on this machine whether it is live, for images without a shell")
+        .arg(ready)
         .args(setting_args())
         .after_help(
             "Examples:
-  redis-cache-sync healthcheck && echo ready
-  redis-cache-sync healthcheck --live
+  redis-cache-sync healthcheck && echo live
+  redis-cache-sync healthcheck --ready
   PORT=8081 redis-cache-sync healthcheck",
         )
 }

@@ -14,7 +14,7 @@ use awc::http::Uri;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::time::timeout;
 
@@ -25,9 +25,9 @@ use crate::config::Config;
 const WITHIN: Duration = Duration::from_secs(3);
 const MAX_SHOWN_BYTES: usize = 64 * 1024;
 
-/// `live`: asks whether it can make progress, and not whether it is ready.
-pub fn run(live: bool, config: &Config) -> ExitCode {
-    let path = if live { "/live" } else { "/ready" };
+/// `ready`: asks whether events would be carried out, and not only whether the daemon can make progress.
+pub fn run(ready: bool, config: &Config) -> ExitCode {
+    let path = if ready { "/ready" } else { "/live" };
     let (url, tls) = match target(config, path) {
         Ok(target) => target,
         Err(fault) => return wrong_usage(&fault),
@@ -55,7 +55,7 @@ fn target(config: &Config, path: &str) -> Result<(Uri, ClientConfig), String> {
     let listener = config.http.tls.as_ref().filter(|_| config.admin_port.is_none());
     let (scheme, tls) = match listener {
         None => ("http", client::tls(None)),
-        Some(listener) => ("https", pinned(listener.held.cert.expose())),
+        Some(listener) => ("https", pinned(listener.held.cert.expose(), listener.held.key.expose())),
     };
     let uri = format!("{scheme}://{address}{path}").parse().map_err(|_| format!("{address} is no address to call"))?;
     Ok((uri, tls.map_err(|error| error.to_string())?))
@@ -81,14 +81,16 @@ async fn ask(tls: ClientConfig, url: &Uri) -> Result<(), String> {
     Err(format!("answered {status}: {}", String::from_utf8_lossy(&body).escape_debug()))
 }
 
-/// TLS towards the one server that has this certificate.
-fn pinned(pem: &[u8]) -> Result<ClientConfig, Error> {
+/// TLS towards the one server that has this certificate; shows the same one where a client's is asked for.
+fn pinned(pem: &[u8], key: &[u8]) -> Result<ClientConfig, Error> {
     let certificate = CertificateDer::from_pem_slice(pem).map_err(|_| CertificateError::BadEncoding)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::BadEncoding)?;
+    let own = vec![certificate.clone()];
     let provider = Arc::new(ring::default_provider());
     let pinned = Pinned { certificate, algorithms: provider.signature_verification_algorithms };
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned));
-    let mut config = builder.with_no_client_auth();
+    let mut config = builder.with_client_auth_cert(own, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -26,7 +26,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap_complete::Shell;
 
 use self::define::{
-    CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, DEMO, EMBEDDED, HEALTHCHECK, KEEP, LIVE, MAN, PATTERN, SEND,
+    CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, DEMO, EMBEDDED, HEALTHCHECK, KEEP, MAN, PATTERN, READY, SEND,
     SHELL, YES, definition, send_args,
 };
 use crate::config::{Args, Fault, Faults, Flag, SETTINGS, find};
@@ -100,7 +100,7 @@ fn with_settings(name: &str, inner: &ArgMatches) -> Command {
             let pattern = inner.get_one(PATTERN).cloned().unwrap_or_default();
             Command::Clear { pattern, yes: inner.get_flag(YES) }
         }
-        HEALTHCHECK => Command::Healthcheck { live: inner.get_flag(LIVE) },
+        HEALTHCHECK => Command::Healthcheck { live: inner.get_flag(READY) },
         _ => Command::Serve,
     }
 }

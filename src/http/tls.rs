@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use actix_rt::net::TcpStream;
 use arc_swap::ArcSwap;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::ring;
+use rustls::pki_types::UnixTime;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -71,6 +74,7 @@ impl Tls {
 fn config(pems: Pems<'_>) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let chain = certificates(pems.cert)?;
     let builder = match pems.client_ca {
         None => builder.with_no_client_auth(),
         Some(pem) => {
@@ -78,18 +82,67 @@ fn config(pems: Pems<'_>) -> Result<Arc<ServerConfig>, TlsError> {
             for authority in certificates(pem)? {
                 roots.add(authority)?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
-            builder.with_client_cert_verifier(verifier)
+            let authorities = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+            let own = chain.first().ok_or(TlsError::Pem)?.clone();
+            builder.with_client_cert_verifier(Arc::new(Clients { authorities, own }))
         }
     };
     let key = PrivateKeyDer::from_pem_slice(pems.key).map_err(|_| TlsError::Pem)?;
-    let mut config = builder.with_single_cert(certificates(pems.cert)?, key)?;
+    let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| TlsError::Pem)
+}
+
+/// Whose certificates are accepted: those of the authorities, and the listener's own. With that the health check of this
+/// machine gets in, which has no certificate of a client but can read the listener's key.
+#[derive(Debug)]
+struct Clients {
+    authorities: Arc<dyn ClientCertVerifier>,
+    own: CertificateDer<'static>,
+}
+
+impl ClientCertVerifier for Clients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.authorities.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if *shown == self.own {
+            return Ok(ClientCertVerified::assertion());
+        }
+        self.authorities.verify_client_cert(shown, between, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
+    }
 }
 
 /// A connection, with TLS or without.

@@ -18,11 +18,11 @@ fn port(port: u16) -> [(&'static str, String); 1] {
 }
 
 #[test]
-fn it_says_by_its_exit_code_whether_the_daemon_is_ready() {
+fn it_says_by_its_exit_code_whether_the_daemon_is_live_and_whether_it_is_ready() {
     let daemon = Daemon::embedded();
     let ours = port(daemon.address().port());
     assert_eq!(run(&["healthcheck"], &ours), (Some(0), String::new()));
-    assert_eq!(run(&["healthcheck", "--live"], &ours).0, Some(0));
+    assert_eq!(run(&["healthcheck", "--ready"], &ours).0, Some(0));
     let (code, said) = run(&["healthcheck"], &port(closed_port()));
     assert!(code == Some(1) && said.contains("refused"), "{said}");
     assert_eq!(run(&["healthcheck", "--port", "0"], &[]).0, Some(64));
@@ -36,9 +36,9 @@ fn a_daemon_without_redis_is_live_and_not_ready() {
     let builder: Builder = Daemon::builder().redis(&redis).unready().set("admin_port", 0);
     let daemon = builder.start();
     let ours = [("ADMIN_PORT", daemon.admin_address().port().to_string())];
-    let (code, said) = run(&["healthcheck"], &ours);
+    let (code, said) = run(&["healthcheck", "--ready"], &ours);
     assert!(code == Some(1) && said.contains("answered 503") && said.contains("not_ready"), "{said}");
-    assert_eq!(run(&["healthcheck", "--live"], &ours).0, Some(0));
+    assert_eq!(run(&["healthcheck"], &ours).0, Some(0));
 }
 
 #[test]

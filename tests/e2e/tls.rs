@@ -259,6 +259,25 @@ fn with_an_authority_for_clients_only_those_it_signed_are_let_in() {
 }
 
 #[test]
+fn healthcheck_gets_in_where_clients_must_show_a_certificate() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let files = Files::of(&authority.vouch_for("127.0.0.1"));
+    fs::write(files.path("ca.crt"), pem("CERTIFICATE", clients.certificate.der())).expect("it can be written");
+    let daemon = files.builder().set("http.tls_client_ca", files.path("ca.crt").display()).start();
+    let asks = |key: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"));
+        let port = daemon.address().port().to_string();
+        command.args(["healthcheck", "--port", &port, "--http-tls-cert", "tls.crt", "--http-tls-key", key]);
+        let output = command.current_dir(files.0.path()).env_clear().output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(asks("tls.key"), (Some(0), String::new()));
+    fs::write(files.path("other.key"), pem("PRIVATE KEY", &KeyPair::generate().expect("a key").serialize_der()))
+        .expect("it can be written");
+    assert_ne!(asks("other.key").0, Some(0), "whoever has not the key is not let in");
+}
+
+#[test]
 fn a_new_certificate_is_shown_without_a_restart_and_a_bad_one_never() {
     let (old, new) = (Authority::new(), Authority::new());
     let files = Files::of(&old.vouch_for("127.0.0.1"));
