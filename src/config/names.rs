@@ -1,6 +1,11 @@
 //! Names of settings and groups: what may stand where, and what was probably meant.
 
+use strsim::levenshtein;
+
 use super::table::SETTINGS;
+
+/// Of a name that was given, so much is looked at.
+const MAX_COMPARED_BYTES: usize = 100;
 
 /// Whether settings stand below this name.
 pub fn is_group(name: &str) -> bool {
@@ -26,28 +31,14 @@ pub fn in_group(group: &str) -> String {
 
 /// The setting or group that was probably meant: a few letters off, or the same leaf elsewhere.
 pub fn nearest(path: &str) -> Option<&'static str> {
+    let given = path.get(..MAX_COMPARED_BYTES).unwrap_or(path);
     let names = SETTINGS.iter().flat_map(|setting| [setting.path, setting.group()]);
-    let (edits, name) = names.filter(|name| !name.is_empty()).map(|name| (edits(path, name), name)).min()?;
+    let (edits, name) = names.filter(|name| !name.is_empty()).map(|name| (levenshtein(given, name), name)).min()?;
     if edits <= 3 && edits * 2 <= path.len() {
         return Some(name);
     }
     let leaf = path.rsplit('.').next().unwrap_or(path);
     SETTINGS.iter().find(|setting| setting.leaf() == leaf).map(|setting| setting.path)
-}
-
-/// Letters to add, drop or change between two names.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().take(100).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -67,15 +58,6 @@ mod tests {
         for (given, want) in near {
             let lower = given.to_ascii_lowercase();
             assert_eq!(nearest(&lower), want, "{given}");
-        }
-    }
-
-    #[test]
-    fn edits_are_counted_by_letter() {
-        for (a, b, want) in
-            [("", "abc", 3), ("port", "prot", 2), ("same", "same", 0), ("abc", "abd", 1), ("abc", "", 3)]
-        {
-            assert_eq!(edits(a, b), want, "{a} {b}");
         }
     }
 }

@@ -114,7 +114,10 @@ impl Staff {
         let roster = Roster::of(sizes.writers);
         let state = State { sizes, blob, turns: 0, doors: Vec::new(), intakes: Vec::new(), validations: Vec::new() };
         let staff = Staff { parts, roster, state: Mutex::new(state) };
-        staff.fill_pools(&mut staff.lock());
+        let mut state = staff.lock();
+        staff.fill_pools(&mut state);
+        staff.tell_wanted(&state);
+        drop(state);
         Arc::new(staff)
     }
 
@@ -141,6 +144,7 @@ impl Staff {
         )));
         state.doors.retain(|door| door.home != home);
         state.doors.push(Door { home, arbiter, switch, intake, validation, way: way.clone() });
+        self.tell_wanted(state);
         Entrance { way, max_answer_bytes: self.parts.settings.max_answer_bytes }
     }
 
@@ -160,6 +164,24 @@ impl Staff {
             let Door { home, arbiter, switch, intake, validation, way } = door;
             let (intake, validation) = ((intake, &*state.intakes), (validation, &*state.validations));
             way.store(Arc::new(self.way(*home, arbiter, switch, intake, validation)));
+        }
+        self.tell_wanted(state);
+    }
+
+    /// Tells the metrics how many of each there should be: fewer that run than that are lost.
+    fn tell_wanted(&self, state: &State) {
+        let (workers, sizes) = (state.doors.len(), &state.sizes);
+        let beside = |pool: usize| if pool == 0 { workers } else { pool };
+        for (actor, count) in [
+            (ActorKind::Intake, beside(sizes.intake)),
+            (ActorKind::Validation, beside(sizes.validation)),
+            // With a switch on each worker's thread.
+            (ActorKind::Router, workers + 1),
+            (ActorKind::Fetcher, sizes.fetchers),
+            (ActorKind::Writer, sizes.writers),
+            (ActorKind::Scanner, 1),
+        ] {
+            self.parts.metrics.set_actors_wanted(actor, count);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Every metric of the service, by name. Owns the registry, the label sets and the handles that count.
 //!
-//! Promises: names begin with `cache_sync_`; label sets are bounded whatever comes from outside; counting an event costs
+//! Promises: names begin with `cache_sync_`, but for the standard ones of a process (`process_*`); label sets are bounded whatever comes from outside; counting an event costs
 //! no lookup by label and no allocation; a series that can be known beforehand shows 0 from the start. When to count is
 //! left to those who call.
 //!
@@ -22,7 +22,7 @@ use prometheus::{Registry, TextEncoder};
 
 pub use self::labels::{ActorKind, EVENT_TYPES, REFUSALS, ROUTES};
 use self::labels::{FETCH_OUTCOMES, HTTP_STATUS_CODES, HTTP_STATUSES, INVALID_EVENT, STATUSES, UNKNOWN_TYPE, failure};
-use self::process::{register_facts, resident_memory_bytes};
+use self::process::{Process, register_facts};
 pub use self::reading::{ActorState, HostState, Reading, Spread};
 use self::registered::Registered;
 use super::series::{Result, position};
@@ -36,6 +36,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug, Clone)]
 pub struct Metrics {
     inner: Arc<Registered>,
+    process: Arc<Process>,
 }
 
 impl Metrics {
@@ -46,10 +47,10 @@ impl Metrics {
     /// If a metric cannot be registered; a test holds that this does not happen.
     pub fn new(cluster: &str) -> Result<Self> {
         let labels = (!cluster.is_empty()).then(|| HashMap::from([("cluster".to_owned(), cluster.to_owned())]));
-        let registry = Registry::new_custom(Some("cache_sync".into()), labels)?;
+        let registry = Registry::new_custom(Some("cache_sync".into()), labels.clone())?;
         register_facts(&registry)?;
         let inner = Registered::new(registry)?;
-        Ok(Metrics { inner: Arc::new(inner) })
+        Ok(Metrics { inner: Arc::new(inner), process: Arc::new(Process::new(labels)?) })
     }
 
     /// An event of a known type has been answered.
@@ -162,6 +163,11 @@ impl Metrics {
         self.inner.actors[actor as usize].dec();
     }
 
+    /// How many actors of this role the settings ask for.
+    pub fn set_actors_wanted(&self, actor: ActorKind, actors: usize) {
+        self.inner.actors_wanted[actor as usize].set(actors as i64);
+    }
+
     /// Supervision has put an actor back on its feet.
     pub fn actor_restarted(&self, actor: ActorKind) {
         self.inner.actor_restarts[actor as usize].inc();
@@ -178,10 +184,9 @@ impl Metrics {
     ///
     /// If the encoder refuses a metric family.
     pub fn encode(&self) -> Result<String> {
-        if let Some(bytes) = resident_memory_bytes() {
-            self.inner.resident_memory.set(bytes);
-        }
-        TextEncoder::new().encode_to_string(&self.inner.registry.gather())
+        let mut families = self.inner.registry.gather();
+        families.append(&mut self.process.gather());
+        TextEncoder::new().encode_to_string(&families)
     }
 }
 

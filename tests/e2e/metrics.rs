@@ -49,7 +49,9 @@ fn the_promised_metrics_are_there_from_the_start() {
     assert!(answer.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")), "{answer:?}");
     assert!(answer.text().contains("# TYPE cache_sync_redis_up gauge"), "{}", answer.text());
     let metrics = stage.daemon.metrics();
-    assert!(metrics.keys().all(|name| name.starts_with("cache_sync_")), "{metrics:#?}");
+    let is_ours = |name: &str| name.starts_with("cache_sync_");
+    assert!(metrics.keys().all(|name| is_ours(name) || name.starts_with("process_")), "{metrics:#?}");
+    assert!(stage.daemon.metric("process_resident_memory_bytes", &[]) > 1e6, "{metrics:#?}");
     assert_eq!(stage.daemon.metric("cache_sync_redis_up", &[]), 1.0);
     for name in ["cache_sync_admission_events", "cache_sync_admission_bytes"] {
         let found = metrics.keys().any(|sample| sample.split('{').next() == Some(name));
@@ -82,9 +84,10 @@ fn the_docs_name_every_metric_and_no_other() {
     let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let named: BTreeSet<&str> = page
         .match_indices("cache_sync_")
+        .chain(page.match_indices("process_"))
         .filter(|(at, _)| !page[..*at].ends_with(is_name))
         .map(|(at, _)| page[at..].split(|character| !is_name(character)).next().unwrap_or_default())
-        .filter(|name| *name != "cache_sync_")
+        .filter(|name| !["cache_sync_", "process_"].contains(name))
         .collect();
     assert_eq!(named, exported);
 }

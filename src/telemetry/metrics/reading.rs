@@ -4,7 +4,7 @@ use prometheus::Histogram;
 use prometheus::core::Metric;
 
 use super::labels::{BATCH_BUCKETS, DELAY_BUCKETS, REQUEST_BUCKETS};
-use super::{ActorKind, Class, EVENT_TYPES, Metrics, resident_memory_bytes};
+use super::{ActorKind, Class, EVENT_TYPES, Metrics};
 
 /// What has been counted since the start.
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ impl Metrics {
 
     /// Of the process, in RAM; none where that cannot be told.
     pub fn memory_bytes(&self) -> Option<i64> {
-        resident_memory_bytes()
+        self.process.resident_memory_bytes()
     }
 }
 

@@ -39,9 +39,9 @@ pub(super) struct Registered {
     pub admission_limit_events: IntGauge,
     pub admission_limit_bytes: IntGauge,
     pub actors: [IntGauge; ActorKind::ALL.len()],
+    pub actors_wanted: [IntGauge; ActorKind::ALL.len()],
     pub actor_restarts: [IntCounter; ActorKind::ALL.len()],
     pub actor_waiting: [IntGauge; ActorKind::ALL.len()],
-    pub resident_memory: IntGauge,
 }
 
 impl Registered {
@@ -123,9 +123,9 @@ impl Registered {
             admission_limit_events: gauge(r, "admission_limit_events", "Events that may be inside at once.")?,
             admission_limit_bytes: gauge(r, "admission_limit_bytes", "Bytes that may be held at once.")?,
             actors: actor_gauges(r, "actors", "Actors that are running.")?,
+            actors_wanted: actor_gauges(r, "actors_wanted", "Actors that the settings ask for.")?,
             actor_restarts: actor_counters(r, "actor_restarts_total", "Actors restarted after a failure.")?,
             actor_waiting: actor_gauges(r, "actor_waiting_messages", "Messages sent to actors and not yet handled.")?,
-            resident_memory: gauge(r, "process_resident_memory_bytes", "Memory of the process that is in RAM.")?,
             registry,
         };
         registered.show_from_the_start();

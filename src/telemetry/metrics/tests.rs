@@ -39,7 +39,8 @@ fn every_sample_has_the_prefix_and_the_cluster() {
     let metrics = metrics("west \"1\"");
     let text = metrics.encode().unwrap();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
-        assert!(line.starts_with("cache_sync_") && line.contains(r#"cluster="west \"1\"""#), "{line}");
+        let is_named = line.starts_with("cache_sync_") || line.starts_with("process_");
+        assert!(is_named && line.contains(r#"cluster="west \"1\"""#), "{line}");
     }
 }
 
@@ -131,7 +132,10 @@ fn actors_fetches_and_redis_are_told() {
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_is_read_at_each_scrape() {
-    let bytes = resident_memory_bytes().unwrap();
+    let bytes = metrics("").memory_bytes().unwrap();
     assert!(bytes > 1024 * 1024, "{bytes}");
-    assert!(!metrics("").encode().unwrap().contains("cache_sync_process_resident_memory_bytes 0\n"));
+    let text = metrics("c").encode().unwrap();
+    let value =
+        text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes{cluster=\"c\"} ")).unwrap();
+    assert!(value.parse::<u64>().unwrap() > 1 << 20, "{value}");
 }
