@@ -1,10 +1,12 @@
 # syntax=docker/dockerfile:1
 
 # The same Debian as the final image, for the same libc. Not the slim one: jemalloc is built with make.
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95-trixie@sha256:f49565f188ee00bc2a18dd418183f2c5f23ef7d6e691890517ed341a598f67c3 AS build
 WORKDIR /build
 # A panic's place is in the log without symbols.
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
+# Many arm64 kernels have pages of 64 KiB, and jemalloc would end at its start on larger ones than it was built for.
+ENV AARCH64_UNKNOWN_LINUX_GNU_JEMALLOC_SYS_WITH_LG_PAGE=16
 
 # Dependencies alone, with an empty crate in our place: this layer stays until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
@@ -20,7 +22,7 @@ COPY src src
 RUN find src -name '*.rs' -exec touch {} + && cargo build --locked --release
 
 # glibc, libgcc and nothing else: no shell, no package manager. Certificates are compiled in.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM gcr.io/distroless/cc-debian13:nonroot@sha256:54df941ed0d06a1bd95ef5e0ce391fd8d9f94b64782dc9a60062727849ee3f97
 # Settings are looked for in config/default.toml of the working directory.
 WORKDIR /app
 COPY --from=build /build/config config
@@ -29,7 +31,7 @@ COPY --from=build /build/target/release/redis-cache-sync redis-cache-sync
 # A number, so that Kubernetes can tell that it is not root.
 USER 65532:65532
 EXPOSE 8080
-# Kubernetes has probes of its own.
+# Liveness: a service that waits for Redis is healthy. Kubernetes has probes of its own.
 HEALTHCHECK --interval=10s --timeout=4s --start-period=5s CMD ["/app/redis-cache-sync", "healthcheck"]
 ENTRYPOINT ["/app/redis-cache-sync"]
 

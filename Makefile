@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE   ?= redis-cache-sync:$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check torture bench fuzz lint deny image compiler servers
+.PHONY: help demo test check torture bench fuzz lint deny advisories image compiler servers
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -60,6 +60,11 @@ lint: compiler ## format and clippy, with and without failure points
 deny: compiler ## licences, sources and duplicates of what the build takes in
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
 	cargo deny --locked --config .ci/deny.toml check licenses sources bans
+
+# Fetches the database of advisories, so it needs the internet and is no part of `make test`.
+advisories: compiler ## known holes in what the build takes in
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny --locked --config .ci/deny.toml check advisories
 
 image: ## the container image, as IMAGE=name:tag
 	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \

@@ -51,7 +51,10 @@ fn the_compose_file_sets_what_are_settings() {
         .parse()
         .expect("a number");
     assert!(grace > config.http.shutdown.as_secs());
-    assert_eq!(ours["healthcheck"]["test"], serde_json::json!(["CMD", "/app/redis-cache-sync", "healthcheck"]));
+    assert_eq!(
+        ours["healthcheck"]["test"],
+        serde_json::json!(["CMD", "/app/redis-cache-sync", "healthcheck", "--ready"])
+    );
     assert_eq!(ours["image"], format!("{OURS}:{}", env!("CARGO_PKG_VERSION")));
 }
 
@@ -67,6 +70,7 @@ fn every_container_is_confined_pinned_watched_and_on_loopback() {
         assert!(list(&service["ports"]).iter().all(|port| port.starts_with("127.0.0.1:")), "{name}");
         let needed = service["depends_on"].as_object().cloned().unwrap_or_default();
         assert!(needed.values().all(|needed| needed["condition"] == "service_healthy"), "{name}");
+        assert!(service["configs"].is_null(), "{name}: a config cannot be put into a container that is read-only");
         for mount in list(&service["volumes"]) {
             let Some(path) = mount.split(':').next().and_then(|path| path.strip_prefix("./")) else { continue };
             assert!(mount.ends_with(":ro"), "{name}: {mount}");
@@ -87,6 +91,8 @@ fn workflows_may_do_little_for_long_enough_and_use_what_was_looked_at() {
     for (name, workflow) in workflows() {
         assert_eq!(workflow["permissions"], serde_json::json!({}), "{name}");
         assert!(workflow["concurrency"].is_object(), "{name}");
+        // Without the name GitHub runs `bash -e`, and a step whose first command of a pipe fails goes on.
+        assert_eq!(workflow["defaults"]["run"]["shell"], "bash", "{name}");
         for (job, jobs) in workflow["jobs"].as_object().expect("jobs") {
             assert!(jobs["permissions"].is_object(), "{name}: {job}");
             assert!(jobs["uses"].is_string() || jobs["timeout-minutes"].is_u64(), "{name}: {job}");
@@ -105,11 +111,17 @@ fn run(command: &str, args: &[&str], dir: &Path) -> Output {
     script.args(args).current_dir(dir).env("ROOT", dir).output().expect("the script runs")
 }
 
+/// Where the version of a release stands, beside the changelog.
+const VERSIONED: [&str; 5] =
+    ["Cargo.toml", "Cargo.lock", "manifests/base/kustomization.yaml", "manifests/chart/Chart.yaml", "compose.yaml"];
+
 /// A folder with the files in which a version stands.
 fn release(version: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
-    fs::create_dir_all(dir.path().join("manifests/base")).expect("a directory");
-    for name in ["Cargo.toml", "Cargo.lock", "manifests/base/kustomization.yaml", "compose.yaml"] {
+    for folder in ["manifests/base", "manifests/chart"] {
+        fs::create_dir_all(dir.path().join(folder)).expect("a directory");
+    }
+    for name in VERSIONED {
         let text = fs::read_to_string(root().join(name)).expect("a file");
         let now = env!("CARGO_PKG_VERSION");
         let text = match name {
@@ -117,6 +129,7 @@ fn release(version: &str) -> tempfile::TempDir {
                 .replace(&format!("\"{OURS}\"\nversion = \"{now}\""), &format!("\"{OURS}\"\nversion = \"{version}\"")),
             "Cargo.toml" => text.replacen(&format!("version = \"{now}\""), &format!("version = \"{version}\""), 1),
             "compose.yaml" => text.replace(&format!("{OURS}:{now}"), &format!("{OURS}:{version}")),
+            "manifests/chart/Chart.yaml" => text.replace(now, version),
             _ => text.replace(&format!("newTag: {now}"), &format!("newTag: {version}")),
         };
         fs::write(dir.path().join(name), text).expect("it can be written");
@@ -137,7 +150,7 @@ fn a_release_takes_that_everything_agrees_about_its_version() {
     for tag in ["7.8.9", "v7.8.8", "v7.8", "v"] {
         assert!(!run("notes", &[tag], good.path()).status.success(), "{tag}");
     }
-    for name in ["Cargo.toml", "Cargo.lock", "manifests/base/kustomization.yaml", "compose.yaml", "CHANGELOG.md"] {
+    for name in VERSIONED.into_iter().chain(["CHANGELOG.md"]) {
         let dir = release("7.8.9");
         let path = dir.path().join(name);
         let text = fs::read_to_string(&path).expect("a file").replace("7.8.9", "7.8.8");
@@ -173,4 +186,31 @@ fn an_archive_holds_the_binary_and_what_it_says_of_itself_and_is_the_same_again(
     ] {
         assert!(names.contains(name), "{name} is not in {names:?}");
     }
+}
+
+#[test]
+fn the_image_stands_on_bases_pinned_by_digest_and_asks_whether_it_is_live() {
+    let dockerfile = fs::read_to_string(root().join("Dockerfile")).expect("a Dockerfile");
+    let bases: Vec<&str> = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();
+    assert_eq!(bases.len(), 2);
+    for base in &bases {
+        let digest = base.split_once("@sha256:").and_then(|(_, rest)| rest.get(..64)).unwrap_or_default();
+        assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{base}");
+    }
+    let tag = bases[0].split_once("rust:").and_then(|(_, rest)| rest.split_once('-')).expect("a tag").0;
+    let ci = fs::read_to_string(root().join(".github/workflows/ci.yml")).expect("a workflow");
+    assert!(ci.contains(&format!("rustup default {tag}\n")), "CI and the image have one compiler");
+    assert!(bases[0].contains("trixie") && bases[1].contains("cc-debian13"), "both have the same Debian");
+    assert!(dockerfile.contains(r#"CMD ["/app/redis-cache-sync", "healthcheck"]"#));
+}
+
+#[test]
+fn what_is_pinned_is_kept_up_to_date() {
+    let bot = yaml(".github/dependabot.yml");
+    let known: BTreeSet<&str> =
+        bot["updates"].as_array().expect("a list").iter().filter_map(|one| one["package-ecosystem"].as_str()).collect();
+    assert_eq!(known, ["cargo", "docker", "docker-compose", "github-actions", "pip"].into());
+    let daily = yaml(".github/workflows/advisories.yml");
+    assert!(daily["on"]["schedule"][0]["cron"].is_string());
+    assert_eq!(yaml(".github/workflows/ci.yml")["jobs"]["advisories"]["uses"], "./.github/workflows/advisories.yml");
 }

@@ -1,0 +1,112 @@
+"""The Helm chart, rendered by Helm's own engine: it makes the objects of manifests/base, and with every option valid ones."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+from helm_python import Chart, lint
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "redis-cache-sync"
+# What Helm and kustomize each add by themselves.
+OWN_LABELS = {"app.kubernetes.io/managed-by", "app.kubernetes.io/version", "app.kubernetes.io/part-of", "helm.sh/chart"}
+EVERYTHING = {
+    "adminPort": 8081,
+    "networkPolicy": {"enabled": True},
+    "serviceMonitor": {"enabled": True},
+    "ingress": {"enabled": True, "host": "cache.example.com", "tlsSecretName": "cache-tls"},
+    "route": {"enabled": True, "host": "cache.example.com", "gateway": "public", "gatewayNamespace": "gateways"},
+    "image": {"digest": "sha256:" + "0" * 64, "pullSecrets": [{"name": "registry"}]},
+    "autoscaling": {"enabled": False},
+    "tolerations": [{"operator": "Exists"}],
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+}
+
+
+def rendered(values, release=NAME):
+    with Chart.load(str(ROOT / "manifests/chart")) as chart:
+        texts = chart.render(values, name=release, namespace="default", is_install=True)
+    manifests = [text for path, text in texts.items() if path.endswith(".yaml")]
+    return [one for text in manifests for one in yaml.safe_load_all(text) if one]
+
+
+def plain(value):
+    """An object without what differs by the tool that made it."""
+    if isinstance(value, dict):
+        return {
+            key: plain(one)
+            for key, one in value.items()
+            if key not in OWN_LABELS and key != "checksum/settings" and not (key == "labels" and not plain(one))
+        }
+    return [plain(one) for one in value] if isinstance(value, list) else value
+
+
+def by_kind(objects):
+    return {one["kind"]: one for one in objects}
+
+
+def base():
+    folder = ROOT / "manifests/base"
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    (image,) = kustomization["images"]
+    objects = by_kind(yaml.safe_load((folder / name).read_text()) for name in kustomization["resources"])
+    for one in objects.values():
+        one["metadata"].setdefault("labels", {})["app.kubernetes.io/name"] = NAME
+    container = objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    container["image"] = f"{image['name']}:{image['newTag']}"
+    return objects
+
+
+def difference(ours, theirs, place=""):
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in sorted(ours.keys() | theirs.keys()):
+            yield from difference(ours.get(key), theirs.get(key), f"{place}/{key}")
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for index, (one, other) in enumerate(zip(ours, theirs)):
+            yield from difference(one, other, f"{place}/{index}")
+    elif ours != theirs:
+        yield f"{place}: the chart has {ours!r}, manifests/base has {theirs!r}"
+
+
+def validate(objects):
+    known = [one for one in objects if one["apiVersion"].split("/")[0] not in ("monitoring.coreos.com", "gateway.networking.k8s.io")]
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump_all(known, file)
+        file.flush()
+        subprocess.run([Path(sys.executable).parent / "kubernetes-validate", "--strict", "--quiet", file.name], check=True)
+
+
+def main():
+    default = rendered({})
+    faults = list(difference(plain(by_kind(default)), plain(base())))
+    everything = rendered(EVERYTHING, release="staging")
+    faults += lint(str(ROOT / "manifests/chart"), EVERYTHING, strict=True)["errors"]
+    validate(default)
+    validate(everything)
+    kinds = {one["kind"] for one in everything}
+    wanted = {"Deployment", "Service", "ConfigMap", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor", "Ingress", "HTTPRoute"}
+    if kinds != wanted:
+        faults.append(f"with every option the chart makes {sorted(kinds)}")
+    names = {one["metadata"]["name"] for one in everything}
+    if names != {"staging-redis-cache-sync"}:
+        faults.append(f"names of the release staging: {sorted(names)}")
+    policy = yaml.safe_load((ROOT / "manifests/production/networkpolicy.yaml").read_text())
+    faults += difference(by_kind(everything)["NetworkPolicy"]["spec"]["egress"], policy["spec"]["egress"], "NetworkPolicy/egress")
+    example = yaml.safe_load((ROOT / "manifests/examples/ingress.yaml").read_text())
+    faults += difference(by_kind(everything)["Ingress"]["metadata"]["annotations"], example["metadata"]["annotations"], "Ingress")
+    for one in ("ingress.yaml", "httproute.yaml"):
+        validate(list(yaml.safe_load_all((ROOT / "manifests/examples" / one).read_text())))
+    try:
+        rendered({"networkPolicy": {"enabled": True}})
+        faults.append("a network policy without adminPort is rendered")
+    except Exception as error:
+        if "needs adminPort" not in str(error):
+            faults.append(f"a network policy without adminPort: {error}")
+    print("\n".join(faults) or f"the chart makes the {len(default)} objects of manifests/base, and {len(everything)} with every option")
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()
