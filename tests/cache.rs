@@ -3,6 +3,8 @@
 
 #[path = "cache/embedded.rs"]
 mod embedded;
+#[path = "cache/greeting.rs"]
+mod greeting;
 #[path = "cache/model.rs"]
 mod model;
 #[path = "cache/redis.rs"]

@@ -188,6 +188,7 @@ fn launch(port: u16, arguments: &[String], directory: &tempfile::TempDir) -> Chi
 pub struct Proxy {
     pub port: u16,
     held: Arc<(Mutex<Vec<bool>>, Condvar)>,
+    sent: Arc<Mutex<Vec<u8>>>,
     pumps: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
@@ -197,7 +198,8 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let held: Arc<(Mutex<Vec<bool>>, Condvar)> = Arc::default();
         let pumps: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
-        let (holds, joins) = (held.clone(), pumps.clone());
+        let sent: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let (holds, joins, log) = (held.clone(), pumps.clone(), sent.clone());
         thread::spawn(move || {
             for client in listener.incoming() {
                 let Ok(client) = client else { return };
@@ -210,10 +212,17 @@ impl Proxy {
                     holds.push(false);
                     holds.len() - 1
                 };
-                joins.lock().unwrap().push(pump(client, server, index, holds.clone()));
+                joins.lock().unwrap().push(pump(client, server, index, holds.clone(), log.clone()));
             }
         });
-        Proxy { port, held, pumps }
+        Proxy { port, held, sent, pumps }
+    }
+
+    /// The commands that clients have sent so far, each as its words.
+    pub fn commands(&self) -> Vec<String> {
+        let sent = String::from_utf8(self.sent.lock().unwrap().clone()).unwrap();
+        let commands = sent.split("*").skip(1);
+        commands.map(|command| command.split("\r\n").skip(2).step_by(2).collect::<Vec<_>>().join(" ")).collect()
     }
 
     /// Holds back what the client of connection `index` (in order of connecting) sends from now on.
@@ -231,7 +240,13 @@ impl Proxy {
 }
 
 /// Ends when the server has closed the connection.
-fn pump(client: TcpStream, server: TcpStream, index: usize, held: Arc<(Mutex<Vec<bool>>, Condvar)>) -> JoinHandle<()> {
+fn pump(
+    client: TcpStream,
+    server: TcpStream,
+    index: usize,
+    held: Arc<(Mutex<Vec<bool>>, Condvar)>,
+    sent: Arc<Mutex<Vec<u8>>>,
+) -> JoinHandle<()> {
     let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     thread::spawn(move || {
         let mut buffer = [0; 4096];
@@ -239,6 +254,7 @@ fn pump(client: TcpStream, server: TcpStream, index: usize, held: Arc<(Mutex<Vec
             if read == 0 {
                 break;
             }
+            sent.lock().unwrap().extend_from_slice(&buffer[..read]);
             let holds = held.0.lock().unwrap();
             drop(held.1.wait_while(holds, |holds| holds[index]).unwrap());
             if to_server.write_all(&buffer[..read]).is_err() {

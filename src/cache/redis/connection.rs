@@ -44,6 +44,10 @@ const MAX_FRAMES: usize = 1 << 20;
 /// Strings of one pipeline together, at most, or a single longer one that was asked for.
 const MAX_TOTAL_BYTES: usize = 128 * 1024 * 1024;
 
+/// Whom `CLIENT KILL` is asked for, to see whether we may: an address always has a port, so no client has this one, and no
+/// version of Redis does anything about it. (`CLIENT KILL ID 0` closes all other connections before Redis 7.0.)
+const NOBODY: &str = "nobody";
+
 trait Transport: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Transport for T {}
 
@@ -52,7 +56,7 @@ impl<T: AsyncRead + AsyncWrite> Transport for T {}
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) id: i64,
-    pub(super) address: Option<Bytes>,
+    pub(super) address: Bytes,
 }
 
 pub(super) struct Connection {
@@ -160,8 +164,7 @@ impl Connection {
         outbox.command(|cmd| cmd.arg("CLIENT").arg("ID"));
         outbox.command(|cmd| cmd.arg("CLIENT").arg("INFO"));
         outbox.command(|cmd| cmd.arg("CLIENT").arg("SETNAME").arg("redis-cache-sync"));
-        // There is no client 0: this shows whether the command is permitted, and does nothing.
-        outbox.command(|cmd| cmd.arg("CLIENT").arg("KILL").arg("ID").arg(0));
+        outbox.command(|cmd| cmd.arg("CLIENT").arg("KILL").arg(NOBODY));
         outbox.command(|cmd| cmd.arg("INFO").arg("memory"));
 
         let mut frames = Vec::new();
@@ -321,14 +324,13 @@ fn alive(frame: Option<Frame>) -> Result<(), CacheError> {
     }
 }
 
-/// From the answers to CLIENT ID and CLIENT INFO.
+/// From the answers to CLIENT ID and CLIENT INFO. Both are needed: `CLIENT KILL` by the id alone may meet a stranger once the
+/// server has been restarted, and before Redis 7.0 the id 0 stands for everybody.
 fn identity(id: Option<Frame>, info: Option<Frame>) -> Option<Identity> {
-    let Some(Frame::Number(id)) = id else { return None };
-    let address = match info {
-        Some(Frame::Text(text)) => address_in(&text),
+    match (id, info) {
+        (Some(Frame::Number(id @ 1..)), Some(Frame::Text(info))) => Some(Identity { id, address: address_in(&info)? }),
         _ => None,
-    };
-    Some(Identity { id, address })
+    }
 }
 
 /// From the answer to INFO.

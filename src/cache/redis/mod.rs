@@ -19,7 +19,7 @@
 //! sessions of the cache share, and none of them sends anything more before `CLIENT KILL` has been answered for
 //! everything on the list. The list outlives sessions: one that takes the place of a lost one inherits what that left
 //! behind, and a scan does not overtake what a writer left behind. The limits: a user without the
-//! permission for `CLIENT ID` or `CLIENT KILL` (warned about on connecting), and an address behind which another server
+//! permission for `CLIENT ID`, `CLIENT INFO` or `CLIENT KILL` (warned about on connecting), and an address behind which another server
 //! has taken over; the old one's writes are then its own affair.
 //!
 //! # What the Redis user must be permitted
@@ -150,13 +150,7 @@ impl Shared {
         };
         let mut outbox = Outbox::new();
         for Identity { id, address } in &owed {
-            outbox.command(|cmd| {
-                cmd.arg("CLIENT").arg("KILL").arg("ID").arg(*id);
-                if let Some(address) = address {
-                    cmd.arg("ADDR").arg(&address[..]);
-                }
-                cmd
-            });
+            outbox.command(|cmd| cmd.arg("CLIENT").arg("KILL").arg("ID").arg(*id).arg("ADDR").arg(&address[..]));
         }
         let mut frames = Vec::new();
         let within = within.min(self.settings.response_timeout);

@@ -290,7 +290,7 @@ impl Shared {
         let redis = self.settings.describe();
         let (redis, cannot_kill) = (redis.as_str(), connection.identity().is_none() || !connection.may_kill());
         if cannot_kill && !self.warned_of_ghosts.swap(true, Ordering::Relaxed) {
-            warn!(redis; "redis forbids CLIENT ID or CLIENT KILL: after a lost connection an old write may land on a newer one");
+            warn!(redis; "redis forbids CLIENT ID, CLIENT INFO or CLIENT KILL: after a lost connection an old write may land on a newer one");
         }
         if let Some(policy) = connection.evicts()
             && !self.warned_of_eviction.swap(true, Ordering::Relaxed)
