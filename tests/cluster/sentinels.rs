@@ -35,7 +35,7 @@ fn a_killed_master_costs_no_acknowledged_write_if_its_replicas_had_it() {
         wait_for("the election", || watched.master().is_some());
         // Two replicas are asked for, so there is no service before there are two.
         let master = watched.master().expect("a master").port.to_string();
-        watched.servers[victim].restart(&["--replicaof", &format!("127.0.0.1 {master}")]);
+        watched.servers[victim].restart(&["--replicaof", "127.0.0.1", &master.to_string()]);
         wait_for("replicas", || watched.master().is_some_and(|master| master.followers() == 2));
         let took = full_service(&daemon, SERVED_AGAIN);
         println!("round {round}: full service {took:?} after the election");

@@ -50,6 +50,11 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// `REDIS_SERVER`, or the one of the system.
+fn server() -> std::ffi::OsString {
+    std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
+}
+
 /// One process: a redis-server or a sentinel.
 pub struct Server {
     pub port: u16,
@@ -74,7 +79,7 @@ impl Server {
     }
 
     fn begin(&mut self) -> bool {
-        let child = Command::new("redis-server")
+        let child = Command::new(server())
             .args(&self.arguments)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())

@@ -1,6 +1,7 @@
 //! A real redis-server of the test's own: on a free port, in a temporary directory, ended with the test.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -88,9 +89,13 @@ impl Redis {
     /// Removes the file of a durable one that was killed: the next begins empty.
     pub fn forget(&self) {
         assert!(self.child.is_none(), "redis-server is still running");
-        let file = self.dir.path().join("appendonlydir");
+        let (folder, file) = (self.dir.path().join("appendonlydir"), self.dir.path().join("appendonly.aof"));
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).expect("the append-only files can be removed");
+        }
+        // Before Redis 7.0 it is one file.
         if file.exists() {
-            std::fs::remove_dir_all(file).expect("the append-only files can be removed");
+            std::fs::remove_file(file).expect("the append-only file can be removed");
         }
     }
 
@@ -125,7 +130,9 @@ impl Redis {
 
     /// Starts the process; false if it did not come to answer, or another one has the port.
     fn launch(&mut self) -> bool {
-        let program = find_program("redis-server")
+        let chosen = std::env::var_os("REDIS_SERVER").map(PathBuf::from);
+        let program = chosen
+            .or_else(|| find_program("redis-server"))
             .unwrap_or_else(|| panic!("redis-server is not installed: run `make test`, which installs it"));
         let child = Command::new(program)
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
