@@ -10,7 +10,7 @@ use redis_cache_sync::cache::{Cache, CacheError};
 use crate::failover::SERVED_AGAIN;
 use crate::harness::{Daemon, eventually, set_inline, signal};
 use crate::load::{Load, full_service, rounds};
-use crate::routing::{WITHIN, get};
+use crate::routing::{WITHIN, get, set};
 use crate::servers::*;
 
 fn daemon(watched: &Watched, replicas: usize) -> Arc<Daemon> {
@@ -135,4 +135,67 @@ async fn what_is_no_master_is_not_spoken_to() {
     }
     let wrong = CacheError::Unavailable("what the sentinels name is no master".into());
     assert_eq!(sentinels("wrong").session().apply(&[get("k")], WITHIN).await, [Err(wrong)]);
+}
+
+fn told_by(sentinels: &[&Scripted]) -> SentinelCache {
+    let mut settings = Settings::new("", 0);
+    (settings.connect_timeout, settings.response_timeout) = (Duration::from_secs(1), Duration::from_millis(200));
+    let sentinels = sentinels.iter().map(|sentinel| Address::new("127.0.0.1", sentinel.port));
+    SentinelCache::new(settings, sentinels.collect(), MASTER.to_owned()).unwrap()
+}
+
+fn has_key(server: &Server) -> bool {
+    server.ask(&["EXISTS", "k"])
+}
+
+#[tokio::test]
+async fn an_older_master_is_not_written_to_while_the_newer_one_refuses() {
+    let (old, mut new) = (Server::alone(), Server::alone());
+    let (ahead, behind) = (Scripted::start(Some((new.port, 5))), Scripted::start(Some((old.port, 4))));
+    let cache = told_by(&[&behind, &ahead]);
+    let mut session = cache.session();
+    new.kill();
+    assert!(session.apply(&[set("k", "v", None)], WITHIN).await[0].is_err());
+    assert!(!has_key(&old), "the old master was written to");
+    // Not even if the one that knows better is gone, whoever asks.
+    ahead.say(None);
+    for session in [&mut session, &mut cache.session()] {
+        assert!(session.apply(&[set("k", "v", None)], WITHIN).await[0].is_err());
+        assert!(session.ping(WITHIN).await.is_err());
+    }
+    assert!(!has_key(&old), "the old master was written to");
+    ahead.say(Some((new.port, 5)));
+    new.restart(&[]);
+    let stored = [Ok(redis_cache_sync::cache::Reply::Stored)];
+    assert_eq!(session.apply(&[set("k", "v", None)], WITHIN).await, stored);
+    assert!(has_key(&new) && !has_key(&old));
+}
+
+#[tokio::test]
+async fn what_one_session_hears_of_an_election_counts_for_all() {
+    let (old, new) = (Server::alone(), Server::alone());
+    let (ahead, behind) = (Scripted::start(None), Scripted::start(Some((old.port, 4))));
+    let cache = told_by(&[&behind, &ahead]);
+    let (mut first, mut second) = (cache.session(), cache.session());
+    assert!(first.apply(&[set("other", "v", None)], WITHIN).await[0].is_ok());
+    ahead.say(Some((new.port, 5)));
+    assert!(second.apply(&[get("k")], WITHIN).await[0].is_ok());
+    ahead.say(None);
+    assert!(first.apply(&[set("k", "v", None)], WITHIN).await[0].is_err());
+    assert!(!has_key(&old) && !has_key(&new));
+}
+
+#[tokio::test]
+async fn any_number_of_masters_may_die_owing_replies() {
+    let server = Server::alone();
+    let sentinel = Scripted::start(None);
+    let cache = told_by(&[&sentinel]);
+    for epoch in 1..=70 {
+        let way = Way::to(server.port);
+        sentinel.say(Some((way.port, epoch)));
+        let mut session = cache.session();
+        session.apply(&[get("k")], WITHIN).await.remove(0).unwrap_or_else(|error| panic!("master {epoch}: {error}"));
+        way.swallow();
+        assert!(session.apply(&[set("k", "v", None)], WITHIN).await[0].is_err());
+    }
 }

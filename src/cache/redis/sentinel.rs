@@ -1,8 +1,9 @@
 //! Redis Sentinel: one master, whose address the sentinels know.
 //!
 //! Owns which server is spoken to. The sentinels are asked for the master whenever a connection is made, and once a second
-//! besides while there is one: a server that was cut off may go on as a master when the others have another. The answer
-//! with the greatest epoch is tried first, and what does not call itself master (`ROLE`) is not spoken to.
+//! besides while there is one: a server that was cut off may go on as a master when the others have another. Only answers
+//! with the greatest epoch that any session has seen are believed, and a connection to a master of an older one is given
+//! up, whoever has heard of the newer. What does not call itself master (`ROLE`) is not spoken to.
 //!
 //! Each address has a state of its own towards us, debts among it (see [`super`]): what is owed to a master that is gone
 //! holds up nobody, and is paid before anything is sent there again. If the old one comes back it becomes a replica, and
@@ -17,7 +18,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use tokio::time::{Instant, timeout};
 
-use self::lookout::{Finder, GRACE, Lookout};
+use self::lookout::{Finder, GRACE, Lookout, Named};
 use super::address::Address;
 use super::batch::unexpected;
 use super::budget::Budget;
@@ -82,11 +83,18 @@ fn is_master(frames: Vec<Frame>) -> Result<(), CacheError> {
     }
 }
 
-type Asked = (Box<Lookout>, Result<Vec<Address>, CacheError>);
+type Asked = (Box<Lookout>, Result<Named, CacheError>);
+
+struct Master {
+    address: Address,
+    /// In which the sentinels named it.
+    epoch: u64,
+    session: RedisSession,
+}
 
 struct SentinelSession {
     finder: Arc<Finder>,
-    master: Option<(Address, RedisSession)>,
+    master: Option<Master>,
     /// None: it is out asking.
     lookout: Option<Box<Lookout>>,
     /// When it last came back, or was sent.
@@ -99,13 +107,13 @@ impl SentinelSession {
     /// The session to the master, connected, by what the sentinels say.
     async fn master(&mut self, within: Duration) -> Result<&mut RedisSession, CacheError> {
         self.hear();
-        if !self.master.as_mut().is_some_and(|(_, session)| session.is_connected()) {
+        if !self.master.as_mut().is_some_and(|master| master.session.is_connected()) {
             let budget = Budget::new(within);
             let named = self.ask(&budget).await?;
             self.connect(named, &budget).await?;
         }
         match &mut self.master {
-            Some((_, session)) => Ok(session),
+            Some(master) => Ok(&mut master.session),
             None => Err(unavailable("the sentinels know no master")),
         }
     }
@@ -120,6 +128,9 @@ impl SentinelSession {
         {
             self.take_back(lookout);
             self.heed(&named);
+        }
+        if self.master.as_ref().is_some_and(|master| master.epoch != self.finder.epoch()) {
+            self.leave();
         }
     }
 
@@ -142,22 +153,26 @@ impl SentinelSession {
     }
 
     /// Gives up a connection to what is no master any more.
-    fn heed(&mut self, named: &Result<Vec<Address>, CacheError>) {
-        if let (Ok(named), Some((address, _))) = (named, &self.master)
-            && named.first().is_some_and(|best| best != address)
+    fn heed(&mut self, named: &Result<Named, CacheError>) {
+        if let (Ok(named), Some(master)) = (named, &mut self.master)
+            && let Some(best) = named.addresses.first()
         {
-            self.leave();
+            if *best == master.address {
+                master.epoch = named.epoch;
+            } else {
+                self.leave();
+            }
         }
     }
 
     fn leave(&mut self) {
-        if let Some((_, session)) = self.master.take() {
+        if let Some(Master { session, .. }) = self.master.take() {
             self.reconnects += session.reconnects() + 1;
         }
     }
 
     /// What the sentinels say now.
-    async fn ask(&mut self, budget: &Budget) -> Result<Vec<Address>, CacheError> {
+    async fn ask(&mut self, budget: &Budget) -> Result<Named, CacheError> {
         // What is under way may have been asked before the connection was lost.
         if let Some(asking) = &mut self.asking {
             let came = timeout(budget.left(), asking).await;
@@ -173,15 +188,17 @@ impl SentinelSession {
     }
 
     /// Connects to the first that is a master.
-    async fn connect(&mut self, named: Vec<Address>, budget: &Budget) -> Result<(), CacheError> {
+    async fn connect(&mut self, named: Named, budget: &Budget) -> Result<(), CacheError> {
         let mut failure = unavailable("the sentinels know no master");
-        for address in named {
-            if self.master.as_ref().is_none_or(|(known, _)| *known != address) {
+        for address in named.addresses {
+            if self.master.as_ref().is_none_or(|known| known.address != address) {
                 self.leave();
-                self.master = Some((address.clone(), self.finder.session(&address)?));
+                let session = self.finder.session(&address)?;
+                self.master = Some(Master { address, epoch: named.epoch, session });
             }
-            let Some((_, session)) = &mut self.master else { continue };
-            match session.open(budget.left()).await {
+            let Some(master) = &mut self.master else { continue };
+            master.epoch = named.epoch;
+            match master.session.open(budget.left()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
             }
@@ -254,7 +271,7 @@ impl Session for SentinelSession {
     }
 
     fn reconnects(&self) -> u64 {
-        let since = self.master.as_ref().map_or(0, |(_, session)| session.reconnects());
+        let since = self.master.as_ref().map_or(0, |master| master.session.reconnects());
         self.reconnects + since
     }
 }

@@ -9,9 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 mod cluster;
+mod scripted;
 mod watched;
 
 pub use self::cluster::Cluster;
+pub use self::scripted::{Scripted, Way};
 pub use self::watched::{MASTER, Watched};
 
 use redis::Value;
@@ -65,6 +67,16 @@ pub struct Server {
 }
 
 impl Server {
+    /// One that is a part of nothing.
+    pub fn alone() -> Self {
+        let plain = |port: u16, _: Option<u16>, _: &Path| {
+            let mut all: Vec<String> = words(PLAIN).collect();
+            all.extend(["--save".into(), String::new(), "--port".into(), port.to_string()]);
+            all
+        };
+        Server::launch(plain, false)
+    }
+
     fn launch(arguments: impl Fn(u16, Option<u16>, &Path) -> Vec<String>, with_tls: bool) -> Self {
         for _ in 0..10 {
             let dir = tempfile::tempdir().expect("a temporary directory");

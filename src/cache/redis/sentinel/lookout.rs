@@ -1,6 +1,7 @@
 //! The sentinels: whom they name as the master, and what is remembered of those that were.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,16 +21,57 @@ use crate::cache::redis::{MAX_OWN_BYTES, Part, RedisSession, Settings, SetupErro
 
 /// After the first answer the other sentinels have so long.
 pub(super) const GRACE: Duration = Duration::from_millis(50);
-/// Masters whose debts are remembered.
+/// Masters of the past whose debts are remembered.
 const MAX_MASTERS: usize = 64;
+/// All sentinels must tell of an older epoch for so long before they are taken to have been set up anew.
+const TRUST: Duration = Duration::from_secs(15);
 
 pub(super) struct Finder {
     pub(super) settings: Settings,
     tls: Option<TlsClient>,
     pub(super) name: String,
     pub(super) watchers: Vec<Watcher>,
-    /// What is known of each that was a master.
-    masters: Mutex<HashMap<Address, Arc<Shared>>>,
+    /// What is known of each that was a master, the last named last.
+    masters: Mutex<Vec<(Address, Arc<Shared>)>>,
+    belief: Mutex<Belief>,
+    /// That of the belief.
+    epoch: AtomicU64,
+}
+
+/// Which of the sentinels' answers count: those of the greatest epoch that any session has ever been told. A sentinel that
+/// was cut off during an election names the old master, which may still take writes that are lost later.
+#[derive(Default)]
+struct Belief {
+    epoch: u64,
+    /// Since when all sentinels tell of the same older epoch, and of which.
+    older: Option<(u64, Instant)>,
+}
+
+impl Belief {
+    /// Takes note of the epochs that sentinels told together; `is_all`: none was silent.
+    fn hear(&mut self, epochs: &[u64], is_all: bool, now: Instant) {
+        let Some(greatest) = epochs.iter().copied().max() else { return };
+        if greatest >= self.epoch {
+            *self = Belief { epoch: greatest, older: None };
+            return;
+        }
+        let agree = is_all && epochs.iter().all(|epoch| *epoch == greatest);
+        self.older = match self.older {
+            Some((epoch, since)) if agree && epoch == greatest => Some((epoch, since)),
+            _ => agree.then_some((greatest, now)),
+        };
+        if let Some((epoch, since)) = self.older
+            && now - since >= TRUST
+        {
+            *self = Belief { epoch, older: None };
+        }
+    }
+}
+
+/// Masters that sentinels name, the best first, and the epoch in which they were elected.
+pub(super) struct Named {
+    pub(super) addresses: Vec<Address>,
+    pub(super) epoch: u64,
 }
 
 /// A sentinel. It may have credentials of its own or none: ours are used if it asks for some.
@@ -52,27 +94,71 @@ impl Finder {
             let without = Shared::at(&bare, tls.as_ref(), &address, Part::Alone)?;
             watchers.push(Watcher { address, with: Arc::new(with), without: Arc::new(without) });
         }
-        Ok(Finder { settings, tls, name, watchers, masters: Mutex::default() })
+        Ok(Finder {
+            settings,
+            tls,
+            name,
+            watchers,
+            masters: Mutex::default(),
+            belief: Mutex::default(),
+            epoch: AtomicU64::new(0),
+        })
     }
 
-    fn masters(&self) -> MutexGuard<'_, HashMap<Address, Arc<Shared>>> {
+    fn masters(&self) -> MutexGuard<'_, Vec<(Address, Arc<Shared>)>> {
         self.masters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The epoch of the masters that are believed in.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// A session to a master that sentinels name now.
+    ///
+    /// What is owed to masters of the past is remembered while they are few, the last named first. More were each followed
+    /// by a newer one: a sentinel that makes a replica of an old master closes its connections, and it drops what it
+    /// alone had.
     pub(super) fn session(&self, address: &Address) -> Result<RedisSession, CacheError> {
         let mut masters = self.masters();
-        if let Some(known) = masters.get(address) {
-            return Ok(RedisSession::new(known.clone()));
+        let known = masters.iter().position(|(known, _)| known == address);
+        let server = match known {
+            Some(place) => masters.remove(place).1,
+            None => Shared::at(&self.settings, self.tls.as_ref(), address, Part::Master)
+                .map(Arc::new)
+                .map_err(|error| unavailable(format!("the master cannot be reached: {error}")))?,
+        };
+        let is_used = |server: &Arc<Shared>| Arc::strong_count(server) > 1;
+        masters.retain(|(_, server)| is_used(server) || !server.debts().is_empty());
+        if masters.len() >= MAX_MASTERS
+            && let Some(oldest) = masters.iter().position(|(_, server)| !is_used(server))
+        {
+            masters.remove(oldest);
         }
-        masters.retain(|_, server| Arc::strong_count(server) > 1 || !server.debts().is_empty());
-        if masters.len() >= MAX_MASTERS {
-            return Err(unavailable("the sentinels have named too many masters"));
-        }
-        let server = Shared::at(&self.settings, self.tls.as_ref(), address, Part::Master)
-            .map_err(|error| unavailable(format!("the master cannot be reached: {error}")))?;
-        let server = Arc::new(server);
-        masters.insert(address.clone(), server.clone());
+        masters.push((address.clone(), server.clone()));
         Ok(RedisSession::new(server))
+    }
+
+    /// What to make of the answers of one round.
+    fn judge(&self, told: Vec<(Address, u64)>) -> Result<Named, CacheError> {
+        let epochs: Vec<u64> = told.iter().map(|(_, epoch)| *epoch).collect();
+        let epoch = {
+            let mut belief = self.belief.lock().unwrap_or_else(PoisonError::into_inner);
+            belief.hear(&epochs, epochs.len() == self.watchers.len(), Instant::now());
+            self.epoch.store(belief.epoch, Ordering::Release);
+            belief.epoch
+        };
+        // By address: how many say so.
+        let mut named: HashMap<Address, usize> = HashMap::new();
+        for (address, _) in told.into_iter().filter(|(_, own)| *own == epoch) {
+            *named.entry(address).or_default() += 1;
+        }
+        if named.is_empty() {
+            return Err(unavailable("the sentinels that answer have not heard of the last election"));
+        }
+        let mut named: Vec<_> = named.into_iter().collect();
+        named.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        Ok(Named { addresses: named.into_iter().map(|(address, _)| address).collect(), epoch })
     }
 }
 
@@ -87,40 +173,35 @@ impl Lookout {
         Lookout { finder, lines: HashMap::new() }
     }
 
-    /// Addresses the sentinels name, the best first.
-    pub(super) async fn ask(&mut self) -> Result<Vec<Address>, CacheError> {
+    /// Whom the sentinels name.
+    pub(super) async fn ask(&mut self) -> Result<Named, CacheError> {
         let mut calls = FuturesUnordered::new();
         for watcher in &self.finder.watchers {
             let line = self.lines.remove(&watcher.address);
             calls.push(told(&self.finder, watcher, line));
         }
         let mut failure = unavailable("no sentinel answered in time");
-        // By address: the epoch, and how many say so.
-        let mut named: HashMap<Address, (u64, usize)> = HashMap::new();
+        let mut answers = Vec::new();
         let mut until = Instant::now() + self.finder.settings.connect_timeout;
         while let Ok(Some((watcher, line, result))) =
             timeout(until.saturating_duration_since(Instant::now()), calls.next()).await
         {
             match result {
-                Ok((address, epoch)) => {
+                Ok(told) => {
                     until = until.min(Instant::now() + GRACE);
-                    let (greatest, count) = named.entry(address).or_default();
-                    (*greatest, *count) = (epoch.max(*greatest), *count + 1);
+                    answers.push(told);
                     self.lines.insert(watcher, line);
                 }
                 Err(error) => failure = error,
             }
         }
-        let mut named: Vec<_> = named.into_iter().collect();
-        named.sort_by_key(|(_, rank)| std::cmp::Reverse(*rank));
-        let addresses: Vec<Address> = named.into_iter().map(|(address, _)| address).collect();
-        if addresses.is_empty() { Err(failure) } else { Ok(addresses) }
+        if answers.is_empty() { Err(failure) } else { self.finder.judge(answers) }
     }
 }
 
-type Named = Result<(Address, u64), CacheError>;
+type Told = Result<(Address, u64), CacheError>;
 
-async fn told(finder: &Finder, watcher: &Watcher, line: Option<RedisSession>) -> (Address, RedisSession, Named) {
+async fn told(finder: &Finder, watcher: &Watcher, line: Option<RedisSession>) -> (Address, RedisSession, Told) {
     let within = finder.settings.connect_timeout;
     let mut line = line.unwrap_or_else(|| RedisSession::new(watcher.without.clone()));
     let mut opened = line.open(within).await;
@@ -131,8 +212,9 @@ async fn told(finder: &Finder, watcher: &Watcher, line: Option<RedisSession>) ->
     let named = match opened {
         Ok(()) => {
             let mut outbox = Outbox::new();
-            outbox.pack(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", finder.name.as_bytes()]);
+            // The epoch first: should an election end between the two, the old master must not pass for the new epoch's.
             outbox.pack(&[b"SENTINEL", b"MASTER", finder.name.as_bytes()]);
+            outbox.pack(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", finder.name.as_bytes()]);
             line.call(outbox, MAX_OWN_BYTES, Budget::new(within)).await.and_then(|frames| read(frames, watcher))
         }
         Err(error) => Err(error),
@@ -141,8 +223,19 @@ async fn told(finder: &Finder, watcher: &Watcher, line: Option<RedisSession>) ->
 }
 
 /// The address, and the epoch that it was given in: 0 if the sentinel does not tell.
-fn read(frames: Vec<Frame>, watcher: &Watcher) -> Named {
+fn read(frames: Vec<Frame>, watcher: &Watcher) -> Told {
     let mut frames = frames.into_iter();
+    let mut epoch = 0;
+    if let Some(Frame::Array(elements)) = frames.next() {
+        let fields: Vec<Frame> = frames.by_ref().take(elements).collect();
+        let told = fields.chunks(2).find_map(|field| match field {
+            [Frame::Text(name), Frame::Text(value)] if &name[..] == b"config-epoch" => {
+                std::str::from_utf8(value).ok()?.parse().ok()
+            }
+            _ => None,
+        });
+        epoch = told.unwrap_or(0);
+    }
     let (host, port) = match (frames.next(), frames.next(), frames.next()) {
         (Some(Frame::Array(2)), Some(Frame::Text(host)), Some(Frame::Text(port))) => (host, port),
         (Some(Frame::Nil), ..) => return Err(unavailable("the sentinels know no master of that name")),
@@ -154,12 +247,29 @@ fn read(frames: Vec<Frame>, watcher: &Watcher) -> Named {
     let host = Address::read_host(&host).ok_or_else(unexpected)?;
     let port = std::str::from_utf8(&port).ok().and_then(|port| port.parse().ok()).filter(|port| *port != 0);
     let address = Address::new(host.as_deref().unwrap_or(&watcher.address.host), port.ok_or_else(unexpected)?);
-    let fields: Vec<Frame> = frames.skip(1).collect();
-    let epoch = fields.chunks(2).find_map(|field| match field {
-        [Frame::Text(name), Frame::Text(value)] if &name[..] == b"config-epoch" => {
-            std::str::from_utf8(value).ok()?.parse().ok()
-        }
-        _ => None,
-    });
-    Ok((address, epoch.unwrap_or(0)))
+    Ok((address, epoch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_that_is_believed_goes_back_only_if_all_sentinels_were_set_up_anew() {
+        let (mut belief, start) = (Belief::default(), Instant::now());
+        let mut hear = |epochs: &[u64], is_all: bool, after: Duration| {
+            belief.hear(epochs, is_all, start + after);
+            belief.epoch
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(hear(&[3, 5], false, Duration::ZERO), 5);
+        assert_eq!(hear(&[3], false, TRUST * 9), 5);
+        assert_eq!(hear(&[3, 4], true, TRUST * 9), 5);
+        assert_eq!(hear(&[1, 1], true, TRUST * 9), 5);
+        assert_eq!(hear(&[1], false, TRUST * 10), 5);
+        assert_eq!(hear(&[1, 1], true, TRUST * 10), 5);
+        assert_eq!(hear(&[1, 1], true, TRUST * 11 - second), 5);
+        assert_eq!(hear(&[1, 1], true, TRUST * 11), 1);
+        assert_eq!(hear(&[2], false, TRUST * 11), 2);
+    }
 }
