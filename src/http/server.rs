@@ -13,6 +13,7 @@ use actix_rt::net::TcpStream;
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Server as ActixServer, ServerHandle, ServiceResponse};
+use actix_web::guard::fn_guard;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpRequest, HttpResponse, Resource, web};
 use futures::future::join_all;
@@ -106,7 +107,6 @@ impl Server {
         if timeout(left, join_all(self.handles.iter().map(|handle| handle.stop(true)))).await.is_err() {
             warn!("some connections did not take their answers in time");
         }
-        self.shared.slow.end();
         info!(ms = begun.elapsed().as_millis() as u64; "drained");
     }
 
@@ -203,7 +203,7 @@ fn app(
     let post = move |request, payload| events::post(posting.clone(), request, payload);
     let app = App::new()
         .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
-        .service(only(web::resource("/events").route(web::post().to(post)), "POST"))
+        .service(only(exactly("/events").route(web::post().to(post)), "POST"))
         .default_service(web::to(not_found));
     let has_all = shared.settings.admin_port.is_none();
     let probes = PROBES.iter().filter(|_| has_all);
@@ -293,9 +293,14 @@ fn pages(shared: &Shared, for_operators: bool) -> impl Iterator<Item = (&'static
     [OPENAPI].into_iter().chain(PAGES.into_iter().filter(move |_| are_there))
 }
 
-fn readable(path: &str, answer: impl Fn(&HttpRequest) -> HttpResponse + Clone + 'static) -> Resource {
+fn readable(path: &'static str, answer: impl Fn(&HttpRequest) -> HttpResponse + Clone + 'static) -> Resource {
     let handler = move |request: HttpRequest| ready(answer(&request));
-    only(web::resource(path).route(web::get().to(handler.clone())).route(web::head().to(handler)), "GET, HEAD")
+    only(exactly(path).route(web::get().to(handler.clone())).route(web::head().to(handler)), "GET, HEAD")
+}
+
+/// A path as it is sent: actix undoes percent-encoding before it compares.
+fn exactly(path: &'static str) -> Resource {
+    web::resource(path).guard(fn_guard(move |context| context.head().uri.path() == path))
 }
 
 async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {

@@ -117,7 +117,6 @@ impl Worker {
         self.looked.set(now);
         self.stuck.replace(self.shared.pipeline.watch.stuck(self.shared.settings.stall));
         self.oldest.set(self.stays.borrow().places.iter().flatten().filter_map(|place| place.since).min());
-        self.shared.slow.tell_left_out(now);
         let has_to_end = self.shared.is_cut_off();
         for place in self.stays.borrow().places.iter().flatten().filter(|place| has_to_end || place.until <= now) {
             place.waker.wake_by_ref();

@@ -18,7 +18,7 @@ use log::kv::VisitSource;
 use super::logging::Format;
 
 /// How lines look, for the life of the process.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Layout {
     pub format: Format,
     /// Stands on every line unless it is empty.

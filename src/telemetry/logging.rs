@@ -1,24 +1,31 @@
 //! The process-wide logger. Owns the way of a line from a call of `log` to stderr.
 //!
-//! Promises: a line costs no system call on the thread that logs it; it is on stderr at most [`FLUSH_AFTER`] later, an
-//! error before the call returns; no line is lost on an exit that drops the [`LogGuard`] or calls
-//! [`flush`]; lines never mingle. An idle process is not woken. When stderr does not keep up, those who log wait once
-//! `MAX_PENDING_BYTES` are pending. The level may change at any time; what asks for it takes no lock.
+//! Promises: a line costs no system call on the thread that logs it; one thread writes, and it alone ever waits for stderr.
+//! A line is on stderr at most [`FLUSH_AFTER`] later, an error before the call returns unless stderr is not read. If it is
+//! not, lines are dropped once [`MAX_PENDING_BYTES`] are pending, and counted; the count is told once it flows again. No line
+//! is lost on an exit that drops the [`LogGuard`] or calls [`flush`], which wait for [`EXIT_LIMIT`] at most; lines never
+//! mingle. An idle process is not woken. What a caller can repeat is limited (`limit`). The level may change at any time;
+//! what asks for it takes no lock.
 //!
 //! How a line looks is `line`'s business; that no value, token or query gets into one is its author's.
 
+mod limit;
+
 use std::any::Any;
 use std::cell::Cell;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::panic::{self, PanicHookInfo};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use log::kv::Value;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use self::limit::{Limiter, WINDOW};
 use super::line::Layout;
 
 /// How long a line below `warn` may wait for others, so that they share a system call.
@@ -27,8 +34,14 @@ pub const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// Pending bytes that are written without waiting longer.
 const FLUSH_BYTES: usize = 64 * 1024;
 
-/// Pending bytes that make the logging thread write by itself.
+/// Bytes that may be pending; lines beyond them are dropped and counted.
 const MAX_PENDING_BYTES: usize = 1024 * 1024;
+
+/// How long an error waits until it is on stderr.
+const ERROR_LIMIT: Duration = Duration::from_millis(100);
+
+/// How long a way out of the process waits for a stderr that is not read.
+pub const EXIT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Of the room that a long line needed, a thread keeps so much.
 const MAX_KEPT_BYTES: usize = 4 * 1024;
@@ -75,8 +88,8 @@ pub struct LogGuard {
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.sink.write_through.store(true, Ordering::SeqCst);
-        self.sink.drain();
+        lock(&self.sink.state).is_ending = true;
+        self.sink.leave();
     }
 }
 
@@ -86,11 +99,11 @@ impl Drop for LogGuard {
 ///
 /// If it was set up before, or the writing thread does not start.
 pub fn init(settings: &Settings) -> Result<LogGuard, LogError> {
-    let sink = Arc::new(Sink::default());
     let layout = Layout { format: settings.format, cluster: settings.cluster.clone() };
+    let sink = Arc::new(Sink { layout, ..Sink::default() });
     let filter = build_filter(settings.level);
     let max_level = filter.filter();
-    let logger = Logger { filter: Arc::new(ArcSwap::from_pointee(filter)), layout, sink: Arc::clone(&sink) };
+    let logger = Logger { filter: Arc::new(ArcSwap::from_pointee(filter)), sink: Arc::clone(&sink) };
     let levels = logger.filter.clone();
     start_flusher(Arc::clone(&sink)).map_err(LogError::Thread)?;
     log::set_boxed_logger(Box::new(logger)).map_err(|_| LogError::AlreadySet)?;
@@ -108,10 +121,11 @@ pub fn set_level(level: LevelFilter) {
     log::set_max_level(max_level);
 }
 
-/// Writes every pending line before it returns: for ways out that drop nothing, such as `std::process::exit`.
+/// Writes every pending line before it returns, or gives up after [`EXIT_LIMIT`]: for ways out that drop nothing, such as
+/// `std::process::exit`.
 pub fn flush() {
     if let Some(sink) = SINK.get() {
-        sink.drain();
+        sink.leave();
     }
 }
 
@@ -156,7 +170,6 @@ fn level_of_others(level: LevelFilter) -> LevelFilter {
 
 struct Logger {
     filter: Arc<ArcSwap<env_logger::Logger>>,
-    layout: Layout,
     sink: Arc<Sink>,
 }
 
@@ -171,81 +184,163 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.filter.load().matches(record) {
+        if !self.filter.load().matches(record) || !self.sink.limiter.lets(record, Instant::now()) {
             return;
         }
         // Taken, not borrowed: what a field shows may log too.
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
-        self.layout.write(&mut line, record, SystemTime::now());
-        self.sink.append(&line);
-        if record.level() == Level::Error || self.sink.write_through.load(Ordering::SeqCst) {
-            self.sink.drain();
-        }
+        self.sink.layout.write(&mut line, record, SystemTime::now());
+        self.sink.append(&line, record.level() == Level::Error);
         line.clear();
         line.shrink_to(MAX_KEPT_BYTES);
         let _ = LINE.try_with(|kept| kept.set(line));
     }
 
     fn flush(&self) {
-        self.sink.drain();
+        self.sink.leave();
     }
 }
 
 /// Lines on their way to stderr.
 #[derive(Debug, Default)]
 struct Sink {
-    pending: Mutex<Vec<u8>>,
-    /// Told when `pending` is no longer empty and when it is worth writing at once.
+    layout: Layout,
+    limiter: Limiter,
+    state: Mutex<State>,
+    /// Told when there is something to write, and when it is worth writing at once.
     grown: Condvar,
-    /// The buffer being written. Held while writing, so that buffers leave in the order in which they were filled.
-    outgoing: Mutex<Vec<u8>>,
-    write_through: AtomicBool,
+    /// Told when something has been written.
+    written: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: Vec<u8>,
+    /// Lines for which there was no room.
+    dropped: u64,
+    /// Lines that came, those that the writing thread has taken, and those that are on stderr.
+    came: u64,
+    taken: u64,
+    on_stderr: u64,
+    /// Somebody waits until it is all written.
+    is_urgent: bool,
+    /// What was written last took too long: nobody waits for it until it is done.
+    is_stuck: bool,
+    /// The guard is gone: every line is waited for.
+    is_ending: bool,
 }
 
 impl Sink {
-    fn append(&self, line: &[u8]) {
-        let (before, after) = {
-            let mut pending = lock(&self.pending);
-            let before = pending.len();
-            pending.extend_from_slice(line);
-            (before, pending.len())
-        };
-        if after >= MAX_PENDING_BYTES {
-            self.drain();
+    fn append(&self, line: &[u8], is_error: bool) {
+        let mut state = lock(&self.state);
+        let before = state.pending.len();
+        if before + line.len() > MAX_PENDING_BYTES {
+            state.dropped += 1;
+            return;
+        }
+        state.pending.extend_from_slice(line);
+        state.came += 1;
+        let after = state.pending.len();
+        if is_error || state.is_ending {
+            self.wait_written(state, ERROR_LIMIT);
         } else if before == 0 || (before < FLUSH_BYTES && after >= FLUSH_BYTES) {
+            drop(state);
             self.grown.notify_one();
         }
     }
 
-    /// Writes what is pending, and waits for another thread that is doing so.
-    fn drain(&self) {
-        let mut outgoing = lock(&self.outgoing);
-        std::mem::swap(&mut *outgoing, &mut *lock(&self.pending));
-        // There is nobody left to tell that stderr is gone.
-        let _ = io::stderr().lock().write_all(&outgoing);
-        outgoing.clear();
-        outgoing.shrink_to(FLUSH_BYTES * 2);
+    /// Returns once all that came is on stderr, or the time is over.
+    fn wait_written(&self, mut state: MutexGuard<'_, State>, limit: Duration) {
+        let target = state.came;
+        state.is_urgent = true;
+        self.grown.notify_one();
+        if state.is_stuck {
+            return;
+        }
+        let waited = self.written.wait_timeout_while(state, limit, |state| state.on_stderr < target);
+        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.is_stuck |= timeout.timed_out();
     }
 
-    /// Sleeps until something is pending, then lets it gather for a while.
+    /// Before the process ends: tells all that is left to tell, and waits for it.
+    fn leave(&self) {
+        self.tell_left_out(None);
+        let mut state = lock(&self.state);
+        // A last chance for who reads slowly.
+        state.is_stuck = false;
+        self.wait_written(state, EXIT_LIMIT);
+    }
+
+    /// Sleeps until something is pending, then lets it gather for a while. Wakes too if lines were left out, to tell of them.
     fn wait(&self) {
-        let pending = lock(&self.pending);
-        let pending = self.grown.wait_while(pending, |p| p.is_empty()).unwrap_or_else(PoisonError::into_inner);
-        let gathered = self.grown.wait_timeout_while(pending, FLUSH_AFTER, |p| p.len() < FLUSH_BYTES);
-        drop(gathered);
+        let mut state = lock(&self.state);
+        while state.pending.is_empty() {
+            if self.limiter.has_left_out() {
+                let waited = self.grown.wait_timeout(state, WINDOW / 2);
+                drop(waited);
+                return;
+            }
+            state = self.grown.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let gathers = |state: &mut State| state.pending.len() < FLUSH_BYTES && !state.is_urgent;
+        drop(self.grown.wait_timeout_while(state, FLUSH_AFTER, gathers));
+    }
+
+    /// Writes what is pending; on the writing thread alone.
+    fn write(&self, stderr: &mut impl Write, outgoing: &mut Vec<u8>) {
+        let dropped = {
+            let mut state = lock(&self.state);
+            std::mem::swap(outgoing, &mut state.pending);
+            (state.taken, state.is_urgent) = (state.came, false);
+            std::mem::take(&mut state.dropped)
+        };
+        if dropped > 0 {
+            self.tell(outgoing, "log lines dropped: standard error was not read", &[("count", dropped.into())]);
+        }
+        // There is nobody left to tell that stderr is gone.
+        let _ = stderr.write_all(outgoing);
+        outgoing.clear();
+        outgoing.shrink_to(FLUSH_BYTES * 2);
+        let mut state = lock(&self.state);
+        (state.on_stderr, state.is_stuck) = (state.taken, false);
+        self.written.notify_all();
+    }
+
+    /// How many lines were left out in windows that are over by then; in all, if `None`.
+    fn tell_left_out(&self, by: Option<Instant>) {
+        for (kind, count) in self.limiter.left_out(by) {
+            let mut line = Vec::new();
+            let fields = [("like", kind.message.into()), ("problem", (&*kind.problem).into()), ("count", count.into())];
+            let fields = if kind.problem.is_empty() { &[fields[0].clone(), fields[2].clone()][..] } else { &fields };
+            self.tell(&mut line, "more lines like one above", fields);
+            self.append(&line, false);
+        }
+    }
+
+    /// A warning of the log's own.
+    fn tell(&self, out: &mut Vec<u8>, message: &'static str, fields: &[(&str, Value<'_>)]) {
+        let mut builder = Record::builder();
+        builder.level(Level::Warn).target(module_path!()).key_values(&fields);
+        self.layout.write(out, &builder.args(format_args!("{message}")).build(), SystemTime::now());
     }
 }
 
 /// A panic elsewhere must not silence the log; the buffers hold whole lines at any time.
-fn lock(buffer: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
-    buffer.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn start_flusher(sink: Arc<Sink>) -> io::Result<()> {
+    // A file of its own: who waits here holds no lock for which others could wait.
+    let mut stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let flusher = move || {
+        let mut outgoing = Vec::new();
         loop {
             sink.wait();
-            sink.drain();
+            sink.write(&mut stderr, &mut outgoing);
+            if sink.limiter.has_left_out() {
+                sink.tell_left_out(Some(Instant::now()));
+            }
         }
     };
     thread::Builder::new().name("log".into()).spawn(flusher).map(drop)
@@ -253,7 +348,8 @@ fn start_flusher(sink: Arc<Sink>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Output};
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Output, Stdio};
 
     use super::*;
 
@@ -411,7 +507,7 @@ mod tests {
         if is_child() {
             let guard = init_for_child(LevelFilter::Info, Format::Text);
             log::info!("on its own");
-            while !(lock(&guard.sink.pending).is_empty() && lock(&guard.sink.outgoing).is_empty()) {
+            while lock(&guard.sink.state).on_stderr == 0 {
                 thread::yield_now();
             }
             std::process::abort();
@@ -422,6 +518,73 @@ mod tests {
     fn an_ordinary_line_arrives_without_further_calls() {
         let stderr = String::from_utf8(run_child("child_waits_for_the_flusher").stderr).unwrap();
         assert!(stderr.contains("INFO  on its own"), "{stderr}");
+    }
+
+    #[test]
+    fn child_is_not_read() {
+        if is_child() {
+            let guard = init_for_child(LevelFilter::Info, Format::Text);
+            let mut line = String::from("x");
+            // Until the kernel's buffer and ours are full, whatever their sizes.
+            while lock(&guard.sink.state).dropped < 10 {
+                log::info!(line; "work");
+                line.push_str("0123456789");
+            }
+            for _ in 0..20 {
+                log::error!("nobody waits for long");
+            }
+            println!("still here");
+            let mut said = String::new();
+            io::stdin().read_line(&mut said).unwrap();
+            while lock(&guard.sink.state).dropped > 0 {
+                thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn a_stderr_that_is_not_read_holds_nothing_up_and_is_told_what_it_missed() {
+        let begun = Instant::now();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "telemetry::logging::tests::child_is_not_read", "--nocapture", "run-as-child"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.as_mut().unwrap()).lines().map(Result::unwrap);
+        assert!(said.into_iter().any(|line| line.ends_with("still here")));
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+        let stderr = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        let told = stderr.lines().find(|line| line.contains("log lines dropped"));
+        assert!(told.is_some_and(|line| line.contains(" count=")), "{} bytes and no such line", stderr.len());
+    }
+
+    #[test]
+    fn child_leaves_unread() {
+        if is_child() {
+            let guard = init_for_child(LevelFilter::Info, Format::Text);
+            while lock(&guard.sink.state).dropped < 10 {
+                log::info!("0123456789012345678901234567890123456789");
+            }
+            drop(guard);
+            println!("left");
+            std::process::exit(0);
+        }
+    }
+
+    #[test]
+    fn leaving_waits_for_a_stderr_that_is_not_read_for_a_moment_only() {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "telemetry::logging::tests::child_leaves_unread", "--nocapture", "run-as-child"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert!(said.into_iter().any(|line| line.ends_with("left")));
+        assert!(child.wait().unwrap().success());
     }
 
     #[test]

@@ -266,7 +266,7 @@ fn slow_line(daemon: &Daemon, message: &str, (field, says): (&str, &str)) -> (Va
 }
 
 fn slow_lines(daemon: &Daemon) -> usize {
-    daemon.logs().iter().filter(|line| line.contains("\"slow operation\"")).count()
+    daemon.logs().iter().filter(|line| line.contains(r#""body":"slow operation""#)).count()
 }
 
 #[test]
@@ -379,9 +379,30 @@ fn slow_operations_do_not_flood_the_log_and_none_is_lost_from_the_count() {
         wait_slow(&stage.daemon, 3000);
         stage.redis.resume();
     });
-    let line = stage.daemon.log_line(|line| line.contains("slow operations left out"));
+    let line =
+        stage.daemon.log_line(|line| line.contains("more lines like one above") && line.contains("\"slow operation\""));
     let line: Value = serde_json::from_str(&line).expect("a line of JSON");
     let told = slow_lines(&stage.daemon);
     assert!((1..=20).contains(&told), "{told} lines");
     assert!(line["count"].as_u64() == Some(3000 - told as u64), "{told} were told of, and {line}");
+}
+
+#[test]
+fn what_a_caller_can_repeat_is_limited_and_counted() {
+    let daemon = Daemon::builder().embedded().set("auth.tokens", "0123456789abcdef").start();
+    let token = ("authorization", "Bearer 0123456789abcdef");
+    let lines = "x\n".repeat(9_000);
+    let count = |part: &str| daemon.logs().iter().filter(|line| line.contains(part)).count();
+    let answer = daemon.post_with(&[token, ("content-type", "application/x-ndjson")], lines.as_bytes());
+    assert_eq!(answer.status, 207);
+    let told = daemon.log_line(|line| line.contains("more lines like one above") && line.contains("malformed-json"));
+    let rejected = count(" event rejected ");
+    assert!((1..=10).contains(&rejected), "{rejected} lines");
+    assert!(told.contains(&format!("count={}", 9_000 - rejected)), "{told}");
+    for _ in 0..50 {
+        daemon.post_with(&[], b"{}").problem(401, "unauthorized");
+    }
+    daemon.log_line(|line| line.contains("more lines like one above") && line.contains("unauthorized"));
+    assert!(count(" request turned away ") < 10, "{}", count(" request turned away "));
+    assert!(eventually(Duration::from_secs(5), || count(" request method=") >= 51), "each request has its line");
 }
