@@ -14,6 +14,7 @@ use tokio::task::yield_now;
 use tokio_util::io::StreamReader;
 
 use super::problem::Turned;
+use super::progress::Progress;
 use super::webhook::Claim;
 use crate::event::wire::Form;
 use crate::pipeline::gate::Permit;
@@ -32,7 +33,12 @@ pub struct Kind {
 
 /// What the headers say about the body, if we understand it.
 pub fn kind(headers: &HeaderMap) -> Result<Kind, Turned> {
-    let form = match headers.get(CONTENT_TYPE) {
+    let mut types = headers.get_all(CONTENT_TYPE);
+    let form = match types.next() {
+        // RFC 9110 section 5.3: a field that is no list stands once; of two nobody can say which holds.
+        Some(_) if types.next().is_some() => {
+            return Err(Turned::UnsupportedMediaType { detail: "there is more than one Content-Type" });
+        }
         // A browser lets any page send that without asking first; every other type of ours it would ask about.
         None if headers.contains_key(ORIGIN) => {
             let detail = "a request with an Origin names its Content-Type";
@@ -62,7 +68,7 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Turned> {
 }
 
 /// Reads it whole. `permit` grows with it; `claim` is told of it as it was sent, all of it, even where it turns out not
-/// to be gzip.
+/// to be gzip. The `connection` is told before the first byte is asked for.
 pub async fn read(
     payload: &mut Payload,
     headers: &HeaderMap,
@@ -70,14 +76,20 @@ pub async fn read(
     max_bytes: usize,
     permit: &mut Permit,
     claim: Option<&mut Claim>,
+    connection: Option<&Progress>,
 ) -> Result<Bytes, Turned> {
     let declared = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
         .and_then(|length| usize::try_from(length).ok());
-    let body = Body { buffer: BytesMut::new(), max_bytes, permit, claim };
+    if !kind.gzip && declared.is_some_and(|length| length > max_bytes) {
+        return Err(Turned::BodyTooLarge { max_bytes });
+    }
+    if let Some(connection) = connection {
+        connection.ask_for_body();
+    }
+    let body = Body { buffer: BytesMut::new(), max_bytes, permit, claim, connection };
     match kind.gzip {
-        false if declared.is_some_and(|length| length > max_bytes) => Err(Turned::BodyTooLarge { max_bytes }),
         false => body.read_plain(payload, declared).await,
         // Boxed: it is large, and every request would carry room for it.
         true => Box::pin(body.read_gzip(payload)).await,
@@ -103,12 +115,13 @@ struct Body<'a> {
     max_bytes: usize,
     permit: &'a mut Permit,
     claim: Option<&'a mut Claim>,
+    connection: Option<&'a Progress>,
 }
 
 impl Body<'_> {
     async fn read_plain(mut self, payload: &mut Payload, declared: Option<usize>) -> Result<Bytes, Turned> {
         while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|error| unreadable(&error))?;
+            let chunk = chunk.map_err(|_| self.unreadable())?;
             self.hold(chunk.len())?;
             if let Some(claim) = &mut self.claim {
                 claim.add(&chunk);
@@ -149,6 +162,9 @@ impl Body<'_> {
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                     return Err(Turned::BodyTooLarge { max_bytes: self.max_bytes });
                 }
+                Err(error) if error.get_ref().is_some_and(|cause| cause.is::<PayloadError>()) => {
+                    return Err(self.unreadable());
+                }
                 Err(_) => {
                     let mut rest = decoder.into_inner().into_inner();
                     while let Some(Ok(_)) = rest.next().await {}
@@ -158,18 +174,18 @@ impl Body<'_> {
         }
     }
 
+    /// Why the body ended before it was whole. To actix-http chunks that are none and a sender that hangs up are the same.
+    fn unreadable(&self) -> Turned {
+        if self.connection.is_some_and(Progress::is_open) {
+            return Turned::BrokenChunks;
+        }
+        Turned::Malformed { detail: "the body ended before it was whole".to_owned() }
+    }
+
     fn hold(&mut self, more: usize) -> Result<(), Turned> {
         if self.permit.bytes() + more > self.max_bytes {
             return Err(Turned::BodyTooLarge { max_bytes: self.max_bytes });
         }
         if self.permit.try_grow(0, more) { Ok(()) } else { Err(Turned::Overloaded) }
     }
-}
-
-fn unreadable(error: &PayloadError) -> Turned {
-    let detail = match error {
-        PayloadError::Incomplete(_) => "the body ended before it was whole",
-        _ => "the body could not be read",
-    };
-    Turned::Malformed { detail: detail.to_owned() }
 }

@@ -12,6 +12,7 @@ use log::{Level, log_enabled};
 
 use super::body;
 use super::problem::{Turned, add_retry_after, refused, status_of};
+use super::progress::Progress;
 use super::request::{About, Marks, Summary, say, turn_away};
 use super::shared::Shared;
 use super::slow::Parts;
@@ -37,7 +38,10 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
     let (verdict, bytes_in) = match carry_out(&request, trace, &mut payload, &worker).await {
         Ok(done) => done,
         Err(turned) => {
-            body::skim(&mut payload).await;
+            // Behind broken chunks the connection is gone with this very look at it.
+            if !matches!(turned, Turned::BrokenChunks) {
+                body::skim(&mut payload).await;
+            }
             return turn_away(&request, &turned, "events");
         }
     };
@@ -68,7 +72,9 @@ async fn carry_out(
     let mut permit = pipeline.gate.permit();
     let mut stay = worker.stay();
     let body = {
-        let reading = body::read(payload, headers, kind, settings.max_body_bytes, &mut permit, entry.claim());
+        let connection = request.conn_data::<Rc<Progress>>().map(Rc::as_ref);
+        let reading =
+            body::read(payload, headers, kind, settings.max_body_bytes, &mut permit, entry.claim(), connection);
         match stay.wait(pin!(reading), None, Instant::now() + settings.body_timeout).await {
             Ok(body) => body,
             Err(Ended::CutOff) => return Err(Turned::Draining),

@@ -9,6 +9,7 @@ mod openapi;
 mod page;
 mod probes;
 mod problem;
+mod progress;
 mod request;
 mod server;
 mod shared;

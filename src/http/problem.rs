@@ -12,6 +12,7 @@ use crate::pipeline::job::Refusal;
 
 /// Seconds after which a sender may try again.
 const RETRY_AFTER_SECONDS: &str = "1";
+const BROKEN_CHUNKS: &str = "the body is not chunked as its head says";
 const PROBLEM_JSON: &str = "application/problem+json";
 
 const NOT_FOUND: Kind = Kind(404, "not-found", "There is no such route");
@@ -76,6 +77,7 @@ pub enum Turned {
     BodyTooLarge { max_bytes: usize },
     Malformed { detail: String },
     BodyTooSlow,
+    BrokenChunks,
     Overloaded,
 }
 
@@ -90,6 +92,7 @@ impl Turned {
             Turned::Draining => "the service is draining",
             Turned::BodyTooLarge { .. } => "more than http.max_body_bytes",
             Turned::BodyTooSlow => "the body was slower than http.body_timeout_ms",
+            Turned::BrokenChunks => BROKEN_CHUNKS,
             Turned::Overloaded => "admission is full, or what is inside takes too long",
         }
     }
@@ -117,6 +120,9 @@ pub fn turned_away(why: &Turned) -> (HttpResponse, &'static str) {
         }
         Malformed { detail } => malformed(detail),
         BodyTooSlow => document(REQUEST_TIMEOUT, "the body did not arrive within http.body_timeout_ms", |response| {
+            response.force_close();
+        }),
+        BrokenChunks => document(MALFORMED_REQUEST, BROKEN_CHUNKS, |response| {
             response.force_close();
         }),
         Overloaded => overloaded(),

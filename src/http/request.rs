@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::problem::{Turned, turned_away};
+use super::progress::{Answer, Progress};
 use super::shared::Shared;
-use super::stream::{InRequest, Progress};
 use crate::event::trace::Trace;
 use crate::telemetry::history::Failed;
 use crate::telemetry::metrics::ROUTES;
@@ -143,20 +143,24 @@ pub fn turn_away(request: &HttpRequest, why: &Turned, asked: &'static str) -> Ht
 pub async fn observe(
     shared: Rc<Data<Shared>>,
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
+    next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let about = Rc::new(About { marks: Marks::of(&request), summary: Cell::default() });
     request.extensions_mut().insert(about.clone());
-    let on_connection = request.conn_data::<Rc<Progress>>().map(Progress::begin);
+    let body_bytes = body_bytes(request.headers());
+    let is_last = request.head().connection_type() != ConnectionType::KeepAlive;
+    let on_connection = match request.conn_data::<Rc<Progress>>().map(|progress| progress.begin(body_bytes, is_last)) {
+        Some(None) => return Ok(request.into_response(not_carried_out()).map_into_right_body()),
+        on_connection => on_connection.flatten(),
+    };
     let mut line = Line::of(&request, about);
-    let has_body = has_body(request.headers());
     let mut response = next.call(request).await?;
     response.headers_mut().insert(X_REQUEST_ID, line.about.marks.id.0.clone());
     let summary = line.about.summary.take();
     if summary.turned_away.is_some() {
         shared.metrics.request_refused(summary.outcome);
-        if has_body {
-            on_connection.inspect(InRequest::leave_unread);
+        if let (Some(on_connection), true) = (&on_connection, body_bytes != Some(0)) {
+            on_connection.leave_unread();
         }
     }
     let took = line.begun.elapsed();
@@ -165,16 +169,47 @@ pub async fn observe(
         BodySize::Sized(bytes) => bytes,
         BodySize::None | BodySize::Stream => 0,
     };
+    if let Some(on_connection) = on_connection {
+        on_connection.answered(announce(&mut response, &line.method, is_last));
+    }
     line.tell(response.status(), &summary, bytes_out, took);
     if let (Some(cause), "/events", "events") = (&summary.turned_away, line.route, summary.asked) {
         let (problem, request_id) = (summary.outcome, line.about.marks.id.as_str());
         shared.failed(Failed { event: "", id: "", problem, detail: cause, request_id });
     }
-    Ok(response)
+    Ok(response.map_into_left_body())
 }
 
-fn has_body(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") || headers.contains_key(TRANSFER_ENCODING)
+/// The length of a body, as its head tells it. None: it is chunked.
+fn body_bytes(headers: &HeaderMap) -> Option<u64> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    let Some(length) = headers.get(CONTENT_LENGTH) else { return Some(0) };
+    length.to_str().ok()?.trim().parse().ok()
+}
+
+/// What the connection has to know of an answer. A request that asked to be the last one gets an answer that says so,
+/// whatever is pipelined behind it; so does one that asked for another protocol and could not be kept from it.
+fn announce(response: &mut ServiceResponse<impl MessageBody>, method: &Method, is_last: bool) -> Answer {
+    let body_bytes = match response.response().body().size() {
+        _ if method == Method::HEAD => 0,
+        BodySize::None => 0,
+        BodySize::Sized(bytes) => bytes,
+        BodySize::Stream => u64::MAX,
+    };
+    let head = response.response_mut().head_mut();
+    if is_last {
+        head.set_connection_type(ConnectionType::Close);
+    }
+    Answer { body_bytes, is_last: head.connection_type() == ConnectionType::Close }
+}
+
+/// To a request that was sent behind the last one of its connection. It is never written.
+fn not_carried_out() -> HttpResponse {
+    let mut response = HttpResponse::NoContent();
+    response.force_close();
+    response.finish()
 }
 
 /// The request's line in the log; told at the latest when the sender has hung up.
@@ -191,10 +226,11 @@ struct Line {
 
 impl Line {
     fn of(request: &ServiceRequest, about: Rc<About>) -> Self {
-        let route = ROUTES.into_iter().find(|route| *route == request.path());
+        let path = request.uri().path();
+        let route = ROUTES.into_iter().find(|route| *route == path);
         let other = match route {
             Some(_) => String::new(),
-            None => request.path().chars().take(MAX_PATH).collect(),
+            None => path.chars().take(MAX_PATH).collect(),
         };
         let (method, route) = (request.method().clone(), route.unwrap_or("other"));
         Line { method, route, other, about, begun: Instant::now(), told: false }

@@ -1,8 +1,12 @@
 //! The connection under actix-http. Added here is what actix-http leaves out:
 //!
-//! - the time a request's head may take counts for every request of a connection, not only for the first;
+//! - the time a request's head may take counts for every request of a connection, not only for the first, and for one that
+//!   came half behind another;
 //! - what ends before a request is known (a head too slow, too large, or not HTTP) is answered by a problem document
-//!   with a request id, like every other refusal;
+//!   with a request id, like every other refusal. Which answers are actix-http's own is known, not guessed: ours are told
+//!   of beforehand (`progress`), so no byte of a value is ever taken for one;
+//! - what is sent behind the last request of a connection gets no answer, and `100 Continue` only leaves if a body is read;
+//! - `Upgrade` is ignored, and the connection kept;
 //! - a connection that ends with a refusal is closed for writing first, and what the sender still sends is read for a
 //!   while: a socket closed over unread bytes is reset, and a reset can overtake the answer;
 //! - an answer that is not taken ends the connection, TLS's own last words included: it holds memory that admission does
@@ -10,9 +14,9 @@
 //!
 //! All of it holds with TLS as without.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -20,9 +24,13 @@ use std::time::Duration;
 
 use actix_rt::time::{Instant, Sleep, sleep_until};
 use log::warn;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use memchr::memmem;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::problem::{HEAD_TOO_LARGE, HEAD_TOO_SLOW, NOT_HTTP};
+use super::progress::Progress;
 use super::request::RequestId;
 use super::tls::Io;
 use crate::event::wire::ProblemDocument;
@@ -36,44 +44,8 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// How fast a large answer must be taken.
 const LEAST_BYTES_A_SECOND: usize = 256 * 1024;
 
-const HAS_BODY: &[u8] = b"content-type";
-const CONTINUE: &[u8] = b" 100 Continue\r\n\r\n";
-
-/// Where a connection stands between two requests. Shared with the request under way, which begins when its head is
-/// whole.
-pub struct Progress {
-    in_request: Cell<bool>,
-    /// Since when the next head has been arriving.
-    head_since: Cell<Option<Instant>>,
-    /// What was refused may still be on its way.
-    unread: Cell<bool>,
-}
-
-impl Progress {
-    /// The head has arrived; the time counts again after the answer.
-    pub fn begin(self: &Rc<Self>) -> InRequest {
-        self.in_request.set(true);
-        self.head_since.set(None);
-        self.unread.set(false);
-        InRequest(self.clone())
-    }
-}
-
-/// A request under way on a connection.
-pub struct InRequest(Rc<Progress>);
-
-impl InRequest {
-    /// It was refused, perhaps before its body was read.
-    pub fn leave_unread(&self) {
-        self.0.unread.set(true);
-    }
-}
-
-impl Drop for InRequest {
-    fn drop(&mut self) {
-        self.0.in_request.set(false);
-    }
-}
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// What a connection may take its time for.
 #[derive(Debug, Clone, Copy)]
@@ -91,22 +63,28 @@ pub struct Stream {
     /// Since when an answer has been waiting to be taken, and what has been taken of it meanwhile.
     untaken: Option<(Instant, usize)>,
     progress: Rc<Progress>,
+    /// Bytes that are still to be written of answers whose heads have been seen.
+    announced: usize,
+    /// Behind those nothing is written any more.
+    is_last: bool,
     /// What is left to write of the document that stands in for a bare answer.
     document: Option<Vec<u8>>,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Until when it is read on; set once it is closed for writing.
-    linger_until: Option<Instant>,
 }
 
 impl Stream {
     pub fn new(io: Io, patience: Patience, metrics: Metrics) -> Self {
-        let progress = Progress {
-            in_request: Cell::new(false),
-            head_since: Cell::new(Some(Instant::now())),
-            unread: Cell::new(false),
-        };
-        let (progress, untaken) = (Rc::new(progress), None);
-        Stream { io, patience, metrics, untaken, progress, document: None, timer: None, linger_until: None }
+        Stream {
+            io,
+            patience,
+            metrics,
+            untaken: None,
+            progress: Progress::new(),
+            announced: 0,
+            is_last: false,
+            document: None,
+            timer: None,
+        }
     }
 
     pub fn progress(&self) -> Rc<Progress> {
@@ -128,7 +106,17 @@ impl Stream {
     }
 
     fn poll_write_answer(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.io).poll_write(context, bytes) {
+        let done = Pin::new(&mut self.io).poll_write(context, bytes);
+        if let Poll::Ready(Ok(written)) = &done {
+            self.announced = self.announced.saturating_sub(*written);
+            if self.announced == 0 && self.progress.await_head() {
+                if self.is_last {
+                    self.progress.is_unread.set(true);
+                }
+                context.waker().wake_by_ref();
+            }
+        }
+        match done {
             Poll::Ready(Ok(written)) if written < bytes.len() => {
                 // What the kernel takes at first, nobody may have taken yet.
                 match &mut self.untaken {
@@ -154,14 +142,93 @@ impl Stream {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Tells a sender whose head has not come in time, and ends what it sends.
+    /// Tells a sender whose head has not come in time, and ends what it sends. Who has sent nothing, ever, asked nothing.
     fn give_up_on_head(&mut self, context: &mut Context<'_>) {
         self.progress.head_since.set(None);
+        self.is_last = true;
+        if !self.progress.has_read.get() {
+            return;
+        }
+        self.progress.is_unread.set(true);
         let answer = in_place_of_request(&HEAD_TOO_SLOW, &self.metrics);
         // So small an answer either fits what the socket still takes, or nobody reads.
         let _ = Pin::new(&mut self.io).poll_write(context, &answer);
         let _ = Pin::new(&mut self.io).poll_flush(context);
     }
+
+    /// What is to be done with the bytes that actix-http writes: all that it has.
+    fn look_at(&mut self, bytes: &[u8]) -> Next {
+        let mut end = self.announced;
+        while end < bytes.len() && !self.is_last {
+            let rest = &bytes[end..];
+            if rest.starts_with(CONTINUE) {
+                match (self.progress.wants_body(), end) {
+                    (true, _) => end += CONTINUE.len(),
+                    (false, 0) => return Next::Drop(CONTINUE.len()),
+                    (false, _) => break,
+                }
+            } else if let Some(answer) = self.progress.next_answer() {
+                let head = memmem::find(rest, END_OF_HEAD).map_or(rest.len(), |at| at + END_OF_HEAD.len());
+                end = end.saturating_add(head).saturating_add(usize::try_from(answer.body_bytes).unwrap_or(usize::MAX));
+                self.is_last = answer.is_last;
+            } else if end == 0 {
+                return problem_of_bare(rest).map_or(Next::Write(rest.len()), Next::Document);
+            } else {
+                break;
+            }
+        }
+        self.announced = end;
+        match end {
+            0 => Next::Drop(bytes.len()),
+            end => Next::Write(end.min(bytes.len())),
+        }
+    }
+
+    /// Writes the document in place of an answer.
+    fn poll_document(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(left) = self.document.as_ref().filter(|left| !left.is_empty()) {
+            let done = Pin::new(&mut self.io).poll_write(context, left);
+            let written = ready!(self.unless_untaken(context, done))?;
+            self.document.iter_mut().for_each(|left| drop(left.drain(..written)));
+        }
+        self.document = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// actix-http may drop a connection at once, so what may still be on its way is read elsewhere.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let (true, Ok(runtime)) = (self.progress.is_unread.get(), Handle::try_current()) {
+            runtime.spawn(linger(mem::replace(&mut self.io, Io::Gone)));
+        }
+    }
+}
+
+/// Closes a connection for writing, and reads on for a while.
+async fn linger(mut io: Io) {
+    let reading = async {
+        io.shutdown().await?;
+        let mut space = [0; 8 * 1024];
+        while let Ok(read) = timeout(SILENCE, io.read(&mut space)).await {
+            if read? == 0 {
+                break;
+            }
+        }
+        Ok::<(), io::Error>(())
+    };
+    // Whoever has hung up has nothing more on its way.
+    let _ = timeout(LINGER, reading).await;
+}
+
+/// What becomes of bytes that actix-http writes.
+enum Next {
+    /// So many of them are written.
+    Write(usize),
+    /// So many of them are not.
+    Drop(usize),
+    /// This stands in for all of them.
+    Document(&'static ProblemDocument<'static>),
 }
 
 /// The whole answer to a request of which nothing is known.
@@ -181,37 +248,51 @@ fn in_place_of_request(problem: &ProblemDocument<'_>, metrics: &Metrics) -> Vec<
     answer
 }
 
-/// What to say in place of an answer that actix-http gives by itself: those alone have no body.
+/// What to say in place of an answer that actix-http gives by itself, without a body.
 fn problem_of_bare(answer: &[u8]) -> Option<&'static ProblemDocument<'static>> {
-    let problem = match answer.get(..13)? {
-        b"HTTP/1.1 400 " => &NOT_HTTP,
-        b"HTTP/1.1 431 " => &HEAD_TOO_LARGE,
-        _ => return None,
-    };
-    let is_bare = !answer.windows(HAS_BODY.len()).any(|part| part.eq_ignore_ascii_case(HAS_BODY));
-    is_bare.then_some(problem)
+    match answer.get(8..13)? {
+        b" 400 " => Some(&NOT_HTTP),
+        b" 431 " => Some(&HEAD_TOO_LARGE),
+        _ => None,
+    }
+}
+
+/// Spoils what asks for another protocol in a request's head (`Connection: Upgrade`, `Upgrade: h2c`), which is to be ignored;
+/// actix-http would end the connection behind it.
+fn ignore_upgrade(received: &mut [u8]) {
+    let end = memmem::find(received, END_OF_HEAD).unwrap_or(received.len());
+    let head = &mut received[..end];
+    if memmem::find(head, b"pgrade").is_none() && memmem::find(head, b"PGRADE").is_none() {
+        return;
+    }
+    for line in head.split_mut(|byte| *byte == b'\n').skip(1) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = line.split_at_mut(colon);
+        if name.eq_ignore_ascii_case(b"upgrade") {
+            name[0] = b'x';
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            let options = value[1..].split_mut(|byte| *byte == b',');
+            for option in options.filter(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade")) {
+                option.iter_mut().filter(|byte| byte.is_ascii_alphabetic()).for_each(|byte| *byte = b'x');
+            }
+        }
+    }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if !bytes.ends_with(CONTINUE) {
-            self.progress.head_since.set(None);
-        }
         if self.document.is_none() {
-            match problem_of_bare(bytes) {
-                Some(problem) => {
-                    self.progress.unread.set(true);
+            match self.look_at(bytes) {
+                Next::Write(count) => return self.poll_write_answer(context, &bytes[..count]),
+                Next::Drop(count) => return Poll::Ready(Ok(count)),
+                Next::Document(problem) => {
+                    self.progress.is_unread.set(true);
+                    self.is_last = true;
                     self.document = Some(in_place_of_request(problem, &self.metrics));
                 }
-                None => return self.poll_write_answer(context, bytes),
             }
         }
-        let Stream { io, document, .. } = &mut *self;
-        while let Some(left) = document.as_mut().filter(|left| !left.is_empty()) {
-            let written = ready!(Pin::new(&mut *io).poll_write(context, left))?;
-            left.drain(..written);
-        }
-        *document = None;
+        ready!(self.poll_document(context))?;
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -222,38 +303,12 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let until = match self.linger_until {
-            Some(until) => until,
-            None => {
-                // With TLS there is something to say at the end, and somebody must take it.
-                let done = Pin::new(&mut self.io).poll_shutdown(context);
-                ready!(self.unless_untaken(context, done))?;
-                if !self.progress.unread.get() {
-                    return Poll::Ready(Ok(()));
-                }
-                self.timer = None;
-                *self.linger_until.insert(Instant::now() + LINGER)
-            }
-        };
-        let mut space = [0; 8 * 1024];
-        let mut silent_since = Instant::now();
-        loop {
-            let mut buffer = ReadBuf::new(&mut space);
-            match Pin::new(&mut self.io).poll_read(context, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && Instant::now() < until => {
-                    silent_since = Instant::now();
-                    self.timer = None;
-                }
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => {
-                    let at = match &self.timer {
-                        Some(timer) => timer.deadline(),
-                        None => until.min(silent_since + SILENCE),
-                    };
-                    return self.poll_timer(context, at).map(Ok);
-                }
-            }
+        if self.progress.is_unread.get() {
+            return Poll::Ready(Ok(()));
         }
+        // With TLS there is something to say at the end, and somebody must take it.
+        let done = Pin::new(&mut self.io).poll_shutdown(context);
+        self.unless_untaken(context, done)
     }
 }
 
@@ -263,20 +318,31 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_last && self.announced == 0 {
+            // The end, as if the sender had closed.
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
-        if self.progress.in_request.get() {
+        let received = &mut buffer.filled_mut()[before..];
+        if !received.is_empty() && self.progress.received(received) {
+            ignore_upgrade(received);
+        }
+        if received.is_empty() && read.is_ready() {
+            self.progress.has_ended.set(true);
+        }
+        if self.progress.is_in_request() {
             return read;
         }
-        if buffer.filled().len() > before && self.progress.head_since.get().is_none() {
+        if !received.is_empty() && self.progress.head_since.get().is_none() {
             self.progress.head_since.set(Some(Instant::now()));
         }
+        let is_answering = self.announced > 0 || self.progress.has_answers();
         match self.progress.head_since.get() {
-            Some(since) if read.is_pending() => {
+            Some(since) if read.is_pending() && !is_answering => {
                 let until = since + self.patience.head;
                 ready!(self.poll_timer(context, until));
                 self.give_up_on_head(context);
-                // The end, as if the sender had closed.
                 Poll::Ready(Ok(()))
             }
             _ => read,
@@ -290,7 +356,6 @@ mod tests {
     use std::sync::Arc;
 
     use actix_rt::net::TcpStream;
-    use actix_rt::time::timeout;
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
     use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
     use tokio::net::TcpSocket;

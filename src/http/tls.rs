@@ -150,6 +150,8 @@ pub enum Io {
     Plain(TcpStream),
     /// Boxed: it is large, and most connections have none.
     Tls(Box<TlsStream<TcpStream>>),
+    /// It was taken away.
+    Gone,
 }
 
 impl AsyncRead for Io {
@@ -157,6 +159,7 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Io::Plain(io) => Pin::new(io).poll_read(context, buffer),
             Io::Tls(io) => Pin::new(io).poll_read(context, buffer),
+            Io::Gone => Poll::Ready(Ok(())),
         }
     }
 }
@@ -166,6 +169,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Plain(io) => Pin::new(io).poll_write(context, bytes),
             Io::Tls(io) => Pin::new(io).poll_write(context, bytes),
+            Io::Gone => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
@@ -173,6 +177,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Plain(io) => Pin::new(io).poll_flush(context),
             Io::Tls(io) => Pin::new(io).poll_flush(context),
+            Io::Gone => Poll::Ready(Ok(())),
         }
     }
 
@@ -180,6 +185,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Plain(io) => Pin::new(io).poll_shutdown(context),
             Io::Tls(io) => Pin::new(io).poll_shutdown(context),
+            Io::Gone => Poll::Ready(Ok(())),
         }
     }
 }

@@ -5,6 +5,7 @@ mod auth;
 mod batches;
 mod blobs;
 mod clear;
+mod connections;
 mod demo;
 mod docs;
 mod events;

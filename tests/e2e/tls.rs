@@ -20,18 +20,18 @@ use crate::support::http::request;
 use crate::support::{Answer, Builder, Daemon, PATIENCE, Wire, eventually, set_inline};
 
 /// An authority of the test's own.
-struct Authority {
+pub struct Authority {
     certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
-struct Identity {
+pub struct Identity {
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
@@ -39,14 +39,18 @@ impl Authority {
         Authority { certificate, issuer: Issuer::new(params, key) }
     }
 
-    fn vouch_for(&self, name: &str) -> Identity {
+    pub fn vouch_for(&self, name: &str) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
         Identity { certificate: params.signed_by(&key, &self.issuer).expect("a certificate"), key }
     }
 
     /// A client that trusts this authority, and shows that certificate.
-    fn client(&self, shown: Option<&Identity>, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    pub fn client(
+        &self,
+        shown: Option<&Identity>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.der().clone()).expect("a root");
@@ -68,10 +72,10 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 /// Where the daemon's certificate lies.
-struct Files(TempDir);
+pub struct Files(TempDir);
 
 impl Files {
-    fn of(identity: &Identity) -> Self {
+    pub fn of(identity: &Identity) -> Self {
         let files = Files(tempfile::tempdir().expect("a directory"));
         files.put(identity);
         files
@@ -86,13 +90,13 @@ impl Files {
         self.0.path().join(name)
     }
 
-    fn builder(&self) -> Builder {
+    pub fn builder(&self) -> Builder {
         let builder = Daemon::builder().embedded().unready().set("http.tls_cert", self.path("tls.crt").display());
         builder.set("http.tls_key", self.path("tls.key").display())
     }
 }
 
-fn default_client(authority: &Authority) -> Arc<ClientConfig> {
+pub fn default_client(authority: &Authority) -> Arc<ClientConfig> {
     authority.client(None, rustls::ALL_VERSIONS)
 }
 

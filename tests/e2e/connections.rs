@@ -1,0 +1,223 @@
+//! What holds of a connection, whatever comes over it and however it is cut: answers stand in their order, whole, one for
+//! each request, and what is no HTTP ends it with a problem document.
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use serde_json::json;
+use socket2::SockRef;
+
+use crate::support::http::request;
+use crate::support::{Answer, Builder, Daemon, PATIENCE, Wire, eventually, get, results, set_inline};
+use crate::tls::{Authority, Files, default_client};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const H2C: [(&str, &str); 3] = [
+    ("Connection", "Upgrade, HTTP2-Settings"),
+    ("Upgrade", "h2c"),
+    ("HTTP2-Settings", "AAEAAEAAAAIAAAABAAMAAABkAAQBAAAA"),
+];
+
+fn open(daemon: &Daemon, tls: Option<&Arc<ClientConfig>>) -> Wire {
+    match tls {
+        None => daemon.wire(),
+        Some(client) => Wire::try_tls(daemon.address(), client.clone()).expect("a handshake"),
+    }
+}
+
+/// Answers to GETs of a value that reads like answers, taken through buffers so small that each is written in many pieces.
+fn values_come_back_whole(daemon: &Daemon, tls: Option<&Arc<ClientConfig>>) {
+    for line in ["HTTP/1.1 400 ", "HTTP/1.1 431 x", "HTTP/1.1 100 Continue ", "HTTP/1.1 200 OK content-length: 0 "] {
+        let value = line.repeat(600_000 / line.len());
+        let (set, get) = (set_inline("k", &value).to_string(), get(json!("k")).to_string());
+        let mut wire = open(daemon, tls);
+        SockRef::from(&wire.writer()).set_recv_buffer_size(16 * 1024).expect("a buffer can be small");
+        wire.send_request("POST", "/events", &[JSON], set.as_bytes());
+        results(&wire.answer(), 200, "ok");
+        let ask = request("POST", "/events", &[JSON], get.as_bytes());
+        wire.send(&[ask.clone(), request("HEAD", "/live", &[], b""), ask, request("GET", "/nope", &[], b"")].concat());
+        let taken = |answer: Answer| assert!(answer.json()["results"][0]["value"] == *value, "another value came back");
+        taken(wire.answer());
+        assert_eq!(wire.answer_to_head().status, 200);
+        taken(wire.answer());
+        wire.answer().problem(404, "not-found");
+    }
+}
+
+#[test]
+fn a_value_that_reads_like_answers_comes_back_whole() {
+    values_come_back_whole(&Daemon::embedded(), None);
+}
+
+#[test]
+fn over_tls_too() {
+    let authority = Authority::new();
+    let files = Files::of(&authority.vouch_for("127.0.0.1"));
+    let client = default_client(&authority);
+    values_come_back_whole(&files.builder().start(), Some(&client));
+}
+
+#[test]
+fn broken_chunks_and_garbage_behind_a_good_request_get_one_problem_document_each() {
+    let daemon = Daemon::embedded();
+    let chunked = [JSON, ("Transfer-Encoding", "chunked")];
+    let event = get(json!("k")).to_string();
+    let good = request("POST", "/events", &[JSON], event.as_bytes());
+    let broken = request("POST", "/events", &chunked, b"zz\r\n{}\r\n0\r\n\r\n");
+    let late = request("POST", "/events", &chunked, b"2\r\n{}xx0\r\n\r\n");
+    let zipped = request("POST", "/events", &[chunked[0], chunked[1], ("content-encoding", "gzip")], b"1\r\n\x1fxx");
+    let cases = [
+        ("broken", broken, vec![400]),
+        ("broken later", late, vec![400]),
+        ("broken gzip", zipped, vec![400]),
+        ("good, garbage", [good.clone(), b"\x16\x03\x01\r\n\r\n".to_vec()].concat(), vec![200, 400]),
+        ("good, good, garbage", [good.clone(), good, b"nonsense\r\n\r\n".to_vec()].concat(), vec![200, 200, 400]),
+    ];
+    for (name, bytes, statuses) in &cases {
+        let mut wire = daemon.wire();
+        wire.send(bytes);
+        for status in statuses {
+            let answer = wire.try_answer(false).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(answer.status, *status, "{name}: {}", answer.text());
+            if *status == 400 {
+                answer.problem(400, "malformed-request");
+                assert_eq!(answer.header("connection"), Some("close"), "{name}");
+            }
+        }
+        assert!(wire.is_closed(), "{name}: something came behind");
+    }
+    let refused = || daemon.metric("cache_sync_refused_requests_total", &["malformed-request"]);
+    assert!(eventually(PATIENCE, || refused() == cases.len() as f64), "{}", refused());
+    assert!(!daemon.logs().iter().any(|line| line.contains("hung-up")), "{}", daemon.logs().join("\n"));
+}
+
+#[test]
+fn what_is_pipelined_behind_the_last_request_is_not_carried_out() {
+    let daemon = Daemon::embedded();
+    for last in [("Connection", "close"), ("connection", "Keep-Alive, Close")] {
+        let mut wire = daemon.wire();
+        let first = request("POST", "/events", &[JSON, last], set_inline("first", "1").to_string().as_bytes());
+        let second = request("POST", "/events", &[JSON], set_inline("second", "2").to_string().as_bytes());
+        wire.send(&[first, second.clone(), second].concat());
+        let answer = wire.answer();
+        results(&answer, 200, "ok");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert!(wire.is_closed());
+        let kept = daemon.post(&get(json!(["first", "second"]))).json();
+        assert_eq!((&kept["results"][0]["status"], &kept["results"][1]["status"]), (&json!("hit"), &json!("miss")));
+    }
+}
+
+#[test]
+fn an_offer_of_http_2_is_ignored_and_the_connection_kept() {
+    let daemon = Daemon::embedded();
+    let mut wire = daemon.wire();
+    let event = set_inline("k", "Upgrade: h2c").to_string();
+    for _ in 0..3 {
+        wire.send_request("POST", "/events", &[H2C[0], H2C[1], H2C[2], JSON], event.as_bytes());
+        let answer = wire.answer();
+        results(&answer, 200, "ok");
+        assert_eq!((answer.header("connection"), answer.header("upgrade")), (None, None));
+    }
+    let socket = [("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")];
+    wire.send_request("GET", "/live", &socket, b"");
+    assert_eq!(wire.answer().status, 200);
+    wire.send_request("POST", "/events", &[JSON], get(json!("k")).to_string().as_bytes());
+    assert_eq!(wire.answer().json()["results"][0]["value"], "Upgrade: h2c");
+}
+
+/// The head of a POST whose sender waits for leave to send its body.
+fn expecting(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+    request("POST", path, &[headers, &[("Expect", "100-continue")]].concat(), b"")
+}
+
+#[test]
+fn a_refusal_is_the_answer_to_an_expectation_where_the_head_shows_it() {
+    let daemon = Daemon::builder().embedded().set("auth.tokens", "0123456789abcdef").start();
+    let (token, length) = (("authorization", "Bearer 0123456789abcdef"), ("content-length", "10"));
+    let cases = [
+        (expecting("/events", &[length]), 401),
+        (expecting("/nope", &[length]), 404),
+        (expecting("/live", &[length]), 405),
+        (expecting("/events", &[length, token, ("content-type", "text/xml")]), 415),
+        (expecting("/events", &[token, JSON, ("content-length", "99999999")]), 413),
+    ];
+    for (head, status) in cases {
+        let mut wire = daemon.wire();
+        wire.send(&head);
+        assert_eq!(wire.answer().status, status);
+    }
+    let mut wire = daemon.wire();
+    let event = get(json!("k")).to_string();
+    wire.send(&expecting("/events", &[token, JSON, ("content-length", &event.len().to_string())]));
+    let interim = wire.answer_to_head();
+    assert_eq!((interim.status, interim.headers.len()), (100, 0));
+    wire.send(event.as_bytes());
+    assert_eq!(wire.answer().status, 200);
+    wire.send_request("POST", "/events", &[token, JSON], event.as_bytes());
+    assert_eq!(wire.answer().status, 200, "the connection is kept");
+}
+
+fn hasty() -> Builder {
+    Daemon::builder().embedded().set("http.head_timeout_ms", 300)
+}
+
+#[test]
+fn half_a_head_behind_a_request_has_a_heads_time_and_an_idle_connection_has_not() {
+    let daemon = hasty().start();
+    let good = request("POST", "/events", &[JSON], get(json!("k")).to_string().as_bytes());
+    let live = request("GET", "/live", &[], b"");
+    for requests in [vec![&good], vec![&live, &good], vec![&good, &live]] {
+        let mut wire = daemon.wire();
+        let mut bytes: Vec<u8> = requests.iter().copied().flatten().copied().collect();
+        bytes.extend_from_slice(b"GET /li");
+        wire.send(&bytes);
+        requests.iter().for_each(|_| assert_eq!(wire.answer().status, 200));
+        wire.answer().problem(408, "request-timeout");
+        assert!(wire.is_closed());
+    }
+    let mut idle = daemon.wire();
+    idle.send(&good);
+    assert_eq!(idle.answer().status, 200);
+    // Two heads' times of another connection have passed.
+    for _ in 0..2 {
+        daemon.raw(b"GET /li").problem(408, "request-timeout");
+    }
+    idle.send(&good);
+    assert_eq!(idle.answer().status, 200, "an idle connection is kept");
+}
+
+#[test]
+fn a_connection_on_which_nothing_was_sent_is_closed_without_a_word() {
+    let daemon = hasty().start();
+    let mut wire = daemon.wire();
+    assert!(wire.is_closed());
+    assert_eq!(daemon.metric("cache_sync_refused_requests_total", &["request-timeout"]), 0.0);
+    let told: Vec<_> = daemon.logs().into_iter().filter(|line| line.contains("refused")).collect();
+    assert!(told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn of_two_content_types_neither_holds() {
+    let daemon = Daemon::embedded();
+    let mut wire = daemon.wire();
+    let twice = [JSON, ("Content-Type", "application/x-ndjson")];
+    wire.send_request("POST", "/events", &twice, get(json!("k")).to_string().as_bytes());
+    wire.answer().problem(415, "unsupported-media-type");
+}
+
+#[test]
+fn paths_are_compared_as_they_are_sent() {
+    let daemon = Daemon::embedded();
+    let mut wire = daemon.wire();
+    for (method, path) in
+        [("POST", "/%65vents"), ("GET", "/liv%65"), ("GET", "/%2e/live"), ("POST", "/events%2F"), ("GET", "//live")]
+    {
+        wire.send_request(method, path, &[], b"");
+        wire.answer().problem(404, "not-found");
+    }
+    wire.send_request("GET", "/live?x=%65", &[], b"");
+    assert_eq!(wire.answer().status, 200);
+    assert_eq!(daemon.raw(b"GET http://localhost/live HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+    assert_eq!(daemon.raw(b"GET http://localhost/liv%65 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 404);
+}
