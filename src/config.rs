@@ -35,7 +35,7 @@ use std::path::PathBuf;
 
 pub use self::again::{Again, Texts};
 pub use self::fault::{Fault, Faults};
-pub use self::files::{authorities_in, tls_in, tokens_in, webhook_secrets_in};
+pub use self::files::{authorities_in, identity_in, tls_in, tokens_in, webhook_secrets_in};
 pub use self::kind::Kind;
 pub use self::model::*;
 pub use self::render::{default_toml, markdown_table};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use awc::{Client, Connector};
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 /// For name, connection and TLS.
@@ -20,11 +20,17 @@ pub fn client(tls: ClientConfig, connections: usize, answer_within: Duration) ->
     builder.add_default_header(("User-Agent", USER_AGENT)).finish()
 }
 
+/// What is shown to a server that asks for a certificate: with its chain, and its key.
+pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
 /// TLS towards servers that these authorities vouch for; none: the usual ones.
 ///
 /// # Errors
-/// One of them is no usable certificate.
-pub fn tls(authorities: Option<Vec<CertificateDer<'static>>>) -> Result<ClientConfig, rustls::Error> {
+/// One of them is no usable certificate, or the key is not that of the identity.
+pub fn tls(
+    authorities: Option<Vec<CertificateDer<'static>>>,
+    identity: Option<Identity>,
+) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore::empty();
     match authorities {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
@@ -32,7 +38,11 @@ pub fn tls(authorities: Option<Vec<CertificateDer<'static>>>) -> Result<ClientCo
     }
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
 use super::send;
-use crate::config::{DEFAULT_FILE, Kind, SETTINGS};
+use crate::config::{DEFAULT_FILE, Kind, SETTINGS, Secret};
 
 pub const SERVE: &str = "serve";
 pub const DEMO: &str = "demo";
@@ -29,6 +29,21 @@ pub const SHELL: &str = "shell";
 pub const COMMAND: &str = "command";
 const FILES: &str = "files";
 const FROM_DIR: &str = "from-dir";
+const START_AT: &str = "start-at";
+const DELETE: &str = "delete";
+const REDIS_URL: &str = "redis-url";
+const CSV: &str = "csv";
+const VALUE: &str = "value";
+const FROM_REDIS: &str = "from-redis";
+const KEY_PATTERN: &str = "pattern";
+const CERT: &str = "cert";
+const CERT_KEY: &str = "cert-key";
+const KEY: &str = "key";
+/// What `send` takes its events from: one of them.
+const SOURCES: &str = "sources";
+const NOT_FOLDER: [&str; 3] = [FILES, CSV, FROM_REDIS];
+const WEBHOOK_SECRET_FILE: &str = "webhook-secret-file";
+const ANSWER_WITHIN: &str = "answer-within";
 const PREFIX: &str = "prefix";
 const TTL: &str = "ttl";
 const TO: &str = "to";
@@ -102,6 +117,9 @@ fn sending() -> Command {
     let path = |name: &'static str, value_name: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value_name).value_parser(value_parser!(PathBuf)).help(help)
     };
+    let text = |name: &'static str, value_name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value_name).help(help)
+    };
     let number =
         |name: &'static str, range: std::ops::RangeInclusive<u64>, default: &'static str, help: &'static str| {
             let parser = value_parser!(u64).range(range);
@@ -110,31 +128,52 @@ fn sending() -> Command {
     Command::new(SEND)
         .about("Posts events from files, or files as events, to a running service")
         .arg(
-            Arg::new(FILES)
-                .value_name("FILE")
-                .value_parser(value_parser!(PathBuf))
-                .required_unless_present(FROM_DIR)
-                .conflicts_with(FROM_DIR)
-                .num_args(1..)
-                .help(
-                    "One event a line, one JSON object, or a JSON array of them; gzipped or not; - is standard input",
-                ),
+            Arg::new(FILES).value_name("FILE").value_parser(value_parser!(PathBuf)).num_args(1..).help(
+                "One event a line, one JSON object, or a JSON array of them; gzipped or not; - is standard input",
+            ),
         )
         .arg(path(FROM_DIR, "DIR", "Stores each file of this folder in place of events: its path in it is the key"))
+        .arg(path(CSV, "FILE", "Stores each row of this table in place of events; its first line names the columns"))
+        .arg(text(
+            FROM_REDIS,
+            "URL",
+            "Stores the strings of this Redis in place of events, with what is left of their expiries",
+        ))
+        .group(ArgGroup::new(SOURCES).args([FILES, FROM_DIR, CSV, FROM_REDIS]).required(true))
+        .arg(text(PREFIX, "TEXT", "Goes before the keys of the folder's files").conflicts_with_all(NOT_FOLDER))
         .arg(
-            Arg::new(PREFIX)
-                .long(PREFIX)
-                .value_name("TEXT")
-                .conflicts_with(FILES)
-                .help("Goes before the keys of the files"),
+            path(START_AT, "PATH", "Begins with this file of the folder, or the next one")
+                .conflicts_with_all(NOT_FOLDER),
         )
+        .arg(
+            Arg::new(DELETE)
+                .long(DELETE)
+                .action(ArgAction::SetTrue)
+                .conflicts_with_all(NOT_FOLDER)
+                .requires_all([PREFIX, REDIS_URL])
+                .help("Deletes keys that begin with the prefix and have no file, once all files are read"),
+        )
+        .arg(text(REDIS_URL, "URL", "The Redis behind the service, where --delete looks for keys").requires(DELETE))
+        .arg(
+            text(VALUE, "COLUMN", "The column that is the value; without it the whole row as JSON")
+                .conflicts_with_all([FILES, FROM_DIR, FROM_REDIS]),
+        )
+        .arg(
+            text(KEY_PATTERN, "GLOB", "Copies keys that match; without it all")
+                .conflicts_with_all([FILES, FROM_DIR, CSV]),
+        )
+        .arg(text(
+            KEY,
+            "TEXT",
+            "With --csv the key of a row, such as user:{id}; otherwise the PEM file with the key of --cert",
+        ))
         .arg(
             Arg::new(TTL)
                 .long(TTL)
                 .value_name("SECONDS")
                 .value_parser(value_parser!(u32).range(1..))
-                .conflicts_with(FILES)
-                .help("How long the files are to live"),
+                .conflicts_with_all([FILES, FROM_REDIS])
+                .help("How long files and rows are to live"),
         )
         .arg(Arg::new(TO).long(TO).value_name("URL").required(true).help("Where the service is: http://host:port"))
         .arg(number(BATCH, 1..=100_000, "500", "Events of one request, at most"))
@@ -144,6 +183,10 @@ fn sending() -> Command {
         .arg(path(FAILED, "FILE", "Writes here the events that were not stored, to be sent again"))
         .arg(path(TOKEN_FILE, "FILE", "Reads the bearer token from this file; SEND_TOKEN may hold it instead"))
         .arg(path(CA_FILE, "PEM", "Trusts these authorities in place of the usual ones"))
+        .arg(path(CERT, "PEM", "Shows this certificate; its key is in --key, --cert-key or the same file"))
+        .arg(path(CERT_KEY, "PEM", "The key of --cert, where --key names the keys of rows").requires(CERT))
+        .arg(path(WEBHOOK_SECRET_FILE, "FILE", "Signs requests with the secret in this file (Standard Webhooks)"))
+        .arg(number(ANSWER_WITHIN, 1..=MAX_SECONDS, "60", "Seconds to wait for an answer").value_name("SECONDS"))
         .after_help(
             "Examples:
   redis-cache-sync send events.ndjson --to http://localhost:8080
@@ -151,6 +194,8 @@ fn sending() -> Command {
   redis-cache-sync send a.json b.ndjson --to https://sync.internal --ca-file ca.pem --token-file token
   redis-cache-sync send events.ndjson --to http://localhost:8080 --skip 120000
   redis-cache-sync send --from-dir public --prefix site/ --ttl 86400 --to http://localhost:8080
+  redis-cache-sync send --csv users.csv --key 'user:{id}' --value profile --to http://localhost:8080
+  redis-cache-sync send --from-redis redis://old:6379 --pattern 'user:*' --to http://localhost:8080
 
 Events on one key keep their order, whatever is repeated. Exit code 0: all was stored; 1: something was not.",
         )
@@ -160,12 +205,26 @@ Events on one key keep their order, whatever is repeated. Exit code 0: all was s
 pub fn send_args(matches: &ArgMatches) -> Option<send::Args> {
     let number = |name: &str| matches.get_one::<u64>(name).copied();
     let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
-    let prefix = matches.get_one::<String>(PREFIX).cloned().unwrap_or_default();
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
     let ttl = matches.get_one::<u32>(TTL).copied();
+    let folder = |folder| send::Folder::new(folder, text(PREFIX).unwrap_or_default(), ttl, path(START_AT));
+    let table = |file| send::Table { path: file, key: text(KEY).unwrap_or_default(), value: text(VALUE), ttl };
+    let from = |url: String| send::Redis {
+        url: Secret::new(url),
+        pattern: text(KEY_PATTERN).unwrap_or_else(|| "*".to_owned()),
+    };
+    // A PEM file may hold both.
+    let key_file = |cert: &PathBuf| {
+        let named = text(KEY).filter(|_| path(CSV).is_none()).map(PathBuf::from);
+        path(CERT_KEY).or(named).unwrap_or_else(|| cert.clone())
+    };
     Some(send::Args {
         files: matches.get_many(FILES).into_iter().flatten().cloned().collect(),
-        folder: path(FROM_DIR).map(|path| send::Folder::new(path, prefix, ttl)),
-        to: matches.get_one::<String>(TO)?.clone(),
+        folder: path(FROM_DIR).map(folder),
+        table: path(CSV).map(table),
+        redis: text(FROM_REDIS).map(from),
+        mirror: text(REDIS_URL).filter(|_| matches.get_flag(DELETE)).map(Secret::new),
+        to: text(TO)?,
         batch: usize::try_from(number(BATCH)?).ok()?,
         in_flight: usize::try_from(number(IN_FLIGHT)?).ok()?,
         retry_for: Duration::from_secs(number(RETRY_FOR)?),
@@ -173,6 +232,9 @@ pub fn send_args(matches: &ArgMatches) -> Option<send::Args> {
         failed: path(FAILED),
         token_file: path(TOKEN_FILE),
         ca_file: path(CA_FILE),
+        identity: path(CERT).map(|cert| (cert.clone(), key_file(&cert))),
+        webhook_secret_file: path(WEBHOOK_SECRET_FILE),
+        answer_within: Duration::from_secs(number(ANSWER_WITHIN)?),
     })
 }
 

@@ -54,7 +54,7 @@ fn target(config: &Config, path: &str) -> Result<(Uri, ClientConfig), String> {
     // What is beside the main port is plain HTTP, always.
     let listener = config.http.tls.as_ref().filter(|_| config.admin_port.is_none());
     let (scheme, tls) = match listener {
-        None => ("http", client::tls(None)),
+        None => ("http", client::tls(None, None)),
         Some(listener) => ("https", pinned(listener.held.cert.expose(), listener.held.key.expose())),
     };
     let uri = format!("{scheme}://{address}{path}").parse().map_err(|_| format!("{address} is no address to call"))?;

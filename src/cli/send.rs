@@ -3,20 +3,24 @@
 //! Promises: events on one key take effect in their order, whatever has to be repeated; what the service may take later is
 //! tried again; what was not stored is told and counted, and kept on request; memory does not grow with the files.
 //!
-//! `split` and `event` make events of bytes, `folder` of whole files, `input` reads, `plan` says what may go together and
+//! `split` and `event` make events of bytes, `folder` of whole files, `table` of rows, `copy` of the keys of a Redis, with
+//! `made`; `input` reads, `plan` says what may go together and
 //! what must wait, `post` makes one request, `held` keeps back what must not overtake what was given up, `ledger` and
 //! `screen` keep count and show it, and `run` is the loop through all of them.
 
+mod copy;
 mod event;
 mod folder;
 mod held;
 mod input;
 mod ledger;
+mod made;
 mod plan;
 mod post;
 mod run;
 mod screen;
 mod split;
+mod table;
 
 use std::fs::File;
 use std::io::Write;
@@ -27,17 +31,20 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use url::Url;
 
+pub use self::copy::Redis;
 use self::event::Looker;
 pub use self::folder::Folder;
 use self::input::{Input, Source};
 use self::ledger::{Counts, Ledger};
 use self::plan::Bounds;
-use self::post::{ANSWER_WITHIN, Poster};
+use self::post::Poster;
 use self::run::{End, Run, Settings};
 use self::screen::Screen;
+pub use self::table::Table;
+use self::table::check_template;
 use super::signals::Signals;
 use super::{client, wrong_usage};
-use crate::config::{self, Secret};
+use crate::config::{self, Secret, WebhookSecret};
 
 /// The environment's way to give the token.
 pub const TOKEN_VARIABLE: &str = "SEND_TOKEN";
@@ -49,8 +56,12 @@ const EVENTS: &str = "/events";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Args {
     pub files: Vec<PathBuf>,
-    /// In place of `files`.
+    /// In place of `files`, as are the next two.
     pub folder: Option<Folder>,
+    pub table: Option<Table>,
+    pub redis: Option<Redis>,
+    /// The URL of the Redis whose keys go that the folder has no file for.
+    pub mirror: Option<Secret>,
     pub to: String,
     pub batch: usize,
     pub in_flight: usize,
@@ -59,6 +70,11 @@ pub struct Args {
     pub failed: Option<PathBuf>,
     pub token_file: Option<PathBuf>,
     pub ca_file: Option<PathBuf>,
+    /// PEM files of a certificate to show, and of its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    pub webhook_secret_file: Option<PathBuf>,
+    /// For the answer to one request.
+    pub answer_within: Duration,
 }
 
 /// What was named and could be used.
@@ -66,6 +82,7 @@ struct Ready {
     sources: Vec<Source>,
     url: Url,
     token: Option<Secret>,
+    webhook_secret: Option<WebhookSecret>,
     tls: ClientConfig,
     failed: Option<File>,
 }
@@ -95,14 +112,33 @@ fn prepare(args: &Args) -> Result<Ready, String> {
         Some(path) => Some(config::authorities_in(path).map_err(|reason| about("--ca-file", path, reason))?),
         None => None,
     };
-    let tls = client::tls(authorities).map_err(|error| error.to_string())?;
+    let identity = match &args.identity {
+        Some((cert, key)) => {
+            Some(config::identity_in(cert, key).map_err(|reason| format!("--cert and --key: {reason}"))?)
+        }
+        None => None,
+    };
+    let webhook_secret = match &args.webhook_secret_file {
+        Some(path) => {
+            let secrets = config::webhook_secrets_in(path);
+            secrets.map_err(|reason| about("--webhook-secret-file", path, reason))?.into_iter().next()
+        }
+        None => None,
+    };
+    let tls = client::tls(authorities, identity).map_err(|error| format!("--cert and --key: {error}"))?;
     let mut sources = Source::open_all(&args.files)?;
     if let Some(folder) = &args.folder {
-        sources.push(Source::Folder(folder.open().map_err(|fault| format!("--from-dir: {fault}"))?));
+        let folder = folder.open().map_err(|fault| format!("--from-dir: {fault}"))?;
+        sources.push(Source::Folder { folder, mirror: args.mirror.clone() });
     }
+    if let Some(table) = &args.table {
+        check_template(&table.key).map_err(|fault| format!("--key: {fault}"))?;
+        sources.push(Source::table(table.clone()).map_err(|fault| format!("--csv: {fault}"))?);
+    }
+    sources.extend(args.redis.clone().map(Source::Redis));
     let failed =
         args.failed.as_deref().map(ledger::create).transpose().map_err(|fault| format!("--failed: {fault}"))?;
-    Ok(Ready { sources, url, token, tls, failed })
+    Ok(Ready { sources, url, token, webhook_secret, tls, failed })
 }
 
 fn token_of_environment() -> Result<Option<Secret>, String> {
@@ -133,10 +169,10 @@ fn events_url(text: &str) -> Result<Url, &'static str> {
 async fn send(args: &Args, ready: Ready) -> Result<ExitCode, String> {
     let mut signals = Signals::listen(None).map_err(|error| error.to_string())?;
     let looker = Looker::new();
-    let client = client::client(ready.tls, args.in_flight, ANSWER_WITHIN);
-    let poster = Poster::new(client, ready.url.into(), ready.token);
+    let client = client::client(ready.tls, args.in_flight, args.answer_within);
+    let poster = Poster::new(client, ready.url.into(), ready.token, ready.webhook_secret, args.answer_within);
     let input = Input::start(ready.sources, looker.clone(), args.skip).map_err(|error| error.to_string())?;
-    let screen = Screen::new(input.read.clone(), input.total);
+    let screen = Screen::new(input.total.clone());
     let ledger = Ledger::new(args.skip, ready.failed);
     let batch = Bounds { events: args.batch, bytes: BATCH_BYTES };
     let settings = Settings { batch, in_flight: args.in_flight, retry_for: args.retry_for };
@@ -167,7 +203,13 @@ fn hint(end: &End, run: &Run, args: &Args) -> Option<String> {
     let at = place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
     let kept = args.failed.as_ref().filter(|_| run.ledger.counts.total() > run.ledger.counts.ok);
     let before = kept.map(|path| format!(", once {} has been sent", path.display())).unwrap_or_default();
-    is_left.then(|| format!("stopped{at}: {first} events are done with, --skip {first} goes on from there{before}"))
+    // Files come and go in a folder: what was sent is told by name there, and by number elsewhere.
+    let from_there = match (&args.folder, place) {
+        (Some(folder), Some(place)) => format!("--start-at '{}'", folder.inside(&place.file)),
+        _ => format!("--skip {first}"),
+    };
+    let sent = first - args.skip;
+    is_left.then(|| format!("stopped{at}: {sent} events are done with, {from_there} goes on from there{before}"))
 }
 
 fn summary(counts: &Counts, took: Duration) -> String {

@@ -80,6 +80,16 @@ pub fn tls_in(files: &TlsFiles) -> Result<TlsPems, String> {
     Ok(TlsPems { cert, key, client_ca: client_ca.transpose()? })
 }
 
+/// A certificate to show with its chain, and its key.
+///
+/// # Errors
+/// Why they are of no use, for a person.
+pub fn identity_in(cert: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let (cert, key) = pair_in(cert, key)?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| "the key is no good PEM".to_owned())?;
+    Ok((certificates(cert.expose())?, key))
+}
+
 /// The certificates of a PEM file of authorities; at least one.
 ///
 /// # Errors

@@ -169,3 +169,34 @@ fn the_command_line_says_what_goes_with_what() {
     }
     assert_eq!(stage.redis.key_count(), 0);
 }
+
+#[test]
+fn it_goes_on_by_name_whatever_has_come_or_gone_meanwhile() {
+    let stage = Stage::new();
+    let desk = folder(&[("a", b"1"), ("b/x", b"2"), ("b/y", b"3"), ("c", b"4")]);
+    send(&stage, &desk, &["--start-at", "b/y"]).assert(0, "sent 2, ok 2, rejected 0, unavailable 0");
+    assert!(!stage.redis.exists("b/x") && stage.redis.exists("b/y") && stage.redis.exists("c"));
+    fs::remove_file(desk.path("files/b/y")).expect("it is there");
+    send(&stage, &desk, &["--start-at", "b/y"]).assert(0, "sent 1, ok 1, rejected 0, unavailable 0");
+    stage.daemon.sigterm();
+    let ended = send(&stage, &desk, &["--start-at", "b/x", "--retry-for", "0"]);
+    assert!(ended.err.contains("--start-at 'b/x' goes on"), "{}", ended.err);
+}
+
+#[test]
+fn a_mirrored_folder_takes_away_keys_without_a_file_and_no_others() {
+    let stage = Stage::new();
+    let desk = folder(&[("a", b"1"), ("b/x", b"2")]);
+    let redis = format!("redis://127.0.0.1:{}", stage.redis.port());
+    for key in ["site/gone", "site/b", "site/b//x", "site/../files/a", "other", "sitex"] {
+        stage.redis.put(key, b"old");
+    }
+    let args = ["--prefix", "site/", "--delete", "--redis-url", &redis];
+    send(&stage, &desk, &args).assert(0, "sent 3, ok 3, rejected 0, unavailable 0");
+    assert!(stage.redis.exists("site/a") && stage.redis.exists("site/b/x"));
+    assert!(stage.redis.exists("other") && stage.redis.exists("sitex"));
+    assert_eq!(stage.redis.key_count(), 4);
+    for args in [&["--delete", "--redis-url", &redis][..], &["--prefix", "site/", "--delete"]] {
+        assert_eq!(send(&stage, &desk, args).code, Some(64), "{args:?}");
+    }
+}

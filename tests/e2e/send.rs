@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Blob, BlobServer, Daemon, Gate, Stage, closed_port, delete_pattern, eventually, gzip, ndjson, set_blob, set_inline,
-    signal,
+    Blob, BlobServer, Daemon, Gate, Redis, Stage, closed_port, delete_pattern, eventually, gzip, ndjson, set_blob,
+    set_inline, signal,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -125,7 +126,7 @@ fn what_is_rejected_is_told_by_id_and_line_kept_and_not_repeated() {
     assert_eq!(again.code, Some(64));
     assert!(again.err.contains("not empty"), "{}", again.err);
 
-    desk.write("many", "no json\n".repeat(25));
+    desk.write("many", "{no json\n".repeat(25));
     let ended = desk.send(&url(&stage.daemon), &["many"], b"");
     ended.assert(1, "sent 25, ok 0, rejected 25, unavailable 0");
     assert_eq!(ended.err.lines().count(), 21);
@@ -210,6 +211,100 @@ fn a_batch_that_is_too_large_is_sent_in_parts() {
     desk.write("in", text(&(0..1500).map(|n| set_inline(&format!("k{n}"), "v")).collect::<Vec<_>>()));
     let ended = desk.send(&url(&daemon), &["in"], b"");
     ended.assert(0, "sent 1500, ok 1500, rejected 0, unavailable 0");
+}
+
+#[test]
+fn a_time_to_wait_beyond_all_bounds_ends_the_tries() {
+    let service = BlobServer::start();
+    service.put("/events", Blob::status(503).header("Retry-After", "18446744073709551615"));
+    let desk = Desk::new();
+    desk.write("in", text(&[set_inline("k", "v")]));
+    let ended = desk.send(&service.url(""), &["in", "--failed", "out"], b"");
+    ended.assert(1, "sent 1, ok 0, rejected 0, unavailable 1");
+    assert_eq!((service.hits("/events"), desk.read("out").lines().count()), (1, 1));
+    let mode = fs::metadata(desk.path("out")).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "it holds values");
+}
+
+#[test]
+fn an_event_that_is_too_large_costs_no_other_of_its_file() {
+    let daemon = Daemon::embedded();
+    let desk = Desk::new();
+    let giant =
+        format!("{{\"key\":\"SET\",\"value\":{{\"data\":{{\"key\":\"g\",\"value\":\"{}\"}}}}}}", "x".repeat(65 << 20));
+    desk.write("in", format!("{}\n{giant}\n{}\n", set_inline("a", "1"), set_inline("b", "2")));
+    let ended = desk.send(&url(&daemon), &["in"], b"");
+    ended.assert(1, "sent 3, ok 2, rejected 1, unavailable 0");
+    assert!(ended.err.contains("rejected: in:2: an event of more than 64 MiB"), "{}", ended.err);
+}
+
+#[test]
+fn a_table_is_sent_row_by_row_and_never_taken_for_events() {
+    let stage = Stage::new();
+    let desk = Desk::new();
+    desk.write("t.csv", "id,name\n1,Ada\n2,\"Grace, H.\"\n,nobody\n");
+    let ended = desk.send(&url(&stage.daemon), &["t.csv"], b"");
+    ended.assert(1, "sent 0, ok 0, rejected 0, unavailable 0");
+    assert!(ended.err.contains("line 1") && ended.err.contains("--csv"), "{}", ended.err);
+    let args = ["--csv", "t.csv", "--key", "user:{id}", "--value", "name", "--ttl", "1000"];
+    let ended = desk.send(&url(&stage.daemon), &args, b"");
+    ended.assert(1, "sent 3, ok 2, rejected 1, unavailable 0");
+    assert!(ended.err.contains("rejected: t.csv:4: a column of its key is empty"), "{}", ended.err);
+    assert_eq!(stage.redis.value("user:2").as_deref(), Some(b"Grace, H.".as_slice()));
+    assert!((990..=1000).contains(&stage.redis.ttl("user:1")));
+    let ended = desk.send(&url(&stage.daemon), &["--csv", "-", "--key", "row:{a}"], b"a,b\n7,x\n");
+    ended.assert(0, "sent 1, ok 1, rejected 0, unavailable 0");
+    assert_eq!(stage.redis.value("row:7").as_deref(), Some(b"{\"a\":\"7\",\"b\":\"x\"}".as_slice()));
+    let ended = desk.send(&url(&stage.daemon), &["--csv", "t.csv", "--key", "{nothing}"], b"");
+    assert!(ended.code == Some(1) && ended.err.contains("there are id, name"), "{}", ended.err);
+    let ended = desk.send(&url(&stage.daemon), &["--csv", "t.csv"], b"");
+    assert!(ended.code == Some(64) && ended.err.contains("--key"), "{}", ended.err);
+}
+
+#[test]
+fn the_strings_of_a_redis_are_copied_with_what_is_left_of_their_expiries() {
+    let (stage, other) = (Stage::new(), Redis::start());
+    let binary: Vec<u8> = (0..=255).collect();
+    other.put("user:1", b"Ada");
+    other.put("user:2", &binary);
+    other.put("other", b"x");
+    other.put("rcs:v:{x}user:1", b"n1");
+    let mut conn = other.conn();
+    redis::cmd("EXPIRE").arg("user:1").arg(1000).exec(&mut conn).expect("it is done");
+    redis::cmd("RPUSH").arg("user:list").arg("x").exec(&mut conn).expect("it is done");
+    let from = format!("redis://127.0.0.1:{}", other.port());
+    let desk = Desk::new();
+    let ended = desk.send(&url(&stage.daemon), &["--from-redis", &from, "--pattern", "user:*"], b"");
+    ended.assert(1, "sent 3, ok 2, rejected 1, unavailable 0");
+    assert!(ended.err.contains("rejected: user:list: it holds no string"), "{}", ended.err);
+    assert_eq!(stage.redis.value("user:2"), Some(binary));
+    assert!((990..=1000).contains(&stage.redis.ttl("user:1")) && stage.redis.ttl("user:2") == -1);
+    assert_eq!(stage.redis.key_count(), 2);
+    for n in 0..2_000 {
+        other.put(&format!("many:{n}"), b"v");
+    }
+    let ended = desk.send(&url(&stage.daemon), &["--from-redis", &from, "--pattern", "many:*"], b"");
+    ended.assert(0, "sent 2000, ok 2000, rejected 0, unavailable 0");
+    let ended = desk.send(&url(&stage.daemon), &["--from-redis", "redis://:secret@127.0.0.1:1"], b"");
+    assert!(ended.code == Some(1) && !ended.err.contains("secret"), "{}", ended.err);
+}
+
+#[test]
+fn it_waits_as_long_as_it_is_told_and_signs_what_it_sends() {
+    let service = BlobServer::start();
+    let gate = Gate::closed();
+    service.put("/events", Blob::bytes("{}").gate(&gate));
+    let desk = Desk::new();
+    desk.write("in", text(&[set_inline("k", "v")]));
+    let ended = desk.send(&service.url(""), &["in", "--answer-within", "1", "--retry-for", "0"], b"");
+    assert!(ended.code == Some(1) && ended.err.contains("no answer within 1 s"), "{}", ended.err);
+
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let daemon = Daemon::builder().embedded().set("auth.webhook_secrets", secret).start();
+    desk.write("secret", secret);
+    let ended = desk.send(&url(&daemon), &["in", "--webhook-secret-file", "secret"], b"");
+    ended.assert(0, "sent 1, ok 1, rejected 0, unavailable 0");
+    desk.send(&url(&daemon), &["in"], b"").assert(1, "sent 1, ok 0, rejected 0, unavailable 1");
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod budget;
 mod cluster;
 mod connection;
 mod encode;
+pub mod export;
 mod guarded;
 mod reply;
 mod scan;

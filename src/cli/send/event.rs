@@ -41,6 +41,8 @@ pub struct Item {
     /// One line, without its end.
     pub text: Bytes,
     pub touches: Touches,
+    /// Bytes of the input up to its end.
+    pub read_to: u64,
 }
 
 /// Which other events it must keep its place among.

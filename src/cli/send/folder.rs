@@ -6,15 +6,13 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::Serialize;
 use walkdir::{DirEntry, WalkDir};
 
+use super::made;
 use super::split::MAX_EVENT_BYTES;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +21,8 @@ pub struct Folder {
     name: String,
     prefix: String,
     ttl: Option<u32>,
+    /// The first file that is sent, or the next one if it is gone: its path in the folder.
+    start_at: Option<PathBuf>,
 }
 
 /// A file that is to become an event.
@@ -34,34 +34,18 @@ pub struct Found {
     key: Result<String, &'static str>,
 }
 
-#[derive(Serialize)]
-struct Event<'a> {
-    key: &'static str,
-    /// Tells where it came from if the value is missing: the service ignores it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<&'a str>,
-    value: Value<'a>,
-}
-
-#[derive(Serialize)]
-struct Value<'a> {
-    data: Entry<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ttl: Option<u32>,
-}
-
-#[derive(Serialize)]
-struct Entry<'a> {
-    key: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    encoding: Option<&'static str>,
-}
-
 impl Folder {
-    pub fn new(path: PathBuf, prefix: String, ttl: Option<u32>) -> Self {
-        Folder { name: path.display().to_string(), path, prefix, ttl }
+    pub fn new(path: PathBuf, prefix: String, ttl: Option<u32>, start_at: Option<PathBuf>) -> Self {
+        Folder { name: path.display().to_string(), path, prefix, ttl, start_at }
+    }
+
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What [`Folder::new`] takes as the place to start at, for a file as it was told.
+    pub fn inside<'a>(&self, file: &'a str) -> &'a str {
+        file.strip_prefix(&self.name).unwrap_or(file).trim_start_matches('/')
     }
 
     /// The same, with its real path.
@@ -100,6 +84,10 @@ impl Folder {
             return None;
         }
         let inside = entry.path().strip_prefix(&self.path).ok()?;
+        // Both in the order of the walk, which goes by the names of the parts.
+        if self.start_at.as_deref().is_some_and(|start| inside < start) {
+            return None;
+        }
         let key = inside.to_str().map(|inside| format!("{}{inside}", self.prefix));
         let key = key.ok_or("its name is not UTF-8, so it is no key");
         Some(Found { path: Path::new(&self.name).join(inside), real, key })
@@ -114,28 +102,31 @@ impl Folder {
         let too_large = || format!("more than {} MiB: store it by its URL instead", MAX_EVENT_BYTES >> 20);
         let content = read(&file.real).map_err(|error| error.to_string())?.ok_or_else(too_large)?;
         let length = content.len() as u64;
-        let (value, encoding) = match String::from_utf8(content) {
-            Ok(text) => (text, None),
-            Err(bytes) => (STANDARD.encode(bytes.as_bytes()), Some("base64")),
-        };
-        let text = self.line(Event { key: "SET", file: None, value: self.value(key, Some(&value), encoding) });
+        let text = made::set(key, content, self.ttl);
         if text.len() > MAX_EVENT_BYTES { Err(too_large()) } else { Ok((text, length)) }
     }
 
-    /// In its place among the events that were not stored, where there is none. Sent again, it is refused.
+    /// In its place among the events that were not stored, where there is none.
     pub fn without_content(&self, file: &Found) -> Bytes {
-        let (name, lossy) = (file.name(), file.path.to_string_lossy());
-        let key = file.key.as_deref().unwrap_or(&lossy);
-        self.line(Event { key: "SET", file: Some(&name), value: self.value(key, None, None) })
+        let lossy = file.path.to_string_lossy();
+        made::set_without_value(file.key.as_deref().unwrap_or(&lossy), &file.name())
     }
 
-    fn value<'a>(&self, key: &'a str, value: Option<&'a str>, encoding: Option<&'static str>) -> Value<'a> {
-        Value { data: Entry { key, value, encoding }, ttl: self.ttl }
+    /// Whether a file of the folder is stored under this key.
+    pub fn has(&self, key: &str) -> bool {
+        let Some(inside) = key.strip_prefix(&self.prefix) else { return false };
+        let path = Path::new(inside);
+        let is_inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+        // As [`Folder::files`] sees it: `a//b` and `a/./b` lead to a file, and are not its name.
+        let is_its_name = path.components().collect::<PathBuf>().as_os_str().len() == inside.len();
+        let real = self.path.join(path).canonicalize();
+        is_inside && is_its_name && real.is_ok_and(|real| real.starts_with(&self.path) && real.is_file())
     }
 
-    fn line(&self, event: Event) -> Bytes {
-        // Texts and numbers alone: there is nothing that could not be written.
-        serde_json::to_vec(&event).unwrap_or_default().into()
+    /// Bytes of all its files.
+    pub fn bytes(&self) -> u64 {
+        let files = self.files().filter_map(Result::ok);
+        files.filter_map(|file| fs::metadata(file.real).ok()).map(|metadata| metadata.len()).sum()
     }
 }
 

@@ -59,7 +59,13 @@ mod tests {
         let looker = Looker::new();
         let event = |kind: &str, data: &str| {
             let text = Bytes::from(format!(r#"{{"key":"{kind}","value":{{"data":{data}}}}}"#));
-            Item { number: 0, place: Place { file: "f".into(), line: 1 }, touches: looker.touches(&text), text }
+            Item {
+                number: 0,
+                place: Place { file: "f".into(), line: 1 },
+                touches: looker.touches(&text),
+                text,
+                read_to: 0,
+            }
         };
         let mut held = Held::default();
         assert!(!held.holds(&looker, &event("DELETE", r#""a""#)));

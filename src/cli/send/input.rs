@@ -12,9 +12,13 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use super::copy::{Orphans, Redis, Strings};
 use super::event::{Item, Looker, Place, Touches};
 use super::folder::Folder;
-use super::split::Splitter;
+use super::made;
+use super::split::{SplitError, Splitter};
+use super::table::Table;
+use crate::config::Secret;
 
 /// Stands for standard input.
 const STDIN: &str = "-";
@@ -33,8 +37,12 @@ pub enum Source {
         /// None: it cannot be told.
         bytes: Option<u64>,
     },
-    /// Files that become events.
-    Folder(Folder),
+    /// Files that become events; and with the URL of the service's Redis, keys that go since they have no file.
+    Folder { folder: Folder, mirror: Option<Secret> },
+    /// Rows that become events.
+    Table { table: Table, input: Box<dyn Read + Send>, bytes: Option<u64> },
+    /// Strings of another Redis.
+    Redis(Redis),
 }
 
 impl Source {
@@ -44,18 +52,20 @@ impl Source {
         if path == Path::new(STDIN) {
             return Ok(Source::Events { name: "standard input".into(), input: Box::new(io::stdin()), bytes: None });
         }
-        let name = path.display().to_string();
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => format!("{name}: there is no such file"),
-            _ => format!("{name}: {error}"),
-        };
-        let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if metadata.is_dir() {
-            return Err(format!("{name}: it is a directory"));
+        let (file, bytes) = open(path)?;
+        Ok(Source::Events { name: path.display().to_string().into(), input: Box::new(file), bytes })
+    }
+
+    /// A table from a file, or standard input.
+    ///
+    /// # Errors
+    /// Why it cannot be read, for a person.
+    pub fn table(table: Table) -> Result<Self, String> {
+        if table.path == Path::new(STDIN) {
+            return Ok(Source::Table { table, input: Box::new(io::stdin()), bytes: None });
         }
-        let bytes = metadata.is_file().then_some(metadata.len());
-        Ok(Source::Events { name: name.into(), input: Box::new(file), bytes })
+        let (file, bytes) = open(&table.path)?;
+        Ok(Source::Table { table, input: Box::new(file), bytes })
     }
 
     /// All of them, or why one cannot be read.
@@ -63,12 +73,30 @@ impl Source {
         paths.iter().map(|path| Source::open(path)).collect()
     }
 
+    /// How much there is to read. None: it cannot be told.
     fn bytes(&self) -> Option<u64> {
         match self {
-            Source::Events { bytes, .. } => *bytes,
-            Source::Folder(_) => None,
+            Source::Events { bytes, .. } | Source::Table { bytes, .. } => *bytes,
+            Source::Folder { folder, .. } => Some(folder.bytes()),
+            Source::Redis(_) => None,
         }
     }
+}
+
+/// The file, and how large it is if that can be told.
+fn open(path: &Path) -> Result<(File, Option<u64>), String> {
+    let name = path.display().to_string();
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => format!("{name}: there is no such file"),
+        _ => format!("{name}: {error}"),
+    };
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(format!("{name}: it is a directory"));
+    }
+    let bytes = metadata.is_file().then_some(metadata.len());
+    Ok((file, bytes))
 }
 
 /// What the reading thread has to tell.
@@ -83,21 +111,24 @@ pub enum News {
 /// The receiving end. Its channel is closed when all has been read.
 pub struct Input {
     pub news: Receiver<News>,
-    /// Bytes read so far.
-    pub read: Arc<AtomicU64>,
-    /// Bytes of all files; none if one of them is no plain file.
-    pub total: Option<u64>,
+    /// Bytes of all that is to be read; 0 while, or if, that is not known.
+    pub total: Arc<AtomicU64>,
 }
 
 impl Input {
     /// Starts to read, leaving out the first `skip` events.
     pub fn start(sources: Vec<Source>, looker: Looker, skip: u64) -> io::Result<Self> {
         let (sender, news) = mpsc::channel(LOTS_AHEAD);
-        let read = Arc::new(AtomicU64::new(0));
-        let total = sources.iter().map(Source::bytes).sum();
-        let mut reader = Reader { sender, looker, skip, number: 0, lot: Vec::new(), lot_bytes: 0, read: read.clone() };
-        thread::Builder::new().name("reading".to_owned()).spawn(move || reader.run(sources))?;
-        Ok(Input { news, read, total })
+        let (read, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let faults = 0;
+        let mut reader = Reader { sender, looker, skip, number: 0, lot: Vec::new(), lot_bytes: 0, read, faults };
+        let counted = total.clone();
+        thread::Builder::new().name("reading".to_owned()).spawn(move || {
+            counted
+                .store(sources.iter().map(Source::bytes).sum::<Option<u64>>().unwrap_or_default(), Ordering::Relaxed);
+            reader.run(sources);
+        })?;
+        Ok(Input { news, total })
     }
 }
 
@@ -108,7 +139,10 @@ struct Reader {
     number: u64,
     lot: Vec<Item>,
     lot_bytes: usize,
+    /// Bytes so far.
     read: Arc<AtomicU64>,
+    /// What could not be read.
+    faults: usize,
 }
 
 /// Nobody takes events any more.
@@ -119,7 +153,9 @@ impl Reader {
         for source in sources {
             let done = match source {
                 Source::Events { name, input, .. } => self.file(&name, input),
-                Source::Folder(folder) => self.folder(&folder),
+                Source::Folder { folder, mirror } => self.folder(&folder).and_then(|()| self.mirror(&folder, mirror)),
+                Source::Table { table, input, .. } => self.table(&table, input),
+                Source::Redis(from) => self.redis(&from),
             };
             if done.is_err() {
                 return;
@@ -141,7 +177,84 @@ impl Reader {
             match splitter.next() {
                 Ok(Some((text, line))) => self.take(text, Place { file: name.clone(), line })?,
                 Ok(None) => return self.hand_over(),
+                Err(error @ SplitError::TooLarge { line }) => {
+                    let place = Place { file: name.clone(), line };
+                    let text = made::set_without_value("", &place.to_string());
+                    self.unfit(place, text, error.to_string())?;
+                }
                 Err(error) => return self.fault(name, &error.to_string()),
+            }
+        }
+    }
+
+    fn table(&mut self, table: &Table, input: Box<dyn Read + Send>) -> Result<(), Closed> {
+        let name: Arc<str> = table.path.display().to_string().into();
+        let counted = Counted { input, read: self.read.clone() };
+        let rows = maybe_gzip(counted).map_err(|error: io::Error| error.to_string());
+        let mut rows = match rows.and_then(|input| table.rows(input)) {
+            Ok(rows) => rows,
+            Err(error) => return self.fault(&name, &error),
+        };
+        loop {
+            match rows.next() {
+                Ok(None) => return self.hand_over(),
+                Ok(Some(row)) => {
+                    let place = Place { file: name.clone(), line: row.line };
+                    match row.event {
+                        Ok(text) => self.take(text, place)?,
+                        Err(why) => {
+                            let text = made::set_without_value("", &place.to_string());
+                            self.unfit(place, text, why)?;
+                        }
+                    }
+                }
+                Err(error) => return self.fault(&name, &error),
+            }
+        }
+    }
+
+    fn redis(&mut self, from: &Redis) -> Result<(), Closed> {
+        const NAME: &str = "--from-redis";
+        let mut strings = match Strings::open(from) {
+            Ok(strings) => strings,
+            Err(error) => return self.fault(NAME, &error),
+        };
+        loop {
+            match strings.next() {
+                Ok(None) => return self.hand_over(),
+                Ok(Some(found)) => {
+                    for made in found {
+                        match made {
+                            Ok((key, text)) => self.take(text, Place { file: key.into(), line: 0 })?,
+                            Err((key, why)) => {
+                                let text = made::set_without_value(&key, NAME);
+                                self.unfit(Place { file: key.into(), line: 0 }, text, why)?;
+                            }
+                        }
+                    }
+                    self.hand_over()?;
+                }
+                Err(error) => return self.fault(NAME, &error),
+            }
+        }
+    }
+
+    /// Nothing goes if a part of the folder could not be read: what is there cannot be told then.
+    fn mirror(&mut self, folder: &Folder, redis: Option<Secret>) -> Result<(), Closed> {
+        const NAME: &str = "--delete";
+        let Some(url) = redis else { return Ok(()) };
+        if self.faults > 0 {
+            return self.fault(NAME, "nothing was deleted, for not all of the folder could be read");
+        }
+        let mut orphans = match Orphans::open(&url, folder) {
+            Ok(orphans) => orphans,
+            Err(error) => return self.fault(NAME, &error),
+        };
+        loop {
+            match orphans.next() {
+                Ok(None) => return self.hand_over(),
+                Ok(Some(text)) => self.take(text, Place { file: NAME.into(), line: 0 })?,
+                Err(error) => return self.fault(NAME, &error),
             }
         }
     }
@@ -167,10 +280,8 @@ impl Reader {
                     self.take(text, place)?;
                 }
                 Err(why) => {
-                    self.hand_over()?;
-                    let (number, text) = (self.number, folder.without_content(&file));
-                    self.number += 1;
-                    self.send(|_| News::Unfit(Item { number, place, text, touches: Touches::Nothing }, why))?;
+                    let text = folder.without_content(&file);
+                    self.unfit(place, text, why)?;
                 }
             }
         }
@@ -185,8 +296,20 @@ impl Reader {
         }
         self.lot_bytes += text.len();
         let touches = self.looker.touches(&text);
-        self.lot.push(Item { number, place, text, touches });
+        let read_to = self.read.load(Ordering::Relaxed);
+        self.lot.push(Item { number, place, text, touches, read_to });
         if self.lot.len() >= LOT_EVENTS || self.lot_bytes >= LOT_BYTES { self.hand_over() } else { Ok(()) }
+    }
+
+    /// What cannot be sent has its number all the same.
+    fn unfit(&mut self, place: Place, text: Bytes, why: String) -> Result<(), Closed> {
+        self.hand_over()?;
+        let (number, read_to) = (self.number, self.read.load(Ordering::Relaxed));
+        self.number += 1;
+        if number < self.skip {
+            return Ok(());
+        }
+        self.send(|_| News::Unfit(Item { number, place, text, touches: Touches::Nothing, read_to }, why))
     }
 
     fn hand_over(&mut self) -> Result<(), Closed> {
@@ -198,6 +321,7 @@ impl Reader {
     }
 
     fn fault(&mut self, file: &str, reason: &str) -> Result<(), Closed> {
+        self.faults += 1;
         self.hand_over()?;
         self.send(|_| News::Fault(format!("{file}: {reason}")))
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -37,8 +38,10 @@ pub struct Ledger {
     pub counts: Counts,
     /// The number of the first event that is not settled.
     first: u64,
-    /// From `first` on, which are.
-    settled: VecDeque<bool>,
+    /// From `first` on, which are: what of the input was read up to there.
+    settled: VecDeque<Option<u64>>,
+    /// Bytes of the input of which all is settled.
+    pub done_bytes: u64,
     /// Not stored, with some before them not settled.
     kept: BTreeMap<u64, Bytes>,
     kept_bytes: usize,
@@ -50,7 +53,7 @@ impl Ledger {
     pub fn new(first: u64, file: Option<File>) -> Self {
         let file = file.map(BufWriter::new);
         let (settled, kept) = (VecDeque::new(), BTreeMap::new());
-        Ledger { counts: Counts::default(), first, settled, kept, kept_bytes: 0, file }
+        Ledger { counts: Counts::default(), first, settled, done_bytes: 0, kept, kept_bytes: 0, file }
     }
 
     pub fn has_file(&self) -> bool {
@@ -71,10 +74,10 @@ impl Ledger {
         }
         let at = usize::try_from(item.number.saturating_sub(self.first)).unwrap_or(usize::MAX);
         if self.settled.len() <= at {
-            self.settled.resize(at + 1, false);
+            self.settled.resize(at + 1, None);
         }
         if let Some(settled) = self.settled.get_mut(at) {
-            *settled = true;
+            *settled = Some(item.read_to);
         }
         if at == 0 { self.advance() } else { Ok(()) }
     }
@@ -99,7 +102,8 @@ impl Ledger {
     }
 
     fn advance(&mut self) -> io::Result<()> {
-        while self.settled.front() == Some(&true) {
+        while let Some(Some(read_to)) = self.settled.front() {
+            self.done_bytes = *read_to;
             self.settled.pop_front();
             if let (Some(text), Some(file)) = (self.kept.remove(&self.first), &mut self.file) {
                 self.kept_bytes -= text.len();
@@ -117,7 +121,8 @@ impl Ledger {
 /// # Errors
 /// Why it cannot be used, for a person.
 pub fn create(path: &Path) -> Result<File, String> {
-    let file = OpenOptions::new().append(true).create(true).open(path);
+    // For its owner alone: it holds values.
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     let length = file.and_then(|file| Ok((file.metadata()?.len(), file)));
     match length {
         Ok((0, file)) => Ok(file),
@@ -139,7 +144,7 @@ mod tests {
         let mut settle = |number: u64, fate| {
             let text = Bytes::from(number.to_string());
             let place = Place { file: "f".into(), line: 1 };
-            ledger.settle(&Item { number, place, text, touches: Touches::Nothing }, fate).unwrap();
+            ledger.settle(&Item { number, place, text, touches: Touches::Nothing, read_to: number }, fate).unwrap();
             ledger.finish().unwrap();
             (std::fs::read_to_string(&path).unwrap(), ledger.first_unsettled())
         };
@@ -147,7 +152,7 @@ mod tests {
         assert_eq!(settle(5, Fate::Ok), (String::new(), 6));
         assert_eq!(settle(8, Fate::Ok), (String::new(), 6));
         assert_eq!(settle(6, Fate::Rejected), ("6\n7\n".to_owned(), 9));
-        assert_eq!(ledger.open(), (0, 0));
+        assert_eq!((ledger.open(), ledger.done_bytes), ((0, 0), 8));
         assert_eq!(ledger.counts, Counts { ok: 2, rejected: 1, unavailable: 1 });
         assert!(create(&path).unwrap_err().contains("not empty"));
     }

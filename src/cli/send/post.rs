@@ -1,17 +1,20 @@
 //! One request: posts events and says what became of them. What is tried again, and when, is for others.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use awc::error::{ConnectError, SendRequestError};
 use awc::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use awc::{Client, ClientResponse};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use ring::hmac;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::config::Secret;
+use crate::config::{Secret, WebhookSecret};
 
-/// Longer than the service takes for any answer, its reading of the body included.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 const MAX_WHY_CHARS: usize = 300;
 
@@ -20,6 +23,9 @@ pub struct Poster {
     client: Client,
     url: String,
     token: Option<Secret>,
+    /// Signs requests (Standard Webhooks).
+    webhook_secret: Option<Arc<WebhookSecret>>,
+    answer_within: Duration,
 }
 
 /// What came of a request.
@@ -47,14 +53,21 @@ pub struct NotOk {
 }
 
 impl Poster {
-    pub fn new(client: Client, url: String, token: Option<Secret>) -> Self {
-        Poster { client, url, token }
+    pub fn new(
+        client: Client,
+        url: String,
+        token: Option<Secret>,
+        webhook_secret: Option<WebhookSecret>,
+        answer_within: Duration,
+    ) -> Self {
+        Poster { client, url, token, webhook_secret: webhook_secret.map(Arc::new), answer_within }
     }
 
     pub async fn post(self, events: Bytes) -> Verdict {
-        match timeout(ANSWER_WITHIN, self.attempt(events)).await {
+        let within = self.answer_within;
+        match timeout(within, self.attempt(events)).await {
             Ok(verdict) => verdict,
-            Err(_) => later(format!("no answer within {} seconds", ANSWER_WITHIN.as_secs())),
+            Err(_) => later(no_answer_within(within)),
         }
     }
 
@@ -66,15 +79,50 @@ impl Poster {
         if let Some(token) = &self.token {
             request = request.insert_header((AUTHORIZATION, format!("Bearer {}", token.expose())));
         }
+        if let Some(secret) = &self.webhook_secret {
+            for (name, value) in signed(secret, &events, format!("msg_{:016x}", fastrand::u64(..)), SystemTime::now()) {
+                request = request.insert_header((name, value));
+            }
+        }
         let mut response = match request.send_body(events).await {
             Ok(response) => response,
-            Err(error) => return later(error.to_string()),
+            Err(error) => return later(plainly(&error, self.answer_within)),
         };
         let after = asked_to_wait(&response);
         match response.body().limit(MAX_ANSWER_BYTES).await {
             Ok(body) => judge(response.status().as_u16(), &body, after, location(&response)),
             Err(error) => later(format!("the answer could not be read: {error}")),
         }
+    }
+}
+
+/// The headers of the Standard Webhooks specification: `id` is another one for each request.
+fn signed(secret: &WebhookSecret, body: &[u8], id: String, now: SystemTime) -> [(&'static str, String); 3] {
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let mut tag = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose()));
+    tag.update(format!("{id}.{seconds}.").as_bytes());
+    tag.update(body);
+    let signature = format!("v1,{}", STANDARD.encode(tag.sign()));
+    [("webhook-id", id), ("webhook-timestamp", seconds.to_string()), ("webhook-signature", signature)]
+}
+
+fn no_answer_within(within: Duration) -> String {
+    format!("no answer within {} s (--answer-within)", within.as_secs())
+}
+
+/// Why there is no answer, in words for a person.
+fn plainly(error: &SendRequestError, within: Duration) -> String {
+    match error {
+        SendRequestError::Timeout => no_answer_within(within),
+        SendRequestError::Connect(ConnectError::Timeout) => "it could not be connected in time".to_owned(),
+        SendRequestError::Connect(ConnectError::Resolver(_) | ConnectError::NoRecords) => {
+            "its name leads to no address".to_owned()
+        }
+        SendRequestError::Connect(ConnectError::Io(error)) => format!("it could not be connected: {error}"),
+        SendRequestError::Connect(error) => format!("it could not be connected: {error}"),
+        SendRequestError::Send(error) => format!("the connection broke before the answer: {error}"),
+        SendRequestError::Response(error) => format!("the answer is not HTTP, or was cut short: {error}"),
+        error => error.to_string(),
     }
 }
 
@@ -178,6 +226,19 @@ mod tests {
 
     fn judged(status: u16, body: &str) -> Verdict {
         judge(status, body.as_bytes(), None, None)
+    }
+
+    #[test]
+    fn a_signature_is_that_of_the_specification() {
+        // The example of its libraries.
+        let secret: WebhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();
+        let when = UNIX_EPOCH + Duration::from_secs(1_614_265_330);
+        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned();
+        let headers = signed(&secret, br#"{"test": 2432232314}"#, id.clone(), when);
+        let signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=".to_owned();
+        let timestamp = "1614265330".to_owned();
+        let expected = [("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)];
+        assert_eq!(headers, expected);
     }
 
     #[test]

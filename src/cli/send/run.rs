@@ -28,6 +28,8 @@ const LINGER: Duration = Duration::from_millis(10);
 const MAX_UNSETTLED_BYTES: usize = 64 << 20;
 /// From the oldest event that is not settled to the newest.
 const MAX_SPAN: usize = 1 << 20;
+/// Of the time that a service asks to be left alone; beyond `retry_for` it ends the tries anyway.
+const MAX_WAIT: Duration = Duration::from_secs(365 * 86_400);
 /// Remembered of what was given up; beyond that nothing gets through anyway.
 const MAX_HELD: usize = 100_000;
 
@@ -127,7 +129,7 @@ impl Run {
                 news = input.news.recv(), if self.wants_input() => self.take(news),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 _ = signals.next() => break End::Interrupted,
-                _ = tick.tick() => self.screen.show(&self.ledger.counts),
+                _ = tick.tick() => self.screen.show(&self.ledger.counts, self.ledger.done_bytes),
             }
         };
         self.wind_up(end, posts, input, signals).await
@@ -313,7 +315,7 @@ impl Run {
     fn next_try(&self, flight: &Flight, after: Option<Duration>) -> Option<Instant> {
         let now = Instant::now();
         let end = flight.first_try.unwrap_or(now) + self.settings.retry_for;
-        let asked_for = now + after.unwrap_or_default();
+        let asked_for = now + after.unwrap_or_default().min(MAX_WAIT);
         let next = (now + backoff(flight.tries, fastrand::f64())).min(end).max(asked_for);
         (now < end && next <= end).then_some(next)
     }

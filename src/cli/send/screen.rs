@@ -19,17 +19,17 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub struct Screen {
     /// None: no terminal.
     bar: Option<ProgressBar>,
-    read: Arc<AtomicU64>,
-    total: Option<u64>,
+    /// Bytes of the input; 0: not known.
+    total: Arc<AtomicU64>,
     started: Instant,
     told: u64,
     untold: u64,
 }
 
 impl Screen {
-    pub fn new(read: Arc<AtomicU64>, total: Option<u64>) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| bar(total));
-        Screen { bar, read, total, started: Instant::now(), told: 0, untold: 0 }
+    pub fn new(total: Arc<AtomicU64>) -> Self {
+        let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
+        Screen { bar, total, started: Instant::now(), told: 0, untold: 0 }
     }
 
     /// How often it wants to be shown something.
@@ -37,12 +37,16 @@ impl Screen {
         if self.bar.is_some() { BAR_EVERY } else { LINE_EVERY }
     }
 
-    pub fn show(&self, counts: &Counts) {
-        let (read, elapsed) = (self.read.load(Ordering::Relaxed), self.started.elapsed());
-        let line = progress(counts, read, self.total, elapsed);
+    /// Of the input so many bytes are settled.
+    pub fn show(&self, counts: &Counts, done_bytes: u64) {
+        let total = Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0);
+        let line = progress(counts, done_bytes, total, self.started.elapsed());
         match &self.bar {
             Some(bar) => {
-                bar.set_position(read);
+                if bar.length() != total {
+                    style(bar, total);
+                }
+                bar.set_position(done_bytes);
                 bar.set_message(line);
             }
             None => eprintln!("{line}"),
@@ -88,26 +92,30 @@ impl Screen {
     }
 }
 
-fn bar(total: Option<u64>) -> ProgressBar {
-    let (bar, template) = match total {
-        Some(total) => (ProgressBar::new(total), "{wide_bar} {percent}% {msg}"),
-        None => (ProgressBar::new_spinner(), "{spinner} {msg}"),
+fn style(bar: &ProgressBar, total: Option<u64>) {
+    let template = match total {
+        Some(total) => {
+            bar.set_length(total);
+            "{wide_bar} {percent}% {msg}"
+        }
+        None => "{spinner} {msg}",
     };
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
     }
 }
 
-fn progress(counts: &Counts, read: u64, total: Option<u64>, elapsed: Duration) -> String {
+fn progress(counts: &Counts, done_bytes: u64, total: Option<u64>, elapsed: Duration) -> String {
     let failed = counts.rejected + counts.unavailable;
     let failed = if failed > 0 { format!(", {failed} not stored") } else { String::new() };
     let seconds = elapsed.as_secs_f64().max(0.001);
     let rate = counts.total() as f64 / seconds;
     let mut line = format!("{} events{failed}, {rate:.0}/s", counts.total());
     if let Some(total) = total.filter(|total| *total > 0) {
-        let left = seconds * total.saturating_sub(read) as f64 / (read.max(1)) as f64;
-        line += &format!(", {}% read, {} left", 100 * read.min(total) / total, span(left));
+        let left = seconds * total.saturating_sub(done_bytes) as f64 / done_bytes.max(1) as f64;
+        let share = 100 * u128::from(done_bytes.min(total)) / u128::from(total);
+        let left = if done_bytes == 0 { String::new() } else { format!(", {} left", span(left)) };
+        line += &format!(", {share}%{left}");
     }
     line
 }
@@ -133,7 +141,7 @@ mod tests {
     fn progress_tells_rate_share_and_time_left() {
         let counts = Counts { ok: 90, rejected: 8, unavailable: 2 };
         let after = Duration::from_secs(10);
-        assert_eq!(progress(&counts, 250, Some(1000), after), "100 events, 10 not stored, 10/s, 25% read, 30 s left");
+        assert_eq!(progress(&counts, 250, Some(1000), after), "100 events, 10 not stored, 10/s, 25%, 30 s left");
         assert_eq!(progress(&Counts { ok: 5, ..Counts::default() }, 250, None, after), "5 events, 0/s");
         assert_eq!(progress(&counts, 0, Some(0), after), "100 events, 10 not stored, 10/s");
         assert_eq!((span(119.9), span(125.0), span(7300.0)), ("119 s".into(), "2 min".into(), "2 h".into()));

@@ -2,7 +2,8 @@
 //!
 //! What a file holds is told by its content: `[` begins an array; a first line that is not yet a whole object, with no
 //! new object on the next one, is an object spread over several lines; anything else is one event a line. Nothing is
-//! parsed here beyond brackets and strings: what is wrong inside an event is for the service to say.
+//! parsed here beyond brackets and strings: what is wrong inside an event is for the service to say. An object that lacks
+//! a bracket ends where the next one begins, which JSON allows nowhere, so it costs no event but itself.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -19,8 +20,11 @@ pub type Found = (Bytes, u64);
 pub enum SplitError {
     #[error(transparent)]
     Read(#[from] io::Error),
-    #[error("line {line}: an event of more than {} MiB", MAX_EVENT_BYTES >> 20)]
+    /// This event is left out; the next call goes on behind it.
+    #[error("an event of more than {} MiB: store large values by their URL", MAX_EVENT_BYTES >> 20)]
     TooLarge { line: u64 },
+    #[error("line {line}: it begins like no event (`{{` or `[`); a table with columns is sent with --csv")]
+    NoEvents { line: u64 },
     #[error("line {line}: the array goes on with neither `,` nor `]`")]
     NoComma { line: u64 },
     #[error("line {line}: an element is missing")]
@@ -46,8 +50,9 @@ enum Form {
     Lines,
     /// Objects one after the other, each over several lines.
     Objects,
+    /// `comma`: one must stand before the next element.
     Array {
-        first: bool,
+        comma: bool,
     },
     End,
 }
@@ -71,7 +76,7 @@ impl<R: Read> Splitter<R> {
         match self.form {
             Form::Lines => self.next_line(),
             Form::Objects => self.next_object(),
-            Form::Array { first } => self.next_element(first),
+            Form::Array { comma } => self.next_element(comma),
             Form::Unknown | Form::End => Ok(None),
         }
     }
@@ -84,28 +89,31 @@ impl<R: Read> Splitter<R> {
             None => Form::End,
             Some(b'[') => {
                 self.input.consume(1);
-                Form::Array { first: true }
+                Form::Array { comma: false }
             }
-            Some(b'{') => self.lines_or_objects()?,
-            Some(_) => Form::Lines,
+            Some(b'{') => return self.lines_or_objects(),
+            Some(_) => {
+                self.form = Form::End;
+                return Err(SplitError::NoEvents { line: self.line });
+            }
         };
         Ok(())
     }
 
-    fn lines_or_objects(&mut self) -> Result<Form, SplitError> {
+    fn lines_or_objects(&mut self) -> Result<(), SplitError> {
+        // What is larger than an event may be is one line: nothing else is that long.
+        self.form = Form::Lines;
         let start = self.line;
         let mut first = Vec::new();
         self.read_line(&mut first)?;
         let mut depth = Depth::default();
-        let whole = first.iter().any(|byte| depth.closes(*byte));
-        let form = match self.skip_space()? {
-            // A second object although the first line has not ended one: that line is broken.
-            _ if whole => Form::Lines,
-            Some(b'{') | None => Form::Lines,
-            Some(_) => Form::Objects,
-        };
+        let whole = first.iter().any(|byte| depth.take(*byte) == Part::Closing);
+        // A second object although the first line has not ended one: that line is broken.
+        if !whole && !matches!(self.skip_space()?, Some(b'{') | None) {
+            self.form = Form::Objects;
+        }
         self.ahead = Some((first, start));
-        Ok(form)
+        Ok(())
     }
 
     fn next_line(&mut self) -> Result<Option<Found>, SplitError> {
@@ -135,16 +143,17 @@ impl<R: Read> Splitter<R> {
             None => (Vec::new(), self.line),
         };
         let mut depth = Depth::default();
-        if !text.iter().any(|byte| depth.closes(*byte)) {
-            self.read_while(&mut text, start, |byte| match depth.closes(byte) {
-                true => Go::EndWith,
-                false => Go::On,
+        if !text.iter().any(|byte| depth.take(*byte) == Part::Closing) {
+            self.read_while(&mut text, start, |byte| match depth.take(byte) {
+                Part::Closing => Go::EndWith,
+                Part::NextObject => Go::EndBefore,
+                Part::Inside => Go::On,
             })?;
         }
         Ok(Some((on_one_line(text), start)))
     }
 
-    fn next_element(&mut self, first: bool) -> Result<Option<Found>, SplitError> {
+    fn next_element(&mut self, comma: bool) -> Result<Option<Found>, SplitError> {
         match self.skip_space()? {
             None => return Err(SplitError::Unclosed { line: self.line }),
             Some(b']') => {
@@ -155,22 +164,31 @@ impl<R: Read> Splitter<R> {
                     Some(_) => Err(SplitError::Trailing { line: self.line }),
                 };
             }
-            Some(b',') if !first => self.input.consume(1),
-            Some(_) if !first => return Err(SplitError::NoComma { line: self.line }),
+            Some(b',') if comma => self.input.consume(1),
+            Some(_) if comma => return Err(SplitError::NoComma { line: self.line }),
             Some(_) => {}
         }
-        self.form = Form::Array { first: false };
+        self.form = Form::Array { comma: true };
         self.skip_space()?;
         let start = self.line;
-        let (mut text, mut depth) = (Vec::new(), Depth::default());
+        let (mut text, mut depth, mut is_broken) = (Vec::new(), Depth::default(), false);
         let ended = self.read_while(&mut text, start, |byte| {
-            let outside = depth.is_outside();
-            match byte {
-                b',' | b']' if outside => Go::EndBefore,
-                _ if depth.closes(byte) => Go::EndWith,
-                _ => Go::On,
+            if depth.is_outside() && matches!(byte, b',' | b']') {
+                return Go::EndBefore;
             }
-        })?;
+            match depth.take(byte) {
+                Part::Closing => Go::EndWith,
+                Part::Inside => Go::On,
+                Part::NextObject => {
+                    is_broken = true;
+                    Go::EndBefore
+                }
+            }
+        });
+        if is_broken {
+            self.form = Form::Array { comma: false };
+        }
+        let ended = ended?;
         match ended {
             true if text.is_empty() => Err(SplitError::Missing { line: start }),
             true => Ok(Some((on_one_line(text), start))),
@@ -198,33 +216,45 @@ impl<R: Read> Splitter<R> {
 
     /// Up to and with the end of the line; whether there was anything.
     fn read_line(&mut self, line: &mut Vec<u8>) -> Result<bool, SplitError> {
+        let mut is_too_large = false;
         loop {
             let buffer = self.input.fill_buf()?;
             let (taken, ends) = match memchr(b'\n', buffer) {
                 Some(at) => (at + 1, true),
                 None => (buffer.len(), false),
             };
+            if taken == 0 && is_too_large {
+                return Err(SplitError::TooLarge { line: self.line });
+            }
             if taken == 0 {
                 return Ok(!line.is_empty());
             }
-            line.extend_from_slice(buffer.get(..taken).unwrap_or_default());
-            self.input.consume(taken);
-            if line.len() > MAX_EVENT_BYTES {
-                return Err(SplitError::TooLarge { line: self.line });
+            is_too_large |= line.len() + taken > MAX_EVENT_BYTES;
+            if is_too_large {
+                *line = Vec::new();
+            } else {
+                line.extend_from_slice(buffer.get(..taken).unwrap_or_default());
             }
+            self.input.consume(taken);
             if ends {
                 self.line += 1;
-                return Ok(true);
+                let line = self.line - 1;
+                return if is_too_large { Err(SplitError::TooLarge { line }) } else { Ok(true) };
             }
         }
     }
 
     /// Appends bytes until `go` ends it; whether it did before the end of the file.
     fn read_while(&mut self, text: &mut Vec<u8>, start: u64, mut go: impl FnMut(u8) -> Go) -> Result<bool, SplitError> {
+        let mut is_too_large = false;
+        let ended = |is_too_large, by_go| match is_too_large {
+            true => Err(SplitError::TooLarge { line: start }),
+            false => Ok(by_go),
+        };
         loop {
             let buffer = self.input.fill_buf()?;
             if buffer.is_empty() {
-                return Ok(false);
+                return ended(is_too_large, false);
             }
             let end = buffer.iter().enumerate().find_map(|(at, byte)| match go(*byte) {
                 Go::On => None,
@@ -232,13 +262,15 @@ impl<R: Read> Splitter<R> {
                 Go::EndBefore => Some(at),
             });
             let taken = end.unwrap_or(buffer.len());
-            text.extend_from_slice(buffer.get(..taken).unwrap_or_default());
-            self.consume_counted(taken);
-            if text.len() > MAX_EVENT_BYTES {
-                return Err(SplitError::TooLarge { line: start });
+            is_too_large |= text.len() + taken > MAX_EVENT_BYTES;
+            if is_too_large {
+                *text = Vec::new();
+            } else {
+                text.extend_from_slice(buffer.get(..taken).unwrap_or_default());
             }
+            self.consume_counted(taken);
             if end.is_some() {
-                return Ok(true);
+                return ended(is_too_large, true);
             }
         }
     }
@@ -258,34 +290,76 @@ enum Go {
     EndBefore,
 }
 
+/// What a byte is to the object that is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Inside,
+    /// It closes the outermost bracket.
+    Closing,
+    /// It opens an object where JSON allows none: the one before lacks a bracket.
+    NextObject,
+}
+
 /// Brackets that are open, looking past strings.
 #[derive(Default)]
 struct Depth {
-    open: u64,
+    /// Whether each is an object's.
+    open: Vec<bool>,
+    /// Brackets within those, deeper than the service takes.
+    deeper: u64,
     in_string: bool,
     escaped: bool,
+    /// The last byte that is no white space, outside of strings.
+    last: u8,
 }
+
+/// More than the service takes.
+const MAX_DEPTH: usize = 256;
 
 impl Depth {
     fn is_outside(&self) -> bool {
-        self.open == 0 && !self.in_string
+        self.open.is_empty() && !self.in_string
     }
 
-    /// Takes the next byte; whether it closes the outermost bracket.
-    fn closes(&mut self, byte: u8) -> bool {
+    fn take(&mut self, byte: u8) -> Part {
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return Part::Inside;
+        }
+        let last = self.last;
+        if !byte.is_ascii_whitespace() {
+            self.last = byte;
+        }
         match byte {
-            _ if self.escaped => self.escaped = false,
-            b'\\' if self.in_string => self.escaped = true,
-            b'"' => self.in_string = !self.in_string,
-            _ if self.in_string => {}
-            b'{' | b'[' => self.open += 1,
+            b'"' => self.in_string = true,
+            b'{' if !self.may_open(last) => return Part::NextObject,
+            b'{' | b'[' if self.open.len() < MAX_DEPTH => self.open.push(byte == b'{'),
+            b'{' | b'[' => self.deeper += 1,
+            b'}' | b']' if self.deeper > 0 => self.deeper -= 1,
             b'}' | b']' => {
-                self.open = self.open.saturating_sub(1);
-                return self.open == 0;
+                self.open.pop();
+                if self.open.is_empty() {
+                    return Part::Closing;
+                }
             }
             _ => {}
         }
-        false
+        Part::Inside
+    }
+
+    /// Whether an object may begin after this byte: as a value of the one around it, as an element, or as the first.
+    fn may_open(&self, last: u8) -> bool {
+        match self.open.last() {
+            None => true,
+            Some(_) if self.deeper > 0 => true,
+            Some(true) => last == b':',
+            Some(false) => matches!(last, b'[' | b','),
+        }
     }
 }
 
@@ -336,7 +410,6 @@ mod tests {
         );
         assert_eq!(events(""), []);
         assert_eq!(events(" \n\n"), []);
-        assert_eq!(events("7\n8"), expected(&[("7", 1), ("8", 2)]));
     }
 
     #[test]
@@ -352,6 +425,36 @@ mod tests {
         let twice = format!("\n{text}{text}");
         assert_eq!(events(&twice).iter().map(|(_, line)| *line).collect::<Vec<_>>(), [2, 6]);
         assert_eq!(events("{\n\"a\":"), expected(&[("{ \"a\":", 1)]), "what does not end is sent as it is");
+    }
+
+    #[test]
+    fn an_object_without_its_bracket_costs_no_event_but_itself() {
+        let broken = "{\n  \"a\": 1\n}\n{\n  \"b\": {\"x\": 2}\n{\n  \"c\": 3\n}\n";
+        let all = [("{\"a\":1}", 1), ("{\"b\":{\"x\":2}", 4), ("{\"c\":3}", 6)];
+        let squeezed = |events: Vec<(String, u64)>| -> Vec<(String, u64)> {
+            events.into_iter().map(|(text, line)| (text.replace(' ', ""), line)).collect()
+        };
+        assert_eq!(squeezed(events(broken)), expected(&all));
+        let array = "[{\"a\":1},\n{\"b\":[{}],\n{\"c\":3},{\"d\":4}]";
+        let all = [("{\"a\":1}", 1), ("{\"b\":[{}],", 2), ("{\"c\":3}", 3), ("{\"d\":4}", 3)];
+        assert_eq!(events(array), expected(&all));
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_left_out_and_the_next_one_found() {
+        let large = "x".repeat(MAX_EVENT_BYTES);
+        for (text, line) in [
+            (format!("{{\"a\":1}}\n{{\"b\":\"{large}\"}}\n{{\"c\":3}}\n"), 2),
+            (format!("[{{\"a\":1}},\n{{\"b\":\"{large}\"}},\n{{\"c\":3}}]"), 2),
+            (format!("{{\n\"a\":1}}\n{{\n\"b\":\"{large}\"}}\n{{\"c\":\n3}}"), 3),
+        ] {
+            let mut splitter = Splitter::new(BufReader::new(text.as_bytes()));
+            assert!(splitter.next().unwrap().is_some());
+            let error = splitter.next().unwrap_err();
+            assert!(matches!(error, SplitError::TooLarge { line: found } if found == line), "{error:?}");
+            assert!(splitter.next().unwrap().is_some_and(|(text, _)| text.starts_with(b"{\"c\"")));
+            assert!(splitter.next().unwrap().is_none());
+        }
     }
 
     #[test]

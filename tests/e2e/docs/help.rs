@@ -6,14 +6,17 @@ use crate::support::find_program;
 const COMMANDS: [&str; 9] = ["", "serve", "demo", "check-config", "send", "clear", "healthcheck", "completions", "man"];
 
 /// Begins of examples that cannot be run here, and why.
-const NOT_RUN: [(&str, &str); 1] =
-    [("redis-cache-sync send a.json b.ndjson --to https://", "needs a service with a certificate of its own")];
+const NOT_RUN: [(&str, &str); 2] = [
+    ("redis-cache-sync send a.json b.ndjson --to https://", "needs a service with a certificate of its own"),
+    ("redis-cache-sync send --from-redis redis://old:6379", "needs a Redis of that name"),
+];
 
 /// What the examples take for granted.
 const THERE: &str = r#"
 mkdir -p public/img ~/.local/share/bash-completion/completions ~/.local/share/man/man1 ~/.zfunc ~/.config/fish/completions
 echo hello > public/hello.txt && head -c 3000 /dev/urandom > public/img/noise
 echo '{"key":"SET","value":{"data":{"key":"sess:1","value":"a"}}}' > events.ndjson && gzip -k < events.ndjson > events.gz
+printf 'id,profile\n1,Ada\n' > users.csv
 echo 'port = 8080' > other.toml"#;
 
 fn examples(command: &str, help: &str) -> Vec<String> {

@@ -10,7 +10,13 @@ const NONE: [u64; 0] = [];
 const BOUNDS: Bounds = Bounds { events: 4, bytes: 1000 };
 
 fn item(number: u64, touches: Touches) -> Item {
-    Item { number, place: Place { file: "f".into(), line: number + 1 }, text: Bytes::from(number.to_string()), touches }
+    Item {
+        number,
+        place: Place { file: "f".into(), line: number + 1 },
+        text: Bytes::from(number.to_string()),
+        touches,
+        read_to: 0,
+    }
 }
 
 fn keys(keys: &[u64]) -> Touches {
