@@ -38,7 +38,7 @@ pub use self::fault::{Fault, Faults};
 pub use self::files::{authorities_in, identity_in, tls_in, tokens_in, webhook_secrets_in};
 pub use self::kind::Kind;
 pub use self::model::*;
-pub use self::render::{default_toml, markdown_table};
+pub use self::render::{default_in_words, default_toml, markdown_table};
 pub use self::secret::{MASK, Pem, Secret, WebhookSecret};
 pub use self::table::{Preset, Privacy, SETTINGS, Setting, find};
 
@@ -126,6 +126,7 @@ impl Layers {
         layers.add_file(args.file.as_deref());
         layers.add_dotenv();
         layers.add_environment(|name| std::env::var_os(name));
+        layers.warn_of_misspelt(std::env::vars_os().map(|(name, _)| name));
         layers.add_flags(&args.flags);
         layers.add_faults(args.faults);
         layers

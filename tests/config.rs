@@ -385,12 +385,32 @@ fn unknown_variables_are_nobodys_business() {
 }
 
 #[test]
+fn a_variable_that_is_a_letter_off_a_settings_is_warned_of() {
+    let run =
+        Run::new().env("REDIS_PASWORD", "secret-4711").env("FETCH_POOL_SIZES", "3").env("REDIS_PORT_6379_TCP", "x");
+    let answer = run.check(&[]);
+    for (name, meant) in [("REDIS_PASWORD", "REDIS_PASSWORD"), ("FETCH_POOL_SIZES", "FETCH_POOL_SIZE")] {
+        let warning = format!("environment {name} is no setting and ignored: is {meant} meant?");
+        assert!(answer.err.contains(&warning), "{}", answer.err);
+    }
+    assert!(!answer.err.contains("4711") && !answer.err.contains("6379_TCP"), "{}", answer.err);
+}
+
+#[test]
+fn a_dollar_in_a_dotenv_stays_and_opens_no_door() {
+    let answer = Run::new().file(".env", "AUTH_TOKENS=$x\nCLUSTER=a$HOME\n").check(&[]);
+    assert_eq!(answer.setting("auth.tokens"), ("***", ".env AUTH_TOKENS"));
+    assert_eq!(answer.setting("cluster").0, "\"a$HOME\"");
+}
+
+#[test]
 fn a_kubernetes_service_link_is_ignored_with_a_warning() {
     let run = Run::new().file(".env", "PORT=tcp://10.0.0.2:8080\n").env("REDIS_PORT", "tcp://10.0.0.1:6379");
+    let run = run.env("ADMIN_PORT", "tcp://10.0.0.3:1");
     let answer = run.check(&[]);
     assert_eq!(answer.setting("redis.port"), ("6379", "default"));
     assert_eq!(answer.setting("port"), ("8080", "default"));
-    for name in ["environment REDIS_PORT", ".env PORT"] {
+    for name in ["environment REDIS_PORT", "environment ADMIN_PORT", ".env PORT"] {
         assert!(answer.err.contains(&format!("warning: {name} is a Kubernetes service link")), "{}", answer.err);
     }
     Run::new().env("FETCH_POOL_SIZE", "tcp://x").check(&[]).refused(&[&["fetch.pool_size", "not an integer"]]);

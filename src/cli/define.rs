@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
 use super::send;
-use crate::config::{DEFAULT_FILE, Kind, SETTINGS, Secret};
+use crate::config::{DEFAULT_FILE, Kind, SETTINGS, Secret, Setting, default_in_words};
 
 pub const SERVE: &str = "serve";
 pub const DEMO: &str = "demo";
@@ -305,11 +305,18 @@ fn setting_args() -> impl Iterator<Item = Arg> {
             .long(setting.flag())
             .value_name("VALUE")
             .help(setting.doc)
-            .help_heading("Settings")
+            .long_help(format!("{}\n[{}; default: {}]", setting.doc, setting.kind.allowed(), default_of(setting)))
+            .hide_short_help(true)
+            .help_heading("Settings (each also as a variable and in the file)")
             .allow_negative_numbers(true);
         match setting.kind {
             Kind::Switch => arg.num_args(0..=1).default_missing_value("true"),
             _ => arg,
         }
     }))
+}
+
+/// Without the marks that it has in the docs.
+fn default_of(setting: &Setting) -> String {
+    default_in_words(setting).replace('`', "")
 }

@@ -10,12 +10,19 @@ use std::{cell::Cell, rc::Rc};
 
 use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
+use strsim::levenshtein;
+
 use super::fault::Fault;
 use super::files::{read_bounded, what_failed};
 use super::kind::{as_text, for_message};
 use super::names::{in_group, is_group, nearest};
 use super::table::{Privacy, SETTINGS, Setting, find};
 use super::{DEFAULT_FILE, Flag};
+
+/// Shorter names are near to too many others.
+const MIN_MISSPELT: usize = 8;
+/// Warnings of this kind, at most.
+const MAX_MISSPELT: usize = 10;
 
 /// What is looked for beside the file of settings.
 pub const DOTENV: &str = ".env";
@@ -87,8 +94,8 @@ impl Layers {
         self.files.push(DOTENV.to_owned());
         let line = Rc::new(Cell::new(0));
         let mut layer = Layer::default();
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        for item in dotenvy::from_read_iter(LineByLine { rest: bytes, line: line.clone() }) {
+        let bytes = as_it_stands(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
+        for item in dotenvy::from_read_iter(LineByLine { rest: &bytes, line: line.clone() }) {
             match item {
                 Ok((name, value)) => {
                     if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
@@ -114,6 +121,23 @@ impl Layers {
             }
         }
         self.layers.push(layer);
+    }
+
+    /// Warns of variables that are no setting's and differ from one by a letter or two. `names` are those of the process.
+    pub fn warn_of_misspelt(&mut self, names: impl Iterator<Item = OsString>) {
+        let variables: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+        let mut warned = 0;
+        for name in names.filter_map(|name| name.into_string().ok()) {
+            let has_a_name_of_ours = name.len() >= MIN_MISSPELT && !variables.contains(&name);
+            if !has_a_name_of_ours || warned == MAX_MISSPELT {
+                continue;
+            }
+            let near = variables.iter().find(|own| own.len().abs_diff(name.len()) <= 2 && levenshtein(own, &name) <= 2);
+            if let Some(near) = near {
+                warned += 1;
+                self.warnings.push(format!("environment {name} is no setting and ignored: is {near} meant?"));
+            }
+        }
     }
 
     pub fn add_flags(&mut self, flags: &[Flag]) {
@@ -194,7 +218,7 @@ impl Layers {
         if value.is_empty() {
             return;
         }
-        if matches!(setting.path, "port" | "redis.port") && value.starts_with("tcp://") {
+        if setting.leaf().ends_with("port") && value.starts_with("tcp://") {
             self.warnings.push(format!("{origin} is a Kubernetes service link and ignored"));
             return;
         }
@@ -322,6 +346,29 @@ impl Effective {
     }
 }
 
+/// The text of a `.env` with each `$` as a character like any other: dotenvy would put a variable in its place, or nothing.
+/// Within single quotes it does not, and knows no escapes.
+fn as_it_stands(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let (mut quote, mut is_escaped, mut is_comment, mut last) = (None, false, false, b'\n');
+    for &byte in text {
+        let begins_word = last.is_ascii_whitespace();
+        match byte {
+            b'\n' if quote.is_none() => is_comment = false,
+            _ if is_comment || is_escaped => {}
+            b'#' if quote.is_none() && begins_word => is_comment = true,
+            b'\'' | b'"' if quote == Some(byte) => quote = None,
+            b'\'' | b'"' if quote.is_none() => quote = Some(byte),
+            b'$' if quote != Some(b'\'') => out.push(b'\\'),
+            _ => {}
+        }
+        is_escaped = byte == b'\\' && !is_escaped && !is_comment && quote != Some(b'\'');
+        last = byte;
+        out.push(byte);
+    }
+    out
+}
+
 /// Hands out one line a call, so that `line` is the number of the line that is being parsed.
 struct LineByLine<'a> {
     rest: &'a [u8],
@@ -353,5 +400,19 @@ fn toml_reason(error: &ConfigError) -> String {
         [] => "not TOML".to_owned(),
         [only] => format!("not TOML: {only}"),
         [place, .., reason] => format!("{place}: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dollar_in_a_dotenv_is_a_character_like_any_other() {
+        let text = "A=$x\nB=\"a$HOME b\"\nC='$y'\nD=p\\$q # it's $z\n# don't\nE=${A}$\nF=\"two\n$lines\"\n";
+        let text = as_it_stands(text.as_bytes());
+        let read: Vec<String> =
+            dotenvy::from_read_iter(&text[..]).map(|item| item.map(|(_, value)| value).unwrap()).collect();
+        assert_eq!(read, ["$x", "a$HOME b", "$y", "p$q", "${A}$", "two\n$lines"]);
     }
 }

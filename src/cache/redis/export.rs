@@ -101,9 +101,6 @@ impl Export {
         for exported in places.iter().filter_map(|place| found.get(*place)) {
             gets.cmd("GET").arg(&exported.key[..]);
         }
-        if places.is_empty() {
-            return Ok(());
-        }
         for (place, value) in places.into_iter().zip(self.query(&gets)?) {
             if let (Some(exported), Value::BulkString(value)) = (found.get_mut(place), value) {
                 exported.value = Some(value);
@@ -115,6 +112,9 @@ impl Export {
     /// The answers one by one, errors of single commands among them.
     fn query(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, String> {
         let count = pipeline.len();
+        if count == 0 {
+            return Ok(Vec::new());
+        }
         let packed = pipeline.get_packed_pipeline();
         self.connection.req_packed_commands(&packed, 0, count).map_err(|error| told(&error))
     }
