@@ -4,6 +4,8 @@
 
 #[path = "cluster/failover.rs"]
 mod failover;
+#[path = "cluster/handed_over.rs"]
+mod handed_over;
 #[path = "e2e/support/mod.rs"]
 #[allow(unused_imports)]
 mod harness;

@@ -6,14 +6,23 @@ use redis_cache_sync::cache::{CacheError, Cursor, Doomed, Scan, Session};
 use redis_cache_sync::event::pattern::Pattern;
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, delete_pattern, results, set};
+use crate::harness::{Daemon, closed_port, delete_pattern, results, set};
 use crate::servers::*;
 
 /// Deletes what matches as the scanner does; how many there were.
 pub async fn sweep(session: &mut Box<dyn Session>, pattern: &str) -> Result<u64, CacheError> {
+    sweep_with(session, pattern, |_| ()).await
+}
+
+/// The same; `between` is called after each step with its number.
+pub async fn sweep_with(
+    session: &mut Box<dyn Session>,
+    pattern: &str,
+    mut between: impl FnMut(usize),
+) -> Result<u64, CacheError> {
     let pattern = Pattern::parse(pattern, false).expect("a pattern");
     let (mut from, mut doomed, mut deleted): (Option<Cursor>, Vec<Doomed>, u64) = (None, Vec::new(), 0);
-    loop {
+    for number in 0.. {
         let scan = Scan { from, only: Some(&pattern), guarded: false };
         let progress = session.unlink_and_scan(&doomed, Some(scan), Duration::from_secs(5)).await;
         deleted += progress.unlinked.iter().map(|unlinked| unlinked.deleted).sum::<u64>();
@@ -23,12 +32,28 @@ pub async fn sweep(session: &mut Box<dyn Session>, pattern: &str) -> Result<u64,
         let step = progress.step.expect("a step");
         doomed = if step.keys.is_empty() { Vec::new() } else { vec![Doomed { keys: step.keys, version: None }] };
         from = step.next;
+        between(number);
         if from.is_none() {
             let progress = session.unlink_and_scan(&doomed, None, Duration::from_secs(5)).await;
             deleted += progress.unlinked.iter().map(|unlinked| unlinked.deleted).sum::<u64>();
             return progress.failure.map_or(Ok(deleted), Err);
         }
     }
+    unreachable!("a scan ends")
+}
+
+/// One refuses connections, one takes them and is silent.
+#[test]
+fn primaries_without_slots_that_cannot_be_reached_are_no_hindrance() {
+    let cluster = Cluster::start(3, 0);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = silent.local_addr().map(|address| (address.port(), silent)).expect("an address");
+    let _empty = [cluster.add_empty(closed_port()), cluster.add_empty(silent.0)];
+    let daemon = Daemon::builder().set("redis.mode", "cluster").set("redis.nodes", cluster.nodes()).start();
+    let entries: Vec<Value> = (0..1000).map(|n| json!({"key": format!("sess:{n}"), "value": "v"})).collect();
+    results(&daemon.post(&set(json!(entries))), 200, "ok");
+    let result = results(&daemon.post(&delete_pattern(json!("sess:*"))), 200, "ok").remove(0);
+    assert_eq!(result["deleted"], 1000, "{result}");
 }
 
 /// Seconds of processor time that a deletion of so many keys costs the service and all primaries.

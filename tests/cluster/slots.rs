@@ -121,16 +121,7 @@ fn put_back(cluster: &Cluster, first: u16) {
     let (home, away) = (&cluster.servers[home], &cluster.servers[(home + 1) % 3]);
     let own = |slot: u16| {
         let mut conn = away.conn();
-        redis::cmd("CLUSTER").arg(&["COUNTKEYSINSLOT", &slot.to_string()]).exec(&mut conn).is_ok() && has(away, slot)
+        redis::cmd("CLUSTER").arg(&["COUNTKEYSINSLOT", &slot.to_string()]).exec(&mut conn).is_ok() && away.owns(slot)
     };
     cluster.reshard(away, home, (first..first + 400).filter(|slot| own(*slot)));
-}
-
-fn has(server: &Server, slot: u16) -> bool {
-    let nodes: String = server.ask(&["CLUSTER", "NODES"]);
-    let own = nodes.lines().find(|line| line.contains("myself")).expect("itself");
-    own.split(' ').skip(8).filter(|word| !word.starts_with('[')).any(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        (first.parse().expect("a slot")..=last.parse().expect("a slot")).contains(&slot)
-    })
 }

@@ -61,6 +61,25 @@ impl Cluster {
         self.settle();
     }
 
+    /// One more primary, without slots, that tells clients to come to another port.
+    pub fn add_empty(&self, announced: u16) -> Server {
+        let arguments = |port: u16, _: Option<u16>, _: &Path| {
+            let mut all: Vec<String> = words(PLAIN).collect();
+            all.extend(["--save".into(), String::new(), "--port".into(), port.to_string()]);
+            all.extend(words("--cluster-enabled yes --cluster-node-timeout 1000 --cluster-announce-ip 127.0.0.1"));
+            all.extend(["--cluster-announce-port".into(), announced.to_string()]);
+            all.extend(["--cluster-announce-bus-port".into(), (port + 10_000).to_string()]);
+            all
+        };
+        let server = Server::launch(arguments, false);
+        let _: () = server.ask(&["CLUSTER", "MEET", "127.0.0.1", &self.servers[0].port.to_string()]);
+        let mark = format!("127.0.0.1:{announced}@");
+        wait_for("the others to know it", || {
+            self.servers.iter().all(|other| other.ask::<String>(&["CLUSTER", "NODES"]).contains(&mark))
+        });
+        server
+    }
+
     /// Waits until every node serves, and every replica follows.
     pub fn settle(&self) {
         wait_for("the cluster to be whole", || {
@@ -121,5 +140,49 @@ impl Cluster {
             set(&mut target, "NODE", &to_id);
             set(&mut source, "NODE", &to_id);
         }
+    }
+
+    /// Moves slots with all keys as the servers do it by themselves: at once where they can, and that leaves no mark and
+    /// answers no `ASK`; one after the other where they cannot.
+    pub fn hand_over(&self, from: &Server, to: &Server, first: u16, last: u16) {
+        let id: String = to.ask(&["CLUSTER", "MYID"]);
+        let (low, high) = (first.to_string(), last.to_string());
+        let has_it = || {
+            let nodes: String = from.ask(&["CLUSTER", "NODES"]);
+            owns(&nodes, &id, first) && owns(&nodes, &id, last) && to.owns(first) && to.owns(last)
+        };
+        let ask = |server: &Server, words: &[&str]| redis::cmd("CLUSTER").arg(words).exec(&mut server.conn());
+        let is_unknown = |error: &redis::RedisError| error.to_string().contains("unknown subcommand");
+        // Valkey 9, then Redis 8.4. Either may have an older one to end first.
+        for (server, words) in [
+            (from, &["MIGRATESLOTS", "SLOTSRANGE", &low, &high, "NODE", &id][..]),
+            (to, &["MIGRATION", "IMPORT", &low, &high][..]),
+        ] {
+            let mut said = Ok(());
+            wait_for("the hand-over to begin", || {
+                said = ask(server, words);
+                said.as_ref().map_or_else(is_unknown, |()| true)
+            });
+            if said.is_ok() {
+                return wait_for("the slots to be handed over", has_it);
+            }
+        }
+        self.reshard(from, to, first..=last);
+    }
+}
+
+/// Whether a node says that the slot is of the node with the id.
+fn owns(nodes: &str, id: &str, slot: u16) -> bool {
+    let own = nodes.lines().find(|line| line.starts_with(id)).unwrap_or_default();
+    own.split(' ').skip(8).filter(|word| !word.starts_with('[')).any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        (first.parse().expect("a slot")..=last.parse().expect("a slot")).contains(&slot)
+    })
+}
+
+impl Server {
+    pub fn owns(&self, slot: u16) -> bool {
+        let id: String = self.ask(&["CLUSTER", "MYID"]);
+        owns(&self.ask::<String>(&["CLUSTER", "NODES"]), &id, slot)
     }
 }

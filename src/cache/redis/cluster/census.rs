@@ -13,6 +13,9 @@
 //!   met where it was, or where it went. It is the order in which keys moved if all changes that show go that way, and no
 //!   epoch has changed: then only the node with the greatest epoch can have been given slots unseen, and it came last.
 //!
+//! A node that does not answer is left out if all slots are of others, by their own word, and nobody says that it has any.
+//! Should it be given some meanwhile, they are missing after the scan; should it give them back, an epoch was raised.
+//!
 //! What no telling shows: a move that is called off after keys have gone, with those keys brought back by hand.
 
 use std::collections::{BTreeMap, HashMap};
@@ -35,8 +38,16 @@ pub(super) struct Member {
 pub(super) struct Told {
     /// None: it is a replica.
     pub(super) own: Option<Member>,
-    /// All primaries that it knows and can be addressed, by id; not those that have failed and have no slots.
-    pub(super) primaries: Vec<(String, Address)>,
+    /// All primaries that it knows and can be addressed; not those that have failed and have no slots.
+    pub(super) primaries: Vec<Other>,
+}
+
+/// What a node says of a primary.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Other {
+    pub(super) id: String,
+    pub(super) address: Address,
+    pub(super) has_slots: bool,
 }
 
 impl Told {
@@ -57,7 +68,9 @@ impl Told {
             // `ip:port@bus,name`
             let (host, port) = address.split(['@', ',']).next()?.rsplit_once(':')?;
             let host = Address::read_host(host.as_bytes())?.unwrap_or_default();
-            told.primaries.push(((*id).to_owned(), Address::new(&host, port.parse().ok()?)));
+            let address = Address::new(&host, port.parse().ok()?);
+            let has_slots = slots.iter().any(|word| !word.is_empty());
+            told.primaries.push(Other { id: (*id).to_owned(), address, has_slots });
             if is_own {
                 told.own = Some(Member::read(id, epoch.parse().ok()?, slots)?);
             }
@@ -115,6 +128,11 @@ impl Census {
 
     pub(super) fn is_covered(&self) -> bool {
         !self.owners().contains(&None)
+    }
+
+    /// Whether some member gives slots to the node, or is to get some from it.
+    pub(super) fn has_business_with(&self, id: &str) -> bool {
+        self.members.values().any(|member| member.moving.iter().any(|(_, other)| other == id))
     }
 
     /// From whom to whom slots are on their way.
@@ -214,8 +232,9 @@ mod tests {
         let own = told.own.unwrap();
         assert_eq!((own.id.as_str(), own.epoch, &own.slots[..]), ("aa", 7, &[(0, 5460), (9000, 9000)][..]));
         assert_eq!(own.moving, [(true, "bb".to_owned()), (false, "cc".to_owned())]);
-        let primaries = [("aa", "10.0.0.1", 6379), ("bb", "::1", 6380)];
-        assert_eq!(told.primaries, primaries.map(|(id, host, port)| (id.to_owned(), Address::new(host, port))));
+        let other =
+            |id: &str, host, port| Other { id: id.to_owned(), address: Address::new(host, port), has_slots: true };
+        assert_eq!(told.primaries, [other("aa", "10.0.0.1", 6379), other("bb", "::1", 6380)]);
         assert!(Told::read(b"aa 1.1.1.1:1@2 myself,slave bb 0 0 7 connected\n").unwrap().own.is_none());
         for bad in
             ["", "x", "aa 1.1.1.1:1@2 myself,master - 0 0 7 connected 9-3", "aa 1.1.1.1:1@2 master - 0 0 7 connected 1"]

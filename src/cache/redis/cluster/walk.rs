@@ -10,9 +10,9 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::apply::target;
-use super::census::{Census, Told};
+use super::census::{Census, Other, Told};
 use super::topology::MAX_TOLD_BYTES;
-use super::view::View;
+use super::view::{Primary, View};
 use super::{Address, Budget, ClusterSession, MAX_PING, unavailable};
 use crate::cache::companion::slot;
 use crate::cache::redis::encode::Outbox;
@@ -22,6 +22,9 @@ use crate::cache::{CacheError, Cursor, Doomed, Progress, Scan, ScanStep, Session
 
 /// How often keys that cannot be deleted where they were looked for are tried elsewhere within a call.
 const CHASES: usize = 3;
+
+/// A primary that nobody says has slots is waited for as long, at most: it may be out of reach for us alone.
+const MAX_EMPTY: Duration = Duration::from_millis(300);
 
 pub(super) struct Walk {
     /// What the caller knows it by.
@@ -260,46 +263,74 @@ impl ClusterSession {
     async fn census(&mut self, budget: &Budget) -> Result<Census, CacheError> {
         self.topology.doubt();
         let view = self.look(budget).await?;
-        let mut to_ask: Vec<(String, Address)> =
-            view.primaries().iter().map(|primary| (primary.id.clone(), primary.address.clone())).collect();
-        let mut census = Census::default();
+        let known =
+            |primary: &Primary| Other { id: primary.id.clone(), address: primary.address.clone(), has_slots: true };
+        let mut to_ask: Vec<Other> = view.primaries().iter().map(known).collect();
+        let (mut census, mut silent) = (Census::default(), Vec::new());
         // Who is met in the first round tells of the others.
         for _ in 0..2 {
-            let mut known: Vec<(String, Address)> = Vec::new();
-            for (address, told) in self.tell(&to_ask, budget).await? {
-                known.extend(told.primaries);
-                if let Some(member) = told.own {
-                    census.members.insert(address, member);
+            let mut known: Vec<Other> = Vec::new();
+            for (other, told) in self.tell(&to_ask, budget).await? {
+                match told {
+                    Ok(told) => {
+                        known.extend(told.primaries);
+                        if let Some(member) = told.own {
+                            census.members.insert(other.address, member);
+                        }
+                    }
+                    Err(error) if other.has_slots => return Err(error),
+                    Err(error) => silent.push((other, error)),
                 }
             }
-            let is_new = |(id, _): &(String, Address)| !census.members.values().any(|member| member.id == *id);
+            let is_new = |other: &Other| !census.members.values().any(|member| member.id == other.id);
             to_ask = known.into_iter().filter(is_new).collect();
-            to_ask.sort();
-            to_ask.dedup_by(|(a, _), (b, _)| a == b);
+            // Those of which somebody says that they have slots come first, and stay.
+            to_ask.sort_by(|a, b| (&a.id, b.has_slots).cmp(&(&b.id, a.has_slots)));
+            to_ask.dedup_by(|a, b| a.id == b.id);
+        }
+        let is_needed = |other: &Other| {
+            let has_slots = to_ask.iter().any(|asked| asked.id == other.id && asked.has_slots);
+            has_slots || census.has_business_with(&other.id)
+        };
+        if let Some((_, error)) = silent.into_iter().find(|(other, _)| is_needed(other)) {
+            return Err(error);
         }
         if census.is_covered() { Ok(census) } else { Err(unavailable("some slots of the cluster have no primary")) }
     }
 
-    async fn tell(&mut self, nodes: &[(String, Address)], budget: &Budget) -> Result<Vec<(Address, Told)>, CacheError> {
-        let addresses: Vec<&Address> = nodes.iter().map(|(_, address)| address).collect();
+    /// What each says. Fails only if there is no line to one.
+    async fn tell(
+        &mut self,
+        nodes: &[Other],
+        budget: &Budget,
+    ) -> Result<Vec<(Other, Result<Told, CacheError>)>, CacheError> {
+        let addresses: Vec<&Address> = nodes.iter().map(|other| &other.address).collect();
         self.open(&addresses)?;
-        let within = budget.left().min(Duration::max(MAX_PING, self.topology.settings.response_timeout));
-        let lanes = self.lanes.iter_mut().filter(|(address, _)| addresses.contains(address));
-        let calls = lanes.map(|(address, lane)| async move {
-            let frames = lane.with(within, async move |session| {
-                let mut outbox = Outbox::new();
-                outbox.pack(&[b"CLUSTER", b"NODES"]);
-                session.call(outbox, MAX_TOLD_BYTES, Budget::new(within)).await
-            });
-            let told = match frames.await.and_then(|frames| frames)?.pop() {
-                Some(Frame::Text(text)) => Told::read(&text),
-                Some(Frame::Error(code)) => return Err(code.to_error()),
-                _ => None,
-            };
-            Ok((address.clone(), told.ok_or_else(|| unavailable("CLUSTER NODES makes no sense"))?))
+        let longest = budget.left().min(Duration::max(MAX_PING, self.topology.settings.response_timeout));
+        let calls = self.lanes.iter_mut().filter_map(|(address, lane)| {
+            let other = nodes.iter().find(|other| other.address == *address)?.clone();
+            let within = if other.has_slots { longest } else { longest.min(MAX_EMPTY) };
+            Some(async move {
+                let frames = lane.with(within, async move |session| {
+                    let mut outbox = Outbox::new();
+                    outbox.pack(&[b"CLUSTER", b"NODES"]);
+                    session.call(outbox, MAX_TOLD_BYTES, Budget::new(within)).await
+                });
+                let told = match frames.await.and_then(|frames| frames).map(|mut frames| frames.pop()) {
+                    Ok(Some(Frame::Text(text))) => Told::read(&text).ok_or_else(senseless),
+                    Ok(Some(Frame::Error(code))) => Err(code.to_error()),
+                    Ok(_) => Err(senseless()),
+                    Err(error) => Err(error),
+                };
+                (other, told)
+            })
         });
-        join_all(calls).await.into_iter().collect()
+        Ok(join_all(calls).await)
     }
+}
+
+fn senseless() -> CacheError {
+    unavailable("CLUSTER NODES makes no sense")
 }
 
 /// By node, the keys of a slot side by side: they share a call.
