@@ -9,6 +9,8 @@ mod greeting;
 mod model;
 #[path = "cache/redis.rs"]
 mod redis_only;
+#[path = "cache/rights.rs"]
+mod rights;
 #[path = "cluster/servers/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod servers;
@@ -80,6 +82,7 @@ on_every_backend!(
     versions::versions_have_the_order_of_the_contract,
     versions::without_a_version_a_write_takes_effect_and_leaves_the_version,
     versions::a_value_with_a_version_is_stored_as_it_is_and_expires,
+    versions::an_equal_version_is_applied_once_more_if_the_key_is_gone,
     versions::a_long_batch_takes_effect_in_order,
     versions::a_pattern_with_a_version_leaves_what_is_newer_and_raises_what_has_one,
     versions::a_scan_shows_companions_only_as_the_keys_they_guard,

@@ -4,10 +4,17 @@
 //! that is not empty, so a companion is where its tag is, whatever braces the key has itself. There is one tag for each
 //! slot, the smallest number whose decimal digits belong there: a fixed table, since companions outlive the process.
 //! What begins with the prefix belongs to the service: it is never matched by a pattern and never returned.
+//!
+//! It holds the version as it is stored, and behind that of a SET stands [`WRITTEN`]. Without the mark it is a tombstone: of a
+//! DELETE or DELETE_PATTERN with that version, or left by a release that did not tell them apart. No version has the mark
+//! inside, and for releases that do not know it a version with it comes right after the same without it.
 
 use std::sync::LazyLock;
 
 use crc::{CRC_16_XMODEM, Crc, Table};
+
+/// Stands behind the version of a SET. Its second byte is none of UTF-8, and its first comes before those of any text.
+pub const WRITTEN: &[u8] = b"\0\xff";
 
 /// Of a Redis Cluster.
 pub const SLOTS: u16 = 16_384;

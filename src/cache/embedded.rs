@@ -5,9 +5,10 @@
 //! alive that no bound counts. What is read is shared, not copied. Never blocks on anything but its own locks, so it
 //! takes no notice of time limits; a scan is one step, however many keys there are.
 
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cmp::Ordering;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use moka::Expiry;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Map;
 
-use super::companion::{companion, owner, slot};
+use super::companion::{WRITTEN, companion, owner, slot};
 use super::{Cache, CacheError, Command, Doomed, Progress, Reply, Scan, ScanStep, Session, Unlinked};
 use crate::event::pattern::Pattern;
 use crate::event::version::Version;
@@ -38,20 +39,32 @@ struct Shared {
     map: Map<Bytes, Entry, ahash::RandomState>,
     max_bytes: u64,
     version_prefix: String,
-    version_window: Ttl,
-    /// Held from looking at a key's version to the write that follows from it. Writes without a version need not wait:
-    /// wherever they come in between, they could as well have come before or after.
+    version_window: Duration,
+    /// Held from looking at a key's version to the write that follows from it.
     versions: Mutex<()>,
+    /// Some key had a version: until then none is looked for.
+    has_versions: AtomicBool,
     /// Bytes stored since the map was last made to evict: it does so by itself only after many writes, which may be
     /// large.
     unsettled_bytes: AtomicU64,
 }
 
+/// A value, or in place of a value a version, under the key of a companion.
 #[derive(Clone)]
 struct Entry {
     value: Bytes,
     /// None: does not expire. The map's own clock only decides when the memory is freed.
     expires: Option<Instant>,
+    /// That of the key, if it has one: so that it stays as long as the value does.
+    version: Option<Kept>,
+}
+
+/// A version, as long as it is kept.
+#[derive(Clone)]
+struct Kept {
+    /// As it is stored in a companion.
+    stored: Bytes,
+    until: Instant,
 }
 
 impl Entry {
@@ -60,27 +73,38 @@ impl Entry {
     }
 }
 
+impl Kept {
+    fn bare(&self) -> &[u8] {
+        self.stored.strip_suffix(WRITTEN).unwrap_or(&self.stored)
+    }
+
+    fn is_of_a_write(&self) -> bool {
+        self.stored.ends_with(WRITTEN)
+    }
+}
+
 impl EmbeddedCache {
     /// Holds up to `max_bytes` of keys, values and an overhead for each. Keys that begin with `version_prefix`, which is not
-    /// empty, are the cache's own: a key's version is kept there for `version_window` (whole seconds, at least one).
+    /// empty, are the cache's own: a key's version is kept there for `version_window`.
     pub fn new(max_bytes: u64, version_prefix: impl Into<String>, version_window: Duration) -> Self {
         let map = Map::builder()
             .max_capacity(max_bytes)
             .weigher(|key: &Bytes, entry: &Entry| {
-                u32::try_from(weight(key.len(), entry.value.len())).unwrap_or(u32::MAX)
+                let version = entry.version.as_ref().map_or(0, |version| version.stored.len());
+                u32::try_from(weight(key.len(), entry.value.len() + version)).unwrap_or(u32::MAX)
             })
             // The default policy may refuse a new entry, and then "stored" would not be true.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(FromTheWrite)
             .build_with_hasher(ahash::RandomState::new());
-        let seconds = u32::try_from(version_window.as_secs()).unwrap_or(u32::MAX).max(1);
         EmbeddedCache {
             shared: Arc::new(Shared {
                 map,
                 max_bytes,
                 version_prefix: version_prefix.into(),
-                version_window: Ttl(NonZeroU32::MIN.saturating_add(seconds - 1)),
+                version_window,
                 versions: Mutex::default(),
+                has_versions: AtomicBool::new(false),
                 unsettled_bytes: AtomicU64::new(0),
             }),
         }
@@ -128,13 +152,7 @@ impl Session for EmbeddedSession {
             tokio::task::yield_now().await;
             let mut progress = Progress::default();
             for doomed in doomed {
-                match self.shared.sweep(doomed) {
-                    Ok(unlinked) => progress.unlinked.push(unlinked),
-                    Err(error) => {
-                        progress.unlinked.push(Unlinked::default());
-                        progress.failure = Some(error);
-                    }
-                }
+                progress.unlinked.push(self.shared.sweep(doomed));
             }
             progress.step = scan.map(|scan| self.shared.scan(scan));
             progress
@@ -154,81 +172,121 @@ impl Session for EmbeddedSession {
 impl Shared {
     fn apply(&self, command: &Command) -> Result<Reply, CacheError> {
         match command {
-            Command::Set { key, value, ttl, version } => {
-                self.guarded(key, version.as_ref(), || self.set(key.as_bytes(), value, *ttl))
-            }
+            Command::Set { key, value, ttl, version } => self.set(key, value, *ttl, version.as_ref()),
             Command::Get { key, max_bytes } => self.get(key.as_bytes(), *max_bytes),
             Command::Delete { key, version } => {
-                self.guarded(key, version.as_ref(), || match self.remove(key.as_bytes()) {
-                    true => Ok(Reply::Deleted),
-                    false => Ok(Reply::Absent),
-                })
+                let _held = self.lock();
+                if let Some(version) = version {
+                    let stored = version.stored();
+                    if self.supersedes(key.as_bytes(), &stored) {
+                        return Ok(Reply::Superseded);
+                    }
+                    self.keep(key.as_bytes(), self.now_applied(&stored));
+                }
+                Ok(if self.remove(key.as_bytes(), version.is_none()) { Reply::Deleted } else { Reply::Absent })
             }
         }
     }
 
-    /// Carries out a write unless it is superseded.
-    fn guarded(
-        &self,
-        key: &CacheKey,
-        version: Option<&Version>,
-        write: impl FnOnce() -> Result<Reply, CacheError>,
-    ) -> Result<Reply, CacheError> {
-        let Some(version) = version else { return write() };
-        let _held = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        let (companion, version) = (self.companion(key.as_bytes()), version.stored());
-        if self.version(&companion).is_some_and(|old| old[..] >= version[..]) {
-            return Ok(Reply::Superseded);
-        }
-        let reply = write()?;
-        self.set(&companion, &version, Some(self.version_window))?;
-        Ok(reply)
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sweep(&self, Doomed { keys, version }: &Doomed) -> Result<Unlinked, CacheError> {
+    /// Whether a write with this version comes too late. An equal version is applied once more if the key is gone and nothing
+    /// with a version has deleted it.
+    fn supersedes(&self, key: &[u8], version: &[u8]) -> bool {
+        let Some(old) = self.version(key) else { return false };
+        match old.bare().cmp(version) {
+            Ordering::Less => false,
+            Ordering::Equal => !old.is_of_a_write() || self.holds(key),
+            Ordering::Greater => true,
+        }
+    }
+
+    /// The last version applied to the key.
+    fn version(&self, key: &[u8]) -> Option<Kept> {
+        if !self.has_versions.load(Relaxed) {
+            return None;
+        }
+        let beside = self.map.get(key).filter(Entry::is_live).and_then(|entry| entry.version);
+        let kept = beside.or_else(|| self.map.get(&self.companion(key)[..]).and_then(|entry| entry.version));
+        kept.filter(|version| Instant::now() < version.until)
+    }
+
+    fn now_applied(&self, stored: &[u8]) -> Kept {
+        Kept { stored: Bytes::copy_from_slice(stored), until: Instant::now() + self.version_window }
+    }
+
+    /// Keeps a version under the key's companion, where it outlives the value.
+    fn keep(&self, key: &[u8], version: Kept) {
+        self.has_versions.store(true, Relaxed);
+        let companion = self.companion(key);
+        let added = weight(companion.len(), version.stored.len());
+        let entry = Entry { value: Bytes::new(), expires: Some(version.until), version: Some(version) };
+        self.map.insert(companion.into(), entry);
+        self.settle(added);
+    }
+
+    fn sweep(&self, Doomed { keys, version }: &Doomed) -> Unlinked {
         let mut unlinked = Unlinked::default();
-        let Some(version) = version.as_ref().map(Version::stored) else {
-            unlinked.deleted = keys.iter().map(|key| u64::from(self.remove(key))).sum();
-            return Ok(unlinked);
-        };
+        let version = version.as_ref().map(Version::stored);
         for key in keys {
-            let _held = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-            let companion = self.companion(key);
-            let old = self.version(&companion);
-            if old.as_ref().is_some_and(|old| old[..] > version[..]) {
+            let _held = self.lock();
+            let old = version.as_ref().and_then(|_| self.version(key));
+            if let (Some(old), Some(version)) = (&old, &version)
+                && old.bare() > &version[..]
+            {
                 unlinked.newer.extend(self.holds(key).then(|| key.clone()));
                 continue;
             }
-            let is_deleted = self.remove(key);
+            let is_deleted = self.remove(key, version.is_none());
             unlinked.deleted += u64::from(is_deleted);
-            if is_deleted || old.is_some() {
-                self.set(&companion, &version, Some(self.version_window))?;
+            if let Some(version) = &version
+                && (is_deleted || old.is_some())
+            {
+                self.keep(key, self.now_applied(version));
             }
         }
-        Ok(unlinked)
+        unlinked
     }
 
     fn companion(&self, key: &[u8]) -> Vec<u8> {
         companion(&self.version_prefix, slot(key), key).concat()
     }
 
-    fn version(&self, companion: &[u8]) -> Option<Bytes> {
-        self.map.get(companion).filter(Entry::is_live).map(|entry| entry.value)
-    }
-
     fn holds(&self, key: &[u8]) -> bool {
         self.map.get(key).is_some_and(|entry| entry.is_live())
     }
 
-    fn set(&self, key: &[u8], value: &[u8], ttl: Option<Ttl>) -> Result<Reply, CacheError> {
-        let added = weight(key.len(), value.len());
-        if added > self.max_bytes.min(u64::from(u32::MAX)) {
-            let spent = added - value.len() as u64;
-            let max_bytes = self.max_bytes.min(u64::from(u32::MAX)).saturating_sub(spent);
-            return Err(CacheError::ValueTooLarge { bytes: value.len() as u64, max_bytes });
+    fn set(
+        &self,
+        key: &CacheKey,
+        value: &[u8],
+        ttl: Option<Ttl>,
+        version: Option<&Version>,
+    ) -> Result<Reply, CacheError> {
+        let key = key.as_bytes();
+        let stored = version.map(Version::stored);
+        let most = self.max_bytes.min(u64::from(u32::MAX));
+        let spent = weight(key.len(), stored.as_ref().map_or(0, |stored| stored.len() + WRITTEN.len()));
+        if spent + value.len() as u64 > most {
+            return Err(CacheError::ValueTooLarge { bytes: value.len() as u64, max_bytes: most.saturating_sub(spent) });
         }
+        let (own_key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        let added = spent + value.len() as u64;
+        let held = self.lock();
+        let version = match stored {
+            None => self.version(key),
+            Some(stored) if self.supersedes(key, &stored) => return Ok(Reply::Superseded),
+            Some(stored) => {
+                let version = self.now_applied(&[&stored, WRITTEN].concat());
+                self.keep(key, version.clone());
+                Some(version)
+            }
+        };
         let expires = ttl.map(|ttl| Instant::now() + Duration::from_secs(ttl.seconds().into()));
-        self.map.insert(Bytes::copy_from_slice(key), Entry { value: Bytes::copy_from_slice(value), expires });
+        self.map.insert(own_key, Entry { value, expires, version });
+        drop(held);
         self.settle(added);
         Ok(Reply::Stored)
     }
@@ -243,8 +301,13 @@ impl Shared {
         }
     }
 
-    fn remove(&self, key: &[u8]) -> bool {
-        self.map.remove(key).is_some_and(|entry| entry.is_live())
+    /// Whether there was a value. Its version is to stay where only the value goes.
+    fn remove(&self, key: &[u8], leaves_version: bool) -> bool {
+        let Some(entry) = self.map.remove(key) else { return false };
+        if leaves_version && let Some(version) = &entry.version {
+            self.keep(key, version.clone());
+        }
+        entry.is_live()
     }
 
     fn scan(&self, Scan { only, guarded, .. }: Scan<'_>) -> ScanStep {
@@ -264,10 +327,10 @@ impl Shared {
     /// that takes the place of many small ones calls for several.
     fn settle(&self, added: u64) {
         let slack = (self.max_bytes / 64).min(MAX_SLACK_BYTES);
-        if self.unsettled_bytes.fetch_add(added, Ordering::Relaxed) + added <= slack {
+        if self.unsettled_bytes.fetch_add(added, Relaxed) + added <= slack {
             return;
         }
-        self.unsettled_bytes.store(0, Ordering::Relaxed);
+        self.unsettled_bytes.store(0, Relaxed);
         let mut before = u64::MAX;
         loop {
             self.map.run_pending_tasks();

@@ -239,7 +239,7 @@ fn missing_detail(kind: ProblemKind) -> &'static str {
     }
 }
 
-/// A SET or DELETE that ended unavailable has nothing left to do if a later one of the same key is ok: a sender that
+/// A SET or DELETE that ended unavailable has nothing left to do if a later one of the same key took effect: a sender that
 /// repeated it would undo the newer one. One with a version may be repeated.
 fn supersede(elements: &mut [Element]) {
     let mut settled: HashSet<ByteString> = HashSet::new();
@@ -249,11 +249,12 @@ fn supersede(elements: &mut [Element]) {
             continue;
         }
         for (key, outcome) in answered.targets.iter().zip(&mut answered.outcomes).rev() {
-            match outcome.class() {
-                Class::Ok => {
+            match outcome {
+                Outcome::Stored { .. } | Outcome::Deleted | Outcome::Absent => {
                     settled.insert(key.clone());
                 }
-                Class::Unavailable if !answered.has_version && settled.contains(key) => *outcome = Outcome::Superseded,
+                _ if answered.has_version || outcome.class() != Class::Unavailable => {}
+                _ if settled.contains(key) => *outcome = Outcome::Superseded,
                 _ => {}
             }
         }

@@ -292,7 +292,11 @@ fn may_retry(error: &CacheError, give_up: Instant) -> bool {
 
 fn give_up(rules: Vec<Rule>, error: &CacheError) {
     for rule in rules {
-        rule.fail(ProblemKind::CacheUnavailable, format!("the scan did not end: {error}"));
+        let kind = match error {
+            CacheError::Refused(_) => ProblemKind::CacheRefused,
+            _ => ProblemKind::CacheUnavailable,
+        };
+        rule.fail(kind, format!("the scan did not end: {error}"));
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use redis_cache_sync::cache::{Cache, Command, Doomed, Reply, Scan, Session};
 use redis_cache_sync::event::version::Version;
 
+use crate::suite::unlink;
 use crate::support::*;
 
 const STORED: Reply = Reply::Stored;
@@ -133,7 +134,47 @@ pub async fn a_value_with_a_version_is_stored_as_it_is_and_expires(cache: &dyn C
         assert!(start.elapsed().as_secs() < 20, "it did not expire");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    assert_eq!(replies(&mut session, &[at(1, set("short", "late")), get("cleared")]).await[0], Reply::Superseded);
+    let batch = [at(0, set("short", "late")), at(1, set("short", "again")), at(1, set("short", "late"))];
+    let expected = [Reply::Superseded, STORED, Reply::Superseded];
+    assert_eq!(replies(&mut session, &batch).await, expected, "an expired key is filled again, once");
+}
+
+/// Nothing with a version has removed it: to publish the same version again fills the cache again.
+pub async fn an_equal_version_is_applied_once_more_if_the_key_is_gone(cache: &dyn Cache) {
+    let mut session = cache.session();
+    for version in ["7", "a text", "a text\0"] {
+        let version = version.parse().ok().and_then(Version::from_number).or(Version::from_text(version)).unwrap();
+        let with = |name: &str, value: &str| {
+            let (key, value, version) = (key(name), Bytes::from(value.to_owned()), Some(version.clone()));
+            Command::Set { key, value, ttl: None, version }
+        };
+        let deletion = |name: &str| Command::Delete { key: key(name), version: Some(version.clone()) };
+        let names = ["deleted", "purged", "tombstone", "swept", "twice"];
+        let all: Vec<Command> = names.iter().map(|name| with(name, "first")).collect();
+        assert_eq!(replies(&mut session, &all).await, vec![STORED; 5]);
+        assert_eq!(replies(&mut session, &[delete("deleted")]).await, [Reply::Deleted]);
+        assert_eq!(unlink(&mut session, &["purged"]).await, Ok(1));
+        let late = [Reply::Superseded, STORED, STORED];
+        assert_eq!(replies(&mut session, &[deletion("twice"), with("deleted", "b"), with("purged", "b")]).await, late);
+        let again = [with("deleted", "c"), with("purged", "c"), get("deleted"), get("purged")];
+        let value = || Reply::Hit("b".into());
+        assert_eq!(replies(&mut session, &again).await, [Reply::Superseded, Reply::Superseded, value(), value()]);
+
+        // A deletion of the same version is one more application, and then that is that.
+        let batch = [delete("twice"), deletion("twice"), with("twice", "late"), get("twice")];
+        let expected = [Reply::Deleted, Reply::Absent, Reply::Superseded, Reply::Miss];
+        assert_eq!(replies(&mut session, &batch).await, expected);
+        // What a version has deleted stays so, whoever fills and purges it in between.
+        let doomed = [Doomed { keys: vec!["swept".into()], version: Some(version.clone()) }];
+        let progress = session.unlink_and_scan(&doomed, None, WITHIN).await;
+        assert_eq!((progress.failure, progress.unlinked[0].deleted), (None, 1));
+        let batch = [with("swept", "late"), set("swept", "plain"), delete("swept"), with("swept", "late")];
+        let expected = [Reply::Superseded, STORED, Reply::Deleted, Reply::Superseded];
+        assert_eq!(replies(&mut session, &batch).await, expected);
+        for name in names {
+            replies(&mut session, &[delete(name)]).await;
+        }
+    }
 }
 
 /// More writes than share a call, of several kinds and sizes, between writes and reads without a version.

@@ -62,9 +62,63 @@ fn values_stay_plain_and_companions_stay_hidden_and_expire() {
     let gone = &stage.ok(&delete_pattern(json!("*")))[0];
     assert_eq!((&gone["matched"], &gone["deleted"]), (&json!(1), &json!(1)));
     assert!(stage.redis.exists(companion), "a plain delete leaves the version");
-    assert_eq!(statuses(&stage.daemon, &at(7, set_inline("{a}b", "late"))), ["superseded"]);
+    assert_eq!(statuses(&stage.daemon, &at(6, set_inline("{a}b", "late"))), ["superseded"]);
     let answer = stage.daemon.post(&at(8, delete(json!(companion))));
     assert_eq!(answer.status, 422, "{}", answer.text());
+}
+
+#[test]
+fn what_was_purged_is_published_again_with_the_same_version() {
+    let redis = Redis::start();
+    for daemon in [Daemon::with_redis(&redis), Daemon::embedded()] {
+        let publish = at(7, set_inline("shop:1", "seven"));
+        assert_eq!(statuses(&daemon, &publish), ["stored"]);
+        for purge in [delete_pattern(json!("shop:*")), delete(json!("shop:1"))] {
+            assert_eq!(statuses(&daemon, &purge), ["deleted"]);
+            assert_eq!(statuses(&daemon, &at(6, set_inline("shop:1", "six"))), ["superseded"]);
+            assert_eq!(statuses(&daemon, &publish), ["stored"]);
+            assert_eq!(statuses(&daemon, &publish), ["superseded"]);
+        }
+        for (version, removal) in [(7, delete_pattern(json!("shop:*"))), (8, delete(json!("shop:1")))] {
+            assert_eq!(statuses(&daemon, &at(version, removal)).len(), 1);
+            assert_eq!(statuses(&daemon, &at(version, set_inline("shop:1", "late"))), ["superseded"]);
+            assert_eq!(statuses(&daemon, &get(json!("shop:1"))), ["miss"]);
+        }
+    }
+}
+
+#[test]
+fn what_redis_refuses_for_good_is_rejected_and_names_the_command() {
+    let redis = Redis::start();
+    let rights = |rules: &[&str]| {
+        let mut change = redis::cmd("ACL");
+        change.arg(&["SETUSER", "sync", "reset", "on", ">pw", "~*", "+@all"]).arg(rules);
+        change.exec(&mut redis.conn()).expect("ACL SETUSER");
+    };
+    // To change them ends the connections of the user.
+    let start = |rules: &[&str]| {
+        rights(rules);
+        Daemon::builder().redis(&redis).set("redis.username", "sync").set("redis.password", "pw").start()
+    };
+    let daemon = start(&["-set", "-unlink", "-getrange", "-setex"]);
+    let (plain, versioned) = (set_inline("k", "v"), at(1, set_inline("k", "v")));
+    for (event, detail) in [
+        (plain, "redis refused SET: NOPERM"),
+        (get(json!("k")), "redis refused GETRANGE: NOPERM"),
+        (delete(json!("k")), "redis refused UNLINK: NOPERM"),
+        (at(1, delete(json!("k"))), "redis refused SETEX: NOPERM"),
+        (versioned.clone(), "NOPERM"),
+    ] {
+        let answer = daemon.post(&event);
+        let problem = &results(&answer, 422, "rejected")[0]["problem"];
+        assert_eq!(problem["type"], "urn:redis-cache-sync:cache-refused", "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|found| found.ends_with(detail)), "{problem}");
+    }
+    let daemon = start(&["-unlink"]);
+    assert_eq!(statuses(&daemon, &versioned), ["stored"], "nothing of it was done before");
+    let answer = daemon.post(&delete_pattern(json!("k*")));
+    let problem = &results(&answer, 422, "rejected")[0]["problem"];
+    assert_eq!(problem["type"], "urn:redis-cache-sync:cache-refused", "{problem}");
 }
 
 #[test]
@@ -188,7 +242,7 @@ fn one_key_that_is_not_permitted_fails_alone() {
         let answer = daemon.post_ndjson(&ndjson(&events)).json();
         let ends: Vec<&Value> =
             answer["events"].as_array().expect("events").iter().map(|event| &event["status"]).collect();
-        assert_eq!(ends, ["ok", "unavailable", "ok", "ok"], "{answer}");
+        assert_eq!(ends, ["ok", "rejected", "ok", "ok"], "{answer}");
     }
     assert_eq!(daemon.metric("cache_sync_redis_failed_batches_total", &[]), 0.0);
     assert!(!daemon.logs().iter().any(|line| line.contains("cache cannot be written")));

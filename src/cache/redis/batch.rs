@@ -165,7 +165,7 @@ pub(super) fn add_wait(outbox: &mut Outbox, wait: &Wait) {
 /// What the replies to `add_wait` say.
 pub(super) fn waited(mut frames: impl Iterator<Item = Frame>, wait: &Wait) -> Result<(), CacheError> {
     match (frames.next(), frames.next()) {
-        (Some(Frame::Error(code)), Some(_)) | (Some(_), Some(Frame::Error(code))) => Err(code.to_error()),
+        (Some(Frame::Error(code)), Some(_)) | (Some(_), Some(Frame::Error(code))) => Err(code.to_error("WAIT")),
         (Some(Frame::Status), Some(Frame::Number(replicas))) if replicas >= i64::from(wait.replicas) => Ok(()),
         _ => Err(CacheError::Unavailable("too few replicas acknowledged the write".into())),
     }
@@ -227,7 +227,13 @@ impl<'a> Answers<'a> {
                     self.redirect = code.redirect().cloned();
                     // Some of its keys are on their way to another node.
                     is_split = code.as_str() == "TRYAGAIN";
-                    Some(code.to_error())
+                    Some(code.to_error(if has_version {
+                        "EVALSHA"
+                    } else if length > 1 {
+                        "MSET"
+                    } else {
+                        "SET"
+                    }))
                 }
                 _ => Some(unexpected()),
             };
@@ -256,7 +262,11 @@ impl<'a> Answers<'a> {
         let step = match (command, first) {
             (_, Frame::Error(code)) => match code.redirect() {
                 Some(redirect) => Step::Elsewhere(redirect.clone()),
-                None => Step::Done(Err(code.to_error())),
+                None => Step::Done(Err(code.to_error(match command {
+                    Command::Set { .. } => "SET",
+                    Command::Get { .. } => "GETRANGE",
+                    Command::Delete { .. } => "UNLINK",
+                }))),
             },
             (Command::Get { max_bytes, .. }, Frame::Text(start)) if start.len() >= window(*max_bytes) => Step::ReadOn,
             (Command::Get { .. }, Frame::Text(start)) if !start.is_empty() => Step::Done(Ok(Reply::Hit(start))),
@@ -289,7 +299,7 @@ pub(super) fn decode_exists(frame: Frame) -> Step {
     match frame {
         Frame::Number(0) => Step::Done(Ok(Reply::Miss)),
         Frame::Number(_) => Step::ReadOn,
-        Frame::Error(code) => Step::Done(Err(code.to_error())),
+        Frame::Error(code) => Step::Done(Err(code.to_error("EXISTS"))),
         _ => Step::Done(Err(unexpected())),
     }
 }

@@ -1,7 +1,10 @@
 //! Writes that have a version: scripts that compare and write in one step, several keys in one call.
 //!
-//! A call costs Redis about as much as what it does for three keys, so writes that stand side by side share one. It is kept
-//! short, for Redis does nothing else meanwhile; and in a Cluster all keys of one are in one slot.
+//! A call costs Redis about as much as what it does for three keys, so writes of a kind that stand side by side share one. It
+//! is kept short, for Redis does nothing else meanwhile; and in a Cluster all keys of one are in one slot.
+//!
+//! Redis undoes nothing of a script that breaks off, so a script does nothing before it knows that it will get to its end:
+//! what it reads comes first, then whatever of its writes may be refused, for want of a right or of memory.
 //!
 //! Scripts are known by their digest. They are sent along with the first call on a connection; a server that has lost them
 //! since (`SCRIPT FLUSH`) answers `NOSCRIPT`, and the repetition of the call sends them again.
@@ -47,19 +50,20 @@ impl Source {
 }
 
 static WRITE: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/write.lua")));
+static DELETE: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/delete.lua")));
 static SWEEP: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/sweep.lua")));
 
 /// Commands that `load` adds.
-pub(super) const LOADED: usize = 2;
+pub(super) const LOADED: usize = 3;
 
 /// Makes the scripts known to the server.
 pub(super) fn load(outbox: &mut Outbox) {
-    for source in [&WRITE, &SWEEP] {
+    for source in [&WRITE, &DELETE, &SWEEP] {
         outbox.pack(&[b"SCRIPT", b"LOAD", source.text.as_bytes()]);
     }
 }
 
-/// How many commands from the first on share a call; 0 if that has no version.
+/// How many commands from the first on, SETs or DELETEs, share a call; 0 if that has no version.
 pub(super) fn run_length(commands: &[Command], guard: &Guard, is_single: bool) -> usize {
     let at_most = if is_single { 1 } else { MAX_KEYS };
     let mut keys = HashSet::with_capacity_and_hasher(at_most, ahash::RandomState::new());
@@ -69,7 +73,8 @@ pub(super) fn run_length(commands: &[Command], guard: &Guard, is_single: bool) -
         bytes += command.weight();
         let is_full = index > 0 && (index == at_most || bytes > MAX_BYTES);
         let mut is_beside = || !guard.is_cluster || *first_slot.get_or_insert_with(|| slot(key)) == slot(key);
-        if command.version().is_none() || is_full || !keys.insert(key) || !is_beside() {
+        let is_other = index > 0 && commands.first().is_some_and(|first| is_set(first) != is_set(command));
+        if command.version().is_none() || is_full || is_other || !keys.insert(key) || !is_beside() {
             return index;
         }
     }
@@ -99,15 +104,20 @@ impl Guard {
         outbox.number(self.window.as_secs());
     }
 
-    /// Adds one call for commands that all have a version.
+    /// Adds one call for SETs, or for DELETEs, that all have a version.
     pub(super) fn write(&self, outbox: &mut Outbox, run: &[Command]) {
-        self.begin(outbox, &WRITE, run.iter().map(|command| command.key().as_str().as_bytes()), 1 + 2 * run.len());
-        outbox.argument(verbs(run).as_bytes());
+        let keys = run.iter().map(|command| command.key().as_str().as_bytes());
+        let version = |command: &Command| command.version().map(Version::stored).unwrap_or_default();
+        if !run.first().is_some_and(is_set) {
+            self.begin(outbox, &DELETE, keys, run.len());
+            return run.iter().for_each(|command| outbox.argument(&version(command)));
+        }
+        self.begin(outbox, &WRITE, keys, 1 + 2 * run.len());
+        outbox.argument(ttls(run).as_bytes());
         for command in run {
-            outbox.argument(&command.version().map(Version::stored).unwrap_or_default());
-            match command {
-                Command::Set { value, .. } => outbox.value(value),
-                Command::Delete { .. } | Command::Get { .. } => outbox.argument(b""),
+            outbox.argument(&version(command));
+            if let Command::Set { value, .. } = command {
+                outbox.value(value);
             }
         }
     }
@@ -147,20 +157,20 @@ impl Guard {
     }
 }
 
-/// What the script is to do with each, or with all alike.
-fn verbs(run: &[Command]) -> String {
-    let stored_for = |command: &Command| match command {
-        Command::Set { ttl, .. } => Some(*ttl),
-        Command::Delete { .. } | Command::Get { .. } => None,
+fn is_set(command: &Command) -> bool {
+    matches!(command, Command::Set { .. })
+}
+
+/// How long each is to live, or all alike.
+fn ttls(run: &[Command]) -> String {
+    let ttl = |command: &Command| match command {
+        Command::Set { ttl: Some(ttl), .. } => Some(ttl.seconds()),
+        _ => None,
     };
-    let verb = |command: &Command| match stored_for(command) {
-        Some(None) => String::new(),
-        Some(Some(ttl)) => ttl.seconds().to_string(),
-        None => "delete".to_owned(),
-    };
+    let text = |ttl: Option<u32>| ttl.map(|seconds| seconds.to_string()).unwrap_or_default();
     match run {
-        [first, others @ ..] if others.iter().all(|other| stored_for(other) == stored_for(first)) => verb(first),
-        _ => run.iter().map(|command| verb(command) + ",").collect(),
+        [first, others @ ..] if others.iter().all(|other| ttl(other) == ttl(first)) => text(ttl(first)),
+        _ => run.iter().map(|command| text(ttl(command)) + ",").collect(),
     }
 }
 

@@ -160,7 +160,7 @@ impl Shared {
             if let Frame::Error(code) = frame
                 && code.is_passing()
             {
-                return Err(code.to_error());
+                return Err(code.to_error("CLIENT KILL"));
             }
         }
         self.debts().retain(|debt| !owed.contains(debt));

@@ -25,6 +25,32 @@ const SHARED_FROM_BYTES: usize = 16 * 1024;
 const KEPT_BYTES: usize = 256 * 1024;
 const READ_BYTES: usize = 16 * 1024;
 
+/// Of the error of a script, how much is looked at.
+const MAX_SCRIPT_ERROR_BYTES: usize = 1024;
+/// How Redis says inside of a script that the user lacks a right: up to 7.0, and from 7.2 on.
+const NOT_PERMITTED: [&str; 2] = ["The user executing the script can't", "ACL failure in script"];
+/// What our own scripts name when they find that the user lacks the right for it.
+const IN_SCRIPTS: [&str; 1] = ["SETEX"];
+/// Code words of faults that lie with the server's state or set-up rather than with the command.
+const PASSING: [&str; 16] = [
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "OOM",
+    "BUSY",
+    "MISCONF",
+    "NOREPLICAS",
+    "NOAUTH",
+    "WRONGPASS",
+    "UNBLOCKED",
+    "NOTREADY",
+    "MOVED",
+    "ASK",
+    "NOSCRIPT",
+];
+
 /// One reply, or one element of an array.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Frame {
@@ -42,6 +68,8 @@ pub(super) enum Frame {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Code {
     word: String,
+    /// Inside of a script: what it was that Redis refused.
+    inner: Option<&'static str>,
     redirect: Option<Box<Redirect>>,
 }
 
@@ -72,12 +100,36 @@ impl Redirect {
     }
 }
 
+/// The first word of an error.
+fn code_word(line: &[u8]) -> String {
+    line.iter().take_while(|byte| byte.is_ascii_uppercase()).take(32).map(|&byte| char::from(byte)).collect()
+}
+
+/// The code word of an error that a command inside of a script met. Redis itself gives it as the first word only from 7.0
+/// on, and not always then.
+fn code_word_in_script(line: &[u8]) -> Option<&'static str> {
+    let line = String::from_utf8_lossy(line.get(..line.len().min(MAX_SCRIPT_ERROR_BYTES)).unwrap_or(line));
+    if !line.contains("script") {
+        return None;
+    }
+    if NOT_PERMITTED.iter().any(|text| line.contains(text)) {
+        return Some("NOPERM");
+    }
+    let (_, message) = line.rsplit_once("@user_script")?;
+    let is_word = |word: &str| PASSING.iter().chain(&["WRONGTYPE", "NOPERM"]).copied().find(|code| *code == word);
+    message.split(' ').find_map(|word| is_word(word.trim_start_matches('-')))
+}
+
 impl Code {
     fn from_line(line: &[u8]) -> Self {
-        let word: String =
-            line.iter().take_while(|byte| byte.is_ascii_uppercase()).take(32).map(|&byte| char::from(byte)).collect();
+        let mut word = code_word(line);
+        if word.is_empty() || word == "ERR" {
+            word = code_word_in_script(line).unwrap_or("ERR").to_owned();
+        }
+        let second = line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
+        let inner = IN_SCRIPTS.into_iter().find(|name| word == "NOPERM" && name.as_bytes() == second);
         let redirect = Redirect::from_line(&word, line).map(Box::new);
-        Code { word: if word.is_empty() { "ERR".into() } else { word }, redirect }
+        Code { word, inner, redirect }
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -96,24 +148,6 @@ impl Code {
 
     /// Whether the fault lies with the server's state or set-up rather than with the command.
     pub(super) fn is_passing(&self) -> bool {
-        const PASSING: [&str; 16] = [
-            "READONLY",
-            "LOADING",
-            "MASTERDOWN",
-            "TRYAGAIN",
-            "CLUSTERDOWN",
-            "OOM",
-            "BUSY",
-            "MISCONF",
-            "NOREPLICAS",
-            "NOAUTH",
-            "WRONGPASS",
-            "UNBLOCKED",
-            "NOTREADY",
-            "MOVED",
-            "ASK",
-            "NOSCRIPT",
-        ];
         PASSING.contains(&self.as_str())
     }
 
@@ -125,12 +159,13 @@ impl Code {
         )
     }
 
-    pub(super) fn to_error(&self) -> CacheError {
+    /// What it means as the answer to this command.
+    pub(super) fn to_error(&self, command: &'static str) -> CacheError {
         match self.as_str() {
             "WRONGTYPE" => CacheError::WrongType,
             code if self.is_of_the_command() => CacheError::RefusedForNow(format!("redis answered {code}").into()),
             code if self.is_passing() => CacheError::Unavailable(format!("redis answered {code}").into()),
-            code => CacheError::Refused(format!("redis answered {code}").into()),
+            code => CacheError::Refused(format!("redis refused {}: {code}", self.inner.unwrap_or(command)).into()),
         }
     }
 }
@@ -307,9 +342,48 @@ mod tests {
             (b"-secret\r\n", "ERR"),
             (b"-\r\n", "ERR"),
         ] {
-            let expected = Code { word: code.into(), redirect: None };
+            let expected = Code { word: code.into(), inner: None, redirect: None };
             assert_eq!(all(line, usize::MAX, 0), Ok(vec![Frame::Error(expected)]));
         }
+    }
+
+    /// As 6.2.14, 7.0.15, Redis 8.2.3 and Valkey 9.1.2 put it.
+    #[test]
+    fn an_error_inside_of_a_script_is_told_apart_on_every_version() {
+        let start = "ERR Error running script (call to f_91cd): @user_script:12: @user_script: 12:";
+        let behind = "script: 91cd, on @user_script:12.";
+        for (line, code) in [
+            (format!("{start} -OOM command not allowed when used memory > 'maxmemory'."), "OOM"),
+            (format!("{start} -READONLY You can't write against a read only replica."), "READONLY"),
+            (format!("{start} -NOREPLICAS Not enough good replicas to write."), "NOREPLICAS"),
+            (format!("{start} -MISCONF Redis is configured to save RDB snapshots"), "MISCONF"),
+            (
+                "ERR Error running script (call to f_91cd): @user_script:1: WRONGTYPE Operation against".into(),
+                "WRONGTYPE",
+            ),
+            (format!("{start} The user executing the script can't run this command or subcommand"), "NOPERM"),
+            (format!("{start} Unknown Redis command called from Lua script"), "ERR"),
+            (format!("ERR The user executing the script can't run this command or subcommand {behind}"), "NOPERM"),
+            (
+                format!("ERR ACL failure in script: User u has no permissions to run the 'setex' command {behind}"),
+                "NOPERM",
+            ),
+            (format!("OOM command not allowed when used memory > 'maxmemory'. {behind}"), "OOM"),
+            (format!("ERR Unknown Redis command called from script {behind}"), "ERR"),
+            ("BUSY Redis is busy running a script.".into(), "BUSY"),
+            ("ERR value OOM".into(), "ERR"),
+        ] {
+            assert_eq!(Code::from_line(line.as_bytes()).as_str(), code, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_for_good_is_named() {
+        let error = |line: &str| Code::from_line(line.as_bytes()).to_error("EVALSHA").to_string();
+        assert_eq!(error("NOPERM No permissions to access a key"), "redis refused EVALSHA: NOPERM");
+        assert_eq!(error("NOPERM SETEX"), "redis refused SETEX: NOPERM");
+        assert_eq!(error("NOPERM SECRET"), "redis refused EVALSHA: NOPERM");
+        assert_eq!(error("ERR unknown command"), "redis refused EVALSHA: ERR");
     }
 
     #[test]

@@ -182,7 +182,9 @@ impl Stride<'_> {
                     misplaced.push(Misplaced { group, keys: keys.to_vec(), redirect });
                     Ok(())
                 }
-                (Some(Frame::Error(code)), _) => Err(code.to_error()),
+                (Some(Frame::Error(code)), version) => {
+                    Err(code.to_error(if version.is_some() { "EVALSHA" } else { "UNLINK" }))
+                }
                 (None, _) => break,
                 _ => Err(unexpected()),
             };
@@ -198,7 +200,7 @@ fn step(mut frames: vec::IntoIter<Frame>, prefix: &str, with_guarded: bool) -> R
             let cursor = std::str::from_utf8(&cursor).ok().and_then(|text| text.parse().ok());
             (Cursor(cursor.ok_or_else(unexpected)?), count)
         }
-        (Some(Frame::Error(code)), _, _) => return Err(code.to_error()),
+        (Some(Frame::Error(code)), _, _) => return Err(code.to_error("SCAN")),
         _ => return Err(unexpected()),
     };
     if frames.len() != count {

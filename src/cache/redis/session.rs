@@ -149,7 +149,7 @@ impl Session for RedisSession {
             outbox.command(|cmd| cmd.arg("PING"));
             match self.call(outbox, MAX_OWN_BYTES, Budget::new(within)).await?.pop() {
                 Some(Frame::Status) => Ok(()),
-                Some(Frame::Error(code)) => Err(code.to_error()),
+                Some(Frame::Error(code)) => Err(code.to_error("PING")),
                 _ => Err(batch::unexpected()),
             }
         }

@@ -70,8 +70,8 @@ impl<'a> Slot<'a> {
 /// What members mean that the contract does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Others {
-    /// Envelopes carry extras. These names are none.
-    Ignored(&'static [&'static str]),
+    /// Envelopes carry extras.
+    Ignored,
     /// A misspelt name must not be lost.
     Refused,
 }
@@ -133,15 +133,9 @@ impl Faults {
                 Some(Slot::Twice) => {}
                 None if seen.contains(&name) => self.add_twice(&name, at),
                 None => {
-                    let shown = || String::from_utf8_lossy(&name);
-                    match others {
-                        Others::Refused => {
-                            self.add(&at.name(&shown()), format!("is not known here: known are {}", listed(&names)));
-                        }
-                        Others::Ignored(misplaced) if misplaced.iter().any(|other| other.as_bytes() == &*name) => {
-                            self.add(&at.name(&shown()), "has no meaning here: it belongs inside `value`");
-                        }
-                        Others::Ignored(_) => {}
+                    if others == Others::Refused {
+                        let detail = format!("is not known here: known are {}", listed(&names));
+                        self.add(&at.name(&String::from_utf8_lossy(&name)), detail);
                     }
                     seen.insert(name);
                 }

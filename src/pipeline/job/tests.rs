@@ -80,6 +80,18 @@ fn an_unavailable_write_is_superseded_by_a_later_one_that_is_ok() {
     );
 }
 
+/// The later one was left undone, so the earlier may be repeated.
+#[test]
+fn an_unavailable_write_is_not_superseded_by_a_later_one_that_was_superseded() {
+    let gate = Gate::new(10, 10_000, 10);
+    let (reply, waiter) = reply(gate.permit(), 100, None);
+    let elements = vec![element(EventType::Set, &["k"]), element(EventType::Set, &["k"])];
+    let mut slots = reply.begin(true, elements, Instant::now());
+    drop(slots.next());
+    slots.for_each(|slot| slot.settle(Outcome::Superseded, Instant::now()));
+    assert_eq!(outcomes(futures::executor::block_on(waiter)), [["unavailable"], ["superseded"]]);
+}
+
 #[test]
 fn values_beyond_the_answers_budget_are_rejected() {
     let gate = Gate::new(10, 10_000, 10);

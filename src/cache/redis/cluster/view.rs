@@ -64,7 +64,7 @@ impl View {
                 }
                 Ok(view)
             }
-            Some(Frame::Error(code)) => Err(code.to_error()),
+            Some(Frame::Error(code)) => Err(code.to_error("CLUSTER SLOTS")),
             _ => Err(unexpected()),
         }
     }

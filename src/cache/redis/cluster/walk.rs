@@ -318,7 +318,7 @@ impl ClusterSession {
                 });
                 let told = match frames.await.and_then(|frames| frames).map(|mut frames| frames.pop()) {
                     Ok(Some(Frame::Text(text))) => Told::read(&text).ok_or_else(senseless),
-                    Ok(Some(Frame::Error(code))) => Err(code.to_error()),
+                    Ok(Some(Frame::Error(code))) => Err(code.to_error("CLUSTER NODES")),
                     Ok(_) => Err(senseless()),
                     Err(error) => Err(error),
                 };

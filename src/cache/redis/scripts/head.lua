@@ -1,4 +1,14 @@
-local call, byte = redis.call, string.byte
+local call, byte, find = redis.call, string.byte, string.find
+
+-- Stands behind the version of a write. A version without it is that of a deletion, or was left by an older release.
+local WRITTEN = '\0\255'
+
+-- A version without what stands behind it; and whether it is that of a write.
+local function bare(held)
+  local mark = find(held, WRITTEN, 1, true)
+  if mark then return string.sub(held, 1, mark - 1), true end
+  return held, false
+end
 
 -- Whether version a comes before version b. Numbers have a fixed width, so that any locale orders their digits alike; texts
 -- are compared byte by byte.
@@ -14,4 +24,25 @@ end
 -- First the keys, none twice, then in the same order their companions, which hold the versions.
 local count = #KEYS / 2
 local held = call('MGET', unpack(KEYS, count + 1))
+local window = ARGV[1]
+
+-- Whether key i may not be written with this version: it has one that is not less. An equal one is applied once more if the
+-- key is gone and nothing with a version has deleted it.
+local function superseded(i, new)
+  local old, is_written = bare(held[i])
+  if older(old, new) then return false end
+  return not (is_written and old == new and call('EXISTS', KEYS[i]) == 0)
+end
+
+-- The script's answer if the user may not set companions: asked before anything is done, for Redis undoes nothing. Before
+-- Redis 7.0 it shows only in an attempt; this one changes nothing, because it leaves no time to live.
+local function refusal()
+  if redis.acl_check_cmd then
+    if redis.acl_check_cmd('SETEX', KEYS[count + 1], window, '') then return nil end
+  else
+    local answer = redis.pcall('SETEX', KEYS[count + 1], 0, '').err or ''
+    if not find(answer, 'user executing', 1, true) and not find(answer, 'Unknown', 1, true) then return nil end
+  end
+  return redis.error_reply('NOPERM SETEX')
+end
 

@@ -1,28 +1,42 @@
--- Writes, each with a version.
--- ARGV: how long versions are kept, in seconds; what to do with each key, or with all alike ('delete', or how many seconds
--- it is to live, or nothing), with commas between; and for each its version and its value.
--- Returns for each: 0 superseded, 1 stored, 2 deleted, 3 deleted though there was nothing.
-local window, verb = ARGV[1], ARGV[2]
-local each = string.find(verb, ',', 1, true) and string.gmatch(verb, '([^,]*),')
-local done, plain, last = {}, {}, 0
+-- Stores values, each with a version.
+-- ARGV: how long versions are kept, in seconds; how many seconds each value is to live, or all alike, or nothing, with commas
+-- between; and for each its version and its value.
+-- Returns for each: 0 superseded, 1 stored.
+-- Values come before versions, so a call that breaks off leaves no version without its value. The first write is the one
+-- that may be refused: those after it are of the same command, or `refusal` was asked.
+local ttl = ARGV[2]
+local each = find(ttl, ',', 1, true) and string.gmatch(ttl, '([^,]*),')
+local done, ttls, plain, last = {}, each and {}, {}, 0
 for i = 1, count do
-  local old, new, value = held[i], ARGV[2 * i + 1], ARGV[2 * i + 2]
-  if each then verb = each() end
-  if old and not older(old, new) then
+  if each then
+    ttl = each()
+    ttls[i] = ttl
+  end
+  if held[i] and superseded(i, ARGV[2 * i + 1]) then
     done[i] = 0
   else
-    if verb == '' then
-      plain[last + 1], plain[last + 2] = KEYS[i], value
+    done[i] = 1
+    if ttl == '' then
+      plain[last + 1], plain[last + 2] = KEYS[i], ARGV[2 * i + 2]
       last = last + 2
-      done[i] = 1
-    elseif verb == 'delete' then
-      done[i] = 3 - call('UNLINK', KEYS[i])
-    else
-      call('SETEX', KEYS[i], verb, value)
-      done[i] = 1
     end
-    call('SETEX', KEYS[count + i], window, new)
   end
 end
-if last > 0 then call('MSET', unpack(plain)) end
+if last > 0 and count == 1 then
+  call('SET', KEYS[1], ARGV[4])
+  call('SET', KEYS[2], ARGV[3] .. WRITTEN, 'EX', window)
+  return done
+end
+if last > 0 then
+  local refused = refusal()
+  if refused then return refused end
+  call('MSET', unpack(plain))
+end
+for i = 1, count do
+  if done[i] == 1 then
+    if each then ttl = ttls[i] end
+    if ttl ~= '' then call('SETEX', KEYS[i], ttl, ARGV[2 * i + 2]) end
+    call('SETEX', KEYS[count + i], window, ARGV[2 * i + 1] .. WRITTEN)
+  end
+end
 return done

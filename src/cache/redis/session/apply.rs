@@ -161,7 +161,7 @@ impl RedisSession {
         self.exchange(ask("STRLEN"), MAX_OWN_BYTES, budget, 0, &mut frames).await?;
         let bytes = match frames.pop() {
             Some(Frame::Number(bytes)) => u64::try_from(bytes).map_err(|_| batch::unexpected())?,
-            Some(Frame::Error(code)) => return Err(code.to_error()),
+            Some(Frame::Error(code)) => return Err(code.to_error("STRLEN")),
             _ => return Err(batch::unexpected()),
         };
         let allowed = u64::try_from(max_bytes).unwrap_or(u64::MAX);
@@ -179,7 +179,7 @@ impl RedisSession {
         match frames.pop() {
             Some(Frame::Text(value)) => Ok(Reply::Hit(value)),
             Some(Frame::Nil) => Ok(Reply::Miss),
-            Some(Frame::Error(code)) => Err(code.to_error()),
+            Some(Frame::Error(code)) => Err(code.to_error("GET")),
             _ => Err(batch::unexpected()),
         }
     }
