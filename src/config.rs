@@ -35,7 +35,7 @@ use std::path::PathBuf;
 
 pub use self::again::{Again, Texts};
 pub use self::fault::{Fault, Faults};
-pub use self::files::{authorities_in, identity_in, tls_in, tokens_in, webhook_secrets_in};
+pub use self::files::{authorities_in, identity_in, password_in, tls_in, tokens_in, webhook_secrets_in};
 pub use self::kind::Kind;
 pub use self::model::*;
 pub use self::render::{default_in_words, default_toml, markdown_table};
@@ -171,6 +171,7 @@ mod tests {
                 (Kind::Integer { .. } | Kind::Bytes { .. }, Preset::Number(number)) => (number - 1).to_string(),
                 (Kind::Integer { .. }, _) => "77".to_owned(),
                 (Kind::Switch, Preset::Switch(on)) => (!on).to_string(),
+                (Kind::Switch, _) => "true".to_owned(),
                 (Kind::Choice { allowed, .. }, Preset::Text(text)) => {
                     allowed.iter().find(|choice| **choice != text).expect("another choice").to_string()
                 }

@@ -1,10 +1,14 @@
 //! What a cache promises, asked of every backend: the same suite over a real redis-server, a cluster of three and the
 //! embedded map, then what only one of them can show.
 
+#[path = "cache/causes.rs"]
+mod causes;
 #[path = "cache/embedded.rs"]
 mod embedded;
 #[path = "cache/greeting.rs"]
 mod greeting;
+#[path = "cache/middlebox.rs"]
+mod middlebox;
 #[path = "cache/model.rs"]
 mod model;
 #[path = "cache/redis.rs"]

@@ -240,7 +240,8 @@ fn another(setting: &Setting) -> (String, String) {
             "auth.webhook_secrets" => (WEBHOOK.to_owned(), format!("[\"{WEBHOOK}\"]")),
             "auth.webhook_secrets_file" => quoted("webhooks"),
             "redis.url" => quoted("rediss://h:7/3"),
-            "redis.password_file" => quoted("password"),
+            "redis.password_file" | "redis.sentinel_password_file" => quoted("password"),
+            "redis.sentinel_tls" => ("true".to_owned(), "true".to_owned()),
             "redis.nodes" => ("a:1,b:2".to_owned(), "[\"a:1\", \"b:2\"]".to_owned()),
             "redis.tls_ca" | "redis.tls_cert" | "fetch.ca_file" | "http.tls_cert" | "http.tls_client_ca" => {
                 quoted("cert.pem")
@@ -255,7 +256,7 @@ fn another(setting: &Setting) -> (String, String) {
 /// What `check-config` shows for [`another`].
 fn another_shown(setting: &Setting) -> String {
     match setting.path {
-        "auth.tokens" | "auth.webhook_secrets" | "redis.password" => "***".to_owned(),
+        "auth.tokens" | "auth.webhook_secrets" | "redis.password" | "redis.sentinel_password" => "***".to_owned(),
         _ => another(setting).1,
     }
 }
@@ -264,9 +265,9 @@ fn another_shown(setting: &Setting) -> String {
 /// either itself or as a file.
 fn every_setting_through(give: impl Fn(Run, &[&'static Setting]) -> Answer, source: impl Fn(&Setting) -> String) {
     for without in [
-        &["redis.url", "redis.password_file"][..],
-        &["redis.url", "redis.password"],
-        &["redis.host", "redis.port", "redis.db", "redis.tls", "redis.password"],
+        &["redis.url", "redis.password_file", "redis.sentinel_password_file"][..],
+        &["redis.url", "redis.password", "redis.sentinel_password"],
+        &["redis.host", "redis.port", "redis.db", "redis.tls", "redis.password", "redis.sentinel_password"],
     ] {
         let run = Run::new()
             .file("tokens", "three\n")

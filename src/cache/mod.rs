@@ -92,6 +92,9 @@ pub enum CacheError {
     /// The line to the cache is no good for now, for whatever command: connection lost, timed out, LOADING, READONLY.
     #[error("{0}")]
     Unavailable(Cow<'static, str>),
+    /// The server is too old to be worked with. It may be another one day.
+    #[error("{0}")]
+    Unsupported(Cow<'static, str>),
     /// Redis refused this one command for now (OOM, MISCONF, TRYAGAIN, NOREPLICAS, a key on the move): nothing of it was
     /// done, another attempt may succeed, and others on the same connection go on.
     #[error("{0}")]
@@ -112,7 +115,8 @@ pub enum CacheError {
 
 impl CacheError {
     pub fn is_worth_retrying(&self) -> bool {
-        matches!(self, CacheError::Unavailable(_) | CacheError::RefusedForNow(_) | CacheError::RefusedTogether)
+        use CacheError::{RefusedForNow, RefusedTogether, Unavailable, Unsupported};
+        matches!(self, Unavailable(_) | Unsupported(_) | RefusedForNow(_) | RefusedTogether)
     }
 }
 

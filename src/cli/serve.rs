@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::{LevelFilter, error, info, warn};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -14,9 +16,9 @@ use super::rereading::settings::{Change, Origin};
 use super::rereading::{Following, Rereading};
 use super::signals::{Asked, HangUp, Signals};
 use crate::blob::retry::Policy;
-use crate::cache::Cache;
 use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{self, Address, ClusterCache, RedisCache, SentinelCache};
+use crate::cache::{Cache, CacheError};
 use crate::config::{
     self, Args, CacheBackend, Config, LogFormat, Pem, RedisMode, Secret, Texts, TlsPems, WebhookSecret,
 };
@@ -29,6 +31,8 @@ use crate::{blob, pipeline};
 
 /// What a program ended by a signal is expected to say, less the signal's number.
 const KILLED: i32 = 128;
+/// How long the start waits for Redis to tell its version.
+const MAX_LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, and drains. SIGHUP, and a change of the files of settings, have them read again.
 pub fn run(args: Args) -> ExitCode {
@@ -87,6 +91,8 @@ async fn serve(config: &Config, origin: Origin, hang_up: HangUp) -> Result<(), S
 pub enum StartError {
     #[error(transparent)]
     Redis(#[from] redis::SetupError),
+    #[error("{0}")]
+    Unsupported(String),
     #[error(transparent)]
     Blobs(#[from] blob::SetupError),
     #[error(transparent)]
@@ -176,6 +182,7 @@ pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, St
     }
     let metrics = Metrics::new(&config.cluster)?;
     let cache = cache(config)?;
+    refuse_unsupported(cache.as_ref(), config.redis.connect_timeout).await?;
     let name = cache.describe();
     let pipeline = pipeline::build(pipeline_settings(config), cache, &metrics)?;
     let doors = Doors::new(config.auth.clone());
@@ -239,6 +246,14 @@ fn lets_everybody_in(config: &Config) -> bool {
     !asks && !config.bind.to_canonical().is_loopback()
 }
 
+/// A cache that cannot be reached now is no reason: whether it is supported shows with the first connection.
+async fn refuse_unsupported(cache: &dyn Cache, connect_timeout: Duration) -> Result<(), StartError> {
+    match cache.session().ping(connect_timeout.min(MAX_LOOK)).await {
+        Err(CacheError::Unsupported(cause)) => Err(StartError::Unsupported(cause.into_owned())),
+        _ => Ok(()),
+    }
+}
+
 fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
     if config.cache.backend == CacheBackend::Embedded {
         let prefix = config.redis.version_prefix.clone();
@@ -250,17 +265,25 @@ fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
 /// Redis as the settings say, whatever the backend.
 pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, redis::SetupError> {
     let from = &config.redis;
-    let tls = from.tls.then(|| redis::Tls {
-        ca: from.tls_ca.clone(),
-        cert: from.tls_cert.clone(),
-        key: from.tls_key.clone(),
-    });
+    let with_tls = || redis::Tls { ca: from.tls_ca.clone(), cert: from.tls_cert.clone(), key: from.tls_key.clone() };
+    let reread = |path: &Option<PathBuf>| {
+        let path = path.clone()?;
+        Some(redis::Reread::new(move || config::password_in(&path)))
+    };
+    let sentinels = redis::Access {
+        username: from.sentinel_username.clone(),
+        password: from.sentinel_password.clone(),
+        reread: reread(&from.sentinel_password_file),
+        tls: from.sentinel_tls.unwrap_or(from.tls).then(with_tls),
+    };
     let settings = redis::Settings {
         host: from.host.clone(),
         port: from.port,
-        tls,
+        tls: from.tls.then(with_tls),
         username: from.username.clone(),
         password: from.password.clone(),
+        reread: reread(&from.password_file),
+        sentinels: Some(sentinels),
         db: from.db,
         connect_timeout: from.connect_timeout,
         response_timeout: from.response_timeout,

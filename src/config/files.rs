@@ -26,6 +26,7 @@ pub struct Files {
     pub tokens: Vec<Secret>,
     pub webhook_secrets: Vec<WebhookSecret>,
     pub redis_password: Option<Secret>,
+    pub sentinel_password: Option<Secret>,
     pub tls_ca: Option<Pem>,
     pub tls_cert: Option<Pem>,
     pub tls_key: Option<Pem>,
@@ -43,6 +44,7 @@ pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
         tokens: reader.read("auth.tokens_file", tokens).unwrap_or_default(),
         webhook_secrets: reader.read("auth.webhook_secrets_file", webhook_secrets).unwrap_or_default(),
         redis_password: reader.read("redis.password_file", password),
+        sentinel_password: reader.read("redis.sentinel_password_file", password),
         tls_ca: reader.read("redis.tls_ca", |bytes| authorities(&bytes).map(|_| Pem::new(bytes))),
         tls_cert,
         tls_key,
@@ -65,6 +67,14 @@ pub fn tokens_in(path: &Path) -> Result<Vec<Secret>, String> {
 /// Why it is of no use, for a person.
 pub fn webhook_secrets_in(path: &Path) -> Result<Vec<WebhookSecret>, String> {
     contents(path).and_then(webhook_secrets)
+}
+
+/// The password that a file holds now.
+///
+/// # Errors
+/// Why it is of no use, for a person.
+pub fn password_in(path: &Path) -> Result<Secret, String> {
+    contents(path).and_then(password)
 }
 
 /// What the files of the listener's TLS hold now.

@@ -128,6 +128,14 @@ pub struct RedisConfig {
     #[serde(default, deserialize_with = "nodes")]
     pub nodes: Vec<(String, u16)>,
     pub sentinel_master: Option<String>,
+    /// Where `password` is read anew, if that is what it came from.
+    pub password_file: Option<PathBuf>,
+    pub sentinel_username: Option<String>,
+    /// From the setting or the file.
+    pub sentinel_password: Option<Secret>,
+    pub sentinel_password_file: Option<PathBuf>,
+    /// None: as `tls`.
+    pub sentinel_tls: Option<bool>,
     #[serde(skip)]
     pub tls_ca: Option<Pem>,
     #[serde(skip)]
@@ -260,6 +268,7 @@ pub(super) fn build(settings: Effective, files: Files) -> Result<Config, Fault> 
 
     let redis = &mut config.redis;
     redis.password = redis.password.take().or(files.redis_password);
+    redis.sentinel_password = redis.sentinel_password.take().or(files.sentinel_password);
     redis.tls_ca = files.tls_ca;
     redis.tls_cert = files.tls_cert;
     redis.tls_key = files.tls_key;
@@ -268,7 +277,9 @@ pub(super) fn build(settings: Effective, files: Files) -> Result<Config, Fault> 
         redis.host = url.host;
         redis.port = url.port.unwrap_or(redis.port);
         redis.username = url.username.or(redis.username.take());
-        redis.password = url.password.or(redis.password.take());
+        if url.password.is_some() {
+            (redis.password, redis.password_file) = (url.password, None);
+        }
         redis.db = url.db.unwrap_or(redis.db);
     }
 

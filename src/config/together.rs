@@ -16,11 +16,21 @@ const LIMITS: [(&str, u64, &str); 5] = [
 
 const MODE: &str = "redis.mode";
 
+/// Of no effect in another mode than sentinel.
+const SENTINELS: [&str; 5] = [
+    "redis.sentinel_master",
+    "redis.sentinel_username",
+    "redis.sentinel_password",
+    "redis.sentinel_password_file",
+    "redis.sentinel_tls",
+];
+
 pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) {
     for (smaller, times, larger) in LIMITS {
         faults.extend(exceeds(settings, smaller, times, larger));
     }
     faults.extend(both(settings, "redis.password", "redis.password_file"));
+    faults.extend(both(settings, "redis.sentinel_password", "redis.sentinel_password_file"));
     faults.extend(alone(settings, "redis.tls_cert", "redis.tls_key"));
     faults.extend(alone(settings, "redis.tls_key", "redis.tls_cert"));
     faults.extend(alone(settings, "http.tls_cert", "http.tls_key"));
@@ -104,7 +114,8 @@ fn without_effect(settings: &Effective) -> Vec<String> {
     let url = settings.text("redis.url").and_then(|url| redis_url::parse(url).ok());
     let tls = url.as_ref().map_or(settings.is_on("redis.tls"), |url| url.tls);
     let mode = settings.text(MODE).unwrap_or_default();
-    for (path, modes) in [("redis.nodes", &["cluster", "sentinel"][..]), ("redis.sentinel_master", &["sentinel"])] {
+    let of_sentinels = SENTINELS.iter().map(|path| (*path, &["sentinel"][..]));
+    for (path, modes) in [("redis.nodes", &["cluster", "sentinel"][..])].into_iter().chain(of_sentinels) {
         if settings.get(path).is_some() && !modes.contains(&mode) && !settings.is_bad(MODE) {
             warnings.push(format!("{path} ({}) has no effect: redis.mode is {mode}", settings.origin(path)));
         }
@@ -115,7 +126,7 @@ fn without_effect(settings: &Effective) -> Vec<String> {
             .push(format!("redis.tls ({own}) has no effect: redis.url ({wins}) says redis://, which is without TLS"));
     }
     for path in ["redis.tls_ca", "redis.tls_cert", "redis.tls_key"] {
-        if settings.get(path).is_some() && !tls {
+        if settings.get(path).is_some() && !tls && !settings.is_on("redis.sentinel_tls") {
             warnings.push(format!("{path} ({}) has no effect: Redis is spoken to without TLS", settings.origin(path)));
         }
     }

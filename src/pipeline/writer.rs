@@ -383,9 +383,8 @@ fn problem_kind(command: &Command, error: &CacheError) -> ProblemKind {
         (CacheError::ValueTooLarge { .. }, Command::Set { .. }) => ProblemKind::BlobTooLarge,
         (CacheError::ValueTooLarge { .. }, _) => ProblemKind::AnswerTooLarge,
         (CacheError::Refused(_), _) => ProblemKind::CacheRefused,
-        (CacheError::Unavailable(_) | CacheError::RefusedForNow(_) | CacheError::RefusedTogether, _) => {
-            ProblemKind::CacheUnavailable
-        }
+        (CacheError::Unavailable(_) | CacheError::Unsupported(_), _)
+        | (CacheError::RefusedForNow(_) | CacheError::RefusedTogether, _) => ProblemKind::CacheUnavailable,
     }
 }
 

@@ -6,8 +6,16 @@ use redis_cache_sync::cache::{Cache, Reply, Session};
 use crate::support::*;
 
 /// Each of these can do nothing to others on any version; one that could must not join them.
-const GREETING: [&str; 6] =
-    ["PING", "CLIENT ID", "CLIENT INFO", "CLIENT SETNAME redis-cache-sync", "CLIENT KILL nobody", "INFO memory"];
+const GREETING: [&str; 8] = [
+    "PING",
+    "HELLO",
+    "CLIENT ID",
+    "CLIENT INFO",
+    "CLIENT SETNAME redis-cache-sync",
+    "CLIENT KILL nobody",
+    "INFO server",
+    "INFO memory",
+];
 
 fn through(proxy: &Proxy) -> Settings {
     Settings::new("127.0.0.1", proxy.port)

@@ -225,7 +225,7 @@ async fn credentials_and_database_are_used_and_their_faults_are_unavailable() {
         (None, None, 0, "NOAUTH"),
         (None, Some("other"), 0, "WRONGPASS"),
         (Some("nobody"), Some("s3cret/"), 0, "WRONGPASS"),
-        (None, Some("s3cret/"), 9999, "ERR"),
+        (None, Some("s3cret/"), 9999, "no such database"),
     ] {
         let mut wrong = login(username, password, db);
         let Err(CacheError::Unavailable(detail)) = one(&mut wrong, get("k")).await else { panic!("{code}") };
@@ -339,7 +339,8 @@ async fn an_address_that_is_no_redis_is_unavailable() {
     });
     let mut session = session(Settings::new("127.0.0.1", port));
     let result = session.ping(WITHIN).await;
-    assert_eq!(result, Err(CacheError::Unavailable("redis answered out of protocol or beyond a limit".into())));
+    let Err(CacheError::Unavailable(cause)) = result else { panic!("{result:?}") };
+    assert!(cause.ends_with("the reply is not the Redis protocol: is this a Redis port?"), "{cause}");
     drop(peer.join().unwrap());
 }
 
@@ -391,8 +392,7 @@ async fn tls_carries_everything_and_checks_who_answers() {
     assert!(results == [Ok(Reply::Stored), Ok(Reply::Stored), hit(value), hit("v")]);
     assert_eq!(trusted.reconnects(), 0);
 
-    let stranger = CacheError::Unavailable("the TLS handshake with redis failed".into());
-    assert_eq!(with(Tls { ca: None, ..own.clone() }).ping(WITHIN).await, Err(stranger));
+    assert!(with(Tls { ca: None, ..own.clone() }).ping(WITHIN).await.is_err(), "it trusts nobody we do not");
     assert!(with(Tls { cert: None, key: None, ..own.clone() }).ping(WITHIN).await.is_err(), "it must ask who we are");
     assert!(RedisCache::new(Settings { tls: Some(Tls { key: None, ..own }), ..server.settings() }).is_err());
 }

@@ -119,3 +119,47 @@ fn a_master_is_spoken_to_over_tls_with_the_rights_that_are_documented() {
         assert!(log.contains("redis master mymaster with TLS by sentinels at 127.0.0.1:") && !log.contains(PASSWORD));
     }
 }
+
+/// The sentinels have a user, a password and a port without TLS, none of which is the master's.
+#[test]
+fn sentinels_are_logged_in_to_with_credentials_of_their_own() {
+    let dir = TempDir::new().expect("a directory");
+    let tls = certificate(dir.path());
+    let watched = Watched::start(Some(&tls), Some("only-sentinels"));
+    watched.servers.iter().for_each(add_user);
+    let file = dir.path().join("password");
+    let plain: Vec<String> = watched.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
+    let builder = || {
+        let builder = Daemon::builder().set("redis.mode", "sentinel").set("redis.sentinel_master", MASTER);
+        let builder = with_tls(&tls, builder).set("redis.nodes", plain.join(",")).set("redis.sentinel_tls", false);
+        builder.set("redis.sentinel_username", USER)
+    };
+    fs::write(&file, "only-sentinels\n").expect("a file");
+    let daemon = builder().set("redis.sentinel_password_file", file.display()).start();
+    does_all_there_is_to_do(&daemon);
+    nothing_was_denied(&watched.servers);
+    // The password of the sentinels changes, and with it the file.
+    fs::write(&file, "changed\n").expect("a file");
+    for sentinel in &watched.sentinels {
+        let mut conn = sentinel.conn();
+        let _: () = redis::cmd("AUTH").arg(&[USER, "only-sentinels"]).query(&mut conn).expect("a login");
+        let set = redis::cmd("ACL").arg(&["SETUSER", USER, "resetpass", ">changed"]).query::<()>(&mut conn);
+        set.expect("a new password");
+        let _ = redis::cmd("CLIENT").arg(&["KILL", "USER", USER]).exec(&mut conn);
+    }
+    wait_for("the sentinels to be logged in to again", || {
+        assert_eq!(daemon.post(&set_inline("after", "v")).status, 200);
+        watched.sentinels.iter().all(|sentinel| {
+            let mut conn = sentinel.conn();
+            let _: () = redis::cmd("AUTH").arg(&[USER, "changed"]).query(&mut conn).expect("a login");
+            let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut conn).expect("a list");
+            list.lines().any(|line| line.contains(" name=redis-cache-sync ") && line.contains(" user=sync "))
+        })
+    });
+    let wrong = builder().set("redis.sentinel_password", PASSWORD).unready().start();
+    wait_for("the refused login to be told", || {
+        let log = wrong.logs().join("\n");
+        assert!(!log.contains(PASSWORD), "{log}");
+        plain.iter().any(|at| log.contains(&format!("the sentinel at {at} (of redis.nodes): it refused the login")))
+    });
+}

@@ -22,6 +22,9 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod metrics;
+#[path = "../cache/middlebox.rs"]
+#[allow(dead_code)]
+mod middlebox;
 mod model;
 mod monitoring;
 mod openapi;
@@ -32,6 +35,7 @@ mod page;
 mod patterns;
 mod problems;
 mod real;
+mod refused_redis;
 mod reload;
 mod replicas;
 mod resources;

@@ -4,6 +4,7 @@
 //! ([`Identity`]), so that what was sent can be taken back. Whether and when to do that is the session's business.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem;
@@ -22,8 +23,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::io::poll_read_buf;
 
-use super::MAX_OWN_BYTES;
+use super::cause::{self, Broken};
 use super::encode::Outbox;
+use super::greeting::Facts;
 use super::reply::{Frame, Inbox, Malformed};
 use super::settings::{Settings, TlsClient};
 use crate::cache::CacheError;
@@ -44,9 +46,8 @@ const MAX_FRAMES: usize = 1 << 20;
 /// Strings of one pipeline together, at most, or a single longer one that was asked for.
 const MAX_TOTAL_BYTES: usize = 128 * 1024 * 1024;
 
-/// Whom `CLIENT KILL` is asked for, to see whether we may: an address always has a port, so no client has this one, and no
-/// version of Redis does anything about it. (`CLIENT KILL ID 0` closes all other connections before Redis 7.0.)
-const NOBODY: &str = "nobody";
+/// The step of connecting in which both sides agree on TLS.
+pub(super) const HANDSHAKE: &str = "the TLS handshake";
 
 trait Transport: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Transport for T {}
@@ -65,34 +66,38 @@ pub(super) struct Connection {
     /// What the last pipeline was packed into.
     room: Vec<u8>,
     owes_replies: bool,
-    identity: Option<Identity>,
-    may_kill: bool,
-    evicts: Option<String>,
+    /// What the server has said of itself.
+    pub(super) facts: Facts,
 }
 
 impl Connection {
-    /// Connects and logs in. The caller bounds the time.
-    pub(super) async fn open(settings: &Settings, tls: Option<&TlsClient>) -> Result<Self, CacheError> {
+    /// Connects; the greeting is still to come. The caller bounds the time, and learns from `step` what is under way.
+    ///
+    /// # Errors
+    /// The cause, for a person.
+    pub(super) async fn establish(
+        settings: &Settings,
+        tls: Option<&TlsClient>,
+        step: &Cell<&'static str>,
+    ) -> Result<Self, String> {
+        step.set("looking up its name and connecting");
         let tcp = connect_tcp(&settings.host, settings.port).await?;
         let stream: Pin<Box<dyn Transport>> = match tls {
             None => Box::pin(tcp),
             Some(tls) => {
+                step.set(HANDSHAKE);
                 let connector = TlsConnector::from(tls.config.clone());
                 let handshake = connector.connect(tls.name.clone(), tcp).await;
-                Box::pin(handshake.map_err(|_| unavailable("the TLS handshake with redis failed"))?)
+                Box::pin(handshake.map_err(|error| cause::of_handshake(&error))?)
             }
         };
-        let mut connection = Connection {
+        Ok(Connection {
             stream,
             inbox: Inbox::default(),
             room: Vec::new(),
             owes_replies: false,
-            identity: None,
-            may_kill: true,
-            evicts: None,
-        };
-        connection.introduce(settings).await?;
-        Ok(connection)
+            facts: Facts::default(),
+        })
     }
 
     /// Sends a pipeline and reads its replies into `frames`, which after a failure holds those that did arrive. Dropped
@@ -104,14 +109,23 @@ impl Connection {
         within: Duration,
         frames: &mut Vec<Frame>,
     ) -> Result<(), CacheError> {
+        Ok(self.talk(outbox, max_bytes, within, frames).await?)
+    }
+
+    /// As [`Connection::exchange`], with the cause of a failure told apart.
+    pub(super) async fn talk(
+        &mut self,
+        outbox: Outbox,
+        max_bytes: usize,
+        within: Duration,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), Broken> {
         self.owes_replies = true;
         let (due, asks) = (outbox.commands(), outbox.is_asking());
         let pieces = outbox.into_pieces();
         let packed = pieces.back().cloned().unwrap_or_default();
         let mut flight = Flight { pieces, due, nested: 0, asks, is_asked: false, max_bytes, read_bytes: 0, frames };
-        timeout(within, poll_fn(|cx| self.poll_exchange(cx, &mut flight)))
-            .await
-            .map_err(|_| unavailable("redis did not answer in time"))??;
+        timeout(within, poll_fn(|cx| self.poll_exchange(cx, &mut flight))).await.map_err(|_| Broken::Late)??;
         self.owes_replies = false;
         let room = emptied(packed);
         if room.capacity() > self.room.capacity() {
@@ -130,19 +144,9 @@ impl Connection {
         self.owes_replies
     }
 
-    /// None: the server would not tell.
-    pub(super) fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
-    }
-
-    /// Whether this user may kill connections, its own of old among them.
-    pub(super) fn may_kill(&self) -> bool {
-        self.may_kill
-    }
-
-    /// The policy by which the server evicts keys that it was not told to delete; None: it does not, or would not tell.
-    pub(super) fn evicts(&self) -> Option<&str> {
-        self.evicts.as_deref()
+    /// What was read and could not be taken for a reply.
+    pub(super) fn unread(&self) -> &[u8] {
+        self.inbox.unread()
     }
 
     /// Whether the server has closed an idle connection, or said something unasked.
@@ -150,40 +154,7 @@ impl Connection {
         !self.inbox.is_empty() || self.stream.read(&mut [0]).now_or_never().is_some()
     }
 
-    async fn introduce(&mut self, settings: &Settings) -> Result<(), CacheError> {
-        let mut outbox = Outbox::new();
-        let login = settings.username.is_some() || settings.password.is_some();
-        if login {
-            let password = settings.password.as_ref().map_or("", |secret| secret.expose());
-            outbox.command(|cmd| cmd.arg("AUTH").arg(settings.username.as_deref()).arg(password));
-        }
-        if settings.db != 0 {
-            outbox.command(|cmd| cmd.arg("SELECT").arg(settings.db));
-        }
-        outbox.command(|cmd| cmd.arg("PING"));
-        outbox.command(|cmd| cmd.arg("CLIENT").arg("ID"));
-        outbox.command(|cmd| cmd.arg("CLIENT").arg("INFO"));
-        outbox.command(|cmd| cmd.arg("CLIENT").arg("SETNAME").arg("redis-cache-sync"));
-        outbox.command(|cmd| cmd.arg("CLIENT").arg("KILL").arg(NOBODY));
-        outbox.command(|cmd| cmd.arg("INFO").arg("memory"));
-
-        let mut frames = Vec::new();
-        self.exchange(outbox, MAX_OWN_BYTES, settings.connect_timeout, &mut frames).await?;
-        let mut frames = frames.into_iter();
-        if login {
-            accepted(frames.next(), "redis did not accept the credentials")?;
-        }
-        if settings.db != 0 {
-            accepted(frames.next(), "redis did not select the database")?;
-        }
-        alive(frames.next())?;
-        self.identity = identity(frames.next(), frames.next());
-        self.may_kill = !matches!(frames.nth(1), Some(Frame::Error(code)) if code.as_str() == "NOPERM");
-        self.evicts = frames.next().and_then(|info| eviction(&info));
-        Ok(())
-    }
-
-    fn poll_exchange(&mut self, cx: &mut Context<'_>, flight: &mut Flight<'_>) -> Poll<Result<(), CacheError>> {
+    fn poll_exchange(&mut self, cx: &mut Context<'_>, flight: &mut Flight<'_>) -> Poll<Result<(), Broken>> {
         // Both directions go on together: a peer that stops reading until its answers are taken must not block us.
         if let Poll::Ready(Err(error)) = self.poll_send(cx, &mut flight.pieces) {
             return Poll::Ready(Err(error));
@@ -198,14 +169,14 @@ impl Connection {
                 return Poll::Ready(Ok(()));
             }
             match ready!(poll_read_buf(self.stream.as_mut(), cx, self.inbox.room())) {
-                Ok(0) => return Poll::Ready(Err(unavailable("redis closed the connection"))),
+                Ok(0) => return Poll::Ready(Err(Broken::Closed)),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(broken(&error))),
+                Err(error) => return Poll::Ready(Err(Broken::Io(error))),
             }
         }
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>, pieces: &mut VecDeque<Bytes>) -> Poll<Result<(), CacheError>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>, pieces: &mut VecDeque<Bytes>) -> Poll<Result<(), Broken>> {
         while !pieces.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             for (slice, piece) in slices.iter_mut().zip(pieces.iter()) {
@@ -213,12 +184,12 @@ impl Connection {
             }
             let filled = slices.get(..pieces.len()).unwrap_or(&slices);
             match ready!(self.stream.as_mut().poll_write_vectored(cx, filled)) {
-                Ok(0) => return Poll::Ready(Err(unavailable("the connection to redis takes no more bytes"))),
+                Ok(0) => return Poll::Ready(Err(Broken::Closed)),
                 Ok(written) => consume(pieces, written),
-                Err(error) => return Poll::Ready(Err(broken(&error))),
+                Err(error) => return Poll::Ready(Err(Broken::Io(error))),
             }
         }
-        self.stream.as_mut().poll_flush(cx).map_err(|error| broken(&error))
+        self.stream.as_mut().poll_flush(cx).map_err(Broken::Io)
     }
 }
 
@@ -286,14 +257,13 @@ fn consume(pieces: &mut VecDeque<Bytes>, mut written: usize) {
     }
 }
 
-async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, CacheError> {
-    let found =
-        lookup_host((host, port)).await.map_err(|_| unavailable("the name of the redis host was not resolved"))?;
+async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, String> {
+    let found = lookup_host((host, port)).await.map_err(|_| "its name was not resolved")?;
     let attempts: Vec<_> = found.take(MAX_ADDRESSES).map(|address| Box::pin(connect_address(address))).collect();
     if attempts.is_empty() {
-        return Err(unavailable("the name of the redis host has no address"));
+        return Err("its name has no address".to_owned());
     }
-    Ok(select_ok(attempts).await.map_err(|error| broken(&error))?.0)
+    Ok(select_ok(attempts).await.map_err(|error| error.kind().to_string())?.0)
 }
 
 async fn connect_address(address: SocketAddr) -> std::io::Result<TcpStream> {
@@ -307,53 +277,23 @@ async fn connect_address(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn accepted(frame: Option<Frame>, otherwise: &'static str) -> Result<(), CacheError> {
-    match frame {
-        Some(Frame::Status) => Ok(()),
-        Some(Frame::Error(code)) => Err(unavailable(format!("{otherwise} ({})", code.as_str()))),
-        _ => Err(unavailable(otherwise)),
-    }
-}
-
-/// Reads the answer to a PING sent on connecting. A user may lack the permission for it and do the work all the same.
-fn alive(frame: Option<Frame>) -> Result<(), CacheError> {
-    match frame {
-        Some(Frame::Error(code)) if code.as_str() == "NOPERM" => Ok(()),
-        Some(Frame::Error(code)) if code.as_str() == "NOAUTH" => Err(unavailable(NO_CREDENTIALS)),
-        frame => accepted(frame, "redis is not ready"),
-    }
-}
-
-/// From the answers to CLIENT ID and CLIENT INFO. Both are needed: `CLIENT KILL` by the id alone may meet a stranger once the
-/// server has been restarted, and before Redis 7.0 the id 0 stands for everybody.
-fn identity(id: Option<Frame>, info: Option<Frame>) -> Option<Identity> {
-    match (id, info) {
-        (Some(Frame::Number(id @ 1..)), Some(Frame::Text(info))) => Some(Identity { id, address: address_in(&info)? }),
-        _ => None,
-    }
-}
-
-/// From the answer to INFO.
-fn eviction(info: &Frame) -> Option<String> {
-    let Frame::Text(text) = info else { return None };
-    let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"maxmemory_policy:"))?;
-    let is_policy = |policy: &&str| *policy != "noeviction" && policy.len() <= 64 && policy.is_ascii();
-    std::str::from_utf8(line.trim_ascii()).ok().filter(is_policy).map(str::to_owned)
-}
-
-fn address_in(info: &Bytes) -> Option<Bytes> {
-    let field = info.split(|&byte| byte == b' ').find_map(|field| field.strip_prefix(b"addr="))?;
-    let usable = !field.is_empty() && field.len() <= 128 && field.iter().all(u8::is_ascii_graphic);
-    usable.then(|| Bytes::copy_from_slice(field))
-}
-
-/// What connecting fails with where credentials are missing.
-pub(super) const NO_CREDENTIALS: &str = "redis asks for credentials (NOAUTH)";
-
 pub(super) fn unavailable(detail: impl Into<Cow<'static, str>>) -> CacheError {
     CacheError::Unavailable(detail.into())
 }
 
-fn broken(error: &std::io::Error) -> CacheError {
-    unavailable(format!("the connection to redis failed: {}", error.kind()))
+impl From<Broken> for CacheError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Closed => unavailable("redis closed the connection"),
+            Broken::Malformed => Malformed.into(),
+            Broken::Late => unavailable("redis did not answer in time"),
+            Broken::Io(error) => unavailable(format!("the connection to redis failed: {}", cause::of_io(&error))),
+        }
+    }
+}
+
+impl From<Malformed> for Broken {
+    fn from(_: Malformed) -> Self {
+        Broken::Malformed
+    }
 }

@@ -31,10 +31,12 @@
 mod address;
 mod batch;
 mod budget;
+mod cause;
 mod cluster;
 mod connection;
 mod encode;
 pub mod export;
+mod greeting;
 mod guarded;
 mod reply;
 mod scan;
@@ -55,7 +57,7 @@ use self::reply::Frame;
 pub use self::sentinel::SentinelCache;
 pub use self::session::RedisSession;
 use self::settings::TlsClient;
-pub use self::settings::{Settings, SetupError, Tls};
+pub use self::settings::{Access, Reread, Settings, SetupError, Tls};
 use super::{Cache, CacheError, Session};
 
 /// A string in the answers to a connection's own commands, at most.
@@ -71,12 +73,12 @@ struct Shared {
     settings: Settings,
     tls: Option<TlsClient>,
     guard: Guard,
-    /// A replica is not taken for it.
-    must_be_master: bool,
+    part: Part,
     /// Batches that sessions have begun: tells a scan that others are served.
     batches: AtomicU64,
     warned_of_ghosts: AtomicBool,
     warned_of_eviction: AtomicBool,
+    warned_of_version: AtomicBool,
     /// Connections that were given up with something unanswered. At most one for every connection there was.
     debts: Mutex<Vec<Identity>>,
 }
@@ -96,6 +98,7 @@ enum Part {
     OfCluster,
     /// What sentinels call the master.
     Master,
+    Sentinel,
 }
 
 /// Checks settings; with what TLS needs towards their host.
@@ -123,10 +126,11 @@ impl Shared {
             settings,
             tls,
             guard: Guard { prefix, window, is_cluster: part == Part::OfCluster },
-            must_be_master: part == Part::Master,
+            part,
             batches: AtomicU64::new(0),
             warned_of_ghosts: AtomicBool::new(false),
             warned_of_eviction: AtomicBool::new(false),
+            warned_of_version: AtomicBool::new(false),
             debts: Mutex::default(),
         }
     }
@@ -136,6 +140,18 @@ impl Shared {
         let tls = tls.map(|tls| tls.towards(&address.host)).transpose()?;
         let host = address.host.as_ref().to_owned();
         Ok(Self::new(Settings { host, port: address.port, ..settings.clone() }, tls, part))
+    }
+
+    /// The server and who gave its address, for a message.
+    fn name(&self) -> String {
+        let Settings { host, port, .. } = &self.settings;
+        let address = Address::new(host, *port);
+        match self.part {
+            Part::Alone => format!("redis at {address}"),
+            Part::OfCluster => format!("the node of the cluster at {address} (of redis.nodes, or as other nodes say)"),
+            Part::Master => format!("the master at {address} (as the sentinels say)"),
+            Part::Sentinel => format!("the sentinel at {address} (of redis.nodes)"),
+        }
     }
 
     fn debts(&self) -> MutexGuard<'_, Vec<Identity>> {

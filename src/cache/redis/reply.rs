@@ -17,6 +17,8 @@ const MAX_LINE_BYTES: usize = 16 * 1024;
 const MAX_HEADER_BYTES: usize = 32;
 /// The same for MOVED and ASK: a name has 255 bytes.
 const MAX_REDIRECT_BYTES: usize = 512;
+/// Of an error's text, as far as it is looked into.
+const MAX_HINT_BYTES: usize = 256;
 /// Elements of one array. `SCAN … COUNT 1000` brings a few thousand at the very most.
 const MAX_ELEMENTS: usize = 1 << 18;
 /// From this size on a string is handed out as a part of the read buffer, below as a copy that pins nothing.
@@ -71,6 +73,38 @@ pub(super) struct Code {
     /// Inside of a script: what it was that Redis refused.
     inner: Option<&'static str>,
     redirect: Option<Box<Redirect>>,
+    hint: Option<Hint>,
+}
+
+/// What an error's text says beyond its word, where that is known by heart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// To AUTH: the user has no password.
+    NoPassword,
+    /// To SELECT: there is no database of that number.
+    NoDatabase,
+    /// To SELECT: a node of a cluster has one alone.
+    OneDatabase,
+    /// To whatever is said first.
+    ManyClients,
+}
+
+impl Hint {
+    const KNOWN: [(&'static [u8], Hint); 6] = [
+        (b"without any password configured", Hint::NoPassword),
+        (b"but no password is set", Hint::NoPassword),
+        (b"DB index is out of range", Hint::NoDatabase),
+        (b"invalid DB index", Hint::NoDatabase),
+        (b"SELECT is not allowed in cluster mode", Hint::OneDatabase),
+        (b"max number of clients reached", Hint::ManyClients),
+    ];
+
+    fn from_line(word: &str, line: &[u8]) -> Option<Self> {
+        let line = line.get(..MAX_HINT_BYTES).unwrap_or(line);
+        let holds = |text: &[u8]| line.windows(text.len()).any(|part| part == text);
+        let known = Self::KNOWN.iter().find(|(text, _)| holds(text)).map(|(_, hint)| *hint);
+        known.filter(|_| matches!(word, "" | "ERR" | "DB" | "SELECT"))
+    }
 }
 
 /// Where a node of a Redis Cluster sends us on to, for one slot.
@@ -121,7 +155,7 @@ fn code_word_in_script(line: &[u8]) -> Option<&'static str> {
 }
 
 impl Code {
-    fn from_line(line: &[u8]) -> Self {
+    pub(super) fn from_line(line: &[u8]) -> Self {
         let mut word = code_word(line);
         if word.is_empty() || word == "ERR" {
             word = code_word_in_script(line).unwrap_or("ERR").to_owned();
@@ -129,7 +163,12 @@ impl Code {
         let second = line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
         let inner = IN_SCRIPTS.into_iter().find(|name| word == "NOPERM" && name.as_bytes() == second);
         let redirect = Redirect::from_line(&word, line).map(Box::new);
-        Code { word, inner, redirect }
+        let hint = Hint::from_line(&word, line);
+        Code { word, inner, redirect, hint }
+    }
+
+    pub(super) fn hint(&self) -> Option<Hint> {
+        self.hint
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -226,6 +265,10 @@ impl Inbox {
     /// Whether something was read that nobody asked for.
     pub(super) fn is_empty(&self) -> bool {
         self.buffer.is_empty()
+    }
+
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// Where to read to. Room for the rest of a string that has begun, so that it grows once and no further.
@@ -342,7 +385,7 @@ mod tests {
             (b"-secret\r\n", "ERR"),
             (b"-\r\n", "ERR"),
         ] {
-            let expected = Code { word: code.into(), inner: None, redirect: None };
+            let expected = Code { word: code.into(), inner: None, redirect: None, hint: None };
             assert_eq!(all(line, usize::MAX, 0), Ok(vec![Frame::Error(expected)]));
         }
     }

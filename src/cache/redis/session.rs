@@ -6,22 +6,23 @@
 mod apply;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::vec;
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use log::warn;
-use tokio::time::{sleep, timeout};
+use log::{error, warn};
+use tokio::time::sleep;
 
 use super::batch::{self, Singly, Wait};
 use super::budget::{Budget, extra};
 use super::connection::{Connection, unavailable};
 use super::encode::Outbox;
+use super::greeting::{self, Facts};
 use super::reply::{Frame, Redirect};
 use super::scan::{self, Misplaced, Stride};
-use super::{MAX_OWN_BYTES, Shared, guarded, sentinel};
+use super::{MAX_OWN_BYTES, Part, Shared, guarded, sentinel};
 use crate::cache::companion::slot;
 use crate::cache::{CacheError, Command, Doomed, Progress, Reply, Scan, Session, Unlinked};
 
@@ -244,14 +245,20 @@ impl RedisSession {
     async fn connect(&mut self, within: Duration) -> Result<Held, CacheError> {
         let shared = self.shared.clone();
         let within = within.min(shared.settings.connect_timeout);
-        let connection = timeout(within, Connection::open(&shared.settings, shared.tls.as_ref()))
-            .await
-            .map_err(|_| unavailable("redis could not be connected in time"))??;
+        let opened = greeting::open(&shared, within).await;
+        if let Err(CacheError::Unsupported(cause)) = &opened
+            && first(&shared.warned_of_version)
+        {
+            error!(cause = cause.as_ref(); "redis cannot be worked with");
+        }
+        let connection = opened?;
         self.connects += 1;
-        (self.has_scripts, self.singly) = (false, Singly::default());
-        shared.warn_of(&connection);
+        // A proxy that closes over what it does not know may not know what several writes share either.
+        let is_bare = connection.facts.is_bare;
+        (self.has_scripts, self.singly) = (false, Singly { versions: is_bare, sets: is_bare });
+        shared.warn_of(&connection.facts);
         let mut held = Held { connection, shared };
-        if held.shared.must_be_master {
+        if held.shared.part == Part::Master {
             sentinel::check_role(&mut held.connection, within).await?;
         }
         Ok(held)
@@ -277,7 +284,7 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if self.connection.owes_replies()
-            && let Some(identity) = self.connection.identity()
+            && let Some(identity) = &self.connection.facts.identity
         {
             self.shared.debts().push(identity.clone());
         }
@@ -286,18 +293,34 @@ impl Drop for Held {
 
 impl Shared {
     /// Says once what this server does not let be safe.
-    fn warn_of(&self, connection: &Connection) {
+    fn warn_of(&self, facts: &Facts) {
+        if self.part == Part::Sentinel {
+            return;
+        }
         let redis = self.settings.describe();
-        let (redis, cannot_kill) = (redis.as_str(), connection.identity().is_none() || !connection.may_kill());
-        if cannot_kill && !self.warned_of_ghosts.swap(true, Ordering::Relaxed) {
+        let redis = redis.as_str();
+        if facts.is_bare {
+            if first(&self.warned_of_ghosts) {
+                warn!(redis; "redis, or a proxy before it, closes connections over HELLO, CLIENT or INFO: its version is not known, and after a lost connection an old write may land on a newer one");
+            }
+            return;
+        }
+        if (facts.identity.is_none() || !facts.may_kill) && first(&self.warned_of_ghosts) {
             warn!(redis; "redis forbids CLIENT ID, CLIENT INFO or CLIENT KILL: after a lost connection an old write may land on a newer one");
         }
-        if let Some(policy) = connection.evicts()
-            && !self.warned_of_eviction.swap(true, Ordering::Relaxed)
+        if facts.make.is_none() && first(&self.warned_of_version) {
+            warn!(redis; "redis does not tell its version: Redis 6.2, Valkey 7.2 or later is needed");
+        }
+        if let Some(policy) = &facts.evicts
+            && first(&self.warned_of_eviction)
         {
-            warn!(redis, maxmemory_policy = policy; "redis may evict versions: late events on such keys will not be noticed");
+            warn!(redis, maxmemory_policy = policy.as_str(); "redis may evict versions: late events on such keys will not be noticed");
         }
     }
+}
+
+fn first(told: &AtomicBool) -> bool {
+    !told.swap(true, Ordering::Relaxed)
 }
 
 fn asks_for_a_new_connection(frames: &[Frame]) -> bool {

@@ -1,5 +1,6 @@
 //! How Redis is reached: address, TLS, credentials, limits in time. Nothing here connects.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ pub struct Settings {
     pub tls: Option<Tls>,
     pub username: Option<String>,
     pub password: Option<Secret>,
+    /// Where the password is read anew for each login; if that fails, `password` is tried.
+    pub reread: Option<Reread>,
+    /// How sentinels are reached, where that differs; None: as the master, and with its credentials if they ask for some.
+    pub sentinels: Option<Access>,
     pub db: u32,
     /// For the connection to be ready: name, TCP, TLS, login and what an earlier connection left behind.
     pub connect_timeout: Duration,
@@ -30,6 +35,43 @@ pub struct Settings {
     pub version_prefix: String,
     /// How long a version is kept after the last write that had one; whole seconds.
     pub version_window: Duration,
+}
+
+/// Reads a password; the error is for a person, and quotes nothing.
+#[derive(Clone)]
+pub struct Reread(Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>);
+
+impl Reread {
+    pub fn new(read: impl Fn() -> Result<Secret, String> + Send + Sync + 'static) -> Self {
+        Reread(Arc::new(read))
+    }
+
+    /// May block on a file.
+    pub(super) fn read(&self) -> Result<Secret, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Reread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reread")
+    }
+}
+
+/// How sentinels are reached.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub reread: Option<Reread>,
+    /// None: without TLS.
+    pub tls: Option<Tls>,
+}
+
+impl Access {
+    pub(super) fn has_login(&self) -> bool {
+        self.username.is_some() || self.password.is_some()
+    }
 }
 
 /// TLS, with what the operator's PEM files hold.
@@ -64,6 +106,8 @@ impl Settings {
             tls: None,
             username: None,
             password: None,
+            reread: None,
+            sentinels: None,
             db: 0,
             connect_timeout: Duration::from_millis(1000),
             response_timeout: Duration::from_millis(2000),

@@ -48,7 +48,7 @@ impl Lane {
         work: impl AsyncFnOnce(&mut RedisSession) -> T,
     ) -> Result<T, CacheError> {
         self.recover(patience).await?;
-        let Line::Good(session) = &mut self.line else { return Err(not_well()) };
+        let Line::Good(session) = &mut self.line else { return Err(not_well(&self.address)) };
         let done = {
             let replaced = std::pin::pin!(replaced(&self.topology, &self.address));
             let work = std::pin::pin!(work(session));
@@ -81,14 +81,14 @@ impl Lane {
             Duration::ZERO => probe.now_or_never(),
             patience => timeout(patience, probe).await.ok(),
         };
-        let Some((session, is_well)) = ended else { return Err(not_well()) };
+        let Some((session, is_well)) = ended else { return Err(not_well(&self.address)) };
         self.reconnects = session.reconnects();
         self.line = Line::Good(session);
         if is_well {
             return Ok(());
         }
         self.probe();
-        Err(not_well())
+        Err(not_well(&self.address))
     }
 
     fn probe(&mut self) {
@@ -121,6 +121,6 @@ async fn replaced(topology: &Topology, address: &Address) {
     }
 }
 
-fn not_well() -> CacheError {
-    unavailable("the node of the cluster that has the key does not answer")
+fn not_well(address: &Address) -> CacheError {
+    unavailable(format!("the node of the cluster that has the key does not answer: {address}"))
 }

@@ -13,10 +13,11 @@ use crate::cache::CacheError;
 use crate::cache::redis::address::Address;
 use crate::cache::redis::batch::unexpected;
 use crate::cache::redis::budget::Budget;
-use crate::cache::redis::connection::{NO_CREDENTIALS, unavailable};
+use crate::cache::redis::cause::NO_CREDENTIALS;
+use crate::cache::redis::connection::unavailable;
 use crate::cache::redis::encode::Outbox;
 use crate::cache::redis::reply::Frame;
-use crate::cache::redis::settings::TlsClient;
+use crate::cache::redis::settings::{Access, TlsClient};
 use crate::cache::redis::{MAX_OWN_BYTES, Part, RedisSession, Settings, SetupError, Shared, checked};
 
 /// After the first answer the other sentinels have so long.
@@ -74,7 +75,7 @@ pub(super) struct Named {
     pub(super) epoch: u64,
 }
 
-/// A sentinel. It may have credentials of its own or none: ours are used if it asks for some.
+/// A sentinel. Without credentials for sentinels, those of the master are used if it asks for some.
 pub(super) struct Watcher {
     pub(super) address: Address,
     with: Arc<Shared>,
@@ -87,12 +88,16 @@ impl Finder {
             return Err(SetupError::NoSentinels);
         }
         let tls = checked(&settings)?;
+        let theirs = of_sentinels(&settings);
+        let their_tls = checked(&theirs)?;
+        let bare = Settings { username: None, password: None, reread: None, ..theirs.clone() };
+        let has_own = settings.sentinels.as_ref().is_some_and(Access::has_login);
         let mut watchers = Vec::new();
         for address in sentinels {
-            let with = Shared::at(&Settings { db: 0, ..settings.clone() }, tls.as_ref(), &address, Part::Alone)?;
-            let bare = Settings { username: None, password: None, db: 0, ..settings.clone() };
-            let without = Shared::at(&bare, tls.as_ref(), &address, Part::Alone)?;
-            watchers.push(Watcher { address, with: Arc::new(with), without: Arc::new(without) });
+            let at = |settings| Shared::at(settings, their_tls.as_ref(), &address, Part::Sentinel).map(Arc::new);
+            let with = at(&theirs)?;
+            let without = if has_own { with.clone() } else { at(&bare)? };
+            watchers.push(Watcher { address, with, without });
         }
         Ok(Finder {
             settings,
@@ -162,6 +167,18 @@ impl Finder {
     }
 }
 
+/// How the sentinels are reached: as the master, but for what is theirs alone.
+fn of_sentinels(settings: &Settings) -> Settings {
+    let mut theirs = Settings { db: 0, ..settings.clone() };
+    if let Some(Access { username, password, reread, tls }) = settings.sentinels.clone() {
+        theirs.tls = tls;
+        if username.is_some() || password.is_some() {
+            (theirs.username, theirs.password, theirs.reread) = (username, password, reread);
+        }
+    }
+    theirs
+}
+
 /// Lines to the sentinels.
 pub(super) struct Lookout {
     finder: Arc<Finder>,
@@ -205,7 +222,7 @@ async fn told(finder: &Finder, watcher: &Watcher, line: Option<RedisSession>) ->
     let within = finder.settings.connect_timeout;
     let mut line = line.unwrap_or_else(|| RedisSession::new(watcher.without.clone()));
     let mut opened = line.open(within).await;
-    if opened == Err(unavailable(NO_CREDENTIALS)) && finder.settings.password.is_some() {
+    if asks_for_a_password(&opened) && finder.settings.password.is_some() {
         line = RedisSession::new(watcher.with.clone());
         opened = line.open(within).await;
     }
@@ -220,6 +237,10 @@ async fn told(finder: &Finder, watcher: &Watcher, line: Option<RedisSession>) ->
         Err(error) => Err(error),
     };
     (watcher.address.clone(), line, named)
+}
+
+fn asks_for_a_password(opened: &Result<(), CacheError>) -> bool {
+    matches!(opened, Err(CacheError::Unavailable(detail)) if detail.ends_with(NO_CREDENTIALS))
 }
 
 /// The address, and the epoch that it was given in: 0 if the sentinel does not tell.

@@ -1,0 +1,358 @@
+//! How a connection begins: login, and what the server says of itself. Whatever is asked here can do nothing to other
+//! clients on any version.
+//!
+//! Some proxies close a connection over a command that they do not know. So one that is closed before all is answered is
+//! made once more without the questions, and without what they would have told.
+
+use std::cell::Cell;
+use std::time::Duration;
+use std::vec;
+
+use bytes::Bytes;
+use log::warn;
+use tokio::time::timeout;
+
+use super::cause::{self, Broken};
+use super::connection::{Connection, HANDSHAKE, Identity};
+use super::encode::Outbox;
+use super::reply::Frame;
+use super::settings::Settings;
+use super::{MAX_OWN_BYTES, Part, Shared};
+use crate::cache::{CacheError, Secret};
+
+/// The oldest Redis that is worked with: CLIENT INFO, by which a lost connection is told apart, came with it.
+const OLDEST: (u32, u32) = (6, 2);
+/// Whom `CLIENT KILL` is asked for, to see whether we may: an address always has a port, so no client has this one, and no
+/// version of Redis does anything about it. (`CLIENT KILL ID 0` closes all other connections before Redis 7.0.)
+const NOBODY: &str = "nobody";
+/// A Redis that waits for the end of a line never answers to TLS.
+const PLAIN_PORT: &str = ": is this a port without TLS? (redis.tls, or rediss:// in redis.url)";
+/// Of what a server says of itself, at most.
+const MAX_WORD_BYTES: usize = 64;
+
+/// What a server says of itself, as far as it does.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    pub(super) identity: Option<Identity>,
+    /// Whether this user may kill connections, its own of old among them.
+    pub(super) may_kill: bool,
+    /// The policy by which it evicts keys that it was not told to delete.
+    pub(super) evicts: Option<String>,
+    pub(super) make: Option<Make>,
+    /// `standalone`, `cluster` or `sentinel`.
+    pub(super) mode: Option<String>,
+    /// The connection was closed over the questions, and has been made without them.
+    pub(super) is_bare: bool,
+}
+
+/// The name of a server, and its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Make {
+    pub(super) name: String,
+    pub(super) version: String,
+}
+
+impl Make {
+    /// Whether it is Redis and too old. Others have versions of their own, and all began later.
+    fn is_too_old(&self) -> bool {
+        let mut parts = self.version.split('.').map(|part| part.parse::<u32>().ok());
+        match (parts.next().flatten(), parts.next().flatten()) {
+            (Some(major), Some(minor)) => self.name == "redis" && (major, minor) < OLDEST,
+            _ => false,
+        }
+    }
+}
+
+enum Trouble {
+    /// Closed before everything was answered.
+    Closed,
+    Late,
+    Told(String),
+    Unsupported(String),
+}
+
+/// Connects and logs in.
+pub(super) async fn open(shared: &Shared, within: Duration) -> Result<Connection, CacheError> {
+    let step = Cell::new("connecting");
+    let name = || shared.name();
+    match timeout(within, attempts(shared, &step)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(Trouble::Closed)) => {
+            let hint = if shared.tls.is_some() {
+                ""
+            } else {
+                " (is this a port for TLS? redis.tls, or rediss:// in redis.url)"
+            };
+            Err(unavailable(format!("{}: it closed the connection before it answered{hint}", name())))
+        }
+        Ok(Err(Trouble::Told(cause))) => Err(unavailable(format!("{}: {cause}", name()))),
+        Ok(Err(Trouble::Unsupported(cause))) => Err(CacheError::Unsupported(format!("{}: {cause}", name()).into())),
+        Ok(Err(Trouble::Late)) | Err(_) => {
+            let hint = if step.get() == HANDSHAKE { PLAIN_PORT } else { "" };
+            let (step, millis) = (step.get(), within.as_millis());
+            Err(unavailable(format!("{}: {step} took longer than {millis} ms{hint}", name())))
+        }
+    }
+}
+
+async fn attempts(shared: &Shared, step: &Cell<&'static str>) -> Result<Connection, Trouble> {
+    match attempt(shared, step, false).await {
+        Err(Trouble::Closed) => attempt(shared, step, true).await,
+        ended => ended,
+    }
+}
+
+async fn attempt(shared: &Shared, step: &Cell<&'static str>, is_bare: bool) -> Result<Connection, Trouble> {
+    let settings = &shared.settings;
+    let mut connection = Connection::establish(settings, shared.tls.as_ref(), step).await.map_err(Trouble::Told)?;
+    step.set("logging in");
+    let password = password(settings).await;
+    let has_login = settings.username.is_some() || password.is_some();
+    let mut outbox = Outbox::new();
+    if has_login {
+        let password = password.as_ref().map_or("", Secret::expose);
+        outbox.command(|cmd| cmd.arg("AUTH").arg(settings.username.as_deref()).arg(password));
+    }
+    if settings.db != 0 {
+        outbox.command(|cmd| cmd.arg("SELECT").arg(settings.db));
+    }
+    outbox.pack(&[b"PING"]);
+    if !is_bare {
+        ask(&mut outbox);
+    }
+    let mut frames = Vec::new();
+    let ended = connection.talk(outbox, MAX_OWN_BYTES, settings.connect_timeout, &mut frames).await;
+    let mut replies = Replies(frames.into_iter());
+    let first = admission(&mut replies, has_login, settings.db != 0);
+    if let Err(broken) = ended {
+        return Err(match broken {
+            // A server that is full or in protected mode says so and closes.
+            _ if first.is_err() => first.err().map_or(Trouble::Closed, Trouble::Told),
+            Broken::Malformed => Trouble::Told(cause::of_no_redis(connection.unread()).to_owned()),
+            Broken::Late => Trouble::Late,
+            broken if broken.is_closed() => Trouble::Closed,
+            Broken::Io(error) => Trouble::Told(cause::of_io(&error)),
+            Broken::Closed => Trouble::Closed,
+        });
+    }
+    first.map_err(Trouble::Told)?;
+    connection.facts = if is_bare { Facts { is_bare, ..Facts::default() } } else { facts(&mut replies) };
+    fits(shared, &mut connection).await?;
+    Ok(connection)
+}
+
+/// The questions.
+fn ask(outbox: &mut Outbox) {
+    outbox.pack(&[b"HELLO"]);
+    outbox.pack(&[b"CLIENT", b"ID"]);
+    outbox.pack(&[b"CLIENT", b"INFO"]);
+    outbox.pack(&[b"CLIENT", b"SETNAME", b"redis-cache-sync"]);
+    outbox.pack(&[b"CLIENT", b"KILL", NOBODY.as_bytes()]);
+    outbox.pack(&[b"INFO", b"server"]);
+    outbox.pack(&[b"INFO", b"memory"]);
+}
+
+/// The password as it is now.
+async fn password(settings: &Settings) -> Option<Secret> {
+    let Some(reread) = settings.reread.clone() else { return settings.password.clone() };
+    match tokio::task::spawn_blocking(move || reread.read()).await {
+        Ok(Ok(secret)) => Some(secret),
+        Ok(Err(reason)) => {
+            warn!(cause = reason.as_str(); "password file is of no use, the password of the start is tried");
+            settings.password.clone()
+        }
+        Err(_) => settings.password.clone(),
+    }
+}
+
+/// Reads the answers to AUTH, SELECT and PING. A user may lack the permission for PING and do the work all the same.
+fn admission(replies: &mut Replies, has_login: bool, has_db: bool) -> Result<(), String> {
+    if has_login {
+        accepted(replies.next(), "login")?;
+    }
+    if has_db {
+        accepted(replies.next(), "SELECT")?;
+    }
+    match replies.next() {
+        Some((Frame::Error(code), _)) if code.as_str() == "NOPERM" => Ok(()),
+        reply => accepted(reply, "PING"),
+    }
+}
+
+fn accepted(reply: Option<(Frame, Vec<Frame>)>, asked: &str) -> Result<(), String> {
+    match reply {
+        Some((Frame::Error(code), _)) if code.as_str() == "NOPERM" => {
+            Err(format!("the user may not use {asked} (NOPERM)"))
+        }
+        Some((Frame::Error(code), _)) => Err(cause::of_refusal(&code)),
+        // Nothing at all is told by why nothing came.
+        Some((Frame::Status, _)) | None => Ok(()),
+        Some(_) => Err(format!("its answer to {asked} makes no sense")),
+    }
+}
+
+fn facts(replies: &mut Replies) -> Facts {
+    let hello = replies.next().map(|(_, elements)| elements).unwrap_or_default();
+    let identity = identity(replies.next(), replies.next());
+    replies.next();
+    let may_kill = !matches!(replies.next(), Some((Frame::Error(code), _)) if code.as_str() == "NOPERM");
+    let (server, memory) = (text(replies.next()), text(replies.next()));
+    let of_server = |name: &str| server.as_deref().and_then(|info| field(info, name));
+    let said = |name: &str| in_hello(&hello, name);
+    let make = |name: &str, version| Make { name: name.to_owned(), version };
+    Facts {
+        identity,
+        may_kill,
+        evicts: memory.as_deref().and_then(|info| field(info, "maxmemory_policy")).filter(|is| is != "noeviction"),
+        make: of_server("valkey_version")
+            .map(|version| make("valkey", version))
+            .or_else(|| of_server("redis_version").map(|version| make("redis", version)))
+            .or_else(|| Some(make(&said("server")?, said("version")?))),
+        mode: of_server("redis_mode").or_else(|| of_server("server_mode")).or_else(|| said("mode")),
+        is_bare: false,
+    }
+}
+
+/// Whether this is a server for the part it is to play.
+async fn fits(shared: &Shared, connection: &mut Connection) -> Result<(), Trouble> {
+    let told = |text: &str| Err(Trouble::Told(text.to_owned()));
+    let Facts { make, mode, .. } = connection.facts.clone();
+    if let Some(Make { name, version }) = make.as_ref().filter(|make| make.is_too_old())
+        && shared.part != Part::Sentinel
+    {
+        let (major, minor) = OLDEST;
+        return Err(Trouble::Unsupported(format!("it is {name} {version}, and {major}.{minor} or later is needed")));
+    }
+    match (shared.part, mode.as_deref()) {
+        (Part::Sentinel, Some("standalone" | "cluster")) => {
+            told("it is no sentinel: redis.nodes must name sentinels, and these the master")
+        }
+        (Part::Alone | Part::OfCluster | Part::Master, Some("sentinel")) => {
+            told("it is a sentinel and holds no data: set redis.mode = sentinel, and redis.nodes to its address")
+        }
+        (Part::OfCluster, Some("standalone")) => {
+            told("it is no node of a cluster: redis.mode = cluster does not fit, standalone does")
+        }
+        // One that has every slot works as it is.
+        (Part::Alone, Some("cluster")) if !has_every_slot(shared, connection).await => {
+            told("it is one of several nodes of a cluster: set redis.mode = cluster")
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn has_every_slot(shared: &Shared, connection: &mut Connection) -> bool {
+    let mut outbox = Outbox::new();
+    outbox.pack(&[b"CLUSTER", b"INFO"]);
+    let mut frames = Vec::new();
+    let asked = connection.talk(outbox, MAX_OWN_BYTES, shared.settings.connect_timeout, &mut frames).await;
+    let info = asked.ok().and_then(|()| text(Replies(frames.into_iter()).next()));
+    info.and_then(|info| field(&info, "cluster_size")).as_deref() == Some("1")
+}
+
+/// Replies one by one, with what is in them.
+struct Replies(vec::IntoIter<Frame>);
+
+impl Iterator for Replies {
+    type Item = (Frame, Vec<Frame>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let first = self.0.next()?;
+        let elements = |frame: &Frame| if let Frame::Array(elements) = frame { *elements } else { 0 };
+        let (mut due, mut inside) = (elements(&first), Vec::new());
+        while due > 0
+            && let Some(frame) = self.0.next()
+        {
+            due = due - 1 + elements(&frame);
+            inside.push(frame);
+        }
+        Some((first, inside))
+    }
+}
+
+fn text(reply: Option<(Frame, Vec<Frame>)>) -> Option<Bytes> {
+    match reply {
+        Some((Frame::Text(text), _)) => Some(text),
+        _ => None,
+    }
+}
+
+/// From the answers to CLIENT ID and CLIENT INFO. Both are needed: `CLIENT KILL` by the id alone may meet a stranger once the
+/// server has been restarted, and before Redis 7.0 the id 0 stands for everybody.
+fn identity(id: Option<(Frame, Vec<Frame>)>, info: Option<(Frame, Vec<Frame>)>) -> Option<Identity> {
+    match (id, text(info)) {
+        (Some((Frame::Number(id @ 1..), _)), Some(info)) => Some(Identity { id, address: address_in(&info)? }),
+        _ => None,
+    }
+}
+
+fn address_in(info: &Bytes) -> Option<Bytes> {
+    let field = info.split(|&byte| byte == b' ').find_map(|field| field.strip_prefix(b"addr="))?;
+    let usable = !field.is_empty() && field.len() <= 128 && field.iter().all(u8::is_ascii_graphic);
+    usable.then(|| Bytes::copy_from_slice(field))
+}
+
+/// A field of an answer to INFO.
+fn field(info: &[u8], name: &str) -> Option<String> {
+    let value =
+        info.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"));
+    word(value?.trim_ascii())
+}
+
+/// A member of the answer to HELLO, which is flat: names and values by turns, the modules last.
+fn in_hello(hello: &[Frame], name: &str) -> Option<String> {
+    hello.chunks(2).find_map(|pair| match pair {
+        [Frame::Text(is), Frame::Text(value)] if is[..] == *name.as_bytes() => word(value),
+        _ => None,
+    })
+}
+
+fn word(bytes: &[u8]) -> Option<String> {
+    let is_good = !bytes.is_empty() && bytes.len() <= MAX_WORD_BYTES && bytes.iter().all(u8::is_ascii_graphic);
+    is_good.then(|| String::from_utf8_lossy(bytes).into_owned())
+}
+
+fn unavailable(detail: String) -> CacheError {
+    CacheError::Unavailable(detail.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn make(name: &str, version: &str) -> Make {
+        Make { name: name.to_owned(), version: version.to_owned() }
+    }
+
+    #[test]
+    fn a_redis_before_the_oldest_is_told_apart_from_servers_with_versions_of_their_own() {
+        for old in ["5.0.14", "6.0.16", "2.8"] {
+            assert!(make("redis", old).is_too_old(), "{old}");
+        }
+        for good in ["6.2.0", "6.2.14", "7.0.15", "8.10.2", "10.0", "255.255.255", "unknown", ""] {
+            assert!(!make("redis", good).is_too_old(), "{good}");
+        }
+        assert!(!make("valkey", "1.0.0").is_too_old() && !make("dragonfly", "1.2.3").is_too_old());
+    }
+
+    #[test]
+    fn a_server_tells_who_it_is_by_info_and_otherwise_by_hello() {
+        let text = |text: &str| Frame::Text(Bytes::copy_from_slice(text.as_bytes()));
+        let hello = |server, version| {
+            let words = ["server", server, "version", version, "mode", "cluster"].map(text);
+            [vec![Frame::Array(8)], words.to_vec(), vec![text("modules"), Frame::Array(1), Frame::Array(0)]].concat()
+        };
+        let no = || Frame::Error(super::super::reply::Code::from_line(b"NOPERM"));
+        let read = |hello: Vec<Frame>, server: Frame| {
+            let rest = vec![Frame::Number(0), text("addr=a:1"), Frame::Status, no(), server, no()];
+            facts(&mut Replies([hello, rest].concat().into_iter()))
+        };
+        let info = text("# Server\r\nredis_version:7.2.4\r\nvalkey_version:8.1.8\r\nserver_mode:standalone\r\n");
+        let of_valkey = read(hello("redis", "7.2.4"), info);
+        assert_eq!((of_valkey.make, of_valkey.mode.as_deref()), (Some(make("valkey", "8.1.8")), Some("standalone")));
+        assert_eq!((of_valkey.identity, of_valkey.may_kill), (None, false), "no client has the id 0");
+        let of_hello = read(hello("redis", "6.2.14"), no());
+        assert_eq!((of_hello.make, of_hello.mode.as_deref()), (Some(make("redis", "6.2.14")), Some("cluster")));
+        assert_eq!(read(vec![no()], no()).make, None);
+    }
+}

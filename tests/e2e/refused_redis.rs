@@ -1,0 +1,57 @@
+//! A Redis that the service cannot work with: what the start, the log and `/ready` say of it.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::middlebox::Middlebox;
+use crate::support::redis::Redis;
+use crate::support::{Daemon, eventually, set_inline};
+
+#[test]
+fn a_redis_that_is_too_old_refuses_the_start() {
+    let redis = Redis::start();
+    let old = Middlebox::before_an_old_redis(redis.port());
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"))
+        .current_dir(dir.path())
+        .env_clear()
+        .args([
+            "--port",
+            "0",
+            "--bind",
+            "127.0.0.1",
+            "--redis-host",
+            "127.0.0.1",
+            "--redis-port",
+            &old.port.to_string(),
+        ])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the daemon's binary can be run");
+    if !eventually(Duration::from_secs(10), || child.try_wait().is_ok_and(|status| status.is_some())) {
+        child.kill().expect("the daemon can be killed");
+    }
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("cannot start") && said.contains("it is redis 5.") && said.contains("6.2 or later"),
+        "{said}"
+    );
+}
+
+/// It was down at the start and then is another.
+#[test]
+fn a_redis_that_turns_out_too_old_is_told_of_and_not_written_to() {
+    let mut redis = Redis::start();
+    let old = Middlebox::before_an_old_redis(redis.port());
+    redis.kill();
+    let daemon = Daemon::builder().set("redis.port", old.port).set("redis.retry_ms", 500).unready().start();
+    redis.restart();
+    let line = daemon.log_line(|line| line.contains("it is redis 5."));
+    assert!(line.contains("ERROR") && line.contains("6.2 or later is needed"), "{line}");
+    assert_eq!(daemon.post(&set_inline("k", "v")).status, 503);
+    assert_eq!(daemon.get("/ready").status, 503);
+    assert!(!redis.exists("k"));
+}
