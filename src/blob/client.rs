@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ use crate::event::trace::Trace;
 pub const MAX_REDIRECTS: u32 = 3;
 /// After this a pool is left behind with its idle connections: awc looks at those of a host only when it is called again.
 const POOL_LIFETIME: Duration = Duration::from_secs(60);
+/// How often an attempt that has heard nothing asks whether to make room for others.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const USER_AGENT: &str = concat!("redis-cache-sync/", env!("CARGO_PKG_VERSION"));
@@ -84,12 +87,20 @@ impl BlobClient {
     }
 
     /// Resolves, judges, connects, follows redirects and reads the head. `until` ends the attempt, the body included.
+    /// As long as nothing is heard of the host, `gives_up` is asked four times a second; `None` if it said so.
     ///
     /// # Errors
     ///
     /// Of every kind. `TooLarge` if the announced length is beyond the cap.
-    pub async fn open(&self, url: &BlobUrl, trace: Option<&Trace>, until: Instant) -> Result<Download, FetchError> {
-        self.open_url(url.expose(), trace.filter(|_| self.inner.settings.propagate_trace), until).await
+    pub async fn open(
+        &self,
+        url: &BlobUrl,
+        trace: Option<&Trace>,
+        until: Instant,
+        gives_up: impl FnMut() -> bool,
+    ) -> Result<Option<Download>, FetchError> {
+        let trace = trace.filter(|_| self.inner.settings.propagate_trace);
+        self.open_head(url.expose(), url.target(), trace, until, gives_up).await
     }
 
     #[cfg(test)]
@@ -97,19 +108,40 @@ impl BlobClient {
         self.inner.connector.open.get()
     }
 
+    #[cfg(test)]
     pub(super) async fn open_url(
         &self,
         url: &Url,
         trace: Option<&Trace>,
         until: Instant,
     ) -> Result<Download, FetchError> {
+        let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+        let download = self.open_head(url, target, trace, until, || false).await?;
+        download.ok_or_else(|| FetchError::unavailable("it was told to give up"))
+    }
+
+    async fn open_head(
+        &self,
+        url: &Url,
+        target: &str,
+        trace: Option<&Trace>,
+        until: Instant,
+        mut gives_up: impl FnMut() -> bool,
+    ) -> Result<Option<Download>, FetchError> {
         let signs = Rc::new(Signs::default());
         let timed_out = || FetchError { silent: true, ..FetchError::unavailable("no answer came in time") };
-        let result = timeout_at(until, self.inner.follow(url, trace, until, &signs)).await;
+        let mut head = pin!(self.inner.follow(url, target, trace, until, &signs));
+        let result = loop {
+            let look = until.min(Instant::now() + LOOK_EVERY);
+            match timeout_at(look, &mut head).await {
+                Ok(result) => break result,
+                Err(_) if look == until => break Err(timed_out()),
+                Err(_) if signs.silent() && gives_up() => return Ok(None),
+                Err(_) => {}
+            }
+        };
         // A host that sent a redirect was not silent, whatever its target is.
-        result
-            .unwrap_or_else(|_| Err(timed_out()))
-            .map_err(|error| FetchError { silent: error.silent && signs.silent(), ..error })
+        result.map(Some).map_err(|error| FetchError { silent: error.silent && signs.silent(), ..error })
     }
 }
 
@@ -117,22 +149,26 @@ impl Inner {
     async fn follow(
         &self,
         first: &Url,
+        target: &str,
         trace: Option<&Trace>,
         until: Instant,
         signs: &Rc<Signs>,
     ) -> Result<Download, FetchError> {
         let closed = |_| FetchError::unavailable("the client is closed");
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
-        let mut url = Cow::Borrowed(first);
+        let (mut url, mut target) = (Cow::Borrowed(first), Cow::Borrowed(target));
         for _ in 0..=MAX_REDIRECTS {
             self.connector.allowed.judge(&url)?;
             let trace = trace.filter(|_| is_same_host(&url, first));
-            match judge(self.ask(&url, trace, signs).await?, &url)? {
+            match judge(self.ask(&url, &target, trace, signs).await?, &url)? {
                 Answer::Body(response) => {
                     let (aside, cap) = (signs.take_aside(), self.settings.max_blob_bytes);
                     return Download::new(response, aside, cap, until, self.decoding.clone(), permit);
                 }
-                Answer::Redirect(next) => url = Cow::Owned(next),
+                Answer::Redirect(next) => {
+                    target = Cow::Owned(next[url::Position::BeforePath..url::Position::AfterQuery].to_owned());
+                    url = Cow::Owned(next);
+                }
             }
         }
         Err(FetchError::new(FetchErrorKind::Forbidden, format!("more than {MAX_REDIRECTS} redirects")))
@@ -140,23 +176,35 @@ impl Inner {
 
     /// Sends the request; a second time, on a connection of its own, if the first went out on one from the pool that the
     /// server had closed. That was no attempt: the host never saw it.
-    async fn ask(&self, url: &Url, trace: Option<&Trace>, signs: &Rc<Signs>) -> Result<ClientResponse, FetchError> {
+    async fn ask(
+        &self,
+        url: &Url,
+        target: &str,
+        trace: Option<&Trace>,
+        signs: &Rc<Signs>,
+    ) -> Result<ClientResponse, FetchError> {
         signs.begin_request();
-        match self.send(url, trace, signs).await {
+        match self.send(url, target, trace, signs).await {
             Err(_) if signs.stale() => {
                 self.renew_pool();
-                self.send(url, trace, signs).await
+                self.send(url, target, trace, signs).await
             }
             result => result,
         }
     }
 
-    async fn send(&self, url: &Url, trace: Option<&Trace>, signs: &Rc<Signs>) -> Result<ClientResponse, FetchError> {
+    async fn send(
+        &self,
+        url: &Url,
+        target: &str,
+        trace: Option<&Trace>,
+        signs: &Rc<Signs>,
+    ) -> Result<ClientResponse, FetchError> {
         let secure = url.scheme() == "https";
         let pool = self.pool();
         let client = if secure { pool.tls } else { pool.plain };
         let mut request = client
-            .get(request_uri(url, secure)?)
+            .get(request_uri(url, target, secure)?)
             .insert_header((header::HOST, host_header(url)))
             .insert_header((header::ACCEPT, HeaderValue::from_static("*/*")))
             .insert_header((header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
@@ -215,15 +263,14 @@ fn tls_config(settings: &Settings) -> Result<ClientConfig, SetupError> {
 }
 
 /// The URL as awc takes it. TLS is the connector's work, so to awc every URL is `http`; the port is always given, since it
-/// would be taken from the scheme.
-fn request_uri(url: &Url, secure: bool) -> Result<Uri, FetchError> {
+/// would be taken from the scheme. `target` is the path and query as they are sent.
+fn request_uri(url: &Url, target: &str, secure: bool) -> Result<Uri, FetchError> {
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
     let port = match url.port() {
         Some(_) => "",
         None if secure => ":443",
         None => ":80",
     };
-    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
     let uri = Uri::try_from(["http://", authority, port, target].concat());
     uri.map_err(|_| FetchError::new(FetchErrorKind::Forbidden, "the URL is too long or cannot stand in a request"))
 }
@@ -261,18 +308,23 @@ mod tests {
     fn every_url_that_parses_can_be_asked_for() {
         let printable: String = (' '..='~').filter(|c| !matches!(c, '?' | '#')).collect();
         let url = Url::parse(&format!("http://a.example/{printable}?{printable}?é")).unwrap();
+        let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
         for secure in [false, true] {
-            let uri = request_uri(&url, secure).unwrap();
-            assert_eq!(uri.path_and_query().unwrap(), &url[url::Position::BeforePath..url::Position::AfterQuery]);
+            for target in [target, "/a?it's", "/a?", "//a?{`^|}"] {
+                assert_eq!(request_uri(&url, target, secure).unwrap().path_and_query().unwrap(), target);
+            }
         }
         let v6 = Url::parse("https://[::1]/").unwrap();
-        assert_eq!(request_uri(&v6, true).unwrap().to_string(), "http://[::1]:443/");
+        assert_eq!(request_uri(&v6, "/", true).unwrap().to_string(), "http://[::1]:443/");
     }
 
     #[test]
     fn a_url_beyond_all_bounds_is_an_error() {
-        let url = Url::parse(&format!("http://a.example/{}", "x".repeat(70_000))).unwrap();
-        assert_eq!(request_uri(&url, false).unwrap_err().kind, FetchErrorKind::Forbidden);
+        let url = Url::parse("http://a.example/").unwrap();
+        assert_eq!(
+            request_uri(&url, &format!("/{}", "x".repeat(70_000)), false).unwrap_err().kind,
+            FetchErrorKind::Forbidden
+        );
     }
 
     #[test]

@@ -185,11 +185,18 @@ impl Ttl {
     }
 }
 
-/// An `http` or `https` URL without userinfo, as the WHATWG URL standard parses it. Whether its host may be called is
-/// judged when it is fetched. Its `Debug` and `Display` leave out the query and the fragment: they carry signatures. Cheap
-/// to clone.
+/// An `http` or `https` URL without userinfo and fragment. Scheme, host and port are as the WHATWG URL standard parses
+/// them, path and query as they were written. Whether its host may be called is judged when it is fetched. Its `Debug` and
+/// `Display` leave out the query: it carries signatures. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BlobUrl(pub(in crate::event) Arc<url::Url>);
+pub struct BlobUrl(pub(in crate::event) Arc<NamedUrl>);
+
+#[derive(PartialEq, Eq)]
+pub(in crate::event) struct NamedUrl {
+    pub url: url::Url,
+    /// Path and query, if `url` does not have them to the letter.
+    pub as_written: Option<Box<str>>,
+}
 
 impl BlobUrl {
     /// None for what is no blob's URL.
@@ -199,13 +206,20 @@ impl BlobUrl {
 
     /// The whole URL, signature included: for the request alone, never for a log or an answer.
     pub fn expose(&self) -> &url::Url {
-        &self.0
+        &self.0.url
+    }
+
+    /// Path and query as they go into the request: for that alone, as [`expose`](BlobUrl::expose).
+    pub fn target(&self) -> &str {
+        let parsed = || &self.0.url[url::Position::BeforePath..url::Position::AfterQuery];
+        self.0.as_written.as_deref().unwrap_or_else(parsed)
     }
 
     /// Host and port: what shares a limit and a breaker.
     pub fn authority(&self) -> Cow<'_, str> {
-        let given = &self.0[url::Position::BeforeHost..url::Position::AfterPort];
-        match (self.0.port(), self.0.scheme()) {
+        let url = &self.0.url;
+        let given = &url[url::Position::BeforeHost..url::Position::AfterPort];
+        match (url.port(), url.scheme()) {
             (Some(_), _) => Cow::Borrowed(given),
             (None, "https") => Cow::Owned([given, ":443"].concat()),
             (None, _) => Cow::Owned([given, ":80"].concat()),
@@ -215,7 +229,7 @@ impl BlobUrl {
 
 impl fmt::Display for BlobUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0[..url::Position::AfterPath])
+        f.write_str(&self.0.url[..url::Position::AfterPath])
     }
 }
 

@@ -52,6 +52,9 @@ pub struct Fault {
     pub detail: Cow<'static, str>,
 }
 
+/// Members of `value` or of `data`. Beside `value` they are no extras but stand in the wrong place, where they would be lost.
+const MISPLACED: [&str; 8] = ["ttl", "data", "url", "pattern", "patterns", "keys", "dry_run", "encoding"];
+
 /// Bytes of a time that is looked into: all its digits, and more behind the second's point than anybody sends.
 const MAX_TIME_BYTES: usize = 64;
 
@@ -128,7 +131,7 @@ impl Check<'_> {
             return Envelope::default();
         }
         let names = ["key", "id", "version", "value", "time"];
-        let [key, id, version, value, time] = self.faults.members(root, names, Others::Ignored, &ROOT);
+        let [key, id, version, value, time] = self.faults.members(root, names, Others::Ignored(&MISPLACED), &ROOT);
         let event = self.event_type(key);
         let id = self.id(id);
         // A read is no work to guard, so it takes no notice of a version.

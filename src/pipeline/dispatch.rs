@@ -4,6 +4,11 @@
 //! (`fetch.concurrency`); hosts take turns. A fetcher makes one attempt; what waits between attempts, for its host or
 //! for bytes holds no slot of a fetcher.
 //!
+//! Hosts without a recent sign of life share few places, so that any number of hung hosts leaves the others unharmed. Hosts
+//! that were not asked yet and hosts that were asked without an answer so far have places of their own, and of the former
+//! the newest and the oldest start in turn: a host that is well needs one short turn to show it, whatever waits before it.
+//! An attempt that hears nothing gives up its place while others wait for that place, and begins again later with more time.
+//!
 //! A host that answers nothing for a whole attempt while others wait for it is taken for down: a probe goes to it once in a
 //! while, the rest fail at once, until it answers. A probe does not wait for the one before it: what a host was asked
 //! while it hung may stay without an answer when it is back.
@@ -22,8 +27,14 @@ use crate::event::{BlobUrl, CacheKey};
 
 /// Between two probes of a host that is down.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// Hosts remembered as down while nothing asks for them.
+/// Hosts remembered while nothing asks for them.
 const MAX_IDLE_HOSTS: usize = 1024;
+/// How long a host counts as alive after a sign of life.
+const ALIVE_FOR: Duration = Duration::from_secs(60);
+/// Places for hosts that are not known to be alive, at most; half of all places if those are fewer.
+const MAX_FEW: usize = 32;
+/// How long an attempt may hear nothing while others wait for its place. It doubles each time that the fetch gave up.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A blob to be fetched.
 pub struct Order {
@@ -44,6 +55,8 @@ pub struct Order {
     pub losses: u32,
     /// How often it had to wait for bytes.
     pub waits: u32,
+    /// How often it gave up its place to others.
+    pub given_up: u32,
     /// Whether nothing on its key is before it.
     pub is_head: bool,
     /// Bytes that it waited for.
@@ -51,6 +64,8 @@ pub struct Order {
     /// Whether the attempt had less time than the settings give one: that the host was silent then says nothing.
     pub is_cut_short: bool,
     is_probe: bool,
+    /// What the host was when the attempt began.
+    liveness: Liveness,
 }
 
 impl Order {
@@ -68,11 +83,18 @@ impl Order {
             attempts: 0,
             losses: 0,
             waits: 0,
+            given_up: 0,
             is_head: false,
             prepaid: None,
             is_cut_short: false,
             is_probe: false,
+            liveness: Liveness::New,
         }
+    }
+
+    /// Whether the [`Dispatch`] is to be told of the first sign of life, and not only of the end.
+    pub fn is_first_sign_wanted(&self) -> bool {
+        self.liveness != Liveness::Alive
     }
 
     pub fn traced(self, trace: Option<Arc<Trace>>) -> Self {
@@ -90,16 +112,44 @@ impl Order {
     }
 }
 
+/// What is known of a host, which decides whose places its attempts take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Liveness {
+    /// It gave a sign of life a short while ago.
+    Alive,
+    /// It was not asked yet.
+    New,
+    /// It was asked, and has given no sign of life since.
+    Asked,
+}
+
+impl Liveness {
+    const ALL: [Liveness; 3] = [Liveness::Alive, Liveness::New, Liveness::Asked];
+}
+
 pub struct Dispatch {
     per_host: usize,
     concurrency: usize,
     /// Those that are given orders; others may be busy with what they have.
     fetchers: usize,
     hosts: HashMap<Arc<str>, Host, RandomState>,
-    /// Hosts that may have something to start.
-    turns: VecDeque<Arc<str>>,
+    /// Beyond so many hosts the idle ones are looked through.
+    max_hosts: usize,
+    /// By [`Liveness`].
+    lines: [Line; 3],
+    /// Starts so far: lines and the ends of a line take turns.
+    starts: usize,
     /// Attempts under way in each fetcher.
     busy: Vec<usize>,
+}
+
+/// Hosts of one liveness.
+#[derive(Default)]
+struct Line {
+    /// Those that may have something to start.
+    turns: VecDeque<Arc<str>>,
+    /// Attempts under way.
+    busy: usize,
 }
 
 #[derive(Default)]
@@ -108,8 +158,13 @@ struct Host {
     busy: usize,
     /// Under way beside those, whatever hangs there.
     probes: usize,
-    has_turn: bool,
+    /// How many of both count in which line.
+    counted: [usize; 3],
+    /// The line in which it has its turn.
+    stands_in: Option<Liveness>,
     is_down: bool,
+    /// Something was asked since the last sign of life.
+    is_asked: bool,
     probed: Option<Instant>,
     /// The last sign of life.
     answered: Option<Instant>,
@@ -117,17 +172,24 @@ struct Host {
 
 impl Dispatch {
     pub fn new(fetchers: usize, concurrency: usize, per_host: usize) -> Self {
-        let (hosts, turns) = (HashMap::default(), VecDeque::new());
-        Dispatch { per_host, concurrency, fetchers, hosts, turns, busy: vec![0; fetchers] }
+        Dispatch {
+            per_host,
+            concurrency,
+            fetchers,
+            hosts: HashMap::default(),
+            max_hosts: MAX_IDLE_HOSTS,
+            lines: Default::default(),
+            starts: 0,
+            busy: vec![0; fetchers],
+        }
     }
 
     /// From now on there is room for so many. What is under way ends as it would have.
     pub fn resize(&mut self, fetchers: usize, concurrency: usize, per_host: usize) {
         (self.fetchers, self.concurrency, self.per_host) = (fetchers, concurrency, per_host);
         self.busy.resize(self.busy.len().max(fetchers), 0);
-        for (name, host) in self.hosts.iter_mut().filter(|(_, host)| !host.waiting.is_empty() && !host.has_turn) {
-            host.has_turn = true;
-            self.turns.push_back(name.clone());
+        for (name, host) in self.hosts.iter_mut() {
+            host.take_turn(name, &mut self.lines);
         }
     }
 
@@ -144,33 +206,38 @@ impl Dispatch {
             order.is_probe = true;
         }
         host.waiting.insert(order.seq, order);
-        if !host.has_turn {
-            host.has_turn = true;
-            self.turns.push_back(name);
-        }
+        host.forget_age(now);
+        host.take_turn(&name, &mut self.lines);
         Ok(())
     }
 
     /// The next order to start, and the fetcher for it. Each that is started must [end](Dispatch::ended).
-    pub fn start_next(&mut self) -> Option<(usize, Order)> {
+    pub fn start_next(&mut self, now: Instant) -> Option<(usize, Order)> {
         let (fetcher, busy) =
             self.busy.iter().copied().take(self.fetchers).enumerate().min_by_key(|(_, busy)| *busy)?;
         if busy >= self.concurrency {
             return None;
         }
-        while let Some(name) = self.turns.pop_front() {
+        while let Some((line, name)) = self.next_turn(now) {
             let Some(host) = self.hosts.get_mut(&name) else { continue };
-            host.has_turn = false;
+            if host.stands_in != Some(line) {
+                continue;
+            }
+            host.stands_in = None;
+            host.forget_age(now);
+            if host.liveness() != line {
+                host.take_turn(&name, &mut self.lines);
+                continue;
+            }
             let next_is_probe = host.waiting.values().next().is_some_and(|order| order.is_probe);
             if host.busy >= self.per_host && !next_is_probe {
                 continue;
             }
-            let Some((_, order)) = host.waiting.pop_first() else { continue };
-            *if order.is_probe { &mut host.probes } else { &mut host.busy } += 1;
-            if !host.waiting.is_empty() {
-                host.has_turn = true;
-                self.turns.push_back(name);
-            }
+            let Some((_, mut order)) = host.waiting.pop_first() else { continue };
+            self.starts = self.starts.wrapping_add(1);
+            order.liveness = line;
+            host.count(order.is_probe, line, &mut self.lines);
+            host.take_turn(&name, &mut self.lines);
             if let Some(busy) = self.busy.get_mut(fetcher) {
                 *busy += 1;
             }
@@ -179,20 +246,60 @@ impl Dispatch {
         None
     }
 
-    /// Starts an order for the host at once, without queueing it, on the least busy of the fetchers on this thread. None
-    /// if it must wait its turn: another waits, there is no room, or the host is down.
-    pub fn start_at_once(&mut self, host: &Arc<str>, home: Home) -> Option<usize> {
-        if !self.turns.is_empty() {
-            return None;
+    /// A host out of the lines that have room, which take turns.
+    fn next_turn(&mut self, now: Instant) -> Option<(Liveness, Arc<str>)> {
+        let first = self.starts;
+        let lines = (0..Liveness::ALL.len()).map(|step| Liveness::ALL[(first + step) % Liveness::ALL.len()]);
+        let line = lines.into_iter().find(|line| self.is_ready(*line))?;
+        let turns = &mut self.lines[line as usize].turns;
+        let oldest = turns.front().and_then(|name| self.hosts.get(name));
+        let is_late = oldest.and_then(|host| host.waiting.values().next()).is_none_or(|order| order.deadline <= now);
+        // What is too late is done with on the way, and takes no place.
+        let takes_newest = line == Liveness::New && !is_late && first % 2 == 1;
+        let name = if takes_newest { turns.pop_back() } else { turns.pop_front() };
+        name.map(|name| (line, name))
+    }
+
+    /// Whether the line has somebody in it, and a place left.
+    fn is_ready(&self, line: Liveness) -> bool {
+        let Line { turns, busy } = &self.lines[line as usize];
+        !turns.is_empty() && *busy < self.places(line)
+    }
+
+    fn places(&self, line: Liveness) -> usize {
+        let few = (self.fetchers * self.concurrency / 2).clamp(1, MAX_FEW);
+        match line {
+            Liveness::Alive => usize::MAX,
+            Liveness::New => few,
+            Liveness::Asked => (few / 2).max(1),
         }
+    }
+
+    /// Starts an order at once, without queueing it, on the least busy of the fetchers on this thread. None if it must wait
+    /// its turn: another waits, there is no room, or the host is down.
+    pub fn start_at_once(&mut self, order: &mut Order, home: Home, now: Instant) -> Option<usize> {
         let busy = |fetcher: &usize| self.busy.get(*fetcher).copied().unwrap_or(usize::MAX);
         let near = home.share(self.fetchers);
         let fetcher = near.min_by_key(busy).filter(|fetcher| busy(fetcher) < self.concurrency)?;
-        let known = self.hosts.get(host);
-        if known.is_some_and(|host| host.is_down || host.busy >= self.per_host || !host.waiting.is_empty()) {
+        if self.has_turns() {
             return None;
         }
-        self.hosts.entry(host.clone()).or_default().busy += 1;
+        let line = match self.hosts.get_mut(&order.host) {
+            Some(host) => {
+                host.forget_age(now);
+                if host.is_down || host.busy >= self.per_host || !host.waiting.is_empty() {
+                    return None;
+                }
+                host.liveness()
+            }
+            None => Liveness::New,
+        };
+        let Line { turns, busy } = &self.lines[line as usize];
+        if !turns.is_empty() || *busy >= self.places(line) {
+            return None;
+        }
+        order.liveness = line;
+        self.hosts.entry(order.host.clone()).or_default().count(false, line, &mut self.lines);
         if let Some(busy) = self.busy.get_mut(fetcher) {
             *busy += 1;
         }
@@ -201,7 +308,20 @@ impl Dispatch {
 
     /// Whether an order may be waiting for a slot only.
     pub fn has_turns(&self) -> bool {
-        !self.turns.is_empty()
+        Liveness::ALL.into_iter().any(|line| self.is_ready(line))
+    }
+
+    /// Whether an attempt that has heard nothing so far is to make room: others wait for its place, and it has had its time.
+    pub fn gives_up(&self, order: &Order, now: Instant) -> bool {
+        let patience = PATIENCE * (1 << order.given_up.min(8));
+        if order.attempt_begun.is_none_or(|begun| now < begun + patience) {
+            return false;
+        }
+        let has_answered = self.hosts.get(&order.host).is_some_and(|host| host.answered > order.attempt_begun);
+        let is_full = self.busy.iter().take(self.fetchers).all(|busy| *busy >= self.concurrency);
+        let own = &self.lines[order.liveness as usize];
+        let is_own_wanted = !own.turns.is_empty() && own.busy >= self.places(order.liveness);
+        !has_answered && (is_own_wanted || (is_full && self.has_turns()))
     }
 
     /// The attempt is over, however it went.
@@ -210,34 +330,38 @@ impl Dispatch {
             *busy = busy.saturating_sub(1);
         }
         let Some(host) = self.hosts.get_mut(&order.host) else { return };
-        let count = if std::mem::take(&mut order.is_probe) { &mut host.probes } else { &mut host.busy };
-        *count = count.saturating_sub(1);
-        if !host.waiting.is_empty() {
-            if !host.has_turn {
-                host.has_turn = true;
-                self.turns.push_back(order.host.clone());
-            }
-        } else if host.is_idle() && !host.is_down {
-            self.hosts.remove(&order.host);
+        host.discount(std::mem::take(&mut order.is_probe), order.liveness, &mut self.lines);
+        host.take_turn(&order.host, &mut self.lines);
+        self.forget_some();
+    }
+
+    /// The host gave a sign of life. What it was asked counts among those of hosts that are alive.
+    pub fn answered(&mut self, name: &Arc<str>, now: Instant) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        (host.is_down, host.is_asked, host.answered) = (false, false, Some(now));
+        for line in [Liveness::New, Liveness::Asked] {
+            let counted = std::mem::take(&mut host.counted[line as usize]);
+            self.lines[line as usize].busy = self.lines[line as usize].busy.saturating_sub(counted);
+            host.counted[Liveness::Alive as usize] += counted;
+            self.lines[Liveness::Alive as usize].busy += counted;
+        }
+        if host.stands_in.is_some_and(|line| line != Liveness::Alive) {
+            // Where it stood it is passed over.
+            host.stands_in = None;
+            host.take_turn(name, &mut self.lines);
         }
     }
 
-    /// The host gave a sign of life.
-    pub fn answered(&mut self, name: &Arc<str>, now: Instant) {
-        if let Some(host) = self.hosts.get_mut(name) {
-            (host.is_down, host.answered) = (false, Some(now));
-            if host.is_idle() {
-                self.hosts.remove(name);
-            }
+    /// An attempt that began at `since` heard nothing to its end, or until it made room for others.
+    pub fn heard_nothing(&mut self, name: &Arc<str>, since: Option<Instant>) {
+        if let Some(host) = self.hosts.get_mut(name).filter(|host| host.answered <= since) {
+            (host.answered, host.is_asked) = (None, true);
         }
     }
 
     /// The host was silent for a whole attempt, which began at `since`. If others wait for it, it is down, and they are
     /// given back; unless it has answered another one meanwhile.
     pub fn was_silent(&mut self, name: &Arc<str>, since: Option<Instant>) -> Vec<Order> {
-        if self.hosts.len() > MAX_IDLE_HOSTS {
-            self.hosts.retain(|_, host| !host.is_idle());
-        }
         let Some(host) = self.hosts.get_mut(name) else { return Vec::new() };
         if host.is_down || host.answered > since {
             return Vec::new();
@@ -253,18 +377,79 @@ impl Dispatch {
 
     /// Forgets what waits; attempts under way still end here.
     pub fn clear(&mut self) {
-        self.turns.clear();
+        self.lines.iter_mut().for_each(|line| line.turns.clear());
         self.hosts.retain(|_, host| {
             host.waiting.clear();
-            (host.has_turn, host.is_down, host.probed) = (false, false, None);
+            (host.stands_in, host.is_down, host.probed) = (None, false, None);
             !host.is_idle()
         });
+    }
+
+    /// Once there are many hosts, the idle ones go but for those that answered last. Seldom enough to cost nothing.
+    fn forget_some(&mut self) {
+        if self.hosts.len() <= self.max_hosts {
+            return;
+        }
+        let mut idle: Vec<_> = self.hosts.values().filter(|host| host.is_idle()).map(|host| host.answered).collect();
+        let kept = MAX_IDLE_HOSTS / 2;
+        let since = if idle.len() > kept {
+            let place = idle.len() - kept;
+            *idle.select_nth_unstable(place).1
+        } else {
+            None
+        };
+        self.hosts.retain(|_, host| !host.is_idle() || (host.answered.is_some() && host.answered >= since));
+        self.max_hosts = MAX_IDLE_HOSTS.max(2 * self.hosts.len());
     }
 }
 
 impl Host {
     fn is_idle(&self) -> bool {
         self.busy == 0 && self.probes == 0 && self.waiting.is_empty()
+    }
+
+    fn liveness(&self) -> Liveness {
+        match (self.answered, self.is_asked) {
+            (Some(_), _) => Liveness::Alive,
+            (None, false) => Liveness::New,
+            (None, true) => Liveness::Asked,
+        }
+    }
+
+    /// A sign of life of long ago says nothing.
+    fn forget_age(&mut self, now: Instant) {
+        if self.answered.is_some_and(|answered| now >= answered + ALIVE_FOR) {
+            self.answered = None;
+        }
+    }
+
+    /// Stands in the line that it belongs to, if it has something to start.
+    fn take_turn(&mut self, name: &Arc<str>, lines: &mut [Line; 3]) {
+        if !self.waiting.is_empty() && self.stands_in.is_none() {
+            let line = self.liveness();
+            self.stands_in = Some(line);
+            lines[line as usize].turns.push_back(name.clone());
+        }
+    }
+
+    /// An attempt begins.
+    fn count(&mut self, is_probe: bool, line: Liveness, lines: &mut [Line; 3]) {
+        *if is_probe { &mut self.probes } else { &mut self.busy } += 1;
+        self.is_asked = true;
+        self.counted[line as usize] += 1;
+        lines[line as usize].busy += 1;
+    }
+
+    /// One ends. It may count in another line by now.
+    fn discount(&mut self, was_probe: bool, line: Liveness, lines: &mut [Line; 3]) {
+        let count = if was_probe { &mut self.probes } else { &mut self.busy };
+        *count = count.saturating_sub(1);
+        let others = Liveness::ALL.into_iter().filter(|other| *other != line);
+        let line = std::iter::once(line).chain(others).find(|line| self.counted[*line as usize] > 0);
+        if let Some(line) = line {
+            self.counted[line as usize] -= 1;
+            lines[line as usize].busy = lines[line as usize].busy.saturating_sub(1);
+        }
     }
 }
 

@@ -13,9 +13,7 @@ use super::shortcut::Shortcut;
 use super::supervision::{Crew, Mail, Notice, Stage, Vitals, guarded};
 use crate::blob::client::BlobClient;
 use crate::blob::{self, FetchError, FetchErrorKind};
-use crate::event::BlobUrl;
 use crate::event::outcome::ProblemKind;
-use crate::event::trace::Trace;
 use crate::telemetry::metrics::Metrics;
 
 /// An attempt to be made. The notice tells the router of its end; lost, it says so.
@@ -46,6 +44,8 @@ pub enum FetchResult {
     Blob(Bytes, Permit),
     /// The budget has no room for so many bytes now.
     NeedsBytes(usize),
+    /// Nothing was heard of the host, and others wait for the place.
+    GaveUp,
     Failed(FetchError),
 }
 
@@ -68,19 +68,21 @@ impl Fetcher {
         self.vitals.set_at_work(true);
         let Some(client) = self.client() else { return };
         let Some(FetchEnded { order, .. }) = ended.letter_mut() else { return };
-        let (url, host, prepaid) = (order.url.clone(), order.host.clone(), order.prepaid.take());
-        let trace = order.trace.clone();
+        let (host, prepaid) = (order.host.clone(), order.prepaid.take());
         let standing = if order.is_head { Standing::Head } else { Standing::Ahead };
         let (gate, cap, metrics) = (self.gate.clone(), self.settings.max_blob_bytes, self.metrics.clone());
         let shortcut = self.shortcut.clone();
         let work = async move {
             let begun = Instant::now();
             let room = |bytes| hold(prepaid, bytes, &gate, standing);
-            let result = attempt(&client, &url, trace.as_deref(), until, cap, room).await;
+            let result = match ended.letter() {
+                Some(FetchEnded { order, .. }) => attempt(&client, order, until, cap, room, &shortcut).await,
+                None => FetchResult::Lost,
+            };
             let (outcome, bytes) = summary(&result);
             let took = begun.elapsed();
             metrics.fetch_done(outcome, took, bytes);
-            if !matches!(result, FetchResult::NeedsBytes(_)) {
+            if !matches!(result, FetchResult::NeedsBytes(_) | FetchResult::GaveUp) {
                 let may_be_called = outcome != ProblemKind::BlobForbidden.slug();
                 metrics.host_fetch_done(&host, may_be_called, matches!(result, FetchResult::Blob(..)), took);
             }
@@ -113,16 +115,21 @@ impl Fetcher {
 
 async fn attempt(
     client: &BlobClient,
-    url: &BlobUrl,
-    trace: Option<&Trace>,
+    order: &Order,
     until: Instant,
     cap: usize,
     hold: impl FnOnce(usize) -> Option<Permit>,
+    shortcut: &Shortcut,
 ) -> FetchResult {
-    let download = match client.open(url, trace, until.into()).await {
-        Ok(download) => download,
+    let gives_up = || shortcut.dispatch(|dispatch| dispatch.gives_up(order, Instant::now()));
+    let download = match client.open(&order.url, order.trace.as_deref(), until.into(), gives_up).await {
+        Ok(Some(download)) => download,
+        Ok(None) => return FetchResult::GaveUp,
         Err(error) => return FetchResult::Failed(error),
     };
+    if order.is_first_sign_wanted() {
+        shortcut.answered(order);
+    }
     let bytes = download.length().unwrap_or(cap);
     let Some(mut permit) = hold(bytes) else { return FetchResult::NeedsBytes(bytes) };
     match download.read().await {
@@ -147,7 +154,7 @@ fn hold(prepaid: Option<Permit>, bytes: usize, gate: &Arc<Gate>, standing: Stand
 fn summary(result: &FetchResult) -> (&'static str, usize) {
     match result {
         FetchResult::Blob(blob, _) => ("ok", blob.len()),
-        FetchResult::NeedsBytes(_) | FetchResult::Lost => ("other", 0),
+        FetchResult::NeedsBytes(_) | FetchResult::GaveUp | FetchResult::Lost => ("other", 0),
         FetchResult::Failed(error) => (problem_kind(error.kind).slug(), 0),
     }
 }

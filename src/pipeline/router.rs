@@ -216,8 +216,10 @@ impl Router {
     }
 
     fn start_fetches(&mut self) {
-        while let Some((index, mut order)) = self.shortcut.dispatch(Dispatch::start_next) {
+        loop {
             let now = Instant::now();
+            let next = self.shortcut.dispatch(|dispatch| dispatch.start_next(now));
+            let Some((index, mut order)) = next else { break };
             if order.deadline <= now {
                 self.shortcut.dispatch(|dispatch| dispatch.ended(index, &mut order));
                 self.fail(&order, Outcome::failed(ProblemKind::Timeout, "its blob's turn did not come in time"));
@@ -270,6 +272,14 @@ impl Router {
                 }
                 self.parked.insert(order.seq, (order, bytes));
             }
+            FetchResult::GaveUp => {
+                let begun = order.attempt_begun;
+                self.shortcut.dispatch(|dispatch| dispatch.heard_nothing(&order.host, begun));
+                self.note(&order, Leg::Waiting, now);
+                order.attempts -= 1;
+                order.given_up += 1;
+                self.order(order);
+            }
             FetchResult::Lost if order.losses == 0 => {
                 order.losses += 1;
                 order.attempts -= 1;
@@ -286,9 +296,11 @@ impl Router {
 
     fn attempt_failed(&mut self, order: Order, error: FetchError, context: &mut Context<Self>) {
         if error.silent {
-            let was_silent =
-                || self.shortcut.dispatch(|dispatch| dispatch.was_silent(&order.host, order.attempt_begun));
-            let given_back = if order.is_cut_short { Vec::new() } else { was_silent() };
+            let begun = order.attempt_begun;
+            let given_back = self.shortcut.dispatch(|dispatch| {
+                dispatch.heard_nothing(&order.host, begun);
+                if order.is_cut_short { Vec::new() } else { dispatch.was_silent(&order.host, begun) }
+            });
             for order in given_back {
                 self.fail(&order, host_down());
             }

@@ -83,7 +83,7 @@ impl Shortcut {
         if state.is_closed || state.under_way.contains_key(&key) {
             return Err(operation);
         }
-        let Some(fetcher) = state.dispatch.start_at_once(&order.host, home) else { return Err(operation) };
+        let Some(fetcher) = state.dispatch.start_at_once(&mut order, home, now) else { return Err(operation) };
         state.last += 1;
         let shortcut = Some(state.last);
         let ended = router.notice(FetchEnded { epoch: 0, shortcut, fetcher, order, result: FetchResult::Lost });
@@ -119,6 +119,17 @@ impl Shortcut {
         }
         let others_wait = state.dispatch.has_turns();
         drop(guard);
+        if others_wait && let Some(router) = self.router.get() {
+            router.post(Freed);
+        }
+    }
+
+    /// The host of the order gave its first sign of life: others may have its place among the few.
+    pub fn answered(&self, order: &Order) {
+        let others_wait = self.dispatch(|dispatch| {
+            dispatch.answered(&order.host, Instant::now());
+            dispatch.has_turns()
+        });
         if others_wait && let Some(router) = self.router.get() {
             router.post(Freed);
         }

@@ -380,7 +380,12 @@ impl<M: Send + 'static> Notice<M> {
         self.letter.take()
     }
 
-    /// The message as it would be sent, to be filled in.
+    /// The message as it would be sent.
+    pub fn letter(&self) -> Option<&M> {
+        self.letter.as_ref()
+    }
+
+    /// The same, to be filled in.
     pub fn letter_mut(&mut self) -> Option<&mut M> {
         self.letter.as_mut()
     }

@@ -224,3 +224,25 @@ fn a_query_is_sent_as_it_came_and_never_seen_again() {
     assert!(blobs.targets().contains(&format!("/ok{query}")), "{:?}", blobs.targets());
     assert_eq!(results(&stage.daemon.post(&get(json!("ok"))), 200, "ok")[0]["value"], "x", "the key is the path alone");
 }
+
+#[test]
+fn what_is_fetched_is_what_was_named_byte_for_byte() {
+    let stage = Stage::new();
+    stage.blobs.fallback(|target| Some(Blob::bytes(format!("at {target}"))));
+    for (target, key) in [
+        ("/a%23b.json", "a#b.json"),
+        ("/a%2Fb%20c/%C3%A9%2e", "a/b c/\u{e9}."),
+        ("/a+b/..c/d..", "a+b/..c/d.."),
+        ("//a//b", "/a//b"),
+        ("/a:b@c;d=e,f!$&'()*~_-.|", "a:b@c;d=e,f!$&'()*~_-.|"),
+        ("/%2525?x=%27&y='z'&/?:@!$()*+,;", "%25"),
+        ("/q?", "q"),
+        ("/UP%2f%2F?A=%c3%a9", "UP//"),
+    ] {
+        stage.ok(&json!({"key": "SET", "value": {"data": stage.blobs.url(target)}}));
+        assert_eq!(stage.blobs.targets().last().map(String::as_str), Some(target));
+        assert_eq!(stage.redis.value(key).as_deref(), Some(format!("at {target}").as_bytes()), "{key}");
+    }
+    let head = stage.blobs.heads().pop().expect("a request");
+    assert!(head.starts_with("GET /UP%2f%2F?A=%c3%a9 HTTP/1.1\r\n"), "{head}");
+}

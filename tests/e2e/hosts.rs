@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::blobs::{assert_fetch, fetch};
-use crate::support::{Blob, BlobServer, Gate, Random, Stage, eventually, ndjson, set_blob};
+use crate::support::{Blob, BlobServer, Gate, HungHosts, Random, Stage, eventually, ndjson, set_blob};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -173,4 +173,32 @@ fn a_slow_host_is_not_taken_for_down_by_an_attempt_that_had_no_time() {
         assert!(eventually(5 * SECOND, || stage.blobs.hits("/slow") == 3), "no third fetch");
         stage.ok(&event(5));
     });
+}
+
+#[test]
+fn hosts_that_answer_nothing_leave_the_others_unharmed_however_many_they_are() {
+    let hung = HungHosts::start(2000);
+    let stage = Stage::with(|daemon| {
+        daemon.set("fetch.allowed_hosts", hung.allowed()).set("fetch.timeout_ms", 6000).set("event.deadline_ms", 12_000)
+    });
+    stage.blobs.put("/quick", Blob::bytes("quick"));
+    assert_fetch(&stage, "/quick", "stored");
+    thread::scope(|scope| {
+        let posted = scope.spawn(|| stage.daemon.post_ndjson(&hung.events(0..2000)));
+        assert!(eventually(5 * SECOND, || hung.connections() >= 8), "the hung hosts were not asked");
+        for _ in 0..50 {
+            let took = assert_fetch(&stage, "/quick", "stored");
+            assert!(took < SECOND, "a host that is well took {took:?}");
+        }
+        for _ in 0..5 {
+            let new = BlobServer::start();
+            new.put("/new", Blob::bytes("new"));
+            let (said, took) = fetch(&stage.daemon, &new.url("/new"));
+            assert!(said == "stored" && took < 3 * SECOND, "a host that was never asked: {said} after {took:?}");
+        }
+        assert!(!posted.is_finished());
+        let answer = posted.join().expect("no panic");
+        assert_eq!(answer.json()["counts"]["unavailable"], 2000);
+    });
+    assert!(eventually(5 * SECOND, || stage.daemon.metric("cache_sync_admission_events", &[]) == 0.0));
 }

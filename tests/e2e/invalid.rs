@@ -202,3 +202,52 @@ fn up_to_128_levels_are_read_and_no_more() {
     }
     assert_eq!(stage.redis.value("k").unwrap(), nested(124).as_bytes());
 }
+
+#[test]
+fn what_belongs_inside_value_and_stands_beside_it() {
+    let names = ["ttl", "data", "url", "pattern", "patterns", "keys", "dry_run", "encoding"];
+    check(names.map(|name| (format!(r#"{{"key":"GET","value":{{"data":"k"}},"{name}":null}}"#), [pointer_to(name)])));
+    check([
+        (r#"{"key":"SET","ttl":60,"value":{"data":{"key":"k","value":"v"}}}"#, vec!["/ttl"]),
+        (r#"{"key":"SET","data":{"key":"k","value":"v"},"ttl":60}"#, vec!["/data", "/ttl", "/value"]),
+    ]);
+    let stage = Stage::new();
+    let extras = r#"{"specversion":"1.0","source":"s","type":"t","time":"t","Ttl":1,"key":"GET","value":{"data":"k"}}"#;
+    assert_eq!(stage.daemon.post_text(extras).status, 200);
+}
+
+/// A pointer to a member of the event.
+fn pointer_to(name: &str) -> &'static str {
+    Box::leak(format!("/{name}").into_boxed_str())
+}
+
+#[test]
+fn a_byte_order_mark_before_the_body_is_no_part_of_it() {
+    let stage = Stage::new();
+    let event = r#"{"key":"SET","value":{"data":{"key":"k","value":"v"}}}"#;
+    for body in [format!("\u{feff}{event}"), format!("\u{feff}[{event}]")] {
+        assert_eq!(stage.daemon.post_text(&body).status, 200);
+    }
+    let lines = stage.daemon.post_ndjson(&format!("\u{feff}{event}\n{event}\n\u{feff}{event}"));
+    assert_eq!((lines.status, &lines.json()["counts"]["ok"]), (207, &2.into()));
+    stage.daemon.post_text(&format!("\u{feff}\u{feff}{event}")).problem(400, "malformed-json");
+}
+
+#[test]
+fn a_url_that_a_parser_would_mend() {
+    let urls = [
+        "http://h/a#b.json",
+        "http://h/a#",
+        "http://h/a/../b",
+        "http://h/a/%2e%2e/b",
+        "http://h/./a",
+        "http://h/a b",
+        "http://h/caf\u{e9}",
+        "http://h/a?b=c d",
+        "http://h/<a>",
+        "http://h\\\\a",
+        "http://h/a\\tb",
+    ];
+    check(urls.map(|url| (event("SET", format!(r#"{{"key":"k","url":"{url}"}}"#)), ["/value/data/url"])));
+    check(urls.map(|url| (event("SET", format!("[\"http://h/ok\",\"{url}\"]")), ["/value/data/1"])));
+}

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Extent;
 use super::beside::{Beside, compare};
 use super::site::{Plot, SECOND, Site, rests};
-use super::support::{Blob, BlobServer, Redis, Wire, eventually, set_blob};
+use super::support::{Blob, BlobServer, HungHosts, Redis, Wire, eventually, set_blob};
 use super::tally::Row;
 
 const PER_HOST: usize = 16;
@@ -24,6 +24,13 @@ const RECOVERY: Duration = Duration::from_secs(2);
 /// It is watched so long after it is back.
 const AFTER: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Hosts that answer nothing, each with one event under way.
+const HUNG_HOSTS: usize = 10_000;
+/// From the first connection of theirs until the others are measured.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+/// A host that was never asked has its turn within this, while they wait.
+const NEW_HOST: Duration = Duration::from_secs(2);
 
 /// One event of the host that hangs.
 struct Post {
@@ -59,6 +66,48 @@ pub fn hung_host(extent: &Extent) -> Row {
     beside.judge(&site, &mut row);
     rests(&site.daemon, &mut row);
     row
+}
+
+/// Any number of hosts that answer nothing, beside one that is well and some that are new: these have their turn soon.
+pub fn hung_hosts(extent: &Extent) -> Row {
+    let hung = HungHosts::start(HUNG_HOSTS);
+    let site = Plot::on(Redis::start()).start(|daemon| daemon.set("fetch.allowed_hosts", hung.allowed()));
+    let beside = Beside::on(&site);
+    let time = extent.pick(6 * SECOND, 10 * SECOND);
+    let mut row = Row { name: "hung-hosts".to_owned(), ..Row::default() };
+    beside.measure(&site, SECOND);
+    compare(&mut row, "the hosts that hang", |row| {
+        let calm = beside.measure(&site, time);
+        row.rounds += 1;
+        thread::scope(|scope| {
+            let before = hung.connections();
+            let posted = scope.spawn(|| site.daemon.post_ndjson(&hung.events(0..HUNG_HOSTS)));
+            let are_asked = eventually(5 * SECOND, || hung.connections() > before);
+            row.expect(are_asked, || "the hosts that hang were not asked".to_owned());
+            thread::sleep(UNDER_WAY);
+            let during = beside.measure(&site, time);
+            let slowest = (0..5).map(|_| new_host(&site)).max().unwrap_or_default();
+            row.note(format!("{HUNG_HOSTS} hosts hang; new hosts had their blob after {slowest:?} at most"));
+            row.expect(slowest < NEW_HOST, || format!("a host that was never asked had its turn after {slowest:?}"));
+            row.expect(!posted.is_finished(), || "the hosts that hang were done with".to_owned());
+            let answer = posted.join().expect("no panic").json();
+            let unavailable = &answer["counts"]["unavailable"];
+            row.expect(*unavailable == HUNG_HOSTS, || format!("of the hosts that hang {unavailable} were unavailable"));
+            [calm, during]
+        })
+    });
+    beside.judge(&site, &mut row);
+    rests(&site.daemon, &mut row);
+    row
+}
+
+/// How long a blob of a host takes that was never asked.
+fn new_host(site: &Site) -> Duration {
+    let host = BlobServer::start();
+    host.put("/b", Blob::bytes("new"));
+    let begun = Instant::now();
+    let answer = site.daemon.post(&set_blob("new", &host.url("/b")));
+    if answer.status == 200 { begun.elapsed() } else { Duration::MAX }
 }
 
 impl Hung {

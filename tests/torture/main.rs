@@ -102,6 +102,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "overload", run: |extent| vec![overload::overload(extent)], short: false },
     Scenario { name: "blob-faults", run: |extent| vec![faults::blob_faults(extent)], short: false },
     Scenario { name: "hung-host", run: |extent| vec![hosts::hung_host(extent)], short: false },
+    Scenario { name: "hung-hosts", run: |extent| vec![hosts::hung_hosts(extent)], short: false },
     Scenario { name: "limits", run: limits::all, short: false },
     Scenario { name: "connections", run: |extent| vec![connections::connections(extent)], short: false },
     Scenario { name: "soak", run: |extent| vec![soak::soak(extent)], short: true },

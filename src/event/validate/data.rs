@@ -72,11 +72,11 @@ impl Check<'_> {
     fn untyped(&mut self, data: Node<'_>, at: &At<'_>) {
         match data.kind() {
             Kind::Object => {
-                self.faults.members(data, [], Others::Ignored, at);
+                self.faults.members(data, [], Others::Ignored(&[]), at);
             }
             Kind::Array => {
                 for (index, item) in data.items().enumerate().filter(|(_, item)| item.kind() == Kind::Object) {
-                    self.faults.members(item, [], Others::Ignored, &at.index(index));
+                    self.faults.members(item, [], Others::Ignored(&[]), &at.index(index));
                 }
             }
             _ => {}

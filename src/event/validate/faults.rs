@@ -70,8 +70,8 @@ impl<'a> Slot<'a> {
 /// What members mean that the contract does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Others {
-    /// Envelopes carry extras.
-    Ignored,
+    /// Envelopes carry extras. These names are none.
+    Ignored(&'static [&'static str]),
     /// A misspelt name must not be lost.
     Refused,
 }
@@ -133,9 +133,15 @@ impl Faults {
                 Some(Slot::Twice) => {}
                 None if seen.contains(&name) => self.add_twice(&name, at),
                 None => {
-                    if others == Others::Refused {
-                        let detail = format!("is not known here: known are {}", listed(&names));
-                        self.add(&at.name(&String::from_utf8_lossy(&name)), detail);
+                    let shown = || String::from_utf8_lossy(&name);
+                    match others {
+                        Others::Refused => {
+                            self.add(&at.name(&shown()), format!("is not known here: known are {}", listed(&names)));
+                        }
+                        Others::Ignored(misplaced) if misplaced.iter().any(|other| other.as_bytes() == &*name) => {
+                            self.add(&at.name(&shown()), "has no meaning here: it belongs inside `value`");
+                        }
+                        Others::Ignored(_) => {}
                     }
                     seen.insert(name);
                 }

@@ -7,6 +7,9 @@ use memchr::memchr_iter;
 use super::plain::{Cursor, Plain};
 use crate::event::{MAX_NESTING, json};
 
+/// Some editors and exports begin a text with it. It says nothing of UTF-8, and is no part of the JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Bytes of a small event.
 const SMALL_EVENT: usize = 40;
 
@@ -50,13 +53,14 @@ pub enum SplitError {
     TooManyEvents { found_more_than: usize },
 }
 
-/// Splits a body into at most `max_events` events, without a copy. The whole syntax of a JSON body comes before the
+/// Splits a body, without a byte order mark at its beginning, into at most `max_events` events, without a copy. The whole syntax of a JSON body comes before the
 /// number of events; a line of NDJSON that is not JSON is an event of its own with that fault.
 ///
 /// # Errors
 ///
 /// [`SplitError`], where no event is to be looked at.
 pub fn split(body: &Bytes, form: Form, max_events: usize) -> Result<Split, SplitError> {
+    let body = if body.starts_with(BYTE_ORDER_MARK) { &body.slice(BYTE_ORDER_MARK.len()..) } else { body };
     match form {
         Form::Json => split_json(body, max_events),
         Form::NdJson => split_lines(body, max_events),

@@ -6,6 +6,7 @@
 pub mod blob;
 pub mod daemon;
 pub mod http;
+pub mod hung;
 pub mod redis;
 pub mod replicas;
 pub mod stage;
@@ -25,6 +26,7 @@ use serde_json::{Value, json};
 pub use self::blob::{Blob, BlobServer, Gate};
 pub use self::daemon::{Builder, Daemon};
 pub use self::http::{Answer, Wire};
+pub use self::hung::HungHosts;
 pub use self::redis::Redis;
 pub use self::stage::{Stage, results};
 

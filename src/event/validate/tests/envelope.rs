@@ -101,7 +101,20 @@ fn an_event_with_a_version_names_no_key_twice() {
 
 #[test]
 fn extras_beside_the_event_are_ignored_and_not_looked_into() {
-    valid(&format!(r#"{{"source":null,"key":"GET","ttl":-1,"meta":{{"a":1,"a":"\ud800"}},"\ud800":1,{DATA}}}"#));
+    valid(&format!(r#"{{"source":null,"key":"GET","meta":{{"a":1,"a":"\ud800"}},"\ud800":1,{DATA}}}"#));
+}
+
+#[test]
+fn what_belongs_inside_value_is_a_fault_beside_it() {
+    for name in ["ttl", "data", "url", "pattern", "patterns", "keys", "dry_run", "encoding", "\\u0074tl"] {
+        let pointer = format!("/{}", name.replace("\\u0074", "t"));
+        for value in ["60", "null", "{\"a\":1}"] {
+            assert_faults(&format!(r#"{{"key":"GET",{DATA},"{name}":{value}}}"#), &[&pointer]);
+        }
+        assert_faults(&format!(r#"{{"{name}":1,"key":"GET","{name}":2,{DATA}}}"#), &[&pointer, &pointer]);
+    }
+    assert_faults(r#"{"key":"SET","data":{"key":"k","value":1},"ttl":5}"#, &["/data", "/ttl", "/value"]);
+    valid(&format!(r#"{{"key":"GET","Ttl":1,"encodings":1,{DATA}}}"#));
 }
 
 #[test]

@@ -85,7 +85,6 @@ fn what_is_not_json_is_told_with_line_and_column() {
         (b"NaN", "line 1 column 1"),
         (b"\"\\x\"", "line 1 column 3"),
         (b"\"a\nb\"", "line 1 column 2"),
-        (b"\xef\xbb\xbf{}", "line 1 column 1"),
         (b"{\n\"a\":\"\xff\"}", "line 2 column 6"),
         (b"[\"a\xc3\"]", "line 1 column 4"),
     ] {
@@ -260,4 +259,19 @@ proptest! {
         let Action::Set(entries) = validate(&event, &limits(), 100).unwrap().action else { panic!("a SET") };
         prop_assert_eq!(&entries[0].source, &Source::Inline(value.into()));
     }
+}
+
+#[test]
+fn one_byte_order_mark_at_the_beginning_is_skipped_and_no_other() {
+    for body in ["{}", " {}", "[{}]", r#"{"key":"GET","value":{"data":"k"}}"#, "1"] {
+        let marked = format!("\u{feff}{body}");
+        assert_eq!(texts(json(&marked).unwrap()), texts(json(body).unwrap()));
+        assert_eq!(lines(marked.as_bytes()), lines(body.as_bytes()));
+    }
+    assert!(malformed("\u{feff}\u{feff}{}".as_bytes()).contains("line 1"));
+    assert!(malformed(" \u{feff}{}".as_bytes()).contains("line 1 column 2"));
+    assert!(malformed("{\u{feff}}".as_bytes()).contains("line 1"));
+    assert_eq!(lines("\u{feff}".as_bytes()), []);
+    let later = lines("{}\n\u{feff}{}".as_bytes());
+    assert!(later[0].is_ok() && later[1].is_err());
 }
