@@ -782,3 +782,31 @@ const KEY: &str = "\
 const OTHER_KEY: &str = "\
     MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgFbY4xx09sFOEiQwme6axiY/yZLzdEAGC8YoMoQ83FB+hRANCAAQP\
     TGsnLw6DnkCVsZQpAAT/k2S/K+j6kEztw3llQJpR/BAarwzlPGM0D9TRbjE0LcGfxLTikqe3k7RjU77trjIg";
+
+#[test]
+fn times_that_contradict_each_other_are_warned_of_with_both() {
+    let warned = |flags: &[&str], lines: &[&[&str]]| {
+        let answer = Run::new().check(flags);
+        assert_eq!(answer.code, Some(0), "{}", answer.err);
+        for texts in lines {
+            assert!(answer.err.lines().any(|line| texts.iter().all(|text| line.contains(text))), "{}", answer.err);
+        }
+    };
+    assert_eq!(Run::new().check(&[]).err, "");
+    warned(
+        &["--redis-retry-ms=500"],
+        &[
+            &["redis.connect_timeout_ms = 1000 (default) exceeds redis.retry_ms = 500 (flag --redis-retry-ms)"],
+            &["redis.response_timeout_ms = 2000 (default) exceeds redis.retry_ms = 500", "cut to what is left"],
+        ],
+    );
+    warned(
+        &["--event-deadline-ms=4000", "--fetch-timeout-ms=30000", "--fetch-connect-timeout-ms=31000"],
+        &[
+            &["redis.retry_ms = 5000 (default) exceeds event.deadline_ms = 4000"],
+            &["fetch.connect_timeout_ms = 31000", "exceeds fetch.timeout_ms = 30000"],
+            &["fetch.timeout_ms = 30000", "exceeds fetch.deadline_ms = 25000 (default)"],
+            &["fetch.deadline_ms = 25000 (default) exceeds event.deadline_ms = 4000"],
+        ],
+    );
+}

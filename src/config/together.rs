@@ -14,6 +14,16 @@ const LIMITS: [(&str, u64, &str); 5] = [
     ("event.default_ttl_seconds", 1, "event.max_ttl_seconds"),
 ];
 
+/// Times of which the first should not exceed the second, and what comes of it.
+const TIMES: [(&str, &str, &str); 6] = [
+    ("redis.connect_timeout_ms", "redis.retry_ms", "connecting is cut to what is left"),
+    ("redis.response_timeout_ms", "redis.retry_ms", "an attempt is cut to what is left"),
+    ("redis.retry_ms", "event.deadline_ms", "an event is answered before its operations are given up"),
+    ("fetch.connect_timeout_ms", "fetch.timeout_ms", "an attempt ends before connecting does"),
+    ("fetch.timeout_ms", "fetch.deadline_ms", "an attempt is cut to what is left"),
+    ("fetch.deadline_ms", "event.deadline_ms", "an event is answered before its blobs are given up"),
+];
+
 const MODE: &str = "redis.mode";
 
 /// Of no effect in another mode than sentinel.
@@ -43,6 +53,7 @@ pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<S
         faults.extend(alone(settings, MODE, "redis.sentinel_master"));
     }
     warnings.extend(without_effect(settings));
+    warnings.extend(TIMES.iter().filter_map(|(first, second, what)| contradicts(settings, first, second, what)));
 }
 
 fn exceeds(settings: &Effective, smaller: &str, times: u64, larger: &str) -> Option<Fault> {
@@ -58,6 +69,14 @@ fn exceeds(settings: &Effective, smaller: &str, times: u64, larger: &str) -> Opt
         _ => format!("{times} times {smaller} must not exceed {larger}"),
     };
     Some(Fault::Pair { first: described(settings, smaller), second: described(settings, larger), reason })
+}
+
+fn contradicts(settings: &Effective, first: &str, second: &str, what: &str) -> Option<String> {
+    if settings.is_bad(first) || settings.is_bad(second) || settings.number(first)? <= settings.number(second)? {
+        return None;
+    }
+    let (first, second) = (described(settings, first), described(settings, second));
+    Some(format!("{first} exceeds {second}: {what}"))
 }
 
 fn both(settings: &Effective, first: &str, second: &str) -> Option<Fault> {
