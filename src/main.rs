@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Command::Man { command } => cli::shell::man(command.as_deref()),
         Command::Clear { pattern, yes } => with_settings(args, |config| cli::clear::run(&pattern, yes, config)),
         Command::Healthcheck { live } => with_settings(args, |config| cli::healthcheck::run(live, config)),
-        Command::CheckConfig => cli::check_config::run(Config::load(args)),
+        Command::CheckConfig { connect } => cli::check_config::run(connect, Config::load(args)),
         Command::Serve => cli::serve::run(args),
     }
 }

@@ -1,13 +1,21 @@
-//! `check-config`: loads the settings as `serve` would and shows what came out, or every fault.
+//! `check-config`: loads the settings as `serve` would and shows what came out, or every fault. `--connect` tries Redis besides,
+//! with all that the service will ask of it, on one key of its own that is gone a second later.
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use super::refuse;
-use crate::config::{Faults, Loaded, Shown};
+use super::{refuse, serve};
+use crate::cache::redis::SetupError;
+use crate::cache::{CacheError, Command, Doomed, Scan, Session};
+use crate::config::{CacheBackend, Config, Faults, Loaded, Shown};
+use crate::event::version::Version;
+use crate::event::{CacheKey, Ttl};
 
 /// Prints one setting a line, `name = value   # source`, on standard output and the warnings on standard error.
-pub fn run(loaded: Result<Loaded, Faults>) -> ExitCode {
+///
+/// `connect`: tries Redis as well, and says for each check whether it went well.
+pub fn run(connect: bool, loaded: Result<Loaded, Faults>) -> ExitCode {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(faults) => return refuse(&faults),
@@ -16,8 +24,85 @@ pub fn run(loaded: Result<Loaded, Faults>) -> ExitCode {
         eprintln!("warning: {warning}");
     }
     // Whoever closed the pipe has seen enough.
-    let _ = std::io::stdout().write_all(aligned(&loaded.sources).as_bytes());
-    ExitCode::SUCCESS
+    let mut out = std::io::stdout();
+    let _ = out.write_all(aligned(&loaded.sources).as_bytes());
+    if !connect {
+        return ExitCode::SUCCESS;
+    }
+    match actix_rt::System::new().block_on(examine(&loaded.config)) {
+        Ok(checks) => {
+            let _ = out.write_all(checks.iter().map(Check::line).collect::<String>().as_bytes());
+            if checks.iter().all(|check| check.failure.is_none()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("redis-cache-sync: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thing that was tried.
+struct Check {
+    what: String,
+    failure: Option<CacheError>,
+}
+
+impl Check {
+    fn new<T>(what: impl Into<String>, result: Result<T, CacheError>) -> Self {
+        Check { what: what.into(), failure: result.err() }
+    }
+
+    fn line(&self) -> String {
+        match &self.failure {
+            None => format!("ok      {}\n", self.what),
+            Some(cause) => format!("failed  {}: {cause}\n", self.what),
+        }
+    }
+}
+
+/// Connects, and does once what the service does. Without a connection the rest is left out; each step is bounded by the time
+/// that settings give to connecting and an answer.
+async fn examine(config: &Config) -> Result<Vec<Check>, SetupError> {
+    if config.cache.backend == CacheBackend::Embedded {
+        return Ok(vec![Check {
+            what: "cache.backend is embedded: there is nothing to connect".into(),
+            failure: None,
+        }]);
+    }
+    let mut config = config.clone();
+    config.redis.version_window = Duration::from_secs(1);
+    let redis = &config.redis;
+    let within = redis.connect_timeout + redis.response_timeout;
+    let cache = serve::redis_cache(&config)?;
+    let mut session = cache.session();
+    let what = format!("{}: address, TLS, login, version and mode", cache.describe());
+    let connected = Check::new(what, session.ping(within).await);
+    if connected.failure.is_some() {
+        return Ok(vec![connected]);
+    }
+    let mut checks = vec![connected];
+    let key = CacheKey::new_unchecked(format!("{}check-config", redis.version_prefix));
+    let set = |version| {
+        let (key, ttl) = (key.clone(), Ttl::from_seconds(1));
+        Command::Set { key, value: "x".into(), ttl, version }
+    };
+    for (what, command) in [
+        ("right to write", set(None)),
+        ("right to read", Command::Get { key: key.clone(), max_bytes: 1024 }),
+        ("right to delete", Command::Delete { key: key.clone(), version: None }),
+        ("right to write with a version", set(Version::from_number(1))),
+    ] {
+        checks.push(Check::new(what, one(session.as_mut(), command, within).await));
+    }
+    let doomed = [Doomed { keys: vec![key.as_bytes().to_vec().into()], version: None }];
+    let scanned = session.unlink_and_scan(&doomed, Some(Scan::default()), within).await;
+    checks.push(Check::new("right to delete by pattern", scanned.failure.map_or(Ok(()), Err)));
+    Ok(checks)
+}
+
+async fn one(session: &mut dyn Session, command: Command, within: Duration) -> Result<(), CacheError> {
+    let mut results = session.apply(&[command], within).await;
+    results.pop().unwrap_or(Err(CacheError::Unavailable("redis gave no answer".into()))).map(drop)
 }
 
 /// A value longer than this does not push the sources of the others aside.

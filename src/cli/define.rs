@@ -20,6 +20,7 @@ pub const MAN: &str = "man";
 pub const COMMANDS: [&str; 8] = [SERVE, DEMO, CHECK_CONFIG, SEND, CLEAR, HEALTHCHECK, COMPLETIONS, MAN];
 
 pub const CONFIG: &str = "config";
+pub const CONNECT: &str = "connect";
 pub const EMBEDDED: &str = "embedded";
 pub const KEEP: &str = "keep";
 pub const PATTERN: &str = "pattern";
@@ -105,10 +106,14 @@ fn demo() -> Command {
 
 fn check_config() -> Command {
     let about = "Shows the settings in effect and where each came from, or every fault";
-    Command::new(CHECK_CONFIG).about(about).args(setting_args()).after_help(
+    let connect = Arg::new(CONNECT).long(CONNECT).action(ArgAction::SetTrue).help(
+        "Tries Redis as well: address, TLS, login, version, mode and rights, on a key of its own that lives a second",
+    );
+    Command::new(CHECK_CONFIG).about(about).arg(connect).args(setting_args()).after_help(
         "Examples:
   redis-cache-sync check-config
   redis-cache-sync check-config --config other.toml | grep redis
+  redis-cache-sync check-config --connect --redis-url redis://localhost:6379
   REDIS_PORT=6380 redis-cache-sync check-config --redis-db 1",
     )
 }

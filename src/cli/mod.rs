@@ -26,8 +26,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap_complete::Shell;
 
 use self::define::{
-    CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, DEMO, EMBEDDED, HEALTHCHECK, KEEP, MAN, PATTERN, READY, SEND,
-    SHELL, YES, definition, send_args,
+    CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, CONNECT, DEMO, EMBEDDED, HEALTHCHECK, KEEP, MAN, PATTERN, READY,
+    SEND, SHELL, YES, definition, send_args,
 };
 use crate::config::{Args, Fault, Faults, Flag, SETTINGS, find};
 
@@ -39,7 +39,7 @@ pub const EXIT_USAGE: u8 = 64;
 pub enum Command {
     Serve,
     Demo { keep: bool },
-    CheckConfig,
+    CheckConfig { connect: bool },
     Send(Box<send::Args>),
     Clear { pattern: String, yes: bool },
     Healthcheck { live: bool },
@@ -74,7 +74,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Command, Args)
     faults.extend(contradiction(&args));
     args.faults = faults;
     match command {
-        Command::Serve | Command::CheckConfig | Command::Clear { .. } | Command::Healthcheck { .. } => {
+        Command::Serve | Command::CheckConfig { .. } | Command::Clear { .. } | Command::Healthcheck { .. } => {
             Ok((command, args))
         }
         _ if !args.faults.is_empty() => Err(refuse(&Faults(args.faults))),
@@ -95,7 +95,7 @@ fn of_its_own(name: &str, inner: &ArgMatches) -> Option<Command> {
 
 fn with_settings(name: &str, inner: &ArgMatches) -> Command {
     match name {
-        CHECK_CONFIG => Command::CheckConfig,
+        CHECK_CONFIG => Command::CheckConfig { connect: inner.get_flag(CONNECT) },
         CLEAR => {
             let pattern = inner.get_one(PATTERN).cloned().unwrap_or_default();
             Command::Clear { pattern, yes: inner.get_flag(YES) }

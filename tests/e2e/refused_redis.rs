@@ -41,6 +41,42 @@ fn a_redis_that_is_too_old_refuses_the_start() {
     );
 }
 
+/// What `check-config --connect` says below the settings, and its exit code.
+fn tried(more: &[&str]) -> (Option<i32>, Vec<String>) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"));
+    let command = command.current_dir(dir.path()).env_clear().args(["check-config", "--connect"]).args(more);
+    let output = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let is_check = |line: &&str| line.starts_with("ok ") || line.starts_with("failed ");
+    (output.status.code(), said.lines().filter(is_check).map(str::to_owned).collect())
+}
+
+#[test]
+fn check_config_tries_redis_and_says_of_each_thing_whether_it_is_good() {
+    let redis = Redis::start();
+    let url = |login: &str| format!("redis://{login}127.0.0.1:{}", redis.port());
+    let (code, checks) = tried(&["--redis-url", &url("")]);
+    assert_eq!((code, checks.len()), (Some(0), 6), "{checks:?}");
+    assert!(checks.iter().all(|line| line.starts_with("ok ")), "{checks:?}");
+    assert!(checks[0].contains(&url("")), "{checks:?}");
+    let user = ["SETUSER", "half", "on", ">pw", "~*", "+@all", "-getrange", "-scan", "-evalsha"];
+    redis::cmd("ACL").arg(&user).exec(&mut redis.conn()).expect("a user");
+    let (code, checks) = tried(&["--redis-url", &url("half:pw@")]);
+    let failed: Vec<&String> = checks.iter().filter(|line| line.starts_with("failed ")).collect();
+    assert_eq!((code, failed.len()), (Some(1), 3), "{checks:?}");
+    for (line, right) in failed.iter().zip(["to read", "with a version", "by pattern"]) {
+        assert!(line.contains(right) && line.contains("NOPERM"), "{line}");
+    }
+    let (code, checks) = tried(&["--redis-url", &url("half:other@")]);
+    assert!(code == Some(1) && checks.len() == 1 && checks[0].contains("WRONGPASS"), "{checks:?}");
+    let old = Middlebox::before_an_old_redis(redis.port());
+    let (code, checks) = tried(&["--redis-host=127.0.0.1", &format!("--redis-port={}", old.port)]);
+    assert!(code == Some(1) && checks[0].contains("6.2 or later is needed"), "{checks:?}");
+    assert!(eventually(Duration::from_secs(10), || redis.key_count() == 0), "something is left behind");
+    assert_eq!(tried(&["--embedded"]).0, Some(0));
+}
+
 /// It was down at the start and then is another.
 #[test]
 fn a_redis_that_turns_out_too_old_is_told_of_and_not_written_to() {
