@@ -14,6 +14,9 @@ use crate::routing::{WITHIN, cache, get, set};
 use crate::servers::*;
 use crate::slots::daemon;
 
+/// The first slots, up to this, are handed over.
+const LAST: u16 = 200;
+
 #[test]
 fn order_is_kept_while_slots_are_handed_over() {
     let cluster = Cluster::start(3, 0);
@@ -22,17 +25,17 @@ fn order_is_kept_while_slots_are_handed_over() {
     let [a, b, c] = &cluster.servers[..] else { panic!("three") };
     for (from, to) in [(a, b), (b, c), (c, b), (b, a), (a, c), (c, a)] {
         let before = load.good.load(Ordering::Relaxed);
-        cluster.hand_over(from, to, 0, 1000);
+        cluster.hand_over(from, to, 0, LAST);
         wait_for("something to be written", || load.good.load(Ordering::Relaxed) > before);
     }
     let (written, lost) = load.end();
     assert!(written > 40 && lost.is_empty(), "{written} keys, lost: {lost:?}");
 }
 
-/// Keys in the first 1,000 slots, which are those of the first node.
+/// Keys in the first slots, which are those of the first node.
 fn keys_of_first_slots(count: usize) -> Vec<String> {
     let all = (0..).map(|n| format!("k:{n}"));
-    all.filter(|key| redis_slot(key) <= 1000).take(count).collect()
+    all.filter(|key| redis_slot(key) <= LAST).take(count).collect()
 }
 
 /// The slot of a key without braces.
@@ -53,7 +56,7 @@ async fn versions_go_with_the_slots() {
         let at =
             |version: u64| -> Vec<_> { keys.iter().map(|key| set(key, &version.to_string(), Some(version))).collect() };
         assert!(session.apply(&at(round * 10), WITHIN).await.iter().all(|result| *result == Ok(Reply::Stored)));
-        cluster.hand_over(from, to, 0, 1000);
+        cluster.hand_over(from, to, 0, LAST);
         // The first may meet MOVED.
         session.apply(&at(round * 10 - 1), WITHIN).await;
         let late = session.apply(&at(round * 10 - 1), WITHIN).await;
@@ -69,10 +72,10 @@ async fn versions_go_with_the_slots() {
 async fn a_scan_misses_no_key_of_slots_that_are_handed_over_in_its_middle() {
     let cluster = Cluster::start(3, 0);
     let [a, b, c] = &cluster.servers[..] else { panic!("three") };
-    let keys = keys_of_first_slots(3000);
+    let keys = keys_of_first_slots(1500);
     let mut session = cache(&cluster).session();
     // All slots of the others are scanned as long as those of the first.
-    let others: Vec<String> = (0..6000).map(|n| format!("other:{n}")).collect();
+    let others: Vec<String> = (0..3000).map(|n| format!("other:{n}")).collect();
     let mut at = a;
     for (round, plan) in
         [vec![c], vec![a], vec![b, a], vec![b], vec![c, b], vec![c, a], vec![c, b, a]].iter().enumerate()
@@ -90,7 +93,7 @@ async fn a_scan_misses_no_key_of_slots_that_are_handed_over_in_its_middle() {
                     && let Some(to) = handed.next()
                     && at.port != to.port
                 {
-                    cluster.hand_over(at, to, 0, 1000);
+                    cluster.hand_over(at, to, 0, LAST);
                     at = to;
                 }
             });
@@ -123,7 +126,7 @@ fn a_pattern_delete_misses_no_key_while_slots_are_handed_over() {
                 let mut count = 0;
                 while !stop.load(Ordering::Relaxed) && count < 6 {
                     let (from, to) = way.next().expect("a cycle");
-                    cluster.hand_over(from, to, 0, 400);
+                    cluster.hand_over(from, to, 0, LAST);
                     count += 1;
                 }
                 count
