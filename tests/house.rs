@@ -44,7 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("do_send", &["pipeline/supervision.rs"]),
     ("catch_unwind", &["pipeline/supervision.rs"]),
     ("awc::", &["blob/", "cli/client.rs", "cli/demo.rs", "cli/healthcheck.rs", "cli/send/post.rs"]),
-    ("redis::", &["cache/redis/", "cli/send/copy.rs", "cli/serve.rs"]),
+    ("redis::", &["cache/redis/", "cli/check_config.rs", "cli/send/copy.rs", "cli/serve.rs"]),
     ("use redis::", &["cache/redis/"]),
     ("actix_web::", &["http/", "cli/demo/blobs.rs"]),
     ("StatusCode", &["http/"]),
