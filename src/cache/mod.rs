@@ -95,8 +95,8 @@ pub enum CacheError {
     /// The server is too old to be worked with. It may be another one day.
     #[error("{0}")]
     Unsupported(Cow<'static, str>),
-    /// Redis refused this one command for now (OOM, MISCONF, TRYAGAIN, NOREPLICAS, a key on the move): nothing of it was
-    /// done, another attempt may succeed, and others on the same connection go on.
+    /// Redis refused this one command for now (OOM, MISCONF, TRYAGAIN, NOREPLICAS, a key on the move), or the one node of a
+    /// cluster that has the key does not answer: another attempt may succeed, and others of the session go on.
     #[error("{0}")]
     RefusedForNow(Cow<'static, str>),
     /// Refused for several commands that shared a call, and nothing of it was done: the next attempt asks one by one.
@@ -114,6 +114,16 @@ pub enum CacheError {
 }
 
 impl CacheError {
+    /// In words.
+    pub fn cause(&self) -> Cow<'static, str> {
+        match self {
+            CacheError::Unavailable(cause) | CacheError::RefusedForNow(cause) | CacheError::Refused(cause) => {
+                cause.clone()
+            }
+            other => other.to_string().into(),
+        }
+    }
+
     pub fn is_worth_retrying(&self) -> bool {
         use CacheError::{RefusedForNow, RefusedTogether, Unavailable, Unsupported};
         matches!(self, Unavailable(_) | Unsupported(_) | RefusedForNow(_) | RefusedTogether)

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::problem::add_retry_after;
 use super::shared::Shared;
+use crate::pipeline::queue::seconds;
 use crate::telemetry::ActorKind;
 
 #[derive(Serialize)]
@@ -45,7 +46,8 @@ pub fn reasons(shared: &Shared, stuck: &[ActorKind]) -> Vec<String> {
         reasons.push("the service is draining".to_owned());
     }
     if !health.is_cache_up() {
-        reasons.push(format!("{} cannot be reached", shared.cache_name));
+        let why = health.trouble().map(|(cause, time)| format!(" for {}: {cause}", seconds(time)));
+        reasons.push(format!("{} cannot be reached{}", shared.cache_name, why.unwrap_or_default()));
     }
     for kind in stuck {
         reasons.push(format!("the {} pool is down", kind.as_str()));

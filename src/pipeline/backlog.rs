@@ -2,32 +2,93 @@
 //!
 //! How much is inside says little: a cache that is ten times slower makes the same queue ten times longer to wait for. So
 //! a writer compares its queue with the pace at which it has been emptied. The pace is measured only while something is
-//! left behind, for otherwise it is the work that is scarce; and only by batches that were answered, so that a cache that
-//! does not answer at all closes no door: what waits for it has its own limit, `redis.retry_ms`.
+//! left behind, for otherwise it is the work that is scarce; and only by batches that were answered.
+//!
+//! Each writer publishes facts: what waits, since when the first of it has, the pace, and whether the cache answers. Whether
+//! it is late is derived from them by whoever asks ([`Lateness`]), so no judgement can outlive its grounds. A cache that does not
+//! answer closes no door: what waits for it has `redis.retry_ms`. And a late writer closes it only for the keys that it has in
+//! hand: others are given to other writers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
-use super::gate::Gate;
+use super::pool::{MAX_POOL, Roster};
+use super::turns::Turns;
+use crate::event::Action;
+use crate::event::version::Version;
 
-/// With more than this to wait the gate is closed.
+/// With more than this to wait a writer is late.
 const MAX_WAIT: Duration = Duration::from_millis(750);
+/// A pace that was measured long ago may be wrong: while nothing has waited for so long it is given the benefit of the doubt.
+const MIN_AGE: Duration = Duration::from_millis(100);
 /// A batch takes about so long at most: what is behind it waits for all of it.
 const MAX_BATCH: Duration = Duration::from_millis(250);
 /// So few are no backlog, whatever their size: large values are few. Nor does so small a batch show a pace: it was cut.
 const FEW: usize = 64;
 
+/// What the writers publish.
+pub struct Backlogs {
+    writers: Box<[Published; MAX_POOL]>,
+    /// Above the number of any writer that has started.
+    started: AtomicUsize,
+    base: Instant,
+}
+
+/// On a line of the processor's cache of its own.
+#[repr(align(64))]
+#[derive(Default)]
+struct Published {
+    waiting: AtomicUsize,
+    /// Since when the first of it has, in milliseconds after `base`.
+    since_ms: AtomicU64,
+    /// Operations that are done within [`MAX_WAIT`]; 0: not known.
+    within_wait: AtomicUsize,
+    is_silent: AtomicBool,
+}
+
+impl Backlogs {
+    pub fn new() -> Arc<Self> {
+        let writers = Box::new(std::array::from_fn(|_| Published::default()));
+        Arc::new(Backlogs { writers, started: AtomicUsize::new(0), base: Instant::now() })
+    }
+
+    /// The writers that are late, a bit for each.
+    pub fn late(&self, now: Instant) -> u64 {
+        let writers = self.writers.iter().take(self.started.load(Relaxed)).enumerate();
+        let now_ms = self.millis(now);
+        writers.filter(|(_, writer)| writer.is_late(now_ms)).fold(0, |bits, (number, _)| bits | 1 << number)
+    }
+
+    fn millis(&self, time: Instant) -> u64 {
+        u64::try_from(time.saturating_duration_since(self.base).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Published {
+    fn is_late(&self, now_ms: u64) -> bool {
+        let waiting = self.waiting.load(Relaxed);
+        if waiting <= FEW || self.is_silent.load(Relaxed) {
+            return false;
+        }
+        let in_time = self.within_wait.load(Relaxed);
+        let age_ms = now_ms.saturating_sub(self.since_ms.load(Relaxed));
+        in_time > 0 && waiting > in_time && u128::from(age_ms) >= MIN_AGE.as_millis()
+    }
+}
+
 /// One writer's.
 pub struct Backlog {
-    gate: Arc<Gate>,
+    all: Arc<Backlogs>,
+    number: usize,
     /// Operations done in a second. None: there was never a backlog.
     pace: Option<f64>,
-    is_late: bool,
 }
 
 impl Backlog {
-    pub fn new(gate: Arc<Gate>) -> Self {
-        Backlog { gate, pace: None, is_late: false }
+    pub fn new(all: Arc<Backlogs>, number: usize) -> Self {
+        all.started.fetch_max((number + 1).min(MAX_POOL), Relaxed);
+        Backlog { all, number, pace: None }
     }
 
     /// So many were done in one batch, and so many wait.
@@ -35,16 +96,25 @@ impl Backlog {
         if waiting > FEW && done >= FEW {
             let now = done as f64 / took.as_secs_f64().max(f64::EPSILON);
             self.pace = Some(self.pace.map_or(now, |before| (before + now) / 2.0));
+            if let Some(own) = self.own() {
+                own.within_wait.store(self.done_within(MAX_WAIT), Relaxed);
+            }
         }
-        self.judge(waiting);
     }
 
-    /// More have come: so many wait now.
-    pub fn judge(&mut self, waiting: usize) {
-        let is_late = waiting > self.done_within(MAX_WAIT);
-        if is_late != self.is_late {
-            self.is_late = is_late;
-            self.gate.note_late(is_late);
+    /// So many wait, the first of them since then.
+    pub fn publish(&self, waiting: usize, since: Option<Instant>) {
+        let Some(own) = self.own() else { return };
+        if let Some(since) = since {
+            own.since_ms.store(self.all.millis(since), Relaxed);
+        }
+        own.waiting.store(waiting, Relaxed);
+    }
+
+    /// Whether the cache does not answer.
+    pub fn set_silent(&self, is_silent: bool) {
+        if let Some(own) = self.own() {
+            own.is_silent.store(is_silent, Relaxed);
         }
     }
 
@@ -56,60 +126,103 @@ impl Backlog {
     fn done_within(&self, time: Duration) -> usize {
         self.pace.map_or(usize::MAX, |pace| (pace * time.as_secs_f64()) as usize).max(FEW)
     }
+
+    fn own(&self) -> Option<&Published> {
+        self.all.writers.get(self.number)
+    }
 }
 
 impl Drop for Backlog {
     fn drop(&mut self) {
-        self.judge(0);
+        self.publish(0, None);
+    }
+}
+
+/// Whether new events would be carried out in time.
+pub struct Lateness {
+    pub backlogs: Arc<Backlogs>,
+    pub roster: Arc<Roster>,
+    pub turns: &'static Turns,
+}
+
+impl Lateness {
+    /// A request is taken on as a whole or not at all: one key that is with a late writer would hold up its answer. A key with
+    /// nothing unfinished goes to a writer that is not late, while there is one; a pattern waits for all.
+    pub fn allows(&self, actions: &[(Action, Option<Version>)], now: Instant) -> bool {
+        let late = self.backlogs.late(now);
+        if late == 0 || actions.is_empty() {
+            return true;
+        }
+        let is_well = |key| self.turns.writer_of(key).is_none_or(|writer| late >> writer & 1 == 0);
+        self.roster.bits() & !late != 0
+            && actions.iter().all(|(action, _)| match action {
+                Action::Set(entries) => entries.iter().all(|entry| is_well(&entry.key)),
+                Action::Get(keys) | Action::Delete(keys) => keys.iter().all(is_well),
+                Action::DeletePattern { .. } => false,
+            })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::CacheKey;
 
     const TENTH: Duration = Duration::from_millis(100);
 
-    fn backlog() -> Backlog {
-        Backlog::new(Gate::new(100_000, 1 << 30, 1 << 20))
+    /// Publishes that so many have waited for half a second.
+    fn wait(backlog: &Backlog, waiting: usize) {
+        backlog.publish(waiting, Some(backlog.all.base));
+    }
+
+    fn late(backlog: &Backlog) -> u64 {
+        backlog.all.late(backlog.all.base + 5 * TENTH)
     }
 
     #[test]
-    fn the_gate_closes_when_the_queue_takes_too_long_and_opens_when_it_is_shorter() {
-        let mut backlog = backlog();
+    fn a_writer_is_late_while_its_queue_takes_too_long() {
+        let mut backlog = Backlog::new(Backlogs::new(), 3);
         backlog.landed(100, TENTH, 700);
-        assert!(!backlog.gate.is_late(), "700 at 1,000 a second");
-        assert_eq!(backlog.batch(), 250);
-        backlog.judge(800);
-        assert!(backlog.gate.is_late());
-        backlog.landed(100, TENTH, 700);
-        assert!(!backlog.gate.is_late());
+        wait(&backlog, 700);
+        assert_eq!((late(&backlog), backlog.batch()), (0, 250), "700 at 1,000 a second");
+        wait(&backlog, 800);
+        assert_eq!(late(&backlog), 1 << 3);
+        wait(&backlog, 0);
+        assert_eq!(late(&backlog), 0);
     }
 
     #[test]
-    fn a_burst_and_a_cache_that_does_not_answer_close_nothing() {
-        let mut backlog = backlog();
-        backlog.judge(100_000);
-        assert!(!backlog.gate.is_late(), "no pace is known yet");
+    fn a_burst_and_a_cache_that_does_not_answer_make_nobody_late() {
+        let mut backlog = Backlog::new(Backlogs::new(), 0);
+        wait(&backlog, 100_000);
+        assert_eq!(late(&backlog), 0, "no pace is known yet");
         backlog.landed(1, TENTH, 0);
-        backlog.judge(100_000);
-        assert!(!backlog.gate.is_late(), "one in a tenth of a second, but nothing was left behind");
-        backlog.landed(10_000, TENTH, 5_000);
-        backlog.landed(0, TENTH * 100, 50_000);
-        assert!(!backlog.gate.is_late());
+        assert_eq!(late(&backlog), 0, "one in a tenth of a second, but nothing was left behind");
+        backlog.landed(100, TENTH, 5_000);
+        assert_eq!(backlog.all.late(backlog.all.base + TENTH / 2), 0, "nothing has waited for long");
+        assert_eq!(late(&backlog), 1);
+        backlog.set_silent(true);
+        assert_eq!(late(&backlog), 0);
     }
 
     #[test]
-    fn any_late_writer_closes_the_gate_and_a_lost_one_does_not_keep_it_closed() {
-        let (mut one, gate) = (backlog(), Gate::new(1, 1, 1));
-        let mut other = Backlog::new(gate.clone());
-        one.gate = gate.clone();
-        for backlog in [&mut one, &mut other] {
-            backlog.landed(100, TENTH, 5_000);
-        }
-        drop(one);
-        assert!(gate.is_late());
-        drop(other);
-        assert!(!gate.is_late());
+    fn a_late_writer_closes_the_door_for_the_keys_that_it_has_in_hand_and_a_lost_one_for_none() {
+        let (backlogs, roster, turns) = (Backlogs::new(), Roster::of(2), Turns::new());
+        let lateness = Lateness { backlogs: backlogs.clone(), roster: roster.clone(), turns };
+        let key = |key: &str| CacheKey::new_unchecked(key.to_owned());
+        let get = |keys: &[&str]| [(Action::Get(keys.iter().map(|name| key(name)).collect()), None)];
+        let _turns = [turns.take(&key("slow"), false, |_| 0), turns.take(&key("fast"), false, |_| 1)];
+        let later = backlogs.base + 5 * TENTH;
+        let mut all: Vec<Backlog> = (0..2).map(|number| Backlog::new(backlogs.clone(), number)).collect();
+        assert!(lateness.allows(&get(&["slow"]), later));
+        all[0].landed(100, TENTH, 5_000);
+        wait(&all[0], 5_000);
+        assert!(lateness.allows(&get(&["fast", "new"]), later));
+        assert!(!lateness.allows(&get(&["fast", "slow"]), later));
+        all[1].landed(100, TENTH, 5_000);
+        wait(&all[1], 5_000);
+        assert!(!lateness.allows(&get(&["new"]), later), "all are late");
+        drop(all);
+        assert!(lateness.allows(&get(&["slow", "new"]), later));
     }
 }

@@ -3,7 +3,7 @@
 //! Mailboxes are no bound (actix's `do_send` ignores their capacity), so what is inside the pipeline is bounded here
 //! and nowhere else. What was let in holds a [`Permit`]; a dropped permit gives back what it held.
 //!
-//! It also closes while a writer's queue would take too long: see [`super::backlog`].
+//! Whether what is let in would wait too long is for [`super::backlog`] to say.
 //!
 //! Blobs draw on the same bytes, but never on all of them: slow downloads must not close the door to everything else. A
 //! fetch that runs ahead on its key also leaves room for one largest blob, so that what the head of a key needs cannot be
@@ -29,8 +29,6 @@ pub struct Gate {
     reserve: AtomicUsize,
     /// Whether somebody waits for bytes to come home; spares the call to `wake` otherwise.
     wanted: AtomicBool,
-    /// Writers whose queue takes too long.
-    late: AtomicUsize,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -55,7 +53,6 @@ impl Gate {
             bytes: AtomicUsize::new(0),
             reserve: AtomicUsize::new(0),
             wanted: AtomicBool::new(false),
-            late: AtomicUsize::new(0),
             wake: OnceLock::new(),
         })
     }
@@ -92,20 +89,6 @@ impl Gate {
             return Some(permit);
         }
         None
-    }
-
-    /// A writer's queue takes too long from now on, or no longer.
-    pub fn note_late(&self, is_late: bool) {
-        if is_late {
-            self.late.fetch_add(1, SeqCst);
-        } else {
-            self.late.fetch_sub(1, SeqCst);
-        }
-    }
-
-    /// Whether new events would wait too long.
-    pub fn is_late(&self) -> bool {
-        self.late.load(Relaxed) > 0
     }
 
     /// Events and bytes in use.

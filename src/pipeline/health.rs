@@ -1,11 +1,15 @@
 //! What `/ready` answers from: state kept in the background, never asked for.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
 use super::pool::MAX_POOL;
+use super::queue::Hindrance;
 use crate::telemetry::metrics::Metrics;
 
 /// There is no such writer, or it has not been heard of yet: that there is to be another turns nothing.
@@ -18,6 +22,8 @@ const UNKNOWN: u8 = 3;
 /// Whether the cache can be written, line by line, and whether the service is draining.
 pub struct Health {
     writers: [AtomicU8; MAX_POOL],
+    /// Of the writers that are down: why, and since when.
+    troubles: Mutex<BTreeMap<usize, (Cow<'static, str>, Instant)>>,
     draining: AtomicBool,
     metrics: Metrics,
 }
@@ -26,30 +32,53 @@ impl Health {
     pub fn new(writers: usize, metrics: Metrics) -> Arc<Self> {
         let state = |number| if number < writers { UNKNOWN } else { ABSENT };
         let writers = std::array::from_fn(|number| AtomicU8::new(state(number)));
-        Arc::new(Health { writers, draining: AtomicBool::new(false), metrics })
+        Arc::new(Health { writers, troubles: Mutex::default(), draining: AtomicBool::new(false), metrics })
     }
 
-    /// A writer's line to the cache works, or does not.
-    pub fn set_writer(&self, index: usize, up: bool) {
+    /// A writer's line to the cache works, or `trouble` says why it does not, and since when.
+    pub fn set_writer(&self, index: usize, trouble: Option<Hindrance<'_>>) {
         let Some(state) = self.writers.get(index) else { return };
+        let up = trouble.is_none();
+        if up && state.load(Relaxed) == UP {
+            return;
+        }
+        match trouble {
+            // Since the first of a row.
+            Some((cause, since)) => {
+                self.troubles().entry(index).or_insert((Cow::Borrowed(""), since)).0 = cause.clone()
+            }
+            None => drop(self.troubles().remove(&index)),
+        }
         let now = if up { UP } else { DOWN };
         let before = state.swap(now, Relaxed);
         if before == now {
             return;
         }
         self.metrics.set_redis_up(self.is_cache_up());
-        match (up, before) {
-            (true, DOWN) => info!(writer = index; "cache can be written again"),
-            (true, _) => {}
-            (false, _) => warn!(writer = index; "cache cannot be reached"),
+        match trouble {
+            None if before == DOWN => info!(writer = index; "cache can be written again"),
+            None => {}
+            Some((cause, _)) => warn!(writer = index, cause:% = cause; "cache cannot be reached"),
         }
     }
 
     /// A writer has left, and with it what it said.
     pub fn forget_writer(&self, index: usize) {
         let Some(state) = self.writers.get(index) else { return };
+        self.troubles().remove(&index);
         state.store(ABSENT, Relaxed);
         self.metrics.set_redis_up(self.is_cache_up());
+    }
+
+    /// Why the cache cannot be reached, in the words of the writer that has found so for longest, and for how long it has.
+    pub fn trouble(&self) -> Option<(Cow<'static, str>, Duration)> {
+        let troubles = self.troubles();
+        let (cause, since) = troubles.values().min_by_key(|(_, since)| *since)?;
+        Some((cause.clone(), since.elapsed()))
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<usize, (Cow<'static, str>, Instant)>> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_cache_up(&self) -> bool {

@@ -283,8 +283,7 @@ impl Reply {
         if !state.permit.gate().could_hold(events, state.permit.bytes() + bytes) {
             return Err(Refusal::TooLargeToAdmit);
         }
-        let is_late = events > 0 && state.permit.gate().is_late();
-        if !is_late && state.permit.try_grow(events, bytes) { Ok(()) } else { Err(Refusal::Overloaded) }
+        if state.permit.try_grow(events, bytes) { Ok(()) } else { Err(Refusal::Overloaded) }
     }
 
     /// The events are known and accepted: from here on every entry of a valid one has a slot of its own, in the order sent.

@@ -1,17 +1,23 @@
-//! Queue: what waits for a writer, as a value: what goes next and together, what is held back, and what has run out of time.
+//! The writer's queue as a value: what goes next and together, what is held back, and what has run out of time.
 //!
 //! Operations on one key leave in the order in which they came. Between keys there is none, so in a batch what the cache can
-//! take together stands together. What has failed goes again before all else; it takes no more
-//! than half of a batch, so that a cache that refuses some commands (writes, when it is full) goes on with the others.
+//! take together stands together. What the cache refuses for now waits aside ([`delayed`]) and all that comes after it on
+//! its key with it, so that a cache that refuses some commands (writes, when it is full) goes on with the others. Nothing
+//! is looked at more often than it is moved.
 
+mod delayed;
+
+use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use self::delayed::Delayed;
+use super::backlog::Backlog;
 use super::gate::Permit;
 use super::job::{Operation, Slot, Verb};
 use super::supervision::Notice;
-use super::turns::{Noted, Turn};
-use crate::cache::Command;
+use super::turns::{KeyPlace, Noted, Turn};
+use crate::cache::{CacheError, Command};
 use crate::event::outcome::{Origin, Outcome, ProblemKind};
 
 /// An operation that can be written.
@@ -54,7 +60,7 @@ pub struct Fenced {
 
 enum Entry {
     Write(Command, Pending),
-    Fence(Notice<Fenced>),
+    Fence(u64, Notice<Fenced>),
 }
 
 /// What is to be done when its command has ended.
@@ -65,76 +71,233 @@ pub struct Pending {
     /// When it is given up.
     pub expires: Instant,
     pub crashes: u8,
-    /// It has failed before, or comes after one of its key that has.
-    pub is_repeated: bool,
+    /// It was refused before, or comes after one of its key that was.
+    is_delayed: bool,
+    /// In the order of coming.
+    number: u64,
     /// Given back when it is done.
     turn: Turn,
     _held: Option<Permit>,
 }
 
+/// What kept an operation from being done, and since when it has.
+pub type Hindrance<'a> = (&'a Cow<'static, str>, Instant);
+
 /// Commands, and what is to be done when each has ended.
 pub type Batch = (Vec<Command>, Vec<Pending>);
 
 /// How much of the queue goes together.
+#[derive(Clone, Copy)]
 pub struct Bounds {
     pub commands: usize,
     /// Or a single larger command.
     pub bytes: usize,
-    /// Of what has failed before.
+    /// Keys of which something was refused before.
     pub repeats: usize,
 }
 
 /// One writer's.
-#[derive(Default)]
 pub struct Queue {
+    /// In the order of coming.
     entries: VecDeque<Entry>,
-    /// For the batch being made: the keys that are read in it, those on which something was passed over, and those on which
-    /// more is done than to set them.
-    read: Noted,
-    held: Noted,
+    delayed: Delayed,
+    /// Fences that wait for something that is delayed, and for which key.
+    fences: VecDeque<(u64, Notice<Fenced>, Option<KeyPlace>)>,
+    /// For the batch being made: the keys on which more is done than to set them.
     mixed: Noted,
-    is_behind: bool,
+    /// For a batch that has landed: keys that go back to the front, and keys that were refused.
+    to_front: Noted,
+    refused: Noted,
+    number: u64,
+    /// How long an operation is tried (`redis.retry_ms`).
+    retry: Duration,
+    backlog: Backlog,
+}
+
+/// What of a batch is to be repeated, in order.
+#[derive(Default)]
+pub struct Again {
+    entries: Vec<(Command, Pending)>,
+    refused: Vec<(KeyPlace, Cow<'static, str>)>,
+    /// The line to the cache is no good.
+    pub failure: Option<Cow<'static, str>>,
+}
+
+impl Again {
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn add(&mut self, command: Command, pending: Pending) {
+        self.entries.push((command, pending));
+    }
+
+    /// Answers what would be repeated for want of a line to the cache.
+    pub fn give_up(&mut self, hindrance: Option<Hindrance<'_>>, now: Instant) {
+        if self.refused.is_empty() {
+            for (_, pending) in std::mem::take(&mut self.entries) {
+                pending.give_up(hindrance, now);
+            }
+        }
+    }
+
+    /// The last that the cache refused, if it did.
+    pub fn refusal(&self) -> Option<&Cow<'static, str>> {
+        self.refused.last().map(|(_, cause)| cause)
+    }
 }
 
 impl Queue {
-    pub fn len(&self) -> usize {
+    pub fn new(retry: Duration, backlog: Backlog) -> Self {
+        Queue {
+            entries: VecDeque::new(),
+            delayed: Delayed::default(),
+            fences: VecDeque::new(),
+            mixed: Noted::default(),
+            to_front: Noted::default(),
+            refused: Noted::default(),
+            number: 0,
+            retry,
+            backlog,
+        }
+    }
+
+    /// What can be sent at once.
+    pub fn ready(&self) -> usize {
         self.entries.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.delayed.is_empty() && self.fences.is_empty()
     }
 
-    /// Whether the last batch left something behind that has failed before.
-    pub fn is_behind(&self) -> bool {
-        self.is_behind
+    /// When what was refused is to be tried again.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.delayed.next_due()
     }
 
-    /// What is not done when it `expires`, or at its own deadline, is given up.
-    pub fn add(&mut self, ready: Vec<Ready>, expires: Instant) {
+    pub fn backlog(&mut self) -> &mut Backlog {
+        &mut self.backlog
+    }
+
+    pub fn add(&mut self, ready: Vec<Ready>, now: Instant) {
+        let (expires, mut number) = (now + self.retry, self.number);
         self.entries.extend(ready.into_iter().map(|Ready { command, origin, slot, turn, deadline, held }| {
-            let expires = expires.min(deadline);
-            let (crashes, is_repeated) = (0, false);
-            let pending = Pending { origin, slot, deadline, expires, crashes, is_repeated, turn, _held: held };
+            number += 1;
+            let (expires, crashes, is_delayed) = (expires.min(deadline), 0, false);
+            let pending = Pending { origin, slot, deadline, expires, crashes, is_delayed, number, turn, _held: held };
             Entry::Write(command, pending)
         }));
+        self.number = number;
+        self.publish();
     }
 
     pub fn add_fence(&mut self, notice: Notice<Fenced>) {
-        self.entries.push_back(Entry::Fence(notice));
+        self.number += 1;
+        self.entries.push_back(Entry::Fence(self.number, notice));
     }
 
-    /// In this order before all else.
-    pub fn put_back(&mut self, entries: impl DoubleEndedIterator<Item = (Command, Pending)>) {
-        for (command, pending) in entries.rev() {
-            self.entries.push_front(Entry::Write(command, pending));
+    /// Whether an operation of the batch that has landed is done with; otherwise it is to be repeated. To be asked in the order of the
+    /// batch: the first of a key that is to be repeated decides for all after it.
+    pub fn is_done<T>(&mut self, again: &mut Again, pending: &Pending, result: &Result<T, CacheError>) -> bool {
+        let error = result.as_ref().err().filter(|error| error.is_worth_retrying());
+        let is_behind = self.to_front.has(&pending.turn) || self.refused.has(&pending.turn);
+        if error.is_none() && !is_behind {
+            return true;
         }
+        if let Some(CacheError::Unavailable(cause) | CacheError::Unsupported(cause)) = error {
+            again.failure.get_or_insert_with(|| cause.clone());
+        }
+        if is_behind {
+            return false;
+        }
+        if let Some(CacheError::RefusedForNow(cause)) = error {
+            again.refused.push((pending.turn.key_place(), cause.clone()));
+            self.refused.add(&pending.turn);
+        } else if pending.is_delayed {
+            self.refused.add(&pending.turn);
+        } else {
+            self.to_front.add(&pending.turn);
+        }
+        false
     }
 
-    /// Those at the head: nothing is before them any more.
-    pub fn pass_fences(&mut self) {
-        while let Some(Entry::Fence(_)) = self.entries.front() {
-            if let Some(Entry::Fence(mut notice)) = self.entries.pop_front()
+    /// The batch is over. `again` goes before all that waits for the same keys.
+    pub fn landed(&mut self, again: Again, now: Instant) {
+        let is_line_well = again.failure.is_none();
+        for (command, mut pending) in again.entries.into_iter().rev() {
+            pending.is_delayed |= self.refused.has(&pending.turn);
+            if pending.is_delayed {
+                self.delayed.put_back(command, pending, now);
+            } else {
+                self.entries.push_front(Entry::Write(command, pending));
+            }
+        }
+        for (place, cause) in again.refused {
+            self.delayed.refuse(place, cause, now);
+        }
+        self.delayed.landed(is_line_well, now);
+        self.to_front.clear();
+        self.refused.clear();
+        self.publish();
+    }
+
+    /// The batch under way was lost; this is to be repeated.
+    pub fn lost(&mut self, entries: impl Iterator<Item = (Command, Pending)>, now: Instant) {
+        let failure = Some(Cow::Borrowed("the writer failed"));
+        self.landed(Again { entries: entries.collect(), refused: Vec::new(), failure }, now);
+    }
+
+    /// What is next up to the bounds; what has expired is answered and not sent. No batch is under way. Plain SETs come
+    /// first, but for those that follow something else on their keys. An empty batch: nothing can be sent now.
+    pub fn next_batch(&mut self, bounds: Bounds, hindrance: Option<Hindrance<'_>>, now: Instant) -> Batch {
+        let room = (self.entries.len() + self.delayed.len()).min(bounds.commands);
+        let mut packing = Packing { bounds, room, bytes: 0, sets: Batch::default(), others: Batch::default() };
+        self.mixed.clear();
+        self.delayed.take_due(bounds.repeats, &mut packing, &mut self.mixed, now);
+        let mut is_begun = false;
+        while packing.len() < bounds.commands {
+            let (command, pending) = match self.entries.pop_front() {
+                Some(Entry::Write(command, pending)) => (command, pending),
+                // What stands before it may come back, and is to be before it then.
+                Some(fence) if is_begun => {
+                    self.entries.push_front(fence);
+                    break;
+                }
+                Some(Entry::Fence(number, notice)) => {
+                    self.fences.push_back((number, notice, None));
+                    continue;
+                }
+                None => break,
+            };
+            if pending.expires <= now {
+                pending.give_up(hindrance, now);
+            } else if self.delayed.has(&pending.turn) {
+                self.delayed.push(command, Pending { is_delayed: true, ..pending });
+            } else if packing.has_room_for(&command) {
+                packing.add(command, pending, &mut self.mixed);
+                is_begun = true;
+            } else {
+                self.entries.push_front(Entry::Write(command, pending));
+                break;
+            }
+        }
+        self.pass_fences(&packing);
+        self.publish();
+        packing.finish()
+    }
+
+    /// Those before which nothing is left: neither delayed nor in the batch that is about to go.
+    fn pass_fences(&mut self, packing: &Packing) {
+        while let Some((number, _, known)) = self.fences.front_mut() {
+            if packing.has_before(*number) {
+                return;
+            }
+            *known = self.delayed.before(*number, *known);
+            if known.is_some() {
+                return;
+            }
+            if let Some((_, mut notice, _)) = self.fences.pop_front()
                 && let Some(message) = notice.letter_mut()
             {
                 message.passed = true;
@@ -142,64 +305,90 @@ impl Queue {
         }
     }
 
-    /// What is next up to the bounds; what has expired is answered and not sent. What has no place among the repeated is
-    /// passed over, and so is a write to a key that is read in the same batch, which the session would have to cut there;
-    /// and all that comes after them on their keys. Plain SETs come first, but for those that follow something else on their
-    /// keys.
-    pub fn next_batch(&mut self, bounds: Bounds, now: Instant) -> Batch {
-        let Bounds { commands: most, bytes: most_bytes, repeats: mut repeats_left } = bounds;
-        let room = self.entries.len().min(most);
-        let (mut sets, mut others) = (Batch::default(), Batch::default());
-        let mut passed_over = Vec::new();
-        self.is_behind = false;
-        self.read.clear();
-        self.held.clear();
-        self.mixed.clear();
-        let mut bytes = 0;
-        while sets.0.len() + others.0.len() < most {
-            let (command, entry) = match self.entries.pop_front() {
-                Some(Entry::Write(command, entry)) => (command, entry),
-                Some(fence) => {
-                    self.entries.push_front(fence);
-                    break;
+    /// Answers what has expired; whether there was any.
+    pub fn expire(&mut self, hindrance: Option<Hindrance<'_>>, now: Instant) -> bool {
+        self.give_up(hindrance, now, |pending| pending.expires <= now)
+    }
+
+    /// Answers all that waits.
+    pub fn give_up_all(&mut self, hindrance: Option<Hindrance<'_>>, now: Instant) {
+        self.give_up(hindrance, now, |_| true);
+    }
+
+    fn give_up(
+        &mut self,
+        hindrance: Option<Hindrance<'_>>,
+        now: Instant,
+        is_over: impl Fn(&Pending) -> bool + Copy,
+    ) -> bool {
+        let before = self.entries.len() + self.delayed.len();
+        self.delayed.give_up(now, is_over);
+        let is_over = |entry: &Entry| matches!(entry, Entry::Write(_, pending) if is_over(pending));
+        if self.entries.iter().any(is_over) {
+            let (gone, left): (VecDeque<Entry>, VecDeque<Entry>) = self.entries.drain(..).partition(is_over);
+            self.entries = left;
+            for entry in gone {
+                if let Entry::Write(_, pending) = entry {
+                    pending.give_up(hindrance, now);
                 }
-                None => break,
-            };
-            if entry.expires <= now {
-                let outcome = entry.given_up(now);
-                entry.slot.settle(outcome, now);
-                continue;
             }
-            let has_no_place = entry.is_repeated && repeats_left == 0;
-            self.is_behind |= has_no_place;
-            if self.held.has(&entry.turn) || has_no_place || command.is_write() && self.read.has(&entry.turn) {
-                self.held.add(&entry.turn);
-                passed_over.push((command, entry));
-                continue;
-            }
-            bytes += command.weight();
-            if bytes > most_bytes && !(sets.0.is_empty() && others.0.is_empty()) {
-                self.entries.push_front(Entry::Write(command, entry));
-                break;
-            }
-            repeats_left -= usize::from(entry.is_repeated);
-            if !command.is_write() {
-                self.read.add(&entry.turn);
-            }
-            let part = if command.is_plain_set() && !self.mixed.has(&entry.turn) {
-                &mut sets
-            } else {
-                self.mixed.add(&entry.turn);
-                &mut others
-            };
-            if part.0.is_empty() {
-                part.0.reserve(room);
-                part.1.reserve(room);
-            }
-            part.0.push(command);
-            part.1.push(entry);
         }
-        self.put_back(passed_over.into_iter());
+        self.publish();
+        self.entries.len() + self.delayed.len() < before
+    }
+
+    /// Whatever changes the queue ends with this: what is known of it at the door is what it is.
+    fn publish(&self) {
+        let oldest = self.entries.iter().find_map(|entry| match entry {
+            Entry::Write(_, pending) => Some(pending.expires),
+            Entry::Fence(..) => None,
+        });
+        self.backlog.publish(self.entries.len(), oldest.and_then(|expires| expires.checked_sub(self.retry)));
+    }
+}
+
+/// A batch being made.
+struct Packing {
+    bounds: Bounds,
+    /// For so many at most there will be something.
+    room: usize,
+    bytes: usize,
+    sets: Batch,
+    others: Batch,
+}
+
+impl Packing {
+    fn len(&self) -> usize {
+        self.sets.0.len() + self.others.0.len()
+    }
+
+    fn has_room_for(&self, command: &Command) -> bool {
+        let fits = self.bytes + command.weight() <= self.bounds.bytes;
+        self.len() < self.bounds.commands && (fits || self.len() == 0)
+    }
+
+    fn add(&mut self, command: Command, pending: Pending, mixed: &mut Noted) {
+        self.bytes += command.weight();
+        let part = if command.is_plain_set() && !mixed.has(&pending.turn) {
+            &mut self.sets
+        } else {
+            mixed.add(&pending.turn);
+            &mut self.others
+        };
+        if part.0.is_empty() {
+            part.0.reserve(self.room);
+            part.1.reserve(self.room);
+        }
+        part.0.push(command);
+        part.1.push(pending);
+    }
+
+    fn has_before(&self, number: u64) -> bool {
+        self.sets.1.iter().chain(&self.others.1).any(|pending| pending.number < number)
+    }
+
+    fn finish(self) -> Batch {
+        let Packing { mut sets, mut others, .. } = self;
         if sets.0.is_empty() {
             return others;
         }
@@ -207,33 +396,48 @@ impl Queue {
         sets.1.append(&mut others.1);
         sets
     }
-
-    /// Answers what has expired; whether there was any.
-    pub fn expire(&mut self, now: Instant) -> bool {
-        let is_expired = |entry: &Entry| matches!(entry, Entry::Write(_, pending) if pending.expires <= now);
-        if !self.entries.iter().any(is_expired) {
-            return false;
-        }
-        let (gone, left): (VecDeque<Entry>, VecDeque<Entry>) = self.entries.drain(..).partition(is_expired);
-        self.entries = left;
-        for entry in gone {
-            if let Entry::Write(_, pending) = entry {
-                let outcome = pending.given_up(now);
-                pending.slot.settle(outcome, now);
-            }
-        }
-        true
-    }
 }
 
 impl Pending {
-    /// How it ends that has expired.
-    pub fn given_up(&self, now: Instant) -> Outcome {
+    /// How it ends that has expired, or is not tried any more.
+    pub fn given_up(&self, hindrance: Option<Hindrance<'_>>, now: Instant) -> Outcome {
+        let why = hindrance.map(|hindrance| why(hindrance, now)).unwrap_or_default();
         if self.deadline <= now {
-            Outcome::failed(ProblemKind::Timeout, "it was not done within event.deadline_ms")
+            let detail = format!("it was not done within event.deadline_ms{why}");
+            Outcome::failed(ProblemKind::Timeout, detail)
         } else {
-            Outcome::failed(ProblemKind::CacheUnavailable, "the cache did not take it within redis.retry_ms")
+            let detail = format!("Redis did not carry it out within `redis.retry_ms`{why}");
+            Outcome::failed(ProblemKind::CacheUnavailable, detail)
         }
+    }
+
+    fn give_up(self, hindrance: Option<Hindrance<'_>>, now: Instant) {
+        let outcome = self.given_up(hindrance, now);
+        self.slot.settle(outcome, now);
+    }
+}
+
+/// How it ends that comes while the cache is known to be down.
+pub fn not_tried(hindrance: Option<Hindrance<'_>>, now: Instant) -> Outcome {
+    let why = hindrance.map(|hindrance| why(hindrance, now)).unwrap_or_default();
+    Outcome::failed(ProblemKind::CacheUnavailable, format!("Redis is down, so it was not tried{why}"))
+}
+
+/// What is known of why it failed, to follow a sentence: ends without a full stop.
+fn why((cause, since): Hindrance<'_>, now: Instant) -> String {
+    let ago = seconds(now.saturating_duration_since(since));
+    match cause.strip_prefix("redis answered ") {
+        Some(reply) => format!("; its last reply was {reply}, for {ago} now"),
+        None => format!("; it has failed for {ago} now, last with: {cause}"),
+    }
+}
+
+/// `0.4 s`, `12 s`.
+pub fn seconds(time: Duration) -> String {
+    if time < Duration::from_secs(10) {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{} s", time.as_secs())
     }
 }
 

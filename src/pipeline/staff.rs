@@ -35,6 +35,7 @@ use actix_rt::ArbiterHandle;
 use arc_swap::ArcSwap;
 use log::error;
 
+use super::backlog::{Backlogs, Lateness};
 use super::fetcher::{Adapt, Fetcher};
 use super::gate::Gate;
 use super::health::Health;
@@ -84,6 +85,7 @@ pub struct Parts {
 pub struct Staff {
     parts: Parts,
     roster: Arc<Roster>,
+    backlogs: Arc<Backlogs>,
     state: Mutex<State>,
 }
 
@@ -113,7 +115,7 @@ impl Staff {
         let (sizes, blob) = (parts.settings.sizes.clone(), parts.settings.blob.clone());
         let roster = Roster::of(sizes.writers);
         let state = State { sizes, blob, turns: 0, doors: Vec::new(), intakes: Vec::new(), validations: Vec::new() };
-        let staff = Staff { parts, roster, state: Mutex::new(state) };
+        let staff = Staff { parts, roster, backlogs: Backlogs::new(), state: Mutex::new(state) };
         let mut state = staff.lock();
         staff.fill_pools(&mut state);
         staff.tell_wanted(&state);
@@ -258,14 +260,14 @@ impl Staff {
     }
 
     fn start_writer(&self, number: usize, arbiter: &ArbiterHandle) {
-        let Parts { settings, writers, watch, gate, metrics, health, cache, .. } = &self.parts;
+        let Parts { settings, writers, watch, metrics, health, cache, .. } = &self.parts;
         writers.start(number, || {
             let parts = writer::Parts {
                 limits: settings.writer.clone(),
                 metrics: metrics.clone(),
                 health: health.clone(),
                 roster: self.roster.clone(),
-                gate: gate.clone(),
+                backlogs: self.backlogs.clone(),
                 cache: cache.clone(),
             };
             watch.start_on(arbiter, ActorKind::Writer, move |vitals, _| Writer::new(vitals, number, parts))
@@ -278,6 +280,7 @@ impl Staff {
             turns,
             writers: writers.clone(),
             roster: self.roster.clone(),
+            backlogs: self.backlogs.clone(),
             home,
             shortcut: shortcut.clone(),
             router: router.clone(),
@@ -288,7 +291,8 @@ impl Staff {
 
     fn validation(&self) -> impl FnOnce(Arc<Vitals>, Post<Validation>) -> Validation + Send + use<> {
         let (limits, deadline) = (self.parts.settings.limits.clone(), self.parts.settings.deadline);
-        move |vitals, _| Validation { vitals, limits, deadline }
+        let (backlogs, roster, turns) = (self.backlogs.clone(), self.roster.clone(), self.parts.turns);
+        move |vitals, _| Validation { vitals, limits, deadline, lateness: Lateness { backlogs, roster, turns } }
     }
 
     fn intake(&self) -> impl FnOnce(Arc<Vitals>, Post<Intake>) -> Intake + Send + use<> {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use actix::{Actor, Context, Handler, Supervised};
 
+use super::backlog::Backlogs;
 use super::job::{Operation, Slot, Slots, Sweep, Verb};
 use super::pool::{Home, Pool, Roster};
 use super::queue::Ready;
@@ -49,6 +50,7 @@ pub struct Parts {
     pub writers: Arc<Pool<Writer>>,
     /// The writers that may be chosen.
     pub roster: Arc<Roster>,
+    pub backlogs: Arc<Backlogs>,
     /// Its thread.
     pub home: Home,
     pub router: Post<Router>,
@@ -100,9 +102,11 @@ impl Switch {
         }
     }
 
-    /// Who is near changes only with the roster.
+    /// Who is near changes only with the roster, and with those that are late.
     fn look_around(&mut self) {
-        let bits = self.parts.roster.bits();
+        let roster = self.parts.roster.bits();
+        let in_time = roster & !self.parts.backlogs.late(Instant::now());
+        let bits = if in_time == 0 { roster } else { in_time };
         if bits != self.nearest.0 {
             self.nearest = (bits, self.parts.home.nearest(bits));
         }

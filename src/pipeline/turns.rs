@@ -102,6 +102,14 @@ impl Turns {
         (Turn { bucket, of_bucket: of_bucket as u16, place: number as u8, writer: place.writer }, way)
     }
 
+    /// The writer that has unfinished operations on the key, or on one that shares its place.
+    pub fn writer_of(&self, key: &CacheKey) -> Option<usize> {
+        let hash = self.hasher.hash_one(key);
+        let places = self.buckets[hash as usize % BUCKETS].lock();
+        let place = places[find(&places, (hash >> 48) as u16)];
+        (place.out > 0).then_some(place.writer.into())
+    }
+
     /// Held until a pattern is done: meanwhile everything goes through the router.
     pub fn put_up_barrier(&'static self) -> Barrier {
         self.barriers.fetch_add(1, SeqCst);
@@ -122,6 +130,20 @@ impl Turn {
     pub fn writer(&self) -> usize {
         self.writer.into()
     }
+}
+
+impl Turn {
+    /// Where the key is in the table. It stays there while a turn on it is out.
+    pub fn key_place(&self) -> KeyPlace {
+        KeyPlace { of_bucket: self.of_bucket, place: self.place }
+    }
+}
+
+/// Stands for a key on which turns are out, and for those few others that share its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyPlace {
+    of_bucket: u16,
+    place: u8,
 }
 
 impl Drop for Turn {
@@ -148,6 +170,10 @@ impl Noted {
     pub fn add(&mut self, turn: &Turn) {
         self.places[usize::from(turn.of_bucket)] |= 1 << turn.place;
         self.is_empty = false;
+    }
+
+    pub fn remove(&mut self, KeyPlace { of_bucket, place }: KeyPlace) {
+        self.places[usize::from(of_bucket)] &= !(1 << place);
     }
 
     pub fn has(&self, turn: &Turn) -> bool {
@@ -266,6 +292,13 @@ mod tests {
         assert!(noted.has(&again) && !noted.has(&other));
         noted.clear();
         assert!(!noted.has(&again));
+        noted.add(&again);
+        noted.add(&other);
+        noted.remove(again.key_place());
+        assert!(!noted.has(&again) && noted.has(&other));
+        assert_eq!(turns.writer_of(&key()), Some(0));
+        drop((again, other));
+        assert_eq!(turns.writer_of(&key()), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Context, Handler, Supervised};
 
+use super::backlog::Lateness;
 use super::gate::ENTRY_BYTES;
 use super::job::{Refusal, Reply};
 use super::supervision::{Mail, Post, Stage, Vitals, guarded};
@@ -36,6 +37,7 @@ pub struct Validation {
     pub limits: Arc<Limits>,
     /// From acceptance to the answer (`event.deadline_ms`).
     pub deadline: Duration,
+    pub lateness: Lateness,
 }
 
 impl Validation {
@@ -65,10 +67,13 @@ impl Validation {
                 }
             }
         }
+        let accepted = Instant::now();
+        if !self.lateness.allows(&actions, accepted) {
+            return reply.refuse(Refusal::Overloaded);
+        }
         if let Err(refusal) = reply.admit(actions.len(), entries * ENTRY_BYTES) {
             return reply.refuse(refusal);
         }
-        let accepted = Instant::now();
         let slots = reply.begin(batch, elements, accepted);
         if !actions.is_empty() {
             let deadline = accepted + self.deadline;

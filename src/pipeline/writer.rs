@@ -2,30 +2,31 @@
 //!
 //! It takes what is waiting, up to `redis.batch_max` commands and `redis.batch_max_bytes`, as one batch, and has one
 //! batch in flight; the load itself sets the size, no timer does. What failed for lack of the cache is repeated, in
-//! order, before anything later on its key, until `redis.retry_ms` after it came in ([`super::queue`]). A restarted writer
-//! repeats the batch it had in flight; the session sees to it that nothing of the lost one takes effect later.
+//! order, before anything later on its key, until `redis.retry_ms` after it came in ([`super::queue`]); while the cache is
+//! known to be down, what waits and what comes is answered at once ([`line`]). A restarted writer repeats the batch it had
+//! in flight; the session sees to it that nothing of the lost one takes effect later.
 
-use std::collections::HashSet;
+mod line;
+
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
-use ahash::RandomState;
 use futures::lock::Mutex;
-use log::warn;
+use log::{info, warn};
 use tokio::task::yield_now;
 
-use super::backlog::Backlog;
-use super::gate::Gate;
+use self::line::Line;
+use super::backlog::{Backlog, Backlogs};
 use super::health::Health;
 use super::job::{enter_all, settle_all};
 use super::pool::{Pool, Roster};
-use super::queue::{Bounds, Fenced, Pending, Queue, Ready};
+use super::queue::{self, Again, Bounds, Fenced, Pending, Queue, Ready};
 use super::stopwatch::Leg;
 use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
 use crate::cache::{Cache, CacheError, Command, Reply, Session};
-use crate::event::CacheKey;
 use crate::event::outcome::{Origin, Outcome, ProblemKind};
 use crate::telemetry::metrics::Metrics;
 
@@ -33,8 +34,6 @@ use crate::telemetry::metrics::Metrics;
 const TICK: Duration = Duration::from_millis(100);
 /// How often an idle writer asks the cache for a sign of life.
 const PING_EVERY: Duration = Duration::from_millis(500);
-const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-const MAX_BACKOFF: Duration = Duration::from_millis(250);
 /// With less than this part of a batch waiting, the next may wait for more.
 const FEW: usize = 8;
 /// Restarts an operation in flight survives; one that brings its writer down each time must end.
@@ -48,8 +47,6 @@ pub struct Limits {
     /// How long an operation is tried, from when it came in.
     pub retry: Duration,
 }
-
-type Keys = HashSet<CacheKey, RandomState>;
 
 /// Operations that are ready, in the order they are to take effect.
 pub struct Write(pub Vec<Ready>);
@@ -73,7 +70,7 @@ pub struct Parts {
     pub metrics: Metrics,
     pub health: Arc<Health>,
     pub roster: Arc<Roster>,
-    pub gate: Arc<Gate>,
+    pub backlogs: Arc<Backlogs>,
     pub cache: Arc<dyn Cache>,
 }
 
@@ -85,49 +82,60 @@ pub struct Writer {
     roster: Arc<Roster>,
     cache: Arc<dyn Cache>,
     index: usize,
-    /// If not, it goes once nothing has come for a while.
-    is_wanted: bool,
-    /// Whether it is on the roster.
-    is_open: bool,
+    standing: Standing,
     session: Rc<Mutex<Box<dyn Session>>>,
     queue: Queue,
-    backlog: Backlog,
-    /// What the attempt under way carries.
-    flight: Option<(Rc<Vec<Command>>, Vec<Pending>)>,
-    pinging: bool,
-    /// A batch starts soon.
-    pumping: bool,
-    /// Holds the next attempt back after a failed one.
-    resting: bool,
-    /// Holds back what was refused while the line works.
-    repeat_from: Instant,
-    failures: u32,
+    activity: Activity,
+    line: Line,
+    /// When it looks at what was refused again.
+    wake_at: Option<Instant>,
+    /// The last refusal and since when there were some, until there is none.
+    refusal: Option<(Cow<'static, str>, Instant)>,
     last_used: Instant,
     reconnects: u64,
 }
 
+/// What it is to its pool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Not on the roster before it has heard from the cache.
+    Joining,
+    Open,
+    /// Nothing new is given to it; it goes once nothing has come for a while.
+    Leaving,
+}
+
+/// What it does.
+enum Activity {
+    Idle,
+    /// A batch starts soon.
+    Gathering,
+    /// What the attempt under way carries.
+    Writing(Rc<Vec<Command>>, Vec<Pending>),
+    Pinging,
+    /// Holds the next attempt back after a failed one.
+    Resting,
+}
+
 impl Writer {
     pub fn new(vitals: Arc<Vitals>, index: usize, parts: Parts) -> Self {
-        let Parts { limits, metrics, health, roster, gate, cache } = parts;
+        let Parts { limits, metrics, health, roster, backlogs, cache } = parts;
+        let retry = limits.retry;
         Writer {
             vitals,
             limits,
             metrics,
             health,
             index,
-            is_wanted: true,
-            is_open: roster.has(index),
+            standing: if roster.has(index) { Standing::Open } else { Standing::Joining },
             roster,
             session: Rc::new(Mutex::new(cache.session())),
             cache,
-            queue: Queue::default(),
-            backlog: Backlog::new(gate),
-            flight: None,
-            pinging: false,
-            pumping: false,
-            resting: false,
-            repeat_from: Instant::now(),
-            failures: 0,
+            queue: Queue::new(retry, Backlog::new(backlogs, index)),
+            activity: Activity::Idle,
+            line: Line::new(retry),
+            wake_at: None,
+            refusal: None,
             last_used: Instant::now() - PING_EVERY,
             reconnects: 0,
         }
@@ -138,29 +146,34 @@ impl Writer {
         self.vitals.set_at_work(true);
         let now = Instant::now();
         enter_all(ready.iter().map(|ready| &ready.slot), Leg::Cache, now);
-        let expires = now + self.limits.retry;
-        self.queue.add(ready, expires);
-        self.backlog.judge(self.queue.len());
+        if self.line.is_down() {
+            let outcome = queue::not_tried(self.line.hindrance(), now);
+            return settle_all(ready.into_iter().map(|ready| (ready.slot, outcome.clone())), now);
+        }
+        self.queue.add(ready, now);
         // What else is in the mailbox goes with it.
         self.pump_after(std::future::ready(()), context);
     }
 
     /// What is on its way comes here whatever is wanted.
     fn change(&mut self, Wanted(is_wanted): Wanted, context: &mut Context<Self>) {
-        self.is_wanted = is_wanted;
-        if is_wanted {
-            self.vitals.set_at_work(true);
-            // A sign of life puts it on the roster.
-            return self.tick(context);
+        if !is_wanted {
+            self.standing = Standing::Leaving;
+            return self.roster.close(self.index);
         }
-        self.is_open = false;
-        self.roster.close(self.index);
+        if self.standing == Standing::Leaving {
+            self.standing = Standing::Joining;
+        }
+        self.vitals.set_at_work(true);
+        // A sign of life puts it on the roster.
+        self.tick(context);
     }
 
     /// Its line to the cache owes nothing: nothing is under way.
     fn lay_off(&mut self) {
         self.session = Rc::new(Mutex::new(self.cache.session()));
-        (self.reconnects, self.failures) = (0, 0);
+        self.reconnects = 0;
+        self.line = Line::new(self.limits.retry);
         self.health.forget_writer(self.index);
         self.vitals.set_at_work(false);
     }
@@ -173,146 +186,184 @@ impl Writer {
 
     /// Starts the next batch when `first` is over, with all that waits by then.
     fn pump_after(&mut self, first: impl Future<Output = ()> + 'static, context: &mut Context<Self>) {
-        if !self.queue.is_empty() && !self.is_busy() && !self.pumping {
-            self.pumping = true;
-            spawn_guarded(context, first, |writer, (), context| {
-                writer.pumping = false;
-                writer.pump(context);
-            });
+        if matches!(self.activity, Activity::Idle) && !self.queue.is_empty() {
+            self.activity = Activity::Gathering;
+            spawn_guarded(context, first, |writer, (), context| writer.pump(context));
         }
-    }
-
-    fn is_busy(&self) -> bool {
-        self.flight.is_some() || self.resting || self.pinging
     }
 
     /// Starts the next batch if none is in flight.
     fn pump(&mut self, context: &mut Context<Self>) {
-        if self.is_busy() {
+        if !matches!(self.activity, Activity::Idle | Activity::Gathering) {
             return;
         }
-        let now = Instant::now();
-        self.queue.pass_fences();
-        let commands = self.limits.batch_max.min(self.backlog.batch());
-        let repeats = if self.repeat_from <= now { commands.div_ceil(2) } else { 0 };
-        let bounds = Bounds { commands, bytes: self.limits.batch_max_bytes, repeats };
-        let (commands, pending) = self.queue.next_batch(bounds, now);
+        self.activity = Activity::Idle;
+        let begun = Instant::now();
+        let most = self.limits.batch_max.min(self.queue.backlog().batch());
+        let bounds = Bounds { commands: most, bytes: self.limits.batch_max_bytes, repeats: most.div_ceil(2) };
+        let (commands, pending) = self.queue.next_batch(bounds, self.line.hindrance(), begun);
         if commands.is_empty() {
-            return self.queue.pass_fences();
+            return self.wake_when_due(begun, context);
         }
-        let left = pending.iter().map(|pending| pending.expires).max().unwrap_or(now) - now;
+        let left = pending.iter().map(|pending| pending.expires).max().unwrap_or(begun) - begun;
         let commands = Rc::new(commands);
         let (session, batch, metrics) = (self.session.clone(), commands.clone(), self.metrics.clone());
-        self.flight = Some((commands, pending));
+        self.activity = Activity::Writing(commands, pending);
         let work = async move {
             let begun = Instant::now();
             let mut session = session.lock().await;
             let results = session.apply(&batch, left).await;
-            let took = begun.elapsed();
-            metrics.redis_batch(batch.len(), took);
-            (results, took, session.reconnects())
+            metrics.redis_batch(batch.len(), begun.elapsed());
+            (results, begun, session.reconnects())
         };
-        spawn_guarded(context, work, |writer, (results, took, reconnects), context| {
+        spawn_guarded(context, work, |writer, (results, begun, reconnects), context| {
             writer.note_reconnects(reconnects);
-            writer.landed(results, took, context);
+            writer.landed(results, begun, context);
         });
     }
 
-    fn landed(&mut self, mut results: Vec<Result<Reply, CacheError>>, took: Duration, context: &mut Context<Self>) {
-        let Some((commands, pending)) = self.flight.take() else { return };
+    /// Nothing can be sent before what was refused is due.
+    fn wake_when_due(&mut self, now: Instant, context: &mut Context<Self>) {
+        let Some(due) = self.queue.next_due() else { return };
+        if self.wake_at.is_some_and(|at| at <= due) {
+            return;
+        }
+        self.wake_at = Some(due);
+        context.run_later(due.saturating_duration_since(now), move |writer, context| {
+            guarded(writer, context, |writer, context| {
+                writer.wake_at = None;
+                writer.pump(context);
+            });
+        });
+    }
+
+    fn landed(&mut self, mut results: Vec<Result<Reply, CacheError>>, begun: Instant, context: &mut Context<Self>) {
+        let Activity::Writing(commands, pending) = std::mem::replace(&mut self.activity, Activity::Idle) else {
+            return;
+        };
         let commands = Rc::unwrap_or_clone(commands);
         let now = Instant::now();
         self.last_used = now;
-        let mut again = Vec::new();
-        let mut held_keys = Keys::default();
-        let (mut failure, sent) = (None, commands.len());
+        let (mut again, sent) = (Again::default(), commands.len());
         // What a session gives no result for is not known to be done.
-        results.resize(commands.len(), Err(CacheError::Unavailable("the cache gave no result".into())));
+        results.resize(sent, Err(CacheError::Unavailable("the cache gave no result".into())));
+        let queue = &mut self.queue;
         let ended = commands.into_iter().zip(pending).zip(results);
-        let done = ended.filter_map(|((command, mut pending), result)| {
-            let is_held = !held_keys.is_empty() && held_keys.contains(command.key());
-            match result {
-                Err(error) if error.is_worth_retrying() => {
-                    held_keys.insert(command.key().clone());
-                    // Otherwise nothing is wrong with the cache.
-                    failure = failure.take().or(Some(error).filter(|error| *error != CacheError::RefusedTogether));
-                }
-                result if !is_held => return Some((pending.slot, outcome(&command, pending.origin, result))),
-                _ => {}
+        let done = ended.filter_map(|((command, pending), result)| {
+            if queue.is_done(&mut again, &pending, &result) {
+                return Some((pending.slot, outcome(&command, pending.origin, result)));
             }
-            pending.is_repeated = true;
-            again.push((command, pending));
+            again.add(command, pending);
             None
         });
         settle_all(done, now);
-        let done = sent - again.len();
-        self.queue.put_back(again.into_iter());
-        // What the cache refuses for now tells nothing of its pace.
-        let counted = if failure.is_none() && !self.queue.is_behind() { done } else { 0 };
-        self.backlog.landed(counted, took, self.queue.len());
-        if failure.is_some() {
-            self.metrics.redis_batch_failed();
+        let done = sent - again.count();
+        self.note_refusal(again.refusal().cloned(), done > 0, now);
+        let failure = again.failure.clone();
+        if failure.is_none() {
+            // What the cache refuses for now tells nothing of its pace.
+            let counted = if again.refusal().is_none() { done } else { 0 };
+            let waiting = self.queue.ready();
+            self.queue.backlog().landed(counted, now - begun, waiting);
+            self.queue.landed(again, now);
+            self.is_well();
+            return self.go_on(context);
         }
-        match failure {
-            Some(error) => self.rest(&error, done > 0, context),
-            None => {
-                if !self.queue.is_behind() {
-                    self.is_well();
-                }
-                if self.queue.len() >= self.limits.batch_max / FEW {
-                    self.pump(context);
-                } else {
-                    // While this thread tells of what is done, more comes in: a larger batch costs both sides less.
-                    self.pump_after(yield_now(), context);
-                }
-            }
+        self.metrics.redis_batch_failed();
+        self.note_failure(failure.unwrap_or_default(), begun, done > 0, false);
+        if self.line.is_suspect() {
+            again.give_up(self.line.hindrance(), now);
+        }
+        self.queue.landed(again, now);
+        self.rest(context);
+    }
+
+    fn go_on(&mut self, context: &mut Context<Self>) {
+        if self.queue.ready() >= self.limits.batch_max / FEW {
+            self.pump(context);
+        } else {
+            // While this thread tells of what is done, more comes in: a larger batch costs both sides less.
+            self.pump_after(yield_now(), context);
         }
     }
 
+    /// A batch or a ping was answered.
     fn is_well(&mut self) {
-        self.failures = 0;
-        self.health.set_writer(self.index, true);
-        if self.is_wanted && !self.is_open {
-            self.is_open = true;
+        self.line.done();
+        self.show_well();
+    }
+
+    fn show_well(&mut self) {
+        self.queue.backlog().set_silent(false);
+        self.health.set_writer(self.index, None);
+        if self.standing == Standing::Joining {
+            self.standing = Standing::Open;
             self.roster.open(self.index);
         }
     }
 
-    fn rest(&mut self, error: &CacheError, some_done: bool, context: &mut Context<Self>) {
-        if self.failures == 0 {
-            warn!(writer = self.index, cause:% = error; "cache cannot be written, trying again");
+    fn note_failure(&mut self, cause: Cow<'static, str>, begun: Instant, some_done: bool, is_ping: bool) {
+        if !self.line.is_failing() {
+            warn!(writer = self.index, cause:% = cause; "cache cannot be written, trying again");
         }
-        let pause = (FIRST_BACKOFF * 2u32.saturating_pow(self.failures.min(10))).min(MAX_BACKOFF);
-        let now = Instant::now();
-        self.failures = self.failures.saturating_add(1);
-        if some_done {
-            self.repeat_from = now + pause;
-        } else {
-            // Before it is on the roster it has nobody's work, and that it cannot begin turns nothing.
-            if self.is_open || !self.is_wanted {
-                self.health.set_writer(self.index, false);
-            }
-            self.resting = true;
+        self.line.failed(cause, begun, some_done, is_ping);
+        self.queue.backlog().set_silent(true);
+        // Before it is on the roster it has nobody's work, and that it cannot begin turns nothing.
+        if !some_done && self.standing != Standing::Joining {
+            self.health.set_writer(self.index, self.line.hindrance());
         }
-        self.answer_expired(now);
-        context.run_later(pause, |writer, context| {
-            guarded(writer, context, |writer, context| {
-                writer.resting = false;
-                writer.pump(context);
-            });
-        });
-        self.pump(context);
     }
 
-    /// Answers what has expired, in flight or waiting, while an attempt hangs. What is in flight keeps its place.
+    /// Said once when the cache begins to refuse commands, and once when it has ended.
+    fn note_refusal(&mut self, cause: Option<Cow<'static, str>>, some_done: bool, now: Instant) {
+        match (cause, &mut self.refusal) {
+            (Some(cause), Some((last, _))) => *last = cause,
+            (Some(cause), none) => {
+                warn!(writer = self.index, cause:% = cause; "cache refuses commands, trying them again");
+                *none = Some((cause, now));
+            }
+            (None, Some((_, since))) if some_done && self.queue.next_due().is_none() => {
+                let ms = u64::try_from((now - *since).as_millis()).unwrap_or(u64::MAX);
+                info!(writer = self.index, ms; "cache refuses no commands any more");
+                self.refusal = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn rest(&mut self, context: &mut Context<Self>) {
+        self.activity = Activity::Resting;
+        self.answer_expired(Instant::now());
+        context.run_later(self.line.pause(), |writer, context| {
+            guarded(writer, context, |writer, context| {
+                if !matches!(writer.activity, Activity::Resting) {
+                    return;
+                }
+                writer.activity = Activity::Idle;
+                if writer.line.wants_ping() { writer.ping(context) } else { writer.pump(context) }
+            });
+        });
+    }
+
+    /// Answers what has expired, in flight or waiting, while an attempt hangs; and all of it once the cache is known to be down. What
+    /// is in flight keeps its place.
     fn answer_expired(&mut self, now: Instant) {
-        if let Some((_, pending)) = &self.flight {
-            for pending in pending.iter().filter(|pending| pending.expires <= now) {
-                pending.slot.settle_early(pending.given_up(now), now);
+        if self.line.has_gone_down(now) {
+            let (cause, since) = self.line.hindrance().map(|(cause, since)| (cause.clone(), since)).unzip();
+            let cause = cause.unwrap_or_default();
+            let ms = since.map_or(0, |since| u64::try_from((now - since).as_millis()).unwrap_or(u64::MAX));
+            warn!(writer = self.index, cause:% = cause, ms; "cache is down, events are answered at once");
+        }
+        let (is_down, hindrance) = (self.line.is_down(), self.line.hindrance());
+        if let Activity::Writing(_, pending) = &self.activity {
+            for pending in pending.iter().filter(|pending| is_down || pending.expires <= now) {
+                pending.slot.settle_early(pending.given_up(hindrance, now), now);
             }
         }
-        if self.queue.expire(now) {
-            self.backlog.judge(self.queue.len());
+        if is_down {
+            self.queue.give_up_all(hindrance, now);
+        } else {
+            self.queue.expire(hindrance, now);
         }
     }
 
@@ -324,32 +375,52 @@ impl Writer {
     fn tick(&mut self, context: &mut Context<Self>) {
         let now = Instant::now();
         self.answer_expired(now);
-        if self.is_busy() || !self.queue.is_empty() || now.duration_since(self.last_used) < PING_EVERY {
+        if !matches!(self.activity, Activity::Idle) {
             return;
         }
-        if !self.is_wanted {
-            if self.vitals.is_at_work() {
-                self.lay_off();
-            }
+        if !self.queue.is_empty() {
+            // A fence may have nothing before it any more.
+            return self.pump(context);
+        }
+        if now.duration_since(self.last_used) < PING_EVERY {
             return;
         }
-        self.pinging = true;
+        if self.standing != Standing::Leaving {
+            self.ping(context);
+        } else if self.vitals.is_at_work() {
+            self.lay_off();
+        }
+    }
+
+    fn ping(&mut self, context: &mut Context<Self>) {
+        self.activity = Activity::Pinging;
         let (session, within) = (self.session.clone(), self.limits.retry);
         let work = async move {
+            let begun = Instant::now();
             let mut session = session.lock().await;
             let result = session.ping(within).await;
-            (result, session.reconnects())
+            (result, begun, session.reconnects())
         };
-        spawn_guarded(context, work, |writer, (result, reconnects), context| {
-            writer.pinging = false;
+        spawn_guarded(context, work, |writer, (result, begun, reconnects), context| {
+            writer.activity = Activity::Idle;
             writer.last_used = Instant::now();
             writer.note_reconnects(reconnects);
             match result {
                 Ok(()) => {
-                    writer.is_well();
+                    writer.line.pinged();
+                    writer.show_well();
                     writer.pump(context);
                 }
-                Err(error) => writer.rest(&error, false, context),
+                // A part of the cache: others go on.
+                Err(CacheError::RefusedForNow(cause)) => {
+                    writer.line.pinged();
+                    writer.health.set_writer(writer.index, Some((&cause, begun)));
+                    writer.pump(context);
+                }
+                Err(error) => {
+                    writer.note_failure(error.cause(), begun, false, true);
+                    writer.rest(context);
+                }
             }
         });
     }
@@ -400,14 +471,16 @@ impl Actor for Writer {
 
 impl Supervised for Writer {
     fn restarting(&mut self, _: &mut Self::Context) {
-        (self.pinging, self.pumping, self.resting) = (false, false, false);
-        let Some((commands, pending)) = self.flight.take() else { return };
+        self.wake_at = None;
+        let Activity::Writing(commands, pending) = std::mem::replace(&mut self.activity, Activity::Idle) else {
+            return;
+        };
         let commands = Rc::unwrap_or_clone(commands);
         let crashed = commands.into_iter().zip(pending).filter_map(|(command, mut pending)| {
             pending.crashes += 1;
             (pending.crashes <= MAX_CRASHES).then_some((command, pending))
         });
-        self.queue.put_back(crashed);
+        self.queue.lost(crashed, Instant::now());
     }
 }
 

@@ -267,3 +267,124 @@ fn reads_and_deletes_go_on_while_redis_is_full() {
         assert_eq!(redis.value(&format!("k{n}")), want, "k{n}");
     }
 }
+
+/// The time of the slowest of some.
+fn slowest(mut ask: impl FnMut(usize)) -> Duration {
+    let timed = |n| {
+        let begin = Instant::now();
+        ask(n);
+        begin.elapsed()
+    };
+    (0..20).map(timed).max().unwrap_or_default()
+}
+
+#[test]
+fn a_full_redis_answers_reads_and_deletes_at_once_and_is_relieved_by_them() {
+    let settings = |daemon: Builder| daemon.set("redis.pool_size", 1).set("redis.retry_ms", 8000);
+    let Stage { daemon, redis, blobs: _blobs } = Stage::with(settings);
+    for n in 0..100 {
+        redis.put(&format!("large{n}"), &vec![b'x'; 100_000]);
+    }
+    redis.put("other", b"v");
+    let ask = |n: usize| {
+        assert_eq!(results(&daemon.post(&get(json!("other"))), 200, "ok")[0]["status"], "hit");
+        assert_eq!(results(&daemon.post(&delete(json!(format!("large{n}")))), 200, "ok")[0]["status"], "deleted");
+    };
+    let healthy = slowest(ask);
+    let info: String = redis::cmd("INFO").arg("memory").query(&mut redis.conn()).expect("INFO");
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse::<u64>().ok());
+    // So little room that half of what is left has to go.
+    let limit = used.expect("used_memory") - 4_000_000;
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(limit).exec(&mut redis.conn()).expect("CONFIG SET");
+    thread::scope(|scope| {
+        let post = |n| {
+            let (daemon, event) = (&daemon, set_inline(&format!("s{n}"), "v"));
+            scope.spawn(move || daemon.post(&event))
+        };
+        let refused: Vec<_> = (0..4).map(post).collect();
+        wait_for_events(&daemon, 4);
+        let full = slowest(|n| ask(20 + n));
+        assert!(full < healthy * 10 + SECOND / 4, "{full:?}, with room {healthy:?}");
+        assert!(refused.iter().all(|request| !request.is_finished()), "Redis is full");
+        for n in 40..100 {
+            assert_eq!(daemon.post(&delete(json!(format!("large{n}")))).status, 200);
+        }
+        for request in refused {
+            assert_eq!(request.join().expect("an answer").status, 200);
+        }
+    });
+}
+
+#[test]
+fn what_redis_refuses_says_its_last_reply_and_since_when() {
+    let settings = |daemon: Builder| daemon.set("redis.pool_size", 1).set("redis.retry_ms", 400);
+    let Stage { daemon, redis, blobs: _blobs } = Stage::with(settings);
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).exec(&mut redis.conn()).expect("CONFIG SET");
+    let answer = daemon.post(&set_inline("k", "v"));
+    let detail = answer.json()["results"][0]["problem"]["detail"].to_string();
+    assert!(answer.status == 503 && detail.contains("`redis.retry_ms`"), "{detail}");
+    assert!(detail.contains("its last reply was OOM, for 0.") && detail.contains(" s now"), "{detail}");
+    daemon.log_line(|line| line.contains("cache refuses commands, trying them again") && line.contains("OOM"));
+    assert_eq!(daemon.get("/ready").status, 200, "it can be read and relieved");
+}
+
+#[test]
+fn while_redis_is_known_to_be_down_requests_are_answered_at_once() {
+    let Stage { daemon, mut redis, blobs: _blobs } = Stage::with(|daemon| daemon.set("redis.retry_ms", 3000));
+    redis.kill();
+    let begin = Instant::now();
+    let first = daemon.post(&set_inline("k", "v"));
+    let detail = first.json()["results"][0]["problem"]["detail"].to_string();
+    assert_eq!(first.status, 503, "{detail}");
+    assert!(begin.elapsed() > SECOND * 2, "it is tried for redis.retry_ms, {:?}", begin.elapsed());
+    assert!(detail.contains("refused"), "{detail}");
+    let is_quick = || {
+        let begin = Instant::now();
+        let answer = daemon.post(&json!([set_inline("k", "w"), get(json!("k"))]));
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        begin.elapsed() < SECOND
+    };
+    assert!(eventually(5 * SECOND, is_quick), "still tried for redis.retry_ms");
+    let slow = (0..20).filter(|_| !is_quick()).count();
+    assert_eq!(slow, 0, "of 20");
+    let reasons = daemon.get("/ready").json()["reasons"].to_string();
+    assert!(reasons.contains("cannot be reached for ") && reasons.contains("refused"), "{reasons}");
+    redis.restart();
+    let back = Instant::now();
+    assert!(eventually(5 * SECOND, || daemon.post(&set_inline("k", "x")).status == 200));
+    assert!(back.elapsed() < 2 * SECOND, "it came back after {:?}", back.elapsed());
+    assert_eq!(redis.value("k").as_deref(), Some(b"x".as_slice()));
+}
+
+#[test]
+fn a_restart_of_redis_loses_nothing_that_was_accepted_meanwhile() {
+    let Stage { daemon, mut redis, blobs: _blobs } = Stage::with(|daemon| daemon.set("redis.pool_size", 1));
+    assert_eq!(daemon.post(&set_inline("first", "v")).status, 200);
+    redis.kill();
+    assert!(eventually(3 * SECOND, || daemon.get("/ready").status == 503), "/ready did not turn");
+    thread::scope(|scope| {
+        let daemon = &daemon;
+        let waiting: Vec<_> =
+            (0..8).map(|n| scope.spawn(move || daemon.post(&set_inline(&format!("k{n}"), "v")))).collect();
+        wait_for_events(daemon, 8);
+        redis.restart();
+        for request in waiting {
+            let answer = request.join().expect("an answer");
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+    });
+}
+
+#[test]
+fn a_hot_key_that_is_read_and_written_in_turn_does_not_make_redis_unavailable() {
+    let Stage { daemon, redis, blobs: _blobs } = Stage::with(|daemon| daemon.set("redis.pool_size", 1));
+    let events: Vec<_> = (0..500).flat_map(|n: u32| [get(json!("hot")), set_inline("hot", &n.to_string())]).collect();
+    let body = ndjson(&events);
+    thread::scope(|scope| {
+        let both: Vec<_> = (0..2).map(|_| scope.spawn(|| daemon.post_ndjson(&body))).collect();
+        for request in both {
+            assert_eq!(request.join().expect("an answer").status, 200);
+        }
+    });
+    assert_eq!(redis.value("hot").as_deref(), Some(b"499".as_slice()));
+}

@@ -176,7 +176,7 @@ impl Session for ClusterSession {
     ) -> LocalBoxFuture<'a, Vec<Result<Reply, CacheError>>> {
         async move {
             match self.apply_parts(batch, within).await {
-                Ok(results) => results,
+                Ok(results) => results.into_iter().map(|result| result.map_err(of_one_node)).collect(),
                 Err(error) => vec![Err(error); batch.len()],
             }
         }
@@ -193,10 +193,18 @@ impl Session for ClusterSession {
     }
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {
-        self.ping_all(within).boxed_local()
+        self.ping_all(within).map(|result| result.map_err(of_one_node)).boxed_local()
     }
 
     fn reconnects(&self) -> u64 {
         self.reconnects + self.lanes.values().map(Lane::reconnects).sum::<u64>()
+    }
+}
+
+/// A node that is not well is no reason to let others wait: what failed is to be repeated, and the session is good for the rest.
+fn of_one_node(error: CacheError) -> CacheError {
+    match error {
+        CacheError::Unavailable(cause) => CacheError::RefusedForNow(cause),
+        other => other,
     }
 }

@@ -1,13 +1,21 @@
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
+
+use actix::{Actor, Context, Handler, Supervised};
 
 use bytes::Bytes;
 
 use super::*;
 use crate::event::wire::{Answered, Element};
 use crate::event::{CacheKey, EventType, Few, Ttl};
+use crate::pipeline::backlog::Backlogs;
 use crate::pipeline::gate::Gate;
 use crate::pipeline::job::{Slots, Waiter, reply};
+use crate::pipeline::supervision::{Mail, Stage, Vitals, Watch};
 use crate::pipeline::turns::Turns;
+use crate::telemetry::metrics::{ActorKind, Metrics};
 
 const ALL: Bounds = Bounds { commands: 100, bytes: usize::MAX, repeats: 100 };
 const LONG: Duration = Duration::from_secs(60);
@@ -46,8 +54,8 @@ fn queue(operations: &[&'static str], expires: Instant) -> (Queue, Waiter) {
         let deadline = Instant::now() + LONG;
         Ready::send(Operation { key, verb, version: None, slot, turn, deadline }, 100, &mut outbox);
     }
-    let mut queue = Queue::default();
-    queue.add(outbox.remove(0), expires);
+    let mut queue = Queue::new(LONG, Backlog::new(Backlogs::new(), 0));
+    queue.add(outbox.remove(0), expires - LONG);
     (queue, waiter)
 }
 
@@ -67,51 +75,215 @@ fn later() -> Instant {
 }
 
 #[test]
-fn a_write_to_a_key_that_is_read_waits_for_the_next_batch_and_all_behind_it_on_the_key() {
+fn a_key_that_is_read_and_written_needs_no_more_batches_than_others() {
     let (mut queue, _waiter) = queue(&["+a", "?a", "+a", "?b", "?a", "+c", "+b"], later());
-    let first = queue.next_batch(ALL, Instant::now());
-    assert_eq!(names(&first), ["+a", "+c", "?a", "?b"]);
-    assert!(!queue.is_behind());
-    assert_eq!(names(&queue.next_batch(ALL, Instant::now())), ["+a", "+b", "?a"]);
+    assert_eq!(names(&queue.next_batch(ALL, None, Instant::now())), ["+a", "+c", "?a", "+a", "?b", "?a", "+b"]);
     assert!(queue.is_empty());
 }
 
 #[test]
 fn plain_sets_stand_first_but_for_those_that_follow_something_else_on_their_keys() {
     let (mut queue, _waiter) = queue(&["-a", "+b", "?c", "+d", "+a", "*b", "+b", "?a", "+d"], later());
-    let batch = queue.next_batch(ALL, Instant::now());
+    let batch = queue.next_batch(ALL, None, Instant::now());
     assert_eq!(names(&batch), ["+b", "+d", "+d", "-a", "?c", "+a", "*b", "+b", "?a"]);
 }
 
+/// Ends the batch: on these keys the cache refuses for now.
+fn land(queue: &mut Queue, batch: Batch, refused: &[&str], now: Instant) {
+    let mut again = Again::default();
+    for (command, pending) in batch.0.into_iter().zip(batch.1) {
+        let is_refused = refused.contains(&command.key().as_str());
+        let result = if is_refused { Err(CacheError::RefusedForNow("redis answered OOM".into())) } else { Ok(()) };
+        if queue.is_done(&mut again, &pending, &result) {
+            pending.slot.settle(Outcome::Deleted, now);
+        } else {
+            again.add(command, pending);
+        }
+    }
+    queue.landed(again, now);
+}
+
 #[test]
-fn what_has_failed_takes_its_share_and_holds_what_is_behind_it_on_its_key() {
-    let (mut queue, _waiter) = queue(&["+a", "+b", "+a", "+c"], later());
-    let (commands, mut pending) = queue.next_batch(Bounds { commands: 2, ..ALL }, Instant::now());
-    pending.iter_mut().for_each(|pending| pending.is_repeated = true);
-    queue.put_back(commands.into_iter().zip(pending));
-    let none = queue.next_batch(Bounds { repeats: 0, ..ALL }, Instant::now());
-    assert_eq!(names(&none), ["+c"]);
-    assert!(queue.is_behind());
-    let one = queue.next_batch(Bounds { repeats: 1, ..ALL }, Instant::now());
-    assert_eq!(names(&one), ["+a", "+a"]);
-    assert_eq!(names(&queue.next_batch(ALL, Instant::now())), ["+b"]);
+fn what_is_refused_waits_for_its_time_and_with_it_what_comes_after_it_on_its_key() {
+    let (mut queue, _waiter) = queue(&["+a", "+b", "?a", "-a", "+c", "+a"], later());
+    let now = Instant::now();
+    let first = queue.next_batch(Bounds { commands: 3, ..ALL }, None, now);
+    assert_eq!(names(&first), ["+a", "+b", "?a"]);
+    land(&mut queue, first, &["a"], now);
+    let others = queue.next_batch(ALL, None, now);
+    assert_eq!(names(&others), ["+c"]);
+    land(&mut queue, others, &[], now);
+    let mut now = now;
+    for pause in [10, 20, 40, 80, 160, 250, 250].map(Duration::from_millis) {
+        assert!(queue.next_batch(ALL, None, now).0.is_empty(), "a is not due");
+        let due = queue.next_due().expect("a was refused");
+        assert_eq!(due - now, pause);
+        now = due;
+        let probe = queue.next_batch(ALL, None, now);
+        assert_eq!(names(&probe), ["+a"], "what is behind it need not be tried");
+        land(&mut queue, probe, &["a"], now);
+    }
+    now = queue.next_due().expect("a was refused");
+    let probe = queue.next_batch(ALL, None, now);
+    land(&mut queue, probe, &[], now);
+    assert_eq!(names(&queue.next_batch(ALL, None, now)), ["?a", "-a", "+a"]);
+}
+
+#[test]
+fn while_nothing_is_accepted_one_key_is_tried_at_a_time_and_then_ever_more() {
+    let keys = ["+a", "+b", "+c", "+d", "+e", "+f"];
+    let (mut queue, _waiter) = queue(&keys, later());
+    let all = ["a", "b", "c", "d", "e", "f"];
+    let mut now = Instant::now();
+    for tried in [6, 6, 1, 1] {
+        let batch = queue.next_batch(ALL, None, now);
+        assert_eq!(batch.0.len(), tried);
+        land(&mut queue, batch, &all, now);
+        now += Duration::from_secs(1);
+    }
+    for tried in [1, 2, 3] {
+        let batch = queue.next_batch(ALL, None, now);
+        assert_eq!(batch.0.len(), tried);
+        land(&mut queue, batch, &[], now);
+    }
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn a_line_that_breaks_brings_back_what_was_refused_and_what_was_not_in_order() {
+    let (mut queue, _waiter) = queue(&["+a", "+b", "+a"], later());
+    let now = Instant::now();
+    let first = queue.next_batch(Bounds { commands: 1, ..ALL }, None, now);
+    land(&mut queue, first, &["a"], now);
+    let now = queue.next_due().expect("a was refused");
+    let batch = queue.next_batch(ALL, None, now);
+    assert_eq!(names(&batch), ["+a", "+b"]);
+    queue.lost(batch.0.into_iter().zip(batch.1), now);
+    let again = queue.next_batch(ALL, None, now);
+    assert_eq!(names(&again), ["+a", "+b"]);
+    land(&mut queue, again, &[], now);
+    assert_eq!(names(&queue.next_batch(ALL, None, now)), ["+a"]);
+}
+
+/// Hears of fences.
+struct Ear {
+    vitals: Arc<Vitals>,
+    passed: Rc<Cell<usize>>,
+}
+
+impl Actor for Ear {
+    type Context = Context<Self>;
+}
+
+impl Supervised for Ear {}
+
+impl Stage for Ear {
+    fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+}
+
+impl Handler<Mail<Fenced>> for Ear {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Fenced>, _: &mut Self::Context) {
+        self.passed.set(self.passed.get() + usize::from(mail.open().passed));
+    }
+}
+
+#[test]
+fn a_fence_waits_for_what_came_before_it_and_holds_nobody_up() {
+    actix::System::new().block_on(async {
+        let (passed, watch) = (Rc::new(Cell::new(0)), Watch::new(Metrics::new("").expect("metrics")));
+        let own = passed.clone();
+        let ear = watch.start(ActorKind::Router, move |vitals, _| Ear { vitals, passed: own });
+        let heard = async |count: usize| {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(passed.get(), count);
+        };
+        let fence = || ear.notice(Fenced { epoch: 0, round: 0, writer: 0, passed: false });
+
+        let (mut queue, _waiter) = queue(&["+a", "+b"], later());
+        queue.entries.insert(1, Entry::Fence(2, fence()));
+        let now = Instant::now();
+        let first = queue.next_batch(ALL, None, now);
+        assert_eq!(names(&first), ["+a"], "what is behind a fence does not share a batch with what is before it");
+        land(&mut queue, first, &["a"], now);
+        let second = queue.next_batch(ALL, None, now);
+        assert_eq!(names(&second), ["+b"], "a is refused, and b need not wait for it");
+        land(&mut queue, second, &[], now);
+        heard(0).await;
+        let now = queue.next_due().expect("a was refused");
+        let third = queue.next_batch(ALL, None, now);
+        assert_eq!(names(&third), ["+a"]);
+        heard(0).await;
+        land(&mut queue, third, &[], now);
+        assert!(queue.next_batch(ALL, None, now).0.is_empty() && queue.is_empty());
+        heard(1).await;
+
+        let (mut queue, _waiter) = self::queue(&["+a", "+b"], now + LONG);
+        queue.entries.insert(1, Entry::Fence(2, fence()));
+        if let Some(Entry::Write(_, pending)) = queue.entries.front_mut() {
+            pending.expires = now;
+        }
+        assert_eq!(names(&queue.next_batch(ALL, None, now)), ["+b"], "behind what has expired, and a fence");
+        heard(2).await;
+    });
+}
+
+#[test]
+fn however_its_operations_leave_what_is_published_is_what_waits() {
+    let now = Instant::now();
+    let backlogs = Backlogs::new();
+    let (mut of_100, _waiter) = queue(&["+a"; 100], now + LONG);
+    let mut queue = Queue::new(LONG, Backlog::new(backlogs.clone(), 0));
+    let mut add = |queue: &mut Queue| {
+        std::mem::swap(&mut queue.entries, &mut of_100.entries);
+        queue.publish();
+    };
+    queue.backlog().landed(FEW_DONE, Duration::from_secs(1), 1000);
+    add(&mut queue);
+    let is_late = || backlogs.late(now + LONG) != 0;
+    assert!(is_late());
+    let much_later = now + 2 * LONG;
+    assert!(queue.next_batch(ALL, None, much_later).0.is_empty());
+    assert!(!is_late(), "all have expired before a batch was made");
+}
+
+/// Operations in a second: as slow as can be measured.
+const FEW_DONE: usize = 64;
+
+#[test]
+fn a_queue_of_alternating_reads_and_writes_of_one_key_is_not_gone_through_again_and_again() {
+    let operations: Vec<&'static str> = ["?a", "*a"].into_iter().cycle().take(10_000).collect();
+    let (mut queue, _waiter) = queue(&operations, later());
+    let mut batches = 0;
+    while !queue.is_empty() {
+        let batch = queue.next_batch(ALL, None, Instant::now());
+        assert_eq!(batch.0.len(), 100);
+        batches += 1;
+        land(&mut queue, batch, &[], Instant::now());
+    }
+    assert_eq!(batches, 100);
 }
 
 #[test]
 fn a_batch_is_bounded_in_commands_and_bytes_but_takes_one_of_any_size() {
     let (mut queue, _waiter) = queue(&["+a", "+b", "+c", "+d"], later());
-    assert_eq!(names(&queue.next_batch(Bounds { commands: 1, ..ALL }, Instant::now())), ["+a"]);
-    assert_eq!(names(&queue.next_batch(Bounds { bytes: 1, ..ALL }, Instant::now())), ["+b"]);
-    assert_eq!(names(&queue.next_batch(Bounds { bytes: 200, ..ALL }, Instant::now())), ["+c", "+d"]);
+    assert_eq!(names(&queue.next_batch(Bounds { commands: 1, ..ALL }, None, Instant::now())), ["+a"]);
+    assert_eq!(names(&queue.next_batch(Bounds { bytes: 1, ..ALL }, None, Instant::now())), ["+b"]);
+    assert_eq!(names(&queue.next_batch(Bounds { bytes: 200, ..ALL }, None, Instant::now())), ["+c", "+d"]);
 }
 
 #[test]
 fn what_has_expired_is_answered_and_not_sent() {
     let now = Instant::now();
     let (mut sent, waiter) = queue(&["+a", "?b"], now);
-    assert!(sent.next_batch(ALL, now).0.is_empty() && sent.is_empty());
+    assert!(sent.next_batch(ALL, None, now).0.is_empty() && sent.is_empty());
     let (mut waiting, other) = queue(&["+a", "?b"], now);
-    assert!(waiting.expire(now) && waiting.is_empty() && !waiting.expire(now));
+    assert!(waiting.expire(None, now) && waiting.is_empty() && !waiting.expire(None, now));
     for waiter in [waiter, other] {
         let verdict = format!("{:?}", futures::executor::block_on(waiter));
         assert_eq!(verdict.matches("CacheUnavailable").count(), 2, "{verdict}");
