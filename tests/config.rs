@@ -242,6 +242,8 @@ fn another(setting: &Setting) -> (String, String) {
             "redis.url" => quoted("rediss://h:7/3"),
             "redis.password_file" | "redis.sentinel_password_file" => quoted("password"),
             "redis.sentinel_tls" => ("true".to_owned(), "true".to_owned()),
+            "http.hosts" => ("another".to_owned(), "[\"another\"]".to_owned()),
+            "http.trusted_proxies" => ("10.0.0.0/8".to_owned(), "[\"10.0.0.0/8\"]".to_owned()),
             "redis.nodes" => ("a:1,b:2".to_owned(), "[\"a:1\", \"b:2\"]".to_owned()),
             "redis.tls_ca" | "redis.tls_cert" | "fetch.ca_file" | "http.tls_cert" | "http.tls_client_ca" => {
                 quoted("cert.pem")

@@ -23,7 +23,7 @@ use crate::config::{
     self, Args, CacheBackend, Config, LogFormat, Pem, RedisMode, Secret, Texts, TlsPems, WebhookSecret,
 };
 use crate::event::{Limits, Ttl};
-use crate::http::{self, Auth, Pems, Server, Tls};
+use crate::http::{self, Auth, Pems, Proxies, Server, Tls};
 use crate::pipeline::{Pipeline, Sizes};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
@@ -186,6 +186,9 @@ pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, St
     let name = cache.describe();
     let pipeline = pipeline::build(pipeline_settings(config), cache, &metrics)?;
     let doors = Doors::new(config.auth.clone());
+    for short in doors.auth.short_tokens() {
+        warn!(token:% = short; "a token of less than 16 characters can be guessed");
+    }
     let tls = config.http.tls.as_ref().map(|tls| Tls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
     let settings = http_settings(config, doors.auth.clone(), tls.clone());
     let server = Server::start(settings, pipeline.clone(), metrics, name.clone(), config.event.max_events)?;
@@ -240,9 +243,8 @@ fn pems(held: &TlsPems) -> Pems<'_> {
 
 /// Whether somebody beyond this machine may post events without showing anything.
 fn lets_everybody_in(config: &Config) -> bool {
-    let (auth, tls) = (&config.auth, &config.http.tls);
-    let asks_for_certificates = tls.as_ref().is_some_and(|tls| tls.held.client_ca.is_some());
-    let asks = asks_for_certificates || !auth.all_tokens().is_empty() || !auth.all_webhook_secrets().is_empty();
+    let auth = &config.auth;
+    let asks = asks_for_certificates(config) || !auth.all_tokens().is_empty() || !auth.all_webhook_secrets().is_empty();
     !asks && !config.bind.to_canonical().is_loopback()
 }
 
@@ -252,6 +254,10 @@ async fn refuse_unsupported(cache: &dyn Cache, connect_timeout: Duration) -> Res
         Err(CacheError::Unsupported(cause)) => Err(StartError::Unsupported(cause.into_owned())),
         _ => Ok(()),
     }
+}
+
+fn asks_for_certificates(config: &Config) -> bool {
+    config.http.tls.as_ref().is_some_and(|tls| tls.held.client_ca.is_some())
 }
 
 fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
@@ -345,6 +351,9 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
     }
 }
 
+/// Bodies whose signature is not proven yet may hold one part in so many of admission, and one body at least.
+const UNPROVEN_SHARE: usize = 10;
+
 fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> http::Settings {
     http::Settings {
         bind: config.bind,
@@ -352,6 +361,12 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> htt
         admin_port: config.admin_port,
         workers: config.http.workers,
         max_body_bytes: config.http.max_body_bytes,
+        max_connections: config.http.max_connections,
+        keep_alive: config.http.keep_alive,
+        hosts: config.http.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        proxies: Proxies(config.http.trusted_proxies.clone()),
+        asks_for_certificates: asks_for_certificates(config),
+        max_unproven_bytes: (config.intake.max_in_flight_bytes / UNPROVEN_SHARE).max(config.http.max_body_bytes),
         head_timeout: config.http.head_timeout,
         body_timeout: config.http.body_timeout,
         cluster: config.cluster.clone(),

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::secret::WebhookSecret;
 use crate::blob::guard::AllowedHosts;
 
@@ -55,6 +57,16 @@ pub fn host(text: &str) -> Result<(), String> {
     let is_host =
         text.parse::<IpAddr>().is_ok() || (!text.is_empty() && text.len() <= 253 && text.chars().all(is_name));
     if is_host { Ok(()) } else { Err("not a host".to_owned()) }
+}
+
+/// An address is a network of one.
+pub fn parse_network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());
+    network.map_err(|_| "neither an IP address nor a network".to_owned())
+}
+
+pub fn network(text: &str) -> Result<(), String> {
+    parse_network(text).map(drop)
 }
 
 pub fn node(text: &str) -> Result<(), String> {

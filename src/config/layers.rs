@@ -208,6 +208,9 @@ impl Layers {
             return self.unknown(path, file);
         };
         match setting.kind.from_toml(value, setting.is_optional()) {
+            Ok(normal) if is_empty_lock(setting, &normal) => {
+                self.bad_value(setting, None, file.to_owned(), EMPTY_LOCK.to_owned());
+            }
             Ok(normal) => layer.put(setting, file.to_owned(), normal),
             Err(reason) => self.bad_value(setting, Some(value), file.to_owned(), reason),
         }
@@ -215,7 +218,7 @@ impl Layers {
 
     fn add_variable(&mut self, layer: &mut Layer, setting: &'static Setting, layer_name: &str, value: String) {
         let origin = format!("{layer_name} {}", setting.variable());
-        if value.is_empty() {
+        if value.is_empty() && !is_lock(setting) {
             return;
         }
         if setting.leaf().ends_with("port") && value.starts_with("tcp://") {
@@ -227,6 +230,9 @@ impl Layers {
 
     fn add_text(&mut self, layer: &mut Layer, setting: &'static Setting, origin: String, text: &str) {
         match setting.kind.from_text(text, setting.is_optional()) {
+            Ok(normal) if is_empty_lock(setting, &normal) => {
+                self.bad_value(setting, None, origin, EMPTY_LOCK.to_owned())
+            }
             Ok(normal) => layer.put(setting, origin, normal),
             Err(reason) => self.bad_value(setting, Some(&ValueKind::String(text.to_owned())), origin, reason),
         }
@@ -252,6 +258,23 @@ impl Layers {
     fn settings_file(&mut self, file: String, reason: String) {
         self.faults.push(Fault::SettingsFile { file, reason });
     }
+}
+
+/// An empty lock is a door left open by mistake: a variable that was not set where it was to be filled in.
+const EMPTY_LOCK: &str = "given but empty; leave it out, or fill it";
+
+fn is_lock(setting: &Setting) -> bool {
+    setting.path.starts_with("auth.")
+}
+
+fn is_empty_lock(setting: &Setting, value: &ValueKind) -> bool {
+    is_lock(setting)
+        && match value {
+            ValueKind::Nil => true,
+            ValueKind::Array(items) => items.is_empty(),
+            ValueKind::String(text) => text.trim().is_empty(),
+            _ => false,
+        }
 }
 
 impl Layer {

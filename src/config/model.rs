@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use log::LevelFilter;
 use rustls::pki_types::CertificateDer;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::checks::host_and_port;
+use super::checks::{host_and_port, parse_network};
 use super::fault::Fault;
 use super::files::Files;
 use super::layers::Effective;
@@ -71,6 +72,9 @@ pub struct CacheConfig {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct AuthConfig {
+    /// The start is refused while nothing is asked for.
+    #[serde(default)]
+    pub required: bool,
     /// Those of `auth.tokens`.
     #[serde(default)]
     pub tokens: Vec<Secret>,
@@ -193,6 +197,14 @@ pub struct HttpConfig {
     pub head_timeout: Duration,
     #[serde(rename = "body_timeout_ms", deserialize_with = "millis")]
     pub body_timeout: Duration,
+    /// Names by which an open service may be called.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    #[serde(default, deserialize_with = "networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    pub max_connections: usize,
+    #[serde(rename = "keep_alive_seconds", deserialize_with = "seconds")]
+    pub keep_alive: Duration,
     /// Whether there are pages for a person.
     pub page: bool,
     #[serde(rename = "shutdown_seconds", deserialize_with = "seconds")]
@@ -309,6 +321,11 @@ fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) 
 fn nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, u16)>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     texts.iter().map(|text| host_and_port(text).map_err(D::Error::custom)).collect()
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| parse_network(text).map_err(D::Error::custom)).collect()
 }
 
 fn listed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {

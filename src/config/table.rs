@@ -164,6 +164,9 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("auth.webhook_secrets_file", Unset("\"/run/secrets/webhooks\""), file(),
         "File of webhook secrets, accepted beside auth.webhook_secrets; read again when it changes"),
 
+    Setting::new("auth.required", Switch(false), Kind::Switch,
+        "true: the start is refused while neither tokens nor webhook secrets nor client certificates are asked for"),
+
     Setting::new("redis.url", Unset("\"redis://localhost:6379/0\""), text(super::redis_url::check, super::redis_url::ALLOWED),
         "Where Redis is; what it says wins over redis.host to redis.tls, what it leaves out is taken from them").private(Privacy::Url),
     Setting::new("redis.host", Text("localhost"), text(host, "a host name or an IP address"), "Host of Redis"),
@@ -204,6 +207,12 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("http.tls_client_ca", Unset("\"/etc/tls/clients.crt\""), file(),
         "PEM file of authorities, one of which must have signed a client's certificate; unset: none is asked for. Read again when it changes"),
     Setting::new("http.workers", Cores, count(1, MAX_WORKERS), "Threads that serve HTTP; by default one for each core"),
+    Setting::new("http.hosts", Unset("[\"redis-cache-sync\"]"), Kind::List { check: host, allowed: "host names without ports, comma- or line-separated" },
+        "Names by which the service may be called, beside localhost and IP addresses, while nothing is asked for; any name is refused otherwise (DNS rebinding)"),
+    Setting::new("http.trusted_proxies", Unset("[\"10.0.0.0/8\"]"), Kind::List { check: network, allowed: "IP addresses and networks such as 10.0.0.0/8, comma- or line-separated" },
+        "Proxies whose Forwarded or X-Forwarded-For is believed: the log then names the client before them"),
+    Setting::new("http.max_connections", Number(10_000), count(1, 1_000_000), "Connections at once, divided among http.workers, at least one for each; new ones beyond wait in the kernel"),
+    Setting::new("http.keep_alive_seconds", Number(620), seconds(86_400), "How long an idle connection is kept: longer than load balancers keep theirs"),
     Setting::new("http.max_body_bytes", Number(16 << 20), bytes(), "Bytes of a request's body at most, once decompressed"),
     Setting::new("http.max_answer_bytes", Number(64 << 20), bytes(), "Bytes of all values in one answer at most"),
     Setting::new("http.head_timeout_ms", Number(5000), millis(), "How long a request's head may take to arrive"),

@@ -52,8 +52,23 @@ pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<S
         faults.extend(alone(settings, MODE, "redis.nodes"));
         faults.extend(alone(settings, MODE, "redis.sentinel_master"));
     }
+    faults.extend(required_lock(settings));
     warnings.extend(without_effect(settings));
     warnings.extend(TIMES.iter().filter_map(|(first, second, what)| contradicts(settings, first, second, what)));
+}
+
+/// What lets some in and keeps others out.
+const LOCKS: [&str; 5] =
+    ["auth.tokens", "auth.tokens_file", "auth.webhook_secrets", "auth.webhook_secrets_file", "http.tls_client_ca"];
+
+fn required_lock(settings: &Effective) -> Option<Fault> {
+    const REQUIRED: &str = "auth.required";
+    let is_asked = LOCKS.iter().any(|lock| settings.is_bad(lock) || settings.get(lock).is_some());
+    if is_asked || settings.get(REQUIRED)?.clone().into_bool().ok() != Some(true) {
+        return None;
+    }
+    let reason = format!("nothing is asked for; give one of {}", LOCKS.join(", "));
+    Some(Fault::Usage(format!("{}: {reason}", described(settings, REQUIRED))))
 }
 
 fn exceeds(settings: &Effective, smaller: &str, times: u64, larger: &str) -> Option<Fault> {

@@ -6,15 +6,22 @@
 //! last.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use arc_swap::ArcSwap;
+use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq;
 
 use super::problem::Turned;
 use super::webhook::{Claim, Keys, Unsigned};
+
+/// Characters of a token's name, at most.
+const MAX_NAME: usize = 32;
+/// Characters below which a token is warned of.
+const SHORT_TOKEN: usize = 16;
 
 const NO_TOKEN: Turned =
     Turned::Unauthorized { detail: "no token that is accepted: send one as Authorization: Bearer" };
@@ -34,13 +41,46 @@ const WRONG_SIGNATURE: Turned = Turned::Unauthorized {
 /// What has to be shown.
 pub struct Auth {
     is_open: AtomicBool,
-    tokens: ArcSwap<Vec<String>>,
+    tokens: ArcSwap<Vec<Token>>,
     keys: ArcSwap<Keys>,
+}
+
+/// A token, known by its digest: to compare two of those tells nothing, not even a length. What is set as `name:token` may be
+/// sent whole too, as it had to be before there were names.
+struct Token {
+    name: Option<Arc<str>>,
+    digests: [[u8; SHA256_OUTPUT_LEN]; 2],
+    length: usize,
+}
+
+impl Token {
+    fn new(text: &str) -> Self {
+        let (name, token) = text.split_once(':').filter(|(name, token)| is_name(name) && !token.is_empty()).unzip();
+        let token = token.unwrap_or(text);
+        Token { name: name.map(Arc::from), digests: [digest_of(token), digest_of(text)], length: token.len() }
+    }
+
+    fn is(&self, given: &[u8; SHA256_OUTPUT_LEN]) -> bool {
+        self.digests.iter().fold(false, |found, digest| found | bool::from(digest.ct_eq(given)))
+    }
+}
+
+fn digest_of(token: impl AsRef<[u8]>) -> [u8; SHA256_OUTPUT_LEN] {
+    let mut bytes = [0; SHA256_OUTPUT_LEN];
+    bytes.copy_from_slice(digest(&SHA256, token.as_ref()).as_ref());
+    bytes
+}
+
+/// `[a-z][a-z0-9_-]{0,31}`: what else stands before a colon is part of the token.
+fn is_name(text: &str) -> bool {
+    let is_inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    text.len() <= MAX_NAME && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.bytes().all(is_inside)
 }
 
 /// A sender that is let in.
 pub enum Entry {
-    Open,
+    /// Nothing more is asked for. The name of the token that was shown, if it has one.
+    Open(Option<Arc<str>>),
     /// If its body is what it claims.
     Claimed(Box<Claim>),
 }
@@ -50,7 +90,7 @@ impl Auth {
     pub fn new(tokens: Vec<String>, webhook_secrets: Vec<Vec<u8>>) -> Self {
         Auth {
             is_open: AtomicBool::new(tokens.is_empty() && webhook_secrets.is_empty()),
-            tokens: ArcSwap::from_pointee(tokens),
+            tokens: ArcSwap::from_pointee(tokens.iter().map(|token| Token::new(token)).collect()),
             keys: ArcSwap::from_pointee(Keys::new(webhook_secrets)),
         }
     }
@@ -58,7 +98,7 @@ impl Auth {
     /// From now on these are accepted, and no others.
     pub fn replace_tokens(&self, tokens: Vec<String>) {
         let shuts = !tokens.is_empty();
-        self.tokens.store(tokens.into());
+        self.tokens.store(Arc::new(tokens.iter().map(|token| Token::new(token)).collect()));
         self.shut_if(shuts);
     }
 
@@ -77,8 +117,11 @@ impl Auth {
 
     /// What the headers are good for. `now` is asked for if it matters.
     pub fn admit(&self, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Result<Entry, Turned> {
-        if self.is_open() || self.has_token(headers) {
-            return Ok(Entry::Open);
+        if self.is_open() {
+            return Ok(Entry::Open(None));
+        }
+        if let Some(name) = self.token(headers) {
+            return Ok(Entry::Open(name));
         }
         let keys = self.keys.load();
         if keys.len() == 0 {
@@ -97,16 +140,27 @@ impl Auth {
         self.is_open.load(SeqCst)
     }
 
-    /// For what is read rather than posted: a token, where anything is asked for.
-    pub fn admit_reader(&self, headers: &HeaderMap) -> Result<(), Turned> {
-        if self.is_open() || self.has_token(headers) { Ok(()) } else { Err(NO_TOKEN) }
+    /// For what is read rather than posted: a token, where anything is asked for. The name of the token, if it has one.
+    pub fn admit_reader(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, Turned> {
+        if self.is_open() { Ok(None) } else { self.token(headers).ok_or(NO_TOKEN) }
     }
 
-    /// Whether these headers carry one of the tokens. Takes the same time whichever token it is, and however much of it
-    /// is right.
-    fn has_token(&self, headers: &HeaderMap) -> bool {
-        let Some(given) = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())) else { return false };
-        self.tokens.load().iter().fold(false, |found, token| found | bool::from(token.as_bytes().ct_eq(given)))
+    /// Tokens that can be guessed: the name of each, or its place in the list.
+    pub fn short_tokens(&self) -> Vec<String> {
+        let tokens = self.tokens.load();
+        let short = tokens.iter().enumerate().filter(|(_, token)| token.length < SHORT_TOKEN);
+        short
+            .map(|(place, token)| token.name.as_deref().map_or(format!("number {}", place + 1), str::to_owned))
+            .collect()
+    }
+
+    /// Whether these headers carry one of the tokens, and which. Takes the same time whichever token it is, and however
+    /// much of it is right.
+    fn token(&self, headers: &HeaderMap) -> Option<Option<Arc<str>>> {
+        let given = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())).map(digest_of)?;
+        let tokens = self.tokens.load();
+        let found = tokens.iter().fold(None, |found, token| if token.is(&given) { Some(token) } else { found });
+        found.map(|token| token.name.clone())
     }
 }
 
@@ -114,15 +168,23 @@ impl Entry {
     /// The claim that is to be held against the body as it comes in.
     pub fn claim(&mut self) -> Option<&mut Claim> {
         match self {
-            Entry::Open => None,
+            Entry::Open(_) => None,
             Entry::Claimed(claim) => Some(claim),
+        }
+    }
+
+    /// The name of the token that was shown.
+    pub fn token(&self) -> Option<Arc<str>> {
+        match self {
+            Entry::Open(token) => token.clone(),
+            Entry::Claimed(_) => None,
         }
     }
 
     /// Asks for what was left open, once the body has come in.
     pub fn confirm(self) -> Result<(), Turned> {
         match self {
-            Entry::Open => Ok(()),
+            Entry::Open(_) => Ok(()),
             Entry::Claimed(claim) => {
                 if claim.holds() {
                     Ok(())
@@ -156,7 +218,7 @@ mod tests {
     }
 
     fn is_let_in(auth: &Auth, headers: &HeaderMap) -> bool {
-        matches!(auth.admit(headers, SystemTime::now), Ok(Entry::Open))
+        matches!(auth.admit(headers, SystemTime::now), Ok(Entry::Open(_)))
     }
 
     #[test]
@@ -201,5 +263,19 @@ mod tests {
                 && !is_let_in(&auth, &HeaderMap::new())
                 && !is_let_in(&auth, &with("Bearer "))
         );
+    }
+
+    #[test]
+    fn a_name_stands_before_a_token_and_is_told() {
+        let auth = Auth::new(vec!["billing:0123456789abcdef".into(), "No:name".into(), "x:".into()], Vec::new());
+        let name = |value| match auth.admit(&with(value), SystemTime::now) {
+            Ok(entry) => entry.token().map_or("unnamed".to_owned(), |name| name.to_string()),
+            Err(_) => "refused".to_owned(),
+        };
+        assert_eq!(name("Bearer 0123456789abcdef"), "billing");
+        assert_eq!(name("Bearer billing:0123456789abcdef"), "billing", "as it was sent before there were names");
+        assert_eq!((name("Bearer No:name"), name("Bearer name")), ("unnamed".to_owned(), "refused".to_owned()));
+        assert_eq!((name("Bearer x:"), name("Bearer billing")), ("unnamed".to_owned(), "refused".to_owned()));
+        assert_eq!(auth.short_tokens(), ["number 2", "number 3"]);
     }
 }

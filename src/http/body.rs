@@ -15,6 +15,7 @@ use tokio_util::io::StreamReader;
 
 use super::problem::Turned;
 use super::progress::Progress;
+use super::unproven::Share;
 use super::webhook::Claim;
 use crate::event::wire::Form;
 use crate::pipeline::gate::Permit;
@@ -67,14 +68,21 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Turned> {
     Ok(Kind { form, gzip })
 }
 
+/// What a body may take.
+pub struct Bounds<'a> {
+    pub max_bytes: usize,
+    pub permit: &'a mut Permit,
+    /// The place of a body whose signature is still to be proven.
+    pub unproven: Option<&'a Share<'a>>,
+}
+
 /// Reads it whole. `permit` grows with it; `claim` is told of it as it was sent, all of it, even where it turns out not
 /// to be gzip. The `connection` is told before the first byte is asked for.
 pub async fn read(
     payload: &mut Payload,
     headers: &HeaderMap,
     kind: Kind,
-    max_bytes: usize,
-    permit: &mut Permit,
+    bounds: Bounds<'_>,
     claim: Option<&mut Claim>,
     connection: Option<&Progress>,
 ) -> Result<Bytes, Turned> {
@@ -82,13 +90,14 @@ pub async fn read(
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
         .and_then(|length| usize::try_from(length).ok());
+    let max_bytes = bounds.max_bytes;
     if !kind.gzip && declared.is_some_and(|length| length > max_bytes) {
         return Err(Turned::BodyTooLarge { max_bytes });
     }
     if let Some(connection) = connection {
         connection.ask_for_body();
     }
-    let body = Body { buffer: BytesMut::new(), max_bytes, permit, claim, connection };
+    let body = Body { buffer: BytesMut::new(), bounds, claim, connection };
     match kind.gzip {
         false => body.read_plain(payload, declared).await,
         // Boxed: it is large, and every request would carry room for it.
@@ -112,8 +121,7 @@ pub async fn skim(payload: &mut Payload) {
 
 struct Body<'a> {
     buffer: BytesMut,
-    max_bytes: usize,
-    permit: &'a mut Permit,
+    bounds: Bounds<'a>,
     claim: Option<&'a mut Claim>,
     connection: Option<&'a Progress>,
 }
@@ -139,7 +147,7 @@ impl Body<'_> {
 
     /// Compressed bytes are bounded too: empty gzip members take time without making a byte.
     async fn read_gzip(mut self, payload: &mut Payload) -> Result<Bytes, Turned> {
-        let mut compressed_left = self.max_bytes.saturating_mul(2).saturating_add(INFLATE_CHUNK);
+        let mut compressed_left = self.bounds.max_bytes.saturating_mul(2).saturating_add(INFLATE_CHUNK);
         let mut claim = self.claim.take();
         let bounded = payload.map(move |chunk| {
             let chunk = chunk.map_err(io::Error::other)?;
@@ -160,7 +168,7 @@ impl Body<'_> {
                 Ok(0) => return Ok(self.buffer.freeze()),
                 Ok(_) => self.hold(self.buffer.len() - before)?,
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                    return Err(Turned::BodyTooLarge { max_bytes: self.max_bytes });
+                    return Err(Turned::BodyTooLarge { max_bytes: self.bounds.max_bytes });
                 }
                 Err(error) if error.get_ref().is_some_and(|cause| cause.is::<PayloadError>()) => {
                     return Err(self.unreadable());
@@ -183,9 +191,11 @@ impl Body<'_> {
     }
 
     fn hold(&mut self, more: usize) -> Result<(), Turned> {
-        if self.permit.bytes() + more > self.max_bytes {
-            return Err(Turned::BodyTooLarge { max_bytes: self.max_bytes });
+        let Bounds { max_bytes, permit, unproven } = &mut self.bounds;
+        if permit.bytes() + more > *max_bytes {
+            return Err(Turned::BodyTooLarge { max_bytes: *max_bytes });
         }
-        if self.permit.try_grow(0, more) { Ok(()) } else { Err(Turned::Overloaded) }
+        let has_room = unproven.is_none_or(|share| share.grow(more)) && permit.try_grow(0, more);
+        if has_room { Ok(()) } else { Err(Turned::Overloaded) }
     }
 }

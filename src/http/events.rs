@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
 use log::{Level, log_enabled};
 
 use super::body;
@@ -16,6 +17,7 @@ use super::progress::Progress;
 use super::request::{About, Marks, Summary, say, turn_away};
 use super::shared::Shared;
 use super::slow::Parts;
+use super::unproven::Share;
 use super::worker::{Ended, Stay, Worker};
 use crate::event::EventType;
 use crate::event::outcome::{Class, Outcome, ProblemKind};
@@ -28,6 +30,8 @@ use crate::telemetry::history::Failed;
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const RETURN_MINIMAL: &str = "return=minimal";
+/// A body whose signature is still to be proven has that part of `http.body_timeout_ms`.
+const UNPROVEN_HASTE: u32 = 3;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
@@ -65,17 +69,30 @@ async fn carry_out(
 ) -> Result<(Verdict, usize), Turned> {
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
     let mut entry = settings.auth.admit(headers, SystemTime::now)?;
+    if let Some(about) = About::of(request).filter(|_| entry.token().is_some()) {
+        about.note_token(entry.token());
+    }
     if pipeline.health.is_draining() {
         return Err(Turned::Draining);
     }
     let kind = body::kind(headers)?;
     let mut permit = pipeline.gate.permit();
     let mut stay = worker.stay();
+    let connection = request.conn_data::<Rc<Progress>>().map(Rc::as_ref);
+    let share = entry.claim().map(|_| worker.shared.unproven.share());
     let body = {
-        let connection = request.conn_data::<Rc<Progress>>().map(Rc::as_ref);
-        let reading =
-            body::read(payload, headers, kind, settings.max_body_bytes, &mut permit, entry.claim(), connection);
-        match stay.wait(pin!(reading), None, Instant::now() + settings.body_timeout).await {
+        let max_bytes = settings.max_body_bytes;
+        let bounds = body::Bounds { max_bytes, permit: &mut permit, unproven: share.as_ref() };
+        let reading = body::read(payload, headers, kind, bounds, entry.claim(), connection);
+        let begun = Instant::now();
+        let read = match &share {
+            None => stay.wait(pin!(reading), None, begun + settings.body_timeout).await,
+            Some(share) => {
+                let reading = Box::pin(unless_evicted(reading, share));
+                stay.wait(pin!(reading), None, begun + settings.body_timeout / UNPROVEN_HASTE).await
+            }
+        };
+        match read {
             Ok(body) => body,
             Err(Ended::CutOff) => return Err(Turned::Draining),
             Err(Ended::Late) => return Err(Turned::BodyTooSlow),
@@ -86,6 +103,7 @@ async fn carry_out(
         Err(turned) if !matches!(turned, Turned::Malformed { .. }) => return Err(turned),
         body => entry.confirm().and(body)?,
     };
+    drop(share);
     let bytes_in = body.len();
     let waiter = worker.entrance.ingest(body, kind.form, permit, trace);
     let mut under_way = UnderWay { waiter: Some(waiter), begun: Instant::now(), worker, request };
@@ -95,6 +113,18 @@ async fn carry_out(
     };
     under_way.waiter = None;
     Ok((verdict, bytes_in))
+}
+
+/// A body that nobody has vouched for has to go when the bytes of such bodies run out.
+async fn unless_evicted(
+    reading: impl Future<Output = Result<Bytes, Turned>>,
+    share: &Share<'_>,
+) -> Result<Bytes, Turned> {
+    tokio::select! {
+        biased;
+        body = reading => body,
+        () = share.evicted() => Err(Turned::Overloaded),
+    }
 }
 
 async fn verdict(waiter: &mut Waiter, stay: &mut Stay<'_>, begun: Instant, deadline: Duration) -> Verdict {
@@ -122,7 +152,7 @@ impl Drop for UnderWay<'_> {
             let shared = &worker.shared;
             let verdict = verdict(&mut waiter, &mut worker.stay(), begun, shared.pipeline.deadline()).await;
             let problem = match &verdict {
-                Verdict::Refused(refusal) => refused(refusal, shared.max_events).1,
+                Verdict::Refused(refusal) => refused(refusal, shared.max_events, || 0).1,
                 Verdict::One(_) | Verdict::Batch(_) => "",
             };
             shared.count(&verdict, problem);
@@ -134,7 +164,7 @@ impl Drop for UnderWay<'_> {
 fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, Summary) {
     match verdict {
         Verdict::Refused(refusal) => {
-            let (response, outcome) = refused(refusal, shared.max_events);
+            let (response, outcome) = refused(refusal, shared.max_events, || shared.retry_after());
             let asked = match refusal {
                 Refusal::Invalid(Invalid { event: Some(event), .. }) => event.as_str(),
                 _ => "events",
@@ -147,26 +177,26 @@ fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, S
             write_answer(&mut body, answered);
             let keys = answered.targets.len();
             let summary = Summary { asked: answered.event.as_str(), events: 1, keys, ..Summary::default() };
-            (respond(class, false, false, body), Summary { outcome: class.as_str(), ..summary })
+            (respond(class, false, false, body, shared), Summary { outcome: class.as_str(), ..summary })
         }
         Verdict::Batch(elements) => {
             let mut body = Vec::with_capacity(64 + if minimal { 0 } else { elements.len() * 128 });
             let class = write_batch(&mut body, elements, minimal).class();
             let keys = elements.iter().map(keys).sum();
             let summary = Summary { asked: "batch", events: elements.len(), keys, ..Summary::default() };
-            (respond(class, true, minimal, body), Summary { outcome: class.as_str(), ..summary })
+            (respond(class, true, minimal, body, shared), Summary { outcome: class.as_str(), ..summary })
         }
     }
 }
 
-fn respond(class: Class, is_batch: bool, minimal: bool, body: Vec<u8>) -> HttpResponse {
+fn respond(class: Class, is_batch: bool, minimal: bool, body: Vec<u8>, shared: &Shared) -> HttpResponse {
     let mut response = HttpResponse::build(status_of(class, is_batch));
     response.insert_header((CONTENT_TYPE, JSON));
     if minimal {
         response.insert_header((PREFERENCE_APPLIED, RETURN_MINIMAL));
     }
     if class == Class::Unavailable {
-        add_retry_after(&mut response);
+        add_retry_after(&mut response, shared.retry_after());
     }
     response.body(body)
 }

@@ -4,7 +4,9 @@
 
 mod auth;
 mod body;
+mod client;
 mod events;
+mod host;
 mod openapi;
 mod page;
 mod probes;
@@ -16,6 +18,7 @@ mod shared;
 mod slow;
 mod stream;
 mod tls;
+mod unproven;
 mod webhook;
 mod worker;
 
@@ -24,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::auth::Auth;
+pub use self::client::Proxies;
 pub use self::server::{Server, StartError};
 pub use self::tls::{Pems, Tls, TlsError};
 
@@ -36,6 +40,18 @@ pub struct Settings {
     /// Probes and metrics are there and not on `port`. 0: a free one.
     pub admin_port: Option<u16>,
     pub workers: usize,
+    /// At once, divided among the workers.
+    pub max_connections: usize,
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
+    /// Names in lower case by which it may be called while nothing is asked for.
+    pub hosts: Vec<String>,
+    /// Those whose word on who the client is counts.
+    pub proxies: Proxies,
+    /// Whether clients of `port` must show a certificate.
+    pub asks_for_certificates: bool,
+    /// What bodies may hold together whose signature is not proven yet.
+    pub max_unproven_bytes: usize,
     pub max_body_bytes: usize,
     pub head_timeout: Duration,
     pub body_timeout: Duration,

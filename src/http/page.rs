@@ -22,6 +22,7 @@ use ring::digest::{SHA256, digest};
 use tokio_util::sync::CancellationToken;
 
 use self::status::Status;
+use super::problem::Turned;
 use super::request::turn_away;
 use super::shared::Shared;
 use crate::telemetry::ActorKind;
@@ -100,11 +101,24 @@ pub fn docs(shared: &Shared, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
     shared.pages.as_ref().map_or_else(|| HttpResponse::NotFound().finish(), |pages| pages.docs.show())
 }
 
+/// Beside the routes of a port without TLS, where there is one with it.
+#[derive(Clone, Copy)]
+pub struct Plain;
+
+const ONLY_CERTIFICATES: &str = "clients show a certificate, which this port does not ask for: set a token to read the state here, or ask on the main port";
+
 /// For whoever may post events, too.
 pub fn status(shared: &Shared, stuck: &[ActorKind], request: &HttpRequest) -> HttpResponse {
     let Some(pages) = &shared.pages else { return HttpResponse::NotFound().finish() };
+    // Whoever gets in by a certificate cannot show it on a port without TLS.
+    let is_locked_out = request.app_data::<Plain>().is_some()
+        && shared.settings.asks_for_certificates
+        && shared.settings.auth.is_open();
+    if is_locked_out {
+        return turn_away(request, &Turned::Unauthorized { detail: ONLY_CERTIFICATES }, "");
+    }
     match shared.settings.auth.admit_reader(request.headers()) {
-        Ok(()) => guarded().insert_header((CACHE_CONTROL, "no-store")).json(Status::of(shared, &pages.history, stuck)),
+        Ok(_) => guarded().insert_header((CACHE_CONTROL, "no-store")).json(Status::of(shared, &pages.history, stuck)),
         Err(turned) => turn_away(request, &turned, ""),
     }
 }

@@ -34,7 +34,7 @@ pub fn ready(shared: &Shared, stuck: &[ActorKind]) -> HttpResponse {
         return fine(r#"{"status":"ready"}"#);
     }
     let mut response = HttpResponse::ServiceUnavailable();
-    add_retry_after(&mut response);
+    add_retry_after(&mut response, shared.retry_after());
     response.json(Status { status: "not_ready", reasons })
 }
 

@@ -10,13 +10,12 @@ use crate::event::outcome::{Class, ProblemKind};
 use crate::event::wire::{INVALID, MALFORMED, ProblemDocument};
 use crate::pipeline::job::Refusal;
 
-/// Seconds after which a sender may try again.
-const RETRY_AFTER_SECONDS: &str = "1";
 const BROKEN_CHUNKS: &str = "the body is not chunked as its head says";
 const PROBLEM_JSON: &str = "application/problem+json";
 
 const NOT_FOUND: Kind = Kind(404, "not-found", "There is no such route");
 const METHOD_NOT_ALLOWED: Kind = Kind(405, "method-not-allowed", "The route does not take this method");
+const MISDIRECTED: Kind = Kind(421, "misdirected-request", "The service is not known by this name");
 const UNAUTHORIZED: Kind = Kind(401, "unauthorized", "The sender has not shown that it may do this");
 const REQUEST_TIMEOUT: Kind = Kind(408, "request-timeout", "The request took too long to arrive");
 const HEAD_LARGE: Kind = Kind(431, "head-too-large", "The head of the request is too large");
@@ -32,12 +31,13 @@ const OVERLOADED: Kind = Kind(503, "overloaded", "The service has as much work a
 pub struct Kind(pub u16, pub &'static str, pub &'static str);
 
 /// Every problem document that there is.
-pub const DOCUMENTS: [Kind; 14] = [
+pub const DOCUMENTS: [Kind; 15] = [
     MALFORMED_JSON,
     MALFORMED_REQUEST,
     UNAUTHORIZED,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
+    MISDIRECTED,
     REQUEST_TIMEOUT,
     TOO_LARGE,
     MEDIA_TYPE,
@@ -69,6 +69,7 @@ impl Kind {
 /// Why a request was turned away before it reached the pipeline.
 #[derive(Debug)]
 pub enum Turned {
+    Misdirected,
     NotFound,
     MethodNotAllowed { allow: &'static str },
     Unauthorized { detail: &'static str },
@@ -87,6 +88,7 @@ impl Turned {
         match self {
             Turned::UnsupportedMediaType { detail } | Turned::Unauthorized { detail } => detail,
             Turned::Malformed { detail } => detail,
+            Turned::Misdirected => "Host is none of http.hosts, and nothing else is asked for",
             Turned::NotFound => "no such route",
             Turned::MethodNotAllowed { .. } => "not a method of this route",
             Turned::Draining => "the service is draining",
@@ -99,9 +101,15 @@ impl Turned {
 }
 
 /// The answer to a request that was turned away, and the last part of its problem's type.
-pub fn turned_away(why: &Turned) -> (HttpResponse, &'static str) {
+/// `retry_after` is asked for where it matters.
+pub fn turned_away(why: &Turned, retry_after: impl FnOnce() -> u64) -> (HttpResponse, &'static str) {
     use Turned::*;
     match why {
+        Misdirected => document(
+            MISDIRECTED,
+            "without tokens, secrets or client certificates, Host must be an IP address, localhost or one of http.hosts",
+            |_| {},
+        ),
         NotFound => document(
             NOT_FOUND,
             "see POST /events and GET /openapi.json, and GET /live, /ready and /metrics, which may be on a port of their own",
@@ -113,7 +121,7 @@ pub fn turned_away(why: &Turned) -> (HttpResponse, &'static str) {
         Unauthorized { detail } => document(UNAUTHORIZED, detail, |response| {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }),
-        Draining => unavailable(ProblemKind::ShuttingDown),
+        Draining => unavailable(ProblemKind::ShuttingDown, retry_after()),
         UnsupportedMediaType { detail } => document(MEDIA_TYPE, detail, |_| {}),
         BodyTooLarge { max_bytes } => {
             too_large(&format!("the body has more than the {max_bytes} bytes that http.max_body_bytes allows"))
@@ -125,12 +133,16 @@ pub fn turned_away(why: &Turned) -> (HttpResponse, &'static str) {
         BrokenChunks => document(MALFORMED_REQUEST, BROKEN_CHUNKS, |response| {
             response.force_close();
         }),
-        Overloaded => overloaded(),
+        Overloaded => overloaded(retry_after()),
     }
 }
 
 /// The answer to a request that became no work, and the last part of its problem's type.
-pub fn refused(refusal: &Refusal, max_events: usize) -> (HttpResponse, &'static str) {
+pub fn refused(
+    refusal: &Refusal,
+    max_events: usize,
+    retry_after: impl FnOnce() -> u64,
+) -> (HttpResponse, &'static str) {
     match refusal {
         Refusal::Malformed { detail } => malformed(detail),
         Refusal::TooManyEvents => {
@@ -144,8 +156,8 @@ pub fn refused(refusal: &Refusal, max_events: usize) -> (HttpResponse, &'static 
             let problem = invalid.problem();
             (render(&problem, |_| {}), problem.slug)
         }
-        Refusal::Overloaded => overloaded(),
-        Refusal::Unavailable(kind) => unavailable(*kind),
+        Refusal::Overloaded => overloaded(retry_after()),
+        Refusal::Unavailable(kind) => unavailable(*kind, retry_after()),
     }
 }
 
@@ -160,8 +172,8 @@ pub fn status_of(class: Class, is_batch: bool) -> StatusCode {
 }
 
 /// A 503 tells when to come back.
-pub fn add_retry_after(response: &mut HttpResponseBuilder) {
-    response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
+pub fn add_retry_after(response: &mut HttpResponseBuilder, seconds: u64) {
+    response.insert_header((RETRY_AFTER, seconds));
 }
 
 fn malformed(detail: &str) -> (HttpResponse, &'static str) {
@@ -172,22 +184,22 @@ fn too_large(detail: &str) -> (HttpResponse, &'static str) {
     document(TOO_LARGE, detail, |_| {})
 }
 
-fn overloaded() -> (HttpResponse, &'static str) {
+fn overloaded(retry_after: u64) -> (HttpResponse, &'static str) {
     document(
         OVERLOADED,
         "admission is full, or what is inside takes too long; nothing of this request was taken on",
-        add_retry_after,
+        |response| add_retry_after(response, retry_after),
     )
 }
 
-fn unavailable(kind: ProblemKind) -> (HttpResponse, &'static str) {
+fn unavailable(kind: ProblemKind, retry_after: u64) -> (HttpResponse, &'static str) {
     let detail = match kind {
         ProblemKind::ShuttingDown => "the service takes on no new events; another replica does",
         ProblemKind::Timeout => "the request was not answered within event.deadline_ms",
         _ => "a part of the service failed under the request; it may be repeated",
     };
     document(Kind::unavailable(kind), detail, |response| {
-        add_retry_after(response);
+        add_retry_after(response, retry_after);
         if kind == ProblemKind::ShuttingDown {
             response.force_close();
         }

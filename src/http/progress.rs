@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use actix_rt::time::Instant;
@@ -16,6 +17,10 @@ const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 const MAX_AHEAD_BYTES: usize = 128 * 1024;
 
 pub struct Progress {
+    /// Of the other side.
+    pub address: Option<IpAddr>,
+    /// The same as text: it stands on a line for each request.
+    pub client: Rc<str>,
     /// A request's head is whole, and its answer is not known yet.
     in_request: Cell<bool>,
     /// Since when the next head has been arriving.
@@ -45,8 +50,12 @@ pub struct Answer {
 }
 
 impl Progress {
-    pub fn new() -> Rc<Self> {
+    /// Of a connection with that other side.
+    pub fn new(peer: Option<SocketAddr>) -> Rc<Self> {
+        let address = peer.map(|peer| peer.ip().to_canonical());
         Rc::new(Progress {
+            address,
+            client: address.map(|address| address.to_string()).unwrap_or_default().into(),
             in_request: Cell::new(false),
             head_since: Cell::new(Some(Instant::now())),
             is_unread: Cell::new(false),
@@ -237,7 +246,7 @@ mod tests {
 
     #[test]
     fn nothing_is_begun_behind_the_last_request() {
-        let progress = Progress::new();
+        let progress = Progress::new(None);
         let first = progress.begin(Some(0), false).expect("the first");
         first.answered(Answer { body_bytes: 1, is_last: false });
         drop(first);

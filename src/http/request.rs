@@ -1,7 +1,7 @@
 //! What every request gets, whatever its route: an id, the trace that it says it belongs to, a line in the log and a place
 //! in the metrics.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
+use super::host;
 use super::problem::{Turned, turned_away};
 use super::progress::{Answer, Progress};
 use super::shared::Shared;
@@ -101,6 +102,10 @@ pub(super) use say;
 /// What is known of a request; found in its extensions.
 pub struct About {
     pub marks: Marks,
+    shared: Rc<Data<Shared>>,
+    /// Where it comes from.
+    client: Rc<str>,
+    token: RefCell<Option<Arc<str>>>,
     summary: Cell<Summary>,
 }
 
@@ -108,6 +113,11 @@ impl About {
     /// Of every request that has been through [`observe`].
     pub fn of(request: &HttpRequest) -> Option<Rc<About>> {
         request.extensions().get().cloned()
+    }
+
+    /// The name of the token that it showed.
+    pub fn note_token(&self, name: Option<Arc<str>>) {
+        self.token.replace(name);
     }
 
     /// Puts down what its line in the log is to say.
@@ -132,8 +142,9 @@ pub struct Summary {
 
 /// The answer to a request that never became work.
 pub fn turn_away(request: &HttpRequest, why: &Turned, asked: &'static str) -> HttpResponse {
-    let (response, outcome) = turned_away(why);
-    if let Some(about) = About::of(request) {
+    let about = About::of(request);
+    let (response, outcome) = turned_away(why, || about.as_ref().map_or(1, |about| about.shared.retry_after()));
+    if let Some(about) = about {
         about.sum_up(Summary { asked, outcome, turned_away: Some(why.cause().to_owned()), ..Summary::default() });
     }
     response
@@ -145,7 +156,13 @@ pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let about = Rc::new(About { marks: Marks::of(&request), summary: Cell::default() });
+    let about = Rc::new(About {
+        marks: Marks::of(&request),
+        shared: shared.clone(),
+        client: client(&request, &shared),
+        token: RefCell::default(),
+        summary: Cell::default(),
+    });
     request.extensions_mut().insert(about.clone());
     let body_bytes = body_bytes(request.headers());
     let is_last = request.head().connection_type() != ConnectionType::KeepAlive;
@@ -154,7 +171,13 @@ pub async fn observe(
         on_connection => on_connection.flatten(),
     };
     let mut line = Line::of(&request, about);
-    let mut response = next.call(request).await?;
+    let mut response = match shared.is_open() && !host::is_ours(&request, &shared.settings.hosts) {
+        false => next.call(request).await?.map_into_left_body(),
+        true => {
+            let response = turn_away(request.request(), &Turned::Misdirected, "");
+            request.into_response(response).map_into_right_body()
+        }
+    };
     response.headers_mut().insert(X_REQUEST_ID, line.about.marks.id.0.clone());
     let summary = line.about.summary.take();
     if summary.turned_away.is_some() {
@@ -177,7 +200,15 @@ pub async fn observe(
         let (problem, request_id) = (summary.outcome, line.about.marks.id.as_str());
         shared.failed(Failed { event: "", id: "", problem, detail: cause, request_id });
     }
-    Ok(response.map_into_left_body())
+    Ok(response)
+}
+
+fn client(request: &ServiceRequest, shared: &Shared) -> Rc<str> {
+    let Some(connection) = request.conn_data::<Rc<Progress>>() else { return Rc::from("") };
+    match connection.address.filter(|_| !shared.settings.proxies.are_none()) {
+        None => connection.client.clone(),
+        Some(address) => shared.settings.proxies.client(address, request.headers()).to_string().into(),
+    }
 }
 
 /// The length of a body, as its head tells it. None: it is chunked.
@@ -242,9 +273,11 @@ impl Line {
 
     fn tell(&mut self, status: StatusCode, summary: &Summary, bytes_out: u64, took: Duration) {
         self.told = true;
-        let (method, path, marks) = (self.method.as_str(), self.path(), &self.about.marks);
+        let (method, path, marks, client) = (self.method.as_str(), self.path(), &self.about.marks, &*self.about.client);
+        let token = self.about.token.borrow();
+        let token = token.as_deref().unwrap_or("-");
         if let Some(cause) = &summary.turned_away {
-            say!(warn of marks; method, path, outcome = summary.outcome, cause; "request turned away");
+            say!(warn of marks; method, path, outcome = summary.outcome, cause, client; "request turned away");
         }
         let (ms, is_success, status) = (milliseconds(took), status.is_success(), status.as_u16());
         if summary.asked.is_empty() {
@@ -253,11 +286,11 @@ impl Line {
                 "" => "unavailable",
                 outcome => outcome,
             };
-            say!(info of marks; method, path, status, outcome, ms, bytes_out; "request", parent_span_id);
+            say!(info of marks; method, path, status, outcome, ms, bytes_out, client, token; "request", parent_span_id);
             return;
         }
         let Summary { asked, events, keys, outcome, bytes_in, .. } = *summary;
-        say!(info of marks; method, path, status, asked, events, keys, outcome, ms, bytes_in, bytes_out;
+        say!(info of marks; method, path, status, asked, events, keys, outcome, ms, bytes_in, bytes_out, client, token;
             "request", parent_span_id);
     }
 }
@@ -271,8 +304,8 @@ impl Drop for Line {
     fn drop(&mut self) {
         if !self.told {
             let (method, path, marks) = (self.method.as_str(), self.path(), &self.about.marks);
-            let (outcome, ms) = ("hung-up", milliseconds(self.begun.elapsed()));
-            say!(info of marks; method, path, outcome, ms; "request", parent_span_id);
+            let (outcome, ms, client) = ("hung-up", milliseconds(self.begun.elapsed()), &*self.about.client);
+            say!(info of marks; method, path, outcome, ms, client; "request", parent_span_id);
         }
     }
 }

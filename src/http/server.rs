@@ -32,8 +32,6 @@ use crate::pipeline::Pipeline;
 use crate::telemetry::ActorKind;
 use crate::telemetry::metrics::Metrics;
 
-/// Idle connections are kept so long: longer than the usual load balancer's minute.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// What is left of the drain when all work is answered: time for the last bytes to leave.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 /// The door stays open so long at least: whoever has just had an answer may have the next request on its way, and is to be
@@ -49,8 +47,19 @@ const PAGES: [(&str, Page); 3] = [("/", page::overview), ("/docs", page::docs), 
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot listen on {address}: {cause}")]
+    #[error("cannot listen on {address}: {cause}{}", what_to_do(.cause))]
     Listen { address: SocketAddr, cause: io::Error },
+}
+
+fn what_to_do(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            ". Another process listens there, perhaps a second redis-cache-sync: stop it (`ss -ltnp` shows it), or set another port"
+        }
+        io::ErrorKind::PermissionDenied => ". Ports below 1024 need a privilege: set a higher one",
+        io::ErrorKind::AddrNotAvailable => ". This machine does not have that address: see the setting bind",
+        _ => "",
+    }
 }
 
 /// A server that listens.
@@ -157,8 +166,10 @@ where
 {
     let patience = Patience { head: shared.settings.head_timeout, answer: shared.settings.body_timeout };
     let (address, last_call, metrics) = (listener.address, closing.clone(), shared.metrics.clone());
+    let keep_alive = shared.settings.keep_alive;
     let server = ActixServer::build()
         .workers(workers)
+        .max_concurrent_connections((shared.settings.max_connections / workers.max(1)).max(1))
         .shutdown_timeout(shared.settings.shutdown.as_secs())
         .disable_signals()
         .listen("http", listener.socket, move || {
@@ -166,7 +177,7 @@ where
             let metrics = metrics.clone();
             let http = HttpService::build()
                 .graceful_shutdown_signal(move || last_call_on(Instant::now(), last_call.clone()))
-                .keep_alive(KEEP_ALIVE)
+                .keep_alive(keep_alive)
                 // The stream itself sees to the time of a head, and to what is unread when a connection ends.
                 .client_request_timeout(Duration::ZERO)
                 .on_connect_ext(|stream: &Stream, data| {
@@ -235,6 +246,7 @@ fn admin_app(
     let app = App::new()
         .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
         .default_service(web::to(not_found));
+    let app = app.app_data(page::Plain);
     let app = PROBES.iter().fold(app, |app, (path, probe)| {
         let shared = shared.clone();
         app.service(readable(path, move |_| probe(&shared, &shared.pipeline.watch.stuck(shared.settings.stall))))
@@ -268,7 +280,7 @@ async fn accept(
                 .inspect_err(|cause| tell_failed(cause, peer))?
         }
     };
-    Ok((Stream::new(io, patience, metrics), Protocol::Http1, peer))
+    Ok((Stream::new(io, patience, metrics, peer), Protocol::Http1, peer))
 }
 
 /// One who hangs up may only have looked whether somebody listens.

@@ -8,6 +8,7 @@ use super::Settings;
 use super::openapi::Documents;
 use super::page::Pages;
 use super::slow::SlowLog;
+use super::unproven::Unproven;
 use super::worker::Oldest;
 use crate::event::outcome::{Class, Outcome};
 use crate::event::wire::{Answered, Element};
@@ -15,6 +16,9 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::job::{Refusal, Verdict};
 use crate::telemetry::history::Failed;
 use crate::telemetry::metrics::Metrics;
+
+/// What the wait of the oldest event adds to `Retry-After`, in seconds, before jitter.
+const MAX_RETRY_AFTER: u64 = 10;
 
 pub struct Shared {
     pub settings: Settings,
@@ -27,6 +31,7 @@ pub struct Shared {
     pub openapi: Documents,
     pub begun: Instant,
     pub slow: SlowLog,
+    pub unproven: Unproven,
     /// What waits longest, of each worker.
     oldest: Mutex<Vec<Arc<Oldest>>>,
     busy: AtomicUsize,
@@ -53,6 +58,7 @@ impl Shared {
         let openapi = Documents::new(&settings, pipeline.limits());
         let pages = settings.page.then(Pages::new);
         let (slow, oldest) = (SlowLog::new(settings.slow), Mutex::default());
+        let unproven = Unproven::new(settings.max_unproven_bytes);
         let (busy, cut_off) = (AtomicUsize::new(0), AtomicBool::new(false));
         Shared {
             settings,
@@ -64,6 +70,7 @@ impl Shared {
             openapi,
             begun: Instant::now(),
             slow,
+            unproven,
             oldest,
             busy,
             cut_off,
@@ -107,6 +114,18 @@ impl Shared {
         let oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
         let since = oldest.iter().filter_map(|oldest| oldest.since()).min();
         since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Whether nothing is asked for on any port.
+    pub fn is_open(&self) -> bool {
+        self.settings.auth.is_open() && !self.settings.asks_for_certificates
+    }
+
+    /// Seconds after which a sender may try again: more the longer the oldest event has been waiting, and not the same for
+    /// all, so that they do not come back together.
+    pub fn retry_after(&self) -> u64 {
+        let least = 1 + self.oldest_age().as_secs().min(MAX_RETRY_AFTER);
+        least + fastrand::u64(0..=least)
     }
 
     /// Remembers it for who looks at the page.

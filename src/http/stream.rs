@@ -17,6 +17,7 @@
 use std::future::Future;
 use std::io;
 use std::mem;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -73,13 +74,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(io: Io, patience: Patience, metrics: Metrics) -> Self {
+    pub fn new(io: Io, patience: Patience, metrics: Metrics, peer: Option<SocketAddr>) -> Self {
         Stream {
             io,
             patience,
             metrics,
             untaken: None,
-            progress: Progress::new(),
+            progress: Progress::new(peer),
             announced: 0,
             is_last: false,
             document: None,
@@ -390,7 +391,7 @@ mod tests {
         let (io, _): (TcpStream, _) = listener.accept().await.unwrap();
         let connecting = TlsConnector::from(Arc::new(client)).connect(ServerName::try_from("a.test").unwrap(), peer);
         let (io, peer) = futures::join!(TlsAcceptor::from(Arc::new(server)).accept(io), connecting);
-        (Stream::new(Io::Tls(Box::new(io.unwrap())), PATIENCE, Metrics::new("").unwrap()), peer.unwrap())
+        (Stream::new(Io::Tls(Box::new(io.unwrap())), PATIENCE, Metrics::new("").unwrap(), None), peer.unwrap())
     }
 
     /// Fills all buffers on the way to the other side.

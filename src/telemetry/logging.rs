@@ -22,7 +22,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use log::kv::Value;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use self::limit::{Limiter, WINDOW};
@@ -36,6 +35,9 @@ const FLUSH_BYTES: usize = 64 * 1024;
 
 /// Bytes that may be pending; lines beyond them are dropped and counted.
 const MAX_PENDING_BYTES: usize = 1024 * 1024;
+
+/// The thread that writes.
+const WRITER: &str = "log";
 
 /// How long an error waits until it is on stderr.
 const ERROR_LIMIT: Duration = Duration::from_millis(100);
@@ -241,7 +243,9 @@ impl Sink {
         state.pending.extend_from_slice(line);
         state.came += 1;
         let after = state.pending.len();
-        if is_error || state.is_ending {
+        // The writing thread does not wait for itself.
+        let is_waited_for = is_error || (state.is_ending && thread::current().name() != Some(WRITER));
+        if is_waited_for {
             self.wait_written(state, ERROR_LIMIT);
         } else if before == 0 || (before < FLUSH_BYTES && after >= FLUSH_BYTES) {
             drop(state);
@@ -292,36 +296,29 @@ impl Sink {
             let mut state = lock(&self.state);
             std::mem::swap(outgoing, &mut state.pending);
             (state.taken, state.is_urgent) = (state.came, false);
-            std::mem::take(&mut state.dropped)
+            state.dropped
         };
-        if dropped > 0 {
-            self.tell(outgoing, "log lines dropped: standard error was not read", &[("count", dropped.into())]);
-        }
         // There is nobody left to tell that stderr is gone.
         let _ = stderr.write_all(outgoing);
         outgoing.clear();
         outgoing.shrink_to(FLUSH_BYTES * 2);
-        let mut state = lock(&self.state);
-        (state.on_stderr, state.is_stuck) = (state.taken, false);
-        self.written.notify_all();
+        {
+            let mut state = lock(&self.state);
+            (state.on_stderr, state.is_stuck) = (state.taken, false);
+            self.written.notify_all();
+        }
+        if dropped > 0 {
+            log::warn!(count = dropped; "log lines dropped: standard error was not read");
+            lock(&self.state).dropped -= dropped;
+        }
     }
 
     /// How many lines were left out in windows that are over by then; in all, if `None`.
     fn tell_left_out(&self, by: Option<Instant>) {
         for (kind, count) in self.limiter.left_out(by) {
-            let mut line = Vec::new();
-            let fields = [("like", kind.message.into()), ("problem", (&*kind.problem).into()), ("count", count.into())];
-            let fields = if kind.problem.is_empty() { &[fields[0].clone(), fields[2].clone()][..] } else { &fields };
-            self.tell(&mut line, "more lines like one above", fields);
-            self.append(&line, false);
+            let (like, problem) = (kind.message, &*kind.problem);
+            log::warn!(like, problem, count; "more lines like one above");
         }
-    }
-
-    /// A warning of the log's own.
-    fn tell(&self, out: &mut Vec<u8>, message: &'static str, fields: &[(&str, Value<'_>)]) {
-        let mut builder = Record::builder();
-        builder.level(Level::Warn).target(module_path!()).key_values(&fields);
-        self.layout.write(out, &builder.args(format_args!("{message}")).build(), SystemTime::now());
     }
 }
 
@@ -343,7 +340,7 @@ fn start_flusher(sink: Arc<Sink>) -> io::Result<()> {
             }
         }
     };
-    thread::Builder::new().name("log".into()).spawn(flusher).map(drop)
+    thread::Builder::new().name(WRITER.into()).spawn(flusher).map(drop)
 }
 
 #[cfg(test)]

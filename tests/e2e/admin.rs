@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::{Answer, Blob, Daemon, Gate, Stage, Wire, eventually, get, set_blob, set_inline};
+use crate::tls::{Authority, Files};
 
 fn ask(daemon: &Daemon, method: &str, path: &str) -> Answer {
     let mut wire = Wire::open(daemon.admin_address());
@@ -31,6 +32,16 @@ fn with_a_port_of_their_own_probes_and_metrics_are_there_and_nowhere_else() {
         ask(&daemon, "POST", "/events").problem(404, "not-found");
         ask(&daemon, "GET", "/nope").problem(404, "not-found");
     }
+}
+
+#[test]
+fn the_state_is_not_shown_on_it_where_certificates_are_the_only_lock() {
+    let authority = Authority::new();
+    let files = Files::of(&authority.vouch_for("127.0.0.1"));
+    let builder = files.builder().set("http.tls_client_ca", files.authority(&authority)).set("admin_port", 0);
+    let daemon = builder.start();
+    ask(&daemon, "GET", "/status.json").problem(401, "unauthorized");
+    assert_eq!(ask(&daemon, "GET", "/live").status, 200);
 }
 
 #[test]

@@ -21,6 +21,26 @@ fn assert_refused(daemon: &Daemon, authorization: Option<&str>) {
 }
 
 #[test]
+fn the_line_of_a_request_names_the_token_and_the_client() {
+    let tokens = "billing:0123456789abcdef,fedcba9876543210,short";
+    let daemon =
+        Daemon::builder().embedded().set("auth.tokens", tokens).set("http.trusted_proxies", "127.0.0.1").start();
+    daemon.log_line(|line| line.contains("can be guessed") && line.contains("number 3"));
+    let post = |id: &str, token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers =
+            [("authorization", bearer.as_str()), ("x-request-id", id), ("x-forwarded-for", "1.1.1.1, 203.0.113.9")];
+        assert_eq!(daemon.post_with(&headers, br#"{"key":"GET","value":{"data":"k"}}"#).status, 200, "{token}");
+        daemon.log_line(|line| line.contains(" request method=") && line.contains(id))
+    };
+    let line = post("named", "0123456789abcdef");
+    assert!(line.contains(" token=billing") && line.contains(" client=203.0.113.9"), "{line}");
+    assert!(post("nameless", "fedcba9876543210").contains(" token=- "));
+    let said = daemon.logs().join("\n");
+    assert!(!said.contains("0123456789abcdef") && !said.contains("fedcba"), "{said}");
+}
+
+#[test]
 fn without_tokens_everybody_may_post() {
     let daemon = Daemon::embedded();
     for authorization in [None, Some("Bearer anything"), Some("Basic eDp5")] {

@@ -126,6 +126,50 @@ fn an_offer_of_http_2_is_ignored_and_the_connection_kept() {
     assert_eq!(wire.answer().json()["results"][0]["value"], "Upgrade: h2c");
 }
 
+fn called(daemon: &Daemon, path: &str, host: &str) -> Answer {
+    daemon.raw(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())
+}
+
+#[test]
+fn an_open_service_answers_to_its_own_names_alone() {
+    let open = Daemon::builder().embedded().set("http.hosts", "cache-sync").start();
+    for path in ["/live", "/metrics", "/", "/nope"] {
+        for foreign in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", ""] {
+            called(&open, path, foreign).problem(421, "misdirected-request");
+        }
+        for ours in ["127.0.0.1", "10.1.2.3:8080", "[::1]:80", "LOCALHOST", "cache-sync:8080"] {
+            assert_ne!(called(&open, path, ours).status, 421, "{path} {ours}");
+        }
+    }
+    let event = set_inline("k", "v").to_string();
+    let rebound =
+        format!("POST /events HTTP/1.1\r\nHost: evil.example\r\nContent-Length: {}\r\n\r\n{event}", event.len());
+    open.raw(rebound.as_bytes()).problem(421, "misdirected-request");
+    assert_eq!(open.post(&get(json!("k"))).json()["results"][0]["status"], "miss");
+    let absolute = b"GET http://evil.example/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    open.raw(absolute).problem(421, "misdirected-request");
+    assert_eq!(open.raw(b"GET /live HTTP/1.0\r\n\r\n").status, 200, "HTTP/1.0 need not say");
+    let locked = Daemon::builder().embedded().set("auth.tokens", "0123456789abcdef").start();
+    assert_eq!(called(&locked, "/live", "evil.example").status, 200);
+}
+
+#[test]
+fn idle_connections_are_kept_for_their_time_and_new_ones_beyond_the_most_wait() {
+    let builder = Daemon::builder().embedded().unready().set("http.workers", 1);
+    let daemon = builder.set("http.max_connections", 2).set("http.keep_alive_seconds", 1).start();
+    let live = request("GET", "/live", &[], b"");
+    let mut open: Vec<Wire> = (0..2).map(|_| daemon.wire()).collect();
+    for wire in &mut open {
+        wire.send(&live);
+        assert_eq!(wire.answer().status, 200);
+    }
+    let mut waiting = daemon.wire();
+    waiting.send(&live);
+    // Nothing is refused: it is answered as soon as the idle ones have had their time.
+    assert_eq!(waiting.answer().status, 200);
+    assert!(open.iter_mut().any(Wire::is_closed));
+}
+
 /// The head of a POST whose sender waits for leave to send its body.
 fn expecting(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     request("POST", path, &[headers, &[("Expect", "100-continue")]].concat(), b"")

@@ -238,7 +238,7 @@ fn connections_are_kept_open_between_requests() {
 fn a_body_that_is_still_arriving_when_time_is_up_is_answered_too() {
     let mut daemon = Daemon::builder().embedded().set("http.shutdown_seconds", 2).start();
     let mut wire = daemon.wire();
-    wire.send(b"POST /events HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{");
+    wire.send(b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{");
     assert!(eventually(2 * SECOND, || daemon.get("/live").status == 200));
     daemon.sigterm();
     let answer = wire.answer();

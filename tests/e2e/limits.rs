@@ -18,7 +18,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 fn a_slow_head_or_body_times_out() {
     let settings = Daemon::builder().embedded().set("http.head_timeout_ms", 400).set("http.body_timeout_ms", 400);
     let daemon = settings.start();
-    let head = "POST /events HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n";
+    let head = "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n";
     for (name, bytes) in [("body", format!("{head}\r\n{{\"key\":")), ("head", head.to_owned())] {
         let mut wire = daemon.wire();
         let begin = Instant::now();
@@ -35,7 +35,7 @@ fn a_slow_head_or_body_times_out() {
 fn a_dripping_body_times_out_all_the_same() {
     let daemon = Daemon::builder().embedded().set("http.body_timeout_ms", 500).start();
     let mut wire = daemon.wire();
-    wire.send(b"POST /events HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n");
+    wire.send(b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n");
     let mut writer = wire.writer();
     thread::spawn(move || {
         (0..100).all(|_| writer.write_all(b" ").inspect(|()| thread::sleep(Duration::from_millis(50))).is_ok())
@@ -56,7 +56,7 @@ fn an_answer_that_is_not_taken_ends_the_connection() {
     socket.connect(&daemon.address().into()).expect("the daemon accepts connections");
     let mut idle = TcpStream::from(socket);
     let asked = get(json!("k")).to_string();
-    let head = format!("POST /events HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", asked.len());
+    let head = format!("POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", asked.len());
     idle.write_all((head + &asked).as_bytes()).expect("a request");
     daemon.log_line(|line| line.contains("an answer was not taken in time"));
     let mut taken = Vec::new();
@@ -80,11 +80,11 @@ fn a_body_that_is_too_large_is_refused_however_it_comes() {
     daemon.post_with(&[JSON, ("content-encoding", "gzip")], &bomb[..900]).problem(413, "payload-too-large");
 
     let mut wire = daemon.wire();
-    wire.send(b"POST /events HTTP/1.1\r\nHost: test\r\nContent-Length: 99999999\r\n\r\n{");
+    wire.send(b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n{");
     wire.answer().problem(413, "payload-too-large");
 
     let mut wire = daemon.wire();
-    wire.send(b"POST /events HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    wire.send(b"POST /events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     for _ in 0..11 {
         wire.send(format!("64\r\n{}\r\n", " ".repeat(100)).as_bytes());
     }
@@ -166,7 +166,7 @@ fn the_head_of_every_request_on_a_connection_is_timed() {
 fn a_body_may_take_longer_than_a_head() {
     let daemon = Daemon::builder().embedded().set("http.head_timeout_ms", 300).start();
     let event = get(json!("k")).to_string();
-    let head = format!("POST /events HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n", event.len());
+    let head = format!("POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n", event.len());
     let mut wire = daemon.wire();
     for expect in ["", "Expect: 100-continue\r\n"] {
         wire.send(format!("{head}{expect}\r\n").as_bytes());

@@ -108,7 +108,15 @@ fn in_json_a_line_has_the_names_of_opentelemetry() {
     }
     let names = request.as_object().expect("an object").keys().map(String::as_str).collect::<BTreeSet<_>>();
     let wanted = wanted.as_object().expect("an object").keys().map(String::as_str);
-    let varying = ["timestamp", "otel.scope.name", "ms", "http.request.body.size", "http.response.body.size"];
+    let varying = [
+        "client.address",
+        "token",
+        "timestamp",
+        "otel.scope.name",
+        "ms",
+        "http.request.body.size",
+        "http.response.body.size",
+    ];
     assert_eq!(names, wanted.chain(varying).collect());
     assert!(is_rfc_3339(request["timestamp"].as_str().expect("a text")), "{request}");
 

@@ -204,7 +204,7 @@ fn refusals_are_answered_as_the_document_has_it() {
         assert_eq!(answer.status, status, "{}", answer.text());
         document.assert_answers("post", "/events", &answer);
     }
-    let raw = |head: &str| daemon.raw(format!("POST /events HTTP/1.1\r\nHost: h\r\n{head}\r\n").as_bytes());
+    let raw = |head: &str| daemon.raw(format!("POST /events HTTP/1.1\r\nHost: localhost\r\n{head}\r\n").as_bytes());
     for (head, status) in [
         ("Authorization: Bearer t\r\nContent-Length: 9\r\n".to_owned(), 408),
         ("X\0: a\r\n".to_owned(), 400),

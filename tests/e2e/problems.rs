@@ -228,12 +228,12 @@ fn requests_sent_behind_a_refused_one_are_answered() {
 #[test]
 fn a_head_that_is_no_http_is_a_problem_document_too() {
     let daemon = Daemon::embedded();
-    let long = format!("GET /live HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(300_000));
-    let many = format!("GET /live HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: x\r\n".repeat(200));
+    let long = format!("GET /live HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(300_000));
+    let many = format!("GET /live HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: x\r\n".repeat(200));
     let cases: [(&[u8], u16, &str); 6] = [
         (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400, "malformed-request"),
-        (b"GET /live HTTP/1.1\r\nHost: h\r\nX: a\x00b\r\n\r\n", 400, "malformed-request"),
-        (b"GET /\xff\xfe HTTP/1.1\r\nHost: h\r\n\r\n", 400, "malformed-request"),
+        (b"GET /live HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n", 400, "malformed-request"),
+        (b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "malformed-request"),
         (b"POST /events HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400, "malformed-request"),
         (long.as_bytes(), 431, "head-too-large"),
         (many.as_bytes(), 431, "head-too-large"),

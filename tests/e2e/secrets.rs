@@ -124,7 +124,7 @@ fn no_secret_comes_out_of_a_whole_run() {
             assert_eq!(statuses, [true, true, true, false, false, false], "{event}: {said:?}");
             said.iter().for_each(|(_, text)| assert_clean(&event, text));
         }
-        for bytes in [&b"GET /nope?sig=PLANTED HTTP/1.1\r\nHost: h\r\n\r\n"[..], b"PLANTED junk\r\n\r\n"] {
+        for bytes in [&b"GET /nope?sig=PLANTED HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], b"PLANTED junk\r\n\r\n"] {
             let mut wire = Wire::open(daemon.address());
             wire.send(bytes);
             assert_clean("an answer to what is no event", &wire.answer().text());

@@ -64,6 +64,30 @@ fn a_bad_value_stops_the_start_and_is_named() {
 }
 
 #[test]
+fn an_empty_lock_and_none_where_one_is_required_stop_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["AUTH_TOKENS", "AUTH_TOKENS_FILE", "AUTH_WEBHOOK_SECRETS", "AUTH_REQUIRED"] {
+        assert_refused(dir.path(), &[], &[(name, "")], &[name]);
+    }
+    assert_refused(dir.path(), &[], &[("AUTH_TOKENS", " , ")], &["auth.tokens"]);
+    assert_refused(dir.path(), &["--auth-tokens="], &[], &["auth.tokens", "given but empty"]);
+    assert_refused(dir.path(), &["--auth-required=true"], &[], &["auth.required", "auth.tokens"]);
+    let checked = run(dir.path(), &["check-config", "--auth-required=true"], &[("AUTH_TOKENS", "0123456789abcdef")]);
+    assert!(checked.status.success(), "{checked:?}");
+}
+
+#[test]
+fn an_address_in_use_is_told_with_what_to_do() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let env = [("PORT", port.as_str()), ("BIND", "127.0.0.1"), ("CACHE_BACKEND", "embedded")];
+    let output = run(dir.path(), &[], &env);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("set another port") && said.contains(&port), "{said}");
+}
+
+#[test]
 fn unknown_names_in_the_file_or_a_flag_stop_the_start() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     assert_refused(dir.path(), &["--fetch-pool-sise=3"], &[], &["fetch-pool-sise"]);

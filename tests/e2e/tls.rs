@@ -81,6 +81,12 @@ impl Files {
         files
     }
 
+    /// Where the certificate of this authority lies.
+    pub fn authority(&self, authority: &Authority) -> String {
+        fs::write(self.path("ca.crt"), pem("CERTIFICATE", authority.certificate.der())).expect("it can be written");
+        self.path("ca.crt").display().to_string()
+    }
+
     fn put(&self, identity: &Identity) {
         fs::write(self.path("tls.crt"), pem("CERTIFICATE", identity.certificate.der())).expect("it can be written");
         fs::write(self.path("tls.key"), pem("PRIVATE KEY", &identity.key.serialize_der())).expect("it can be written");
@@ -243,8 +249,7 @@ fn a_refusal_reaches_a_sender_that_is_still_sending_over_tls_too() {
 fn with_an_authority_for_clients_only_those_it_signed_are_let_in() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let files = Files::of(&authority.vouch_for("127.0.0.1"));
-    fs::write(files.path("ca.crt"), pem("CERTIFICATE", clients.certificate.der())).expect("it can be written");
-    let daemon = files.builder().set("http.tls_client_ca", files.path("ca.crt").display()).start();
+    let daemon = files.builder().set("http.tls_client_ca", files.authority(&clients)).start();
     let (ours, stranger) = (clients.vouch_for("a-client"), authority.vouch_for("a-client"));
     for versions in [&[&version::TLS12], &[&version::TLS13]] {
         let client = |shown| authority.client(shown, versions);

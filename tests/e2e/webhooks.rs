@@ -193,3 +193,34 @@ fn secrets_of_the_settings_follow_them() {
     assert!(line.contains("auth.webhook_secrets"), "{line}");
     assert!(!daemon.logs().iter().any(|line| [FIRST, SECOND, OTHER].iter().any(|secret| line.contains(secret))));
 }
+
+#[test]
+fn forged_bodies_that_are_held_back_do_not_shut_signed_senders_out() {
+    let builder = Daemon::builder().embedded().set("auth.webhook_secrets", format!("whsec_{FIRST}"));
+    let builder = builder.set("http.max_body_bytes", 1 << 20).set("event.max_events", 100);
+    let builder = builder.set("fetch.max_blob_bytes", 1 << 20).set("intake.max_in_flight_bytes", 4 << 20);
+    let daemon = builder.set("http.body_timeout_ms", 6000).start();
+    let time = now().to_string();
+    let forged = format!("v1,{}", STANDARD.encode([7; 32]));
+    let headers = [
+        ("webhook-id", ID),
+        ("webhook-timestamp", &time),
+        ("webhook-signature", &forged),
+        ("content-length", "1000000"),
+    ];
+    // Each but for its last byte: together more than all that admission holds.
+    let mut held: Vec<_> = (0..8).map(|_| daemon.wire()).collect();
+    for wire in &mut held {
+        wire.send(&request("POST", "/events", &headers, &vec![b' '; 999_999]));
+    }
+    let in_use = || daemon.metric("cache_sync_admission_bytes", &[]);
+    assert!(eventually(Duration::from_secs(5), || in_use() > 900_000.0), "{}", in_use());
+    for _ in 0..20 {
+        let body = event();
+        assert_eq!(post(&daemon, &time, &sign(FIRST, ID, &time, &body), &[], &body).status, 200);
+        assert!(in_use() < 2_000_000.0, "{}", in_use());
+    }
+    let answers: Vec<u16> = held.iter_mut().map(|wire| wire.answer().status).collect();
+    assert!(answers.iter().all(|status| [408, 503].contains(status)), "{answers:?}");
+    assert!(eventually(Duration::from_secs(5), || in_use() == 0.0), "{}", in_use());
+}

@@ -136,11 +136,11 @@ fn still_there(wires: Vec<Wire>, seen: &Seen) {
 }
 
 fn slow_heads(site: &Site, _: &Beside, seen: &Seen) {
-    drip(site.daemon.address(), b"POST /events HTTP/1.1\r\nHost: test\r\nX-Slow: ", seen);
+    drip(site.daemon.address(), b"POST /events HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", seen);
 }
 
 fn slow_bodies(site: &Site, _: &Beside, seen: &Seen) {
-    drip(site.daemon.address(), b"POST /events HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n{", seen);
+    drip(site.daemon.address(), b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{", seen);
 }
 
 /// A byte now and then on many connections, until each is answered 408; in time.

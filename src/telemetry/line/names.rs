@@ -34,6 +34,7 @@ pub(super) fn otel(short: &str) -> Name {
         "problem" => "error.type",
         "cause" | "detail" | "reason" => "exception.message",
         "thread" => "thread.name",
+        "client" => "client.address",
         "address" => return Name::Parts(&["server.address", "server.port"]),
         "peer" => return Name::Parts(&["network.peer.address", "network.peer.port"]),
         "location" => return Name::Parts(&["code.file.path", "code.line.number", "code.column.number"]),

@@ -51,12 +51,13 @@ pub(super) const HTTP_STATUSES: [&str; 15] =
     ["200", "207", "304", "400", "401", "404", "405", "408", "413", "415", "422", "431", "500", "503", "other"];
 
 /// Why a request became no work (`http` holds that all its problem documents are here); the last stands for anything else.
-pub const REFUSALS: [&str; 15] = [
+pub const REFUSALS: [&str; 16] = [
     "malformed-json",
     "malformed-request",
     "unauthorized",
     "not-found",
     "method-not-allowed",
+    "misdirected-request",
     "request-timeout",
     "payload-too-large",
     "unsupported-media-type",
