@@ -166,8 +166,11 @@ async fn an_older_master_is_not_written_to_while_the_newer_one_refuses() {
     assert!(!has_key(&old), "the old master was written to");
     ahead.say(Some((new.port, 5)));
     new.restart(&[]);
-    let stored = [Ok(redis_cache_sync::cache::Reply::Stored)];
-    assert_eq!(session.apply(&[set("k", "v", None)], WITHIN).await, stored);
+    // On a busy machine it may take longer than the others are waited for.
+    let begun = std::time::Instant::now();
+    while session.apply(&[set("k", "v", None)], WITHIN).await[0].is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the new master is not served");
+    }
     assert!(has_key(&new) && !has_key(&old));
 }
 
