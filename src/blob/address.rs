@@ -52,12 +52,15 @@ const LINK_LOCAL_V6: Ipv6Net = v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10);
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
 
-/// The same over IPv6: AWS (instances, pods), Google, Scaleway.
-const METADATA_V6: [Ipv6Addr; 4] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+/// The same over IPv6. AWS serves instances, pods, DNS and time in one range. The others are single addresses: Google,
+/// Oracle, Alibaba, Akamai (Linode), Scaleway. Azure has none of its own: its address is in [`METADATA_V4`].
+const METADATA_V6: [Ipv6Net; 6] = [
+    v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0], 32),
+    v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128),
+    v6([0xfd00, 0xc1, 0, 0, 0xa9fe, 0xa9fe, 0, 0], 96),
+    v6([0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200], 128),
+    v6([0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 0], 48),
+    v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128),
 ];
 
 /// Whether the address lies in no special-purpose range. Mapped, 6to4 and NAT64 addresses are judged as the IPv4
@@ -80,7 +83,7 @@ pub fn is_link_local_or_metadata(ip: IpAddr) -> bool {
     if carried.is_some_and(|v4| LINK_LOCAL_V4.contains(&v4) || METADATA_V4.contains(&v4)) {
         return true;
     }
-    matches!(ip, IpAddr::V6(ip) if LINK_LOCAL_V6.contains(&ip) || METADATA_V6.contains(&ip))
+    matches!(ip, IpAddr::V6(ip) if LINK_LOCAL_V6.contains(&ip) || METADATA_V6.iter().any(|net| net.contains(&ip)))
 }
 
 fn is_public_v4(ip: Ipv4Addr) -> bool {
@@ -183,7 +186,20 @@ mod tests {
             "169.254.0.0",
             "168.63.129.16",
             "100.100.100.200",
+            "192.0.0.192",
+            "fd00:ec2::",
+            "fd00:ec2::23",
+            "fd00:ec2::123",
+            "fd00:ec2::253",
             "fd00:ec2::254",
+            "fd00:ec2:ffff:ffff:ffff:ffff:ffff:ffff",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe:0:0",
+            "fd00:c1::a9fe:a9fe:a9fe:a9fe",
+            "fd00:100::100:200",
+            "fd00:a9fe:a9fe::",
+            "fd00:a9fe:a9fe::1",
+            "fd00:42::42",
             "fe80::1",
             "febf::1",
             "::ffff:169.254.169.254",
@@ -196,7 +212,9 @@ mod tests {
             assert!(is_link_local_or_metadata(ip(address)), "{address}");
             assert!(!is_public(ip(address)), "{address}");
         }
-        for address in ["10.0.0.1", "127.0.0.1", "::1", "0.0.0.0", "::", "fd00::1", "8.8.8.8"] {
+        for address in
+            ["10.0.0.1", "127.0.0.1", "::1", "0.0.0.0", "::", "fd00::1", "fd00:ec1::254", "fd00:ec3::254", "8.8.8.8"]
+        {
             assert!(!is_link_local_or_metadata(ip(address)), "{address}");
         }
     }
