@@ -160,7 +160,9 @@ impl Inner {
         for _ in 0..=MAX_REDIRECTS {
             self.connector.allowed.judge(&url)?;
             let trace = trace.filter(|_| is_same_host(&url, first));
-            match judge(self.ask(&url, &target, trace, signs).await?, &url)? {
+            let elsewhere = !is_same_host(&url, first);
+            let asked = self.ask(&url, &target, trace, signs).await.and_then(|response| judge(response, &url));
+            match asked.map_err(|error| FetchError { elsewhere, ..error })? {
                 Answer::Body(response) => {
                     let (aside, cap) = (signs.take_aside(), self.settings.max_blob_bytes);
                     return Download::new(response, aside, cap, until, self.decoding.clone(), permit);

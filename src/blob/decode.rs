@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
 
-use super::FetchError;
+use super::{FetchError, FetchErrorKind};
 
 /// Codings laid over one another, at most.
 const MAX_CODINGS: usize = 2;
@@ -19,25 +19,29 @@ pub(super) enum Coding {
     Brotli,
 }
 
-/// The codings of `Content-Encoding` headers in the order in which they were applied. `identity` is none.
+/// The codings of `Content-Encoding` headers in the order in which they were applied. `identity` is none, and neither is
+/// `aws-chunked`: S3 gateways leave it on objects though it was only the framing of their upload.
 pub(super) fn codings<'a>(headers: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Coding>, FetchError> {
     let mut codings = Vec::new();
     for token in headers.flat_map(|value| value.split(|byte| *byte == b',')) {
         let coding = match token.trim_ascii().to_ascii_lowercase().as_slice() {
-            b"" | b"identity" => continue,
+            b"" | b"identity" | b"aws-chunked" => continue,
             b"gzip" | b"x-gzip" => Coding::Gzip,
             b"deflate" => Coding::Deflate,
             b"br" => Coding::Brotli,
-            _ => {
-                return Err(FetchError::unavailable("the body has a content coding that is not understood"));
-            }
+            _ => return Err(denied("the body has a content coding that is not understood")),
         };
         if codings.len() == MAX_CODINGS {
-            return Err(FetchError::unavailable("the body has too many content codings"));
+            return Err(denied("the body has too many content codings"));
         }
         codings.push(coding);
     }
     Ok(codings)
+}
+
+/// Asking again would bring the same.
+fn denied(detail: &'static str) -> FetchError {
+    FetchError::new(FetchErrorKind::Denied, detail)
 }
 
 type Source = Pin<Box<dyn AsyncBufRead>>;
@@ -57,11 +61,7 @@ pub(super) async fn decoded(raw: impl AsyncBufRead + 'static, codings: &[Coding]
 
 async fn undo(coding: Coding, mut source: Source) -> io::Result<Decoded> {
     Ok(match coding {
-        Coding::Gzip => {
-            let mut decoder = GzipDecoder::new(source);
-            decoder.multiple_members(true);
-            Box::pin(decoder)
-        }
+        Coding::Gzip => Box::pin(Members::Inside(GzipDecoder::new(source))),
         Coding::Brotli => Box::pin(Whole(BrotliDecoder::new(source))),
         Coding::Deflate if is_zlib(&mut source).await? => Box::pin(Whole(ZlibDecoder::new(source))),
         Coding::Deflate => Box::pin(Whole(DeflateDecoder::new(source))),
@@ -72,6 +72,56 @@ async fn undo(coding: Coding, mut source: Source) -> io::Result<Decoded> {
 /// byte is always 8, which as bare data would be a stored block with padding that no encoder writes.
 async fn is_zlib(source: &mut Source) -> io::Result<bool> {
     Ok(source.fill_buf().await?.first().is_none_or(|byte| byte & 0x0f == 8))
+}
+
+/// The members of a gzip stream, one after another. Zeros behind the last are padding, as gzip itself takes them.
+enum Members {
+    Inside(GzipDecoder<Source>),
+    Behind(Source),
+    Padding(Source),
+    /// Only while one becomes the other.
+    Between,
+}
+
+impl AsyncRead for Members {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        loop {
+            match &mut *self {
+                Members::Inside(decoder) => {
+                    ready!(Pin::new(decoder).poll_read(cx, buf))?;
+                    if room == 0 || buf.filled().len() > before {
+                        return Poll::Ready(Ok(()));
+                    }
+                    if let Members::Inside(decoder) = std::mem::replace(&mut *self, Members::Between) {
+                        *self = Members::Behind(decoder.into_inner());
+                    }
+                }
+                Members::Behind(source) => {
+                    let next = ready!(source.as_mut().poll_fill_buf(cx))?.first().copied();
+                    let Some(next) = next else { return Poll::Ready(Ok(())) };
+                    if let Members::Behind(source) = std::mem::replace(&mut *self, Members::Between) {
+                        *self = match next {
+                            0 => Members::Padding(source),
+                            _ => Members::Inside(GzipDecoder::new(source)),
+                        };
+                    }
+                }
+                Members::Padding(source) => {
+                    let rest = ready!(source.as_mut().poll_fill_buf(cx))?;
+                    if rest.iter().any(|byte| *byte != 0) {
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
+                    let zeros = rest.len();
+                    if zeros == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                    source.as_mut().consume(zeros);
+                }
+                Members::Between => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            }
+        }
+    }
 }
 
 /// A decoder that stops at the end of its data, made to fail if its input does not end there too.
@@ -214,8 +264,31 @@ mod tests {
         assert_eq!(parse(&[]).unwrap(), []);
         assert_eq!(parse(&["identity"]).unwrap(), []);
         assert_eq!(parse(&["gzip", " BR "]).unwrap(), [Coding::Gzip, Coding::Brotli]);
+        assert_eq!(parse(&["aws-chunked"]).unwrap(), []);
+        for list in ["aws-chunked,gzip", "gzip, aws-chunked", "AWS-Chunked , gzip,", "identity,gzip,aws-chunked"] {
+            assert_eq!(parse(&[list]).unwrap(), [Coding::Gzip], "{list}");
+        }
+        assert_eq!(parse(&["gzip", "aws-chunked", "br"]).unwrap(), [Coding::Gzip, Coding::Brotli]);
         for bad in ["zstd", "compress", "gzip;q=1", "gzip gzip", "gzip,gzip,gzip", "\u{fffd}"] {
-            assert!(parse(&[bad]).is_err(), "{bad}");
+            assert_eq!(parse(&[bad]).unwrap_err().kind, FetchErrorKind::Denied, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn gzip_may_have_members_and_zeros_behind_the_last() {
+        let (one, two) = (gzip(b"one "), gzip(b"two"));
+        let zeros = |count| vec![0; count];
+        for (coded, data) in [
+            ([one.clone(), two.clone()].concat(), &b"one two"[..]),
+            ([one.clone(), gzip(b""), two.clone()].concat(), b"one two"),
+            ([one.clone(), zeros(1)].concat(), b"one "),
+            ([one.clone(), two.clone(), zeros(100_000)].concat(), b"one two"),
+            (gzip(b""), b""),
+        ] {
+            assert_eq!(undone(&coded, "gzip").await.unwrap(), data);
+        }
+        for tail in [&b"\0\0x"[..], b"x", b"\x1f", &two[..two.len() - 1], &[&[0][..], &two].concat()] {
+            assert!(undone(&[&one, tail].concat(), "gzip").await.is_err(), "{tail:?}");
         }
     }
 }

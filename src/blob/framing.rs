@@ -4,8 +4,8 @@
 //! - a body that ends before its length or its last chunk is an error (awc takes it for the end);
 //! - a body that only the end of the connection delimits is read (awc takes it for empty in HTTP/1.1);
 //! - chunks under HTTP/1.0, which awc would hand on with their sizes, are an error;
-//! - a connection whose next bytes may be another response is not used again after an interim one;
-//! - a head is at most [`MAX_HEAD_BYTES`] long;
+//! - interim responses are skipped (awc takes one for the answer, and pools the connection with the answer still coming);
+//! - a head is at most [`MAX_HEAD_BYTES`] long, interim ones included, and of many headers awc gets those that say something;
 //! - a body of known length and without coding does not go through awc ([`Aside`]).
 //!
 //! Codings, statuses and sizes are left to others.
@@ -27,8 +27,13 @@ use super::signs;
 
 /// Bytes of a response head, at most.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// Headers of a response, at most: what awc's parser holds.
-const MAX_HEADERS: usize = 96;
+/// Headers that most responses stay below, and awc's parser too.
+const FEW_HEADERS: usize = 96;
+/// Headers of a response, at most.
+const MAX_HEADERS: usize = 4096;
+/// The headers that somebody looks at.
+const KEPT_HEADERS: [&str; 6] =
+    ["connection", "content-encoding", "content-length", "location", "retry-after", "transfer-encoding"];
 /// A head and a small body fit.
 const READ_BYTES: usize = 8 * 1024;
 
@@ -46,6 +51,8 @@ pub(super) struct Connection {
     ahead: BytesMut,
     /// What awc has yet to be told in place of the head of a response whose body does not go through it.
     stand_in: &'static [u8],
+    /// Bytes of interim responses before the one that is awaited.
+    interim_bytes: usize,
     _counted: Counted,
 }
 
@@ -75,13 +82,30 @@ impl Connection {
     pub(super) fn new(transport: Transport, open: Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
         let (state, ahead) = (State::Body(End::Early), BytesMut::new());
-        Connection { transport, state, ahead, stand_in: &[], _counted: Counted(open) }
+        Connection { transport, state, ahead, stand_in: &[], interim_bytes: 0, _counted: Counted(open) }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, mut searched: usize) -> Poll<io::Result<()>> {
         loop {
             if let Some(length) = head_length(&self.ahead, searched) {
-                let head = Head::parse(&self.ahead[..length])?;
+                let (head, short) = Head::parse(&self.ahead[..length])?;
+                if head.is_interim() {
+                    self.interim_bytes += length;
+                    if self.interim_bytes > MAX_HEAD_BYTES {
+                        return Poll::Ready(Err(broken("the interim responses have no end")));
+                    }
+                    self.ahead.advance(length);
+                    skip_blank_lines(&mut self.ahead);
+                    searched = 0;
+                    continue;
+                }
+                let length = match short {
+                    Some(short) => {
+                        self.ahead = BytesMut::from([&short, &self.ahead[length..]].concat().as_slice());
+                        short.len()
+                    }
+                    None => length,
+                };
                 let end = head.prepare(&mut self.ahead[..length])?;
                 if end == End::Now {
                     self.ahead.truncate(length);
@@ -161,6 +185,7 @@ impl AsyncWrite for Connection {
         if !matches!(this.state, State::Head { .. }) {
             this.stand_in = &[];
             this.state = State::Head { searched: 0 };
+            this.interim_bytes = 0;
             this.ahead.clear();
         }
         signs::note_written();
@@ -202,11 +227,26 @@ struct Head {
 }
 
 impl Head {
-    fn parse(bytes: &[u8]) -> io::Result<Head> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        let parsed = lenient().parse_response(&mut response, bytes).map_err(|_| broken("the answer is not HTTP"))?;
-        let (true, Some(minor_version), Some(status)) = (parsed.is_complete(), response.version, response.code) else {
+    /// A whole head; and what awc gets in its place if it has more headers than awc's parser holds.
+    fn parse(bytes: &[u8]) -> io::Result<(Head, Option<Vec<u8>>)> {
+        let mut few = [httparse::EMPTY_HEADER; FEW_HEADERS];
+        let mut response = httparse::Response::new(&mut few);
+        match lenient().parse_response(&mut response, bytes) {
+            Ok(parsed) if parsed.is_complete() => Ok((Head::of(&response)?, None)),
+            Err(httparse::Error::TooManyHeaders) => {
+                let mut many = vec![httparse::EMPTY_HEADER; MAX_HEADERS];
+                let mut response = httparse::Response::new(&mut many);
+                match lenient().parse_response(&mut response, bytes) {
+                    Ok(parsed) if parsed.is_complete() => Ok((Head::of(&response)?, Some(shortened(&response)))),
+                    _ => Err(broken("the answer is not HTTP")),
+                }
+            }
+            _ => Err(broken("the answer is not HTTP")),
+        }
+    }
+
+    fn of(response: &httparse::Response<'_, '_>) -> io::Result<Head> {
+        let (Some(minor_version), Some(status)) = (response.version, response.code) else {
             return Err(broken("the answer is not HTTP"));
         };
         let mut head = Head { minor_version, status, ..Head::default() };
@@ -232,6 +272,11 @@ impl Head {
             }
         }
         Ok(head)
+    }
+
+    /// Whether the answer is still to come. After a switch of protocols (101), for which nobody asked, none is.
+    fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
     }
 
     /// Says what the connection's end will mean, and alters the head where awc would draw the wrong conclusion.
@@ -270,6 +315,22 @@ impl Head {
             (false, true) => b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\n",
         }
     }
+}
+
+/// The head with the headers alone that somebody looks at.
+fn shortened(response: &httparse::Response<'_, '_>) -> Vec<u8> {
+    let (minor, status) = (response.version.unwrap_or(1), response.code.unwrap_or_default());
+    let mut short = format!("HTTP/1.{minor} {status:03} -\r\n").into_bytes();
+    let is_kept =
+        |header: &&httparse::Header<'_>| KEPT_HEADERS.iter().any(|kept| header.name.eq_ignore_ascii_case(kept));
+    for header in response.headers.iter().filter(is_kept) {
+        short.extend_from_slice(header.name.as_bytes());
+        short.extend_from_slice(b": ");
+        short.extend_from_slice(header.value);
+        short.extend_from_slice(b"\r\n");
+    }
+    short.extend_from_slice(b"\r\n");
+    short
 }
 
 /// A length that is written in digits alone.

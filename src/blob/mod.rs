@@ -52,6 +52,8 @@ pub struct FetchError {
     pub retry_after: Option<Duration>,
     /// The host gave no sign of life for the whole attempt: no connection and no byte of a response.
     pub silent: bool,
+    /// It was another host that failed, to which the first one had sent us.
+    pub elsewhere: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +68,7 @@ pub enum FetchErrorKind {
 
 impl FetchError {
     pub(in crate::blob) fn new(kind: FetchErrorKind, detail: impl Into<String>) -> Self {
-        FetchError { kind, detail: detail.into(), retry_after: None, silent: false }
+        FetchError { kind, detail: detail.into(), retry_after: None, silent: false, elsewhere: false }
     }
 
     pub(in crate::blob) fn unavailable(detail: impl Into<String>) -> Self {

@@ -1,6 +1,7 @@
 //! What became of an entry: ok, rejected or unavailable, and why.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -96,7 +97,7 @@ impl Outcome {
     }
 
     pub fn failed(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Outcome::Failed(Problem { kind, detail: detail.into() })
+        Outcome::Failed(Problem::new(kind, detail))
     }
 }
 
@@ -154,6 +155,24 @@ impl Origin {
 pub struct Problem {
     pub kind: ProblemKind,
     pub detail: Cow<'static, str>,
+    /// It is of no use to try again before; 0: nobody says so. At most [`MAX_RETRY_AFTER_SECONDS`].
+    pub retry_after_seconds: u16,
+}
+
+/// The longest that a sender is told to wait.
+pub const MAX_RETRY_AFTER_SECONDS: u16 = 300;
+
+impl Problem {
+    pub fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem { kind, detail: detail.into(), retry_after_seconds: 0 }
+    }
+
+    /// Which will be so for this long, cut to the bound and rounded up.
+    pub fn lasting(self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let bounded = u16::try_from(seconds).unwrap_or(MAX_RETRY_AFTER_SECONDS).min(MAX_RETRY_AFTER_SECONDS);
+        Problem { retry_after_seconds: bounded, ..self }
+    }
 }
 
 /// The problems that stand inside results.

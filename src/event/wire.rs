@@ -9,6 +9,6 @@ mod problem;
 
 pub(in crate::event) use self::arriving::Document;
 pub use self::arriving::{Form, RawEvent, Split, SplitError, split};
-pub use self::leaving::{Answered, Counts, Element, write_answer, write_batch};
+pub use self::leaving::{Answered, Counts, Element, retry_after_seconds, write_answer, write_batch};
 pub(in crate::event) use self::plain::{Plain, Source};
 pub use self::problem::{INVALID, MALFORMED, PROBLEM_TYPE_PREFIX, ProblemDocument};

@@ -23,7 +23,7 @@ use crate::event::EventType;
 use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::trace::Trace;
 use crate::event::validate::{Invalid, InvalidKind};
-use crate::event::wire::{Answered, Element, write_answer, write_batch};
+use crate::event::wire::{Answered, Element, retry_after_seconds, write_answer, write_batch};
 use crate::pipeline::job::{Refusal, Verdict, Waiter};
 use crate::telemetry::history::Failed;
 
@@ -177,26 +177,29 @@ fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, S
             write_answer(&mut body, answered);
             let keys = answered.targets.len();
             let summary = Summary { asked: answered.event.as_str(), events: 1, keys, ..Summary::default() };
-            (respond(class, false, false, body, shared), Summary { outcome: class.as_str(), ..summary })
+            let asked = answered.retry_after_seconds();
+            (respond(class, asked, false, false, body, shared), Summary { outcome: class.as_str(), ..summary })
         }
         Verdict::Batch(elements) => {
             let mut body = Vec::with_capacity(64 + if minimal { 0 } else { elements.len() * 128 });
             let class = write_batch(&mut body, elements, minimal).class();
             let keys = elements.iter().map(keys).sum();
             let summary = Summary { asked: "batch", events: elements.len(), keys, ..Summary::default() };
-            (respond(class, true, minimal, body, shared), Summary { outcome: class.as_str(), ..summary })
+            let asked = retry_after_seconds(elements);
+            (respond(class, asked, true, minimal, body, shared), Summary { outcome: class.as_str(), ..summary })
         }
     }
 }
 
-fn respond(class: Class, is_batch: bool, minimal: bool, body: Vec<u8>, shared: &Shared) -> HttpResponse {
+/// `asked` is how long the sender is to wait before it tries again, at least, in seconds.
+fn respond(class: Class, asked: u16, is_batch: bool, minimal: bool, body: Vec<u8>, shared: &Shared) -> HttpResponse {
     let mut response = HttpResponse::build(status_of(class, is_batch));
     response.insert_header((CONTENT_TYPE, JSON));
     if minimal {
         response.insert_header((PREFERENCE_APPLIED, RETURN_MINIMAL));
     }
     if class == Class::Unavailable {
-        add_retry_after(&mut response, shared.retry_after());
+        add_retry_after(&mut response, shared.retry_after().max(asked.into()));
     }
     response.body(body)
 }

@@ -168,6 +168,10 @@ struct Host {
     probed: Option<Instant>,
     /// The last sign of life.
     answered: Option<Instant>,
+    /// What waits has no turn before: it asked to be left alone.
+    rests_until: Option<Instant>,
+    /// Until when it asked for that, which may be longer than it is granted.
+    asked_until: Option<Instant>,
 }
 
 impl Dispatch {
@@ -193,11 +197,15 @@ impl Dispatch {
         }
     }
 
-    /// Queues the order; gives it back if its host is down and was probed a short while ago.
+    /// Queues the order; gives it back if its host is down and was probed a short while ago, or rests for longer than the
+    /// order may wait.
     #[expect(clippy::result_large_err, reason = "seldom, and the order goes on as it is")]
     pub fn submit(&mut self, mut order: Order, now: Instant) -> Result<(), Order> {
         let name = order.host.clone();
         let host = self.hosts.entry(name.clone()).or_default();
+        if host.asked_until.is_some_and(|until| until >= order.deadline) {
+            return Err(order);
+        }
         if host.is_down {
             if host.probed.is_some_and(|probed| now < probed + PROBE_EVERY) {
                 return Err(order);
@@ -225,6 +233,9 @@ impl Dispatch {
             }
             host.stands_in = None;
             host.forget_age(now);
+            if host.rests_until.is_some() {
+                continue;
+            }
             if host.liveness() != line {
                 host.take_turn(&name, &mut self.lines);
                 continue;
@@ -287,7 +298,8 @@ impl Dispatch {
         let line = match self.hosts.get_mut(&order.host) {
             Some(host) => {
                 host.forget_age(now);
-                if host.is_down || host.busy >= self.per_host || !host.waiting.is_empty() {
+                if host.is_down || host.rests_until.is_some() || host.busy >= self.per_host || !host.waiting.is_empty()
+                {
                     return None;
                 }
                 host.liveness()
@@ -370,6 +382,30 @@ impl Dispatch {
         std::mem::take(&mut host.waiting).into_values().collect()
     }
 
+    /// The host asked to be left alone `until` then, and is until `granted`. What cannot wait for so long is given back.
+    pub fn rest(&mut self, name: &Arc<str>, until: Instant, granted: Instant) -> Vec<Order> {
+        let host = self.hosts.entry(name.clone()).or_default();
+        host.rests_until = host.rests_until.max(Some(granted));
+        host.asked_until = host.asked_until.max(Some(until));
+        let late: Vec<Seq> =
+            host.waiting.values().filter(|order| order.deadline <= until).map(|order| order.seq).collect();
+        late.iter().filter_map(|seq| host.waiting.remove(seq)).collect()
+    }
+
+    /// Until when the host asked to be left alone, if it is.
+    pub fn asked_until(&self, name: &Arc<str>) -> Option<Instant> {
+        self.hosts.get(name)?.asked_until
+    }
+
+    /// Time has passed: if the host has rested for long enough, what waits for it has its turn again.
+    pub fn rested(&mut self, name: &Arc<str>, now: Instant) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        if host.rests_until.is_some_and(|until| until <= now) {
+            (host.rests_until, host.asked_until) = (None, None);
+            host.take_turn(name, &mut self.lines);
+        }
+    }
+
     /// How many hosts are down.
     pub fn hosts_down(&self) -> usize {
         self.hosts.values().filter(|host| host.is_down).count()
@@ -381,6 +417,7 @@ impl Dispatch {
         self.hosts.retain(|_, host| {
             host.waiting.clear();
             (host.stands_in, host.is_down, host.probed) = (None, false, None);
+            (host.rests_until, host.asked_until) = (None, None);
             !host.is_idle()
         });
     }
@@ -405,7 +442,7 @@ impl Dispatch {
 
 impl Host {
     fn is_idle(&self) -> bool {
-        self.busy == 0 && self.probes == 0 && self.waiting.is_empty()
+        self.busy == 0 && self.probes == 0 && self.waiting.is_empty() && self.rests_until.is_none()
     }
 
     fn liveness(&self) -> Liveness {
@@ -425,7 +462,7 @@ impl Host {
 
     /// Stands in the line that it belongs to, if it has something to start.
     fn take_turn(&mut self, name: &Arc<str>, lines: &mut [Line; 3]) {
-        if !self.waiting.is_empty() && self.stands_in.is_none() {
+        if !self.waiting.is_empty() && self.stands_in.is_none() && self.rests_until.is_none() {
             let line = self.liveness();
             self.stands_in = Some(line);
             lines[line as usize].turns.push_back(name.clone());

@@ -37,6 +37,8 @@ const FENCE_TRIES: u32 = 20;
 /// Heads of their keys for which there was no room, after which the younger are not asked about: with very many waiting
 /// each release of bytes would cost a look at all of them.
 const MAX_REFUSED: usize = 64;
+/// Of a failed blob's URL so much is told, which leaves room for all but the oddest.
+const MAX_SHOWN_URL_BYTES: usize = 512;
 /// How often a fetch may come back for want of bytes: each time it asks for what it then needed.
 const MAX_WAITS: u32 = 16;
 
@@ -211,7 +213,7 @@ impl Router {
 
     fn order(&mut self, order: Order) {
         if let Err(order) = self.shortcut.submit(order) {
-            self.fail(&order, host_down());
+            self.fail_unasked(&order);
         }
     }
 
@@ -222,7 +224,7 @@ impl Router {
             let Some((index, mut order)) = next else { break };
             if order.deadline <= now {
                 self.shortcut.dispatch(|dispatch| dispatch.ended(index, &mut order));
-                self.fail(&order, Outcome::failed(ProblemKind::Timeout, "its blob's turn did not come in time"));
+                self.fail(&order, failure(&order, ProblemKind::Timeout, "its blob's turn did not come in time"));
                 continue;
             }
             order.is_head = self.lanes.is_head(&order.key, order.seq);
@@ -268,7 +270,7 @@ impl Router {
                 order.waits += 1;
                 if order.waits > MAX_WAITS {
                     let detail = "the budget (intake.max_in_flight_bytes) had no room for it, time after time";
-                    return self.fail(&order, Outcome::failed(ProblemKind::BlobUnavailable, detail));
+                    return self.fail(&order, failure(&order, ProblemKind::BlobUnavailable, detail));
                 }
                 self.parked.insert(order.seq, (order, bytes));
             }
@@ -288,7 +290,7 @@ impl Router {
             }
             FetchResult::Lost => {
                 let detail = "the fetcher failed under it";
-                self.fail(&order, Outcome::failed(ProblemKind::Interrupted, detail));
+                self.fail(&order, failure(&order, ProblemKind::Interrupted, detail));
             }
             FetchResult::Failed(error) => self.attempt_failed(order, error, context),
         }
@@ -302,10 +304,13 @@ impl Router {
                 if order.is_cut_short { Vec::new() } else { dispatch.was_silent(&order.host, begun) }
             });
             for order in given_back {
-                self.fail(&order, host_down());
+                self.fail_unasked(&order);
             }
         } else {
             self.shortcut.dispatch(|dispatch| dispatch.answered(&order.host, Instant::now()));
+        }
+        if let Some(asked) = error.retry_after.filter(|asked| !asked.is_zero() && !error.elsewhere) {
+            self.leave_alone(&order.host, asked, context);
         }
         let elapsed = order.begun.map(|begun| begun.elapsed()).unwrap_or_default();
         match self.limits.retry.decide(order.attempts, &error, elapsed, fastrand::f64()) {
@@ -321,10 +326,42 @@ impl Router {
             }
             // The attempt was cut to the request's deadline, which is no failure of the host.
             _ if order.deadline <= Instant::now() && matches!(error.kind, FetchErrorKind::Unavailable) => {
-                self.fail(&order, Outcome::failed(ProblemKind::Timeout, "its blob was not there in time"));
+                let detail = format!("its blob was not there in time, the last attempt said: {}", error.detail);
+                self.fail(&order, failure(&order, ProblemKind::Timeout, &detail));
             }
-            _ => self.fail(&order, fetch_outcome(error, order.attempts)),
+            _ => self.fail(&order, fetch_outcome(error, &order)),
         }
+    }
+
+    /// A host asked for it. No longer than a fetch may take: then it is asked again, and may say so once more.
+    fn leave_alone(&mut self, host: &Arc<str>, asked: Duration, context: &mut Context<Self>) {
+        let (now, wait) = (Instant::now(), asked.min(self.limits.retry.deadline));
+        for order in self.shortcut.dispatch(|dispatch| dispatch.rest(host, now + asked, now + wait)) {
+            self.fail_unasked(&order);
+        }
+        let host = host.clone();
+        context.run_later(wait, move |router, context| {
+            guarded(router, context, |router, _| {
+                router.shortcut.dispatch(|dispatch| dispatch.rested(&host, Instant::now()));
+                router.go_on();
+            });
+        });
+    }
+
+    /// Its host is down, or rests for too long.
+    fn fail_unasked(&mut self, order: &Order) {
+        let outcome = match self.shortcut.dispatch(|dispatch| dispatch.asked_until(&order.host)) {
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                let detail = "its host asked to be left alone (Retry-After) for longer than the event may wait";
+                lasting(failure(order, ProblemKind::BlobUnavailable, detail), left)
+            }
+            None => {
+                let detail = "the host answers nothing at the moment; a probe is let through to it once in a while";
+                failure(order, ProblemKind::BlobUnavailable, detail)
+            }
+        };
+        self.fail(order, outcome);
     }
 
     /// The order comes to nothing: its entry is answered, and its key goes on.
@@ -373,7 +410,7 @@ impl Router {
                 self.order(order);
             } else {
                 let detail = "the budget (intake.max_in_flight_bytes) had no room for its blob in time";
-                self.fail(&order, Outcome::failed(ProblemKind::Timeout, detail));
+                self.fail(&order, failure(&order, ProblemKind::Timeout, detail));
             }
         }
     }
@@ -443,15 +480,30 @@ impl Router {
     }
 }
 
-fn host_down() -> Outcome {
-    let detail = "the host answers nothing at the moment; a probe is let through to it once in a while";
-    Outcome::failed(ProblemKind::BlobUnavailable, detail)
+/// What was asked, of whom, and why it failed.
+fn failure(order: &Order, kind: ProblemKind, why: &str) -> Outcome {
+    let url = order.url.to_string();
+    let (shown, rest) = match url.get(..MAX_SHOWN_URL_BYTES) {
+        Some(first) if url.len() > MAX_SHOWN_URL_BYTES => (first, "…"),
+        _ => (url.as_str(), ""),
+    };
+    Outcome::failed(kind, format!("GET {shown}{rest}: {why}"))
 }
 
-fn fetch_outcome(error: FetchError, attempts: u32) -> Outcome {
-    let kind = problem_kind(error.kind);
-    let detail = if attempts > 1 { format!("{} (attempt {attempts})", error.detail) } else { error.detail };
-    Outcome::failed(kind, detail)
+fn fetch_outcome(error: FetchError, order: &Order) -> Outcome {
+    let why = match order.attempts {
+        0 | 1 => error.detail,
+        attempts => format!("{} (attempt {attempts})", error.detail),
+    };
+    let outcome = failure(order, problem_kind(error.kind), &why);
+    lasting(outcome, error.retry_after.unwrap_or_default())
+}
+
+fn lasting(outcome: Outcome, wait: Duration) -> Outcome {
+    match outcome {
+        Outcome::Failed(problem) => Outcome::Failed(problem.lasting(wait)),
+        other => other,
+    }
 }
 
 impl Actor for Router {

@@ -137,7 +137,7 @@ impl Rule {
     }
 
     fn fail(self, kind: ProblemKind, detail: String) {
-        let problem = Problem { kind, detail: detail.into() };
+        let problem = Problem::new(kind, detail);
         self.slot
             .settle(Outcome::SweepFailed { matched: self.matched, deleted: self.deleted, problem }, Instant::now());
     }

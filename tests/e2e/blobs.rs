@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Blob, BlobServer, Daemon, Random, Stage, get, gzip, problem_type, results, set_blob};
+use crate::support::{Blob, BlobServer, Daemon, Random, Stage, get, gzip, ndjson, problem_type, results, set_blob};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -53,10 +53,11 @@ fn retry_after_is_respected_and_one_that_is_too_long_ends_the_fetch_at_once() {
     let took = assert_fetch(&stage, "/wait", "stored");
     assert!((2 * SECOND - SECOND / 10..5 * SECOND).contains(&took), "{took:?}");
     for value in ["9", "3600", "99999999999999", "Fri, 01 Jan 2100 00:00:00 GMT"] {
-        stage.blobs.put("/long", wait(value));
-        let took = assert_fetch(&stage, "/long", "blob-unavailable");
-        assert!(took < SECOND, "Retry-After: {value} took {took:?}");
-        assert_eq!(stage.blobs.hits("/long"), 1, "Retry-After: {value}");
+        let host = BlobServer::start();
+        host.put("/long", wait(value));
+        let (said, took) = fetch(&stage.daemon, &host.url("/long"));
+        assert!(said == "blob-unavailable" && took < SECOND, "Retry-After: {value}: {said} after {took:?}");
+        assert_eq!(host.hits("/long"), 1, "Retry-After: {value}");
     }
 }
 
@@ -245,4 +246,45 @@ fn what_is_fetched_is_what_was_named_byte_for_byte() {
     }
     let head = stage.blobs.heads().pop().expect("a request");
     assert!(head.starts_with("GET /UP%2f%2F?A=%c3%a9 HTTP/1.1\r\n"), "{head}");
+}
+
+#[test]
+fn a_host_that_asks_for_it_is_left_alone_and_our_sender_is_told() {
+    let stage = Stage::with(|daemon| daemon.set("fetch.attempts", 1));
+    let busy = BlobServer::start();
+    busy.put("/busy", Blob::status(503).header("Retry-After", "3"));
+    busy.put("/other", Blob::bytes("x"));
+    stage.blobs.put("/quick", Blob::bytes("quick"));
+    let answer = stage.daemon.post(&set_blob("k", &busy.url("/busy")));
+    assert_eq!((answer.status, answer.retry_after()), (503, 3));
+    assert_fetch(&stage, "/quick", "stored");
+    let (said, took) = fetch(&stage.daemon, &busy.url("/other"));
+    assert!(said == "stored" && took > 2 * SECOND, "another of the same host: {said} after {took:?}");
+    let long = BlobServer::start();
+    long.put("/long", Blob::status(429).header("Retry-After", "3600"));
+    for _ in 0..2 {
+        let begin = Instant::now();
+        let answer = stage.daemon.post_ndjson(&ndjson(&[set_blob("k", &long.url("/long"))]));
+        assert_eq!((answer.status, long.hits("/long"), answer.retry_after()), (503, 1, 300), "asked once");
+        assert!(begin.elapsed() < SECOND);
+    }
+}
+
+#[test]
+fn a_failed_blob_says_what_was_asked_of_whom_and_how_often() {
+    let stage = Stage::with(|daemon| daemon.set("fetch.attempts", 2));
+    stage.blobs.put("/a/gone.png", Blob::status(404));
+    stage.blobs.put("/a/busy.png", Blob::status(503));
+    for (path, said) in
+        [("/a/gone.png", "the server answered 404"), ("/a/busy.png", "the server answered 503 (attempt 2)")]
+    {
+        let url = stage.blobs.url(path);
+        let answer = stage.daemon.post(&set_blob("k", &format!("{url}?sig=SECRET"))).json();
+        let detail = format!("GET {url}: {said}");
+        assert_eq!(answer["results"][0]["problem"]["detail"], detail.as_str());
+        let line = stage.daemon.log_line(|line| line.contains("event not carried out") && line.contains(path));
+        assert!(line.contains(&detail) && !line.contains("SECRET"), "{line}");
+    }
+    let failures = stage.daemon.get("/status.json").text();
+    assert!(failures.contains("/a/gone.png: the server answered 404") && !failures.contains("SECRET"), "{failures}");
 }

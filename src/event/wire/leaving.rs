@@ -36,6 +36,11 @@ impl Answered {
         self.outcomes.iter().map(Outcome::class).max().unwrap_or(Class::Ok)
     }
 
+    /// How long a sender is to wait before it tries again, at least, in seconds; 0: nobody says so.
+    pub fn retry_after_seconds(&self) -> u16 {
+        self.outcomes.iter().filter_map(Outcome::problem).map(|problem| problem.retry_after_seconds).max().unwrap_or(0)
+    }
+
     /// From its acceptance to the end of its last entry.
     pub fn delay(&self) -> Duration {
         Duration::from_micros(self.spent.iter().map(|spent| spent.total).max().unwrap_or_default().into())
@@ -63,6 +68,15 @@ impl Element {
             Element::Invalid(_) => Class::Rejected,
         }
     }
+}
+
+/// The longest that an event of the batch asks for ([`Answered::retry_after_seconds`]).
+pub fn retry_after_seconds(elements: &[Element]) -> u16 {
+    let asked = |element: &Element| match element {
+        Element::Answered(answered) => answered.retry_after_seconds(),
+        Element::Invalid(_) => 0,
+    };
+    elements.iter().map(asked).max().unwrap_or(0)
 }
 
 /// How many events of a batch ended in each class.

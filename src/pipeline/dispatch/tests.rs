@@ -278,3 +278,41 @@ fn a_bounded_number_of_hosts_is_remembered_those_first_that_answered_last() {
     assert_eq!(dispatch.hosts[&last].liveness(), Liveness::Alive);
     assert!(dispatch.lines.iter().all(|line| line.turns.is_empty()));
 }
+
+#[test]
+fn a_host_that_asks_for_it_is_left_alone_and_the_others_are_not() {
+    let mut dispatch = with_alive(Dispatch::new(1, 10, 1), &["a", "b"]);
+    let now = Instant::now();
+    for seq in 1..=2 {
+        assert!(dispatch.submit(order(seq, "a"), now).is_ok());
+    }
+    let mut first = start(&mut dispatch).remove(0).1;
+    let (host, until) = (first.host.clone(), now + Duration::from_millis(500));
+    dispatch.ended(0, &mut first);
+    assert!(dispatch.rest(&host, until, until).is_empty(), "the second can wait");
+    assert!(dispatch.submit(order(3, "a"), now).is_ok());
+    assert!(dispatch.submit(order(4, "b"), now).is_ok());
+    assert_eq!(seqs(&start(&mut dispatch)), [4]);
+    assert_eq!(at_once(&mut dispatch, "a", all()), None);
+    dispatch.rested(&host, now);
+    assert!(start(&mut dispatch).is_empty(), "too early");
+    dispatch.rested(&host, until);
+    assert_eq!(seqs(&start(&mut dispatch)), [2]);
+}
+
+#[test]
+fn what_cannot_wait_until_a_host_may_be_asked_again_is_given_back() {
+    let mut dispatch = with_alive(Dispatch::new(1, 10, 1), &["a"]);
+    let now = Instant::now();
+    for seq in 1..=2 {
+        assert!(dispatch.submit(order(seq, "a"), now).is_ok());
+    }
+    let first = start(&mut dispatch).remove(0).1;
+    let late = now + Duration::from_secs(60);
+    let given_back = dispatch.rest(&first.host, late, now);
+    assert_eq!(given_back.iter().map(|order| order.seq).collect::<Vec<_>>(), [2]);
+    assert!(dispatch.submit(order(3, "a"), now).is_err());
+    assert_eq!(dispatch.asked_until(&first.host), Some(late));
+    dispatch.rested(&first.host, now);
+    assert!(dispatch.submit(order(4, "a"), now).is_ok(), "it is asked again, and may say so once more");
+}
