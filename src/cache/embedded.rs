@@ -20,7 +20,7 @@ use moka::sync::Cache as Map;
 
 use super::companion::{WRITTEN, companion, owner, slot};
 use super::{Cache, CacheError, Command, Doomed, Progress, Reply, Scan, ScanStep, Session, Unlinked};
-use crate::event::pattern::Pattern;
+use crate::event::pattern::Wider;
 use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
 
@@ -312,7 +312,7 @@ impl Shared {
 
     fn scan(&self, Scan { only, guarded, .. }: Scan<'_>) -> ScanStep {
         let mut step = ScanStep { keys: Vec::new(), guarded: Vec::new(), next: None };
-        let is_wanted = |key: &[u8]| only.is_none_or(|pattern: &Pattern| pattern.matches(key));
+        let is_wanted = |key: &[u8]| only.is_none_or(|wider: &Wider| key.starts_with(wider.prefix()));
         for (key, _) in self.map.iter().filter(|(_, entry)| entry.is_live()) {
             if !key.starts_with(self.version_prefix.as_bytes()) {
                 step.keys.extend(is_wanted(&key).then(|| Bytes::clone(&key)));

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
 pub use self::secret::{MASK, Pem, Secret};
-use crate::event::pattern::Pattern;
+use crate::event::pattern::Wider;
 use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
 
@@ -130,9 +130,14 @@ impl CacheError {
     }
 }
 
-/// A place in a scan over all keys. `start()` begins one, [`ScanStep::next`] goes on.
+/// A place in a scan over all keys, told by [`ScanStep::next`]. It is good as long as the server that gave it lives,
+/// over any number of connections; where it is not any more, [`Progress::is_lost`] says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor(pub u64);
+pub struct Cursor {
+    pub at: u64,
+    /// By what the session knows who gave it.
+    pub server: u64,
+}
 
 /// What one step of a scan brought.
 #[derive(Debug)]
@@ -150,8 +155,8 @@ pub struct ScanStep {
 pub struct Scan<'a> {
     /// None: the first.
     pub from: Option<Cursor>,
-    /// None: all keys.
-    pub only: Option<&'a Pattern>,
+    /// What the keys that are looked for have in common; others may be found too. None: all keys.
+    pub only: Option<&'a Wider>,
     /// Whether to find the keys that have a version too.
     pub guarded: bool,
 }
@@ -182,7 +187,46 @@ pub struct Progress {
     pub step: Option<ScanStep>,
     /// Why some of it was not done, or not acknowledged as it must be. All groups are then to be deleted once more.
     pub failure: Option<CacheError>,
+    /// The place at which the scan was to go on is no more: it must begin anew.
+    pub is_lost: bool,
+    /// How long the cache was busy with it, about.
+    pub took: Duration,
 }
+
+/// How many keys are deleted by one call: as many as the cache gets through in a few milliseconds, for it does nothing
+/// else meanwhile. Measured, because what a key holds decides.
+#[derive(Debug)]
+pub struct Portion {
+    keys: usize,
+}
+
+impl Default for Portion {
+    fn default() -> Self {
+        Portion { keys: FIRST_PORTION }
+    }
+}
+
+impl Portion {
+    /// At least one.
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// A call has taken so long.
+    pub fn took(&mut self, took: Duration) {
+        if took > LONG_CALL {
+            self.keys = (self.keys / 2).max(MIN_PORTION);
+        } else if took < LONG_CALL / 2 {
+            self.keys = (self.keys * 2).min(MAX_PORTION);
+        }
+    }
+}
+
+/// A call that holds up the cache for longer is cut shorter the next time.
+pub const LONG_CALL: Duration = Duration::from_millis(5);
+const FIRST_PORTION: usize = 125;
+const MIN_PORTION: usize = 8;
+const MAX_PORTION: usize = 1000;
 
 /// A cache that sessions can be opened on. Shared between threads.
 pub trait Cache: Send + Sync + 'static {

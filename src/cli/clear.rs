@@ -13,14 +13,12 @@ use bytes::Bytes;
 use indicatif::ProgressBar;
 
 use super::{serve, wrong_usage};
-use crate::cache::{CacheError, Cursor, Doomed, Progress, Scan, Session};
+use crate::cache::{CacheError, Cursor, Doomed, Portion, Progress, Scan, Session};
 use crate::config::{CacheBackend, Config};
-use crate::event::pattern::{Pattern, PatternError};
+use crate::event::pattern::{Pattern, PatternError, Wider};
 
 /// Keys of a preview that are shown.
 const SHOWN: usize = 20;
-/// Keys deleted by one command, at most: Redis must not be held up by it.
-const UNLINK_BATCH: usize = 1000;
 const PAUSE: Duration = Duration::from_millis(100);
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
@@ -34,7 +32,8 @@ pub fn run(pattern: &str, yes: bool, config: &Config) -> ExitCode {
         Ok(cache) => cache,
         Err(error) => return wrong_usage(&error.to_string()),
     };
-    let clearing = Clearing { session: cache.session(), pattern, retry: config.redis.retry };
+    let clearing =
+        Clearing { session: cache.session(), pattern, portion: Portion::default(), retry: config.redis.retry };
     match actix_rt::System::new().block_on(clear(clearing, yes)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -118,6 +117,7 @@ fn may_delete(matched: u64) -> io::Result<bool> {
 struct Clearing {
     session: Box<dyn Session>,
     pattern: Pattern,
+    portion: Portion,
     /// How long a step is tried (`redis.retry_ms`).
     retry: Duration,
 }
@@ -163,10 +163,14 @@ impl Clearing {
         let mut shown = Shown::new();
         let (mut deleted, mut doomed, mut from, mut is_over) = (0, Vec::new(), None, false);
         while !is_over || !doomed.is_empty() {
-            let step = self.step(&doomed, (!is_over).then_some(from), deleted).await?;
+            let batch = doomed.split_off(doomed.len().saturating_sub(self.portion.keys()));
+            let goes_on = doomed.is_empty() && !is_over;
+            let step = self.step(&batch, goes_on.then_some(from), deleted).await?;
             deleted += step.deleted;
-            is_over |= step.next.is_none();
-            (from, doomed) = (step.next, step.keys);
+            if goes_on {
+                is_over = step.next.is_none();
+                (from, doomed) = (step.next, step.keys);
+            }
             shown.show(deleted);
         }
         shown.finish();
@@ -175,27 +179,33 @@ impl Clearing {
 
     /// Deletes, and takes one step of the scan if it is to; of the keys that it found, those that match.
     async fn step(&mut self, doomed: &[Bytes], mut scan: Option<Option<Cursor>>, before: u64) -> Result<Step, Failure> {
-        let group = |keys: &[Bytes]| Doomed { keys: keys.to_vec(), version: None };
-        let groups: Vec<Doomed> = doomed.chunks(UNLINK_BATCH).map(group).collect();
+        let group = || Doomed { keys: doomed.to_vec(), version: None };
+        let groups: Vec<Doomed> = if doomed.is_empty() { Vec::new() } else { vec![group()] };
+        let wider = Wider::of([&self.pattern]);
         let give_up = Instant::now() + self.retry;
-        let mut deleted = 0;
+        let (mut deleted, mut found) = (0, Vec::new());
         loop {
-            let only = Some(&self.pattern);
+            let only = wider.as_ref();
             let scan_now = scan.map(|from| Scan { from, only, guarded: false });
             let left = give_up.saturating_duration_since(Instant::now());
             let progress: Progress = self.session.unlink_and_scan(&groups, scan_now, left).await;
+            self.portion.took(progress.took);
             deleted += progress.unlinked.iter().map(|unlinked| unlinked.deleted).sum::<u64>();
             match progress.failure {
                 None => {
                     let (mut keys, next) = progress.step.map_or((Vec::new(), None), |step| (step.keys, step.next));
+                    keys.append(&mut found);
                     keys.retain(|key| self.pattern.matches(key));
                     return Ok(Step { deleted, keys, next });
                 }
                 Some(error) if !error.is_worth_retrying() || Instant::now() + PAUSE >= give_up => {
                     return Err(Failure::Cache { error, deleted: before + deleted });
                 }
-                // A cursor is only good on the server that gave it.
-                Some(_) => scan = scan.map(|_| None),
+                Some(_) if progress.is_lost => scan = scan.map(|_| None),
+                Some(_) => found.extend(progress.step.into_iter().flat_map(|step| {
+                    scan = scan.map(|_| step.next);
+                    step.keys
+                })),
             }
             actix_rt::time::sleep(PAUSE).await;
         }

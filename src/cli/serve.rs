@@ -321,6 +321,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
         },
         max_in_flight: config.intake.max_in_flight,
         max_in_flight_bytes: config.intake.max_in_flight_bytes,
+        max_patterns: config.event.max_patterns,
         deadline: event.deadline,
         max_answer_bytes: config.http.max_answer_bytes,
         limits: Arc::new(Limits {

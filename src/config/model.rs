@@ -226,6 +226,7 @@ pub struct EventConfig {
     pub default_ttl_seconds: Option<u32>,
     pub max_ttl_seconds: u32,
     pub allow_match_all: bool,
+    pub max_patterns: usize,
     #[serde(rename = "deadline_ms", deserialize_with = "millis")]
     pub deadline: Duration,
 }

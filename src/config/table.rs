@@ -228,6 +228,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("event.default_ttl_seconds", Unset("3600"), seconds(MAX_TTL), "Time to live where an event names none; unset: such a key does not expire"),
     Setting::new("event.max_ttl_seconds", Number(315_360_000), seconds(MAX_TTL), "Longest time to live an event may name"),
     Setting::new("event.allow_match_all", Switch(false), Kind::Switch, "Whether a pattern of nothing but wildcards is let through"),
+    Setting::new("event.max_patterns", Number(1024), count(1, 1_000_000), "Patterns under way at once at most, of all requests together; beyond it the answer is overloaded"),
     Setting::new("event.deadline_ms", Number(28_000), millis(), "From acceptance to the answer, come what may"),
 
     Setting::new("intake.pool_size", Number(0), count(0, 64), "Intake actors on threads of their own; 0: one on each HTTP worker's thread").live(),

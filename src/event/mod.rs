@@ -96,6 +96,14 @@ impl Action {
             Action::DeletePattern { patterns, .. } => patterns.len(),
         }
     }
+
+    /// Its patterns, previewed ones too.
+    pub fn patterns(&self) -> usize {
+        match self {
+            Action::DeletePattern { patterns, .. } => patterns.len(),
+            Action::Set(_) | Action::Get(_) | Action::Delete(_) => 0,
+        }
+    }
 }
 
 /// The four types of event.

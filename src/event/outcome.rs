@@ -47,10 +47,12 @@ pub enum Outcome {
         matched: u64,
         deleted: u64,
     },
-    /// What a pattern would delete; the sample holds at most [`MAX_SAMPLE`] keys.
+    /// What a pattern would delete; the sample holds at most [`MAX_SAMPLE`] keys. Whether `matched` is an estimate: so
+    /// many keys cannot be told apart.
     Preview {
         matched: u64,
         sample: Vec<Bytes>,
+        is_estimated: bool,
     },
     /// Made needless by something newer on the same key.
     Superseded,

@@ -255,6 +255,7 @@ fn refusal_cause(refusal: &Refusal) -> &str {
         Refusal::Malformed { detail } => detail,
         Refusal::TooManyEvents => "more events than event.max_events",
         Refusal::TooLargeToAdmit => "more than admission could ever hold",
+        Refusal::TooManyPatterns => "more patterns than event.max_patterns",
         Refusal::Invalid(_) => "",
         Refusal::Overloaded => "admission is full, or what is inside takes too long",
         Refusal::Unavailable(kind) => kind.title(),

@@ -152,6 +152,7 @@ pub fn refused(
             "it needs more than intake.max_in_flight events or intake.max_in_flight_bytes (256 for each entry beside \
              the body) could ever hold",
         ),
+        Refusal::TooManyPatterns => too_large("it has more patterns than event.max_patterns lets be under way"),
         Refusal::Invalid(invalid) => {
             let problem = invalid.problem();
             (render(&problem, |_| {}), problem.slug)

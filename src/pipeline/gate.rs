@@ -25,6 +25,9 @@ pub struct Gate {
     max_blob_bytes: usize,
     events: AtomicUsize,
     bytes: AtomicUsize,
+    /// Patterns of delete events, and how many there may be.
+    patterns: AtomicUsize,
+    max_patterns: AtomicUsize,
     /// Bytes of the one blob that is let in beyond the budget.
     reserve: AtomicUsize,
     /// Whether somebody waits for bytes to come home; spares the call to `wake` otherwise.
@@ -51,6 +54,8 @@ impl Gate {
             max_blob_bytes,
             events: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            patterns: AtomicUsize::new(0),
+            max_patterns: AtomicUsize::new(usize::MAX),
             reserve: AtomicUsize::new(0),
             wanted: AtomicBool::new(false),
             wake: OnceLock::new(),
@@ -59,7 +64,17 @@ impl Gate {
 
     /// An empty permit: it holds nothing and can grow.
     pub fn permit(self: &Arc<Self>) -> Permit {
-        Permit { gate: self.clone(), events: 0, bytes: 0, is_reserve: false }
+        Permit { gate: self.clone(), events: 0, bytes: 0, patterns: 0, is_reserve: false }
+    }
+
+    /// Patterns under way, at most: each is held against every key that comes. Set when the pipeline is built.
+    pub fn limit_patterns(&self, max: usize) {
+        self.max_patterns.store(max, SeqCst);
+    }
+
+    /// Whether so many patterns could be let in if there were no others.
+    pub fn could_hold_patterns(&self, patterns: usize) -> bool {
+        patterns <= self.max_patterns.load(Relaxed)
     }
 
     /// Whether so much could be let in if nothing else were inside.
@@ -146,6 +161,7 @@ pub struct Permit {
     gate: Arc<Gate>,
     events: usize,
     bytes: usize,
+    patterns: usize,
     is_reserve: bool,
 }
 
@@ -162,6 +178,13 @@ impl Permit {
         self.events += events;
         self.bytes += bytes;
         true
+    }
+
+    /// Takes on so many more patterns, or none.
+    pub fn try_patterns(&mut self, patterns: usize) -> bool {
+        let has_room = patterns == 0 || add_within(&self.gate.patterns, patterns, self.gate.max_patterns.load(Relaxed));
+        self.patterns += if has_room { patterns } else { 0 };
+        has_room
     }
 
     /// Gives back all bytes beyond these; the reserve is given back as a whole.
@@ -185,6 +208,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if self.patterns > 0 {
+            self.gate.patterns.fetch_sub(self.patterns, SeqCst);
+        }
         match self.is_reserve {
             true => self.gate.release_reserve(),
             false => self.gate.release(self.events, self.bytes),
@@ -209,6 +235,17 @@ mod tests {
         assert!(second.try_grow(1, 1000));
         drop(second);
         assert_eq!(gate.in_use(), (0, 0));
+    }
+
+    #[test]
+    fn patterns_are_counted_over_all_permits() {
+        let gate = Gate::new(1, 1, 1);
+        gate.limit_patterns(3);
+        let (mut first, mut second) = (gate.permit(), gate.permit());
+        assert!(gate.could_hold_patterns(3) && !gate.could_hold_patterns(4));
+        assert!(first.try_patterns(2) && !second.try_patterns(2) && second.try_patterns(1) && !first.try_patterns(1));
+        drop(first);
+        assert!(second.try_patterns(2));
     }
 
     #[test]

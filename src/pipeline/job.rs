@@ -16,9 +16,10 @@ use bytestring::ByteString;
 use futures::task::AtomicWaker;
 use smallvec::smallvec;
 
+use super::barriers::Barrier;
 use super::gate::Permit;
 use super::stopwatch::{Leg, Stopwatch, micros};
-use super::turns::{Barrier, Turn};
+use super::turns::Turn;
 use crate::event::outcome::{Class, Origin, Outcome, ProblemKind};
 use crate::event::pattern::Pattern;
 use crate::event::trace::Trace;
@@ -36,6 +37,8 @@ pub enum Refusal {
     TooManyEvents,
     /// More events or bytes than admission could ever hold.
     TooLargeToAdmit,
+    /// More patterns than may ever be under way.
+    TooManyPatterns,
     /// A request of one event, and that is invalid.
     Invalid(Invalid),
     /// Admission is full.
@@ -277,13 +280,17 @@ impl Reply {
     }
 
     /// Takes so much more from admission, beside the body that is already held.
-    pub fn admit(&self, events: usize, bytes: usize) -> Result<(), Refusal> {
+    pub fn admit(&self, events: usize, bytes: usize, patterns: usize) -> Result<(), Refusal> {
         let Some(shared) = &self.shared else { return Ok(()) };
         let mut state = shared.lock();
         if !state.permit.gate().could_hold(events, state.permit.bytes() + bytes) {
             return Err(Refusal::TooLargeToAdmit);
         }
-        if state.permit.try_grow(events, bytes) { Ok(()) } else { Err(Refusal::Overloaded) }
+        if !state.permit.gate().could_hold_patterns(patterns) {
+            return Err(Refusal::TooManyPatterns);
+        }
+        let has_room = state.permit.try_patterns(patterns) && state.permit.try_grow(events, bytes);
+        if has_room { Ok(()) } else { Err(Refusal::Overloaded) }
     }
 
     /// The events are known and accepted: from here on every entry of a valid one has a slot of its own, in the order sent.
@@ -496,7 +503,7 @@ pub struct Sweep {
     /// One a pattern.
     pub slots: Vec<Slot>,
     pub dry_run: bool,
-    /// Holds up the keys that it matches.
+    /// Holds up the keys that it matches; a preview holds up nobody.
     pub barrier: Barrier,
     /// A little before its request is answered, come what may: how far it came is to stand in that answer.
     pub deadline: Instant,

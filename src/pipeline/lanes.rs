@@ -4,36 +4,43 @@
 //! lane only when a blob is awaited on it or a pattern stands over it, and loses it when the lane has run empty. A lane
 //! runs from its head: what is ready leaves in order, an awaited blob holds what is behind it.
 //!
-//! A pattern is a barrier: a marker in every lane whose key it matches. It starts when it has come to the head of all
-//! lanes that were there before it, and what comes later on a matching key queues behind its marker until it is lifted.
+//! A pattern is a barrier: a marker in every lane whose key it matches. Operations say themselves which barrier they are
+//! [behind](super::barriers). Which of the lanes that were there before it a barrier has to wait for is [looked](Lanes::put_up)
+//! for elsewhere and told [afterwards](Lanes::looked); it starts when it has come to the head of those. A preview is a barrier
+//! that nobody is behind.
 //!
 //! Barriers with nothing between them in a lane share one marker, so that a lane is never longer than what waits in it.
-//! The marker tells the first of them when it has come to the head, and stays until the last is lifted. That will do for
-//! those between, because all of them match the key: patterns that may overlap start in the order of acceptance.
+//! The marker stays until the last is lifted. That will do for those between, because all of them match the key: barriers
+//! that may overlap start in their order. Each therefore counts the earlier ones that it waits for; nothing is compared
+//! once it is put up.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use ahash::RandomState;
+use smallvec::SmallVec;
 
-use crate::event::CacheKey;
+use super::barriers::BarrierId;
 use crate::event::pattern::Pattern;
+use crate::event::{CacheKey, Few};
 
 /// A place in the order of acceptance.
 pub type Seq = u64;
 
-/// More live patterns than this, and keys are no longer compared with each: a key then waits for all of them. Waiting
-/// too long is allowed, comparing every key with a hostile number of patterns is not.
-const MAX_COMPARED: usize = 2048;
 /// Patterns that run in one scan together, at most.
 const MAX_TOGETHER: usize = 1024;
-/// Patterns that wait, against which a later one is compared; beyond them it waits unseen.
-const MAX_BLOCKED: usize = 256;
 
 pub struct Lanes<T, S> {
-    lanes: HashMap<CacheKey, VecDeque<Item<T>>, RandomState>,
-    barriers: BTreeMap<Seq, Barrier<S>>,
-    live_patterns: usize,
+    lanes: HashMap<CacheKey, Lane<T>, RandomState>,
+    barriers: BTreeMap<BarrierId, Barrier<S>>,
+    /// Barriers that can start.
+    ready: BTreeSet<BarrierId>,
     next: Seq,
+}
+
+struct Lane<T> {
+    items: VecDeque<Item<T>>,
+    /// The last barrier that has held up what came on this key.
+    last: Option<BarrierId>,
 }
 
 enum Item<T> {
@@ -46,12 +53,10 @@ enum Item<T> {
 
 struct Marker {
     seq: Seq,
-    /// The barrier that waits for what is before it; none any more, once it has come to the head.
-    report_to: Option<Seq>,
-    /// It stays until this barrier is lifted.
-    last: Seq,
-    /// And all before that one, whether they match the key or not.
-    all_up_to: bool,
+    /// The barriers that wait for what is before it; none any more, once it has come to the head.
+    tells: SmallVec<[BarrierId; 1]>,
+    /// It stays until this barrier is lifted. None: previews hold nobody up.
+    until: Option<BarrierId>,
 }
 
 impl<T> Item<T> {
@@ -62,48 +67,86 @@ impl<T> Item<T> {
     }
 }
 
+impl<T> Lane<T> {
+    /// Where the first marker stands that holds things up at least until this barrier is lifted.
+    fn place_of(&self, id: BarrierId) -> Option<usize> {
+        let holds = |item: &Item<T>| matches!(item, Item::Marker(marker) if marker.until >= Some(id));
+        if self.last >= Some(id) { self.items.iter().position(holds) } else { None }
+    }
+}
+
 struct Barrier<S> {
-    patterns: Vec<Pattern>,
+    patterns: Few<Pattern>,
+    /// Others may be behind it: it is no preview.
+    holds: bool,
+    /// Which lanes it waits for is not known yet.
+    is_looking: bool,
     /// Lanes in which something is still before it.
-    waiting_for: usize,
-    /// Starts only when no earlier one waits, whether they overlap or not: it shares a marker with some that it was not
-    /// compared with.
-    after_all: bool,
-    /// None: it runs.
+    lanes_before: usize,
+    /// Earlier barriers that it waits for.
+    barriers_before: usize,
+    /// Later ones that wait until it can start, and previews that wait until it is lifted.
+    starts: Vec<BarrierId>,
+    shows: Vec<BarrierId>,
+    /// Lanes that it holds up: its marker is at their head, or was when they were noted.
+    held: Vec<CacheKey>,
+    /// None: it runs, or has not come yet.
     work: Option<S>,
+}
+
+impl<S> Barrier<S> {
+    /// One that some operation is behind, and that has not come yet itself.
+    fn to_come() -> Self {
+        Barrier {
+            patterns: Few::new(),
+            holds: true,
+            is_looking: true,
+            lanes_before: 0,
+            barriers_before: 0,
+            starts: Vec::new(),
+            shows: Vec::new(),
+            held: Vec::new(),
+            work: None,
+        }
+    }
+
+    fn can_start(&self) -> bool {
+        !self.is_looking && self.lanes_before == 0 && self.barriers_before == 0
+    }
 }
 
 impl<T, S> Default for Lanes<T, S> {
     fn default() -> Self {
-        Lanes { lanes: HashMap::default(), barriers: BTreeMap::new(), live_patterns: 0, next: 0 }
+        Lanes { lanes: HashMap::default(), barriers: BTreeMap::new(), ready: BTreeSet::new(), next: 0 }
     }
 }
 
 impl<T, S> Lanes<T, S> {
-    /// Whether nothing on the key is before what comes now: then it need not enter.
-    pub fn is_clear(&self, key: &CacheKey) -> bool {
-        (self.lanes.is_empty() && self.barriers.is_empty()) || (!self.lanes.contains_key(key) && !self.stands_over(key))
+    /// Whether nothing on the key is before what comes now, behind that barrier: then it need not enter.
+    pub fn is_clear(&self, key: &CacheKey, behind: Option<BarrierId>) -> bool {
+        behind.is_none() && (self.lanes.is_empty() || !self.lanes.contains_key(key))
+    }
+
+    pub fn knows(&self, id: BarrierId) -> bool {
+        self.barriers.contains_key(&id)
     }
 
     /// Takes a place for an operation that has to wait.
-    pub fn wait(&mut self, key: &CacheKey, operation: T) {
-        let seq = self.number();
-        self.lane(key).push_back(Item::Ready(seq, operation));
+    pub fn wait(&mut self, key: &CacheKey, behind: Option<BarrierId>, operation: T) {
+        self.enter(key, behind, |seq| Item::Ready(seq, operation));
     }
 
     /// Takes a place for an operation whose blob has yet to come.
-    pub fn wait_for_blob(&mut self, key: &CacheKey, operation: T) -> Seq {
-        let seq = self.number();
-        self.lane(key).push_back(Item::Awaited(seq, operation));
-        seq
+    pub fn wait_for_blob(&mut self, key: &CacheKey, behind: Option<BarrierId>, operation: T) -> Seq {
+        self.enter(key, behind, |seq| Item::Awaited(seq, operation))
     }
 
     /// The blob has come, or not: `turn` makes of the operation what is to be done now, if anything. What may go on
     /// because of it is added to `out`, in order.
     pub fn blob_ended(&mut self, key: &CacheKey, seq: Seq, turn: impl FnOnce(T) -> Option<T>, out: &mut Vec<T>) {
-        let Some(lane) = self.lanes.get_mut(key) else { return };
-        let Ok(index) = lane.binary_search_by_key(&seq, Item::seq) else { return };
-        let Some(item) = lane.get_mut(index) else { return };
+        let Some(Lane { items, .. }) = self.lanes.get_mut(key) else { return };
+        let Ok(index) = items.binary_search_by_key(&seq, Item::seq) else { return };
+        let Some(item) = items.get_mut(index) else { return };
         match std::mem::replace(item, Item::Gone(seq)) {
             Item::Awaited(seq, operation) => {
                 if let Some(operation) = turn(operation) {
@@ -112,13 +155,15 @@ impl<T, S> Lanes<T, S> {
             }
             other => *item = other,
         }
-        self.run(key, out);
+        if index == 0 {
+            self.run(key, out);
+        }
     }
 
     /// The operation that stands there and whose blob has yet to come.
     pub fn awaited(&self, key: &CacheKey, seq: Seq) -> Option<&T> {
-        let lane = self.lanes.get(key)?;
-        match lane.get(lane.binary_search_by_key(&seq, Item::seq).ok()?)? {
+        let Lane { items, .. } = self.lanes.get(key)?;
+        match items.get(items.binary_search_by_key(&seq, Item::seq).ok()?)? {
             Item::Awaited(_, operation) => Some(operation),
             Item::Ready(..) | Item::Gone(_) | Item::Marker(_) => None,
         }
@@ -126,74 +171,102 @@ impl<T, S> Lanes<T, S> {
 
     /// Whether nothing on the key is before it.
     pub fn is_head(&self, key: &CacheKey, seq: Seq) -> bool {
-        self.lanes.get(key).and_then(|lane| lane.front()).is_some_and(|item| item.seq() == seq)
+        self.lanes.get(key).and_then(|lane| lane.items.front()).is_some_and(|item| item.seq() == seq)
     }
 
-    /// Puts up a barrier behind all that is there now on matching keys.
-    pub fn put_up(&mut self, patterns: Vec<Pattern>, work: S) {
-        let seq = self.number();
-        let blind = self.live_patterns > MAX_COMPARED;
-        let (mut waiting_for, mut after_all) = (0, blind);
-        for (_, lane) in self.lanes.iter_mut().filter(|(key, _)| blind || matches(&patterns, key)) {
-            if let Some(Item::Marker(marker)) = lane.back_mut() {
-                after_all |= marker.all_up_to;
-                marker.all_up_to |= blind;
-                marker.last = seq;
-            } else {
-                lane.push_back(Item::Marker(Marker { seq, report_to: Some(seq), last: seq, all_up_to: blind }));
-                waiting_for += 1;
+    /// Puts up a barrier. It starts after [`looked`](Lanes::looked) has been told of the lanes that were there before
+    /// it.
+    pub fn put_up(&mut self, id: BarrierId, patterns: Few<Pattern>, holds: bool, work: S) {
+        let mut before = 0;
+        for (_, other) in self.barriers.range_mut(..id).filter(|(_, other)| other.holds) {
+            let waits = if holds { !other.can_start() } else { true };
+            if waits && patterns.iter().any(|own| other.patterns.iter().any(|other| own.may_overlap(other))) {
+                if holds { &mut other.starts } else { &mut other.shows }.push(id);
+                before += 1;
             }
         }
-        self.live_patterns += patterns.len();
-        self.barriers.insert(seq, Barrier { patterns, waiting_for, after_all, work: Some(work) });
+        let barrier = self.barriers.entry(id).or_insert_with(Barrier::to_come);
+        (barrier.patterns, barrier.holds, barrier.barriers_before, barrier.work) =
+            (patterns, holds, before, Some(work));
     }
 
-    /// The barriers that can start now, together, in the order of acceptance; from here on they run. Called while none
-    /// runs. One that may concern a key of an earlier one that waits, waits too.
-    pub fn start(&mut self) -> Vec<(Seq, S)> {
-        let mut together = 0;
-        let mut blocked: Vec<&Pattern> = Vec::new();
-        let mut starting = Vec::new();
-        for (seq, barrier) in &self.barriers {
-            if blocked.len() > MAX_BLOCKED {
-                break;
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &CacheKey> {
+        self.lanes.keys()
+    }
+
+    /// The barrier matches these keys, and none of the others that had a lane when it was put up.
+    pub fn looked(&mut self, id: BarrierId, keys: &[CacheKey]) {
+        let Some(holds) = self.barriers.get(&id).map(|barrier| barrier.holds) else { return };
+        for key in keys {
+            self.mark(key, id, holds);
+        }
+        if let Some(barrier) = self.barriers.get_mut(&id) {
+            barrier.is_looking = false;
+        }
+        self.check(id);
+    }
+
+    /// Puts the barrier behind what is before it in the key's lane.
+    fn mark(&mut self, key: &CacheKey, id: BarrierId, holds: bool) {
+        let seq = self.number();
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let place = match lane.place_of(id) {
+            Some(place) => place,
+            None => {
+                if !matches!(lane.items.back(), Some(Item::Marker(_))) {
+                    lane.items.push_back(Item::Marker(Marker { seq, tells: SmallVec::new(), until: None }));
+                }
+                lane.items.len() - 1
             }
-            let overlaps = barrier.after_all && !blocked.is_empty()
-                || barrier.patterns.iter().any(|own| blocked.iter().any(|other| own.may_overlap(other)));
-            if barrier.waiting_for > 0 || overlaps {
-                blocked.extend(&barrier.patterns);
-                continue;
+        };
+        let Some(Item::Marker(marker)) = lane.items.get_mut(place) else { return };
+        if holds {
+            marker.until = marker.until.max(Some(id));
+            lane.last = lane.last.max(Some(id));
+        }
+        if place > 0 {
+            marker.tells.push(id);
+            if let Some(barrier) = self.barriers.get_mut(&id) {
+                barrier.lanes_before += 1;
             }
-            together += barrier.patterns.len();
+        }
+    }
+
+    /// The barriers that can start now, together, in their order; from here on they run. With `only_previews` those
+    /// alone; otherwise there is one at least that is none.
+    pub fn start(&mut self, only_previews: bool) -> Vec<(BarrierId, S)> {
+        let holds = |id: &BarrierId| self.barriers.get(id).is_some_and(|barrier| barrier.holds);
+        if !only_previews && !self.ready.iter().any(holds) {
+            return Vec::new();
+        }
+        let (mut together, mut starting) = (0, Vec::new());
+        for id in self.ready.iter().copied().filter(|id| !only_previews || !holds(id)) {
+            together += self.barriers.get(&id).map_or(0, |barrier| barrier.patterns.len());
             if together > MAX_TOGETHER && !starting.is_empty() {
                 break;
             }
-            starting.push(*seq);
+            starting.push(id);
         }
-        let mut take = |seq: Seq| Some((seq, self.barriers.get_mut(&seq)?.work.take()?));
-        starting.into_iter().filter_map(&mut take).collect()
+        let take = |id: BarrierId| {
+            self.ready.remove(&id);
+            Some((id, self.barriers.get_mut(&id)?.work.take()?))
+        };
+        starting.into_iter().filter_map(take).collect()
     }
 
     /// These barriers are done: what waited for them goes on.
-    pub fn lift(&mut self, done: &[Seq], out: &mut Vec<T>) {
-        for seq in done {
-            if let Some(barrier) = self.barriers.remove(seq) {
-                self.live_patterns -= barrier.patterns.len();
+    pub fn lift(&mut self, done: &[BarrierId], out: &mut Vec<T>) {
+        let mut freed = Vec::new();
+        let lifted: Vec<Barrier<S>> = done.iter().filter_map(|id| self.barriers.remove(id)).collect();
+        for barrier in lifted {
+            freed.extend(barrier.held);
+            for preview in barrier.shows {
+                self.passes(preview);
             }
         }
-        let is_free = |lane: &VecDeque<Item<T>>| match lane.front() {
-            Some(Item::Marker(marker)) => marker.is_lifted(&self.barriers),
-            _ => false,
-        };
-        let freed: Vec<CacheKey> =
-            self.lanes.iter().filter(|(_, lane)| is_free(lane)).map(|(key, _)| key.clone()).collect();
         for key in &freed {
             self.run(key, out);
         }
-    }
-
-    pub fn has_barriers(&self) -> bool {
-        !self.barriers.is_empty()
     }
 
     fn number(&mut self) -> Seq {
@@ -201,56 +274,88 @@ impl<T, S> Lanes<T, S> {
         self.next
     }
 
-    fn stands_over(&self, key: &CacheKey) -> bool {
-        self.live_patterns > MAX_COMPARED || self.barriers.values().any(|barrier| matches(&barrier.patterns, key))
+    /// One of the earlier barriers that it waits for is no longer before it.
+    fn passes(&mut self, id: BarrierId) {
+        if let Some(barrier) = self.barriers.get_mut(&id) {
+            barrier.barriers_before -= 1;
+        }
+        self.check(id);
     }
 
-    /// The key's lane. A new one begins with a marker of the barriers that stand over it.
-    fn lane(&mut self, key: &CacheKey) -> &mut VecDeque<Item<T>> {
-        let Lanes { lanes, barriers, live_patterns, .. } = self;
-        lanes.entry(key.clone()).or_insert_with(|| {
-            let blind = *live_patterns > MAX_COMPARED;
-            let last = barriers.iter().rfind(|(_, barrier)| blind || matches(&barrier.patterns, key));
-            let marker = |seq: Seq| Item::Marker(Marker { seq, report_to: None, last: seq, all_up_to: blind });
-            last.map(|(seq, _)| marker(*seq)).into_iter().collect()
-        })
+    /// Notes a barrier that can start, and with it those that wait for no more than that.
+    fn check(&mut self, id: BarrierId) {
+        let mut to_check = vec![id];
+        while let Some(id) = to_check.pop() {
+            let Some(barrier) = self.barriers.get_mut(&id) else { continue };
+            if !(barrier.can_start() && barrier.work.is_some() && self.ready.insert(id)) {
+                continue;
+            }
+            for later in std::mem::take(&mut barrier.starts) {
+                if let Some(later) = self.barriers.get_mut(&later) {
+                    later.barriers_before -= 1;
+                }
+                to_check.push(later);
+            }
+        }
+    }
+
+    /// Puts it at the end of the key's lane, after a marker of the barrier if it is the first behind that.
+    fn enter(&mut self, key: &CacheKey, behind: Option<BarrierId>, item: impl FnOnce(Seq) -> Item<T>) -> Seq {
+        let (before, seq) = (self.number(), self.number());
+        let lane = self.lanes.entry(key.clone()).or_insert_with(|| Lane { items: VecDeque::new(), last: None });
+        if let Some(id) = behind.filter(|_| behind > lane.last) {
+            lane.last = behind;
+            if let Some(Item::Marker(marker)) = lane.items.back_mut() {
+                marker.until = behind;
+            } else {
+                lane.items.push_back(Item::Marker(Marker { seq: before, tells: SmallVec::new(), until: behind }));
+            }
+            let barrier = self.barriers.entry(id).or_insert_with(Barrier::to_come);
+            if lane.items.len() == 1 {
+                barrier.held.push(key.clone());
+            }
+        }
+        lane.items.push_back(item(seq));
+        seq
     }
 
     fn run(&mut self, key: &CacheKey, out: &mut Vec<T>) {
-        let Some(lane) = self.lanes.get_mut(key) else { return };
-        while let Some(item) = lane.pop_front() {
+        let mut arrived: SmallVec<[BarrierId; 4]> = SmallVec::new();
+        let is_empty = self.run_lane(key, &mut arrived, out);
+        if is_empty {
+            self.lanes.remove(key);
+        }
+        for id in arrived {
+            if let Some(barrier) = self.barriers.get_mut(&id) {
+                barrier.lanes_before -= 1;
+            }
+            self.check(id);
+        }
+    }
+
+    /// Whether nothing is left in the lane. Those that come to its head are added to `arrived`.
+    fn run_lane(&mut self, key: &CacheKey, arrived: &mut SmallVec<[BarrierId; 4]>, out: &mut Vec<T>) -> bool {
+        let Some(lane) = self.lanes.get_mut(key) else { return false };
+        while let Some(item) = lane.items.pop_front() {
             match item {
                 Item::Ready(_, operation) => out.push(operation),
                 Item::Gone(_) => {}
-                Item::Marker(marker) if marker.is_lifted(&self.barriers) => {}
                 Item::Marker(mut marker) => {
-                    if let Some(barrier) = marker.report_to.take().and_then(|seq| self.barriers.get_mut(&seq)) {
-                        barrier.waiting_for -= 1;
+                    arrived.extend(marker.tells.drain(..));
+                    if let Some(barrier) = marker.until.and_then(|id| self.barriers.get_mut(&id)) {
+                        barrier.held.push(key.clone());
+                        lane.items.push_front(Item::Marker(marker));
+                        return false;
                     }
-                    lane.push_front(Item::Marker(marker));
-                    return;
                 }
                 Item::Awaited(..) => {
-                    lane.push_front(item);
-                    return;
+                    lane.items.push_front(item);
+                    return false;
                 }
             }
         }
-        self.lanes.remove(key);
+        true
     }
-}
-
-impl Marker {
-    fn is_lifted<S>(&self, barriers: &BTreeMap<Seq, Barrier<S>>) -> bool {
-        match self.all_up_to {
-            true => barriers.range(..=self.last).next().is_none(),
-            false => !barriers.contains_key(&self.last),
-        }
-    }
-}
-
-fn matches(patterns: &[Pattern], key: &CacheKey) -> bool {
-    patterns.iter().any(|pattern| pattern.matches(key.as_bytes()))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@
 //! runs where and how many, [`supervision`] what keeps actors alive.
 
 pub mod backlog;
+pub mod barriers;
 pub mod dispatch;
 pub mod fetcher;
 pub mod gate;
@@ -48,14 +49,12 @@ pub mod turns;
 pub mod validation;
 pub mod writer;
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Arbiter;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures::lock::Mutex;
 
 use self::dispatch::Dispatch;
 use self::gate::{Gate, Permit};
@@ -85,6 +84,8 @@ pub struct Settings {
     pub sizes: Sizes,
     pub max_in_flight: usize,
     pub max_in_flight_bytes: usize,
+    /// Patterns under way, all requests together.
+    pub max_patterns: usize,
     /// From acceptance to the answer.
     pub deadline: Duration,
     pub max_answer_bytes: usize,
@@ -113,17 +114,19 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
     metrics.reserve_hosts(settings.blob.allowed_hosts.by_name());
     metrics.set_admission_limits(settings.max_in_flight, settings.max_in_flight_bytes);
     let gate = Gate::new(settings.max_in_flight, settings.max_in_flight_bytes, settings.blob.max_blob_bytes);
+    gate.limit_patterns(settings.max_patterns);
     let health = Health::new(settings.sizes.writers, metrics.clone());
     let watch = Watch::new(metrics.clone());
-    // Of router and scanner.
-    let thread = Arbiter::new();
+    // Scans hold many keys against many patterns: not where anybody waits for it.
+    let (thread, scans) = (Arbiter::new(), Arbiter::new());
+    let turns = Turns::new();
 
     let writers = Pool::new();
     let scanner = {
-        let (retry, cache) = (settings.writer.retry, cache.clone());
-        watch.start_on(&thread.handle(), ActorKind::Scanner, move |vitals, _| {
-            let session = Rc::new(Mutex::new(cache.session()));
-            Scanner { vitals, session, retry }
+        let (retry, cache, gate) = (settings.writer.retry, cache.clone(), gate.clone());
+        watch.start_on(&scans.handle(), ActorKind::Scanner, move |vitals, _| {
+            let sessions = [cache.session(), cache.session()];
+            Scanner::new(vitals, gate, sessions, retry)
         })
     };
     let fetchers = Pool::new();
@@ -150,6 +153,7 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
         fetchers: fetchers.clone(),
         shortcut: shortcut.clone(),
         scanner,
+        barriers: turns.barriers(),
     };
     let router =
         watch.start_on(&thread.handle(), ActorKind::Router, move |vitals, own| Router::new(vitals, own, parts));
@@ -165,7 +169,7 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
         watch: watch.clone(),
         metrics: metrics.clone(),
         cache,
-        turns: Turns::new(),
+        turns,
         writers,
         fetchers,
         shortcut,

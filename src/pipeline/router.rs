@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 
+use super::barriers::{BarrierId, Barriers};
 use super::dispatch::{Dispatch, Order};
 use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetcher, problem_kind};
 use super::gate::{Gate, Standing};
@@ -21,15 +22,16 @@ use super::job::{Operation, Sweep, Verb};
 use super::lanes::{Lanes, Seq};
 use super::pool::Pool;
 use super::queue::{Fenced, Ready};
-use super::scanner::{Scanner, StartSweeps, SweepEnded};
+use super::scanner::{ScanKind, Scanner, StartSweeps, SweepEnded};
 use super::shortcut::{Shortcut, with_blob};
 use super::stopwatch::Leg;
 use super::supervision::{Mail, Post, Stage, Vitals, guarded};
 use super::writer::{Fence, Writer, hand_over};
 use crate::blob::retry::{Decision, Policy};
 use crate::blob::{FetchError, FetchErrorKind};
-use crate::event::CacheKey;
 use crate::event::outcome::{Outcome, ProblemKind};
+use crate::event::pattern::{Pattern, PatternIndex};
+use crate::event::{CacheKey, Few};
 use crate::telemetry::metrics::Metrics;
 
 /// How often a fence is posted again to a writer that lost it.
@@ -39,6 +41,8 @@ const FENCE_TRIES: u32 = 20;
 const MAX_REFUSED: usize = 64;
 /// Of a failed blob's URL so much is told, which leaves room for all but the oddest.
 const MAX_SHOWN_URL_BYTES: usize = 512;
+/// Keys held against patterns on this thread, at most; more are looked at beside, where nobody waits for it.
+const MAX_COMPARED_HERE: usize = 512;
 /// How often a fetch may come back for want of bytes: each time it asks for what it then needed.
 const MAX_WAITS: u32 = 16;
 
@@ -79,17 +83,62 @@ pub struct Router {
     claimed: HashMap<u64, Seq>,
     /// Fetches that wait for so many bytes of the budget.
     parked: BTreeMap<Seq, (Order, usize)>,
-    sweeps: Option<Fencing>,
+    barriers: &'static Barriers,
+    /// Barriers for which the lanes have yet to be looked through.
+    looks: Vec<(BarrierId, Few<Pattern>)>,
+    /// Those for which that is being done beside.
+    in_hand: Vec<BarrierId>,
+    /// By their kinds.
+    scans: [Scan; 2],
     rounds: u64,
-    /// A scan runs, of this epoch or an older one.
-    scanning: bool,
-    /// Barriers to lift when it ends.
-    lifting: Vec<Seq>,
     /// What came while a scan of an older epoch ran.
     held: VecDeque<Detained>,
     /// Operations that may go on, on their way out.
     freed: Vec<Operation>,
     outbox: Vec<Vec<Ready>>,
+}
+
+/// Where the sweeps of one kind are.
+#[derive(Default)]
+struct Scan {
+    fencing: Option<Fencing>,
+    /// It runs, and is of this epoch or an older one.
+    runs: bool,
+    /// Barriers to lift when it ends.
+    lifting: Vec<BarrierId>,
+}
+
+/// Keys that are to be held against patterns.
+struct Look {
+    ids: Vec<BarrierId>,
+    patterns: PatternIndex<BarrierId>,
+    keys: Vec<CacheKey>,
+}
+
+impl Look {
+    /// For each barrier the keys that it matches.
+    fn find(self) -> Vec<(BarrierId, Vec<CacheKey>)> {
+        let mut found: Vec<(BarrierId, Vec<CacheKey>)> = self.ids.into_iter().map(|id| (id, Vec::new())).collect();
+        let mut matching = Vec::new();
+        for key in self.keys {
+            self.patterns.all(key.as_bytes(), &mut matching);
+            for id in &matching {
+                if let Ok(place) = found.binary_search_by_key(id, |(id, _)| *id)
+                    && let Some((_, keys)) = found.get_mut(place)
+                {
+                    keys.push(key.clone());
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Keys have been held against patterns.
+pub struct Looked {
+    epoch: u64,
+    /// None: it was lost.
+    found: Option<Vec<(BarrierId, Vec<CacheKey>)>>,
 }
 
 /// Sweeps that wait for the writers to pass their fence.
@@ -109,11 +158,12 @@ pub struct Parts {
     pub fetchers: Arc<Pool<Fetcher>>,
     pub shortcut: Arc<Shortcut>,
     pub scanner: Post<Scanner>,
+    pub barriers: &'static Barriers,
 }
 
 impl Router {
     pub fn new(vitals: Arc<Vitals>, own: Post<Router>, parts: Parts) -> Self {
-        let Parts { limits, metrics, gate, writers, fetchers, shortcut, scanner } = parts;
+        let Parts { limits, metrics, gate, writers, fetchers, shortcut, scanner, barriers } = parts;
         Router {
             vitals,
             limits,
@@ -129,10 +179,11 @@ impl Router {
             epoch: 0,
             lanes: Lanes::default(),
             parked: BTreeMap::new(),
-            sweeps: None,
+            barriers,
+            looks: Vec::new(),
+            in_hand: Vec::new(),
+            scans: Default::default(),
             rounds: 0,
-            scanning: false,
-            lifting: Vec::new(),
             held: VecDeque::new(),
             freed: Vec::new(),
         }
@@ -146,10 +197,9 @@ impl Router {
         for task in detained.tasks {
             match task {
                 Task::Pattern(sweep) => {
-                    for (number, operation) in self.shortcut.claim_all() {
-                        self.claim(number, operation);
-                    }
-                    self.lanes.put_up(sweep.patterns.to_vec(), sweep);
+                    let (id, patterns) = (sweep.barrier.id(), sweep.patterns.clone());
+                    self.lanes.put_up(id, patterns.clone(), !sweep.dry_run, sweep);
+                    self.look_for(id, patterns);
                 }
                 Task::Key(operation) => self.accept_one(operation),
             }
@@ -157,25 +207,88 @@ impl Router {
         self.go_on();
     }
 
+    /// Finds out which of the keys that have something unfinished here the patterns match: beside, if it may take long.
+    fn look_for(&mut self, id: BarrierId, patterns: Few<Pattern>) {
+        let keys = self.lanes.keys().len() + self.shortcut.count();
+        self.looks.push((id, patterns));
+        if keys * self.looks.iter().map(|(_, patterns)| patterns.len()).sum::<usize>() > MAX_COMPARED_HERE {
+            self.look_beside();
+        } else if self.in_hand.is_empty() {
+            let found = self.next_look().find();
+            self.looked(found);
+        }
+    }
+
+    fn look_beside(&mut self) {
+        if !self.in_hand.is_empty() || self.looks.is_empty() {
+            return;
+        }
+        let look = self.next_look();
+        self.in_hand.clone_from(&look.ids);
+        let epoch = self.epoch;
+        let mut notice = self.own.notice(Looked { epoch, found: None });
+        actix_rt::task::spawn_blocking(move || {
+            let found = look.find();
+            if let Some(looked) = notice.letter_mut() {
+                looked.found = Some(found);
+            }
+        });
+    }
+
+    fn next_look(&mut self) -> Look {
+        let keys = self.lanes.keys().cloned().chain(self.shortcut.keys()).collect();
+        let mut patterns = PatternIndex::default();
+        let looks = std::mem::take(&mut self.looks);
+        looks.iter().for_each(|(id, own)| own.iter().for_each(|pattern| patterns.insert(*id, pattern)));
+        Look { ids: looks.into_iter().map(|(id, _)| id).collect(), patterns, keys }
+    }
+
+    fn looked(&mut self, found: Vec<(BarrierId, Vec<CacheKey>)>) {
+        for (id, keys) in found {
+            for key in &keys {
+                if let Some((number, operation)) = self.shortcut.claim(key) {
+                    self.claim(number, operation);
+                }
+            }
+            self.lanes.looked(id, &keys);
+        }
+    }
+
+    fn look_ended(&mut self, Looked { epoch, found }: Looked) {
+        fail::fail_point!("router");
+        if epoch != self.epoch {
+            return;
+        }
+        let ids = std::mem::take(&mut self.in_hand);
+        // If it was lost, the barriers wait for all keys.
+        let all = || ids.into_iter().map(|id| (id, self.lanes.keys().cloned().chain(self.shortcut.keys()).collect()));
+        let found = found.unwrap_or_else(|| all().collect());
+        self.looked(found);
+        self.look_beside();
+        self.go_on();
+    }
+
     fn accept_one(&mut self, operation: Operation) {
         let key = operation.key.clone();
+        let is_there = |id: &BarrierId| self.lanes.knows(*id) || self.barriers.stands(*id);
+        let behind = operation.turn.behind().filter(is_there);
         if let Some((number, before)) = self.shortcut.claim(&key) {
             self.claim(number, before);
         }
         if let Verb::SetBlob { url, .. } = &operation.verb {
             let (url, deadline, trace) = (url.clone(), operation.deadline, operation.slot.trace());
-            let seq = self.lanes.wait_for_blob(&key, operation);
+            let seq = self.lanes.wait_for_blob(&key, behind, operation);
             self.order(Order::new(seq, key, url, deadline).traced(trace));
-        } else if self.lanes.is_clear(&key) {
+        } else if self.lanes.is_clear(&key, behind) {
             Ready::send(operation, self.limits.max_answer_bytes, &mut self.outbox);
         } else {
-            self.lanes.wait(&key, operation);
+            self.lanes.wait(&key, behind, operation);
         }
     }
 
     fn claim(&mut self, number: u64, operation: Operation) -> Seq {
         let key = operation.key.clone();
-        let seq = self.lanes.wait_for_blob(&key, operation);
+        let seq = self.lanes.wait_for_blob(&key, None, operation);
         self.claimed.insert(number, seq);
         seq
     }
@@ -191,7 +304,8 @@ impl Router {
 
     /// A scan of an older epoch still runs: its keys are not known here, so nothing can be taken on.
     fn is_cut_off(&self) -> bool {
-        self.scanning && self.lifting.is_empty()
+        let scan = &self.scans[ScanKind::Deletes as usize];
+        scan.runs && scan.lifting.is_empty()
     }
 
     /// Moves all that can move now.
@@ -415,66 +529,83 @@ impl Router {
         }
     }
 
+    /// Previews do not wait for a scan that deletes, nor such a one for them; those that can start together share one.
     fn start_sweeps(&mut self) {
-        if self.scanning || self.sweeps.is_some() || !self.lanes.has_barriers() {
-            return;
-        }
-        let (seqs, sweeps): (Vec<Seq>, Vec<Sweep>) = self.lanes.start().into_iter().unzip();
-        if seqs.is_empty() {
-            return;
-        }
-        self.rounds += 1;
-        self.lifting = seqs;
-        let writers = self.writers.started();
-        let writers_left = writers.len();
-        self.sweeps = Some(Fencing { round: self.rounds, sweeps, writers_left, tries: FENCE_TRIES });
-        for writer in writers {
-            self.post_fence(writer);
+        for kind in [ScanKind::Deletes, ScanKind::Previews] {
+            let scan = &self.scans[kind as usize];
+            if scan.runs || scan.fencing.is_some() {
+                continue;
+            }
+            let (ids, sweeps): (Vec<BarrierId>, Vec<Sweep>) =
+                self.lanes.start(kind == ScanKind::Previews).into_iter().unzip();
+            if !ids.is_empty() {
+                self.put_up_fence(kind, ids, sweeps);
+            }
         }
     }
 
-    fn post_fence(&self, index: usize) {
-        let lost = Fenced { epoch: self.epoch, round: self.rounds, writer: index, passed: false };
+    fn put_up_fence(&mut self, kind: ScanKind, ids: Vec<BarrierId>, sweeps: Vec<Sweep>) {
+        self.rounds += 1;
+        let round = self.rounds;
+        let writers = self.writers.started();
+        let fencing = Fencing { round, sweeps, writers_left: writers.len(), tries: FENCE_TRIES };
+        self.scans[kind as usize] = Scan { fencing: Some(fencing), runs: false, lifting: ids };
+        for writer in writers {
+            self.post_fence(round, writer);
+        }
+    }
+
+    fn post_fence(&self, round: u64, index: usize) {
+        let lost = Fenced { epoch: self.epoch, round, writer: index, passed: false };
         self.writers.post(index, Fence(self.own.notice(lost)));
     }
 
     fn fenced(&mut self, Fenced { epoch, round, writer, passed }: Fenced) {
         fail::fail_point!("router");
-        let Some(fencing) = self.sweeps.as_mut() else { return };
-        if epoch != self.epoch || round != fencing.round {
+        let is_of = |scan: &Scan| scan.fencing.as_ref().is_some_and(|fencing| fencing.round == round);
+        let Some(kind) =
+            [ScanKind::Deletes, ScanKind::Previews].into_iter().find(|kind| is_of(&self.scans[*kind as usize]))
+        else {
             return;
-        }
+        };
+        let scan = &mut self.scans[kind as usize];
+        let Some(fencing) = scan.fencing.as_mut().filter(|_| epoch == self.epoch) else { return };
         if passed {
             fencing.writers_left -= 1;
         } else if fencing.tries > 0 {
             fencing.tries -= 1;
-            return self.post_fence(writer);
+            return self.post_fence(round, writer);
         } else {
-            self.sweeps = None;
-            return self.lift();
+            scan.fencing = None;
+            return self.lift(kind);
         }
         if fencing.writers_left > 0 {
             return;
         }
-        let Some(Fencing { sweeps, .. }) = self.sweeps.take() else { return };
-        self.scanning = true;
-        let ended = self.own.notice(SweepEnded { epoch: self.epoch });
-        self.scanner.post(StartSweeps { sweeps, ended });
+        let Some(Fencing { sweeps, .. }) = scan.fencing.take() else { return };
+        scan.runs = true;
+        let ended = self.own.notice(SweepEnded { epoch: self.epoch, kind });
+        self.scanner.post(StartSweeps { kind, sweeps, ended });
     }
 
-    fn sweep_ended(&mut self, SweepEnded { epoch }: SweepEnded) {
-        self.scanning = false;
-        fail::fail_point!("router");
-        if epoch == self.epoch {
-            return self.lift();
+    fn sweep_ended(&mut self, SweepEnded { epoch, kind }: SweepEnded) {
+        let is_own = epoch == self.epoch;
+        if is_own || kind == ScanKind::Deletes {
+            self.scans[kind as usize].runs = false;
         }
-        while let Some(detained) = self.held.pop_front() {
+        fail::fail_point!("router");
+        if is_own {
+            return self.lift(kind);
+        }
+        while !self.is_cut_off()
+            && let Some(detained) = self.held.pop_front()
+        {
             self.accept(detained);
         }
     }
 
-    fn lift(&mut self) {
-        let done = std::mem::take(&mut self.lifting);
+    fn lift(&mut self, kind: ScanKind) {
+        let done = std::mem::take(&mut self.scans[kind as usize].lifting);
         self.lanes.lift(&done, &mut self.freed);
         self.go_on();
     }
@@ -521,11 +652,13 @@ impl Supervised for Router {
         self.claimed.clear();
         self.shortcut.dispatch(Dispatch::clear);
         self.parked.clear();
-        self.sweeps = None;
-        self.lifting.clear();
+        self.looks.clear();
+        self.in_hand.clear();
+        let runs = self.scans[ScanKind::Deletes as usize].runs;
+        self.scans = [Scan { runs, ..Scan::default() }, Scan::default()];
         self.freed.clear();
         self.outbox.iter_mut().for_each(Vec::clear);
-        if !self.scanning {
+        if !runs {
             self.held.clear();
         }
     }
@@ -562,6 +695,14 @@ impl Handler<Mail<Fenced>> for Router {
 
     fn handle(&mut self, mail: Mail<Fenced>, context: &mut Self::Context) {
         guarded(self, context, |router, _| router.fenced(mail.open()));
+    }
+}
+
+impl Handler<Mail<Looked>> for Router {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail<Looked>, context: &mut Self::Context) {
+        guarded(self, context, |router, _| router.look_ended(mail.open()));
     }
 }
 

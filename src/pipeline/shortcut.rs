@@ -140,8 +140,14 @@ impl Shortcut {
         self.lock().under_way.remove(key)
     }
 
-    pub fn claim_all(&self) -> Vec<(u64, Operation)> {
-        self.lock().under_way.drain().map(|(_, claimed)| claimed).collect()
+    /// How much is under way here.
+    pub fn count(&self) -> usize {
+        self.lock().under_way.len()
+    }
+
+    /// Of all that is under way here.
+    pub fn keys(&self) -> Vec<CacheKey> {
+        self.lock().under_way.keys().cloned().collect()
     }
 
     /// The operation of this number, if it was not claimed before.

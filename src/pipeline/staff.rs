@@ -286,7 +286,7 @@ impl Staff {
             router: router.clone(),
             max_answer_bytes: settings.max_answer_bytes,
         };
-        self.parts.watch.start_on(arbiter, ActorKind::Router, move |vitals, _| Switch::new(vitals, parts))
+        self.parts.watch.start_on(arbiter, ActorKind::Router, move |vitals, own| Switch::new(vitals, own, parts))
     }
 
     fn validation(&self) -> impl FnOnce(Arc<Vitals>, Post<Validation>) -> Validation + Send + use<> {

@@ -2,11 +2,12 @@
 //! on its key, and sends it on: what can be written now straight to a writer, everything else to the [`Router`].
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Supervised};
 
 use super::backlog::Backlogs;
+use super::barriers::Barriers;
 use super::job::{Operation, Slot, Slots, Sweep, Verb};
 use super::pool::{Home, Pool, Roster};
 use super::queue::Ready;
@@ -16,8 +17,9 @@ use super::supervision::{Mail, Post, Stage, Vitals, guarded};
 use super::turns::{Turns, Way};
 use super::writer::{Writer, hand_over};
 use crate::event::outcome::Origin;
+use crate::event::pattern::Pattern;
 use crate::event::version::Version;
-use crate::event::{Action, CacheKey, Source};
+use crate::event::{Action, CacheKey, Few, Source};
 
 /// A request's work, validated and admitted, in the order sent.
 pub struct Accepted {
@@ -34,8 +36,36 @@ pub struct Accepted {
 /// in hand go there.
 const MOST_FAR: usize = 256;
 
+/// A request's keys are held against the patterns that stand for so long at a time, in milliseconds; then others have
+/// their turn.
+const SLICE: Duration = Duration::from_millis(2);
+/// Operations between looks at the clock.
+const LOOK_EVERY: u32 = 16;
+
+/// A part of a request's work. Without patterns all of it is one.
+struct Slice {
+    begun: Option<Instant>,
+    operations: u32,
+}
+
+impl Slice {
+    fn begin(barriers: &Barriers) -> Self {
+        Slice { begun: barriers.are_there().then(Instant::now), operations: 0 }
+    }
+
+    fn goes_on(&mut self) -> bool {
+        self.operations += 1;
+        !self.operations.is_multiple_of(LOOK_EVERY) || !self.is_over()
+    }
+
+    fn is_over(&self) -> bool {
+        self.begun.is_some_and(|begun| begun.elapsed() >= SLICE)
+    }
+}
+
 pub struct Switch {
     vitals: Arc<Vitals>,
+    own: Post<Switch>,
     parts: Parts,
     /// The writers on its thread, or as near as can be, of a roster that looked so.
     nearest: (u64, Vec<usize>),
@@ -59,43 +89,104 @@ pub struct Parts {
 }
 
 impl Switch {
-    pub fn new(vitals: Arc<Vitals>, parts: Parts) -> Self {
-        Switch { vitals, parts, nearest: (0, Vec::new()), ready: Vec::new(), detained: Vec::new() }
+    pub fn new(vitals: Arc<Vitals>, own: Post<Switch>, parts: Parts) -> Self {
+        Switch { vitals, own, parts, nearest: (0, Vec::new()), ready: Vec::new(), detained: Vec::new() }
     }
 
-    fn take(&mut self, Accepted { actions, mut slots, deadline, sweep_deadline }: Accepted) {
+    fn take(&mut self, accepted: Accepted) {
         fail::fail_point!("router");
         self.look_around();
         for (writer, ready) in self.ready.iter_mut().enumerate() {
             let is_near = self.nearest.1.contains(&writer);
-            ready.reserve(if is_near { slots.left() } else { slots.left().min(MOST_FAR) });
+            let left = accepted.slots.left();
+            ready.reserve(if is_near { left } else { left.min(MOST_FAR) });
         }
-        for (action, version) in actions {
-            let mut add = |key, verb| {
-                if let Some(slot) = slots.next() {
-                    self.add(key, verb, version.clone(), slot, deadline);
-                }
-            };
-            match action {
-                Action::Set(entries) => {
-                    for entry in entries {
-                        let ttl = entry.ttl;
-                        let verb = match entry.source {
-                            Source::Inline(value) => Verb::Set { value, origin: Origin::Inline, ttl, held: None },
-                            Source::Blob(url) => Verb::SetBlob { url, ttl },
-                        };
-                        add(entry.key, verb);
-                    }
-                }
-                Action::Get(keys) => keys.into_iter().for_each(|key| add(key, Verb::Get)),
-                Action::Delete(keys) => keys.into_iter().for_each(|key| add(key, Verb::Delete)),
-                Action::DeletePattern { patterns, dry_run } => {
-                    let slots = slots.by_ref().take(patterns.len()).collect();
-                    let (barrier, deadline) = (self.parts.turns.put_up_barrier(), sweep_deadline);
-                    self.detained.push(Task::Pattern(Sweep { patterns, version, slots, dry_run, barrier, deadline }));
-                }
+        let rest = self.take_slice(accepted);
+        self.hand_over();
+        if let Some(rest) = rest {
+            self.own.post(rest);
+        }
+    }
+
+    /// What is left when the slice is over.
+    fn take_slice(&mut self, accepted: Accepted) -> Option<Accepted> {
+        let Accepted { actions, mut slots, deadline, sweep_deadline } = accepted;
+        let mut slice = Slice::begin(self.parts.turns.barriers());
+        let mut actions = actions.into_iter();
+        while let Some((action, version)) = actions.next() {
+            let times = (deadline, sweep_deadline);
+            let rest = self.take_action(action, version.as_ref(), &mut slots, times, &mut slice);
+            if rest.is_some() || slice.is_over() {
+                let actions = rest.map(|rest| (rest, version)).into_iter().chain(actions).collect();
+                return Some(Accepted { actions, slots, deadline, sweep_deadline });
             }
         }
+        None
+    }
+
+    fn take_action(
+        &mut self,
+        action: Action,
+        version: Option<&Version>,
+        slots: &mut Slots,
+        (deadline, sweep_deadline): (Instant, Instant),
+        slice: &mut Slice,
+    ) -> Option<Action> {
+        let mut add = |key, verb| {
+            if let Some(slot) = slots.next() {
+                self.add(key, verb, version.cloned(), slot, deadline);
+            }
+            slice.goes_on()
+        };
+        match action {
+            Action::Set(entries) => {
+                let mut entries = entries.into_iter();
+                let is_done = entries.by_ref().all(|entry| {
+                    let ttl = entry.ttl;
+                    let verb = match entry.source {
+                        Source::Inline(value) => Verb::Set { value, origin: Origin::Inline, ttl, held: None },
+                        Source::Blob(url) => Verb::SetBlob { url, ttl },
+                    };
+                    add(entry.key, verb)
+                });
+                (!is_done).then(|| Action::Set(entries.collect()))
+            }
+            Action::Get(keys) => {
+                let mut keys = keys.into_iter();
+                let is_done = keys.by_ref().all(|key| add(key, Verb::Get));
+                (!is_done).then(|| Action::Get(keys.collect()))
+            }
+            Action::Delete(keys) => {
+                let mut keys = keys.into_iter();
+                let is_done = keys.by_ref().all(|key| add(key, Verb::Delete));
+                (!is_done).then(|| Action::Delete(keys.collect()))
+            }
+            Action::DeletePattern { patterns, dry_run } => {
+                let slots = slots.by_ref().take(patterns.len()).collect();
+                self.put_up(patterns, version.cloned(), slots, dry_run, sweep_deadline);
+                None
+            }
+        }
+    }
+
+    /// What came before it in the request goes its way first.
+    fn put_up(
+        &mut self,
+        patterns: Few<Pattern>,
+        version: Option<Version>,
+        slots: Vec<Slot>,
+        dry_run: bool,
+        deadline: Instant,
+    ) {
+        hand_over(&mut self.ready, &self.parts.writers);
+        let Switch { parts, detained, .. } = self;
+        parts.turns.barriers().put_up(patterns.clone(), !dry_run, |barrier| {
+            detained.push(Task::Pattern(Sweep { patterns, version, slots, dry_run, barrier, deadline }));
+            parts.router.post(Detained { tasks: std::mem::take(detained) });
+        });
+    }
+
+    fn hand_over(&mut self) {
         hand_over(&mut self.ready, &self.parts.writers);
         if !self.detained.is_empty() {
             self.parts.router.post(Detained { tasks: std::mem::take(&mut self.detained) });

@@ -4,16 +4,16 @@
 //! Every operation holds a [`Turn`] from its acceptance until it is done or given up. Operations on one key that are
 //! under way together share a writer: the first chooses it, those that come while it is unfinished follow it there, and
 //! a writer takes things in the order in which they come. Once an operation on a key has to wait, for a blob or for a
-//! pattern, all that comes after it goes through the router too, until nothing on the key is unfinished any more.
+//! pattern that matches it, all that comes after it goes through the router too, until nothing on the key is unfinished any more.
 //!
 //! Keys are told apart by a keyed hash only. Two with the same hash, or that find no place of their own in the table, follow
 //! each other about, which may cost a hop between threads and breaks nothing.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ahash::RandomState;
 
+use super::barriers::{BarrierId, Barriers, Standing};
 use crate::event::CacheKey;
 
 /// A few thousand operations under way fill it by half.
@@ -23,8 +23,7 @@ const PLACES: usize = 7;
 
 pub struct Turns {
     buckets: Box<[Bucket]>,
-    /// Patterns that are not done.
-    barriers: AtomicUsize,
+    barriers: Barriers,
     hasher: RandomState,
 }
 
@@ -73,19 +72,43 @@ impl Turns {
     /// else here.
     pub fn new() -> &'static Self {
         let buckets = (0..BUCKETS).map(|_| Bucket::default()).collect();
-        Box::leak(Box::new(Turns { buckets, barriers: AtomicUsize::new(0), hasher: RandomState::new() }))
+        Box::leak(Box::new(Turns { buckets, barriers: Barriers::new(), hasher: RandomState::new() }))
+    }
+
+    /// The patterns that are not done.
+    pub fn barriers(&'static self) -> &'static Barriers {
+        &self.barriers
     }
 
     /// The next turn on the key. If nothing on it is unfinished, `choose` picks the writer, given a hash of the key.
     /// `must_wait`: the operation cannot be written yet.
     pub fn take(&'static self, key: &CacheKey, must_wait: bool, choose: impl Fn(usize) -> usize) -> (Turn, Way) {
+        loop {
+            // Held until the turn is taken: a barrier that is put up later finds it in the table.
+            let standing = self.barriers.standing();
+            if let Some(taken) = self.take_behind(key, must_wait, standing.as_deref(), &choose) {
+                return taken;
+            }
+        }
+    }
+
+    /// None: a barrier was put up meanwhile, and none was known of.
+    fn take_behind(
+        &'static self,
+        key: &CacheKey,
+        must_wait: bool,
+        standing: Option<&Standing>,
+        choose: impl Fn(usize) -> usize,
+    ) -> Option<(Turn, Way)> {
         let hash = self.hasher.hash_one(key);
         let of_bucket = hash as usize % BUCKETS;
         let bucket = &self.buckets[of_bucket];
         let tag = (hash >> 48) as u16;
+        let behind = standing.and_then(|standing| standing.before(key));
         let mut places = bucket.lock();
-        // Read under the lock: a barrier that is put up later finds this turn in the table.
-        let has_barriers = self.barriers.load(SeqCst) > 0;
+        if standing.is_none() && self.barriers.are_there() {
+            return None;
+        }
         let number = find(&places, tag);
         let place = &mut places[number];
         let is_first = place.out == 0;
@@ -93,13 +116,13 @@ impl Turns {
             *place = Place { tag, writer: choose((hash >> 16) as usize) as u8, is_routed: false, out: 0 };
         }
         place.out += 1;
-        place.is_routed |= must_wait || has_barriers;
+        place.is_routed |= must_wait || behind.is_some();
         let way = match place.is_routed {
             false => Way::Writer,
-            true if is_first && !has_barriers => Way::Alone,
+            true if is_first && behind.is_none() => Way::Alone,
             true => Way::Router,
         };
-        (Turn { bucket, of_bucket: of_bucket as u16, place: number as u8, writer: place.writer }, way)
+        Some((Turn { bucket, of_bucket: of_bucket as u16, place: number as u8, writer: place.writer, behind }, way))
     }
 
     /// The writer that has unfinished operations on the key, or on one that shares its place.
@@ -109,12 +132,6 @@ impl Turns {
         let place = places[find(&places, (hash >> 48) as u16)];
         (place.out > 0).then_some(place.writer.into())
     }
-
-    /// Held until a pattern is done: meanwhile everything goes through the router.
-    pub fn put_up_barrier(&'static self) -> Barrier {
-        self.barriers.fetch_add(1, SeqCst);
-        Barrier(self)
-    }
 }
 
 /// An operation's place in the order of its key; given back on drop.
@@ -123,9 +140,15 @@ pub struct Turn {
     of_bucket: u16,
     place: u8,
     writer: u8,
+    behind: Option<BarrierId>,
 }
 
 impl Turn {
+    /// The last barrier that it has to wait for.
+    pub fn behind(&self) -> Option<BarrierId> {
+        self.behind
+    }
+
     /// The writer that all unfinished operations on the key are with.
     pub fn writer(&self) -> usize {
         self.writer.into()
@@ -188,20 +211,15 @@ impl Noted {
     }
 }
 
-pub struct Barrier(&'static Turns);
-
-impl Drop for Barrier {
-    fn drop(&mut self) {
-        self.0.barriers.fetch_sub(1, SeqCst);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
     use std::thread;
 
+    use smallvec::smallvec;
+
     use super::*;
+    use crate::event::pattern::Pattern;
 
     fn key() -> CacheKey {
         CacheKey::new_unchecked("k")
@@ -302,12 +320,29 @@ mod tests {
     }
 
     #[test]
-    fn while_a_pattern_is_not_done_everything_goes_through_the_router() {
+    fn while_a_pattern_is_not_done_what_it_matches_goes_through_the_router_and_nothing_else() {
         let turns = Turns::new();
-        let barrier = turns.put_up_barrier();
-        let (turn, way) = turns.take(&key(), false, |_| 1);
-        assert_eq!(way, Way::Router);
-        drop((barrier, turn));
-        assert_eq!(turns.take(&key(), false, |_| 1).1, Way::Writer);
+        let put_up = |text: &'static str, holds: bool| {
+            let patterns = smallvec![Pattern::parse(text, true).unwrap()];
+            let mut put_up = None;
+            turns.barriers().put_up(patterns, holds, |barrier| put_up = Some(barrier));
+            put_up.unwrap()
+        };
+        let take = |key: &'static str, must_wait| turns.take(&CacheKey::new_unchecked(key), must_wait, |_| 1);
+        let (first, second, looks) = (put_up("k*", true), put_up("k*", true), put_up("*", false));
+        assert!(first.id() < second.id() && second.id() < looks.id());
+        let (turn, way) = take("k1", false);
+        assert_eq!((way, turn.behind()), (Way::Router, Some(second.id())));
+        let (other, way) = take("other", false);
+        assert_eq!((way, other.behind()), (Way::Writer, None));
+        let (blob, way) = take("blob", true);
+        assert_eq!((way, blob.behind()), (Way::Alone, None));
+        drop(second);
+        let (turn, _) = take("k2", true);
+        assert_eq!(turn.behind(), Some(first.id()));
+        assert!(turns.barriers().stands(first.id()));
+        drop((first, turn));
+        assert_eq!(take("k2", false).1, Way::Writer);
+        assert!(!turns.barriers().are_there());
     }
 }

@@ -49,13 +49,14 @@ impl Validation {
         };
         let mut elements = Vec::with_capacity(raw.len());
         let mut actions = Vec::with_capacity(raw.len());
-        let mut entries = 0;
+        let (mut entries, mut patterns) = (0, 0);
         let mut faults_left = MAX_FAULTS;
         let mut today = None;
         for raw in raw {
             match validate(raw, &self.limits, faults_left) {
                 Ok(event) => {
                     entries += event.action.entries();
+                    patterns += event.action.patterns();
                     let age = event.time.map(|time| *today.get_or_insert_with(unix_millis) - time);
                     elements.push(Element::Answered(to_be_answered(&event, age)));
                     actions.push((event.action, event.version));
@@ -71,7 +72,7 @@ impl Validation {
         if !self.lateness.allows(&actions, accepted) {
             return reply.refuse(Refusal::Overloaded);
         }
-        if let Err(refusal) = reply.admit(actions.len(), entries * ENTRY_BYTES) {
+        if let Err(refusal) = reply.admit(actions.len(), entries * ENTRY_BYTES, patterns) {
             return reply.refuse(refusal);
         }
         let slots = reply.begin(batch, elements, accepted);

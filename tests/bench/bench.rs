@@ -24,6 +24,7 @@ mod singles;
 #[path = "../e2e/support/mod.rs"]
 #[allow(unused_imports, reason = "the bench needs a part of it")]
 mod support;
+mod waiting;
 mod wrk;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,6 +53,9 @@ const GROUPS: &[Group] = &[
     Group { figures: patterns::DELETE, run: patterns::delete },
     Group { figures: latency::DURING_DELETE, run: latency::during_delete },
     Group { figures: latency::DURING_HANG, run: latency::during_hang },
+    Group { figures: waiting::RATE, run: waiting::rate },
+    Group { figures: waiting::STEP, run: waiting::step },
+    Group { figures: waiting::PREVIEW, run: waiting::preview },
     Group { figures: memory::IDLE, run: memory::idle },
     Group { figures: memory::PEAK, run: memory::peak },
     Group { figures: capacity::REPLICAS, run: capacity::replicas },

@@ -305,22 +305,27 @@ async fn a_write_counts_only_when_enough_replicas_have_it() {
 }
 
 #[tokio::test]
-async fn a_cursor_is_not_carried_over_to_another_connection() {
+async fn a_cursor_is_good_on_another_connection_to_the_same_server_and_on_no_other() {
     let server = RedisServer::start(&[]);
     let mut session = server.session();
     let keys: Vec<_> = (0..5000).map(|n| set(&format!("k{n}"), "v")).collect();
     session.apply(&keys, WITHIN).await;
     let start = session.unlink_and_scan(&[], Some(Scan::default()), WITHIN).await;
     let from = start.step.unwrap().next;
-    assert!(matches!(from, Some(Cursor(1..))), "that was all of it: {from:?}");
+    assert!(matches!(from, Some(Cursor { at: 1.., .. })), "that was all of it: {from:?}");
     let step = session.unlink_and_scan(&[], Some(Scan { from, ..Scan::default() }), WITHIN).await;
     assert!(step.step.is_some() && step.failure.is_none());
 
     let mut side = server.client();
     let _: i64 = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).query(&mut side).unwrap();
     while session.ping(WITHIN).await.is_err() {}
+    let after = session.unlink_and_scan(&[], Some(Scan { from, ..Scan::default() }), WITHIN).await;
+    assert!(after.failure.is_none() && !after.is_lost);
+    assert_eq!(after.step.map(|step| step.next), step.step.map(|step| step.next), "it goes on from the same place");
+
+    let from = from.map(|cursor| Cursor { server: cursor.server ^ 1, ..cursor });
     let lost = session.unlink_and_scan(&[doomed(["k1"])], Some(Scan { from, ..Scan::default() }), WITHIN).await;
-    assert!(lost.step.is_none() && lost.failure.is_some(), "{lost:?}");
+    assert!(lost.step.is_none() && lost.failure.is_some() && lost.is_lost, "{lost:?}");
     assert_eq!(deleted(&lost), [0]);
     let anew = session.unlink_and_scan(&[doomed(["k1"])], Some(Scan::default()), WITHIN).await;
     assert_eq!((deleted(&anew), anew.failure.as_ref()), (vec![1], None));

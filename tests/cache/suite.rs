@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use redis_cache_sync::cache::{Cache, CacheError, Command, Reply, Scan, Session};
-use redis_cache_sync::event::pattern::Pattern;
+use redis_cache_sync::event::pattern::{Pattern, Wider};
 
 use crate::support::*;
 
@@ -258,13 +258,17 @@ pub async fn an_empty_batch_has_no_results(cache: &dyn Cache) {
 /// A whole scan.
 pub async fn scan(session: &mut Box<dyn Session>, only: Option<&Pattern>) -> Vec<Bytes> {
     let (mut keys, mut from) = (Vec::new(), None);
+    let only_matches = |key: &[u8]| only.is_none_or(|pattern| pattern.matches(key));
+    let wider = only.and_then(|only| Wider::of([only]));
     loop {
+        let only = wider.as_ref();
         let progress = session.unlink_and_scan(&[], Some(Scan { from, only, guarded: false }), WITHIN).await;
         assert_eq!(progress.failure, None);
         let step = progress.step.unwrap();
         keys.extend(step.keys);
         from = step.next;
         if from.is_none() {
+            keys.retain(|key| only_matches(key));
             return keys;
         }
     }

@@ -1,11 +1,14 @@
 //! DELETE_PATTERN: its forms, what it matches, its preview.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::events::{encoded, event};
-use crate::support::{Stage, delete_pattern, problem_type, results};
+use crate::support::{
+    Blob, Daemon, Gate, Redis, Stage, delete_pattern, eventually, get, problem_type, results, set_blob, set_inline,
+};
 
 #[test]
 fn delete_pattern_takes_every_form() {
@@ -137,4 +140,135 @@ fn a_pattern_delete_that_meets_its_deadline_says_how_far_it_came() {
     assert!(deleted > 0 && deleted < total, "{result}");
     assert_eq!(result["matched"], deleted, "{result}");
     assert_eq!(stage.redis.key_count(), total - deleted, "{result}");
+}
+
+/// Fills a Redis by a script: `keys` is Lua over `i`, from 1 on.
+fn fill(redis: &Redis, count: u64, keys: &str) {
+    let script = format!("for i = 1, ARGV[1] do redis.call('SET', {keys}, '') end");
+    redis::cmd("EVAL").arg(script).arg(0).arg(count).exec(&mut redis.conn()).expect("EVAL");
+}
+
+/// Posts it again and again as a sender would that is told to: the answers, of which the last is the first that is done.
+fn until_done(daemon: &Daemon, event: &Value) -> Vec<Value> {
+    let mut answers = Vec::new();
+    loop {
+        let answer = daemon.post(event);
+        let result = answer.json()["results"][0].clone();
+        answers.push(result);
+        if answer.status == 200 {
+            return answers;
+        }
+        assert_eq!((answer.status, problem_type(&answers[answers.len() - 1]["problem"])), (503, "timeout"));
+        assert!(answers.len() < 500, "it does not come to an end: {answers:?}");
+    }
+}
+
+#[test]
+fn a_pattern_over_more_keys_than_the_deadline_allows_is_done_after_some_repeats() {
+    let redis = Redis::start();
+    fill(&redis, 1_000_000, "'other:' .. i");
+    fill(&redis, 3000, "'s:' .. i");
+    let daemon = Daemon::builder().redis(&redis).set("event.deadline_ms", 400).start();
+    let previews = until_done(&daemon, &delete_pattern(json!({"pattern": "s:*[0-9]", "dry_run": true})));
+    assert!(previews.len() > 2, "one request was enough: {previews:?}");
+    assert_eq!(previews[previews.len() - 1]["matched"], 3000, "{previews:?}");
+    assert_eq!(previews[previews.len() - 1]["estimated"], true, "{previews:?}");
+    let deletes = until_done(&daemon, &delete_pattern(json!("s:*[0-9]")));
+    assert!(deletes.len() > 2, "one request was enough: {deletes:?}");
+    assert_eq!(redis.key_count(), 1_000_000, "{deletes:?}");
+}
+
+#[test]
+fn a_preview_holds_nobody_up_and_sees_what_was_before_it() {
+    let stage = Stage::new();
+    let gate = Gate::closed();
+    stage.blobs.put("/b", Blob::bytes("blob").gate(&gate));
+    thread::scope(|scope| {
+        let blob = scope.spawn(|| stage.daemon.post(&set_blob("s:1", &stage.blobs.url("/b"))));
+        stage.blobs.wait_hits("/b", 1);
+        let preview = scope.spawn(|| stage.daemon.post(&delete_pattern(json!({"pattern": "s:*", "dry_run": true}))));
+        assert!(eventually(Duration::from_secs(10), || {
+            stage.daemon.metric("cache_sync_admission_events", &[]) >= 2.0
+        }));
+        assert_eq!(stage.ok(&get(json!("s:2")))[0]["status"], "miss");
+        assert_eq!(stage.ok(&set_inline("t", "v"))[0]["status"], "stored");
+        assert!(!preview.is_finished(), "it did not wait for the blob before it");
+        gate.open();
+        assert_eq!(results(&preview.join().expect("no panic"), 200, "ok")[0]["matched"], 1);
+        assert_eq!(blob.join().expect("no panic").status, 200);
+    });
+}
+
+#[test]
+fn more_patterns_than_may_be_under_way_are_refused_at_the_door_and_hold_up_nobody() {
+    let stage = Stage::with(|daemon| daemon.set("event.max_patterns", 3));
+    let gate = Gate::closed();
+    stage.blobs.put("/b", Blob::bytes("blob").gate(&gate));
+    let four = delete_pattern(json!(["a*", "b*", "c*", "d*"]));
+    let answer = stage.daemon.post(&four);
+    assert_eq!((answer.status, problem_type(&answer.json())), (413, "payload-too-large"));
+    thread::scope(|scope| {
+        let blob = scope.spawn(|| stage.daemon.post(&set_blob("s:1", &stage.blobs.url("/b"))));
+        stage.blobs.wait_hits("/b", 1);
+        let waiting = scope.spawn(|| stage.daemon.post(&delete_pattern(json!(["s:*", "s:1*"]))));
+        assert!(eventually(Duration::from_secs(10), || {
+            stage.daemon.metric("cache_sync_admission_events", &[]) >= 2.0
+        }));
+        let answer = stage.daemon.post(&delete_pattern(json!(["s:*", "t:*"])));
+        assert_eq!((answer.status, problem_type(&answer.json())), (503, "overloaded"));
+        assert!(answer.header("retry-after").is_some());
+        assert_eq!(stage.ok(&delete_pattern(json!("t:*")))[0]["status"], "deleted", "one more is let in");
+        assert_eq!(stage.ok(&set_inline("t:1", "v"))[0]["status"], "stored");
+        gate.open();
+        assert_eq!(waiting.join().expect("no panic").status, 200);
+        assert_eq!(blob.join().expect("no panic").status, 200);
+    });
+}
+
+#[test]
+fn hostile_patterns_on_long_keys_hold_up_neither_the_service_nor_redis() {
+    let stage = Stage::new();
+    fill(&stage.redis, 20_000, "string.rep('a', 990) .. i");
+    redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("slowlog-log-slower-than")
+        .arg(0)
+        .exec(&mut stage.redis.conn())
+        .expect("CONFIG");
+    redis::cmd("CONFIG").arg("SET").arg("slowlog-max-len").arg(100_000).exec(&mut stage.redis.conn()).expect("CONFIG");
+    let hostile = |number: usize| format!("*{}{}b*", "a".repeat(900), "?".repeat(number % 8));
+    let patterns: Vec<String> = (0..64).map(hostile).collect();
+    let longest = thread::scope(|scope| {
+        let one = scope.spawn(|| stage.daemon.post(&delete_pattern(json!(hostile(0)))));
+        let all = scope.spawn(|| stage.daemon.post(&delete_pattern(json!(patterns))));
+        let mut longest = Duration::ZERO;
+        while !(one.is_finished() && all.is_finished()) {
+            let begun = Instant::now();
+            assert_eq!(stage.daemon.get("/live").status, 200);
+            assert_eq!(stage.ok(&set_inline("other", "v"))[0]["status"], "stored");
+            longest = longest.max(begun.elapsed());
+        }
+        for answer in [one, all] {
+            assert_eq!(answer.join().expect("no panic").status, 200);
+        }
+        longest
+    });
+    // Figures are for the bench; here only orders of magnitude.
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    let log: Vec<(i64, i64, u64, Vec<Vec<u8>>)> = redis::cmd("SLOWLOG")
+        .arg("GET")
+        .arg(-1)
+        .query::<Vec<redis::Value>>(&mut stage.redis.conn())
+        .expect("SLOWLOG")
+        .into_iter()
+        .filter_map(|entry| match entry {
+            redis::Value::Array(fields) => {
+                redis::from_redis_value(redis::Value::Array(fields.into_iter().take(4).collect())).ok()
+            }
+            _ => None,
+        })
+        .collect();
+    let scans = log.iter().filter(|(_, _, _, command)| command[0].eq_ignore_ascii_case(b"SCAN"));
+    let longest_us = scans.map(|(_, _, us, _)| *us).max().expect("steps of a scan");
+    assert!(longest_us < 200_000, "a step held Redis for {longest_us} us");
 }

@@ -42,7 +42,7 @@ mod topology;
 mod view;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +101,8 @@ struct ClusterSession {
     lanes: HashMap<Address, Lane>,
     /// The view for which the lanes were last looked through.
     seen: Arc<View>,
-    walk: Option<Walk>,
+    /// Scans that are not at their end, the last at the back.
+    kept: VecDeque<Walk>,
     walks: u64,
     /// Goes up with each batch.
     turn: usize,
@@ -116,7 +117,7 @@ impl ClusterSession {
             lanes: HashMap::new(),
             seen: topology.view(),
             topology,
-            walk: None,
+            kept: VecDeque::new(),
             walks: 0,
             turn: 0,
             reconnects: 0,

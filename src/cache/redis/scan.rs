@@ -1,7 +1,8 @@
 //! Deleting keys and one step of a scan, as one pipeline; and how far a step goes.
 //!
 //! Redis does nothing else while it takes a step, so a step is short while this service has others to serve, and longer
-//! while it has not, or where asking for it takes longer than carrying it out. Besides, a scan rests between steps while
+//! while it has not, or where asking for it takes longer than carrying it out; and it is cut where the last took longer
+//! than it should, for what a look costs depends on the keys. Besides, a scan rests between steps while
 //! others are served: it would keep a whole core of Redis's machine busy.
 
 use std::mem;
@@ -15,7 +16,7 @@ use super::encode::Outbox;
 use super::guarded::{self, Guard};
 use super::reply::{Frame, Redirect};
 use crate::cache::companion::owner;
-use crate::cache::{CacheError, Cursor, Doomed, Progress, Scan, ScanStep, Unlinked};
+use crate::cache::{CacheError, Cursor, Doomed, LONG_CALL, Progress, Scan, ScanStep, Unlinked};
 
 /// A key in the answer to a SCAN, at most: what others wrote may have keys of any size.
 pub(super) const MAX_KEY_BYTES: usize = 16 * 1024 * 1024;
@@ -25,6 +26,8 @@ const BUSY_COUNT: usize = 250;
 const QUIET_COUNT: usize = 2000;
 /// However many keys are to be deleted: the scan must get on.
 const LEAST_COUNT: usize = 100;
+/// However long steps take.
+const MIN_COUNT: usize = 10;
 /// How long none must have been served before steps get longer.
 const QUIET_AFTER: Duration = Duration::from_millis(20);
 /// So many short steps follow each other, about a millisecond, and then a rest.
@@ -40,6 +43,9 @@ pub(super) struct Pace {
     count: usize,
     /// What a step looks at while others are served.
     busy: usize,
+    /// What it may look at, by how long steps took.
+    limit: usize,
+    round_trip: Duration,
     begun: Option<Instant>,
     in_a_row: u32,
     batches: u64,
@@ -49,7 +55,16 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Pace { count: BUSY_COUNT, busy: BUSY_COUNT, begun: None, in_a_row: 0, batches: 0, served: None }
+        Pace {
+            count: BUSY_COUNT,
+            busy: BUSY_COUNT,
+            limit: QUIET_COUNT,
+            round_trip: Duration::ZERO,
+            begun: None,
+            in_a_row: 0,
+            batches: 0,
+            served: None,
+        }
     }
 
     /// A scan begins, on a connection with such a round trip. For each microsecond of it a step looks at one key, which
@@ -57,7 +72,19 @@ impl Pace {
     pub(super) fn begin(&mut self, round_trip: Duration, now: Instant) {
         self.busy = usize::try_from(round_trip.as_micros()).unwrap_or(QUIET_COUNT).clamp(BUSY_COUNT, QUIET_COUNT);
         self.count = self.busy;
+        (self.limit, self.round_trip) = (QUIET_COUNT, round_trip);
         self.begun = Some(now);
+    }
+
+    /// A step was answered after so long. How long the cache was busy with it, about.
+    pub(super) fn took(&mut self, elapsed: Duration) -> Duration {
+        let took = elapsed.saturating_sub(self.round_trip);
+        if took > LONG_CALL {
+            self.limit = (self.count / 2).max(MIN_COUNT);
+        } else if took < LONG_CALL / 2 {
+            self.limit = (self.limit * 2).min(QUIET_COUNT);
+        }
+        took
     }
 
     /// Whether to rest before the next step. `batches` are those that all sessions together have begun.
@@ -78,7 +105,8 @@ impl Pace {
     pub(super) fn count(&mut self, doomed: usize, now: Instant) -> usize {
         // Redis cannot be asked to stop half-way, so what there is to do is weighed beforehand.
         let limit = if self.is_busy(now) { self.busy } else { QUIET_COUNT };
-        self.count = (self.count * 2).min(limit.saturating_sub(doomed * LOOKS_A_KEY)).max(LEAST_COUNT);
+        let weighed = limit.saturating_sub(doomed * LOOKS_A_KEY).max(LEAST_COUNT);
+        self.count = (self.count * 2).min(weighed).min(self.limit);
         self.count
     }
 
@@ -107,6 +135,8 @@ pub(super) struct Stride<'a> {
     pub(super) wait: Option<Wait>,
     /// What to look for, and at how many keys.
     pub(super) scan: Option<(Scan<'a>, usize)>,
+    /// Whose cursors it gives.
+    pub(super) server: u64,
 }
 
 impl Stride<'_> {
@@ -127,10 +157,10 @@ impl Stride<'_> {
         }
         if let Some((Scan { from, only, guarded }, count)) = self.scan {
             outbox.command(|cmd| {
-                cmd.arg("SCAN").arg(from.map_or(0, |cursor| cursor.0));
+                cmd.arg("SCAN").arg(from.map_or(0, |cursor| cursor.at));
                 // A key's companion does not match what the key matches.
-                if let Some(pattern) = only.filter(|_| !guarded) {
-                    cmd.arg("MATCH").arg(pattern.as_str());
+                if let Some(wider) = only.filter(|_| !guarded) {
+                    cmd.arg("MATCH").arg(wider.glob());
                 }
                 cmd.arg("COUNT").arg(count)
             });
@@ -152,7 +182,7 @@ impl Stride<'_> {
             progress.failure.get_or_insert(error);
         }
         if let Some((scan, _)) = self.scan {
-            match step(frames, &self.guard.prefix, scan.guarded) {
+            match step(frames, &self.guard.prefix, scan.guarded, self.server) {
                 Ok(step) => progress.step = Some(step),
                 Err(error) => drop(progress.failure.get_or_insert(error)),
             }
@@ -194,11 +224,16 @@ impl Stride<'_> {
     }
 }
 
-fn step(mut frames: vec::IntoIter<Frame>, prefix: &str, with_guarded: bool) -> Result<ScanStep, CacheError> {
+fn step(
+    mut frames: vec::IntoIter<Frame>,
+    prefix: &str,
+    with_guarded: bool,
+    server: u64,
+) -> Result<ScanStep, CacheError> {
     let (next, count) = match (frames.next(), frames.next(), frames.next()) {
         (Some(Frame::Array(2)), Some(Frame::Text(cursor)), Some(Frame::Array(count))) => {
             let cursor = std::str::from_utf8(&cursor).ok().and_then(|text| text.parse().ok());
-            (Cursor(cursor.ok_or_else(unexpected)?), count)
+            (Cursor { at: cursor.ok_or_else(unexpected)?, server }, count)
         }
         (Some(Frame::Error(code)), _, _) => return Err(code.to_error("SCAN")),
         _ => return Err(unexpected()),
@@ -217,7 +252,7 @@ fn step(mut frames: vec::IntoIter<Frame>, prefix: &str, with_guarded: bool) -> R
             guarded.push(key.slice_ref(owner));
         }
     }
-    Ok(ScanStep { keys, guarded, next: (next.0 != 0).then_some(next) })
+    Ok(ScanStep { keys, guarded, next: (next.at != 0).then_some(next) })
 }
 
 #[cfg(test)]
@@ -258,6 +293,19 @@ mod tests {
         (0..9).for_each(|_| assert!(pace.count(0, now) > BUSY_COUNT));
         assert_eq!(pace.count(100, now), QUIET_COUNT - 100 * LOOKS_A_KEY);
         assert_eq!(pace.count(1_000_000, now), LEAST_COUNT);
+    }
+
+    #[test]
+    fn a_step_that_took_long_is_cut_the_next_time_and_grows_again() {
+        let (mut pace, now) = (Pace::new(), Instant::now());
+        pace.begin(Duration::from_millis(1), now);
+        (0..9).for_each(|_| assert!(pace.count(0, now) > BUSY_COUNT));
+        assert_eq!(pace.took(LONG_CALL * 2), LONG_CALL * 2 - Duration::from_millis(1));
+        assert_eq!(pace.count(0, now), QUIET_COUNT / 2);
+        (0..20).for_each(|_| assert!(pace.took(LONG_CALL * 2) > LONG_CALL && pace.count(0, now) > 0));
+        assert_eq!(pace.count(0, now), MIN_COUNT);
+        (0..20).for_each(|_| assert!(pace.took(LONG_CALL / 4) < LONG_CALL && pace.count(0, now) > 0));
+        assert_eq!(pace.count(0, now), QUIET_COUNT);
     }
 
     #[test]

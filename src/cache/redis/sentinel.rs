@@ -259,7 +259,7 @@ impl Session for SentinelSession {
                 Ok(session) => session.unlink_and_scan(doomed, scan, budget.left()).await,
                 Err(error) => {
                     let unlinked = vec![Default::default(); doomed.len()];
-                    Progress { unlinked, step: None, failure: Some(error) }
+                    Progress { unlinked, failure: Some(error), ..Progress::default() }
                 }
             }
         }

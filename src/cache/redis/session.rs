@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::vec;
 
+use ahash::RandomState;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use log::{error, warn};
@@ -34,8 +35,8 @@ pub struct RedisSession {
     shared: Arc<Shared>,
     connection: Option<Held>,
     pace: scan::Pace,
-    /// The connection, by its count, that answered the last step of a scan.
-    scanned_on: u64,
+    /// For which connection, by its count, the server was asked who it is, and by what it is known.
+    server: (u64, u64),
     connects: u64,
     /// Of the last keys that were read many had no value.
     expects_misses: bool,
@@ -62,7 +63,7 @@ impl RedisSession {
             shared,
             connection: None,
             pace: scan::Pace::new(),
-            scanned_on: 0,
+            server: (0, 0),
             connects: 0,
             expects_misses: false,
             has_scripts: false,
@@ -110,11 +111,22 @@ impl Session for RedisSession {
             } else if self.pace.rests(self.shared.batches.load(Ordering::Relaxed), Instant::now()) {
                 sleep(scan::REST).await;
             }
-            if goes_on && !(self.is_connected() && self.scanned_on == self.connects) {
-                // Another server may answer on a new one, and make something else of the cursor.
-                let failure = Some(unavailable("the connection that the scan began on was lost"));
-                return Progress { unlinked: vec![Unlinked::default(); doomed.len()], step: None, failure };
+            let server = match scan {
+                Some(_) => self.server(&budget).await,
+                None => Ok(0),
+            };
+            let is_lost = |server: &u64| scan.and_then(|scan| scan.from).is_some_and(|from| from.server != *server);
+            if let Some(failure) = match &server {
+                Err(error) => Some(error.clone()),
+                // Another server would make something else of the cursor.
+                Ok(server) if is_lost(server) => Some(unavailable("the server that the scan began on is gone")),
+                Ok(_) => None,
+            } {
+                let unlinked = vec![Unlinked::default(); doomed.len()];
+                let is_lost = server.is_ok();
+                return Progress { unlinked, failure: Some(failure), is_lost, ..Progress::default() };
             }
+            let (server, connects) = (server.unwrap_or_default(), self.connects);
             let shared = self.shared.clone();
             let last = doomed.iter().find_map(|doomed| doomed.keys.last());
             let wait = last.and_then(|key| self.wait(key, &budget, 0));
@@ -123,7 +135,8 @@ impl Session for RedisSession {
             let with_scripts = !self.has_scripts && doomed.iter().any(|doomed| doomed.version.is_some());
             let scan = scan.map(|scan| (scan, count));
             let (guard, asking, one_each) = (&shared.guard, self.asking, self.one_each);
-            let stride = Stride { guard, doomed, with_scripts, asking, one_each, wait, scan };
+            let stride = Stride { guard, doomed, with_scripts, asking, one_each, wait, scan, server };
+            let begun = Instant::now();
             let mut frames = Vec::new();
             let sent = self.exchange(stride.encode(), scan::MAX_KEY_BYTES, &budget, 0, &mut frames).await;
             let mut misplaced = Vec::new();
@@ -133,11 +146,9 @@ impl Session for RedisSession {
             }
             self.misplaced = misplaced;
             progress.failure = sent.err().or(progress.failure);
-            if self.connection.is_none() {
+            progress.took = self.pace.took(begun.elapsed());
+            if self.connection.is_none() || self.connects != connects {
                 progress.step = None;
-            }
-            if progress.step.is_some() {
-                self.scanned_on = self.connects;
             }
             progress
         }
@@ -225,6 +236,22 @@ impl RedisSession {
         Ok(())
     }
 
+    /// By what the server of this connection is known: the same after a reconnect, another after its restart. One that does
+    /// not say it is another with each connection.
+    async fn server(&mut self, budget: &Budget) -> Result<u64, CacheError> {
+        self.open(budget.left()).await?;
+        if self.server.0 != self.connects {
+            let mut outbox = Outbox::new();
+            outbox.command(|cmd| cmd.arg("INFO").arg("server"));
+            let run_id = match self.call(outbox, MAX_OWN_BYTES, Budget::new(budget.left())).await?.pop() {
+                Some(Frame::Text(text)) => run_id(&text),
+                _ => None,
+            };
+            self.server = (self.connects, run_id.unwrap_or_else(|| RandomState::new().hash_one(self.connects)));
+        }
+        Ok(self.server.1)
+    }
+
     /// The shortest of a few: others and the connecting may delay some. Zero if it cannot be told.
     async fn round_trip(&mut self, budget: &Budget) -> Duration {
         let mut shortest = Duration::MAX;
@@ -273,6 +300,13 @@ impl RedisSession {
         frames.by_ref().take(loaded).for_each(drop);
         frames
     }
+}
+
+/// The first half of the id that a server gives itself at its start.
+fn run_id(info: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(info).ok()?;
+    let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+    u64::from_str_radix(id.get(..16)?, 16).ok()
 }
 
 /// A connection that leaves word of what may still come of it, however it is given up.

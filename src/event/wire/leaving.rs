@@ -199,8 +199,9 @@ fn write_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
         }
         Outcome::Hit(value) => write_bytes(out, ",\"value\":", value),
         Outcome::Swept { matched, deleted } => write_swept(out, *matched, *deleted),
-        Outcome::Preview { matched, sample } => {
+        Outcome::Preview { matched, sample, is_estimated } => {
             number(out, ",\"matched\":", *matched);
+            raw(out, if *is_estimated { ",\"estimated\":true" } else { "" });
             raw(out, ",\"sample\":[");
             for (place, key) in sample.iter().enumerate() {
                 raw(out, if place > 0 { "," } else { "" });

@@ -5,7 +5,7 @@
 //! costs the work of its steps, no more: what it found is deleted. The caller's deadline bounds the rounds.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
@@ -22,6 +22,8 @@ use crate::cache::{CacheError, Cursor, Doomed, Progress, Scan, ScanStep, Session
 
 /// How often keys that cannot be deleted where they were looked for are tried elsewhere within a call.
 const CHASES: usize = 3;
+/// Scans that may go on later, at most.
+const MAX_KEPT: usize = 32;
 
 /// A primary that nobody says has slots is waited for as long, at most: it may be out of reach for us alone.
 const MAX_EMPTY: Duration = Duration::from_millis(300);
@@ -72,6 +74,15 @@ impl Share {
     }
 }
 
+/// What came of a call to several nodes.
+#[derive(Default)]
+struct Visited {
+    steps: Vec<(Address, ScanStep)>,
+    /// Nodes whose cursors are good no more.
+    lost: Vec<Address>,
+    misplaced: Vec<(Address, Misplaced)>,
+}
+
 type Shares = HashMap<Address, Share>;
 
 /// What a call to one node brought.
@@ -84,83 +95,106 @@ struct Brought {
 
 impl ClusterSession {
     pub(super) async fn walk_on(&mut self, doomed: &[Doomed], scan: Option<Scan<'_>>, budget: &Budget) -> Progress {
-        let mut progress = Progress { unlinked: vec![Unlinked::default(); doomed.len()], step: None, failure: None };
+        let mut progress = Progress { unlinked: vec![Unlinked::default(); doomed.len()], ..Progress::default() };
+        let begun = Instant::now();
         let walk = match scan {
             None => None,
             Some(scan) => match self.walk_from(scan.from, budget).await {
                 Ok(walk) => Some((walk, scan)),
                 Err(error) => {
+                    progress.is_lost = scan.from.is_some_and(|from| self.kept.iter().all(|walk| walk.id != from.at));
                     progress.failure = Some(error);
                     return progress;
                 }
             },
         };
-        if let Err(error) = self.walk_step(doomed, walk, budget, &mut progress).await {
+        let (mut walk, scan) = walk.unzip();
+        if let Err(error) = self.walk_step(doomed, walk.as_mut().zip(scan), budget, &mut progress).await {
             progress.failure.get_or_insert(error);
+        }
+        if let Some(walk) = walk {
+            self.keep(walk, &progress);
         }
         if progress.failure.is_some() {
             self.topology.doubt();
         }
+        progress.took = begun.elapsed();
         progress
+    }
+
+    /// A walk that is not at its end goes on from where it is, whatever became of this call.
+    fn keep(&mut self, walk: Walk, progress: &Progress) {
+        if progress.step.as_ref().is_some_and(|step| step.next.is_none()) {
+            return;
+        }
+        if self.kept.len() >= MAX_KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(walk);
     }
 
     /// The walk that goes on from there, or a new one.
     async fn walk_from(&mut self, from: Option<Cursor>, budget: &Budget) -> Result<Walk, CacheError> {
-        let walk = self.walk.take();
-        match from {
-            Some(cursor) => walk.filter(|walk| walk.id == cursor.0).ok_or_else(|| unavailable("the scan was lost")),
-            None => {
-                let census = self.census(budget).await?;
-                self.walks += 1;
-                Ok(Walk::new(self.walks, census, false))
-            }
+        if let Some(cursor) = from {
+            let view = self.look(budget).await?;
+            let is_there = |address: &Address| view.primaries().iter().any(|primary| primary.address == *address);
+            let place = self.kept.iter().position(|walk| walk.id == cursor.at);
+            let walk = place.and_then(|place| self.kept.remove(place));
+            return walk
+                .filter(|walk| walk.left.iter().all(|(address, _)| is_there(address)))
+                .ok_or_else(|| unavailable("the scan was lost, or a node on which it was"));
         }
+        let census = self.census(budget).await?;
+        self.walks += 1;
+        Ok(Walk::new(self.walks, census, false))
     }
 
     async fn walk_step(
         &mut self,
         doomed: &[Doomed],
-        walk: Option<(Walk, Scan<'_>)>,
+        walk: Option<(&mut Walk, Scan<'_>)>,
         budget: &Budget,
         progress: &mut Progress,
     ) -> Result<(), CacheError> {
         let view = self.look(budget).await?;
         let shares = share_out(doomed, &view)?;
-        let Some((mut walk, scan)) = walk else {
-            let (_, misplaced) = self.visit(shares, &[], None, budget, progress).await?;
-            return self.chase(doomed, misplaced, budget, progress).await;
+        let Some((walk, scan)) = walk else {
+            let visited = self.visit(shares, &[], None, budget, progress).await?;
+            return self.chase(doomed, visited.misplaced, budget, progress).await;
         };
         let places = walk.next().to_vec();
-        let (steps, misplaced) = self.visit(shares, &places, Some(scan), budget, progress).await?;
-        self.chase(doomed, misplaced, budget, progress).await?;
+        let Visited { steps, lost, misplaced } = self.visit(shares, &places, Some(scan), budget, progress).await?;
         let mut found = ScanStep { keys: Vec::new(), guarded: Vec::new(), next: None };
-        for (address, step) in steps {
+        walk.left.retain_mut(|(address, cursor)| match steps.iter().find(|(own, _)| own == address) {
+            Some((_, step)) => {
+                *cursor = step.next;
+                step.next.is_some()
+            }
+            None => {
+                *cursor = cursor.filter(|_| !lost.contains(address));
+                true
+            }
+        });
+        for (_, step) in steps {
             found.keys.extend(step.keys);
             found.guarded.extend(step.guarded);
-            for (_, cursor) in walk.left.iter_mut().filter(|(own, _)| *own == address) {
-                *cursor = step.next;
-            }
         }
-        let is_over = |(address, cursor): &(Address, Option<Cursor>)| {
-            cursor.is_none() && places.iter().any(|(visited, _)| visited == address)
-        };
-        walk.left.retain(|place| !is_over(place));
+        // What was found counts, even if a node fails.
+        found.next = Some(Cursor { at: walk.id, server: 0 });
+        progress.step = Some(found);
+        self.chase(doomed, misplaced, budget, progress).await?;
         if walk.left.is_empty() {
             let after = self.census(budget).await?;
             if walk.before.was_complete(&after, walk.order.as_deref()) {
-                progress.step = Some(found);
+                progress.step.iter_mut().for_each(|step| step.next = None);
                 return Ok(());
             }
-            self.walks += 1;
-            walk = Walk::new(self.walks, after, true);
+            *walk = Walk::new(walk.id, after, true);
         }
-        found.next = Some(Cursor(walk.id));
-        self.walk = Some(walk);
-        progress.step = Some(found);
         Ok(())
     }
 
-    /// One round trip to the nodes concerned. Fails if a step was not taken.
+    /// One round trip to the nodes concerned.
     async fn visit(
         &mut self,
         mut shares: Shares,
@@ -168,7 +202,7 @@ impl ClusterSession {
         scan: Option<Scan<'_>>,
         budget: &Budget,
         progress: &mut Progress,
-    ) -> Result<(Vec<(Address, ScanStep)>, Vec<(Address, Misplaced)>), CacheError> {
+    ) -> Result<Visited, CacheError> {
         let addresses: Vec<&Address> = shares.keys().chain(places.iter().map(|(address, _)| address)).collect();
         self.open(&addresses)?;
         let (view, waits) = (self.topology.view(), self.topology.settings.wait_replicas > 0);
@@ -190,13 +224,13 @@ impl ClusterSession {
                 (progress, std::mem::take(&mut session.misplaced))
             });
             Some(async move {
-                let (progress, misplaced) = call.await.unwrap_or_else(|error| {
-                    (Progress { unlinked: Vec::new(), step: None, failure: Some(error) }, Vec::new())
-                });
+                let (progress, misplaced) = call
+                    .await
+                    .unwrap_or_else(|error| (Progress { failure: Some(error), ..Progress::default() }, Vec::new()));
                 Brought { address: address.clone(), groups, progress, misplaced }
             })
         });
-        let (mut steps, mut misplaced) = (Vec::new(), Vec::new());
+        let mut visited = Visited::default();
         for brought in join_all(calls).await {
             let Brought { address, groups, progress: part, misplaced: part_misplaced } = brought;
             for (group, unlinked) in groups.iter().zip(part.unlinked) {
@@ -208,16 +242,17 @@ impl ClusterSession {
             if let Some(error) = part.failure {
                 progress.failure.get_or_insert(error);
             }
-            steps.extend(part.step.map(|step| (address.clone(), step)));
-            misplaced.extend(part_misplaced.into_iter().map(|mut keys| {
+            visited.lost.extend(part.is_lost.then(|| address.clone()));
+            visited.steps.extend(part.step.map(|step| (address.clone(), step)));
+            visited.misplaced.extend(part_misplaced.into_iter().map(|mut keys| {
                 keys.group = groups.get(keys.group).copied().unwrap_or(usize::MAX);
                 (address.clone(), keys)
             }));
         }
-        if steps.len() < places.len() {
-            return Err(progress.failure.clone().unwrap_or_else(|| unavailable("a step of the scan was not taken")));
+        if visited.steps.len() < places.len() {
+            progress.failure.get_or_insert(unavailable("a step of the scan was not taken"));
         }
-        Ok((steps, misplaced))
+        Ok(visited)
     }
 
     /// Deletes keys where they have gone to.
@@ -252,7 +287,7 @@ impl ClusterSession {
             }
             for shares in [asked, others] {
                 if !shares.is_empty() {
-                    misplaced.extend(self.visit(shares, &[], None, budget, progress).await?.1);
+                    misplaced.extend(self.visit(shares, &[], None, budget, progress).await?.misplaced);
                 }
             }
         }

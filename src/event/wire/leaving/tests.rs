@@ -76,8 +76,13 @@ fn a_pattern_answers_counts_and_a_sample() {
         r#"{"status":"ok","event":"DELETE_PATTERN","results":[{"pattern":"sess:*","status":"deleted","matched":120,"deleted":119}]}"#,
     );
     let sample = vec![Bytes::from_static(b"sess:1"), Bytes::from_static(b"\xff")];
+    let preview = |is_estimated, sample| Outcome::Preview { matched: 120, sample, is_estimated };
     assert_answer(
-        &answered(EventType::DeletePattern, vec![("sess:*", Outcome::Preview { matched: 120, sample })]),
+        &answered(EventType::DeletePattern, vec![("sess:*", preview(true, Vec::new()))]),
+        r#"{"status":"ok","event":"DELETE_PATTERN","results":[{"pattern":"sess:*","status":"preview","matched":120,"estimated":true,"sample":[]}]}"#,
+    );
+    assert_answer(
+        &answered(EventType::DeletePattern, vec![("sess:*", preview(false, sample))]),
         r#"{"status":"ok","event":"DELETE_PATTERN","results":[{"pattern":"sess:*","status":"preview","matched":120,"sample":["sess:1",{"key":"/w==","encoding":"base64"}]}]}"#,
     );
 }

@@ -1,0 +1,79 @@
+//! One pattern's share of a scan.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::places::Name;
+use super::seen::Seen;
+use crate::event::outcome::{MAX_SAMPLE, Outcome, Problem, ProblemKind};
+use crate::event::pattern::Pattern;
+use crate::event::version::Version;
+use crate::pipeline::job::Slot;
+
+/// Bytes of the keys that a preview shows, at most.
+const MAX_SAMPLE_BYTES: usize = 64 * 1024;
+
+pub(super) struct Rule {
+    pub(super) pattern: Pattern,
+    pub(super) version: Option<Version>,
+    pub(super) slot: Slot,
+    pub(super) dry_run: bool,
+    pub(super) deadline: Instant,
+    /// Among the rules of its walk.
+    pub(super) number: usize,
+    /// Of the sweep that it belongs to.
+    pub(super) name: Name,
+    /// The leg of the walk with which it ends.
+    pub(super) leg: usize,
+    /// Found and not yet deleted.
+    pub(super) doomed: Vec<Bytes>,
+    pub(super) matched: u64,
+    pub(super) deleted: u64,
+    pub(super) sample: Vec<Bytes>,
+    pub(super) sample_bytes: usize,
+    /// A key may have been counted twice, or not been counted.
+    pub(super) is_estimated: bool,
+}
+
+impl Rule {
+    /// Whether keys that have a version but no value concern it.
+    pub(super) fn raises(&self) -> bool {
+        self.version.is_some() && !self.dry_run
+    }
+
+    /// Counts a key that a preview shows, for as many as it stands for.
+    pub(super) fn preview(&mut self, key: &Bytes, counts: u64) {
+        self.matched += counts;
+        if counts > 0 && self.sample.len() < MAX_SAMPLE && self.sample_bytes + key.len() <= MAX_SAMPLE_BYTES {
+            self.sample_bytes += key.len();
+            // A slice would keep all that was read with it.
+            self.sample.push(Bytes::copy_from_slice(key));
+        }
+    }
+
+    /// Counts what was deleted, and what was left because it is newer.
+    pub(super) fn add(&mut self, deleted: u64, newer: &[Bytes], seen: &mut Seen) {
+        self.deleted += deleted;
+        self.matched += deleted;
+        for key in newer {
+            self.matched += seen.note((self.number, key));
+        }
+    }
+
+    pub(super) fn succeed(self, seen: &Seen) {
+        let is_estimated = self.is_estimated || self.dry_run && seen.is_estimating();
+        let outcome = if self.dry_run {
+            Outcome::Preview { matched: self.matched, sample: self.sample, is_estimated }
+        } else {
+            Outcome::Swept { matched: self.matched, deleted: self.deleted }
+        };
+        self.slot.settle(outcome, Instant::now());
+    }
+
+    pub(super) fn fail(self, kind: ProblemKind, detail: String) {
+        let problem = Problem::new(kind, detail);
+        self.slot
+            .settle(Outcome::SweepFailed { matched: self.matched, deleted: self.deleted, problem }, Instant::now());
+    }
+}

@@ -1,0 +1,329 @@
+//! One scan for all its rules.
+//!
+//! A key goes to the first pattern in the order of acceptance that deletes it; previews before that one see it, later
+//! ones do not. Later ones with a version get it too, for they raise the key's version even if it is gone; and if the
+//! first leaves it because it is newer, the others get it then. `matched` counts distinct keys: a deleted key is counted
+//! by what UNLINK says, one that is left or previewed by a [note](super::seen).
+//!
+//! A walk has a leg for each place at which a sweep goes on, and one from the start for those that are new. A rule ends
+//! with its own leg and takes part in those before it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::places::{Name, Place, Places};
+use super::rule::Rule;
+use super::seen::Seen;
+use crate::cache::{CacheError, Cursor, Doomed, Portion, Scan, ScanStep, Session, Unlinked};
+use crate::event::outcome::ProblemKind;
+use crate::event::pattern::{PatternIndex, Wider};
+use crate::pipeline::barriers::Barrier;
+use crate::pipeline::job::Sweep;
+
+const PAUSE: Duration = Duration::from_millis(100);
+/// For so long keys are held against patterns before others on the thread have their turn.
+const SLICE: Duration = Duration::from_millis(2);
+/// Keys between looks at the clock.
+const LOOK_EVERY: usize = 32;
+
+pub(super) struct Walk<'a> {
+    session: &'a mut dyn Session,
+    retry: Duration,
+    places: Rc<RefCell<Places>>,
+    seen: Seen,
+    rules: Vec<Rule>,
+    /// The rules' numbers by their patterns.
+    index: PatternIndex<usize>,
+    wider: Option<Wider>,
+    /// Where each leg begins.
+    legs: Vec<Option<Cursor>>,
+    leg: usize,
+    at: At,
+    /// Where the last step began: what it found may not be deleted yet.
+    step_from: Option<Cursor>,
+    /// Keys deleted by one call.
+    portion: Portion,
+}
+
+enum At {
+    Start,
+    Place(Cursor),
+    End,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(
+        session: &'a mut dyn Session,
+        retry: Duration,
+        places: Rc<RefCell<Places>>,
+        seen: Seen,
+        sweeps: Vec<Sweep>,
+    ) -> (Self, Vec<Barrier>) {
+        let (mut rules, mut legs, mut barriers) = (Vec::new(), Vec::new(), Vec::new());
+        for Sweep { patterns, version, slots, dry_run, barrier, deadline } in sweeps {
+            barriers.push(barrier);
+            let name = places.borrow().name(&patterns, version.as_ref(), dry_run);
+            let mut found = HashMap::new();
+            let mut leg = usize::MAX;
+            if let Some(place) = places.borrow_mut().take(&name, Instant::now()) {
+                found = place.found;
+                leg = legs.len();
+                legs.push(Some(place.cursor));
+            }
+            for (pattern, slot) in patterns.into_iter().zip(slots) {
+                let (matched, sample) = found.remove(pattern.as_str()).unwrap_or_default();
+                let sample_bytes = sample.iter().map(Bytes::len).sum();
+                rules.push(Rule {
+                    pattern,
+                    version: version.clone(),
+                    slot,
+                    dry_run,
+                    deadline,
+                    number: rules.len(),
+                    name,
+                    leg,
+                    doomed: Vec::new(),
+                    matched,
+                    deleted: 0,
+                    sample,
+                    sample_bytes,
+                    is_estimated: leg != usize::MAX,
+                });
+            }
+        }
+        if rules.iter().any(|rule| rule.leg == usize::MAX) {
+            legs.push(None);
+        }
+        let at = begin(legs.first());
+        let (index, wider) = (PatternIndex::default(), None);
+        let portion = Portion::default();
+        let mut walk =
+            Walk { session, retry, places, seen, rules, index, wider, legs, leg: 0, at, step_from: None, portion };
+        walk.index();
+        (walk, barriers)
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            self.drop_late().await;
+            if self.rules.is_empty() {
+                return;
+            }
+            let (owners, doomed) = self.next_batch();
+            if doomed.is_empty() && matches!(self.at, At::End) {
+                self.end_leg();
+                continue;
+            }
+            if let Err(error) = self.step(&owners, &doomed).await {
+                return self.give_up(&error);
+            }
+        }
+    }
+
+    /// The rules have changed.
+    fn index(&mut self) {
+        self.index = PatternIndex::default();
+        self.rules.iter().enumerate().for_each(|(number, rule)| self.index.insert(number, &rule.pattern));
+        self.wider = Wider::of(self.rules.iter().map(|rule| &rule.pattern));
+    }
+
+    /// Takes out the rules whose time is up, and answers them. What they found and did not delete is for the others.
+    async fn drop_late(&mut self) {
+        let now = Instant::now();
+        if self.rules.iter().all(|rule| rule.deadline > now) {
+            return;
+        }
+        let late: Vec<Rule> = self.rules.extract_if(.., |rule| rule.deadline <= now).collect();
+        self.index();
+        self.keep_places(&late);
+        let mut left = Vec::new();
+        for mut rule in late {
+            left.append(&mut rule.doomed);
+            let detail = "the scan did not end within event.deadline_ms; the same patterns sent again within five \
+                          minutes go on where it stopped";
+            rule.fail(ProblemKind::Timeout, detail.to_owned());
+        }
+        self.share_out(left, 0).await;
+    }
+
+    /// Notes for each sweep of these rules how far it has come.
+    fn keep_places(&self, rules: &[Rule]) {
+        let here = match &self.at {
+            At::Place(cursor) => Some(*cursor),
+            At::Start | At::End => self.step_from,
+        };
+        let (mut kept, mut anew): (HashMap<Name, Place>, Vec<Name>) = Default::default();
+        for rule in rules.iter().filter(|rule| rule.leg == self.leg || rule.leg == usize::MAX && self.is_last_leg()) {
+            let own = if rule.doomed.is_empty() { here } else { self.step_from };
+            let begun = self.legs.get(self.leg).copied().flatten();
+            let Some(cursor) = own.or(begun) else {
+                anew.push(rule.name);
+                continue;
+            };
+            let place = kept.entry(rule.name).or_insert_with(|| Place { cursor, found: HashMap::new() });
+            if !rule.doomed.is_empty() {
+                place.cursor = cursor;
+            }
+            if rule.dry_run {
+                place.found.insert(rule.pattern.as_str().into(), (rule.matched, rule.sample.clone()));
+            }
+        }
+        // If one of its patterns has to begin anew, the sweep does.
+        kept.retain(|name, _| !anew.contains(name));
+        let (mut places, now) = (self.places.borrow_mut(), Instant::now());
+        kept.into_iter().for_each(|(name, place)| places.keep(name, place, now));
+    }
+
+    fn is_last_leg(&self) -> bool {
+        self.leg + 1 == self.legs.len()
+    }
+
+    fn end_leg(&mut self) {
+        let is_over = self.is_last_leg();
+        let leg = self.leg;
+        let ended: Vec<Rule> = self.rules.extract_if(.., |rule| is_over || rule.leg == leg).collect();
+        ended.into_iter().for_each(|rule| rule.succeed(&self.seen));
+        self.leg += 1;
+        self.at = begin(self.legs.get(self.leg));
+        self.step_from = None;
+        self.index();
+    }
+
+    /// What is to be deleted next: whose keys they are, and the keys of each.
+    fn next_batch(&mut self) -> (Vec<usize>, Vec<Doomed>) {
+        let mut room = self.portion.keys();
+        let mut batch = (Vec::new(), Vec::new());
+        for (index, rule) in self.rules.iter_mut().enumerate() {
+            // From the end: a step of the embedded cache finds all keys at once.
+            let keys = rule.doomed.split_off(rule.doomed.len().saturating_sub(room));
+            room -= keys.len();
+            if !keys.is_empty() {
+                batch.0.push(index);
+                batch.1.push(Doomed { keys, version: rule.version.clone() });
+            }
+        }
+        batch
+    }
+
+    /// Deletes a batch, and if nothing more is waiting to be deleted, goes on with the scan.
+    async fn step(&mut self, owners: &[usize], doomed: &[Doomed]) -> Result<(), CacheError> {
+        let give_up = Instant::now() + self.retry;
+        loop {
+            let wider = self.wider.clone();
+            let scan = self.scan(wider.as_ref());
+            let from = scan.and_then(|scan| scan.from);
+            let progress = self.session.unlink_and_scan(doomed, scan, left(give_up)).await;
+            self.portion.took(progress.took);
+            for (index, Unlinked { deleted, newer }) in owners.iter().zip(progress.unlinked) {
+                if let Some(rule) = self.rules.get_mut(*index) {
+                    rule.add(deleted, &newer, &mut self.seen);
+                }
+                self.share_out(newer, index + 1).await;
+            }
+            if let Some(ScanStep { keys, guarded, next }) = progress.step {
+                self.step_from = from;
+                self.at = next.map_or(At::End, At::Place);
+                self.share_out(keys, 0).await;
+                self.share_guarded(guarded);
+            } else if progress.is_lost {
+                self.begin_anew();
+            }
+            match progress.failure {
+                None => return Ok(()),
+                Some(error) if !may_retry(&error, give_up) => return Err(error),
+                Some(_) => actix_rt::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    fn scan<'b>(&self, only: Option<&'b Wider>) -> Option<Scan<'b>> {
+        if self.rules.iter().any(|rule| !rule.doomed.is_empty()) {
+            return None;
+        }
+        let from = match self.at {
+            At::Start => None,
+            At::Place(cursor) => Some(cursor),
+            At::End => return None,
+        };
+        Some(Scan { from, only, guarded: self.rules.iter().any(Rule::raises) })
+    }
+
+    /// The server that gave the cursor is gone.
+    fn begin_anew(&mut self) {
+        if let At::Place(_) = self.at {
+            (self.at, self.step_from) = (At::Start, None);
+            // A leg that began elsewhere is a whole walk now.
+            if let Some(leg) = self.legs.get_mut(self.leg) {
+                *leg = None;
+            }
+        }
+    }
+
+    /// Each key goes to the first rule from here on that deletes it, and later ones that raise its version; previews take note
+    /// of theirs on the way.
+    async fn share_out(&mut self, keys: Vec<Bytes>, first: usize) {
+        let (mut begun, mut matching) = (Instant::now(), Vec::new());
+        for (number, key) in keys.into_iter().enumerate() {
+            if number % LOOK_EVERY == LOOK_EVERY - 1 && begun.elapsed() >= SLICE {
+                tokio::task::yield_now().await;
+                begun = Instant::now();
+            }
+            self.index.all(&key, &mut matching);
+            let (mut is_doomed, mut counts) = (false, None);
+            for number in matching.iter().copied().filter(|number| *number >= first) {
+                let Some(rule) = self.rules.get_mut(number) else { continue };
+                if rule.dry_run && !is_doomed {
+                    rule.preview(&key, *counts.get_or_insert_with(|| self.seen.note(&key)));
+                } else if !rule.dry_run && (!is_doomed || rule.raises()) {
+                    rule.doomed.push(key.clone());
+                    is_doomed = true;
+                }
+            }
+        }
+    }
+
+    fn share_guarded(&mut self, keys: Vec<Bytes>) {
+        let mut matching = Vec::new();
+        for key in keys {
+            self.index.all(&key, &mut matching);
+            for number in &matching {
+                if let Some(rule) = self.rules.get_mut(*number).filter(|rule| rule.raises()) {
+                    rule.doomed.push(key.clone());
+                }
+            }
+        }
+    }
+
+    fn give_up(mut self, error: &CacheError) {
+        // What was to be deleted in this step is looked for again.
+        self.at = self.step_from.map_or(At::Start, At::Place);
+        let rules = std::mem::take(&mut self.rules);
+        self.keep_places(&rules);
+        let kind = match error {
+            CacheError::Refused(_) => ProblemKind::CacheRefused,
+            _ => ProblemKind::CacheUnavailable,
+        };
+        for rule in rules {
+            rule.fail(kind, format!("the scan did not end: {error}"));
+        }
+    }
+}
+
+fn begin(leg: Option<&Option<Cursor>>) -> At {
+    match leg {
+        Some(Some(cursor)) => At::Place(*cursor),
+        Some(None) | None => At::Start,
+    }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
+fn may_retry(error: &CacheError, give_up: Instant) -> bool {
+    error.is_worth_retrying() && Instant::now() + PAUSE < give_up
+}
