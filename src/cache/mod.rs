@@ -102,6 +102,13 @@ pub enum CacheError {
     /// Refused for several commands that shared a call, and nothing of it was done: the next attempt asks one by one.
     #[error("the cache refused a call that several writes share")]
     RefusedTogether,
+    /// Not done in this call, and nothing is wrong with the cache: the values that were read are all that one call may hold,
+    /// or something before it on its key is to be repeated. The next attempt does it.
+    #[error("left for the next attempt")]
+    Postponed,
+    /// A read that failed, while a later write on its key may have been done: read once more, it might see that.
+    #[error("it could not be read before a later write on its key")]
+    Overtaken,
     /// Redis refused the command itself (NOPERM, syntax): another attempt will end the same.
     #[error("{0}")]
     Refused(Cow<'static, str>),
@@ -125,8 +132,8 @@ impl CacheError {
     }
 
     pub fn is_worth_retrying(&self) -> bool {
-        use CacheError::{RefusedForNow, RefusedTogether, Unavailable, Unsupported};
-        matches!(self, Unavailable(_) | Unsupported(_) | RefusedForNow(_) | RefusedTogether)
+        use CacheError::{Postponed, RefusedForNow, RefusedTogether, Unavailable, Unsupported};
+        matches!(self, Unavailable(_) | Unsupported(_) | RefusedForNow(_) | RefusedTogether | Postponed)
     }
 }
 

@@ -455,7 +455,8 @@ fn problem_kind(command: &Command, error: &CacheError) -> ProblemKind {
         (CacheError::ValueTooLarge { .. }, _) => ProblemKind::AnswerTooLarge,
         (CacheError::Refused(_), _) => ProblemKind::CacheRefused,
         (CacheError::Unavailable(_) | CacheError::Unsupported(_), _)
-        | (CacheError::RefusedForNow(_) | CacheError::RefusedTogether, _) => ProblemKind::CacheUnavailable,
+        | (CacheError::RefusedForNow(_) | CacheError::RefusedTogether, _)
+        | (CacheError::Postponed | CacheError::Overtaken, _) => ProblemKind::CacheUnavailable,
     }
 }
 

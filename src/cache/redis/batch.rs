@@ -1,28 +1,26 @@
 //! A batch of commands as pipelines, and the replies as results.
 //!
 //! A GET must not bring over more than was asked for, and values may have 512 MB. So the pipeline asks for the start of
-//! a value only (`GETRANGE`), which is all of it for small ones. What fills that window is read after the pipeline:
-//! `STRLEN`, then `GET` if it fits. What is empty may be an empty value or none, which `EXISTS` tells: in the pipeline
-//! where many misses are expected, else after it. A batch is therefore cut before a write to a key that was read in the
-//! same pipeline: the second step would see the later write.
+//! a value only (`GETRANGE`), which is all of it for small ones, and for those whose size is known ([`super::parts`]). What
+//! fills that window is read after the pipeline: `STRLEN`, then `GET` if it fits. What is empty may be an empty value or none,
+//! which `EXISTS` tells: in the pipeline where many misses are expected or a write follows, else after it.
 //!
 //! Writes that stand side by side share a call where one can carry them: those with a version a script (`guarded`), those
 //! with neither version nor expiry an `MSET`. What Redis refuses for several it is asked for one by one.
 
-use std::collections::HashSet;
 use std::time::Duration;
 use std::vec;
 
+use bytes::Bytes;
+
 use super::encode::Outbox;
 use super::guarded::{self, Guard, MAX_BYTES, MAX_KEYS};
-use super::reply::{Frame, Redirect};
+use super::parts::Window;
+use super::reply::{Code, Frame, Redirect};
 use crate::cache::{CacheError, Command, Reply};
 
 /// The start of a value that is read within the pipeline. 512 GETs of it are 32 MiB, once.
 pub(super) const WINDOW_BYTES: usize = 64 * 1024;
-/// Commands of one pipeline, at most: bounds what its replies may hold.
-const MAX_COMMANDS: usize = 1024;
-
 /// Of a pipeline's size, what is set aside for it beforehand, at most: large values are not copied into it.
 const MAX_RESERVED_BYTES: usize = 256 * 1024;
 
@@ -34,33 +32,14 @@ pub(super) struct Wait {
     pub(super) key: Vec<u8>,
 }
 
-/// How many commands from the start may go in one pipeline; at least one of a batch that is not empty.
-pub(super) fn segment_length(batch: &[Command]) -> usize {
-    let most = batch.len().min(MAX_COMMANDS);
-    let reads = batch.iter().take(most).filter(|command| !command.is_write()).count();
-    if reads == 0 {
-        return most;
-    }
-    let mut read = HashSet::with_capacity_and_hasher(reads, ahash::RandomState::new());
-    for (index, command) in batch.iter().take(most).enumerate() {
-        match command {
-            Command::Get { key, .. } => drop(read.insert(key)),
-            Command::Set { key, .. } | Command::Delete { key, .. } => {
-                if read.contains(key) {
-                    return index;
-                }
-            }
-        }
-    }
-    most
-}
-
 /// How a segment is asked for.
 #[derive(Clone, Copy)]
 pub(super) struct Manner<'a> {
     pub(super) guard: &'a Guard,
     /// With an `EXISTS` for every GET.
     pub(super) with_exists: bool,
+    /// How each GET is asked for, in order; empty: each for [`WINDOW_BYTES`], and once more if need be.
+    pub(super) windows: &'a [Window],
     /// With the scripts before all else.
     pub(super) with_scripts: bool,
     /// What goes in calls of its own.
@@ -77,6 +56,13 @@ pub(super) struct Singly {
 }
 
 impl Manner<'_> {
+    /// How the GET is asked for that has so many before it.
+    fn window(&self, reads: usize, max_bytes: usize) -> Window {
+        let default = Window { bytes: window(max_bytes), with_exists: false, is_followed: false };
+        let window = self.windows.get(reads).copied().unwrap_or(default);
+        Window { with_exists: window.with_exists || self.with_exists, ..window }
+    }
+
     /// How many commands from the first on are one call; `commands` is not empty.
     fn run_length(&self, commands: &[Command]) -> usize {
         match commands.first() {
@@ -114,7 +100,7 @@ pub(super) fn encode(
     if manner.with_scripts {
         guarded::load(&mut outbox);
     }
-    let mut rest = segment;
+    let (mut rest, mut reads) = (segment, 0);
     while let Some(command) = rest.first() {
         let length = manner.run_length(rest);
         let (run, behind) = rest.split_at(length);
@@ -137,10 +123,11 @@ pub(super) fn encode(
             }
             Command::Delete { key, version: None } => outbox.pack(&[b"UNLINK", key.as_bytes()]),
             Command::Get { key, max_bytes } => {
-                let key = key.as_bytes();
-                let last = window(*max_bytes) - 1;
+                let (key, window) = (key.as_bytes(), manner.window(reads, *max_bytes));
+                reads += 1;
+                let last = window.bytes - 1;
                 outbox.pack(&[b"GETRANGE", key, b"0", itoa::Buffer::new().format(last).as_bytes()]);
-                if manner.with_exists {
+                if window.with_exists {
                     outbox.pack(&[b"EXISTS", key]);
                 }
             }
@@ -185,6 +172,8 @@ pub(super) enum Step {
 /// The replies to a segment, command by command, as far as they arrived.
 pub(super) struct Answers<'a> {
     rest: &'a [Command],
+    /// GETs before those.
+    reads: usize,
     manner: Manner<'a>,
     frames: vec::IntoIter<Frame>,
     /// Of the call under way: commands that are still to be told what became of them, and why it failed as a whole.
@@ -200,6 +189,7 @@ impl<'a> Answers<'a> {
     pub(super) fn new(segment: &'a [Command], manner: Manner<'a>, frames: vec::IntoIter<Frame>) -> Self {
         Answers {
             rest: segment,
+            reads: 0,
             manner,
             frames,
             shared: 0,
@@ -255,28 +245,47 @@ impl<'a> Answers<'a> {
 
     fn plain(&mut self, command: &Command) -> Option<Step> {
         let first = self.frames.next()?;
-        let exists = match command {
-            Command::Get { .. } if self.manner.with_exists => Some(self.frames.next()?),
-            _ => None,
+        let name = match command {
+            Command::Get { max_bytes, .. } => return self.read(*max_bytes, first),
+            Command::Set { .. } => "SET",
+            Command::Delete { .. } => "UNLINK",
         };
         let step = match (command, first) {
-            (_, Frame::Error(code)) => match code.redirect() {
-                Some(redirect) => Step::Elsewhere(redirect.clone()),
-                None => Step::Done(Err(code.to_error(match command {
-                    Command::Set { .. } => "SET",
-                    Command::Get { .. } => "GETRANGE",
-                    Command::Delete { .. } => "UNLINK",
-                }))),
-            },
-            (Command::Get { max_bytes, .. }, Frame::Text(start)) if start.len() >= window(*max_bytes) => Step::ReadOn,
-            (Command::Get { .. }, Frame::Text(start)) if !start.is_empty() => Step::Done(Ok(Reply::Hit(start))),
-            (Command::Get { .. }, Frame::Text(_)) => exists.map_or(Step::Empty, decode_exists),
+            (_, Frame::Error(code)) => failed(&code, name),
             (Command::Set { .. }, Frame::Status) => Step::Done(Ok(Reply::Stored)),
             (Command::Delete { .. }, Frame::Number(0)) => Step::Done(Ok(Reply::Absent)),
             (Command::Delete { .. }, Frame::Number(_)) => Step::Done(Ok(Reply::Deleted)),
             _ => Step::Done(Err(unexpected())),
         };
         Some(step)
+    }
+
+    fn read(&mut self, max_bytes: usize, first: Frame) -> Option<Step> {
+        let window = self.manner.window(self.reads, max_bytes);
+        self.reads += 1;
+        let exists = if window.with_exists { Some(self.frames.next()?) } else { None };
+        let step = match first {
+            Frame::Error(code) => return Some(failed(&code, "GETRANGE")),
+            Frame::Text(start) if start.len() >= window.bytes => Step::ReadOn,
+            Frame::Text(start) if !start.is_empty() => Step::Done(Ok(Reply::Hit(start))),
+            Frame::Text(_) => match exists {
+                // It has not come about in between with another value, or the write behind would see that.
+                Some(Frame::Number(1)) if window.is_followed => Step::Done(Ok(Reply::Hit(Bytes::new()))),
+                Some(exists) => decode_exists(exists),
+                None => Step::Empty,
+            },
+            _ => Step::Done(Err(unexpected())),
+        };
+        // Somebody else has written it meanwhile, and asking once more would see what we wrote behind it.
+        let is_late = window.is_followed && matches!(step, Step::ReadOn | Step::Empty);
+        Some(if is_late { Step::Done(Err(CacheError::Overtaken)) } else { step })
+    }
+}
+
+fn failed(code: &Code, command: &'static str) -> Step {
+    match code.redirect() {
+        Some(redirect) => Step::Elsewhere(redirect.clone()),
+        None => Step::Done(Err(code.to_error(command))),
     }
 }
 
@@ -315,8 +324,6 @@ pub(super) fn unexpected() -> CacheError {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::event::{CacheKey, Ttl};
 
@@ -328,13 +335,9 @@ mod tests {
         Command::Set { key: key(name), value: Bytes::new(), ttl: None, version: None }
     }
 
-    fn get(name: &'static str) -> Command {
-        Command::Get { key: key(name), max_bytes: 1 }
-    }
-
     fn manner(guard: &Guard, sets: bool) -> Manner<'_> {
         let singly = Singly { sets, versions: false };
-        Manner { guard, with_exists: true, with_scripts: false, singly, asking: false }
+        Manner { guard, with_exists: true, windows: &[], with_scripts: false, singly, asking: false }
     }
 
     fn guard(is_cluster: bool) -> Guard {
@@ -358,16 +361,6 @@ mod tests {
             assert_eq!(calls(&segment, manner(&one, true)), segment.len(), "{segment:?}");
             assert_eq!(calls(&segment, manner(&guard(true), false)), segment.len(), "{segment:?}");
         }
-    }
-
-    #[test]
-    fn a_write_never_shares_a_pipeline_with_an_earlier_read_of_its_key() {
-        let delete = Command::Delete { key: key("a"), version: None };
-        assert_eq!(segment_length(&[set("a"), get("a"), get("b"), set("c"), set("a")]), 4);
-        assert_eq!(segment_length(&[get("a"), delete]), 1);
-        assert_eq!(segment_length(&[set("a"), set("a"), get("a"), get("a")]), 4);
-        assert_eq!(segment_length(&[]), 0);
-        assert_eq!(segment_length(&vec![set("a"); MAX_COMMANDS + 1]), MAX_COMMANDS);
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod encode;
 pub mod export;
 mod greeting;
 mod guarded;
+mod parts;
 mod reply;
 mod scan;
 mod sentinel;

@@ -44,6 +44,8 @@ pub struct RedisSession {
     has_scripts: bool,
     /// Redis refused a call that several writes share: on this connection each gets its own.
     singly: Singly,
+    /// Something of the last pipeline may have reached the server.
+    was_sent: bool,
     /// Too few replicas acknowledged the last write.
     lacks_replicas: bool,
     /// Cluster: each command with an `ASKING` before it.
@@ -68,6 +70,7 @@ impl RedisSession {
             expects_misses: false,
             has_scripts: false,
             singly: Singly::default(),
+            was_sent: false,
             lacks_replicas: false,
             asking: false,
             one_each: false,
@@ -87,11 +90,7 @@ impl Session for RedisSession {
         async move {
             self.shared.batches.fetch_add(1, Ordering::Relaxed);
             self.redirects.clear();
-            let mut results = Vec::with_capacity(batch.len());
-            if let Err(error) = self.apply_segments(batch, within, &mut results).await {
-                results.resize(batch.len(), Err(error));
-            }
-            results
+            self.apply_parts(batch, within).await
         }
         .boxed_local()
     }
@@ -207,6 +206,7 @@ impl RedisSession {
         bytes: usize,
         frames: &mut Vec<Frame>,
     ) -> Result<(), CacheError> {
+        self.was_sent = false;
         if !self.is_connected() {
             self.connection = None;
         }
@@ -220,6 +220,7 @@ impl RedisSession {
         };
         self.shared.pay(&mut held.connection, budget.left()).await?;
         let within = budget.left().min(self.shared.settings.response_timeout + extra(bytes));
+        self.was_sent = true;
         held.connection.exchange(outbox, max_bytes, within, frames).await?;
         if !asks_for_a_new_connection(frames) {
             self.connection = Some(held);

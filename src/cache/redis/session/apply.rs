@@ -1,5 +1,6 @@
-//! A batch on a session: segment by segment, each a pipeline, and what has to be read after it.
+//! A batch on a session: part by part, each a pipeline, and what has to be read after it.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::RedisSession;
@@ -8,39 +9,67 @@ use crate::cache::redis::batch::{self, Answers, Manner, Step, WINDOW_BYTES};
 use crate::cache::redis::budget::Budget;
 use crate::cache::redis::connection::unavailable;
 use crate::cache::redis::encode::Outbox;
+use crate::cache::redis::parts::{Parts, Window, is_one_part};
 use crate::cache::redis::reply::Frame;
 use crate::cache::{CacheError, Command, Reply};
+use crate::event::CacheKey;
 
-/// Values that one call brings over, at most (or a single larger one): the commands after that are not sent.
-const MAX_HELD_BYTES: usize = 128 * 1024 * 1024;
+/// Values that one call brings over, at most, and what the pipeline under way brings: the commands after that are not sent.
+const MAX_HELD_BYTES: usize = 64 * 1024 * 1024;
+
+type Results = Vec<Result<Reply, CacheError>>;
 
 impl RedisSession {
-    pub(super) async fn apply_segments(
-        &mut self,
-        batch: &[Command],
-        within: Duration,
-        results: &mut Vec<Result<Reply, CacheError>>,
-    ) -> Result<(), CacheError> {
+    pub(super) async fn apply_parts(&mut self, batch: &[Command], within: Duration) -> Results {
         let mut budget = Budget::new(within);
-        let mut held = 0;
-        while let Some(rest) = batch.get(results.len()..).filter(|rest| !rest.is_empty()) {
-            if held >= MAX_HELD_BYTES {
-                return Err(unavailable("not sent: the values read before it are all that one call may hold"));
-            }
-            let segment = rest.get(..batch::segment_length(rest)).unwrap_or(rest);
-            held += self.apply_segment(segment, &mut budget, held, results).await?;
+        let mut results = Results::with_capacity(batch.len());
+        if batch.is_empty() {
+            return results;
         }
-        Ok(())
+        if is_one_part(batch) {
+            if let Err(error) = self.apply_part(batch, &[], &mut budget, 0, &mut results).await {
+                results.resize(batch.len(), Err(error));
+            }
+            return results;
+        }
+        results.resize(batch.len(), Err(CacheError::Postponed));
+        let (mut parts, mut held) = (Parts::new(batch), 0);
+        while let Some(part) = parts.next().filter(|_| held < MAX_HELD_BYTES) {
+            let commands: Vec<Command> = part.places.iter().filter_map(|place| batch.get(*place)).cloned().collect();
+            let (mut own, redirects) = (Results::with_capacity(commands.len()), self.redirects.len());
+            let ended = self.apply_part(&commands, &part.windows, &mut budget, held, &mut own).await;
+            if let Err(error) = &ended {
+                own.resize(commands.len(), Err(error.clone()));
+            }
+            if self.was_sent || ended.is_ok() {
+                mark_overtaken(&commands, &part.windows, &mut own);
+            }
+            for (place, _) in self.redirects.iter_mut().skip(redirects) {
+                *place = part.places.get(*place).copied().unwrap_or(*place);
+            }
+            parts.note(&part, &own);
+            for (place, result) in part.places.iter().zip(own) {
+                if let Some(own) = results.get_mut(*place) {
+                    *own = result;
+                }
+            }
+            match ended {
+                Ok(read) => held += read,
+                Err(_) => break,
+            }
+        }
+        results
     }
 
-    /// Carries out a segment; how many bytes of values it read. A failure ends the batch: what has no result by then
+    /// Carries out a part; how many bytes of values it read. A failure ends the batch: what has no result by then
     /// fails with it.
-    async fn apply_segment(
+    async fn apply_part(
         &mut self,
         segment: &[Command],
+        windows: &[Window],
         budget: &mut Budget,
         held: usize,
-        results: &mut Vec<Result<Reply, CacheError>>,
+        results: &mut Results,
     ) -> Result<usize, CacheError> {
         let bytes = segment.iter().map(Command::weight).sum();
         budget.extend(bytes);
@@ -49,14 +78,16 @@ impl RedisSession {
         let wait = written.and_then(|command| self.wait(command.key().as_bytes(), budget, bytes));
         let with_scripts = !self.has_scripts && segment.iter().any(|command| command.version().is_some());
         let (with_exists, singly, asking) = (self.expects_misses, self.singly, self.asking);
-        let manner = Manner { guard: &shared.guard, with_exists, with_scripts, singly, asking };
+        let manner = Manner { guard: &shared.guard, with_exists, windows, with_scripts, singly, asking };
+        let largest = windows.iter().map(|window| window.bytes).fold(WINDOW_BYTES, usize::max);
+        let known: usize = windows.iter().map(|window| window.bytes.saturating_sub(WINDOW_BYTES)).sum();
+        budget.extend(known);
         let room = self.connection.as_mut().map(|held| held.connection.take_room()).unwrap_or_default();
         let outbox = batch::encode(segment, bytes, manner, wait.as_ref(), room);
 
         let mut frames = Vec::with_capacity(outbox.commands());
-        let sent = self.exchange(outbox, WINDOW_BYTES, budget, bytes, &mut frames).await;
+        let sent = self.exchange(outbox, largest, budget, bytes + known, &mut frames).await;
 
-        let start = results.len();
         let (mut empty, mut large) = (Vec::new(), Vec::new());
         let mut answers = Answers::new(segment, manner, self.take_note(frames, with_scripts));
         for step in &mut answers {
@@ -81,7 +112,7 @@ impl RedisSession {
         let waited = wait.as_ref().map(|wait| batch::waited(answers.into_frames(), wait));
         self.lacks_replicas = waited.as_ref().map_or(self.lacks_replicas, Result::is_err);
         if let Some(Err(error)) = waited {
-            for (result, command) in results.iter_mut().skip(start).zip(segment) {
+            for (result, command) in results.iter_mut().zip(segment) {
                 if result.is_ok() && command.is_write() {
                     *result = Err(error.clone());
                 }
@@ -92,7 +123,7 @@ impl RedisSession {
             return Err(unavailable("not sent: redis asked for a new connection"));
         }
         if !empty.is_empty() {
-            let exists = self.exists(&empty, segment, start, budget).await?;
+            let exists = self.exists(&empty, segment, budget).await?;
             for (index, frame) in empty.into_iter().zip(exists) {
                 match (batch::decode_exists(frame), results.get_mut(index)) {
                     (Step::Done(result), Some(place)) => *place = result,
@@ -102,18 +133,17 @@ impl RedisSession {
         }
         let reads = segment.iter().filter(|command| !command.is_write()).count();
         if reads > 0 {
-            let misses = results.iter().skip(start).filter(|result| matches!(result, Ok(Reply::Miss))).count();
+            let misses = results.iter().filter(|result| matches!(result, Ok(Reply::Miss))).count();
             self.expects_misses = misses > reads / 4;
         }
-        let mut read = results.iter().skip(start).map(hit_bytes).sum();
+        let mut read = results.iter().map(hit_bytes).sum();
         for index in large {
-            let Some(Command::Get { key, max_bytes }) = segment.get(index - start) else {
+            let Some(Command::Get { key, max_bytes }) = segment.get(index) else {
                 continue;
             };
             let result = self.read_large(key.as_bytes(), *max_bytes, budget, held + read).await;
             read += hit_bytes(&result);
-            // A later write to the key must not come before the repetition of this read.
-            let failure = result.clone().err().filter(CacheError::is_worth_retrying);
+            let failure = result.clone().err().filter(|error| matches!(error, CacheError::Unavailable(_)));
             if let Some(slot) = results.get_mut(index) {
                 *slot = result;
             }
@@ -129,12 +159,11 @@ impl RedisSession {
         &mut self,
         places: &[usize],
         segment: &[Command],
-        start: usize,
         budget: &Budget,
     ) -> Result<Vec<Frame>, CacheError> {
         let mut outbox = Outbox::new();
         outbox.ask(self.asking);
-        for command in places.iter().filter_map(|place| segment.get(place - start)) {
+        for command in places.iter().filter_map(|place| segment.get(*place)) {
             outbox.pack(&[b"EXISTS", command.key().as_bytes()]);
         }
         let mut frames = Vec::with_capacity(places.len());
@@ -172,7 +201,7 @@ impl RedisSession {
             }
         };
         if held > 0 && held.saturating_add(size) > MAX_HELD_BYTES {
-            return Err(unavailable("not read: the values read before it are all that one call may hold"));
+            return Err(CacheError::Postponed);
         }
         budget.extend(size);
         self.exchange(ask("GET"), max_bytes, budget, size, &mut frames).await?;
@@ -181,6 +210,24 @@ impl RedisSession {
             Some(Frame::Nil) => Ok(Reply::Miss),
             Some(Frame::Error(code)) => Err(code.to_error("GET")),
             _ => Err(batch::unexpected()),
+        }
+    }
+}
+
+/// A read that is to be repeated, while a later write on its key has been done or may have been, must not be.
+fn mark_overtaken(commands: &[Command], windows: &[Window], results: &mut Results) {
+    let mut overwritten = HashSet::<&CacheKey, ahash::RandomState>::default();
+    let mut windows = windows.iter().rev();
+    for (command, result) in commands.iter().zip(results.iter_mut()).rev() {
+        if command.is_write() {
+            if matches!(result, Ok(_) | Err(CacheError::Unavailable(_))) {
+                overwritten.insert(command.key());
+            }
+        } else if windows.next().is_some_and(|window| window.is_followed)
+            && overwritten.contains(command.key())
+            && result.as_ref().is_err_and(CacheError::is_worth_retrying)
+        {
+            *result = Err(CacheError::Overtaken);
         }
     }
 }

@@ -1,0 +1,251 @@
+//! Which commands of a batch go in one pipeline.
+//!
+//! A read is done in two steps where its value turns out to be large (`batch`), and the second must not see a later write.
+//! So a write behind a read of its key goes in a later pipeline, with all that follows on that key; other keys go on. Where
+//! the size is known beforehand, from a write in the same pipeline or from what an earlier one brought, the read asks for that
+//! much at once, and needs no second step.
+
+use std::collections::{HashMap, HashSet};
+
+use super::batch::WINDOW_BYTES;
+use crate::cache::{CacheError, Command, Reply};
+use crate::event::CacheKey;
+
+/// Commands of one pipeline, at most.
+const MAX_COMMANDS: usize = 1024;
+/// What the reads of one pipeline may bring, at most, or a single larger one: Redis holds it until it is sent.
+const MAX_READ_BYTES: usize = 64 * 1024 * 1024;
+
+type Keys<'a, T> = HashMap<&'a CacheKey, T, ahash::RandomState>;
+
+/// How a GET is asked for in its pipeline.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Window {
+    /// Bytes of the value that are asked for.
+    pub(super) bytes: usize,
+    /// Whether an `EXISTS` goes with it, to tell no value from an empty one.
+    pub(super) with_exists: bool,
+    /// A write of its key follows in the same pipeline: nothing can be asked once more.
+    pub(super) is_followed: bool,
+}
+
+/// Commands of one pipeline: their places in the batch, and how its GETs are asked for, in order.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    pub(super) places: Vec<usize>,
+    pub(super) windows: Vec<Window>,
+}
+
+/// Whether a batch is one pipeline, in which each read may be asked for once more.
+pub(super) fn is_one_part(batch: &[Command]) -> bool {
+    let reads = batch.iter().filter(|command| !command.is_write()).count();
+    if reads == 0 || batch.len() > MAX_COMMANDS {
+        return batch.len() <= MAX_COMMANDS;
+    }
+    let mut read = HashSet::with_capacity_and_hasher(reads, ahash::RandomState::new());
+    batch.iter().all(|command| match command {
+        Command::Get { key, .. } => {
+            read.insert(key);
+            true
+        }
+        Command::Set { key, .. } | Command::Delete { key, .. } => !read.contains(key),
+    })
+}
+
+/// The pipelines of a batch, one after the other.
+pub(super) struct Parts<'a> {
+    batch: &'a [Command],
+    left: Vec<usize>,
+    /// Bytes that a key's value has at most.
+    known: Keys<'a, usize>,
+    /// Something on the key has to be repeated, and all that follows on it with that.
+    held: HashSet<&'a CacheKey, ahash::RandomState>,
+}
+
+/// What the pipeline being made holds of a key.
+#[derive(Default)]
+struct Here {
+    bound: Option<usize>,
+    /// It is read, and that may take a second step.
+    is_open: bool,
+    /// The rest is for later.
+    is_full: bool,
+    /// Its last write stored a value that is not empty.
+    is_filled: bool,
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn new(batch: &'a [Command]) -> Self {
+        Parts { batch, left: (0..batch.len()).collect(), known: Keys::default(), held: HashSet::default() }
+    }
+
+    /// What goes next; None: nothing is left.
+    pub(super) fn next(&mut self) -> Option<Part> {
+        let mut keys: Keys<'a, Here> = Keys::default();
+        let (mut part, mut later, mut fills, mut bytes) = (Part::default(), Vec::new(), Vec::new(), 0);
+        for place in std::mem::take(&mut self.left) {
+            let Some(command) = self.batch.get(place) else { continue };
+            let key = command.key();
+            if self.held.contains(key) {
+                continue;
+            }
+            let known = self.known.get(key).copied();
+            let here = keys.entry(key).or_insert_with(|| Here { bound: known, ..Here::default() });
+            here.is_full |= part.places.len() >= MAX_COMMANDS || command.is_write() && here.is_open;
+            if let Command::Get { max_bytes, .. } = command
+                && !here.is_full
+            {
+                let sure = here.bound.filter(|bound| bound <= max_bytes);
+                let asked = sure.unwrap_or(0).saturating_add(1).max(WINDOW_BYTES.min(max_bytes.saturating_add(1)));
+                let brings = sure.map_or(asked, |bound| bound + 1);
+                here.is_full |= bytes + brings > MAX_READ_BYTES && !part.places.is_empty();
+                if !here.is_full {
+                    here.is_open |= sure.is_none();
+                    bytes += brings;
+                    part.windows.push(Window { bytes: asked, with_exists: false, is_followed: false });
+                    fills.push(here.is_filled);
+                }
+            }
+            if here.is_full {
+                later.push(place);
+                continue;
+            }
+            (here.bound, here.is_filled) = written(command, here.bound, here.is_filled);
+            part.places.push(place);
+        }
+        self.left = later;
+        self.look_behind(&mut part, &fills);
+        Some(part).filter(|part| !part.places.is_empty())
+    }
+
+    /// Notes which reads have a write behind them.
+    fn look_behind(&self, part: &mut Part, fills: &[bool]) {
+        let mut overwritten = HashSet::<&CacheKey, ahash::RandomState>::default();
+        let mut reads = part.windows.iter_mut().zip(fills).rev();
+        for command in part.places.iter().rev().filter_map(|place| self.batch.get(*place)) {
+            if command.is_write() {
+                overwritten.insert(command.key());
+            } else if let Some((window, is_filled)) = reads.next() {
+                window.is_followed = overwritten.contains(command.key());
+                window.with_exists = window.is_followed && !is_filled;
+            }
+        }
+    }
+
+    /// Learns from how a part ended.
+    pub(super) fn note(&mut self, part: &Part, results: &[Result<Reply, CacheError>]) {
+        for (place, result) in part.places.iter().zip(results) {
+            let Some(command) = self.batch.get(*place) else { continue };
+            let key = command.key();
+            let known = self.known.get(key).copied();
+            let bound = match result {
+                Ok(Reply::Hit(value)) => Some(value.len()),
+                Ok(Reply::Miss) => Some(0),
+                Ok(_) => written(command, known, false).0,
+                Err(CacheError::ValueTooLarge { bytes, .. }) => usize::try_from(*bytes).ok(),
+                Err(error) => {
+                    if error.is_worth_retrying() {
+                        self.held.insert(key);
+                    }
+                    None
+                }
+            };
+            match bound {
+                Some(bound) => drop(self.known.insert(key, bound)),
+                None => drop(self.known.remove(key)),
+            }
+        }
+    }
+}
+
+/// How large a value may be after a command, and whether it is known not to be empty.
+fn written(command: &Command, bound: Option<usize>, is_filled: bool) -> (Option<usize>, bool) {
+    match command {
+        Command::Get { .. } => (bound, is_filled),
+        Command::Set { value, version: None, .. } => (Some(value.len()), !value.is_empty()),
+        Command::Delete { version: None, .. } => (Some(0), false),
+        // It may be superseded.
+        Command::Set { value, .. } => (bound.map(|bound| bound.max(value.len())), false),
+        Command::Delete { .. } => (bound, false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::event::version::Version;
+
+    fn command(text: &'static str) -> Command {
+        let (verb, name) = text.split_at(1);
+        let (key, version) = (CacheKey::new_unchecked(name), None);
+        let sized = |bytes: usize, version| Command::Set {
+            key: CacheKey::new_unchecked(name),
+            value: Bytes::from(vec![0; bytes]),
+            ttl: None,
+            version,
+        };
+        match verb {
+            "?" => Command::Get { key, max_bytes: 1 << 20 },
+            "-" => Command::Delete { key, version },
+            "L" => sized(WINDOW_BYTES, None),
+            "v" => sized(9, Version::from_number(1)),
+            _ => sized(9, None),
+        }
+    }
+
+    fn parts(words: &[&'static str], read: &Result<Reply, CacheError>) -> Vec<Vec<usize>> {
+        let batch: Vec<Command> = words.iter().map(|word| command(word)).collect();
+        let (mut parts, mut all) = (Parts::new(&batch), Vec::new());
+        while let Some(part) = parts.next() {
+            let result = |place: &usize| if batch[*place].is_write() { Ok(Reply::Stored) } else { read.clone() };
+            let results: Vec<_> = part.places.iter().map(result).collect();
+            parts.note(&part, &results);
+            all.push(part.places);
+        }
+        all
+    }
+
+    #[test]
+    fn a_write_behind_a_read_of_unknown_size_comes_later_and_other_keys_do_not() {
+        let hit = Ok(Reply::Hit(Bytes::from_static(b"v")));
+        assert_eq!(parts(&["?a", "+a", "?a", "+b", "?b", "-a"], &hit), [vec![0, 3, 4], vec![1, 2, 5]]);
+        assert_eq!(parts(&["?a", "va", "?a", "va", "?a", "va"], &hit), [vec![0], vec![1, 2, 3, 4, 5]]);
+        assert_eq!(parts(&["+a", "?a", "+a", "-a", "?a", "+a"], &hit), [vec![0, 1, 2, 3, 4, 5]]);
+        assert_eq!(parts(&["?a", "?a", "?b"], &hit), [vec![0, 1, 2]]);
+        assert_eq!(parts(&[], &hit), [[0; 0]; 0]);
+    }
+
+    #[test]
+    fn what_follows_something_to_be_repeated_is_not_sent() {
+        let again = Err(CacheError::Unavailable("gone".into()));
+        assert_eq!(parts(&["?a", "+a", "?a", "+b"], &again), [vec![0, 3]]);
+    }
+
+    #[test]
+    fn a_read_of_known_size_asks_for_that_much_and_whether_there_is_a_value_if_it_must() {
+        let batch = ["La", "?a", "+a", "-b", "?b", "+b", "?b"].map(command);
+        let part = Parts::new(&batch).next().unwrap();
+        let window = |bytes, with_exists, is_followed| Window { bytes, with_exists, is_followed };
+        let expected = [
+            window(WINDOW_BYTES + 1, false, true),
+            window(WINDOW_BYTES, true, true),
+            window(WINDOW_BYTES, false, false),
+        ];
+        assert_eq!(part.windows, expected);
+    }
+
+    #[test]
+    fn what_one_pipeline_may_bring_has_a_bound() {
+        let value = Bytes::from(vec![0; 1 << 20]);
+        let key = || CacheKey::new_unchecked("a");
+        let set = Command::Set { key: key(), value, ttl: None, version: None };
+        let get = Command::Get { key: key(), max_bytes: 1 << 20 };
+        let batch: Vec<Command> = (0..100).flat_map(|_| [set.clone(), get.clone()]).collect();
+        assert!(!is_one_part(&batch));
+        let part = Parts::new(&batch).next().unwrap();
+        assert_eq!(part.windows.len(), MAX_READ_BYTES / ((1 << 20) + 1));
+        assert!(!is_one_part(&vec![set; MAX_COMMANDS + 1]));
+    }
+}
