@@ -235,7 +235,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("validation.pool_size", Number(0), count(0, 64), "Validation actors on threads of their own; 0: one on each HTTP worker's thread").live(),
     Setting::new("intake.max_in_flight", Number(20_000), count(1, 100_000_000), "Events taken on at once at most; beyond it the answer is overloaded"),
     Setting::new("intake.max_in_flight_bytes", Number(256 << 20), bytes(),
-        "Bytes taken on at once at most: of bodies, 256 for every entry, and of blobs being held"),
+        "Bytes held at once at most: bodies, entries, compiled patterns, blobs, and values that are read"),
 
     Setting::new("fetch.pool_size", Number(2), count(1, 64), "Fetch actors").live(),
     Setting::new("fetch.concurrency", Number(64), count(1, 65_536), "Fetches at once in each fetch actor").live(),

@@ -167,6 +167,11 @@ impl CacheKey {
         &self.0
     }
 
+    /// The same key in memory of its own, which keeps nothing else alive.
+    pub fn copied(&self) -> CacheKey {
+        CacheKey(ByteString::from(self.as_str()))
+    }
+
     /// The key as shared bytes, without a copy.
     pub fn to_bytes(&self) -> Bytes {
         self.0.as_bytes().clone()

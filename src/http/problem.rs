@@ -149,8 +149,8 @@ pub fn refused(
             too_large(&format!("it has more than the {max_events} events that event.max_events allows"))
         }
         Refusal::TooLargeToAdmit => too_large(
-            "it needs more than intake.max_in_flight events or intake.max_in_flight_bytes (256 for each entry beside \
-             the body) could ever hold",
+            "it needs more than intake.max_in_flight events or intake.max_in_flight_bytes (what its entries, patterns and \
+             faults hold beside the body) could ever hold",
         ),
         Refusal::TooManyPatterns => too_large("it has more patterns than event.max_patterns lets be under way"),
         Refusal::Invalid(invalid) => {

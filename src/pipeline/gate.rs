@@ -12,9 +12,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
-/// Bytes that one entry costs beside its body: the structures that carry it.
-pub const ENTRY_BYTES: usize = 256;
-
 /// One part in so many of the budget is kept from blobs, for the bodies and entries at the door.
 const DOOR_SHARE: usize = 4;
 

@@ -279,16 +279,20 @@ impl Reply {
         }
     }
 
-    /// Takes so much more from admission, beside the body that is already held.
-    pub fn admit(&self, events: usize, bytes: usize, patterns: usize) -> Result<(), Refusal> {
+    /// Takes so much more from admission, beside the body that is already held: these bytes, or, of a request that would
+    /// never fit otherwise, what is left when nothing else is inside. One that needs more than that even at the `least`
+    /// is refused for good, and so is one of more patterns than may be under way.
+    pub fn admit(&self, events: usize, least: usize, bytes: usize, patterns: usize) -> Result<(), Refusal> {
         let Some(shared) = &self.shared else { return Ok(()) };
         let mut state = shared.lock();
-        if !state.permit.gate().could_hold(events, state.permit.bytes() + bytes) {
+        let (gate, held) = (state.permit.gate(), state.permit.bytes());
+        if !gate.could_hold(events, held + least) {
             return Err(Refusal::TooLargeToAdmit);
         }
-        if !state.permit.gate().could_hold_patterns(patterns) {
+        if !gate.could_hold_patterns(patterns) {
             return Err(Refusal::TooManyPatterns);
         }
+        let bytes = bytes.min(gate.limits().1.saturating_sub(held));
         let has_room = state.permit.try_patterns(patterns) && state.permit.try_grow(events, bytes);
         if has_room { Ok(()) } else { Err(Refusal::Overloaded) }
     }

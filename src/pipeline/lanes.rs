@@ -302,7 +302,8 @@ impl<T, S> Lanes<T, S> {
     /// Puts it at the end of the key's lane, after a marker of the barrier if it is the first behind that.
     fn enter(&mut self, key: &CacheKey, behind: Option<BarrierId>, item: impl FnOnce(Seq) -> Item<T>) -> Seq {
         let (before, seq) = (self.number(), self.number());
-        let lane = self.lanes.entry(key.clone()).or_insert_with(|| Lane { items: VecDeque::new(), last: None });
+        // A copy: the lane may outlive the request in whose body the key is.
+        let lane = self.lanes.entry(key.copied()).or_insert_with(|| Lane { items: VecDeque::new(), last: None });
         if let Some(id) = behind.filter(|_| behind > lane.last) {
             lane.last = behind;
             if let Some(Item::Marker(marker)) = lane.items.back_mut() {
@@ -312,7 +313,7 @@ impl<T, S> Lanes<T, S> {
             }
             let barrier = self.barriers.entry(id).or_insert_with(Barrier::to_come);
             if lane.items.len() == 1 {
-                barrier.held.push(key.clone());
+                barrier.held.push(key.copied());
             }
         }
         lane.items.push_back(item(seq));

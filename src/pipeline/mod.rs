@@ -47,6 +47,7 @@ pub mod supervision;
 pub mod switch;
 pub mod turns;
 pub mod validation;
+pub mod weight;
 pub mod writer;
 
 use std::sync::Arc;

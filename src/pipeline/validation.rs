@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use actix::{Actor, Context, Handler, Supervised};
 
 use super::backlog::Lateness;
-use super::gate::ENTRY_BYTES;
 use super::job::{Refusal, Reply};
 use super::supervision::{Mail, Post, Stage, Vitals, guarded};
 use super::switch::{Accepted, Switch};
+use super::weight;
 use crate::event::validate::{MAX_FAULTS, validate};
 use crate::event::wire::{Answered, Element, Split};
 use crate::event::{Action, Event, Few, Limits};
@@ -49,7 +49,7 @@ impl Validation {
         };
         let mut elements = Vec::with_capacity(raw.len());
         let mut actions = Vec::with_capacity(raw.len());
-        let (mut entries, mut patterns) = (0, 0);
+        let (mut entries, mut bytes, mut patterns) = (0, 0, 0);
         let mut faults_left = MAX_FAULTS;
         let mut today = None;
         for raw in raw {
@@ -57,6 +57,7 @@ impl Validation {
                 Ok(event) => {
                     entries += event.action.entries();
                     patterns += event.action.patterns();
+                    bytes += weight::of_event(&event, raw);
                     let age = event.time.map(|time| *today.get_or_insert_with(unix_millis) - time);
                     elements.push(Element::Answered(to_be_answered(&event, age)));
                     actions.push((event.action, event.version));
@@ -64,6 +65,7 @@ impl Validation {
                 Err(invalid) if !batch => return reply.refuse(Refusal::Invalid(invalid)),
                 Err(invalid) => {
                     faults_left = faults_left.saturating_sub(invalid.listed());
+                    bytes += weight::of_invalid(&invalid);
                     elements.push(Element::Invalid(invalid));
                 }
             }
@@ -72,7 +74,7 @@ impl Validation {
         if !self.lateness.allows(&actions, accepted) {
             return reply.refuse(Refusal::Overloaded);
         }
-        if let Err(refusal) = reply.admit(actions.len(), entries * ENTRY_BYTES, patterns) {
+        if let Err(refusal) = reply.admit(actions.len(), entries * weight::LEAST_BYTES, bytes, patterns) {
             return reply.refuse(refusal);
         }
         let slots = reply.begin(batch, elements, accepted);

@@ -11,6 +11,7 @@ mod ledger;
 mod limits;
 mod load;
 mod machine;
+mod memory;
 mod misbehaving;
 mod network;
 mod outages;
@@ -104,6 +105,46 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "hung-host", run: |extent| vec![hosts::hung_host(extent)], short: false },
     Scenario { name: "hung-hosts", run: |extent| vec![hosts::hung_hosts(extent)], short: false },
     Scenario { name: "limits", run: limits::all, short: false },
+    Scenario {
+        name: "memory-blobs-waiting",
+        run: |_| vec![memory::row("memory-blobs-waiting", memory::blobs_waiting)],
+        short: false,
+    },
+    Scenario {
+        name: "memory-sets-waiting",
+        run: |_| vec![memory::row("memory-sets-waiting", memory::sets_waiting)],
+        short: false,
+    },
+    Scenario {
+        name: "memory-keys-waiting",
+        run: |_| vec![memory::row("memory-keys-waiting", memory::keys_waiting)],
+        short: false,
+    },
+    Scenario {
+        name: "memory-events-waiting",
+        run: |_| vec![memory::row("memory-events-waiting", memory::events_waiting)],
+        short: false,
+    },
+    Scenario { name: "memory-patterns", run: |_| vec![memory::row("memory-patterns", memory::patterns)], short: false },
+    Scenario {
+        name: "memory-answers-unread",
+        run: |_| vec![memory::row("memory-answers-unread", memory::answers_unread)],
+        short: false,
+    },
+    Scenario {
+        name: "memory-values-arriving",
+        run: |_| vec![memory::row("memory-values-arriving", memory::values_arriving)],
+        short: false,
+    },
+    Scenario { name: "memory-hot-keys", run: |_| vec![memory::row("memory-hot-keys", memory::hot_keys)], short: false },
+    Scenario { name: "memory-heads", run: |_| vec![memory::row("memory-heads", memory::heads)], short: false },
+    Scenario {
+        name: "memory-pipelined",
+        run: |_| vec![memory::row("memory-pipelined", memory::pipelined)],
+        short: false,
+    },
+    Scenario { name: "memory-invalid", run: |_| vec![memory::row("memory-invalid", memory::invalid)], short: false },
+    Scenario { name: "memory-gzip", run: |_| vec![memory::row("memory-gzip", memory::gzipped)], short: false },
     Scenario { name: "connections", run: |extent| vec![connections::connections(extent)], short: false },
     Scenario { name: "soak", run: |extent| vec![soak::soak(extent)], short: true },
 ];

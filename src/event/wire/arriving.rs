@@ -26,6 +26,20 @@ pub enum Form {
 #[derive(Debug, Clone)]
 pub struct RawEvent(pub(in crate::event) Result<Document, String>);
 
+impl RawEvent {
+    /// Bytes of its text.
+    #[allow(clippy::len_without_is_empty, reason = "none is empty")]
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |document| document.text.len())
+    }
+
+    /// Whether these bytes are a part of its text, and not a copy.
+    pub fn holds(&self, part: &[u8]) -> bool {
+        let text = self.0.as_ref().map_or(&[][..], |document| document.text.as_bytes());
+        text.as_ptr_range().contains(&part.as_ptr()) || part.is_empty()
+    }
+}
+
 /// The JSON of one event: a slice of the body.
 #[derive(Debug, Clone)]
 pub(in crate::event) struct Document {

@@ -49,7 +49,7 @@ fn a_lost_reply_refuses_and_a_lost_slot_is_interrupted() {
 fn the_permit_is_held_until_the_last_slot_is_gone_even_after_the_answer() {
     let gate = Gate::new(10, 10_000, 10);
     let (reply, waiter) = reply(gate.permit(), 100, None);
-    reply.admit(1, 256, 0).unwrap();
+    reply.admit(1, 256, 256, 0).unwrap();
     let mut slots = reply.begin(false, vec![element(EventType::Get, &["a"])], Instant::now());
     let slot = slots.next().unwrap();
     assert_eq!(outcomes(waiter.expire(ProblemKind::Timeout)), [["unavailable"]]);

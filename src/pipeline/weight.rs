@@ -1,0 +1,102 @@
+//! Weight: what an event holds in memory from its acceptance to its answer, beside its body. Measured with thousands of each
+//! kind that wait for Redis or for their blobs (`make torture`, rows `memory-…`), and rounded up.
+
+use crate::event::validate::{Invalid, InvalidKind};
+use crate::event::wire::RawEvent;
+use crate::event::{Action, Event, Source};
+
+/// Of an entry, by which a request is judged that could never be taken on: one event of `event.max_keys` always can.
+pub const LEAST_BYTES: usize = 256;
+/// Of an event, whatever it asks for: its answer, its place in the request's work.
+const EVENT_BYTES: usize = 192;
+/// Of an entry: slot, outcome, stopwatch, operation, command, a place in a queue.
+const ENTRY_BYTES: usize = 512;
+/// Of an entry that waits for its blob, besides: the URL, taken apart, a lane, a fetch's order, a place among its host's.
+const BLOB_BYTES: usize = 2048;
+/// Of a fault, beside its texts.
+const FAULT_BYTES: usize = 64;
+
+/// Bytes of a valid event.
+pub fn of_event(event: &Event, raw: &RawEvent) -> usize {
+    let entries = event.action.entries() * ENTRY_BYTES;
+    let more = match &event.action {
+        Action::Set(entries) => {
+            let is_decoded = entries.iter().any(|entry| match &entry.source {
+                Source::Inline(value) => !raw.holds(value),
+                Source::Blob(_) => !raw.holds(entry.key.as_str().as_bytes()),
+            });
+            let blob = |source: &Source| match source {
+                Source::Inline(_) => 0,
+                Source::Blob(url) => BLOB_BYTES + url.expose().as_str().len(),
+            };
+            // What was decoded is a text of its own beside the body, and no longer than what it was made of.
+            let decoded = if is_decoded { raw.len() } else { 0 };
+            decoded + entries.iter().map(|entry| blob(&entry.source)).sum::<usize>()
+        }
+        Action::Get(keys) | Action::Delete(keys) => {
+            let is_decoded = keys.iter().any(|key| !raw.holds(key.as_str().as_bytes()));
+            if is_decoded { raw.len() } else { 0 }
+        }
+        Action::DeletePattern { patterns, .. } => patterns.iter().map(|pattern| pattern.held_bytes()).sum(),
+    };
+    EVENT_BYTES + entries + more
+}
+
+/// Bytes of an invalid event, which are its faults.
+pub fn of_invalid(invalid: &Invalid) -> usize {
+    let texts = match &invalid.kind {
+        InvalidKind::Malformed(detail) => detail.len(),
+        InvalidKind::Faults(faults) => {
+            faults.iter().map(|fault| FAULT_BYTES + fault.pointer.len() + fault.detail.len()).sum()
+        }
+    };
+    EVENT_BYTES + texts
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::event::Limits;
+    use crate::event::validate::{MAX_FAULTS, validate};
+    use crate::event::wire::{Form, Split, split};
+
+    fn weight(text: &str) -> usize {
+        let body = Bytes::from(text.to_owned());
+        let Ok(Split::One(raw)) = split(&body, Form::Json, 1) else { panic!("one event") };
+        let limits = Limits {
+            max_events: 1,
+            max_keys: 1000,
+            max_key_bytes: 1024,
+            default_ttl: None,
+            max_ttl_seconds: 1000,
+            allow_match_all: false,
+            version_prefix: "rcs:v:".to_owned(),
+        };
+        match validate(&raw, &limits, MAX_FAULTS) {
+            Ok(event) => of_event(&event, &raw),
+            Err(invalid) => of_invalid(&invalid),
+        }
+    }
+
+    #[test]
+    fn slices_of_the_body_weigh_nothing_more_and_what_was_decoded_does() {
+        let value = "v".repeat(10_000);
+        let set = |value: &str| format!(r#"{{"key":"SET","value":{{"data":{{"key":"k","value":"{value}"}}}}}}"#);
+        assert_eq!(weight(&set(&value)), EVENT_BYTES + ENTRY_BYTES);
+        assert!(weight(&set(&format!("\\n{value}"))) > value.len());
+        assert!(weight(&format!(r#"{{"key":"GET","value":{{"data":"[\"{}\"]"}}}}"#, "k".repeat(500))) > 1000);
+    }
+
+    #[test]
+    fn blobs_patterns_and_faults_weigh_what_they_hold() {
+        let url = format!("http://h.test/{}", "a".repeat(500));
+        let blob = weight(&format!(r#"{{"key":"SET","value":{{"data":{{"key":"k","url":"{url}"}}}}}}"#));
+        assert!(blob > EVENT_BYTES + ENTRY_BYTES + BLOB_BYTES + 500, "{blob}");
+        let classes = weight(&format!(r#"{{"key":"DELETE_PATTERN","value":{{"data":"a{}"}}}}"#, "[^a]".repeat(200)));
+        assert!(classes > EVENT_BYTES + ENTRY_BYTES + 801, "{classes}");
+        let named = weight(&format!(r#"{{"key":"GET","value":{{"{}":1}}}}"#, "n".repeat(5000)));
+        assert!(named > 5000, "{named}");
+    }
+}
