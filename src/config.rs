@@ -163,8 +163,8 @@ mod tests {
     #[test]
     fn every_setting_reaches_the_program() {
         let default = format!("{:?}", config(&[]));
-        // These bring a secret, which Debug hides, or name a file; `redis.mode` knows one value so far.
-        let elsewhere = ["auth.tokens", "auth.webhook_secrets", "redis.password", "redis.mode"];
+        // These bring a secret, which Debug hides, or name a file, or need another beside them.
+        let elsewhere = ["auth.required", "auth.tokens", "auth.webhook_secrets", "redis.password", "redis.mode"];
         for setting in SETTINGS.iter().filter(|setting| !elsewhere.contains(&setting.path)) {
             let value = match (&setting.kind, setting.default) {
                 (Kind::Integer { .. } | Kind::Bytes { .. }, Preset::Number(0)) => "1".to_owned(),
@@ -178,6 +178,8 @@ mod tests {
                 _ if setting.path.contains("_file") || setting.path.contains("tls_") => continue,
                 _ if setting.path == "redis.url" => "redis://other".to_owned(),
                 _ if setting.path == "bind" => "::1".to_owned(),
+                (Kind::List { .. }, _) if setting.path == "http.hosts" => "other".to_owned(),
+                (Kind::List { .. }, _) if setting.path == "http.trusted_proxies" => "10.0.0.0/8".to_owned(),
                 (Kind::List { .. }, _) => "other:1".to_owned(),
                 _ => "other".to_owned(),
             };

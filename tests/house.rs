@@ -50,7 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("StatusCode", &["http/"]),
     ("prometheus::", &["telemetry/", "cli/serve.rs"]),
     ("env::var", &["config.rs"]),
-    ("fastrand::", &["cli/send/post.rs", "cli/send/run.rs", "http/request.rs", "pipeline/router.rs"]),
+    ("fastrand::", &["cli/send/post.rs", "cli/send/run.rs", "http/request.rs", "http/shared.rs", "pipeline/router.rs"]),
     ("process::exit", &["cli/serve.rs"]),
     ("stdout", &["cli/"]),
     ("println!", &["cli/"]),

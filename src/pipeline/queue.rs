@@ -282,15 +282,31 @@ impl Queue {
                 break;
             }
         }
-        self.pass_fences(&packing);
+        self.pass_fences(|number| packing.has_before(number));
         self.publish();
         packing.finish()
     }
 
+    /// Lets fences pass that nothing is before any more, while no batch is under way and none can be made: the cache does not
+    /// answer.
+    pub fn release_fences(&mut self) {
+        while let Some(Entry::Fence(..)) = self.entries.front() {
+            if let Some(Entry::Fence(number, notice)) = self.entries.pop_front() {
+                self.fences.push_back((number, notice, None));
+            }
+        }
+        // What a failed batch brought back stands first.
+        let first = match self.entries.front() {
+            Some(Entry::Write(_, pending)) => Some(pending.number),
+            Some(Entry::Fence(..)) | None => None,
+        };
+        self.pass_fences(|number| first.is_some_and(|first| first < number));
+    }
+
     /// Those before which nothing is left: neither delayed nor in the batch that is about to go.
-    fn pass_fences(&mut self, packing: &Packing) {
+    fn pass_fences(&mut self, is_before: impl Fn(u64) -> bool) {
         while let Some((number, _, known)) = self.fences.front_mut() {
-            if packing.has_before(*number) {
+            if is_before(*number) {
                 return;
             }
             *known = self.delayed.before(*number, *known);

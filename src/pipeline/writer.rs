@@ -181,6 +181,7 @@ impl Writer {
     fn fence(&mut self, Fence(notice): Fence, context: &mut Context<Self>) {
         fail::fail_point!("write");
         self.queue.add_fence(notice);
+        self.release_fences();
         self.pump(context);
     }
 
@@ -364,6 +365,14 @@ impl Writer {
             self.queue.give_up_all(hindrance, now);
         } else {
             self.queue.expire(hindrance, now);
+        }
+        self.release_fences();
+    }
+
+    /// What has no operation before it need not wait for the cache to be back.
+    fn release_fences(&mut self) {
+        if !matches!(self.activity, Activity::Writing(..)) {
+            self.queue.release_fences();
         }
     }
 
