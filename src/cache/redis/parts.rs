@@ -132,9 +132,10 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Learns from how a part ended.
-    pub(super) fn note(&mut self, part: &Part, results: &[Result<Reply, CacheError>]) {
-        for (place, result) in part.places.iter().zip(results) {
+    /// Learns from how a part ended. `elsewhere`: the commands, by their place in the part, that belong to another node of a
+    /// Cluster. What follows on their keys goes on, to be sent on there with them.
+    pub(super) fn note(&mut self, part: &Part, results: &[Result<Reply, CacheError>], elsewhere: &HashSet<usize>) {
+        for (index, (place, result)) in part.places.iter().zip(results).enumerate() {
             let Some(command) = self.batch.get(*place) else { continue };
             let key = command.key();
             let known = self.known.get(key).copied();
@@ -144,7 +145,7 @@ impl<'a> Parts<'a> {
                 Ok(_) => written(command, known, false).0,
                 Err(CacheError::ValueTooLarge { bytes, .. }) => usize::try_from(*bytes).ok(),
                 Err(error) => {
-                    if error.is_worth_retrying() {
+                    if error.is_worth_retrying() && !elsewhere.contains(&index) {
                         self.held.insert(key);
                     }
                     None
@@ -201,7 +202,7 @@ mod tests {
         while let Some(part) = parts.next() {
             let result = |place: &usize| if batch[*place].is_write() { Ok(Reply::Stored) } else { read.clone() };
             let results: Vec<_> = part.places.iter().map(result).collect();
-            parts.note(&part, &results);
+            parts.note(&part, &results, &HashSet::new());
             all.push(part.places);
         }
         all

@@ -41,13 +41,15 @@ impl RedisSession {
             if let Err(error) = &ended {
                 own.resize(commands.len(), Err(error.clone()));
             }
+            // Nothing of these was done, and those that follow on their keys are sent on to the same node.
+            let elsewhere: HashSet<usize> = self.redirects.iter().skip(redirects).map(|(index, _)| *index).collect();
             if self.was_sent || ended.is_ok() {
-                mark_overtaken(&commands, &part.windows, &mut own);
+                mark_overtaken(&commands, &part.windows, &elsewhere, &mut own);
             }
             for (place, _) in self.redirects.iter_mut().skip(redirects) {
                 *place = part.places.get(*place).copied().unwrap_or(*place);
             }
-            parts.note(&part, &own);
+            parts.note(&part, &own, &elsewhere);
             for (place, result) in part.places.iter().zip(own) {
                 if let Some(own) = results.get_mut(*place) {
                     *own = result;
@@ -215,12 +217,12 @@ impl RedisSession {
 }
 
 /// A read that is to be repeated, while a later write on its key has been done or may have been, must not be.
-fn mark_overtaken(commands: &[Command], windows: &[Window], results: &mut Results) {
+fn mark_overtaken(commands: &[Command], windows: &[Window], elsewhere: &HashSet<usize>, results: &mut Results) {
     let mut overwritten = HashSet::<&CacheKey, ahash::RandomState>::default();
     let mut windows = windows.iter().rev();
-    for (command, result) in commands.iter().zip(results.iter_mut()).rev() {
+    for (index, (command, result)) in commands.iter().zip(results.iter_mut()).enumerate().rev() {
         if command.is_write() {
-            if matches!(result, Ok(_) | Err(CacheError::Unavailable(_))) {
+            if !elsewhere.contains(&index) && matches!(result, Ok(_) | Err(CacheError::Unavailable(_))) {
                 overwritten.insert(command.key());
             }
         } else if windows.next().is_some_and(|window| window.is_followed)
