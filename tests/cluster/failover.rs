@@ -107,7 +107,7 @@ async fn a_call_to_a_hung_primary_ends_when_another_has_taken_its_place() {
     signal(hung.pid(), "STOP");
     let begun = Instant::now();
     let results = session.apply(&[set(&key, "late", None)], Duration::from_secs(60)).await;
-    assert!(matches!(results[..], [Err(CacheError::Unavailable(_))]), "{results:?}");
+    assert!(matches!(results[..], [Err(CacheError::RefusedForNow(_))]), "{results:?}");
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     assert_eq!(session.apply(&[set(&key, "new", None)], WITHIN).await, [Ok(Reply::Stored)]);
     signal(hung.pid(), "CONT");

@@ -159,11 +159,11 @@ impl ClusterSession {
         let calls = lanes.map(|(_, lane)| lane.with(patience, async move |session| session.ping(within).await));
         let pings = join_all(calls).await;
         for ping in pings {
-            ping.and_then(|pong| pong).inspect_err(|_| self.topology.doubt())?;
+            ping.and_then(|pong| pong).map_err(of_one_node).inspect_err(|_| self.topology.doubt())?;
         }
         if !view.is_covered() {
             self.topology.doubt();
-            return Err(unavailable("some slots of the cluster have no primary"));
+            return Err(of_one_node(unavailable("some slots of the cluster have no primary")));
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ impl Session for ClusterSession {
     }
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {
-        self.ping_all(within).map(|result| result.map_err(of_one_node)).boxed_local()
+        self.ping_all(within).boxed_local()
     }
 
     fn reconnects(&self) -> u64 {
