@@ -116,9 +116,13 @@ fn a_pattern_delete_misses_no_key_while_slots_are_handed_over() {
     let daemon = daemon(&cluster);
     let [a, b, c] = &cluster.servers[..] else { panic!("three") };
     let stop = AtomicBool::new(false);
+    let tags = keys_of_first_slots(50);
     let mut way = [(a, c), (c, b), (b, a)].into_iter().cycle().peekable();
     for round in 0..5 {
-        let events: Vec<_> = (0..10_000).map(|n| set_inline(&format!("sess:{round}:{n}"), "v")).collect();
+        // Many of them where slots move, and more elsewhere, so that the scan goes on meanwhile.
+        let moved = tags.iter().cycle().zip(0..4_000).map(|(tag, n)| format!("sess:{round}:{n}:{{{tag}}}"));
+        let keys = moved.chain((0..6_000).map(|n| format!("sess:{round}:{n}")));
+        let events: Vec<_> = keys.map(|key| set_inline(&key, "v")).collect();
         assert_eq!(daemon.post_ndjson(&ndjson(&events)).status, 200);
         thread::scope(|scope| {
             stop.store(false, Ordering::Relaxed);

@@ -65,7 +65,9 @@ impl Watched {
                     && field(sentinel, "flags").as_deref() == Some("master")
                     && field(sentinel, "port") == Some(port(master))
             };
-            master.followers() == 2 && self.sentinels.iter().all(agrees)
+            // A master may count a replica as online while that still loads: Valkey 9 does.
+            let mut replicas = self.servers.iter().filter(|server| server.is_up() && server.port != master.port);
+            master.followers() == 2 && replicas.all(Server::follows) && self.sentinels.iter().all(agrees)
         });
     }
 

@@ -121,7 +121,9 @@ impl Redis {
             let unread = u64::from_str_radix(queues.rsplit(':').next()?, 16).ok()?;
             (port(local) == Some(self.port)).then_some((port(peer)?, unread))
         };
-        table.lines().filter_map(row).filter(|(peer, _)| *peer != 0).collect()
+        // A busy machine has many thousands of rows, and what is looked for lasts parts of a second.
+        let mark = format!(":{:04X} ", self.port);
+        table.lines().filter(|line| line.contains(&mark)).filter_map(row).filter(|(peer, _)| *peer != 0).collect()
     }
 
     fn pid(&self) -> u32 {
