@@ -89,7 +89,29 @@ impl Cluster {
             })
         });
         let replicas = self.servers.len() - self.primaries;
-        wait_for("all replicas", || self.masters().iter().map(|s| s.followers()).sum::<usize>() == replicas);
+        wait_for("all replicas", || {
+            let are_all = self.masters().iter().map(|s| s.followers()).sum::<usize>() == replicas;
+            if !are_all {
+                self.unchain();
+            }
+            are_all
+        });
+    }
+
+    /// Redis 8.10 may leave a replica for good with a primary that has become a replica itself. What an operator does then.
+    fn unchain(&self) {
+        let port = |server: &Server| server.tls_port.unwrap_or(server.port).to_string();
+        let source = |replica: &Server| {
+            let of = replica.info("replication", "master_port")?;
+            self.servers.iter().find(|server| server.is_up() && port(server) == of)
+        };
+        for replica in self.servers.iter().filter(|server| server.is_up() && !server.is_master()) {
+            if let Some(primary) = source(replica).and_then(source)
+                && let Some(id) = primary.try_ask::<String>(&["CLUSTER", "MYID"])
+            {
+                let _: Option<()> = replica.try_ask(&["CLUSTER", "REPLICATE", &id]);
+            }
+        }
     }
 
     pub fn masters(&self) -> Vec<&Server> {
