@@ -178,7 +178,7 @@ impl Cluster {
             owns(&nodes, &id, first) && owns(&nodes, &id, last) && to.owns(first) && to.owns(last)
         };
         let ask = |server: &Server, words: &[&str]| redis::cmd("CLUSTER").arg(words).exec(&mut server.conn());
-        let is_unknown = |error: &redis::RedisError| error.to_string().contains("unknown subcommand");
+        let is_unknown = |error: &redis::RedisError| error.to_string().to_lowercase().contains("unknown subcommand");
         // Valkey 9, then Redis 8.4. Either may have an older one to end first.
         for (server, words) in [
             (from, &["MIGRATESLOTS", "SLOTSRANGE", &low, &high, "NODE", &id][..]),
