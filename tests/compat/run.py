@@ -5,6 +5,7 @@ had, or what a server cannot do, is skipped and the table says why. Exits non-ze
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -183,9 +184,10 @@ def run_suite(binary, skip, only, program, tls, log):
         except subprocess.TimeoutExpired:
             printed.write(f"\nended after {SUITE_SECONDS} s\n")
         finally:
-            if tests.poll() is None:
+            # Tests that failed may have left some, too.
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(tests.pid, signal.SIGKILL)
-                tests.wait()
+            tests.wait()
     output = log.read_text(errors="replace")
     total = re.search(r"(\d+) passed; (\d+) failed", output)
     failed = sorted(set(re.findall(r"^test (\S+) \.\.\. FAILED|^    (\S+)$", output, re.M)))
