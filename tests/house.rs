@@ -297,7 +297,27 @@ fn the_overlays_set_what_are_settings() {
         let setting = SETTINGS.iter().find(|setting| setting.variable() == variable);
         let path = setting.unwrap_or_else(|| panic!("{variable} is no setting's variable")).path;
         let value = value.as_str().expect("a text");
-        Config::from_pairs(&[(path, value)]).unwrap_or_else(|faults| panic!("{variable}: {faults}"));
+        // What an overlay requires comes from the Secret.
+        let pairs = [(path, value), ("auth.tokens", "a-token-of-the-secret")];
+        Config::from_pairs(&pairs).unwrap_or_else(|faults| panic!("{variable}: {faults}"));
+    }
+    assert!(SETTINGS.iter().any(|setting| setting.variable() == "AUTH_REQUIRED"));
+}
+
+/// What the service refuses by itself is refused by the network too.
+#[test]
+fn the_network_policy_leaves_out_the_metadata_addresses() {
+    let policy = manifest("production/networkpolicy.yaml");
+    let egress = at(&policy, "/spec/egress").as_array().expect("a list");
+    let blocks = egress.iter().flat_map(|rule| rule["to"].as_array().cloned().unwrap_or_default());
+    let except: Vec<ipnet::IpNet> = blocks
+        .flat_map(|to| to.pointer("/ipBlock/except").and_then(Value::as_array).cloned().unwrap_or_default())
+        .map(|net| net.as_str().expect("a text").parse().expect("a network"))
+        .collect();
+    assert!(except.len() >= 10, "{except:?}");
+    for net in except {
+        let first = net.network();
+        assert!(redis_cache_sync::blob::address::is_link_local_or_metadata(first), "{net} is no metadata address");
     }
 }
 

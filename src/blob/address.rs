@@ -57,7 +57,7 @@ const METADATA_V4: [Ipv4Addr; 3] =
 const METADATA_V6: [Ipv6Net; 6] = [
     v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0], 32),
     v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128),
-    v6([0xfd00, 0xc1, 0, 0, 0xa9fe, 0xa9fe, 0, 0], 96),
+    v6([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128),
     v6([0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200], 128),
     v6([0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 0], 48),
     v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128),
@@ -194,8 +194,7 @@ mod tests {
             "fd00:ec2::254",
             "fd00:ec2:ffff:ffff:ffff:ffff:ffff:ffff",
             "fd20:ce::254",
-            "fd00:c1::a9fe:a9fe:0:0",
-            "fd00:c1::a9fe:a9fe:a9fe:a9fe",
+            "fd00:c1::a9fe:a9fe",
             "fd00:100::100:200",
             "fd00:a9fe:a9fe::",
             "fd00:a9fe:a9fe::1",

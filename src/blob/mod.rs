@@ -1,7 +1,7 @@
 //! Downloading blobs. Owns the HTTP client, the guard on addresses, the size cap and the decision whether to try again;
 //! knows nothing of Redis or actors. When to fetch what is decided in the pipeline.
 
-mod address;
+pub mod address;
 mod answer;
 mod aside;
 pub mod client;
