@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use memchr::memchr_iter;
 use serde::Serialize;
 
 /// What may stand in for the value of an event, so that the service refuses it.
@@ -50,11 +51,10 @@ pub fn delete(keys: &[String]) -> Bytes {
     line(&Event { key: "DELETE", file: None, value: Value { data: keys, ttl: None } })
 }
 
-/// A value as an event carries it: as text, or as base64 where it is no text, or has control characters enough to be longer
-/// as text. In JSON each of them takes six bytes.
+/// A value as an event carries it: as text, or as base64 where it is no text, or has NULs enough to be longer as text. In JSON
+/// each of them takes six bytes.
 fn as_text(content: Vec<u8>) -> (String, Option<&'static str>) {
-    let is_long = |byte: &&u8| **byte < b' ' && !matches!(byte, b'\n' | b'\r' | b'\t' | 8 | 12);
-    let is_shorter_as_text = 5 * content.iter().filter(is_long).count() <= content.len() / 3;
+    let is_shorter_as_text = 5 * memchr_iter(0, &content).count() <= content.len() / 3;
     match String::from_utf8(content) {
         Ok(text) if is_shorter_as_text => (text, None),
         Ok(text) => (STANDARD.encode(text), Some("base64")),
