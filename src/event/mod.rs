@@ -3,11 +3,12 @@
 //!
 //! [`wire`] knows the shapes that arrive and leave, [`validate`] turns what arrived into an [`Event`] or into every
 //! fault it has, [`pattern`] is Redis's glob, [`version`] the source's own order, [`outcome`] is what became of it;
-//! [`trace`] is the trace that its request belongs to.
+//! [`trace`] is the trace that its request belongs to, [`sources`] reads what storage says in words of its own.
 
 mod json;
 pub mod outcome;
 pub mod pattern;
+pub mod sources;
 pub mod trace;
 pub mod validate;
 pub mod version;

@@ -1,0 +1,243 @@
+//! What storage says when an object changes: notifications in the producers' own formats, taken apart.
+//!
+//! One file a format. [`parse`] turns the bytes and the headers of a request into [`ObjectChange`]s: pure data, in which
+//! nothing was fetched and nothing is judged against the service's limits.
+
+pub mod cloudevents;
+pub mod event_grid;
+pub mod eventbridge;
+pub mod gcs;
+pub mod s3;
+pub mod seaweedfs;
+pub mod sns;
+
+use std::borrow::Cow;
+
+/// The formats that a source may have (`sources.NAME.format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Told by headers and body, request by request.
+    Auto,
+    /// `Records`, as AWS, MinIO, Ceph, LocalStack and moto send them.
+    S3,
+    /// Amazon EventBridge, one event a request.
+    EventBridge,
+    /// Amazon SNS around `s3`, in its envelope or raw.
+    Sns,
+    /// Azure Event Grid, in its own schema or as CloudEvents.
+    EventGrid,
+    /// Google Cloud Storage by a Pub/Sub push, wrapped or not.
+    Gcs,
+    /// CloudEvents 1.0: binary, structured or a batch.
+    CloudEvents,
+    /// The webhook of a SeaweedFS filer.
+    SeaweedFs,
+}
+
+impl Format {
+    pub const ALL: [Format; 8] = [
+        Format::Auto,
+        Format::S3,
+        Format::EventBridge,
+        Format::Sns,
+        Format::EventGrid,
+        Format::Gcs,
+        Format::CloudEvents,
+        Format::SeaweedFs,
+    ];
+
+    /// Its name in the settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Format::Auto => "auto",
+            Format::S3 => "s3",
+            Format::EventBridge => "eventbridge",
+            Format::Sns => "sns",
+            Format::EventGrid => "event-grid",
+            Format::Gcs => "gcs",
+            Format::CloudEvents => "cloudevents",
+            Format::SeaweedFs => "seaweedfs",
+        }
+    }
+}
+
+/// The headers of a request, as a format looks at them.
+pub trait Headers {
+    /// The first value of this header; `name` is in lower case. A value may hold any bytes.
+    fn get(&self, name: &str) -> Option<&[u8]>;
+}
+
+/// Headers as pairs of a name in lower case and a value.
+impl Headers for [(&str, &str)] {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_bytes())
+    }
+}
+
+impl<const N: usize> Headers for [(&str, &str); N] {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        Headers::get(self.as_slice(), name)
+    }
+}
+
+/// The parts of a request that a format looks at.
+#[derive(Clone, Copy)]
+pub struct Message<'a> {
+    pub headers: &'a dyn Headers,
+    pub body: &'a [u8],
+}
+
+/// What became of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is there, with new bytes.
+    Set,
+    /// It is gone.
+    Delete,
+}
+
+/// What a notification says of one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectChange<'a> {
+    pub change: Change,
+    /// Decoded.
+    pub bucket: Cow<'a, str>,
+    /// Its name within the bucket, decoded, without a leading slash.
+    pub object: Cow<'a, str>,
+    /// Where the object's bytes are, if the notification says.
+    pub url: Option<Cow<'a, str>>,
+    pub place: Place<'a>,
+    pub facts: Facts<'a>,
+    /// The producer's id of the notification: for logs and answers alone, never to tell repeats.
+    pub id: Option<Cow<'a, str>>,
+    /// When it happened at the storage, in milliseconds since 1970: for the metrics, and the order where there is no better.
+    pub time_ms: Option<i64>,
+}
+
+/// The place of a change in its producer's own order of what happened to that object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// The hexadecimal sequencers of S3 and Event Grid, of unequal lengths.
+    Hex(Cow<'a, str>),
+    Number(u128),
+    /// A `sequence` of CloudEvents that is no number: compared byte by byte.
+    Text(Cow<'a, str>),
+    /// Nanoseconds since 1970.
+    Time(i64),
+    /// The notification says nothing: the time of the event decides, if it has one.
+    None,
+}
+
+/// What else a notification says of the object: what `value = "facts"` stores, beside bucket and object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// In bytes.
+    pub size: Option<u64>,
+    /// Without quotes.
+    pub etag: Option<Cow<'a, str>>,
+    pub content_type: Option<Cow<'a, str>>,
+    /// When it happened, as RFC 3339.
+    pub time: Option<Cow<'a, str>>,
+    /// The storage's own version or generation of the object.
+    pub version: Option<Cow<'a, str>>,
+}
+
+/// One element of a notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notified<'a> {
+    Change(ObjectChange<'a>),
+    Ignored(Ignored),
+}
+
+/// Why an element changes nothing. A label of the metrics: few, and fixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ignored {
+    /// A test or a probe of the producer.
+    Test,
+    /// Metadata, tags, rights or tiers: the object's bytes stay.
+    Metadata,
+    /// A folder, which has no bytes.
+    Folder,
+    /// A part of an upload that is not finished.
+    Part,
+    /// A kind of event that is not known.
+    UnknownEvent,
+    /// Not in `include`, or in `exclude`.
+    Filtered,
+}
+
+impl Ignored {
+    pub const ALL: [Ignored; 6] =
+        [Ignored::Test, Ignored::Metadata, Ignored::Folder, Ignored::Part, Ignored::UnknownEvent, Ignored::Filtered];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ignored::Test => "test",
+            Ignored::Metadata => "metadata",
+            Ignored::Folder => "folder",
+            Ignored::Part => "part",
+            Ignored::UnknownEvent => "unknown-event",
+            Ignored::Filtered => "filtered",
+        }
+    }
+}
+
+/// What a request is: changes of objects, or a question that is to be answered before any come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed<'a> {
+    /// In the order in which they were sent.
+    Elements(Vec<Notified<'a>>),
+    Handshake(Handshake<'a>),
+}
+
+/// What a producer asks for before it sends notifications.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handshake<'a> {
+    /// Event Grid's `SubscriptionValidationEvent`: the code is to be sent back.
+    EventGridValidation { code: Cow<'a, str> },
+    /// SNS's `SubscriptionConfirmation`: its URL is to be called once topic and signature are found good.
+    SnsConfirmation { topic: Cow<'a, str>, subscribe_url: Cow<'a, str> },
+}
+
+/// Why a request is no notification of its format. Its `Display` is the detail of the problem that answers it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceFault {
+    /// 400: the body is not JSON, or not what the format says.
+    #[error("{0}")]
+    Malformed(String),
+    /// 415: a media type that the format does not have.
+    #[error("{0}")]
+    MediaType(String),
+}
+
+/// Takes a request apart.
+///
+/// # Errors
+/// When it is no notification of this format; with [`Format::Auto`], of any.
+pub fn parse<'a>(format: Format, message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
+    match format {
+        Format::Auto => parse(recognised(message)?, message),
+        Format::S3 => s3::parse(message),
+        Format::EventBridge => eventbridge::parse(message),
+        Format::Sns => sns::parse(message),
+        Format::EventGrid => event_grid::parse(message),
+        Format::Gcs => gcs::parse(message),
+        Format::CloudEvents => cloudevents::parse(message),
+        Format::SeaweedFs => seaweedfs::parse(message),
+    }
+}
+
+/// Which format a message has: the most particular first.
+fn recognised(message: &Message) -> Result<Format, SourceFault> {
+    let known: [(Format, fn(&Message) -> bool); 7] = [
+        (Format::EventGrid, event_grid::looks_like),
+        (Format::CloudEvents, cloudevents::looks_like),
+        (Format::Sns, sns::looks_like),
+        (Format::Gcs, gcs::looks_like),
+        (Format::EventBridge, eventbridge::looks_like),
+        (Format::SeaweedFs, seaweedfs::looks_like),
+        (Format::S3, s3::looks_like),
+    ];
+    let found = known.into_iter().find(|(_, looks_like)| looks_like(message)).map(|(format, _)| format);
+    found.ok_or_else(|| SourceFault::Malformed("the body is no notification of a format that is known here".to_owned()))
+}
