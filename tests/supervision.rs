@@ -1,4 +1,4 @@
-//! What actix does and does not, as far as the pipeline rests on it, and what the guard of `pipeline::supervision` makes
+//! What actix does and does not, as far as the pipeline rests on it, and what the guard of `pipeline::runtime::supervision` makes
 //! of that.
 
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,9 @@ use actix::dev::SendError;
 use actix::{Actor, Context, Handler, MailboxError, Message, Supervised, Supervisor};
 use actix_rt::time::sleep;
 use actix_rt::{Arbiter, System};
-use redis_cache_sync::pipeline::supervision::{Crew, Mail, Post, Stage, Vitals, Watch, guarded, spawn_guarded};
+use redis_cache_sync::pipeline::runtime::supervision::{
+    Crew, Mail, Post, Stage, Vitals, Watch, guarded, spawn_guarded,
+};
 use redis_cache_sync::telemetry::{ActorKind, Metrics};
 
 /// Longer than anything here may take.

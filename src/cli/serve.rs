@@ -343,7 +343,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
             propagate_trace: fetch.propagate_trace,
         }),
         retry: Policy { attempts: fetch.attempts, deadline: fetch.deadline },
-        writer: pipeline::writer::Limits {
+        writer: pipeline::write::writer::Limits {
             batch_max: redis.batch_max,
             batch_max_bytes: redis.batch_max_bytes,
             retry: redis.retry,
@@ -393,7 +393,10 @@ mod tests {
                 _ => panic!("{} is no number", setting.path),
             })
             .collect();
-        assert!(sizes.len() == 4 && sizes.iter().all(|max| *max <= pipeline::pool::MAX_POOL as u64), "{sizes:?}");
+        assert!(
+            sizes.len() == 4 && sizes.iter().all(|max| *max <= pipeline::runtime::pool::MAX_POOL as u64),
+            "{sizes:?}"
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::progress::Progress;
 use super::unproven::Share;
 use super::webhook::Claim;
 use crate::event::wire::Form;
-use crate::pipeline::gate::Permit;
+use crate::pipeline::work::admission::Permit;
 
 /// Decompressed bytes asked for at a time.
 const INFLATE_CHUNK: usize = 64 * 1024;

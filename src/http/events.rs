@@ -24,7 +24,7 @@ use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::trace::Trace;
 use crate::event::validate::{Invalid, InvalidKind};
 use crate::event::wire::{Answered, Element, retry_after_seconds, write_answer, write_batch};
-use crate::pipeline::job::{Refusal, Verdict, Waiter};
+use crate::pipeline::work::job::{Refusal, Verdict, Waiter};
 use crate::telemetry::history::Failed;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");

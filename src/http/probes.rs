@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::problem::add_retry_after;
 use super::shared::Shared;
-use crate::pipeline::queue::seconds;
+use crate::pipeline::write::queue::seconds;
 use crate::telemetry::ActorKind;
 
 #[derive(Serialize)]

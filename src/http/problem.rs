@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use crate::event::outcome::{Class, ProblemKind};
 use crate::event::wire::{INVALID, MALFORMED, ProblemDocument};
-use crate::pipeline::job::Refusal;
+use crate::pipeline::work::job::Refusal;
 
 const BROKEN_CHUNKS: &str = "the body is not chunked as its head says";
 const PROBLEM_JSON: &str = "application/problem+json";

@@ -13,7 +13,7 @@ use super::worker::Oldest;
 use crate::event::outcome::{Class, Outcome};
 use crate::event::wire::{Answered, Element};
 use crate::pipeline::Pipeline;
-use crate::pipeline::job::{Refusal, Verdict};
+use crate::pipeline::work::job::{Refusal, Verdict};
 use crate::telemetry::history::Failed;
 use crate::telemetry::metrics::Metrics;
 

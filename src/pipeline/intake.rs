@@ -5,10 +5,10 @@ use std::sync::Arc;
 use actix::{Actor, Context, Handler, Supervised};
 use bytes::Bytes;
 
-use super::job::{Refusal, Reply};
-use super::supervision::{Mail, Post, Stage, Vitals, guarded};
 use super::validation::{Onward, Validate};
 use crate::event::wire::{Form, SplitError, split};
+use crate::pipeline::runtime::supervision::{Mail, Post, Stage, Vitals, guarded};
+use crate::pipeline::work::job::{Refusal, Reply};
 
 /// A request's body, whole. Its bytes are admitted already.
 pub struct Ingest {

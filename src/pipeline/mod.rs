@@ -16,39 +16,25 @@
 //! | --- | --- | --- | --- | --- |
 //! | [`intake`] | splitting a body into events | a request body | raw events | its request answers `interrupted` |
 //! | [`validation`] | raw event → valid event or every fault; admission | raw events | what to do, in order | the same |
-//! | [`switch`] | each operation's turn on its key | what to do | ready operations; the rest to the router | what it held answers `interrupted` |
-//! | [`router`] | the order of what has to wait, which fetch runs when | operations, ended fetches | fetches, ready operations, sweeps | what is queued answers `interrupted`; starts empty |
-//! | [`fetcher`] | one attempt at a download | a fetch | the bytes or the failure | its fetches are ordered once more, then `interrupted` |
-//! | [`writer`] | one line to the cache, group commit | ready operations | replies | what was in flight is written again, in order |
-//! | [`scanner`] | pattern deletes and previews | sweeps that may start | replies | its sweeps answer `interrupted` |
+//! | [switch](router::local) | each operation's turn on its key | what to do | ready operations; the rest to the router | what it held answers `interrupted` |
+//! | [router](router::central) | the order of what has to wait, which fetch runs when | operations, ended fetches | fetches, ready operations, sweeps | what is queued answers `interrupted`; starts empty |
+//! | [fetcher](fetch::fetcher) | one attempt at a download | a fetch | the bytes or the failure | its fetches are ordered once more, then `interrupted` |
+//! | [writer](write::writer) | one line to the cache, group commit | ready operations | replies | what was in flight is written again, in order |
+//! | [scanner](write::scanner) | pattern deletes and previews | sweeps that may start | replies | its sweeps answer `interrupted` |
 //!
-//! One way, no polling back: whoever ends the work answers it. [`job`] has what rides along, [`gate`] the bounds at the
-//! door, [`stopwatch`] where time went, [`turns`] the order of keys over all threads, [`shortcut`] the blobs that wait
-//! for nothing else, [`lanes`] and [`dispatch`] the router's state as values, [`queue`] the writer's, [`staff`] who
-//! runs where and how many, [`supervision`] what keeps actors alive.
+//! One way, no polling back: whoever ends the work answers it. [`router`], [`fetch`] and [`write`](self::write) are three
+//! wings over shared ground: [`work`] has what travels and the bounds at the door, [`runtime`] what keeps actors alive;
+//! `placement` says who runs where and how many, [`readiness`] whether requests are welcome.
 
-pub mod backlog;
-pub mod barriers;
-pub mod dispatch;
-pub mod fetcher;
-pub mod gate;
-pub mod health;
+pub mod fetch;
 pub mod intake;
-pub mod job;
-pub mod lanes;
-pub mod pool;
-pub mod queue;
+mod placement;
+pub mod readiness;
 pub mod router;
-pub mod scanner;
-pub mod shortcut;
-pub mod staff;
-pub mod stopwatch;
-pub mod supervision;
-pub mod switch;
-pub mod turns;
+pub mod runtime;
 pub mod validation;
-pub mod weight;
-pub mod writer;
+pub mod work;
+pub mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,19 +43,21 @@ use actix::Arbiter;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use self::dispatch::Dispatch;
-use self::gate::{Gate, Permit};
-use self::health::Health;
+use self::fetch::direct;
+use self::fetch::direct::Shortcut;
+use self::fetch::scheduler::Dispatch;
 use self::intake::{Ingest, Way};
-use self::job::{Reply, Waiter};
-use self::pool::Pool;
-use self::router::{Freed, Router};
-use self::scanner::Scanner;
-use self::shortcut::Shortcut;
-pub use self::staff::Sizes;
-use self::staff::Staff;
-use self::supervision::Watch;
-use self::turns::Turns;
+pub use self::placement::Sizes;
+use self::placement::Staff;
+use self::readiness::Health;
+use self::router::central::{self, Freed, Router};
+use self::runtime::pool::Pool;
+use self::runtime::supervision::Watch;
+use self::work::admission::{Gate, Permit};
+use self::work::job::{Reply, Waiter};
+use self::work::key_order::Turns;
+use self::write::scanner::Scanner;
+use self::write::writer;
 use crate::blob;
 use crate::blob::SetupError;
 use crate::blob::client::BlobClient;
@@ -133,7 +121,7 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
     let fetchers = Pool::new();
     let Sizes { fetchers: count, fetches_each, fetches_per_host, .. } = settings.sizes;
     let shortcut = Shortcut::new(
-        shortcut::Parts {
+        direct::Parts {
             attempt: settings.blob.attempt_timeout,
             fetch: settings.retry.deadline,
             max_answer_bytes: settings.max_answer_bytes,
@@ -142,8 +130,8 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
         },
         Dispatch::new(count, fetches_each, fetches_per_host),
     );
-    let parts = router::Parts {
-        limits: router::Limits {
+    let parts = central::Parts {
+        limits: central::Limits {
             retry: settings.retry,
             attempt: settings.blob.attempt_timeout,
             max_answer_bytes: settings.max_answer_bytes,
@@ -163,7 +151,7 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
     shortcut.leads_past(router.clone());
 
     let settings = Arc::new(settings);
-    let staff = Staff::new(staff::Parts {
+    let staff = Staff::new(placement::Parts {
         settings: settings.clone(),
         gate: gate.clone(),
         health: health.clone(),
@@ -217,7 +205,7 @@ pub struct Entrance {
 impl Entrance {
     /// Hands a body over; its verdict comes through the waiter. `permit` holds the body's bytes.
     pub fn ingest(&self, body: Bytes, form: Form, permit: Permit, trace: Option<Arc<Trace>>) -> Waiter {
-        let (reply, waiter): (Reply, Waiter) = job::reply(permit, self.max_answer_bytes, trace);
+        let (reply, waiter): (Reply, Waiter) = work::job::reply(permit, self.max_answer_bytes, trace);
         let way = self.way.load_full();
         way.intake.post(Ingest { body, form, reply, way: way.clone() });
         waiter

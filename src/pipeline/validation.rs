@@ -6,14 +6,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Context, Handler, Supervised};
 
-use super::backlog::Lateness;
-use super::job::{Refusal, Reply};
-use super::supervision::{Mail, Post, Stage, Vitals, guarded};
-use super::switch::{Accepted, Switch};
-use super::weight;
 use crate::event::validate::{MAX_FAULTS, validate};
 use crate::event::wire::{Answered, Element, Split};
 use crate::event::{Action, Event, Few, Limits};
+use crate::pipeline::router::local::{Accepted, Switch};
+use crate::pipeline::runtime::supervision::{Mail, Post, Stage, Vitals, guarded};
+use crate::pipeline::work::job::{Refusal, Reply};
+use crate::pipeline::work::weight;
+use crate::pipeline::write::pace::Lateness;
 
 /// A request's events, as they were sent.
 pub struct Validate {

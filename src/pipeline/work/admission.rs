@@ -3,7 +3,7 @@
 //! Mailboxes are no bound (actix's `do_send` ignores their capacity), so what is inside the pipeline is bounded here
 //! and nowhere else. What was let in holds a [`Permit`]; a dropped permit gives back what it held.
 //!
-//! Whether what is let in would wait too long is for [`super::backlog`] to say.
+//! Whether what is let in would wait too long is for [`crate::pipeline::write::pace`] to say.
 //!
 //! Blobs draw on the same bytes, but never on all of them: slow downloads must not close the door to everything else. A
 //! fetch that runs ahead on its key also leaves room for one largest blob, so that what the head of a key needs cannot be

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::pool::{MAX_POOL, Roster};
-use super::turns::Turns;
 use crate::event::Action;
 use crate::event::version::Version;
+use crate::pipeline::runtime::pool::{MAX_POOL, Roster};
+use crate::pipeline::work::key_order::Turns;
 
 /// With more than this to wait a writer is late.
 const MAX_WAIT: Duration = Duration::from_millis(750);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::pipeline::gate::Gate;
+use crate::pipeline::work::admission::Gate;
 
 fn element(event: EventType, keys: &[&'static str]) -> Element {
     let targets = keys.iter().map(|key| ByteString::from_static(key)).collect();

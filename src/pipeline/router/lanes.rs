@@ -5,7 +5,7 @@
 //! runs from its head: what is ready leaves in order, an awaited blob holds what is behind it.
 //!
 //! A pattern is a barrier: a marker in every lane whose key it matches. Operations say themselves which barrier they are
-//! [behind](super::barriers). Which of the lanes that were there before it a barrier has to wait for is [looked](Lanes::put_up)
+//! [behind](crate::pipeline::work::barriers). Which of the lanes that were there before it a barrier has to wait for is [looked](Lanes::put_up)
 //! for elsewhere and told [afterwards](Lanes::looked); it starts when it has come to the head of those. A preview is a barrier
 //! that nobody is behind.
 //!
@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use ahash::RandomState;
 use smallvec::SmallVec;
 
-use super::barriers::BarrierId;
 use crate::event::pattern::Pattern;
 use crate::event::{CacheKey, Few};
+use crate::pipeline::work::barriers::BarrierId;
 
 /// A place in the order of acceptance.
 pub type Seq = u64;

@@ -19,15 +19,15 @@ use log::{info, warn};
 use tokio::task::yield_now;
 
 use self::line::Line;
-use super::backlog::{Backlog, Backlogs};
-use super::health::Health;
-use super::job::{enter_all, settle_all};
-use super::pool::{Pool, Roster};
+use super::pace::{Backlog, Backlogs};
 use super::queue::{self, Again, Bounds, Fenced, Pending, Queue, Ready};
-use super::stopwatch::Leg;
-use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
 use crate::cache::{Cache, CacheError, Command, Reply, Session};
 use crate::event::outcome::{Origin, Outcome, ProblemKind};
+use crate::pipeline::readiness::Health;
+use crate::pipeline::runtime::pool::{Pool, Roster};
+use crate::pipeline::runtime::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
+use crate::pipeline::work::job::{enter_all, settle_all};
+use crate::pipeline::work::timing::Leg;
 use crate::telemetry::metrics::Metrics;
 
 /// How often expired operations are answered while an attempt hangs.

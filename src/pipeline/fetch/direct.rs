@@ -1,7 +1,7 @@
 //! Shortcut: the way of a blob that has to wait for nothing but its own download. It is fetched and written on the thread on
 //! which it came, past the router.
 //!
-//! Only what is [alone](super::turns::Way::Alone) on its key may take it, and only while its fetch is in nobody's way: the
+//! Only what is [alone](crate::pipeline::work::key_order::Way::Alone) on its key may take it, and only while its fetch is in nobody's way: the
 //! limits, turns and breaker of [`Dispatch`] hold for it too, which therefore lives here, for all threads. While it is under
 //! way all else on its key goes to the router, which [claims](Shortcut::claim) it before taking on what is behind it; a
 //! claimed one goes on as if it had come to the router. So does one whose fetch brings no blob.
@@ -16,18 +16,18 @@ use std::time::{Duration, Instant};
 use ahash::RandomState;
 use bytes::Bytes;
 
-use super::dispatch::{Dispatch, Order};
 use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetcher};
-use super::gate::Permit;
-use super::job::{Operation, Verb};
-use super::pool::{Home, Pool};
-use super::queue::Ready;
-use super::router::{Freed, Router};
-use super::stopwatch::Leg;
-use super::supervision::{Notice, Post};
-use super::writer::{Writer, hand_over};
+use super::scheduler::{Dispatch, Order};
 use crate::event::CacheKey;
 use crate::event::outcome::Origin;
+use crate::pipeline::router::central::{Freed, Router};
+use crate::pipeline::runtime::pool::{Home, Pool};
+use crate::pipeline::runtime::supervision::{Notice, Post};
+use crate::pipeline::work::admission::Permit;
+use crate::pipeline::work::job::{Operation, Verb};
+use crate::pipeline::work::timing::Leg;
+use crate::pipeline::write::queue::Ready;
+use crate::pipeline::write::writer::{Writer, hand_over};
 
 pub struct Shortcut {
     parts: Parts,

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::pool::MAX_POOL;
-use super::queue::Hindrance;
+use crate::pipeline::runtime::pool::MAX_POOL;
+use crate::pipeline::write::queue::Hindrance;
 use crate::telemetry::metrics::Metrics;
 
 /// There is no such writer, or it has not been heard of yet: that there is to be another turns nothing.

@@ -12,13 +12,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use self::delayed::Delayed;
-use super::backlog::Backlog;
-use super::gate::Permit;
-use super::job::{Operation, Slot, Verb};
-use super::supervision::Notice;
-use super::turns::{KeyPlace, Noted, Turn};
+use super::pace::Backlog;
 use crate::cache::{CacheError, Command};
 use crate::event::outcome::{Origin, Outcome, ProblemKind};
+use crate::pipeline::runtime::supervision::Notice;
+use crate::pipeline::work::admission::Permit;
+use crate::pipeline::work::job::{Operation, Slot, Verb};
+use crate::pipeline::work::key_order::{KeyPlace, Noted, Turn};
 
 /// An operation that can be written.
 pub struct Ready {

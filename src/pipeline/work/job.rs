@@ -16,10 +16,10 @@ use bytestring::ByteString;
 use futures::task::AtomicWaker;
 use smallvec::smallvec;
 
+use super::admission::Permit;
 use super::barriers::Barrier;
-use super::gate::Permit;
-use super::stopwatch::{Leg, Stopwatch, micros};
-use super::turns::Turn;
+use super::key_order::Turn;
+use super::timing::{Leg, Stopwatch, micros};
 use crate::event::outcome::{Class, Origin, Outcome, ProblemKind};
 use crate::event::pattern::Pattern;
 use crate::event::trace::Trace;

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use super::*;
 use crate::event::wire::{Answered, Element};
 use crate::event::{CacheKey, EventType, Few, Ttl};
-use crate::pipeline::backlog::Backlogs;
-use crate::pipeline::gate::Gate;
-use crate::pipeline::job::{Slots, Waiter, reply};
-use crate::pipeline::supervision::{Mail, Stage, Vitals, Watch};
-use crate::pipeline::turns::Turns;
+use crate::pipeline::runtime::supervision::{Mail, Stage, Vitals, Watch};
+use crate::pipeline::work::admission::Gate;
+use crate::pipeline::work::job::{Slots, Waiter, reply};
+use crate::pipeline::work::key_order::Turns;
+use crate::pipeline::write::pace::Backlogs;
 use crate::telemetry::metrics::{ActorKind, Metrics};
 
 const ALL: Bounds = Bounds { commands: 100, bytes: usize::MAX, repeats: 100 };

@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 
-use super::gate::Permit;
-use super::lanes::Seq;
-use super::pool::Home;
 use crate::event::trace::Trace;
 use crate::event::{BlobUrl, CacheKey};
+use crate::pipeline::router::lanes::Seq;
+use crate::pipeline::runtime::pool::Home;
+use crate::pipeline::work::admission::Permit;
 
 /// Between two probes of a host that is down.
 const PROBE_EVERY: Duration = Duration::from_secs(1);

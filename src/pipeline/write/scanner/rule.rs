@@ -9,7 +9,7 @@ use super::seen::Seen;
 use crate::event::outcome::{MAX_SAMPLE, Outcome, Problem, ProblemKind};
 use crate::event::pattern::Pattern;
 use crate::event::version::Version;
-use crate::pipeline::job::Slot;
+use crate::pipeline::work::job::Slot;
 
 /// Bytes of the keys that a preview shows, at most.
 const MAX_SAMPLE_BYTES: usize = 64 * 1024;

@@ -21,8 +21,8 @@ use super::seen::Seen;
 use crate::cache::{CacheError, Cursor, Doomed, Portion, Scan, ScanStep, Session, Unlinked};
 use crate::event::outcome::ProblemKind;
 use crate::event::pattern::{PatternIndex, Wider};
-use crate::pipeline::barriers::Barrier;
-use crate::pipeline::job::Sweep;
+use crate::pipeline::work::barriers::Barrier;
+use crate::pipeline::work::job::Sweep;
 
 const PAUSE: Duration = Duration::from_millis(100);
 /// For so long keys are held against patterns before others on the thread have their turn.

@@ -14,18 +14,18 @@
 //!
 //! - **Writers** keep their places and their mailboxes for good; what changes is who gets the first turn on a key that has
 //!   none (the [`Roster`]). Turns that are out go on leading to their writer, whatever the roster says, and those that follow
-//!   on the key follow it there: order per key rests on [`turns`](super::turns) as ever. A new writer is on the roster once it
+//!   on the key follow it there: order per key rests on [`turns`](crate::pipeline::work::key_order) as ever. A new writer is on the roster once it
 //!   has heard from the cache. One that is not wanted any more does what comes, and when it has had nothing for a while it
 //!   is laid off: it closes its session, which owes nothing then, and is not counted. Should something come after
 //!   all, it opens another. Fences go through all writers that were ever there, at work or laid off, so a pattern
 //!   cannot overtake what one of them has. A key that is never without unfinished work keeps its writer for so long.
-//! - **Fetchers** have no order. [`Dispatch`](super::dispatch::Dispatch) counts who is busy, under the lock under which it
+//! - **Fetchers** have no order. [`Dispatch`](crate::pipeline::fetch::scheduler::Dispatch) counts who is busy, under the lock under which it
 //!   chooses; from the change on it chooses among the present ones. Attempts under way end where they are, and one with
 //!   none is laid off.
 //! - **Intake and validation** hold a request only before it is accepted, when it has no order yet. From the change on a
 //!   request takes the new [`Way`]; one that waits in a mailbox of the old one holds the address of that very mailbox, so the
 //!   actor is there, and restarted after a panic, until the last is through. An actor whose address nobody has any more
-//!   ends by itself ([`Vitals::on_start`](super::supervision::Vitals::on_start)), and its thread, if that was its own.
+//!   ends by itself ([`Vitals::on_start`](crate::pipeline::runtime::supervision::Vitals::on_start)), and its thread, if that was its own.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,23 +35,23 @@ use actix_rt::ArbiterHandle;
 use arc_swap::ArcSwap;
 use log::error;
 
-use super::backlog::{Backlogs, Lateness};
-use super::fetcher::{Adapt, Fetcher};
-use super::gate::Gate;
-use super::health::Health;
 use super::intake::{Intake, Way};
-use super::pool::{Home, MAX_POOL, Pool, Roster};
-use super::router::{Freed, Router};
-use super::shortcut::Shortcut;
-use super::supervision::{Crew, Post, Stage, Vitals, Watch};
-use super::switch::{self, Switch};
-use super::turns::Turns;
 use super::validation::{Onward, Validation};
-use super::writer::{self, Wanted, Writer};
-use super::{Entrance, Settings};
 use crate::blob;
 use crate::blob::guard::AllowedHosts;
 use crate::cache::Cache;
+use crate::pipeline::fetch::direct::Shortcut;
+use crate::pipeline::fetch::fetcher::{Adapt, Fetcher};
+use crate::pipeline::readiness::Health;
+use crate::pipeline::router::central::{Freed, Router};
+use crate::pipeline::router::local::{self, Switch};
+use crate::pipeline::runtime::pool::{Home, MAX_POOL, Pool, Roster};
+use crate::pipeline::runtime::supervision::{Crew, Post, Stage, Vitals, Watch};
+use crate::pipeline::work::admission::Gate;
+use crate::pipeline::work::key_order::Turns;
+use crate::pipeline::write::pace::{Backlogs, Lateness};
+use crate::pipeline::write::writer::{self, Wanted, Writer};
+use crate::pipeline::{Entrance, Settings};
 use crate::telemetry::metrics::{ActorKind, Metrics};
 
 /// How many of each, [`MAX_POOL`] at most.
@@ -276,7 +276,7 @@ impl Staff {
 
     fn start_switch(&self, home: Home, arbiter: &ArbiterHandle) -> Post<Switch> {
         let Parts { settings, turns, writers, shortcut, router, .. } = &self.parts;
-        let parts = switch::Parts {
+        let parts = local::Parts {
             turns,
             writers: writers.clone(),
             roster: self.roster.clone(),

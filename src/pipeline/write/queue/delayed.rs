@@ -14,7 +14,7 @@ use ahash::RandomState;
 
 use super::{Packing, Pending};
 use crate::cache::Command;
-use crate::pipeline::turns::{KeyPlace, Noted, Turn};
+use crate::pipeline::work::key_order::{KeyPlace, Noted, Turn};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Between two attempts on a key, at most.

@@ -8,7 +8,7 @@ use std::hash::Hash;
 
 use ahash::RandomState;
 
-use crate::pipeline::gate::Permit;
+use crate::pipeline::work::admission::Permit;
 
 /// Keys noted at first.
 const FIRST_KEYS: usize = 896;
@@ -66,7 +66,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::gate::Gate;
+    use crate::pipeline::work::admission::Gate;
 
     fn count(seen: &mut Seen, keys: std::ops::Range<u32>) -> u64 {
         keys.map(|key| seen.note(key)).sum()

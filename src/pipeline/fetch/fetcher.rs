@@ -7,13 +7,13 @@ use std::time::Instant;
 use actix::{Actor, Context, Handler, Supervised};
 use bytes::Bytes;
 
-use super::dispatch::Order;
-use super::gate::{Gate, Permit, Standing};
-use super::shortcut::Shortcut;
-use super::supervision::{Crew, Mail, Notice, Stage, Vitals, guarded};
+use super::direct::Shortcut;
+use super::scheduler::Order;
 use crate::blob::client::BlobClient;
 use crate::blob::{self, FetchError, FetchErrorKind};
 use crate::event::outcome::ProblemKind;
+use crate::pipeline::runtime::supervision::{Crew, Mail, Notice, Stage, Vitals, guarded};
+use crate::pipeline::work::admission::{Gate, Permit, Standing};
 use crate::telemetry::metrics::Metrics;
 
 /// An attempt to be made. The notice tells the router of its end; lost, it says so.

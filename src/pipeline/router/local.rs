@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Supervised};
 
-use super::backlog::Backlogs;
-use super::barriers::Barriers;
-use super::job::{Operation, Slot, Slots, Sweep, Verb};
-use super::pool::{Home, Pool, Roster};
-use super::queue::Ready;
-use super::router::{Detained, Router, Task};
-use super::shortcut::Shortcut;
-use super::supervision::{Mail, Post, Stage, Vitals, guarded};
-use super::turns::{Turns, Way};
-use super::writer::{Writer, hand_over};
+use super::central::{Detained, Router, Task};
 use crate::event::outcome::Origin;
 use crate::event::pattern::Pattern;
 use crate::event::version::Version;
 use crate::event::{Action, CacheKey, Few, Source};
+use crate::pipeline::fetch::direct::Shortcut;
+use crate::pipeline::runtime::pool::{Home, Pool, Roster};
+use crate::pipeline::runtime::supervision::{Mail, Post, Stage, Vitals, guarded};
+use crate::pipeline::work::barriers::Barriers;
+use crate::pipeline::work::job::{Operation, Slot, Slots, Sweep, Verb};
+use crate::pipeline::work::key_order::{Turns, Way};
+use crate::pipeline::write::pace::Backlogs;
+use crate::pipeline::write::queue::Ready;
+use crate::pipeline::write::writer::{Writer, hand_over};
 
 /// A request's work, validated and admitted, in the order sent.
 pub struct Accepted {

@@ -19,11 +19,11 @@ use futures::lock::Mutex;
 use self::places::Places;
 use self::seen::Seen;
 use self::walk::Walk;
-use super::gate::Gate;
-use super::job::{Sweep, enter_all};
-use super::stopwatch::Leg;
-use super::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
 use crate::cache::Session;
+use crate::pipeline::runtime::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
+use crate::pipeline::work::admission::Gate;
+use crate::pipeline::work::job::{Sweep, enter_all};
+use crate::pipeline::work::timing::Leg;
 
 /// Sweeps that start together, in the order of acceptance. All that was accepted before them is in the cache.
 pub struct StartSweeps {

@@ -1,0 +1,6 @@
+//! How blobs come in: the [`scheduler`] says which download runs when, a [`fetcher`] makes one attempt at it, and
+//! [`direct`] is the way of a blob that waits for nothing else on its key.
+
+pub mod direct;
+pub mod fetcher;
+pub mod scheduler;

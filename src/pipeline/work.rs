@@ -1,0 +1,9 @@
+//! What travels between the stages, and what all of them share: operations and their replies, admission, the order of
+//! keys, and where the time went. No actor lives here.
+
+pub mod admission;
+pub mod barriers;
+pub mod job;
+pub mod key_order;
+pub mod timing;
+pub mod weight;
