@@ -169,18 +169,18 @@ fn without_any_layer_every_setting_has_its_default() {
 }
 
 #[test]
-fn operating_lists_the_settings_as_the_table_renders_them() {
+fn the_guide_lists_the_settings_as_the_table_renders_them() {
     const BEGIN: &str = "<!-- settings -->\n";
     const END: &str = "<!-- /settings -->\n";
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/OPERATING.md");
-    let page = fs::read_to_string(path).expect("OPERATING.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+    let page = fs::read_to_string(path).expect("docs/settings.md");
     let (before, rest) = page.split_once(BEGIN).expect("the place where the table begins");
     let (_, after) = rest.split_once(END).expect("the place where the table ends");
     let want = format!("{before}{BEGIN}{}{END}{after}", markdown_table());
     if std::env::var_os("RENEW_DEFAULT_TOML").is_some() {
         fs::write(path, &want).expect("the file is written");
     } else {
-        assert!(page == want, "OPERATING.md is out of date: run this test with RENEW_DEFAULT_TOML=1");
+        assert!(page == want, "docs/settings.md is out of date: run this test with RENEW_DEFAULT_TOML=1");
     }
 }
 

@@ -182,7 +182,7 @@ fn an_archive_holds_the_binary_and_what_it_says_of_itself_and_is_the_same_again(
         "it/man/redis-cache-sync-send.1",
         "it/config/default.toml",
         "it/LICENSE-MIT",
-        "it/OPERATING.md",
+        "it/docs/monitoring.md",
     ] {
         assert!(names.contains(name), "{name} is not in {names:?}");
     }

@@ -1,4 +1,4 @@
-//! The house stands as ARCHITECTURE.md says: which room imports which, where a kind of line belongs, and that what is
+//! The house stands as docs/architecture.md says: which room imports which, where a kind of line belongs, and that what is
 //! shipped beside the code (the manifests, the image) agrees with it.
 
 #[path = "house/imports.rs"]
@@ -189,7 +189,7 @@ fn imports_run_one_way() {
     for source in sources() {
         let room = source.room();
         let Some(may_import) = allowed(ROOMS, room) else {
-            wrong.push(format!("{}: ARCHITECTURE.md knows no such room", source.path));
+            wrong.push(format!("{}: docs/architecture.md knows no such room", source.path));
             continue;
         };
         let mut imported = heads(&source.code, "crate::");

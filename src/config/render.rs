@@ -1,4 +1,4 @@
-//! What follows from the table for people: `config/default.toml`, the table of OPERATING.md, and settings as they came out.
+//! What follows from the table for people: `config/default.toml`, the table of docs/settings.md, and settings as they came out.
 
 use super::Shown;
 use super::kind::{Kind, as_text, human_bytes, quoted, toml_literal};
@@ -36,7 +36,7 @@ pub fn default_toml() -> String {
     out
 }
 
-/// The table of settings in OPERATING.md, as Markdown.
+/// The table of settings in docs/settings.md, as Markdown.
 pub fn markdown_table() -> String {
     let mut out = "| setting | default | allowed | what it is |\n| --- | --- | --- | --- |\n".to_owned();
     for setting in SETTINGS {

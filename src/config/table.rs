@@ -1,5 +1,5 @@
 //! The table of every setting. Parsing, names of variables and flags, `check-config`, `config/default.toml` and the
-//! table of OPERATING.md all follow from it; a setting that is not here does not exist.
+//! table of docs/settings.md all follow from it; a setting that is not here does not exist.
 
 use config::{Value, ValueKind};
 

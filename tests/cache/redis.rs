@@ -74,10 +74,10 @@ async fn without_the_permission_to_kill_a_late_write_does_land() {
     assert_eq!(late_write(limited, &server, false).await, "old");
 }
 
-/// OPERATING.md lists them.
+/// docs/redis.md lists them.
 #[tokio::test]
 async fn the_rights_that_are_documented_are_enough() {
-    let documented = include_str!("../../OPERATING.md");
+    let documented = include_str!("../../docs/redis.md");
     let listed = documented.split_once("ACL SETUSER sync").unwrap().1.split_once("```").unwrap().0;
     let commands = listed.split_whitespace().map(|word| word.trim_matches('\'')).filter(|word| word.starts_with('+'));
     let server = RedisServer::start(&[]);

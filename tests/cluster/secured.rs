@@ -43,9 +43,9 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
-/// A user that may do what OPERATING.md says, and nothing else.
+/// A user that may do what docs/redis.md says, and nothing else.
 fn add_user(server: &Server) {
-    let documented = include_str!("../../OPERATING.md");
+    let documented = include_str!("../../docs/redis.md");
     let listed = documented.split_once("ACL SETUSER sync").expect("the list").1.split_once("```").expect("its end").0;
     let mut words = vec!["ACL".to_owned(), "SETUSER".into(), USER.into(), "on".into(), format!(">{PASSWORD}")];
     words.extend(["~*".into(), "-@all".into()]);

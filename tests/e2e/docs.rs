@@ -15,12 +15,22 @@ use self::page::{Answer, Kind, Step, steps};
 use self::terminal::{Network, Terminal, has_own_network};
 use crate::support::{PATIENCE, eventually};
 
-pub const EVENTS: &str = include_str!("../../EVENTS.md");
+pub const EVENTS: &str = include_str!("../../docs/events.md");
 const README: &str = include_str!("../../README.md");
-const OPERATING: &str = include_str!("../../OPERATING.md");
-const DEPLOYMENT: &str = include_str!("../../DEPLOYMENT.md");
-const PAGES: [(&str, &str); 4] =
-    [("README.md", README), ("EVENTS.md", EVENTS), ("OPERATING.md", OPERATING), ("DEPLOYMENT.md", DEPLOYMENT)];
+const SEND: &str = include_str!("../../docs/send.md");
+const SETTINGS: &str = include_str!("../../docs/settings.md");
+const MONITORING: &str = include_str!("../../docs/monitoring.md");
+const REDIS: &str = include_str!("../../docs/redis.md");
+const DEPLOYMENT: &str = include_str!("../../docs/deployment.md");
+const PAGES: [(&str, &str); 7] = [
+    ("README.md", README),
+    ("docs/events.md", EVENTS),
+    ("docs/send.md", SEND),
+    ("docs/settings.md", SETTINGS),
+    ("docs/monitoring.md", MONITORING),
+    ("docs/redis.md", REDIS),
+    ("docs/deployment.md", DEPLOYMENT),
+];
 
 /// Where the blobs of the pages are.
 pub const BLOBS: &str = "http://localhost:9000";
@@ -99,17 +109,14 @@ fn the_readme_works_as_it_is_printed() {
 #[test]
 fn the_examples_of_events_are_answered_as_it_is_printed() {
     assert!(page::posts(EVENTS).len() >= 10);
-    read_to(EVENTS, "", Network::Own).unwrap_or_else(|what| panic!("EVENTS.md, {what}"));
+    read_to(EVENTS, "", Network::Own).unwrap_or_else(|what| panic!("docs/events.md, {what}"));
 }
 
 #[test]
-fn operating_works_as_it_is_printed() {
-    read_to(OPERATING, "", Network::Own).unwrap_or_else(|what| panic!("OPERATING.md, {what}"));
-}
-
-#[test]
-fn deploying_works_as_it_is_printed() {
-    read_to(DEPLOYMENT, "", Network::Own).unwrap_or_else(|what| panic!("DEPLOYMENT.md, {what}"));
+fn the_other_guides_work_as_they_are_printed() {
+    for (name, text) in PAGES.into_iter().filter(|(_, text)| ![README, EVENTS].contains(text)) {
+        read_to(text, "", Network::Own).unwrap_or_else(|what| panic!("{name}, {what}"));
+    }
 }
 
 /// Blocks that are not run here, by their first line.
@@ -117,12 +124,12 @@ const NOT_RUN: [(&str, &str); 9] = [
     ("README.md", "make test"),
     ("README.md", "docker compose --profile monitoring up --build --wait"),
     ("README.md", "FAILPOINTS='fetch=1%panic' cargo run --features failpoints -- --embedded"),
-    ("DEPLOYMENT.md", "make image"),
-    ("DEPLOYMENT.md", "docker compose up --build --wait"),
-    ("DEPLOYMENT.md", "kubectl kustomize manifests/production"),
-    ("DEPLOYMENT.md", "kubectl create namespace sync"),
-    ("DEPLOYMENT.md", "helm install redis-cache-sync manifests/chart --namespace sync --create-namespace \\"),
-    ("DEPLOYMENT.md", "sha256sum --check --ignore-missing SHA256SUMS"),
+    ("docs/deployment.md", "make image"),
+    ("docs/deployment.md", "docker compose up --build --wait"),
+    ("docs/deployment.md", "kubectl kustomize manifests/production"),
+    ("docs/deployment.md", "kubectl create namespace sync"),
+    ("docs/deployment.md", "helm install redis-cache-sync manifests/chart --namespace sync --create-namespace \\"),
+    ("docs/deployment.md", "sha256sum --check --ignore-missing SHA256SUMS"),
 ];
 
 #[test]

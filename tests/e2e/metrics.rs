@@ -80,7 +80,7 @@ fn the_docs_name_every_metric_and_no_other() {
     let metrics = daemon.get("/metrics").text();
     let exported: BTreeSet<&str> =
         metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    let page = include_str!("../../OPERATING.md");
+    let page = include_str!("../../docs/monitoring.md");
     let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let named: BTreeSet<&str> = page
         .match_indices("cache_sync_")

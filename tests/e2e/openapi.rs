@@ -1,4 +1,4 @@
-//! `/openapi.json` says what the daemon does: what it is sent after the document's examples, and after those of EVENTS.md, is
+//! `/openapi.json` says what the daemon does: what it is sent after the document's examples, and after those of docs/events.md, is
 //! answered as the document has it.
 
 use std::collections::BTreeSet;

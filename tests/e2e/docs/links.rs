@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 /// Every page, by its path in the repository.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let notes = ["tests/bench/NOTES.md", "tests/torture/NOTES.md"].map(PathBuf::from);
-    let names = fs::read_dir(root).expect("the repository").flatten().map(|entry| PathBuf::from(entry.file_name()));
-    names.filter(|name| name.extension().is_some_and(|end| end == "md")).chain(notes).collect()
+    let folders = ["", "docs", "tests", "tests/bench", "tests/torture"];
+    let names = |folder: &str| {
+        let entries = fs::read_dir(root.join(folder)).expect("a folder").flatten();
+        entries.map(|entry| Path::new(folder).join(entry.file_name())).collect::<Vec<_>>()
+    };
+    let pages = folders.into_iter().flat_map(names);
+    pages.filter(|name| name.extension().is_some_and(|end| end == "md")).collect()
 }
 
 fn read(page: &Path) -> String {
