@@ -13,8 +13,6 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use bytestring::ByteString;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use self::faults::{At, Faults, Others, ROOT, Reported, Slot};
 use self::named::Named;
@@ -54,9 +52,6 @@ pub struct Fault {
 
 /// Members of `value` or of `data`. Beside `value` they are no extras but stand in the wrong place, where they would be lost.
 const MISPLACED: [&str; 8] = ["ttl", "data", "url", "pattern", "patterns", "keys", "dry_run", "encoding"];
-
-/// Bytes of a time that is looked into: all its digits, and more behind the second's point than anybody sends.
-const MAX_TIME_BYTES: usize = 64;
 
 /// Faults listed in the answer to one request, at most; an invalid event always has its first.
 pub const MAX_FAULTS: usize = 10_000;
@@ -276,11 +271,7 @@ impl Check<'_> {
 
 /// The milliseconds since 1970 of an RFC 3339 text. An extra may be anything: what is no time is none.
 fn unix_millis(time: Node<'_>) -> Option<i64> {
-    if time.text().len() > MAX_TIME_BYTES {
-        return None;
-    }
-    let time = OffsetDateTime::parse(&time.string().ok()?, &Rfc3339).ok()?;
-    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
+    super::sources::unix_millis(&time.string().ok()?)
 }
 
 /// Digits and nothing else, as a number.

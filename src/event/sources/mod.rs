@@ -3,13 +3,20 @@
 //! One file a format. [`parse`] turns the bytes and the headers of a request into [`ObjectChange`]s: pure data, in which
 //! nothing was fetched and nothing is judged against the service's limits.
 
+#[cfg(test)]
+mod captured;
 pub mod cloudevents;
 pub mod event_grid;
 pub mod eventbridge;
 pub mod gcs;
+mod media;
+mod owned;
 pub mod s3;
+mod scalar;
 pub mod seaweedfs;
 pub mod sns;
+
+pub(in crate::event) use self::scalar::unix_millis;
 
 use std::borrow::Cow;
 
@@ -162,13 +169,22 @@ pub enum Ignored {
     Part,
     /// A kind of event that is not known.
     UnknownEvent,
+    /// What went was overwritten: the new object's own notification says the rest.
+    Overwritten,
     /// Not in `include`, or in `exclude`.
     Filtered,
 }
 
 impl Ignored {
-    pub const ALL: [Ignored; 6] =
-        [Ignored::Test, Ignored::Metadata, Ignored::Folder, Ignored::Part, Ignored::UnknownEvent, Ignored::Filtered];
+    pub const ALL: [Ignored; 7] = [
+        Ignored::Test,
+        Ignored::Metadata,
+        Ignored::Folder,
+        Ignored::Part,
+        Ignored::UnknownEvent,
+        Ignored::Overwritten,
+        Ignored::Filtered,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -177,6 +193,7 @@ impl Ignored {
             Ignored::Folder => "folder",
             Ignored::Part => "part",
             Ignored::UnknownEvent => "unknown-event",
+            Ignored::Overwritten => "overwritten",
             Ignored::Filtered => "filtered",
         }
     }
@@ -208,6 +225,16 @@ pub enum SourceFault {
     /// 415: a media type that the format does not have.
     #[error("{0}")]
     MediaType(String),
+}
+
+impl SourceFault {
+    /// The same, in this element of several.
+    fn of_element(self, index: usize) -> Self {
+        match self {
+            SourceFault::Malformed(detail) => SourceFault::Malformed(format!("element {index}: {detail}")),
+            SourceFault::MediaType(detail) => SourceFault::MediaType(detail),
+        }
+    }
 }
 
 /// Takes a request apart.
