@@ -25,6 +25,19 @@
 //! 5. After validation only valid types exist; nobody checks twice.
 //! 6. No value, token or URL query reaches a log.
 
+/// A place where a test makes a real panic happen (`fail::fail_point!`). Without the feature it is nothing, and the crate
+/// `fail` is no part of the build.
+#[cfg(feature = "failpoints")]
+macro_rules! fail_point {
+    ($name:literal) => {
+        fail::fail_point!($name)
+    };
+}
+#[cfg(not(feature = "failpoints"))]
+macro_rules! fail_point {
+    ($name:literal) => {};
+}
+
 pub mod blob;
 pub mod cache;
 pub mod cli;

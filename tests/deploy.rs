@@ -230,3 +230,18 @@ fn what_is_pinned_is_kept_up_to_date() {
     assert!(daily["on"]["schedule"][0]["cron"].is_string());
     assert_eq!(yaml(".github/workflows/ci.yml")["jobs"]["advisories"]["uses"], "./.github/workflows/advisories.yml");
 }
+
+/// A build with these arguments has the crate, whatever the tests are built with.
+fn has_crate(name: &str, features: &[&str]) -> bool {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none"]).args(features);
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().any(|line| line.split(' ').next() == Some(name))
+}
+
+#[test]
+fn the_crate_of_the_failure_points_is_in_a_build_with_that_feature_alone() {
+    assert!(!has_crate("fail", &[]), "a build without failure points takes in their crate");
+    assert!(has_crate("fail", &["--features", "failpoints"]));
+}

@@ -32,7 +32,7 @@ pub struct Intake {
 
 impl Intake {
     fn take(&mut self, Ingest { body, form, reply, way }: Ingest) {
-        fail::fail_point!("intake");
+        fail_point!("intake");
         match split(&body, form, self.max_events) {
             Ok(events) => {
                 let onward = way.onward.clone();

@@ -42,7 +42,7 @@ pub struct Validation {
 
 impl Validation {
     fn take(&mut self, Validate { events, reply, onward }: Validate) {
-        fail::fail_point!("validation");
+        fail_point!("validation");
         let (batch, raw) = match &events {
             Split::One(raw) => (false, std::slice::from_ref(raw)),
             Split::Batch(raw) => (true, raw.as_slice()),

@@ -64,7 +64,7 @@ pub struct Fetcher {
 
 impl Fetcher {
     fn take(&mut self, Fetch { mut ended, until }: Fetch) {
-        fail::fail_point!("fetch");
+        fail_point!("fetch");
         self.vitals.set_at_work(true);
         let Some(client) = self.client() else { return };
         let Some(FetchEnded { order, .. }) = ended.letter_mut() else { return };

@@ -255,7 +255,7 @@ impl Router {
     }
 
     fn look_ended(&mut self, Looked { epoch, found }: Looked) {
-        fail::fail_point!("router");
+        fail_point!("router");
         if epoch != self.epoch {
             return;
         }
@@ -361,7 +361,7 @@ impl Router {
         let FetchEnded { epoch, shortcut, fetcher, mut order, result } = ended;
         self.shortcut.dispatch(|dispatch| dispatch.ended(fetcher, &mut order));
         let place = self.place(epoch, shortcut, &order.key, order.seq);
-        fail::fail_point!("router");
+        fail_point!("router");
         if let Some(seq) = place {
             order.seq = seq;
             self.turn(order, result, context);
@@ -561,7 +561,7 @@ impl Router {
     }
 
     fn fenced(&mut self, Fenced { epoch, round, writer, passed }: Fenced) {
-        fail::fail_point!("router");
+        fail_point!("router");
         let is_of = |scan: &Scan| scan.fencing.as_ref().is_some_and(|fencing| fencing.round == round);
         let Some(kind) =
             [ScanKind::Deletes, ScanKind::Previews].into_iter().find(|kind| is_of(&self.scans[*kind as usize]))
@@ -593,7 +593,7 @@ impl Router {
         if is_own || kind == ScanKind::Deletes {
             self.scans[kind as usize].runs = false;
         }
-        fail::fail_point!("router");
+        fail_point!("router");
         if is_own {
             return self.lift(kind);
         }
@@ -676,7 +676,7 @@ impl Handler<Mail<Detained>> for Router {
     fn handle(&mut self, mail: Mail<Detained>, context: &mut Self::Context) {
         guarded(self, context, |router, _| {
             let detained = mail.open();
-            fail::fail_point!("router");
+            fail_point!("router");
             router.accept(detained);
         });
     }
@@ -720,7 +720,7 @@ impl Handler<Mail<Freed>> for Router {
     fn handle(&mut self, mail: Mail<Freed>, context: &mut Self::Context) {
         let Freed = mail.open();
         guarded(self, context, |router, _| {
-            fail::fail_point!("router");
+            fail_point!("router");
             router.go_on();
         });
     }

@@ -94,7 +94,7 @@ impl Switch {
     }
 
     fn take(&mut self, accepted: Accepted) {
-        fail::fail_point!("router");
+        fail_point!("router");
         self.look_around();
         for (writer, ready) in self.ready.iter_mut().enumerate() {
             let is_near = self.nearest.1.contains(&writer);

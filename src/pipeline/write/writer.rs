@@ -142,7 +142,7 @@ impl Writer {
     }
 
     fn take(&mut self, Write(ready): Write, context: &mut Context<Self>) {
-        fail::fail_point!("write");
+        fail_point!("write");
         self.vitals.set_at_work(true);
         let now = Instant::now();
         enter_all(ready.iter().map(|ready| &ready.slot), Leg::Cache, now);
@@ -179,7 +179,7 @@ impl Writer {
     }
 
     fn fence(&mut self, Fence(notice): Fence, context: &mut Context<Self>) {
-        fail::fail_point!("write");
+        fail_point!("write");
         self.queue.add_fence(notice);
         self.release_fences();
         self.pump(context);
