@@ -83,5 +83,6 @@ compiler:
 servers:
 	@.ci/install-missing redis-server apt=redis-server dnf=redis apk=redis service=redis-server
 	@.ci/install-missing nginx apt=nginx dnf=nginx apk=nginx service=nginx
+	@.ci/install-missing tinyproxy apt=tinyproxy dnf=tinyproxy apk=tinyproxy service=tinyproxy
 	@.ci/install-missing curl apt=curl dnf=curl apk=curl
 	@.ci/install-missing python3 apt=python3 dnf=python3 apk=python3

@@ -12,13 +12,15 @@
 //!   that has no default.
 //! - In the file the TOML type must fit: an integer in quotes is refused. Byte sizes are integers, or texts with a unit
 //!   (`"16 MiB"`), in variables and flags too.
-//! - In `.env`, `$NAME` is replaced unless the value stands in single quotes; a name given twice takes the later value.
+//! - `.env` is read as it stands: `$` is a character like any other. A name given twice takes the later value.
 //! - Lists are comma- or line-separated; in the file they may also be arrays of texts.
 //! - Files that settings name are read at the start, and may have 1 MiB. Those that open doors are read again while the
 //!   daemon runs, by whoever calls [`tokens_in`] and its like; so are the settings themselves ([`Loaded::again`]).
 
 mod again;
 mod checks;
+mod dotenv;
+mod effective;
 mod fault;
 mod files;
 mod kind;
@@ -30,6 +32,7 @@ mod render;
 mod secret;
 mod table;
 mod together;
+mod unheard;
 
 use std::path::PathBuf;
 
@@ -38,11 +41,13 @@ pub use self::fault::{Fault, Faults};
 pub use self::files::{authorities_in, identity_in, password_in, tls_in, tokens_in, webhook_secrets_in};
 pub use self::kind::Kind;
 pub use self::model::*;
+pub use self::redis_url::has_password;
 pub use self::render::{default_in_words, default_toml, markdown_table};
 pub use self::secret::{MASK, Pem, Secret, WebhookSecret};
 pub use self::table::{Preset, Privacy, SETTINGS, Setting, find};
 
-use self::layers::{Effective, Layers};
+use self::effective::Effective;
+use self::layers::Layers;
 
 /// Where settings are looked for if `--config` does not say; it need not exist.
 pub const DEFAULT_FILE: &str = "config/default.toml";
@@ -126,8 +131,8 @@ impl Layers {
         layers.add_file(args.file.as_deref());
         layers.add_dotenv();
         layers.add_environment(|name| std::env::var_os(name));
-        layers.warn_of_misspelt(std::env::vars_os().map(|(name, _)| name));
         layers.add_flags(&args.flags);
+        layers.warn_of_unheard(std::env::vars_os().map(|(name, _)| name), |name| std::env::var_os(name));
         layers.add_faults(args.faults);
         layers
     }
@@ -177,6 +182,7 @@ mod tests {
                 }
                 _ if setting.path.contains("_file") || setting.path.contains("tls_") => continue,
                 _ if setting.path == "redis.url" => "redis://other".to_owned(),
+                _ if setting.path == "fetch.proxy" => "http://other:1".to_owned(),
                 _ if setting.path == "bind" => "::1".to_owned(),
                 (Kind::List { .. }, _) if setting.path == "http.hosts" => "other".to_owned(),
                 (Kind::List { .. }, _) if setting.path == "http.trusted_proxies" => "10.0.0.0/8".to_owned(),

@@ -41,7 +41,7 @@ const POOL_LIFETIME: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const USER_AGENT: &str = concat!("redis-cache-sync/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT: &str = concat!("redis-cache-sync/", env!("CARGO_PKG_VERSION"));
 
 /// Fetches blobs. One a thread; clones share their connections.
 #[derive(Clone)]
@@ -57,6 +57,15 @@ struct Inner {
     permits: Arc<Semaphore>,
     decoding: Rc<Decoding>,
     pool: RefCell<Pool>,
+}
+
+/// One request of an attempt.
+struct Question<'a> {
+    url: &'a Url,
+    /// The path and query as they are sent.
+    target: &'a str,
+    trace: Option<&'a Trace>,
+    signs: &'a Rc<Signs>,
 }
 
 /// awc's pool tells connections apart by host and port alone, so each scheme has one of its own.
@@ -78,7 +87,8 @@ impl BlobClient {
     pub(super) fn resolving(settings: Settings, resolve: Resolve) -> Result<Self, SetupError> {
         let tls = Arc::new(tls_config(&settings)?);
         let (allowed, timeout) = (Rc::new(settings.allowed_hosts.clone()), settings.connect_timeout);
-        let connector = Connector { allowed, timeout, tls: None, open: Rc::default(), resolve };
+        let proxy = settings.proxy.clone().map(Rc::new);
+        let connector = Connector { allowed, timeout, proxy, tls: None, open: Rc::default(), resolve };
         let permits = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         let pool = RefCell::new(Pool::new(&connector, &tls));
         let (permits, decoding) = (Arc::new(Semaphore::new(permits)), Rc::default());
@@ -161,7 +171,8 @@ impl Inner {
             self.connector.allowed.judge(&url)?;
             let trace = trace.filter(|_| is_same_host(&url, first));
             let elsewhere = !is_same_host(&url, first);
-            let asked = self.ask(&url, &target, trace, signs).await.and_then(|response| judge(response, &url));
+            let question = Question { url: &url, target: &target, trace, signs };
+            let asked = self.ask(&question).await.and_then(|response| judge(response, &url));
             match asked.map_err(|error| FetchError { elsewhere, ..error })? {
                 Answer::Body(response) => {
                     let (aside, cap) = (signs.take_aside(), self.settings.max_blob_bytes);
@@ -178,30 +189,19 @@ impl Inner {
 
     /// Sends the request; a second time, on a connection of its own, if the first went out on one from the pool that the
     /// server had closed. That was no attempt: the host never saw it.
-    async fn ask(
-        &self,
-        url: &Url,
-        target: &str,
-        trace: Option<&Trace>,
-        signs: &Rc<Signs>,
-    ) -> Result<ClientResponse, FetchError> {
-        signs.begin_request();
-        match self.send(url, target, trace, signs).await {
-            Err(_) if signs.stale() => {
+    async fn ask(&self, question: &Question<'_>) -> Result<ClientResponse, FetchError> {
+        question.signs.begin_request();
+        match self.send(question).await {
+            Err(_) if question.signs.stale() => {
                 self.renew_pool();
-                self.send(url, target, trace, signs).await
+                self.send(question).await
             }
             result => result,
         }
     }
 
-    async fn send(
-        &self,
-        url: &Url,
-        target: &str,
-        trace: Option<&Trace>,
-        signs: &Rc<Signs>,
-    ) -> Result<ClientResponse, FetchError> {
+    async fn send(&self, question: &Question<'_>) -> Result<ClientResponse, FetchError> {
+        let Question { url, target, trace, signs } = question;
         let secure = url.scheme() == "https";
         let pool = self.pool();
         let client = if secure { pool.tls } else { pool.plain };

@@ -1,5 +1,6 @@
-//! Making a connection: resolves the host, has every address judged, connects to one of those, and speaks TLS if the URL
-//! does. The address that was judged is the address that is connected to. One time limit covers all of it.
+//! Making a connection: resolves the host, has every address judged, connects to one of those, directly or through the
+//! proxy, and speaks TLS if the URL does. The address that was judged is the address that is connected to. One time limit
+//! covers all of it.
 
 use std::cell::Cell;
 use std::io;
@@ -21,6 +22,7 @@ use url::Host;
 
 use super::framing::{Connection, Transport};
 use super::guard::AllowedHosts;
+use super::proxy::Proxy;
 use super::{FetchError, signs};
 
 /// awc's way to a connection. It carries our own [`FetchError`] out inside an [`io::Error`].
@@ -28,6 +30,8 @@ use super::{FetchError, signs};
 pub(super) struct Connector {
     pub(super) allowed: Rc<AllowedHosts>,
     pub(super) timeout: Duration,
+    /// None: hosts are called directly.
+    pub(super) proxy: Option<Rc<Proxy>>,
     /// None: this connector's connections are plain.
     pub(super) tls: Option<Arc<ClientConfig>>,
     /// Connections alive, idle ones too.
@@ -80,11 +84,18 @@ impl Connector {
         let port = uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
         let judged = self.allowed.judge_host(&host, port)?;
 
-        let addresses = self.resolve(&host, port).await?;
+        let addresses = resolve(&self.resolve, &host, port).await?;
         for address in &addresses {
             AllowedHosts::judge_address(judged, &host, address.ip())?;
         }
-        let stream = connect_to_one(&addresses, Instant::now() + self.timeout).await?;
+        let until = Instant::now() + self.timeout;
+        let stream = match &self.proxy {
+            None => connect_to_one(&addresses, until, async |address, _| connect(address).await).await?,
+            Some(proxy) => {
+                let tunnel = async |address, until| proxy.tunnel(&self.resolve, address, until).await;
+                connect_to_one(&addresses, until, tunnel).await?
+            }
+        };
         // A request is one small write: there is nothing to wait for.
         let _ = stream.set_nodelay(true);
         match &self.tls {
@@ -95,37 +106,47 @@ impl Connector {
             }
         }
     }
-
-    async fn resolve(&self, host: &Host, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
-        let name = match host {
-            Host::Domain(name) => name.clone(),
-            Host::Ipv4(ip) => return Ok(vec![SocketAddr::new(IpAddr::V4(*ip), port)]),
-            Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(IpAddr::V6(*ip), port)]),
-        };
-        let found = (self.resolve)(name, port).await;
-        let addresses = found.map_err(|_| FetchError::unavailable("the host's name cannot be resolved"))?;
-        if addresses.is_empty() {
-            return Err(FetchError::unavailable("the host's name has no address"));
-        }
-        Ok(addresses)
-    }
 }
 
-/// Tries the addresses in turn. Each gets an equal share of what is left, so that a dead one does not use up the time of
-/// a live one behind it.
-async fn connect_to_one(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, FetchError> {
+pub(super) async fn resolve(resolver: &Resolve, host: &Host, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
+    let name = match host {
+        Host::Domain(name) => name.clone(),
+        Host::Ipv4(ip) => return Ok(vec![SocketAddr::new(IpAddr::V4(*ip), port)]),
+        Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(IpAddr::V6(*ip), port)]),
+    };
+    let addresses = resolver(name, port).await;
+    let addresses = addresses.map_err(|_| FetchError::unavailable("the host's name cannot be resolved"))?;
+    if addresses.is_empty() {
+        return Err(FetchError::unavailable("the host's name has no address"));
+    }
+    Ok(addresses)
+}
+
+/// Tries the addresses in turn, with `connect`. Each gets an equal share of what is left, so that a dead one does not use
+/// up the time of a live one behind it.
+pub(super) async fn connect_to_one(
+    addresses: &[SocketAddr],
+    until: Instant,
+    connect: impl AsyncFn(SocketAddr, Instant) -> Result<TcpStream, FetchError>,
+) -> Result<TcpStream, FetchError> {
     let mut last = timed_out();
     for (index, address) in addresses.iter().enumerate() {
         let now = Instant::now();
         let share = until.saturating_duration_since(now) / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        match timeout_at(now + share, TcpStream::connect(address)).await {
+        match timeout_at(now + share, connect(*address, now + share)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => last = timed_out(),
-            Ok(Err(error)) => last = FetchError::unavailable(fault(error.kind())),
+            Ok(Err(error)) => last = error,
             Err(_) => last = timed_out(),
         }
     }
     Err(last)
+}
+
+pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, FetchError> {
+    TcpStream::connect(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => timed_out(),
+        kind => FetchError::unavailable(fault(kind)),
+    })
 }
 
 fn server_name(host: Host) -> Result<ServerName<'static>, FetchError> {

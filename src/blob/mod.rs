@@ -11,6 +11,7 @@ mod decoding;
 mod download;
 mod framing;
 pub mod guard;
+mod proxy;
 pub mod retry;
 mod signs;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 
 pub use self::client::BlobClient;
 pub use self::download::Download;
+pub use self::proxy::Proxy;
 
 use std::time::Duration;
 
@@ -38,6 +40,8 @@ pub struct Settings {
     pub max_blob_bytes: usize,
     /// Connections one client keeps open, at most.
     pub max_connections: usize,
+    /// Between us and the hosts (`fetch.proxy`).
+    pub proxy: Option<Proxy>,
     /// Whether hosts are told of the trace that a fetch belongs to (`fetch.propagate_trace`).
     pub propagate_trace: bool,
 }

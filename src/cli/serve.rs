@@ -340,6 +340,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
             attempt_timeout: fetch.timeout,
             max_blob_bytes: fetch.max_blob_bytes,
             max_connections: fetch.concurrency,
+            proxy: fetch.proxy.clone(),
             propagate_trace: fetch.propagate_trace,
         }),
         retry: Policy { attempts: fetch.attempts, deadline: fetch.deadline },

@@ -6,9 +6,10 @@
 use std::io;
 use std::path::Path;
 
+use super::dotenv::DOTENV;
 use super::fault::{Fault, Faults};
 use super::files::{read_bounded, what_failed};
-use super::layers::{DOTENV, Layers};
+use super::layers::Layers;
 use super::table::SETTINGS;
 use super::{Args, DEFAULT_FILE, Loaded, Shown, complete, finish};
 

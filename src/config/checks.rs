@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::secret::WebhookSecret;
+use crate::blob::Proxy;
 use crate::blob::guard::AllowedHosts;
 
 pub fn address(text: &str) -> Result<(), String> {
@@ -86,6 +87,10 @@ pub fn host_and_port(text: &str) -> Result<(String, u16), String> {
 
 pub fn allowed_host(text: &str) -> Result<(), String> {
     text.parse::<AllowedHosts>().map(drop).map_err(|error| error.to_string())
+}
+
+pub fn proxy(text: &str) -> Result<(), String> {
+    text.parse::<Proxy>().map(drop)
 }
 
 fn no_control(text: &str) -> Result<(), String> {

@@ -11,9 +11,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::checks;
+use super::effective::Effective;
 use super::fault::Fault;
 use super::kind::items;
-use super::layers::Effective;
 use super::model::{TlsFiles, TlsPems};
 use super::secret::{Pem, Secret, WebhookSecret};
 

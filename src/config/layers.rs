@@ -3,29 +3,20 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
-use std::{cell::Cell, rc::Rc};
 
 use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
-use strsim::levenshtein;
-
+use super::dotenv::{self, DOTENV};
+use super::effective::Effective;
 use super::fault::Fault;
 use super::files::{read_bounded, what_failed};
-use super::kind::{as_text, for_message};
+use super::kind::for_message;
 use super::names::{in_group, is_group, nearest};
+use super::redis_url::has_password;
 use super::table::{Privacy, SETTINGS, Setting, find};
-use super::{DEFAULT_FILE, Flag};
-
-/// Shorter names are near to too many others.
-const MIN_MISSPELT: usize = 8;
-/// Warnings of this kind, at most.
-const MAX_MISSPELT: usize = 10;
-
-/// What is looked for beside the file of settings.
-pub const DOTENV: &str = ".env";
+use super::{DEFAULT_FILE, Flag, unheard};
 
 /// The layers read so far, the lowest first.
 pub struct Layers {
@@ -38,7 +29,7 @@ pub struct Layers {
 
 /// One layer's good values in normal form, by path.
 #[derive(Debug, Clone, Default)]
-struct Layer(Map<String, Value>);
+pub(super) struct Layer(pub(super) Map<String, Value>);
 
 impl Source for Layer {
     fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
@@ -92,18 +83,15 @@ impl Layers {
             Err(error) => return self.settings_file(DOTENV.to_owned(), what_failed(&error)),
         };
         self.files.push(DOTENV.to_owned());
-        let line = Rc::new(Cell::new(0));
         let mut layer = Layer::default();
-        let bytes = as_it_stands(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
-        for item in dotenvy::from_read_iter(LineByLine { rest: &bytes, line: line.clone() }) {
-            match item {
+        for pair in dotenv::pairs(&bytes) {
+            match pair {
                 Ok((name, value)) => {
                     if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
                         self.add_variable(&mut layer, setting, DOTENV, value);
                     }
                 }
-                // The library's message quotes the line, which may hold a secret.
-                Err(_) => self.settings_file(DOTENV.to_owned(), format!("line {} is not NAME=value", line.get())),
+                Err(line) => self.settings_file(DOTENV.to_owned(), format!("line {line} is not NAME=value")),
             }
         }
         self.layers.push(layer);
@@ -123,26 +111,33 @@ impl Layers {
         self.layers.push(layer);
     }
 
-    /// Warns of variables that are no setting's and differ from one by a letter or two. `names` are those of the process.
-    pub fn warn_of_misspelt(&mut self, names: impl Iterator<Item = OsString>) {
-        let variables: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
-        let mut warned = 0;
-        for name in names.filter_map(|name| name.into_string().ok()) {
-            let has_a_name_of_ours = name.len() >= MIN_MISSPELT && !variables.contains(&name);
-            if !has_a_name_of_ours || warned == MAX_MISSPELT {
-                continue;
-            }
-            let near = variables.iter().find(|own| own.len().abs_diff(name.len()) <= 2 && levenshtein(own, &name) <= 2);
-            if let Some(near) = near {
-                warned += 1;
-                self.warnings.push(format!("environment {name} is no setting and ignored: is {near} meant?"));
-            }
+    /// Warns of variables that look as if they were to say something and do not. After all layers.
+    pub fn warn_of_unheard(
+        &mut self,
+        names: impl Iterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) {
+        self.warnings.extend(unheard::misspelt(names));
+        let last = self.layers.iter().rev().find_map(|layer| layer.0.get("fetch.proxy"));
+        if last.is_none_or(|value| value.kind == ValueKind::Nil) {
+            self.warnings.extend(unheard::proxies(variable));
         }
     }
 
     pub fn add_flags(&mut self, flags: &[Flag]) {
         let mut layer = Layer::default();
         for flag in flags {
+            let shows_secret = match flag.setting.privacy {
+                Privacy::Open => false,
+                Privacy::Secret => !flag.value.is_empty(),
+                Privacy::Url => has_password(&flag.value),
+            };
+            if shows_secret {
+                let (given, variable) = (&flag.given_as, flag.setting.variable());
+                self.warnings.push(format!(
+                    "process lists show the secret in {given}: {variable} or a file keeps it to yourself"
+                ));
+            }
             self.add_text(&mut layer, flag.setting, format!("flag {}", flag.given_as), &flag.value);
         }
         self.layers.push(layer);
@@ -284,134 +279,6 @@ impl Layer {
     }
 }
 
-/// The settings as they came out of all layers.
-#[derive(Clone)]
-pub struct Effective {
-    tree: config::Config,
-    bad: HashSet<&'static str>,
-    /// Those of the layers that were there.
-    files: Vec<String>,
-}
-
-/// Without the values: some are secret.
-impl fmt::Debug for Effective {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "settings of {:?}", self.files)
-    }
-}
-
-impl Effective {
-    /// With those settings of `other` that `are_taken`.
-    pub fn with(&self, other: &Effective, are_taken: impl Fn(&Setting) -> bool) -> Result<Effective, Fault> {
-        let value = |setting: &'static Setting| {
-            let from = if are_taken(setting) { other } else { self };
-            Some((setting.path.to_owned(), from.at(setting.path)?.clone()))
-        };
-        let layer = Layer(SETTINGS.iter().filter_map(value).collect());
-        let tree = config::Config::builder().add_source(layer).build();
-        let tree = tree.map_err(|error| Fault::Usage(error.to_string()))?;
-        Ok(Effective { tree, bad: HashSet::new(), files: other.files.clone() })
-    }
-
-    /// Whether it came out the same in both.
-    pub fn agrees(&self, other: &Effective, path: &str) -> bool {
-        self.get(path).map(|value| &value.kind) == other.get(path).map(|value| &value.kind)
-    }
-
-    /// The files of settings that were read.
-    pub fn files(&self) -> &[String] {
-        &self.files
-    }
-
-    /// Whether some layer gave a bad value, so that what came out means nothing.
-    pub fn is_bad(&self, path: &str) -> bool {
-        self.bad.contains(path)
-    }
-
-    /// None if it is unset.
-    pub fn get(&self, path: &str) -> Option<&Value> {
-        self.at(path).filter(|value| match &value.kind {
-            ValueKind::Nil => false,
-            ValueKind::Array(items) => !items.is_empty(),
-            _ => true,
-        })
-    }
-
-    pub fn text(&self, path: &str) -> Option<&str> {
-        self.get(path).and_then(as_text)
-    }
-
-    pub fn number(&self, path: &str) -> Option<u64> {
-        match self.get(path)?.kind {
-            ValueKind::I64(number) => u64::try_from(number).ok(),
-            _ => None,
-        }
-    }
-
-    pub fn is_on(&self, path: &str) -> bool {
-        matches!(self.get(path).map(|value| &value.kind), Some(ValueKind::Boolean(true)))
-    }
-
-    /// Where it came from.
-    pub fn origin(&self, path: &str) -> String {
-        self.at(path).and_then(Value::origin).unwrap_or("default").to_owned()
-    }
-
-    pub fn into_tree(self) -> config::Config {
-        self.tree
-    }
-
-    fn at(&self, path: &str) -> Option<&Value> {
-        path.split('.').try_fold(&self.tree.cache, |value, name| match &value.kind {
-            ValueKind::Table(table) => table.get(name),
-            _ => None,
-        })
-    }
-}
-
-/// The text of a `.env` with each `$` as a character like any other: dotenvy would put a variable in its place, or nothing.
-/// Within single quotes it does not, and knows no escapes.
-fn as_it_stands(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let (mut quote, mut is_escaped, mut is_comment, mut last) = (None, false, false, b'\n');
-    for &byte in text {
-        let begins_word = last.is_ascii_whitespace();
-        match byte {
-            b'\n' if quote.is_none() => is_comment = false,
-            _ if is_comment || is_escaped => {}
-            b'#' if quote.is_none() && begins_word => is_comment = true,
-            b'\'' | b'"' if quote == Some(byte) => quote = None,
-            b'\'' | b'"' if quote.is_none() => quote = Some(byte),
-            b'$' if quote != Some(b'\'') => out.push(b'\\'),
-            _ => {}
-        }
-        is_escaped = byte == b'\\' && !is_escaped && !is_comment && quote != Some(b'\'');
-        last = byte;
-        out.push(byte);
-    }
-    out
-}
-
-/// Hands out one line a call, so that `line` is the number of the line that is being parsed.
-struct LineByLine<'a> {
-    rest: &'a [u8],
-    line: Rc<Cell<usize>>,
-}
-
-impl Read for LineByLine<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let end = self.rest.iter().position(|byte| *byte == b'\n').map_or(self.rest.len(), |newline| newline + 1);
-        let taken = end.min(buffer.len());
-        let (line, rest) = self.rest.split_at(taken);
-        if taken == end && taken > 0 {
-            self.line.set(self.line.get() + 1);
-        }
-        buffer[..taken].copy_from_slice(line);
-        self.rest = rest;
-        Ok(taken)
-    }
-}
-
 /// The place and the reason, without the line itself, which may hold a secret.
 fn toml_reason(error: &ConfigError) -> String {
     let text = match error {
@@ -423,19 +290,5 @@ fn toml_reason(error: &ConfigError) -> String {
         [] => "not TOML".to_owned(),
         [only] => format!("not TOML: {only}"),
         [place, .., reason] => format!("{place}: {reason}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dollar_in_a_dotenv_is_a_character_like_any_other() {
-        let text = "A=$x\nB=\"a$HOME b\"\nC='$y'\nD=p\\$q # it's $z\n# don't\nE=${A}$\nF=\"two\n$lines\"\n";
-        let text = as_it_stands(text.as_bytes());
-        let read: Vec<String> =
-            dotenvy::from_read_iter(&text[..]).map(|item| item.map(|(_, value)| value).unwrap()).collect();
-        assert_eq!(read, ["$x", "a$HOME b", "$y", "p$q", "${A}$", "two\n$lines"]);
     }
 }

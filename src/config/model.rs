@@ -16,11 +16,12 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::checks::{host_and_port, parse_network};
+use super::effective::Effective;
 use super::fault::Fault;
 use super::files::Files;
-use super::layers::Effective;
 use super::redis_url;
 use super::secret::{Pem, Secret, WebhookSecret};
+use crate::blob::Proxy;
 use crate::blob::guard::AllowedHosts;
 
 /// Everything that can be set. `Debug` shows no secret.
@@ -263,6 +264,9 @@ pub struct FetchConfig {
     pub max_blob_bytes: usize,
     #[serde(default, deserialize_with = "listed")]
     pub allowed_hosts: AllowedHosts,
+    /// None: blobs' hosts are called directly.
+    #[serde(default, deserialize_with = "optional")]
+    pub proxy: Option<Proxy>,
     pub propagate_trace: bool,
     /// Of `fetch.ca_file`, beside the usual ones.
     #[serde(skip)]
@@ -317,6 +321,10 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Er
 
 fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn optional<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::<String>::deserialize(deserializer)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
 }
 
 fn nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, u16)>, D::Error> {

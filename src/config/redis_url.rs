@@ -47,16 +47,20 @@ pub fn parse(text: &str) -> Result<RedisUrl, String> {
     })
 }
 
-/// The URL with its password as `***`.
+/// The URL of a server with its password as `***`; a user without a password is taken for one.
 pub fn masked(text: &str) -> String {
-    match Url::parse(text) {
-        Ok(mut url) if url.password().is_some() => match url.set_password(Some(MASK)) {
-            Ok(()) => url.to_string(),
-            Err(()) => MASK.to_owned(),
-        },
-        Ok(url) => url.to_string(),
-        Err(_) => MASK.to_owned(),
-    }
+    let Ok(mut url) = Url::parse(text) else { return MASK.to_owned() };
+    let is_masked = match (url.password(), url.username()) {
+        (Some(_), _) => url.set_password(Some(MASK)),
+        (None, "") => Ok(()),
+        (None, _) => url.set_username(MASK),
+    };
+    is_masked.map_or(MASK.to_owned(), |()| url.to_string())
+}
+
+/// Whether the URL holds a password.
+pub fn has_password(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| url.password().is_some())
 }
 
 /// Without the brackets of an IPv6 address: they are the URL's, not the host's.
@@ -137,6 +141,7 @@ mod tests {
     fn the_password_is_masked_and_the_rest_is_shown() {
         assert_eq!(masked("redis://u:hunter2@h:1/2"), "redis://u:***@h:1/2");
         assert_eq!(masked("redis://:hunter2@h"), "redis://:***@h");
+        assert_eq!(masked("redis://hunter2@h"), "redis://***@h");
         assert_eq!(masked("redis://h:1"), "redis://h:1");
         assert_eq!(masked("hunter2"), "***");
     }

@@ -1,8 +1,8 @@
 //! What follows from the table for people: `config/default.toml`, the table of docs/settings.md, and settings as they came out.
 
 use super::Shown;
+use super::effective::Effective;
 use super::kind::{Kind, as_text, human_bytes, quoted, toml_literal};
-use super::layers::Effective;
 use super::redis_url::{self, RedisUrl};
 use super::secret::MASK;
 use super::table::{Preset, Privacy, SETTINGS, Setting};

@@ -248,6 +248,8 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("fetch.allowed_hosts", Unset("[\"blobs.example.com\", \"*.cdn.example.com\"]"),
         Kind::List { check: allowed_host, allowed: "host, host:port or *.suffix entries, comma- or line-separated" },
         "The only hosts blobs may come from; unset: any public host, on ports 80 and 443").live(),
+    Setting::new("fetch.proxy", Unset("\"http://user:***@proxy.example.com:3128\""), text(proxy, "http://[user:password@]host:port"),
+        "HTTP proxy that blobs are fetched through, by CONNECT to the address that was resolved and judged here; unset: none, whatever HTTPS_PROXY in the environment says").private(Privacy::Url),
     Setting::new("fetch.propagate_trace", Switch(false), Kind::Switch,
         "Whether a request's traceparent and tracestate go to the hosts of its blobs, with a span of our own"),
     Setting::new("fetch.ca_file", Unset("\"/etc/ssl/private-ca.pem\""), file(), "PEM file of authorities to trust beside the usual ones"),

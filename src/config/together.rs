@@ -1,8 +1,8 @@
 //! Settings that must go together, and those that have no effect beside others.
 
+use super::effective::Effective;
 use super::fault::Fault;
 use super::kind::toml_literal;
-use super::layers::Effective;
 use super::redis_url;
 
 /// The first may not exceed the second. `times`: what one of the first counts in the second.

@@ -34,6 +34,7 @@ mod outcomes;
 mod page;
 mod patterns;
 mod problems;
+mod proxy;
 mod real;
 mod refused_redis;
 mod reload;

@@ -4,6 +4,7 @@ mod bodies;
 mod connections;
 mod guard;
 mod heads;
+mod proxy;
 mod rebinding;
 
 use std::io::{Read, Write};
@@ -130,6 +131,7 @@ fn settings() -> Settings {
         attempt_timeout: Duration::from_secs(10),
         max_blob_bytes: MAX_BLOB_BYTES,
         max_connections: 4,
+        proxy: None,
         propagate_trace: true,
     }
 }

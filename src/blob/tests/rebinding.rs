@@ -6,12 +6,16 @@ use std::rc::Rc;
 use super::*;
 use crate::blob::connector::Resolve;
 
-const NAME: &str = "rebind.test";
-const METADATA: &str = "169.254.169.254";
+pub const NAME: &str = "rebind.test";
+pub const METADATA: &str = "169.254.169.254";
 
 /// A client whose resolver says these addresses, one set after another, and then the last for good; and how often it was
 /// asked.
 fn resolving(allowed: &str, turns: &[&[&'static str]]) -> (BlobClient, Arc<AtomicUsize>) {
+    resolving_with(settings(), allowed, turns)
+}
+
+pub fn resolving_with(settings: Settings, allowed: &str, turns: &[&[&'static str]]) -> (BlobClient, Arc<AtomicUsize>) {
     let turns: Vec<Vec<&'static str>> = turns.iter().map(|turn| turn.to_vec()).collect();
     let asked = Arc::<AtomicUsize>::default();
     let count = Arc::clone(&asked);
@@ -21,11 +25,11 @@ fn resolving(allowed: &str, turns: &[&[&'static str]]) -> (BlobClient, Arc<Atomi
         let addresses: Vec<_> = turns[turn].iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), port)).collect();
         Box::pin(async move { Ok(addresses) })
     });
-    let settings = Settings { allowed_hosts: allowed.parse().unwrap(), ..settings() };
+    let settings = Settings { allowed_hosts: allowed.parse().unwrap(), ..settings };
     (BlobClient::resolving(settings, resolve).unwrap(), asked)
 }
 
-fn named(port: u16, path: &str) -> Url {
+pub fn named(port: u16, path: &str) -> Url {
     Url::parse(&format!("http://{NAME}:{port}{path}")).unwrap()
 }
 

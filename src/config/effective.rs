@@ -1,0 +1,96 @@
+//! What came out of the layers, laid over each other.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use config::{Value, ValueKind};
+
+use super::fault::Fault;
+use super::kind::as_text;
+use super::layers::Layer;
+use super::table::{SETTINGS, Setting};
+
+/// The settings as they came out of all layers.
+#[derive(Clone)]
+pub struct Effective {
+    pub(super) tree: config::Config,
+    pub(super) bad: HashSet<&'static str>,
+    /// Those of the layers that were there.
+    pub(super) files: Vec<String>,
+}
+
+/// Without the values: some are secret.
+impl fmt::Debug for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "settings of {:?}", self.files)
+    }
+}
+
+impl Effective {
+    /// With those settings of `other` that `are_taken`.
+    pub fn with(&self, other: &Effective, are_taken: impl Fn(&Setting) -> bool) -> Result<Effective, Fault> {
+        let value = |setting: &'static Setting| {
+            let from = if are_taken(setting) { other } else { self };
+            Some((setting.path.to_owned(), from.at(setting.path)?.clone()))
+        };
+        let layer = Layer(SETTINGS.iter().filter_map(value).collect());
+        let tree = config::Config::builder().add_source(layer).build();
+        let tree = tree.map_err(|error| Fault::Usage(error.to_string()))?;
+        Ok(Effective { tree, bad: HashSet::new(), files: other.files.clone() })
+    }
+
+    /// Whether it came out the same in both.
+    pub fn agrees(&self, other: &Effective, path: &str) -> bool {
+        self.get(path).map(|value| &value.kind) == other.get(path).map(|value| &value.kind)
+    }
+
+    /// The files of settings that were read.
+    pub fn files(&self) -> &[String] {
+        &self.files
+    }
+
+    /// Whether some layer gave a bad value, so that what came out means nothing.
+    pub fn is_bad(&self, path: &str) -> bool {
+        self.bad.contains(path)
+    }
+
+    /// None if it is unset.
+    pub fn get(&self, path: &str) -> Option<&Value> {
+        self.at(path).filter(|value| match &value.kind {
+            ValueKind::Nil => false,
+            ValueKind::Array(items) => !items.is_empty(),
+            _ => true,
+        })
+    }
+
+    pub fn text(&self, path: &str) -> Option<&str> {
+        self.get(path).and_then(as_text)
+    }
+
+    pub fn number(&self, path: &str) -> Option<u64> {
+        match self.get(path)?.kind {
+            ValueKind::I64(number) => u64::try_from(number).ok(),
+            _ => None,
+        }
+    }
+
+    pub fn is_on(&self, path: &str) -> bool {
+        matches!(self.get(path).map(|value| &value.kind), Some(ValueKind::Boolean(true)))
+    }
+
+    /// Where it came from.
+    pub fn origin(&self, path: &str) -> String {
+        self.at(path).and_then(Value::origin).unwrap_or("default").to_owned()
+    }
+
+    pub fn into_tree(self) -> config::Config {
+        self.tree
+    }
+
+    fn at(&self, path: &str) -> Option<&Value> {
+        path.split('.').try_fold(&self.tree.cache, |value, name| match &value.kind {
+            ValueKind::Table(table) => table.get(name),
+            _ => None,
+        })
+    }
+}
