@@ -156,10 +156,13 @@ impl ClusterSession {
         let within = budget.left().min(MAX_PING);
         let lanes = self.lanes.iter_mut().filter(|(address, _)| owners.contains(address));
         let patience = apply::PATIENCE.min(within);
-        let calls = lanes.map(|(_, lane)| lane.with(patience, async move |session| session.ping(within).await));
+        let calls = lanes.map(async |(_, lane)| {
+            let pong = lane.with(patience, async move |session| session.ping(within).await).await;
+            pong.and_then(|pong| pong).map_err(|error| lane.named(error))
+        });
         let pings = join_all(calls).await;
         for ping in pings {
-            ping.and_then(|pong| pong).map_err(of_one_node).inspect_err(|_| self.topology.doubt())?;
+            ping.map_err(of_one_node).inspect_err(|_| self.topology.doubt())?;
         }
         if !view.is_covered() {
             self.topology.doubt();

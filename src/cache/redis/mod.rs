@@ -75,6 +75,8 @@ struct Shared {
     tls: Option<TlsClient>,
     guard: Guard,
     part: Part,
+    /// The node of the cluster that gave the address; None: the settings did.
+    told_by: Option<Address>,
     /// Batches that sessions have begun: tells a scan that others are served.
     batches: AtomicU64,
     warned_of_ghosts: AtomicBool,
@@ -128,6 +130,7 @@ impl Shared {
             tls,
             guard: Guard { prefix, window, is_cluster: part == Part::OfCluster },
             part,
+            told_by: None,
             batches: AtomicU64::new(0),
             warned_of_ghosts: AtomicBool::new(false),
             warned_of_eviction: AtomicBool::new(false),
@@ -149,7 +152,10 @@ impl Shared {
         let address = Address::new(host, *port);
         match self.part {
             Part::Alone => format!("redis at {address}"),
-            Part::OfCluster => format!("the node of the cluster at {address} (of redis.nodes, or as other nodes say)"),
+            Part::OfCluster => match &self.told_by {
+                Some(node) => format!("the node of the cluster at {address} (as the node at {node} says)"),
+                None => format!("the node of the cluster at {address} (as the settings say)"),
+            },
             Part::Master => format!("the master at {address} (as the sentinels say)"),
             Part::Sentinel => format!("the sentinel at {address} (of redis.nodes)"),
         }

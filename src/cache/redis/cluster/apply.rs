@@ -69,6 +69,9 @@ impl ClusterSession {
                 }
             }
             let to = |redirect: &Redirect| target(redirect, &done.address);
+            if !done.redirects.is_empty() {
+                self.topology.heard(done.redirects.iter().map(|(_, redirect)| to(redirect)), &done.address);
+            }
             moved.extend(
                 done.redirects.iter().filter(|(_, to)| !to.is_ask).map(|(_, redirect)| (redirect.slot, to(redirect))),
             );
@@ -166,10 +169,13 @@ async fn send_part(
         session.asking = false;
         (results, std::mem::take(&mut session.redirects))
     });
-    let (results, redirects) = match call.await {
+    let (mut results, redirects) = match call.await {
         Ok(done) => done,
         Err(error) => (vec![Err(error); places.len()], Vec::new()),
     };
+    for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
+        *error = lane.named(error.clone());
+    }
     Done { address, places, results, redirects }
 }
 

@@ -22,6 +22,8 @@ const GLANCE: Duration = Duration::from_millis(50);
 
 pub(super) struct Lane {
     address: Address,
+    /// With who gave the address, for a message.
+    name: String,
     topology: Arc<Topology>,
     line: Line,
     reconnects: u64,
@@ -37,7 +39,8 @@ enum Line {
 impl Lane {
     pub(super) fn new(address: Address, topology: Arc<Topology>) -> Result<Self, CacheError> {
         let session = Box::new(topology.session(&address)?);
-        Ok(Lane { address, topology, line: Line::Good(session), reconnects: 0 })
+        let name = topology.name(&address);
+        Ok(Lane { address, name, topology, line: Line::Good(session), reconnects: 0 })
     }
 
     /// What `work` makes of the session. Fails if the node is not well, does not become so within `patience`, or stops
@@ -48,13 +51,13 @@ impl Lane {
         work: impl AsyncFnOnce(&mut RedisSession) -> T,
     ) -> Result<T, CacheError> {
         self.recover(patience).await?;
-        let Line::Good(session) = &mut self.line else { return Err(not_well(&self.address)) };
+        let Line::Good(session) = &mut self.line else { return Err(self.not_well()) };
         let done = {
             let replaced = std::pin::pin!(replaced(&self.topology, &self.address));
             let work = std::pin::pin!(work(session));
             match select(work, replaced).await {
                 Either::Left((done, _)) => Ok(done),
-                Either::Right(((), _)) => Err(unavailable("the node is no primary any more")),
+                Either::Right(((), _)) => Err(unavailable(format!("{} is no primary any more", self.name))),
             }
         };
         self.reconnects = session.reconnects();
@@ -81,14 +84,28 @@ impl Lane {
             Duration::ZERO => probe.now_or_never(),
             patience => timeout(patience, probe).await.ok(),
         };
-        let Some((session, is_well)) = ended else { return Err(not_well(&self.address)) };
+        let Some((session, is_well)) = ended else { return Err(self.not_well()) };
         self.reconnects = session.reconnects();
         self.line = Line::Good(session);
         if is_well {
             return Ok(());
         }
         self.probe();
-        Err(not_well(&self.address))
+        Err(self.not_well())
+    }
+
+    fn not_well(&self) -> CacheError {
+        unavailable(format!("{} does not answer", self.name))
+    }
+
+    /// A failure with the node in it. What is told of connecting has it already.
+    pub(super) fn named(&self, error: CacheError) -> CacheError {
+        match error {
+            CacheError::Unavailable(cause) if !cause.starts_with(&self.name) => {
+                unavailable(format!("{}: {cause}", self.name))
+            }
+            other => other,
+        }
     }
 
     fn probe(&mut self) {
@@ -119,8 +136,4 @@ async fn replaced(topology: &Topology, address: &Address) {
             return;
         }
     }
-}
-
-fn not_well(address: &Address) -> CacheError {
-    unavailable(format!("the node of the cluster that has the key does not answer: {address}"))
 }

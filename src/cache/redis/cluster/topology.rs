@@ -29,6 +29,8 @@ const TRUST: Duration = Duration::from_secs(15);
 const ASKED: usize = 3;
 /// After the first good answer the others have so long.
 const GRACE: Duration = Duration::from_millis(30);
+/// Addresses of which is remembered who gave them, at most.
+const MAX_TELLERS: usize = 4096;
 /// All that one node tells about the others.
 pub(super) const MAX_TOLD_BYTES: usize = 4 * 1024 * 1024;
 
@@ -42,6 +44,8 @@ pub(super) struct Topology {
 struct State {
     view: Arc<View>,
     servers: HashMap<Address, Arc<Shared>>,
+    /// Which node gave a node's address.
+    tellers: HashMap<Address, Address>,
     looked: Option<Instant>,
     adopted: Option<Instant>,
     is_doubted: bool,
@@ -50,7 +54,8 @@ struct State {
 impl Topology {
     pub(super) fn new(settings: Settings, tls: Option<TlsClient>, seeds: Vec<Address>) -> Self {
         let view = Arc::new(View::empty());
-        let state = State { view, servers: HashMap::new(), looked: None, adopted: None, is_doubted: true };
+        let (servers, tellers) = (HashMap::new(), HashMap::new());
+        let state = State { view, servers, tellers, looked: None, adopted: None, is_doubted: true };
         Topology { settings, tls, seeds, state: Mutex::new(state) }
     }
 
@@ -61,15 +66,28 @@ impl Topology {
     /// A new session to a node.
     pub(super) fn session(&self, address: &Address) -> Result<RedisSession, CacheError> {
         let mut state = self.state();
-        let server = match state.servers.entry(address.clone()) {
+        let State { servers, tellers, .. } = &mut *state;
+        let server = match servers.entry(address.clone()) {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(place) => {
                 let server = Shared::at(&self.settings, self.tls.as_ref(), address, Part::OfCluster)
                     .map_err(|error| unavailable(format!("a node of the cluster cannot be reached: {error}")))?;
-                place.insert(Arc::new(server)).clone()
+                let told_by = tellers.get(address).filter(|_| !self.seeds.contains(address)).cloned();
+                place.insert(Arc::new(Shared { told_by, ..server })).clone()
             }
         };
         Ok(RedisSession::new(server))
+    }
+
+    /// A node of which a session has been made, and who gave its address: for a message.
+    pub(super) fn name(&self, address: &Address) -> String {
+        let server = self.state().servers.get(address).cloned();
+        server.map_or_else(|| format!("the node of the cluster at {address}"), |server| server.name())
+    }
+
+    /// The node `from` has given these addresses.
+    pub(super) fn heard(&self, addresses: impl Iterator<Item = Address>, from: &Address) {
+        self.state().hear(addresses, from);
     }
 
     /// Something has gone wrong that a look around may explain.
@@ -98,7 +116,7 @@ impl Topology {
         is_due && may
     }
 
-    fn adopt(&self, view: View) {
+    fn adopt(&self, view: View, from: &Address) {
         let mut state = self.state();
         let is_older = view.epoch < state.view.epoch && state.adopted.is_some_and(|adopted| adopted.elapsed() < TRUST);
         if is_older {
@@ -112,11 +130,25 @@ impl Topology {
         state
             .servers
             .retain(|address, server| is_known(address) || Arc::strong_count(server) > 1 || !server.debts().is_empty());
+        state.tellers.retain(|address, _| is_known(address));
+        let replicas = view.replicas.iter().cloned();
+        state.hear(view.primaries().iter().map(|primary| primary.address.clone()).chain(replicas), from);
         state.view = Arc::new(view);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Who gave an address first is kept, as long as the node is known: nobody needs to be told of it by itself.
+    fn hear(&mut self, addresses: impl Iterator<Item = Address>, from: &Address) {
+        for address in addresses.filter(|address| address != from) {
+            if self.tellers.len() < MAX_TELLERS || self.tellers.contains_key(&address) {
+                self.tellers.entry(address).or_insert_with(|| from.clone());
+            }
+        }
     }
 }
 
@@ -156,12 +188,12 @@ impl Scout {
             }
             let some: Vec<Address> = left.by_ref().take(ASKED).collect();
             match self.ask(some, budget.left().min(self.topology.settings.connect_timeout)).await {
-                Ok(view) => {
+                Ok((from, view)) => {
                     if !view.is_ok {
                         // Others may know better next time.
                         self.lines.clear();
                     }
-                    self.topology.adopt(view);
+                    self.topology.adopt(view, &from);
                     return Ok(());
                 }
                 Err(error) => failure = error,
@@ -187,7 +219,8 @@ impl Scout {
         all
     }
 
-    async fn ask(&mut self, some: Vec<Address>, within: Duration) -> Result<View, CacheError> {
+    /// The best of their answers, and whose it is.
+    async fn ask(&mut self, some: Vec<Address>, within: Duration) -> Result<(Address, View), CacheError> {
         let mut calls = FuturesUnordered::new();
         let mut failure = unavailable("no node of the cluster answered in time");
         for address in some {
@@ -200,18 +233,18 @@ impl Scout {
                 Err(error) => failure = error,
             }
         }
-        let mut best: Option<View> = None;
+        let mut best: Option<(Address, View)> = None;
         let mut until = Instant::now() + within;
         while let Ok(Some((address, line, result))) =
             timeout(until.saturating_duration_since(Instant::now()), calls.next()).await
         {
             match result {
                 Ok(view) => {
-                    self.lines.insert(address, line);
+                    self.lines.insert(address.clone(), line);
                     until = until.min(Instant::now() + GRACE);
                     let rank = |view: &View| (view.is_ok, view.epoch, view.covered());
-                    if best.as_ref().is_none_or(|best| rank(best) < rank(&view)) {
-                        best = Some(view);
+                    if best.as_ref().is_none_or(|(_, best)| rank(best) < rank(&view)) {
+                        best = Some((address, view));
                     }
                 }
                 Err(error) => failure = error,

@@ -217,16 +217,17 @@ impl ClusterSession {
             let Share { groups, doomed, is_chased, asking } = share.unwrap_or_default();
             let scan = scan.zip(place).map(|(scan, (_, from))| Scan { from: *from, ..scan });
             let own_slot = if waits && !asking { view.slot_of(address, turn) } else { None };
-            let call = lane.with(patience, async move |session| {
-                (session.own_slot, session.asking, session.one_each) = (own_slot, asking, is_chased);
-                let progress = session.unlink_and_scan(&doomed, scan, within).await;
-                (session.asking, session.one_each) = (false, false);
-                (progress, std::mem::take(&mut session.misplaced))
-            });
             Some(async move {
-                let (progress, misplaced) = call
+                let call = lane.with(patience, async move |session| {
+                    (session.own_slot, session.asking, session.one_each) = (own_slot, asking, is_chased);
+                    let progress = session.unlink_and_scan(&doomed, scan, within).await;
+                    (session.asking, session.one_each) = (false, false);
+                    (progress, std::mem::take(&mut session.misplaced))
+                });
+                let (mut progress, misplaced) = call
                     .await
                     .unwrap_or_else(|error| (Progress { failure: Some(error), ..Progress::default() }, Vec::new()));
+                progress.failure = progress.failure.map(|error| lane.named(error));
                 Brought { address: address.clone(), groups, progress, misplaced }
             })
         });
@@ -281,8 +282,9 @@ impl ClusterSession {
                 let Some(of) = doomed.get(group) else { continue };
                 let is_asked = redirect.as_ref().is_some_and(|redirect| redirect.is_ask);
                 let to = redirect.map_or(from.clone(), |redirect| target(&redirect, &from));
-                let share = if is_asked { &mut asked } else { &mut others }.entry(to).or_default();
+                let share = if is_asked { &mut asked } else { &mut others }.entry(to.clone()).or_default();
                 (share.is_chased, share.asking) = (true, is_asked);
+                self.topology.heard(std::iter::once(to.clone()), &from);
                 keys.into_iter().for_each(|key| share.push(group, of, key));
             }
             for shares in [asked, others] {
