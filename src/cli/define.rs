@@ -33,6 +33,7 @@ const FROM_DIR: &str = "from-dir";
 const START_AT: &str = "start-at";
 const DELETE: &str = "delete";
 const REDIS_URL: &str = "redis-url";
+const REDIS_PASSWORD_FILE: &str = "redis-password-file";
 const CSV: &str = "csv";
 const VALUE: &str = "value";
 const FROM_REDIS: &str = "from-redis";
@@ -160,6 +161,14 @@ fn sending() -> Command {
         )
         .arg(text(REDIS_URL, "URL", "The Redis behind the service, where --delete looks for keys").requires(DELETE))
         .arg(
+            path(
+                REDIS_PASSWORD_FILE,
+                "FILE",
+                "Reads that Redis's password from this file; SEND_REDIS_PASSWORD may hold it",
+            )
+            .conflicts_with_all([FILES, CSV]),
+        )
+        .arg(
             text(VALUE, "COLUMN", "The column that is the value; without it the whole row as JSON")
                 .conflicts_with_all([FILES, FROM_DIR, FROM_REDIS]),
         )
@@ -236,6 +245,7 @@ pub fn send_args(matches: &ArgMatches) -> Option<send::Args> {
         skip: number(SKIP)?,
         failed: path(FAILED),
         token_file: path(TOKEN_FILE),
+        redis_password_file: path(REDIS_PASSWORD_FILE),
         ca_file: path(CA_FILE),
         identity: path(CERT).map(|cert| (cert.clone(), key_file(&cert))),
         webhook_secret_file: path(WEBHOOK_SECRET_FILE),

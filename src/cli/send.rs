@@ -48,6 +48,8 @@ use crate::config::{self, Secret, WebhookSecret};
 
 /// The environment's way to give the token.
 pub const TOKEN_VARIABLE: &str = "SEND_TOKEN";
+/// The same for the password of `--from-redis` or `--redis-url`.
+pub const REDIS_PASSWORD_VARIABLE: &str = "SEND_REDIS_PASSWORD";
 /// Of one request; well below the least that `http.max_body_bytes` is likely to be set to.
 const BATCH_BYTES: usize = 1 << 20;
 const EVENTS: &str = "/events";
@@ -69,6 +71,8 @@ pub struct Args {
     pub skip: u64,
     pub failed: Option<PathBuf>,
     pub token_file: Option<PathBuf>,
+    /// The password to the URL of `redis` or `mirror`.
+    pub redis_password_file: Option<PathBuf>,
     pub ca_file: Option<PathBuf>,
     /// PEM files of a certificate to show, and of its key.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -129,16 +133,39 @@ fn prepare(args: &Args) -> Result<Ready, String> {
     let mut sources = Source::open_all(&args.files)?;
     if let Some(folder) = &args.folder {
         let folder = folder.open().map_err(|fault| format!("--from-dir: {fault}"))?;
-        sources.push(Source::Folder { folder, mirror: args.mirror.clone() });
+        let mirror = args.mirror.as_ref().map(|url| redis_url("--redis-url", url, args)).transpose()?;
+        sources.push(Source::Folder { folder, mirror });
     }
     if let Some(table) = &args.table {
         check_template(&table.key).map_err(|fault| format!("--key: {fault}"))?;
         sources.push(Source::table(table.clone()).map_err(|fault| format!("--csv: {fault}"))?);
     }
-    sources.extend(args.redis.clone().map(Source::Redis));
+    if let Some(redis) = &args.redis {
+        let url = redis_url(copy::FROM_REDIS, &redis.url, args)?;
+        sources.push(Source::Redis(Redis { url, ..redis.clone() }));
+    }
     let failed =
         args.failed.as_deref().map(ledger::create).transpose().map_err(|fault| format!("--failed: {fault}"))?;
     Ok(Ready { sources, url, token, webhook_secret, tls, failed })
+}
+
+/// With the password of the file or the environment; warns of one that stands among the arguments.
+fn redis_url(flag: &str, url: &Secret, args: &Args) -> Result<Secret, String> {
+    if config::has_password(url.expose()) {
+        eprintln!(
+            "redis-cache-sync: warning: process lists show the password in {flag}; \
+             --redis-password-file and {REDIS_PASSWORD_VARIABLE} keep it to yourself"
+        );
+    }
+    let password = match &args.redis_password_file {
+        Some(path) => {
+            let about = |reason| format!("--redis-password-file: {}: {reason}", path.display());
+            Some(config::password_in(path).map_err(about)?)
+        }
+        // A password in the URL is the nearer one.
+        None => config::secret_variable(REDIS_PASSWORD_VARIABLE).filter(|_| !config::has_password(url.expose())),
+    };
+    copy::with_password(url, password.as_ref()).map_err(|reason| format!("{flag}: {reason}"))
 }
 
 fn token_of_environment() -> Result<Option<Secret>, String> {

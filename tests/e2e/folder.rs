@@ -196,6 +196,14 @@ fn a_mirrored_folder_takes_away_keys_without_a_file_and_no_others() {
     assert!(stage.redis.exists("site/a") && stage.redis.exists("site/b/x"));
     assert!(stage.redis.exists("other") && stage.redis.exists("sitex"));
     assert_eq!(stage.redis.key_count(), 4);
+    // The password of that Redis, too, is for nobody else to see.
+    stage.redis.put("site/gone", b"old");
+    fs::write(desk.path("password"), "hunter2").expect("it can be written");
+    let asks = ["SET", "requirepass", "hunter2"];
+    redis::cmd("CONFIG").arg(&asks).exec(&mut stage.redis.conn()).expect("CONFIG SET");
+    let ended = send(&stage, &desk, &[&args[..], &["--redis-password-file", "password"]].concat());
+    assert!(!ended.err.contains("hunter2") && !ended.err.contains("process lists"), "{}", ended.err);
+    assert!(ended.out.contains("sent 3, ok 3"), "{} {}", ended.out, ended.err);
     for args in [&["--delete", "--redis-url", &redis][..], &["--prefix", "site/", "--delete"]] {
         assert_eq!(send(&stage, &desk, args).code, Some(64), "{args:?}");
     }

@@ -290,6 +290,40 @@ fn the_strings_of_a_redis_are_copied_with_what_is_left_of_their_expiries() {
 }
 
 #[test]
+fn the_password_of_a_redis_comes_from_a_file_or_the_environment_and_one_among_the_arguments_is_warned_of() {
+    const PASSWORD: &str = "p/w:@%41 ü";
+    let (stage, other) = (Stage::new(), Redis::start());
+    other.put("k", b"v");
+    let set = ["SET", "requirepass", PASSWORD];
+    redis::cmd("CONFIG").arg(&set).exec(&mut other.conn()).expect("CONFIG SET");
+    let desk = Desk::new();
+    desk.write("password", format!("{PASSWORD}\n"));
+    let (to, at) = (url(&stage.daemon), format!("redis://127.0.0.1:{}", other.port()));
+    let all = "sent 1, ok 1, rejected 0, unavailable 0";
+    let from_file = desk.send(&to, &["--from-redis", &at, "--redis-password-file", "password"], b"");
+    from_file.assert(0, all);
+    let args = ["--to", &to, "--from-redis", &at];
+    let from_environment = desk.command(&args).env("SEND_REDIS_PASSWORD", PASSWORD).spawn().expect("it can be run");
+    let from_environment = Ended::of(from_environment);
+    from_environment.assert(0, all);
+    let wrong = desk.command(&args).env("SEND_REDIS_PASSWORD", "hunter2").spawn().expect("it can be run");
+    let wrong = Ended::of(wrong);
+    assert!(wrong.code == Some(1) && wrong.err.contains("refuses the user name or the password"), "{}", wrong.err);
+
+    let shown = at.replace("//", "//:p%2Fw:%40%2541%20%C3%BC@");
+    let from_arguments = desk.send(&to, &["--from-redis", &shown], b"");
+    from_arguments.assert(0, all);
+    let warning = "process lists show the password in --from-redis";
+    assert!(from_arguments.err.contains(warning), "{}", from_arguments.err);
+    let twice = desk.send(&to, &["--from-redis", &shown, "--redis-password-file", "password"], b"");
+    assert!(twice.code == Some(64) && twice.err.contains("another one beside it"), "{}", twice.err);
+    for ended in [&from_file, &from_environment, &wrong, &from_arguments, &twice] {
+        assert!(!ended.err.contains("p/w") && !ended.err.contains("p%2F"), "{}", ended.err);
+    }
+    assert!(!from_file.err.contains("process lists") && !from_environment.err.contains("process lists"));
+}
+
+#[test]
 fn it_waits_as_long_as_it_is_told_and_signs_what_it_sends() {
     let service = BlobServer::start();
     let gate = Gate::closed();

@@ -39,6 +39,27 @@ fn assert_refused(dir: &Path, args: &[&str], env: &[(&str, &str)], named: &[&str
 }
 
 #[test]
+fn a_secret_among_the_arguments_is_warned_of() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let said = |args: &[&str]| {
+        let output = run(dir.path(), &[&["check-config"], args].concat(), &[("REDIS_PASSWORD", "hunter2")]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !said.contains("hunter2"), "{said}");
+        said
+    };
+    for (flag, value) in [
+        ("--redis-password", "hunter2"),
+        ("--auth-tokens", "hunter2hunter2hunter2"),
+        ("--redis-url", "redis://:hunter2@h"),
+        ("--fetch-proxy", "http://u:hunter2@p:1"),
+    ] {
+        assert!(said(&[flag, value]).contains(&format!("process lists show the secret in {flag}")), "{flag}");
+    }
+    let open = said(&["--redis-url", "redis://h", "--fetch-proxy", "http://p:1", "--redis-username", "u"]);
+    assert!(!open.contains("process lists"), "{open}");
+}
+
+#[test]
 fn a_bad_value_stops_the_start_and_is_named() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let bad = [

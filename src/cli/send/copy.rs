@@ -1,13 +1,21 @@
 //! Keys of another Redis as events: its strings with what is left of their expiries; and keys that a mirrored folder has no
 //! file for.
 
-use bytes::Bytes;
+use std::vec::IntoIter;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
+
+use super::event::Place;
 use super::folder::Folder;
-use super::made;
+use super::made::{self, Made, Step};
 use super::split::MAX_EVENT_BYTES;
-use crate::cache::redis::export::Export;
+use crate::cache::redis::export::{Export, Exported};
 use crate::config::Secret;
+
+/// How what comes from either is called.
+pub const FROM_REDIS: &str = "--from-redis";
+pub const DELETE: &str = "--delete";
 
 /// Where the service keeps versions by default: companions of keys, and nothing to copy.
 const VERSIONS: &[u8] = b"rcs:v:";
@@ -24,45 +32,84 @@ pub struct Redis {
     pub pattern: String,
 }
 
-/// An event that was made, or the key for which there is none, and why.
-pub type Made = Result<(String, Bytes), (String, String)>;
+/// The URL of a Redis with the password that was given apart from it.
+///
+/// # Errors
+/// There are two passwords, or the URL can hold none.
+pub fn with_password(url: &Secret, password: Option<&Secret>) -> Result<Secret, String> {
+    let Some(password) = password else { return Ok(url.clone()) };
+    let mut url = Url::parse(url.expose()).map_err(|_| "it is no URL of a Redis, such as redis://localhost:6379/0")?;
+    if url.password().is_some() {
+        return Err("there is a password in it, and another one beside it".to_owned());
+    }
+    // The URL takes a `%` for the beginning of an encoded byte.
+    let encoded = utf8_percent_encode(password.expose(), NON_ALPHANUMERIC).to_string();
+    url.set_password(Some(&encoded)).map_err(|()| "no password can stand in it")?;
+    Ok(Secret::new(String::from(url)))
+}
 
-/// The strings of a Redis, step by step.
-pub struct Strings(Export);
+/// The keys of a Redis, but for companions.
+struct Keys(Export);
+
+impl Keys {
+    /// Of one step, perhaps none; None at the end.
+    fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, String> {
+        let keys = self.0.keys()?;
+        Ok(keys.map(|keys| keys.into_iter().filter(|key| !key.starts_with(VERSIONS)).collect()))
+    }
+}
+
+/// The strings of a Redis as events.
+pub struct Strings {
+    keys: Keys,
+    found: IntoIter<Exported>,
+}
 
 impl Strings {
     /// # Errors
     /// Why the Redis cannot be read, for a person.
     pub fn open(from: &Redis) -> Result<Self, String> {
-        Export::open(from.url.expose(), from.pattern.as_bytes(), MAX_VALUE_BYTES).map(Strings)
+        let keys = Keys(Export::open(from.url.expose(), from.pattern.as_bytes(), MAX_VALUE_BYTES)?);
+        Ok(Strings { keys, found: Vec::new().into_iter() })
     }
 
-    /// Of one step, perhaps nothing; None at the end.
-    ///
-    /// # Errors
-    /// Why it does not go on.
-    pub fn next(&mut self) -> Result<Option<Vec<Made>>, String> {
-        let Some(mut keys) = self.0.keys()? else { return Ok(None) };
-        keys.retain(|key| !key.starts_with(VERSIONS));
-        let made = self.0.read(keys)?.into_iter().map(|found| {
-            let key =
-                String::from_utf8(found.key).map_err(|error| (error.to_string(), "the key is not UTF-8".to_owned()))?;
-            let ttl = found.ttl_seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
-            match found.value {
-                Some(value) => {
-                    let event = made::set(&key, value, ttl);
-                    Ok((key, event))
-                }
-                None => Err((key, "it holds no string, or too large a one".to_owned())),
-            }
-        });
-        Ok(Some(made.collect()))
+    fn step(&mut self) -> Result<Option<Step>, String> {
+        if let Some(found) = self.found.next() {
+            return Ok(Some(Step::Made(made_of(found))));
+        }
+        let Some(keys) = self.keys.next()? else { return Ok(None) };
+        self.found = self.keys.0.read(keys)?.into_iter();
+        Ok(Some(Step::Pause))
     }
 }
 
-/// Keys below a folder's prefix for which the folder has no file.
+/// Its error says why it does not go on.
+impl Iterator for Strings {
+    type Item = Result<Step, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}
+
+fn made_of(found: Exported) -> Made {
+    let (key, is_text) = match String::from_utf8(found.key) {
+        Ok(key) => (key, true),
+        Err(error) => (error.to_string(), false),
+    };
+    let ttl = found.ttl_seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
+    let unfit = |why: &str| (made::set_without_value(&key, FROM_REDIS), why.to_owned());
+    let event = match found.value {
+        _ if !is_text => Err(unfit("the key is not UTF-8")),
+        Some(value) => Ok(made::set(&key, value, ttl)),
+        None => Err(unfit("it holds no string, or too large a one")),
+    };
+    Made { place: Place { file: key.into(), line: 0 }, event }
+}
+
+/// DELETEs of keys below a folder's prefix for which the folder has no file.
 pub struct Orphans<'f> {
-    keys: Export,
+    keys: Keys,
     folder: &'f Folder,
     found: Vec<String>,
 }
@@ -72,24 +119,29 @@ impl<'f> Orphans<'f> {
     /// Why the Redis cannot be read, for a person.
     pub fn open(url: &Secret, folder: &'f Folder) -> Result<Self, String> {
         let pattern: String = folder.prefix().chars().flat_map(escaped).chain(['*']).collect();
-        let keys = Export::open(url.expose(), pattern.as_bytes(), 0)?;
+        let keys = Keys(Export::open(url.expose(), pattern.as_bytes(), 0)?);
         Ok(Orphans { keys, folder, found: Vec::new() })
     }
 
-    /// A DELETE of the next of them; None at the end.
-    ///
-    /// # Errors
-    /// Why it does not go on.
-    pub fn next(&mut self) -> Result<Option<Bytes>, String> {
+    fn step(&mut self) -> Result<Option<Step>, String> {
         while self.found.len() < DELETED_TOGETHER
-            && let Some(keys) = self.keys.keys()?
+            && let Some(keys) = self.keys.next()?
         {
-            let keys = keys.into_iter().filter(|key| !key.starts_with(VERSIONS));
-            let keys = keys.filter_map(|key| String::from_utf8(key).ok());
+            let keys = keys.into_iter().filter_map(|key| String::from_utf8(key).ok());
             self.found.extend(keys.filter(|key| !self.folder.has(key)));
         }
         let together: Vec<String> = self.found.drain(..self.found.len().min(DELETED_TOGETHER)).collect();
-        Ok((!together.is_empty()).then(|| made::delete(&together)))
+        let place = Place { file: DELETE.into(), line: 0 };
+        Ok((!together.is_empty()).then(|| Step::Made(Made { place, event: Ok(made::delete(&together)) })))
+    }
+}
+
+/// Its error says why it does not go on.
+impl Iterator for Orphans<'_> {
+    type Item = Result<Step, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
     }
 }
 
@@ -97,4 +149,19 @@ impl<'f> Orphans<'f> {
 fn escaped(character: char) -> impl Iterator<Item = char> {
     let is_special = matches!(character, '*' | '?' | '[' | ']' | '\\');
     is_special.then_some('\\').into_iter().chain([character])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_given_apart_is_put_into_the_url_and_there_is_one_of_them() {
+        let url = |url: &str, password: &str| with_password(&Secret::new(url), Some(&Secret::new(password)));
+        assert_eq!(url("redis://h:1/2", "p/w:@%41").expect("a URL").expose(), "redis://:p%2Fw%3A%40%2541@h:1/2");
+        assert_eq!(url("redis://u@h", "pw").expect("a URL").expose(), "redis://u:pw@h");
+        assert!(
+            url("redis://:one@h", "two").is_err() && url("nonsense", "pw").is_err() && url("redis:x", "pw").is_err()
+        );
+    }
 }

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use super::copy::{Orphans, Redis, Strings};
+use super::copy::{DELETE, FROM_REDIS, Orphans, Redis, Strings};
 use super::event::{Item, Looker, Place, Touches};
 use super::folder::Folder;
-use super::made;
+use super::made::{self, Made, Step};
 use super::split::{SplitError, Splitter};
 use super::table::Table;
 use crate::config::Secret;
@@ -73,12 +73,19 @@ impl Source {
         paths.iter().map(|path| Source::open(path)).collect()
     }
 
-    /// How much there is to read. None: it cannot be told.
+    /// How much there is to read, but for a folder's files, which have to be gone through. None: it cannot be told.
     fn bytes(&self) -> Option<u64> {
         match self {
             Source::Events { bytes, .. } | Source::Table { bytes, .. } => *bytes,
-            Source::Folder { folder, .. } => Some(folder.bytes()),
+            Source::Folder { .. } => Some(0),
             Source::Redis(_) => None,
+        }
+    }
+
+    fn folder(&self) -> Option<&Folder> {
+        match self {
+            Source::Folder { folder, .. } => Some(folder),
+            _ => None,
         }
     }
 }
@@ -122,14 +129,23 @@ impl Input {
         let (read, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let faults = 0;
         let mut reader = Reader { sender, looker, skip, number: 0, lot: Vec::new(), lot_bytes: 0, read, faults };
-        let counted = total.clone();
-        thread::Builder::new().name("reading".to_owned()).spawn(move || {
-            counted
-                .store(sources.iter().map(Source::bytes).sum::<Option<u64>>().unwrap_or_default(), Ordering::Relaxed);
-            reader.run(sources);
-        })?;
+        count(&sources, total.clone())?;
+        thread::Builder::new().name("reading".to_owned()).spawn(move || reader.run(sources))?;
         Ok(Input { news, total })
     }
+}
+
+/// Finds out how much there is to read. Folders are gone through on a thread of its own: it may take long, and nothing
+/// waits for it.
+fn count(sources: &[Source], total: Arc<AtomicU64>) -> io::Result<()> {
+    let Some(known) = sources.iter().map(Source::bytes).sum::<Option<u64>>() else { return Ok(()) };
+    let folders: Vec<Folder> = sources.iter().filter_map(Source::folder).cloned().collect();
+    if folders.is_empty() {
+        total.store(known, Ordering::Relaxed);
+        return Ok(());
+    }
+    let counting = move || total.store(known + folders.iter().map(Folder::bytes).sum::<u64>(), Ordering::Relaxed);
+    thread::Builder::new().name("counting".to_owned()).spawn(counting).map(drop)
 }
 
 struct Reader {
@@ -155,7 +171,7 @@ impl Reader {
                 Source::Events { name, input, .. } => self.file(&name, input),
                 Source::Folder { folder, mirror } => self.folder(&folder).and_then(|()| self.mirror(&folder, mirror)),
                 Source::Table { table, input, .. } => self.table(&table, input),
-                Source::Redis(from) => self.redis(&from),
+                Source::Redis(from) => self.made(FROM_REDIS, Strings::open(&from)),
             };
             if done.is_err() {
                 return;
@@ -188,75 +204,39 @@ impl Reader {
     }
 
     fn table(&mut self, table: &Table, input: Box<dyn Read + Send>) -> Result<(), Closed> {
-        let name: Arc<str> = table.path.display().to_string().into();
         let counted = Counted { input, read: self.read.clone() };
         let rows = maybe_gzip(counted).map_err(|error: io::Error| error.to_string());
-        let mut rows = match rows.and_then(|input| table.rows(input)) {
-            Ok(rows) => rows,
-            Err(error) => return self.fault(&name, &error),
-        };
-        loop {
-            match rows.next() {
-                Ok(None) => return self.hand_over(),
-                Ok(Some(row)) => {
-                    let place = Place { file: name.clone(), line: row.line };
-                    match row.event {
-                        Ok(text) => self.take(text, place)?,
-                        Err(why) => {
-                            let text = made::set_without_value("", &place.to_string());
-                            self.unfit(place, text, why)?;
-                        }
-                    }
-                }
-                Err(error) => return self.fault(&name, &error),
-            }
-        }
-    }
-
-    fn redis(&mut self, from: &Redis) -> Result<(), Closed> {
-        const NAME: &str = "--from-redis";
-        let mut strings = match Strings::open(from) {
-            Ok(strings) => strings,
-            Err(error) => return self.fault(NAME, &error),
-        };
-        loop {
-            match strings.next() {
-                Ok(None) => return self.hand_over(),
-                Ok(Some(found)) => {
-                    for made in found {
-                        match made {
-                            Ok((key, text)) => self.take(text, Place { file: key.into(), line: 0 })?,
-                            Err((key, why)) => {
-                                let text = made::set_without_value(&key, NAME);
-                                self.unfit(Place { file: key.into(), line: 0 }, text, why)?;
-                            }
-                        }
-                    }
-                    self.hand_over()?;
-                }
-                Err(error) => return self.fault(NAME, &error),
-            }
-        }
+        self.made(&table.path.display().to_string(), rows.and_then(|input| table.rows(input)))
     }
 
     /// Nothing goes if a part of the folder could not be read: what is there cannot be told then.
     fn mirror(&mut self, folder: &Folder, redis: Option<Secret>) -> Result<(), Closed> {
-        const NAME: &str = "--delete";
         let Some(url) = redis else { return Ok(()) };
         if self.faults > 0 {
-            return self.fault(NAME, "nothing was deleted, for not all of the folder could be read");
+            return self.fault(DELETE, "nothing was deleted, for not all of the folder could be read");
         }
-        let mut orphans = match Orphans::open(&url, folder) {
-            Ok(orphans) => orphans,
-            Err(error) => return self.fault(NAME, &error),
+        self.made(DELETE, Orphans::open(&url, folder))
+    }
+
+    /// Events that are made of what `name` holds, to its end or until it cannot be read any further.
+    fn made(
+        &mut self,
+        name: &str,
+        steps: Result<impl Iterator<Item = Result<Step, String>>, String>,
+    ) -> Result<(), Closed> {
+        let steps = match steps {
+            Ok(steps) => steps,
+            Err(error) => return self.fault(name, &error),
         };
-        loop {
-            match orphans.next() {
-                Ok(None) => return self.hand_over(),
-                Ok(Some(text)) => self.take(text, Place { file: NAME.into(), line: 0 })?,
-                Err(error) => return self.fault(NAME, &error),
+        for step in steps {
+            match step {
+                Ok(Step::Made(Made { place, event: Ok(text) })) => self.take(text, place)?,
+                Ok(Step::Made(Made { place, event: Err((text, why)) })) => self.unfit(place, text, why)?,
+                Ok(Step::Pause) => self.hand_over()?,
+                Err(error) => return self.fault(name, &error),
             }
         }
+        self.hand_over()
     }
 
     /// Each file has its number, whatever comes of it: what is left out by number is the same in the next run.

@@ -1,10 +1,26 @@
-//! Events that are made here, of a value that came as something else.
+//! Events that are made here, of what came as something else.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use memchr::memchr_iter;
 use serde::Serialize;
+
+use super::event::Place;
+
+/// What a source of such events comes to next.
+pub enum Step {
+    Made(Made),
+    /// Nothing: to come to the next one may take a while.
+    Pause,
+}
+
+/// What became of a part of a source.
+pub struct Made {
+    pub place: Place,
+    /// The event; or what stands in its place among those that were not stored, and why there is none.
+    pub event: Result<Bytes, (Bytes, String)>,
+}
 
 /// What may stand in for the value of an event, so that the service refuses it.
 const NO_VALUE: Option<&str> = None;

@@ -2,12 +2,14 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::made;
+use super::event::Place;
+use super::made::{self, Made, Step};
 use super::split::MAX_EVENT_BYTES;
 
 /// What the command line says of it.
@@ -22,16 +24,9 @@ pub struct Table {
     pub ttl: Option<u32>,
 }
 
-/// A row that is to become an event.
-pub struct Row {
-    /// On which it begins, from 1.
-    pub line: u64,
-    /// The event, or why there is none.
-    pub event: Result<Bytes, String>,
-}
-
-/// The rows of an open table.
+/// The rows of an open table as events.
 pub struct Rows<R> {
+    name: Arc<str>,
     reader: Reader<R>,
     columns: Vec<String>,
     key: Vec<Part>,
@@ -67,7 +62,8 @@ impl Table {
         };
         let key = parts(&self.key, find)?;
         let value = self.value.as_deref().map(find).transpose()?;
-        Ok(Rows { reader, columns, key, value, ttl: self.ttl, record: ByteRecord::new(), lag })
+        let name = self.path.display().to_string().into();
+        Ok(Rows { name, reader, columns, key, value, ttl: self.ttl, record: ByteRecord::new(), lag })
     }
 }
 
@@ -94,25 +90,30 @@ fn parts(text: &str, find: impl Fn(&str) -> Result<usize, String>) -> Result<Vec
     Ok(parts)
 }
 
-impl<R: Read> Rows<R> {
-    /// The next row; None at the end.
-    ///
-    /// # Errors
-    /// The file cannot be read any further.
-    pub fn next(&mut self) -> Result<Option<Row>, String> {
+/// Its error: the file cannot be read any further.
+impl<R: Read> Iterator for Rows<R> {
+    type Item = Result<Step, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // On which the row begins, from 1.
         let line = self.reader.position().line() + self.lag;
-        match self.reader.read_byte_record(&mut self.record) {
-            Ok(false) => Ok(None),
-            Ok(true) => Ok(Some(Row { line, event: self.event() })),
+        let event = match self.reader.read_byte_record(&mut self.record) {
+            Ok(false) => return None,
+            Ok(true) => self.event(),
             Err(error) => match error.kind() {
                 csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                    Ok(Some(Row { line, event: Err(format!("the row has {len} fields, the header {expected_len}")) }))
+                    Err(format!("the row has {len} fields, the header {expected_len}"))
                 }
-                _ => Err(told(&error)),
+                _ => return Some(Err(told(&error))),
             },
-        }
+        };
+        let place = Place { file: self.name.clone(), line };
+        let event = event.map_err(|why| (made::set_without_value("", &place.to_string()), why));
+        Some(Ok(Step::Made(Made { place, event })))
     }
+}
 
+impl<R: Read> Rows<R> {
     fn event(&self) -> Result<Bytes, String> {
         let field = |column: usize| self.record.get(column).unwrap_or_default();
         let mut key = String::new();
@@ -162,10 +163,12 @@ mod tests {
     }
 
     fn events(table: &Table, text: &str) -> Vec<(u64, Result<String, String>)> {
-        let mut rows = table.rows(text.as_bytes()).unwrap();
-        std::iter::from_fn(|| rows.next().unwrap())
-            .map(|row| (row.line, row.event.map(|event| String::from_utf8(event.to_vec()).unwrap())))
-            .collect()
+        let made = table.rows(text.as_bytes()).unwrap().map(|step| match step.unwrap() {
+            Step::Made(made) => made,
+            Step::Pause => panic!("rows follow at once"),
+        });
+        let text = |event: Bytes| String::from_utf8(event.to_vec()).unwrap();
+        made.map(|made| (made.place.line, made.event.map(text).map_err(|(_, why)| why))).collect()
     }
 
     #[test]
