@@ -58,7 +58,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "fastrand::",
         &["cli/send/post.rs", "cli/send/run.rs", "http/request.rs", "http/shared.rs", "pipeline/router/central.rs"],
     ),
-    ("process::exit", &["cli/serve.rs"]),
+    ("process::exit", &["cli/serve/daemon.rs"]),
     ("stdout", &["cli/"]),
     ("println!", &["cli/"]),
     ("eprintln!", &["cli/"]),

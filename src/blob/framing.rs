@@ -10,6 +10,9 @@
 //!
 //! Codings, statuses and sizes are left to others.
 
+mod head;
+mod transport;
+
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
@@ -19,29 +22,16 @@ use std::task::{Context, Poll, ready};
 use actix_rt::net::{ActixStream, Ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
+use self::head::{End, Head};
+pub(super) use self::transport::Transport;
 use super::aside::Aside;
 use super::signs;
 
 /// Bytes of a response head, at most.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// Headers that most responses stay below, and awc's parser too.
-const FEW_HEADERS: usize = 96;
-/// Headers of a response, at most.
-const MAX_HEADERS: usize = 4096;
-/// The headers that somebody looks at.
-const KEPT_HEADERS: [&str; 6] =
-    ["connection", "content-encoding", "content-length", "location", "retry-after", "transfer-encoding"];
 /// A head and a small body fit.
 const READ_BYTES: usize = 8 * 1024;
-
-#[derive(Debug)]
-pub(super) enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -64,17 +54,6 @@ enum State {
     Body(End),
     /// What follows is body, and is read past awc.
     Aside(Rc<Aside>),
-}
-
-/// What an end of the connection means now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// The body ends with it.
-    Proper,
-    /// The body was cut short.
-    Early,
-    /// Nothing more is to be read, whatever comes.
-    Now,
 }
 
 impl Connection {
@@ -211,135 +190,6 @@ impl ActixStream for Connection {
     }
 }
 
-/// What decides where a body ends.
-#[derive(Default)]
-struct Head {
-    minor_version: u8,
-    status: u16,
-    has_length: bool,
-    has_coding: bool,
-    chunked: bool,
-    is_encoded: bool,
-    closes: bool,
-    keeps_alive: bool,
-    /// What the one length says.
-    length: Option<usize>,
-}
-
-impl Head {
-    /// A whole head; and what awc gets in its place if it has more headers than awc's parser holds.
-    fn parse(bytes: &[u8]) -> io::Result<(Head, Option<Vec<u8>>)> {
-        let mut few = [httparse::EMPTY_HEADER; FEW_HEADERS];
-        let mut response = httparse::Response::new(&mut few);
-        match lenient().parse_response(&mut response, bytes) {
-            Ok(parsed) if parsed.is_complete() => Ok((Head::of(&response)?, None)),
-            Err(httparse::Error::TooManyHeaders) => {
-                let mut many = vec![httparse::EMPTY_HEADER; MAX_HEADERS];
-                let mut response = httparse::Response::new(&mut many);
-                match lenient().parse_response(&mut response, bytes) {
-                    Ok(parsed) if parsed.is_complete() => Ok((Head::of(&response)?, Some(shortened(&response)))),
-                    _ => Err(broken("the answer is not HTTP")),
-                }
-            }
-            _ => Err(broken("the answer is not HTTP")),
-        }
-    }
-
-    fn of(response: &httparse::Response<'_, '_>) -> io::Result<Head> {
-        let (Some(minor_version), Some(status)) = (response.version, response.code) else {
-            return Err(broken("the answer is not HTTP"));
-        };
-        let mut head = Head { minor_version, status, ..Head::default() };
-        for header in response.headers.iter() {
-            if header.name.eq_ignore_ascii_case("content-length") {
-                head.length = if head.has_length { None } else { length(header.value) };
-                head.has_length = true;
-            } else if header.name.eq_ignore_ascii_case("content-encoding") {
-                head.is_encoded = true;
-            } else if header.name.eq_ignore_ascii_case("connection") {
-                let says = |what: &[u8]| {
-                    header.value.split(|b| *b == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(what))
-                };
-                head.closes |= says(b"close");
-                head.keeps_alive |= says(b"keep-alive");
-            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                let coding = header.value.trim_ascii();
-                head.chunked = coding.eq_ignore_ascii_case(b"chunked");
-                if head.has_coding || !(head.chunked || coding.eq_ignore_ascii_case(b"identity")) {
-                    return Err(broken("the transfer coding is not understood"));
-                }
-                head.has_coding = true;
-            }
-        }
-        Ok(head)
-    }
-
-    /// Whether the answer is still to come. After a switch of protocols (101), for which nobody asked, none is.
-    fn is_interim(&self) -> bool {
-        (100..200).contains(&self.status) && self.status != 101
-    }
-
-    /// Says what the connection's end will mean, and alters the head where awc would draw the wrong conclusion.
-    fn prepare(&self, bytes: &mut [u8]) -> io::Result<End> {
-        if self.status < 200 {
-            return Ok(End::Now);
-        }
-        if self.minor_version == 0 && self.has_coding {
-            return Err(broken("the response is chunked under HTTP/1.0"));
-        }
-        if self.chunked || self.has_length || matches!(self.status, 204 | 304) {
-            return Ok(End::Early);
-        }
-        // awc reads to the end of the connection under HTTP/1.0 alone.
-        if let Some(front) = bytes.first_chunk_mut() {
-            *front = *b"HTTP/1.0";
-        }
-        Ok(End::Proper)
-    }
-
-    /// Where the body is to go, if it can be read past awc.
-    fn aside(&self) -> Option<Rc<Aside>> {
-        let length = self.length.filter(|length| *length > 0)?;
-        let fits = self.status == 200 && !self.has_coding && !self.is_encoded;
-        fits.then(|| Rc::new(Aside::new(length)))
-    }
-
-    /// All that awc has to know of such a response: whether there is more to come, and whether the connection can be used
-    /// again. Nobody asks for its other headers, so awc need not take them apart.
-    fn stand_in(&self, is_whole: bool) -> &'static [u8] {
-        let is_last = self.closes || (self.minor_version == 0 && !self.keeps_alive);
-        match (is_whole, is_last) {
-            (true, false) => b"HTTP/1.1 200 OK\r\n\r\n",
-            (true, true) => b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
-            (false, false) => b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n",
-            (false, true) => b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\n",
-        }
-    }
-}
-
-/// The head with the headers alone that somebody looks at.
-fn shortened(response: &httparse::Response<'_, '_>) -> Vec<u8> {
-    let (minor, status) = (response.version.unwrap_or(1), response.code.unwrap_or_default());
-    let mut short = format!("HTTP/1.{minor} {status:03} -\r\n").into_bytes();
-    let is_kept =
-        |header: &&httparse::Header<'_>| KEPT_HEADERS.iter().any(|kept| header.name.eq_ignore_ascii_case(kept));
-    for header in response.headers.iter().filter(is_kept) {
-        short.extend_from_slice(header.name.as_bytes());
-        short.extend_from_slice(b": ");
-        short.extend_from_slice(header.value);
-        short.extend_from_slice(b"\r\n");
-    }
-    short.extend_from_slice(b"\r\n");
-    short
-}
-
-/// A length that is written in digits alone.
-fn length(value: &[u8]) -> Option<usize> {
-    let digits = value.trim_ascii();
-    let is_number = digits.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
-}
-
 /// The length of the whole head at the front, once its end is there. Bytes before `searched` hold no blank line.
 fn head_length(bytes: &[u8], searched: usize) -> Option<usize> {
     let from = searched.saturating_sub(2);
@@ -356,12 +206,6 @@ fn skip_blank_lines(bytes: &mut BytesMut) {
     bytes.advance(blank);
 }
 
-fn lenient() -> httparse::ParserConfig {
-    let mut config = httparse::ParserConfig::default();
-    config.allow_spaces_after_header_name_in_responses(true);
-    config
-}
-
 fn broken(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
@@ -372,46 +216,5 @@ struct Counted(Rc<Cell<usize>>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.set(self.0.get().saturating_sub(1));
-    }
-}
-
-impl Transport {
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Transport::Plain(stream) => stream,
-            Transport::Tls(stream) => stream.get_ref().0,
-        }
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }

@@ -1,20 +1,22 @@
 //! `serve`: the daemon. Here the settings become the parts of the pipeline, and signals its end.
 
+mod daemon;
+
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{LevelFilter, error, info, warn};
-use tokio::sync::mpsc::{Receiver, channel};
+use log::{error, info, warn};
+use tokio::sync::mpsc::channel;
 
+pub use self::daemon::Daemon;
 use super::doors::Doors;
 use super::refuse;
-use super::rereading::settings::{Change, Origin};
-use super::rereading::{Following, Rereading};
-use super::signals::{Asked, HangUp, Signals};
+use super::rereading::Rereading;
+use super::rereading::settings::Origin;
+use super::signals::{HangUp, Signals};
 use crate::blob::retry::Policy;
 use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{self, Address, ClusterCache, RedisCache, SentinelCache};
@@ -24,13 +26,11 @@ use crate::config::{
 };
 use crate::event::{Limits, Ttl};
 use crate::http::{self, Auth, Pems, Proxies, Server, Tls};
-use crate::pipeline::{Pipeline, Sizes};
+use crate::pipeline::Sizes;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 use crate::{blob, pipeline};
 
-/// What a program ended by a signal is expected to say, less the signal's number.
-const KILLED: i32 = 128;
 /// How long the start waits for Redis to tell its version.
 const MAX_LOOK: Duration = Duration::from_secs(1);
 
@@ -105,72 +105,6 @@ pub enum StartError {
     Rereading(std::io::Error),
     #[error("signals cannot be listened to: {0}")]
     Signals(std::io::Error),
-}
-
-/// The running daemon.
-pub struct Daemon {
-    pub address: SocketAddr,
-    server: Server,
-    pipeline: Pipeline,
-    doors: Arc<Doors>,
-    level: LevelFilter,
-    following: Following,
-    changes: Receiver<Change>,
-}
-
-impl Daemon {
-    /// Serves until a signal, and drains; a second signal ends the process at once.
-    pub async fn run(mut self, mut signals: Signals) {
-        let number = loop {
-            tokio::select! {
-                asked = signals.next() => match asked {
-                    Asked::ToStop(number) => break number,
-                    Asked::ToReadAgain => {
-                        info!("SIGHUP: asked to read the settings again");
-                        self.following.look();
-                    }
-                },
-                Some(change) = self.changes.recv() => self.adopt(&change),
-            }
-        };
-        info!(signal = number; "asked to stop");
-        tokio::select! {
-            () = self.stop() => {}
-            number = asked_again(&mut signals) => {
-                warn!(signal = number; "asked to stop again, leaving at once");
-                logging::flush();
-                std::process::exit(KILLED + number)
-            }
-        }
-    }
-
-    /// Drains and ends it.
-    pub async fn stop(self) {
-        self.server.drain().await;
-    }
-
-    /// Has new settings take effect. Those that are not live are the old ones.
-    fn adopt(&mut self, Change { config, settings }: &Change) {
-        self.doors.adopt_settings(&config.auth);
-        self.pipeline.adopt(&pipeline_settings(config));
-        // Told at the level that lets more through.
-        if config.log_level > self.level {
-            logging::set_level(config.log_level);
-        }
-        info!(settings = settings.as_str(); "settings have changed");
-        logging::set_level(config.log_level);
-        self.level = config.log_level;
-    }
-}
-
-/// The next signal to stop, while the daemon drains.
-async fn asked_again(signals: &mut Signals) -> i32 {
-    loop {
-        match signals.next().await {
-            Asked::ToStop(number) => return number,
-            Asked::ToReadAgain => info!("SIGHUP: the settings are not read again, the service is draining"),
-        }
-    }
 }
 
 /// Starts the daemon; it listens when this returns. Its settings are followed if their origin is given. Must be called

@@ -5,10 +5,16 @@
 //! parsed here beyond brackets and strings: what is wrong inside an event is for the service to say. An object that lacks
 //! a bracket ends where the next one begins, which JSON allows nowhere, so it costs no event but itself.
 
+mod brackets;
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, BufRead, BufReader, Read};
 
 use bytes::Bytes;
 use memchr::memchr;
+
+use self::brackets::{Depth, Part};
 
 /// Bytes of one event, at most.
 pub const MAX_EVENT_BYTES: usize = 64 << 20;
@@ -290,193 +296,8 @@ enum Go {
     EndBefore,
 }
 
-/// What a byte is to the object that is being read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Inside,
-    /// It closes the outermost bracket.
-    Closing,
-    /// It opens an object where JSON allows none: the one before lacks a bracket.
-    NextObject,
-}
-
-/// Brackets that are open, looking past strings.
-#[derive(Default)]
-struct Depth {
-    /// Whether each is an object's.
-    open: Vec<bool>,
-    /// Brackets within those, deeper than the service takes.
-    deeper: u64,
-    in_string: bool,
-    escaped: bool,
-    /// The last byte that is no white space, outside of strings.
-    last: u8,
-}
-
-/// More than the service takes.
-const MAX_DEPTH: usize = 256;
-
-impl Depth {
-    fn is_outside(&self) -> bool {
-        self.open.is_empty() && !self.in_string
-    }
-
-    fn take(&mut self, byte: u8) -> Part {
-        if self.in_string {
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' => self.escaped = true,
-                b'"' => self.in_string = false,
-                _ => {}
-            }
-            return Part::Inside;
-        }
-        let last = self.last;
-        if !byte.is_ascii_whitespace() {
-            self.last = byte;
-        }
-        match byte {
-            b'"' => self.in_string = true,
-            b'{' if !self.may_open(last) => return Part::NextObject,
-            b'{' | b'[' if self.open.len() < MAX_DEPTH => self.open.push(byte == b'{'),
-            b'{' | b'[' => self.deeper += 1,
-            b'}' | b']' if self.deeper > 0 => self.deeper -= 1,
-            b'}' | b']' => {
-                self.open.pop();
-                if self.open.is_empty() {
-                    return Part::Closing;
-                }
-            }
-            _ => {}
-        }
-        Part::Inside
-    }
-
-    /// Whether an object may begin after this byte: as a value of the one around it, as an element, or as the first.
-    fn may_open(&self, last: u8) -> bool {
-        match self.open.last() {
-            None => true,
-            Some(_) if self.deeper > 0 => true,
-            Some(true) => last == b':',
-            Some(false) => matches!(last, b'[' | b','),
-        }
-    }
-}
-
 /// Line ends stand between JSON's tokens only, where a blank does as well.
 fn on_one_line(mut text: Vec<u8>) -> Bytes {
     text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
     Bytes::copy_from_slice(text.trim_ascii())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::BufReader;
-
-    use super::*;
-
-    /// Events with their lines, read through buffers of several sizes.
-    #[track_caller]
-    fn split(text: &str) -> Result<Vec<(String, u64)>, String> {
-        let with = |size: usize| {
-            let mut splitter = Splitter::new(BufReader::with_capacity(size, text.as_bytes()));
-            let mut found = Vec::new();
-            while let Some((text, line)) = splitter.next().map_err(|error| error.to_string())? {
-                found.push((String::from_utf8(text.to_vec()).unwrap(), line));
-            }
-            Ok(found)
-        };
-        let found = with(1 << 16);
-        for size in [3, 4, 7, 64] {
-            assert_eq!(with(size), found, "a buffer of {size}");
-        }
-        found
-    }
-
-    fn events(text: &str) -> Vec<(String, u64)> {
-        split(text).unwrap()
-    }
-
-    fn expected(events: &[(&str, u64)]) -> Vec<(String, u64)> {
-        events.iter().map(|(text, line)| (text.to_string(), *line)).collect()
-    }
-
-    #[test]
-    fn one_event_a_line_with_blank_lines_between() {
-        let text = "\u{feff}\n{\"a\":1}\r\n\n  \n{\"b\":\"}\"} \nnonsense\n{\"c\":3}";
-        assert_eq!(
-            events(text),
-            expected(&[("{\"a\":1}", 2), ("{\"b\":\"}\"}", 5), ("nonsense", 6), ("{\"c\":3}", 7)])
-        );
-        assert_eq!(events(""), []);
-        assert_eq!(events(" \n\n"), []);
-    }
-
-    #[test]
-    fn a_broken_first_line_does_not_swallow_the_others() {
-        let text = "{\"key\":\"SET\",\"value\":\n{\"b\":1}\n{\"c\":1}\n";
-        assert_eq!(events(text), expected(&[("{\"key\":\"SET\",\"value\":", 1), ("{\"b\":1}", 2), ("{\"c\":1}", 3)]));
-    }
-
-    #[test]
-    fn an_object_over_several_lines_is_one_event_and_so_is_each_after_it() {
-        let text = "{\n  \"a\": \"}\\\"\",\n  \"b\": {}\n}\n";
-        assert_eq!(events(text), expected(&[("{ \"a\": \"}\\\"\",   \"b\": {} }", 1)]));
-        let twice = format!("\n{text}{text}");
-        assert_eq!(events(&twice).iter().map(|(_, line)| *line).collect::<Vec<_>>(), [2, 6]);
-        assert_eq!(events("{\n\"a\":"), expected(&[("{ \"a\":", 1)]), "what does not end is sent as it is");
-    }
-
-    #[test]
-    fn an_object_without_its_bracket_costs_no_event_but_itself() {
-        let broken = "{\n  \"a\": 1\n}\n{\n  \"b\": {\"x\": 2}\n{\n  \"c\": 3\n}\n";
-        let all = [("{\"a\":1}", 1), ("{\"b\":{\"x\":2}", 4), ("{\"c\":3}", 6)];
-        let squeezed = |events: Vec<(String, u64)>| -> Vec<(String, u64)> {
-            events.into_iter().map(|(text, line)| (text.replace(' ', ""), line)).collect()
-        };
-        assert_eq!(squeezed(events(broken)), expected(&all));
-        let array = "[{\"a\":1},\n{\"b\":[{}],\n{\"c\":3},{\"d\":4}]";
-        let all = [("{\"a\":1}", 1), ("{\"b\":[{}],", 2), ("{\"c\":3}", 3), ("{\"d\":4}", 3)];
-        assert_eq!(events(array), expected(&all));
-    }
-
-    #[test]
-    fn an_event_that_is_too_large_is_left_out_and_the_next_one_found() {
-        let large = "x".repeat(MAX_EVENT_BYTES);
-        for (text, line) in [
-            (format!("{{\"a\":1}}\n{{\"b\":\"{large}\"}}\n{{\"c\":3}}\n"), 2),
-            (format!("[{{\"a\":1}},\n{{\"b\":\"{large}\"}},\n{{\"c\":3}}]"), 2),
-            (format!("{{\n\"a\":1}}\n{{\n\"b\":\"{large}\"}}\n{{\"c\":\n3}}"), 3),
-        ] {
-            let mut splitter = Splitter::new(BufReader::new(text.as_bytes()));
-            assert!(splitter.next().unwrap().is_some());
-            let error = splitter.next().unwrap_err();
-            assert!(matches!(error, SplitError::TooLarge { line: found } if found == line), "{error:?}");
-            assert!(splitter.next().unwrap().is_some_and(|(text, _)| text.starts_with(b"{\"c\"")));
-            assert!(splitter.next().unwrap().is_none());
-        }
-    }
-
-    #[test]
-    fn an_array_is_one_event_an_element() {
-        let text = " [ {\"a\":[1,2]},\n{\"b\":\"],\"} , 7,\n\"x,]\",[[]]\n]\n";
-        let all = [("{\"a\":[1,2]}", 1), ("{\"b\":\"],\"}", 2), ("7", 2), ("\"x,]\"", 3), ("[[]]", 3)];
-        assert_eq!(events(text), expected(&all));
-        assert_eq!(events("[]"), []);
-    }
-
-    #[test]
-    fn an_array_that_is_not_well_is_told_after_what_came_before() {
-        for (text, reason) in [
-            ("[{},\n{}", "line 2: the array is not closed"),
-            ("[{}\n", "line 2: the array is not closed"),
-            ("[{\"a\":", "line 1: the array is not closed"),
-            ("[{} {}]", "line 1: the array goes on with neither `,` nor `]`"),
-            ("[,{}]", "line 1: an element is missing"),
-            ("[{},\n]", "line 2: an element is missing"),
-            ("[{}]\n{}", "line 2: something follows the end of the array"),
-        ] {
-            assert_eq!(split(text), Err(reason.to_owned()), "{text}");
-        }
-    }
 }

@@ -1,0 +1,84 @@
+//! The daemon once it runs: what signals and changed settings do to it, up to its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use log::{LevelFilter, info, warn};
+use tokio::sync::mpsc::Receiver;
+
+use super::pipeline_settings;
+use crate::cli::doors::Doors;
+use crate::cli::rereading::Following;
+use crate::cli::rereading::settings::Change;
+use crate::cli::signals::{Asked, Signals};
+use crate::http::Server;
+use crate::pipeline::Pipeline;
+use crate::telemetry::logging;
+
+/// What a program ended by a signal is expected to say, less the signal's number.
+const KILLED: i32 = 128;
+/// The running daemon.
+pub struct Daemon {
+    pub address: SocketAddr,
+    pub(super) server: Server,
+    pub(super) pipeline: Pipeline,
+    pub(super) doors: Arc<Doors>,
+    pub(super) level: LevelFilter,
+    pub(super) following: Following,
+    pub(super) changes: Receiver<Change>,
+}
+
+impl Daemon {
+    /// Serves until a signal, and drains; a second signal ends the process at once.
+    pub async fn run(mut self, mut signals: Signals) {
+        let number = loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::ToStop(number) => break number,
+                    Asked::ToReadAgain => {
+                        info!("SIGHUP: asked to read the settings again");
+                        self.following.look();
+                    }
+                },
+                Some(change) = self.changes.recv() => self.adopt(&change),
+            }
+        };
+        info!(signal = number; "asked to stop");
+        tokio::select! {
+            () = self.stop() => {}
+            number = asked_again(&mut signals) => {
+                warn!(signal = number; "asked to stop again, leaving at once");
+                logging::flush();
+                std::process::exit(KILLED + number)
+            }
+        }
+    }
+
+    /// Drains and ends it.
+    pub async fn stop(self) {
+        self.server.drain().await;
+    }
+
+    /// Has new settings take effect. Those that are not live are the old ones.
+    fn adopt(&mut self, Change { config, settings }: &Change) {
+        self.doors.adopt_settings(&config.auth);
+        self.pipeline.adopt(&pipeline_settings(config));
+        // Told at the level that lets more through.
+        if config.log_level > self.level {
+            logging::set_level(config.log_level);
+        }
+        info!(settings = settings.as_str(); "settings have changed");
+        logging::set_level(config.log_level);
+        self.level = config.log_level;
+    }
+}
+
+/// The next signal to stop, while the daemon drains.
+async fn asked_again(signals: &mut Signals) -> i32 {
+    loop {
+        match signals.next().await {
+            Asked::ToStop(number) => return number,
+            Asked::ToReadAgain => info!("SIGHUP: the settings are not read again, the service is draining"),
+        }
+    }
+}
