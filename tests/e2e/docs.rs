@@ -22,7 +22,8 @@ const SETTINGS: &str = include_str!("../../docs/settings.md");
 const MONITORING: &str = include_str!("../../docs/monitoring.md");
 const REDIS: &str = include_str!("../../docs/redis.md");
 const DEPLOYMENT: &str = include_str!("../../docs/deployment.md");
-const PAGES: [(&str, &str); 7] = [
+const TESTS: &str = include_str!("../README.md");
+const PAGES: [(&str, &str); 13] = [
     ("README.md", README),
     ("docs/events.md", EVENTS),
     ("docs/send.md", SEND),
@@ -30,6 +31,12 @@ const PAGES: [(&str, &str); 7] = [
     ("docs/monitoring.md", MONITORING),
     ("docs/redis.md", REDIS),
     ("docs/deployment.md", DEPLOYMENT),
+    ("docs/alerts.md", include_str!("../../docs/alerts.md")),
+    ("docs/hardening.md", include_str!("../../docs/hardening.md")),
+    ("docs/capacity.md", include_str!("../../docs/capacity.md")),
+    ("docs/compatibility.md", include_str!("../../docs/compatibility.md")),
+    ("SECURITY.md", include_str!("../../SECURITY.md")),
+    ("tests/README.md", TESTS),
 ];
 
 /// Where the blobs of the pages are.
@@ -45,7 +52,11 @@ fn read_to(page: &str, last: &str, network: Network) -> Result<Terminal, String>
             return Ok(terminal);
         }
     }
-    if last.is_empty() { Ok(terminal) } else { Err(format!("no commands contain {last}")) }
+    match terminal.left_behind() {
+        _ if !last.is_empty() => Err(format!("no commands contain {last}")),
+        left if !left.is_empty() => Err(format!("left in the checkout: {left:?}")),
+        _ => Ok(terminal),
+    }
 }
 
 fn take(terminal: &mut Terminal, step: &Step) -> Result<(), String> {
@@ -120,16 +131,18 @@ fn the_other_guides_work_as_they_are_printed() {
 }
 
 /// Blocks that are not run here, by their first line.
-const NOT_RUN: [(&str, &str); 9] = [
+const NOT_RUN: [(&str, &str); 11] = [
     ("README.md", "make test"),
-    ("README.md", "docker compose --profile monitoring up --build --wait"),
-    ("README.md", "FAILPOINTS='fetch=1%panic' cargo run --features failpoints -- --embedded"),
+    ("README.md", "cargo install --locked --path ."),
+    ("README.md", "make image"),
+    ("README.md", "tar -xzf redis-cache-sync-0.1.0-x86_64-linux.tar.gz"),
     ("docs/deployment.md", "make image"),
     ("docs/deployment.md", "docker compose up --build --wait"),
     ("docs/deployment.md", "kubectl kustomize manifests/production"),
     ("docs/deployment.md", "kubectl create namespace sync"),
     ("docs/deployment.md", "helm install redis-cache-sync manifests/chart --namespace sync --create-namespace \\"),
     ("docs/deployment.md", "sha256sum --check --ignore-missing SHA256SUMS"),
+    ("tests/README.md", "FAILPOINTS='fetch=1%panic' cargo run --features failpoints -- --embedded"),
 ];
 
 #[test]
@@ -176,13 +189,13 @@ fn from_a_folder_of_files_to_keys_in_redis() {
     let mut terminal = read_to(README, "--from-dir", Network::Own).unwrap_or_else(|what| panic!("{what}"));
     let desk = terminal.desk();
     for name in ["index.html", "img/dot.png"] {
-        let file = fs::read(desk.join("site").join(name)).expect("the page made it");
-        let said = terminal.run(&format!("redis-cli --raw get page:{name} > got")).expect("it ends");
+        let file = fs::read(desk.join("target/site").join(name)).expect("the page made it");
+        let said = terminal.run(&format!("redis-cli -p 6390 --raw get page:{name} > got")).expect("it ends");
         assert_eq!(said.code, 0, "{}", said.printed);
         let got = fs::read(desk.join("got")).expect("it was written");
         assert!(got.strip_suffix(b"\n") == Some(file.as_slice()), "{name}");
     }
-    let keys = terminal.run("redis-cli --raw --scan --pattern 'page:*' | sort").expect("it ends");
+    let keys = terminal.run("redis-cli -p 6390 --raw --scan --pattern 'page:*' | sort").expect("it ends");
     assert_eq!(keys.printed, "page:img/dot.png\npage:index.html\n");
 }
 
@@ -203,6 +216,9 @@ fn what_is_wrong_on_a_page_is_noticed() {
     let wrong = |page: String| read_to(&page, "", Network::Own).err().unwrap_or_else(|| panic!("not noticed:\n{page}"));
     assert!(wrong(SMALL.replace("\"live\"", "\"dead\"")).contains("line 6: printed was"));
     assert!(wrong(SMALL.replace("/live", "/alive")).contains("line 6: printed was"));
+    let twice = format!("{SMALL}\n{}", &SMALL[..SMALL.find("```sh\ncurl").expect("a command")]);
+    assert!(wrong(twice).contains("port 8080 is taken already"));
+    assert!(wrong("```sh\ntouch litter\n```\n".to_owned()).contains("left in the checkout: [\"litter\"]"));
     assert!(wrong("```sh\nredis-cache-sync sned\n```\n".to_owned()).contains("line 1: it ends with 64"));
     for (page, what) in [
         ("```\nls\n```", "neither run nor marked"),

@@ -1,6 +1,6 @@
 //! The contract, tested from outside: the real daemon, a real Redis, a real blob server. One file a behaviour.
 
-mod admin;
+mod admin_port;
 mod auth;
 mod batches;
 mod blobs;
@@ -11,11 +11,11 @@ mod docs;
 mod events;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod fetch_limits;
 mod folder;
 mod healthcheck;
 #[cfg(target_os = "linux")]
 mod hostile;
-mod hosts;
 mod invalid;
 mod invalid_data;
 mod lifecycle;
@@ -25,10 +25,10 @@ mod metrics;
 #[path = "../cache/middlebox.rs"]
 #[allow(dead_code)]
 mod middlebox;
-mod model;
 mod monitoring;
 mod openapi;
 mod order;
+mod order_model;
 mod outages;
 mod outcomes;
 mod page;
@@ -40,7 +40,7 @@ mod refused_redis;
 mod reload;
 mod replicas;
 mod resources;
-mod rotation;
+mod rotated_secrets;
 mod secrets;
 mod send;
 mod settings;

@@ -51,6 +51,9 @@ fn the_examples_of_help_work() {
             if stays || example.ends_with("--keep") {
                 let port = if example.contains("8081") { 8081 } else { 8080 };
                 let port = stays.then_some(port);
+                if let Some(port) = port {
+                    terminal.leave(port).unwrap_or_else(|what| panic!("{example}: {what}"));
+                }
                 terminal.stay(&example, port).unwrap_or_else(|what| panic!("{example}: {what}"));
                 continue;
             }

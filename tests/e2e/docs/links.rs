@@ -61,3 +61,45 @@ fn links_between_the_pages_lead_somewhere() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count > 30, "{count} links");
 }
+
+/// Paths in backticks that begin with a folder of the repository.
+fn paths(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = prose(text).flat_map(|line| line.split('`').skip(1).step_by(2));
+    let folders = ["src/", "tests/", "manifests/", "config/", "docs/", ".ci/", ".github/"];
+    quoted.filter(move |path| {
+        folders.iter().any(|folder| path.starts_with(folder)) && !path.contains([' ', '*', '{', '…'])
+    })
+}
+
+#[test]
+fn every_file_that_a_page_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for page in pages().into_iter().filter(|page| page != Path::new("CHANGELOG.md")) {
+        let text = read(&page);
+        for path in paths(&text) {
+            count += 1;
+            if !root.join(path.split('#').next().unwrap_or_default()).exists() {
+                wrong.push(format!("{}: {path}", page.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 30, "{count} paths");
+}
+
+#[test]
+fn every_file_of_tests_has_its_line() {
+    let told = read(Path::new("tests/README.md"));
+    let mut missing = Vec::new();
+    for folder in ["tests", "tests/e2e"] {
+        let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder").flatten();
+        let names = entries.map(|entry| {
+            let is_folder = entry.path().is_dir();
+            format!("{}{}", entry.file_name().to_string_lossy(), if is_folder { "/" } else { "" })
+        });
+        missing.extend(names.filter(|name| name != "README.md" && !told.contains(&format!("`{name}`"))));
+    }
+    assert!(missing.is_empty(), "no line in tests/README.md: {missing:?}");
+}

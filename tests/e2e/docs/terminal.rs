@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::support::{PATIENCE, eventually, find_program, free_port};
 
 /// All ports that the pages name.
-const PORTS: [u16; 4] = [8080, 8081, 9000, 6379];
+const PORTS: [u16; 5] = [8080, 8081, 9000, 6379, 6390];
 const EVENTS: u16 = 8080;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -106,12 +106,10 @@ impl Terminal {
         self.run(&format!("curl -s http://localhost:{EVENTS}/events {header} --data-binary @{}", file.display()))
     }
 
-    /// Types it in a terminal of its own, in place of what is on that port.
+    /// Types it in a terminal of its own, where it goes on. A page has one reader, so no port is taken twice.
     pub fn stay(&mut self, commands: &str, port: Option<u16>) -> Result<(), String> {
-        let before = self.stays.iter().position(|(_, taken)| taken.is_some() && *taken == port);
-        if let Some(before) = before {
-            let (group, _) = self.stays.remove(before);
-            self.end(group)?;
+        if self.stays.iter().any(|(_, taken)| taken.is_some() && *taken == port) {
+            return Err(format!("port {} is taken already", port.unwrap_or_default()));
         }
         let script = self.script(commands);
         let (name, out, pid) = (script.display(), script.with_extension("out"), script.with_extension("pid"));
@@ -129,6 +127,20 @@ impl Terminal {
             0 => Ok(()),
             _ => Err(format!("it does not answer; it printed\n{}", fs::read_to_string(out).unwrap_or_default())),
         }
+    }
+
+    /// ctrl-c in the terminal of what has this port, if anything has.
+    pub fn leave(&mut self, port: u16) -> Result<(), String> {
+        let Some(at) = self.stays.iter().position(|(_, taken)| *taken == Some(port)) else { return Ok(()) };
+        let (group, _) = self.stays.remove(at);
+        self.end(group).map(|_| ())
+    }
+
+    /// What lies in the folder and is no part of a clone: links are what a clone has, `target` is ignored by git.
+    pub fn left_behind(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.desk()).expect("a folder").flatten();
+        let made = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()));
+        made.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| name != "target").collect()
     }
 
     /// ctrl-c in the terminal of this group.
