@@ -25,12 +25,12 @@
 //! 5. After validation only valid types exist; nobody checks twice.
 //! 6. No value, token or URL query reaches a log.
 
-/// A place where a test makes a real panic happen (`fail::fail_point!`). Without the feature it is nothing, and the crate
+/// A place where a test makes a real panic happen (`fail_point!`). Without the feature it is nothing, and the crate
 /// `fail` is no part of the build.
 #[cfg(feature = "failpoints")]
 macro_rules! fail_point {
     ($name:literal) => {
-        fail::fail_point!($name)
+        fail_point!($name)
     };
 }
 #[cfg(not(feature = "failpoints"))]

@@ -43,10 +43,10 @@ const STAGES: &[(&str, &[&str])] = &[
 
 /// Where a kind of line belongs. Tests inside the rooms are not held to it.
 const HOMES: &[(&str, &[&str])] = &[
-    ("actix::", &["pipeline/"]),
-    ("Addr<", &["pipeline/runtime/supervision.rs"]),
-    ("do_send", &["pipeline/runtime/supervision.rs"]),
-    ("catch_unwind", &["pipeline/runtime/supervision.rs"]),
+    ("actix::", &["pipeline/runtime/"]),
+    ("Addr<", &["pipeline/runtime/"]),
+    ("do_send", &["pipeline/runtime/"]),
+    ("catch_unwind", &["pipeline/runtime/"]),
     ("awc::", &["blob/", "cli/client.rs", "cli/demo.rs", "cli/healthcheck.rs", "cli/send/post.rs"]),
     ("redis::", &["cache/redis/", "cli/check_config.rs", "cli/send/copy.rs", "cli/serve.rs"]),
     ("use redis::", &["cache/redis/"]),
@@ -56,7 +56,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("env::var", &["config.rs"]),
     (
         "fastrand::",
-        &["cli/send/post.rs", "cli/send/run.rs", "http/request.rs", "http/shared.rs", "pipeline/router/central.rs"],
+        &[
+            "cli/send/post.rs",
+            "cli/send/run.rs",
+            "http/request.rs",
+            "http/shared.rs",
+            "pipeline/router/central/fetching.rs",
+        ],
     ),
     ("process::exit", &["cli/serve/daemon.rs"]),
     ("stdout", &["cli/"]),

@@ -1,5 +1,5 @@
-//! What actix does and does not, as far as the pipeline rests on it, and what the guard of `pipeline::runtime::supervision` makes
-//! of that.
+//! What actix does and does not, as far as the pipeline rests on it, and what `pipeline::runtime` makes of
+//! that.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -9,9 +9,7 @@ use actix::dev::SendError;
 use actix::{Actor, Context, Handler, MailboxError, Message, Supervised, Supervisor};
 use actix_rt::time::sleep;
 use actix_rt::{Arbiter, System};
-use redis_cache_sync::pipeline::runtime::supervision::{
-    Crew, Mail, Post, Stage, Vitals, Watch, guarded, spawn_guarded,
-};
+use redis_cache_sync::pipeline::runtime::{ActorRegistry, Mailbox, Stage, StageContext, TaskSet};
 use redis_cache_sync::telemetry::{ActorKind, Metrics};
 
 /// Longer than anything here may take.
@@ -103,10 +101,9 @@ fn the_capacity_of_a_mailbox_is_no_bound_for_do_send() {
 
 /// An actor as those of the pipeline are: under the guard.
 struct Staged {
-    vitals: Arc<Vitals>,
     seen: Seen,
     restarts: u32,
-    crew: Crew,
+    tasks: TaskSet,
 }
 
 enum Order {
@@ -118,36 +115,36 @@ enum Order {
     PanicAfterFuture,
     /// Notes the number when the time is over.
     NoteLater(u32, Duration),
-    /// The same, by a member of its crew.
-    CrewNoteLater(u32, Duration),
-    PanicInCrew,
+    /// The same, by a future of its task set.
+    TaskNoteLater(u32, Duration),
+    PanicInTask,
     /// Notes the number each time it is polled, and never ends.
-    CrewNotePolls(u32),
+    TaskNotePolls(u32),
     /// Holds the thread.
     Block(Duration),
 }
 
 impl Staged {
-    fn carry_out(&mut self, order: Order, context: &mut Context<Self>) {
+    fn carry_out(&mut self, order: Order, context: &mut StageContext<'_, Self>) {
         match order {
             Order::Note(number) => self.note(number),
             Order::Panic => panic!("on purpose"),
-            Order::PanicInFuture => spawn_guarded(context, async { panic!("on purpose") }, |_, (), _| {}),
-            Order::PanicAfterFuture => spawn_guarded(context, async {}, |_, (), _| panic!("on purpose")),
+            Order::PanicInFuture => context.spawn(async { panic!("on purpose") }, |_, (), _| {}),
+            Order::PanicAfterFuture => context.spawn(async {}, |_, (), _| panic!("on purpose")),
             Order::NoteLater(number, after) => {
-                spawn_guarded(context, sleep(after), move |actor, (), _| actor.note(number));
+                context.spawn(sleep(after), move |actor, (), _| actor.note(number));
             }
-            Order::CrewNoteLater(number, after) => {
+            Order::TaskNoteLater(number, after) => {
                 let seen = self.seen.clone();
-                self.crew.add(async move {
+                self.tasks.add(async move {
                     sleep(after).await;
                     seen.lock().expect("a lock").push(number);
                 });
             }
-            Order::PanicInCrew => self.crew.add(async { panic!("on purpose") }),
-            Order::CrewNotePolls(number) => {
+            Order::PanicInTask => self.tasks.add(async { panic!("on purpose") }),
+            Order::TaskNotePolls(number) => {
                 let seen = self.seen.clone();
-                self.crew.add(std::future::poll_fn(move |_| {
+                self.tasks.add(std::future::poll_fn(move |_| {
                     seen.lock().expect("a lock").push(number);
                     std::task::Poll::Pending
                 }));
@@ -161,40 +158,27 @@ impl Staged {
     }
 }
 
-impl Actor for Staged {
-    type Context = Context<Self>;
+impl Stage for Staged {
+    type Message = Order;
 
-    fn started(&mut self, context: &mut Self::Context) {
-        self.vitals.clone().on_start(context);
-        self.crew = Crew::start(context);
+    fn started(&mut self, context: &mut StageContext<'_, Self>) {
+        self.tasks = TaskSet::start(context);
     }
-}
 
-impl Supervised for Staged {
-    fn restarting(&mut self, _: &mut Self::Context) {
+    fn handle(&mut self, order: Order, context: &mut StageContext<'_, Self>) {
+        self.carry_out(order, context);
+    }
+
+    fn restarting(&mut self) {
         self.restarts += 1;
         self.note(100 * self.restarts);
     }
 }
 
-impl Stage for Staged {
-    fn vitals(&self) -> &Arc<Vitals> {
-        &self.vitals
-    }
-}
-
-impl Handler<Mail<Order>> for Staged {
-    type Result = ();
-
-    fn handle(&mut self, mail: Mail<Order>, context: &mut Self::Context) {
-        guarded(self, context, |actor, context| actor.carry_out(mail.open(), context));
-    }
-}
-
 /// One actor, what it has seen, and what the metrics say of it.
 struct House {
-    watch: Watch,
-    post: Post<Staged>,
+    registry: ActorRegistry,
+    mailbox: Mailbox<Staged>,
     seen: Seen,
     metrics: Metrics,
 }
@@ -203,19 +187,17 @@ impl House {
     /// On the current thread, or on one of its own.
     fn start(arbiter: Option<&Arbiter>) -> Self {
         let metrics = Metrics::new("").expect("metrics");
-        let watch = Watch::new(metrics.clone());
+        let registry = ActorRegistry::new(metrics.clone());
         let seen = Seen::default();
         let notes = seen.clone();
-        let make = move |vitals, _| Staged { vitals, seen: notes, restarts: 0, crew: Crew::default() };
-        let post = match arbiter {
-            None => watch.start(ActorKind::Router, make),
-            Some(arbiter) => watch.start_on(&arbiter.handle(), ActorKind::Router, make),
-        };
-        House { watch, post, seen, metrics }
+        let make = move |_, _| Staged { seen: notes, restarts: 0, tasks: TaskSet::default() };
+        let thread = arbiter.map_or_else(Arbiter::current, Arbiter::handle);
+        let mailbox = registry.start_on(&thread, ActorKind::Router, make);
+        House { registry, mailbox, seen, metrics }
     }
 
     fn metric(&self, name: &str) -> String {
-        self.watch.tell_waiting();
+        self.registry.publish_waiting();
         let text = self.metrics.encode().expect("metrics");
         let series = format!("cache_sync_{name}{{actor=\"router\"}} ");
         text.lines().find_map(|line| line.strip_prefix(&series)).expect("a series").to_owned()
@@ -231,7 +213,7 @@ fn a_panic_in_a_handler_restarts_the_actor_with_its_mailbox_intact() {
     System::new().block_on(async {
         let house = House::start(None);
         for order in [Order::Note(1), Order::Panic, Order::Note(2), Order::Panic, Order::Note(3)] {
-            house.post.post(order);
+            house.mailbox.post(order);
         }
         assert_eq!(house.metric("actor_waiting_messages"), "5");
         assert!(house.has_seen(3).await, "{:?}", seen(&house.seen));
@@ -247,11 +229,11 @@ fn a_panic_in_a_spawned_future_restarts_the_actor_and_cancels_its_other_futures(
     System::new().block_on(async {
         for order in [Order::PanicInFuture, Order::PanicAfterFuture] {
             let house = House::start(None);
-            house.post.post(Order::NoteLater(7, Duration::from_millis(50)));
-            house.post.post(order);
+            house.mailbox.post(Order::NoteLater(7, Duration::from_millis(50)));
+            house.mailbox.post(order);
             assert!(house.has_seen(100).await, "{:?}", seen(&house.seen));
             sleep(Duration::from_millis(150)).await;
-            house.post.post(Order::NoteLater(8, Duration::ZERO));
+            house.mailbox.post(Order::NoteLater(8, Duration::ZERO));
             assert!(house.has_seen(8).await, "{:?}", seen(&house.seen));
             assert_eq!(seen(&house.seen), [100, 8]);
             assert_eq!((house.metric("actor_restarts_total"), house.metric("actors")), ("1".into(), "1".into()));
@@ -260,14 +242,14 @@ fn a_panic_in_a_spawned_future_restarts_the_actor_and_cancels_its_other_futures(
 }
 
 #[test]
-fn a_panic_in_a_crew_restarts_the_actor_and_cancels_the_rest_of_it() {
+fn a_panic_in_a_task_restarts_the_actor_and_cancels_the_rest_of_it() {
     System::new().block_on(async {
         let house = House::start(None);
-        house.post.post(Order::CrewNoteLater(7, Duration::from_millis(50)));
-        house.post.post(Order::PanicInCrew);
+        house.mailbox.post(Order::TaskNoteLater(7, Duration::from_millis(50)));
+        house.mailbox.post(Order::PanicInTask);
         assert!(house.has_seen(100).await, "{:?}", seen(&house.seen));
         sleep(Duration::from_millis(150)).await;
-        house.post.post(Order::CrewNoteLater(8, Duration::ZERO));
+        house.mailbox.post(Order::TaskNoteLater(8, Duration::ZERO));
         assert!(house.has_seen(8).await, "{:?}", seen(&house.seen));
         assert_eq!(seen(&house.seen), [100, 8]);
         assert_eq!((house.metric("actor_restarts_total"), house.metric("actors")), ("1".into(), "1".into()));
@@ -275,13 +257,13 @@ fn a_panic_in_a_crew_restarts_the_actor_and_cancels_the_rest_of_it() {
 }
 
 #[test]
-fn a_member_of_a_crew_is_polled_only_when_it_was_woken() {
+fn a_task_is_polled_only_when_it_was_woken() {
     System::new().block_on(async {
         let house = House::start(None);
-        house.post.post(Order::CrewNotePolls(7));
+        house.mailbox.post(Order::TaskNotePolls(7));
         assert!(house.has_seen(7).await, "{:?}", seen(&house.seen));
         for number in 1..=3 {
-            house.post.post(Order::CrewNoteLater(number, Duration::from_millis(1)));
+            house.mailbox.post(Order::TaskNoteLater(number, Duration::from_millis(1)));
             assert!(house.has_seen(number).await, "{:?}", seen(&house.seen));
         }
         assert_eq!(seen(&house.seen), [7, 1, 2, 3]);
@@ -294,8 +276,8 @@ fn panics_in_a_row_hold_the_mailbox_back_longer_and_longer_but_lose_nothing() {
         let house = House::start(None);
         let begun = Instant::now();
         for number in 1..=7 {
-            house.post.post(Order::Panic);
-            house.post.post(Order::Note(number));
+            house.mailbox.post(Order::Panic);
+            house.mailbox.post(Order::Note(number));
         }
         assert!(house.has_seen(7).await, "{:?}", seen(&house.seen));
         // 2, 4, 8, 16, 32, 64 and 100 ms.
@@ -309,11 +291,11 @@ fn an_actor_that_nobody_can_reach_any_more_does_what_waits_and_ends_with_its_thr
     System::new().block_on(async {
         let threads = || std::fs::read_dir("/proc/self/task").expect("Linux").count();
         let (metrics, notes) = (Metrics::new("").expect("metrics"), Seen::default());
-        let watch = Watch::new(metrics.clone());
+        let registry = ActorRegistry::new(metrics.clone());
         let seen_by = notes.clone();
         let before = threads();
-        let make = move |vitals, _| Staged { vitals, seen: seen_by, restarts: 0, crew: Crew::default() };
-        let post = watch.start_alone(ActorKind::Router, make).expect("a thread");
+        let make = move |_, _| Staged { seen: seen_by, restarts: 0, tasks: TaskSet::default() };
+        let post = registry.start_alone(ActorKind::Router, make).expect("a thread");
         let second = post.clone();
         post.post(Order::Block(Duration::from_millis(700)));
         (1..=3).for_each(|number| post.post(Order::Note(number)));
@@ -325,7 +307,7 @@ fn an_actor_that_nobody_can_reach_any_more_does_what_waits_and_ends_with_its_thr
         let running = || metrics.encode().expect("metrics").contains("cache_sync_actors{actor=\"router\"} 0\n");
         assert!(eventually(|| running() && threads() <= before).await, "{} threads, {before} before", threads());
         sleep(Duration::from_millis(100)).await;
-        assert_eq!(watch.stuck(Duration::from_millis(50)), [], "it is not missed");
+        assert_eq!(registry.stuck(Duration::from_millis(50)), [], "it is not missed");
     });
 }
 
@@ -335,13 +317,13 @@ fn an_actor_that_is_stuck_is_found_by_its_heartbeat() {
     System::new().block_on(async {
         let arbiter = Arbiter::new();
         let house = House::start(Some(&arbiter));
-        house.post.post(Order::Note(1));
+        house.mailbox.post(Order::Note(1));
         assert!(house.has_seen(1).await);
         sleep(2 * STALL).await;
-        assert_eq!(house.watch.stuck(STALL), [], "idle is not stuck");
-        house.post.post(Order::Block(4 * STALL));
-        assert!(eventually(|| house.watch.stuck(STALL) == [ActorKind::Router]).await);
-        assert!(eventually(|| house.watch.stuck(STALL).is_empty()).await, "it has recovered");
+        assert_eq!(house.registry.stuck(STALL), [], "idle is not stuck");
+        house.mailbox.post(Order::Block(4 * STALL));
+        assert!(eventually(|| house.registry.stuck(STALL) == [ActorKind::Router]).await);
+        assert!(eventually(|| house.registry.stuck(STALL).is_empty()).await, "it has recovered");
         assert_eq!(house.metric("actor_restarts_total"), "0");
         arbiter.stop();
     });

@@ -283,7 +283,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
             batch_max_bytes: redis.batch_max_bytes,
             retry: redis.retry,
         },
-        entrances: config.http.workers,
+        workers: config.http.workers,
     }
 }
 
@@ -328,10 +328,7 @@ mod tests {
                 _ => panic!("{} is no number", setting.path),
             })
             .collect();
-        assert!(
-            sizes.len() == 4 && sizes.iter().all(|max| *max <= pipeline::runtime::pool::MAX_POOL as u64),
-            "{sizes:?}"
-        );
+        assert!(sizes.len() == 4 && sizes.iter().all(|max| *max <= pipeline::runtime::MAX_POOL as u64), "{sizes:?}");
     }
 
     #[test]

@@ -105,7 +105,7 @@ async fn carry_out(
     };
     drop(share);
     let bytes_in = body.len();
-    let waiter = worker.entrance.ingest(body, kind.form, permit, trace);
+    let waiter = worker.submitter.submit(body, kind.form, permit, trace);
     let mut under_way = UnderWay { waiter: Some(waiter), begun: Instant::now(), worker, request };
     let verdict = match &mut under_way.waiter {
         Some(waiter) => verdict(waiter, &mut stay, under_way.begun, pipeline.deadline()).await,

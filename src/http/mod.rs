@@ -1,6 +1,6 @@
 //! HTTP: routes, what an outcome is as a status and a problem document, bearer tokens and
 //! signatures, drain. Knows the pipeline by its
-//! entrance and its health only.
+//! submitter and its health only.
 
 mod auth;
 mod body;

@@ -209,7 +209,7 @@ fn app(
     Service: 'static,
     Future: 'static,
 > + use<> {
-    let worker = Worker::new(shared.clone(), pipeline.entrance());
+    let worker = Worker::new(shared.clone(), pipeline.submitter());
     let (observing, posting) = (Rc::new(shared.clone()), worker.clone());
     let post = move |request, payload| events::post(posting.clone(), request, payload);
     let app = App::new()
@@ -249,12 +249,12 @@ fn admin_app(
     let app = app.app_data(page::Plain);
     let app = PROBES.iter().fold(app, |app, (path, probe)| {
         let shared = shared.clone();
-        app.service(readable(path, move |_| probe(&shared, &shared.pipeline.watch.stuck(shared.settings.stall))))
+        app.service(readable(path, move |_| probe(&shared, &shared.pipeline.registry.stuck(shared.settings.stall))))
     });
     let app = pages(shared, true).fold(app, |app, (path, page)| {
         let shared = shared.clone();
         app.service(readable(path, move |request| {
-            page(&shared, &shared.pipeline.watch.stuck(shared.settings.stall), request)
+            page(&shared, &shared.pipeline.registry.stuck(shared.settings.stall), request)
         }))
     });
     app.into_factory()

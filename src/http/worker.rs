@@ -17,7 +17,7 @@ use actix_rt::time::interval;
 use actix_web::web::Data;
 
 use super::shared::Shared;
-use crate::pipeline::Entrance;
+use crate::pipeline::Submitter;
 use crate::telemetry::ActorKind;
 
 /// By so much a wait may last longer than it was given.
@@ -25,7 +25,7 @@ const LOOK_UP: Duration = Duration::from_millis(50);
 
 pub struct Worker {
     pub shared: Data<Shared>,
-    pub entrance: Entrance,
+    pub submitter: Submitter,
     /// When it last looked.
     looked: Cell<Instant>,
     oldest: Arc<Oldest>,
@@ -80,10 +80,10 @@ pub enum Ended {
 
 impl Worker {
     /// Must be called on the worker's thread.
-    pub fn new(shared: Data<Shared>, entrance: Entrance) -> Rc<Self> {
+    pub fn new(shared: Data<Shared>, submitter: Submitter) -> Rc<Self> {
         let (looked, stuck, stays) = (Cell::new(Instant::now()), RefCell::default(), RefCell::default());
         let oldest = shared.enrol();
-        let worker = Rc::new(Worker { shared, entrance, looked, oldest, stuck, stays });
+        let worker = Rc::new(Worker { shared, submitter, looked, oldest, stuck, stays });
         let watched = Rc::downgrade(&worker);
         actix_rt::spawn(async move {
             let mut looks = interval(LOOK_UP);
@@ -115,7 +115,7 @@ impl Worker {
     fn look_up(&self) {
         let now = Instant::now();
         self.looked.set(now);
-        self.stuck.replace(self.shared.pipeline.watch.stuck(self.shared.settings.stall));
+        self.stuck.replace(self.shared.pipeline.registry.stuck(self.shared.settings.stall));
         self.oldest.set(self.stays.borrow().places.iter().flatten().filter_map(|place| place.since).min());
         let has_to_end = self.shared.is_cut_off();
         for place in self.stays.borrow().places.iter().flatten().filter(|place| has_to_end || place.until <= now) {

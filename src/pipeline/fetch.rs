@@ -3,4 +3,6 @@
 
 pub mod direct;
 pub mod fetcher;
+pub mod request;
 pub mod scheduler;
+pub mod shared;

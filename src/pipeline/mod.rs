@@ -32,6 +32,8 @@ mod placement;
 pub mod readiness;
 pub mod router;
 pub mod runtime;
+mod settings;
+mod submitter;
 pub mod validation;
 pub mod work;
 pub mod write;
@@ -39,61 +41,32 @@ pub mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Arbiter;
-use arc_swap::ArcSwap;
-use bytes::Bytes;
-
-use self::fetch::direct;
-use self::fetch::direct::Shortcut;
-use self::fetch::scheduler::Dispatch;
-use self::intake::{Ingest, Way};
-pub use self::placement::Sizes;
-use self::placement::Staff;
+use self::fetch::direct::{self, DirectFetch};
+use self::fetch::scheduler::FetchScheduler;
+use self::fetch::shared::SharedScheduler;
+use self::placement::Placement;
 use self::readiness::Health;
-use self::router::central::{self, Freed, Router};
-use self::runtime::pool::Pool;
-use self::runtime::supervision::Watch;
-use self::work::admission::{Gate, Permit};
-use self::work::job::{Reply, Waiter};
+use self::router::central::{self, CentralRouter, RouterMessage};
+use self::runtime::{ActorRegistry, Notifier, Pool, Thread};
+pub use self::settings::{Settings, Sizes};
+pub use self::submitter::Submitter;
+use self::work::admission::Gate;
 use self::work::key_order::Turns;
 use self::write::scanner::Scanner;
-use self::write::writer;
-use crate::blob;
 use crate::blob::SetupError;
 use crate::blob::client::BlobClient;
 use crate::cache::Cache;
 use crate::event::Limits;
-use crate::event::trace::Trace;
-use crate::event::wire::Form;
 use crate::telemetry::metrics::{ActorKind, Metrics};
-
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// At the start, and so are the hosts in `blob`.
-    pub sizes: Sizes,
-    pub max_in_flight: usize,
-    pub max_in_flight_bytes: usize,
-    /// Patterns under way, all requests together.
-    pub max_patterns: usize,
-    /// From acceptance to the answer.
-    pub deadline: Duration,
-    pub max_answer_bytes: usize,
-    pub limits: Arc<Limits>,
-    pub blob: Arc<blob::Settings>,
-    pub retry: blob::retry::Policy,
-    pub writer: writer::Limits,
-    /// HTTP workers: how often [`Pipeline::entrance`] is called.
-    pub entrances: usize,
-}
 
 /// The running pipeline. Cheap to clone.
 #[derive(Clone)]
 pub struct Pipeline {
     pub gate: Arc<Gate>,
     pub health: Arc<Health>,
-    pub watch: Watch,
+    pub registry: ActorRegistry,
     settings: Arc<Settings>,
-    staff: Arc<Staff>,
+    placement: Arc<Placement>,
 }
 
 /// Starts the actors, last stage first. Must be called within an actix system.
@@ -105,31 +78,30 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
     let gate = Gate::new(settings.max_in_flight, settings.max_in_flight_bytes, settings.blob.max_blob_bytes);
     gate.limit_patterns(settings.max_patterns);
     let health = Health::new(settings.sizes.writers, metrics.clone());
-    let watch = Watch::new(metrics.clone());
-    // Scans hold many keys against many patterns: not where anybody waits for it.
-    let (thread, scans) = (Arbiter::new(), Arbiter::new());
+    let registry = ActorRegistry::new(metrics.clone());
+    // Scans hold many keys against many patterns: on a thread where nobody waits for it.
+    let (router_thread, scan_thread) = (Thread::new(), Thread::new());
     let turns = Turns::new();
 
     let writers = Pool::new();
     let scanner = {
         let (retry, cache, gate) = (settings.writer.retry, cache.clone(), gate.clone());
-        watch.start_on(&scans.handle(), ActorKind::Scanner, move |vitals, _| {
+        registry.start_on(&scan_thread.handle(), ActorKind::Scanner, move |_, _| {
             let sessions = [cache.session(), cache.session()];
-            Scanner::new(vitals, gate, sessions, retry)
+            Scanner::new(gate, sessions, retry)
         })
     };
     let fetchers = Pool::new();
     let Sizes { fetchers: count, fetches_each, fetches_per_host, .. } = settings.sizes;
-    let shortcut = Shortcut::new(
-        direct::Parts {
-            attempt: settings.blob.attempt_timeout,
-            fetch: settings.retry.deadline,
-            max_answer_bytes: settings.max_answer_bytes,
-            fetchers: fetchers.clone(),
-            writers: writers.clone(),
-        },
-        Dispatch::new(count, fetches_each, fetches_per_host),
-    );
+    let scheduler = SharedScheduler::new(FetchScheduler::new(count, fetches_each, fetches_per_host));
+    let direct = DirectFetch::new(direct::Parts {
+        attempt: settings.blob.attempt_timeout,
+        fetch: settings.retry.deadline,
+        max_answer_bytes: settings.max_answer_bytes,
+        scheduler: scheduler.clone(),
+        fetchers: fetchers.clone(),
+        writers: writers.clone(),
+    });
     let parts = central::Parts {
         limits: central::Limits {
             retry: settings.retry,
@@ -140,43 +112,47 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
         gate: gate.clone(),
         writers: writers.clone(),
         fetchers: fetchers.clone(),
-        shortcut: shortcut.clone(),
+        scheduler: scheduler.clone(),
+        direct: direct.clone(),
         scanner,
         barriers: turns.barriers(),
     };
     let router =
-        watch.start_on(&thread.handle(), ActorKind::Router, move |vitals, own| Router::new(vitals, own, parts));
+        registry.start_on(&router_thread.handle(), ActorKind::Router, move |_, own| CentralRouter::new(own, parts));
     let waker = router.clone();
-    gate.on_release(move || waker.post(Freed));
-    shortcut.leads_past(router.clone());
+    gate.on_release(move || waker.post(RouterMessage::CapacityFreed));
+    let waker = router.clone();
+    scheduler.on_free_place(Notifier::new(move |()| waker.post(RouterMessage::CapacityFreed)));
+    direct.set_router(router.notifier(RouterMessage::FetchEnded));
 
     let settings = Arc::new(settings);
-    let staff = Staff::new(placement::Parts {
+    let placement = Placement::new(placement::Parts {
         settings: settings.clone(),
         gate: gate.clone(),
         health: health.clone(),
-        watch: watch.clone(),
+        registry: registry.clone(),
         metrics: metrics.clone(),
         cache,
         turns,
         writers,
         fetchers,
-        shortcut,
+        scheduler,
+        direct,
         router,
     });
-    Ok(Pipeline { gate, health, watch, settings, staff })
+    Ok(Pipeline { gate, health, registry, settings, placement })
 }
 
 impl Pipeline {
     /// The way in for one HTTP worker; to be called on its thread.
-    pub fn entrance(&self) -> Entrance {
-        self.staff.entrance()
+    pub fn submitter(&self) -> Submitter {
+        self.placement.submitter()
     }
 
     /// Has other sizes take effect, and other hosts for blobs; the rest stays as it was built. Must be called within an actix
     /// system.
     pub fn adopt(&self, settings: &Settings) {
-        self.staff.adopt(&settings.sizes, &settings.blob.allowed_hosts);
+        self.placement.adopt(&settings.sizes, &settings.blob.allowed_hosts);
     }
 
     /// From a request's acceptance to its answer, at most.
@@ -186,28 +162,11 @@ impl Pipeline {
 
     /// Hosts of blobs that answer nothing at the moment.
     pub fn hosts_down(&self) -> usize {
-        self.staff.hosts_down()
+        self.placement.hosts_down()
     }
 
     /// What events are validated against.
     pub fn limits(&self) -> &Limits {
         &self.settings.limits
-    }
-}
-
-/// Where requests enter the pipeline.
-#[derive(Clone)]
-pub struct Entrance {
-    way: Arc<ArcSwap<Way>>,
-    max_answer_bytes: usize,
-}
-
-impl Entrance {
-    /// Hands a body over; its verdict comes through the waiter. `permit` holds the body's bytes.
-    pub fn ingest(&self, body: Bytes, form: Form, permit: Permit, trace: Option<Arc<Trace>>) -> Waiter {
-        let (reply, waiter): (Reply, Waiter) = work::job::reply(permit, self.max_answer_bytes, trace);
-        let way = self.way.load_full();
-        way.intake.post(Ingest { body, form, reply, way: way.clone() });
-        waiter
     }
 }

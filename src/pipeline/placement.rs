@@ -1,90 +1,77 @@
-//! Staff: how many actors there are of each kind, and on which threads; both may change while they work.
+//! How many actors there are of each kind, and on which threads; both may change while they work.
 //!
 //! # Who runs where
 //!
-//! A hop between threads costs more than the work it carries. So intake, validation, fetchers and writers are on the HTTP
-//! workers' own threads (an [`Entrance`] starts them there): an operation changes threads only to follow an unfinished one of
-//! its key. Intake and validation may be put on threads of their own. The router and the scanner, which see the others,
-//! share a thread. Only decoding, which is work for the processor alone, has threads of its own: the fetchers' clients begin
-//! them with the first coded body.
+//! A hop between threads costs more than the work it carries. So intake, validation, the local routers, fetchers and writers
+//! run on the HTTP workers' own threads, where each [`Submitter`] starts them: an operation changes threads only to follow an
+//! unfinished one of its key. Intake and validation may be put on threads of their own. The central router has a thread, and
+//! the scanner has another. Decoding needs the processor alone and has threads of its own, which the fetchers' clients start
+//! with the first coded body.
 //!
 //! # Why nothing is lost and no order broken when sizes change
 //!
-//! Nobody is ever taken away from under its work.
+//! No actor is taken away from its work.
 //!
-//! - **Writers** keep their places and their mailboxes for good; what changes is who gets the first turn on a key that has
-//!   none (the [`Roster`]). Turns that are out go on leading to their writer, whatever the roster says, and those that follow
-//!   on the key follow it there: order per key rests on [`turns`](crate::pipeline::work::key_order) as ever. A new writer is on the roster once it
-//!   has heard from the cache. One that is not wanted any more does what comes, and when it has had nothing for a while it
-//!   is laid off: it closes its session, which owes nothing then, and is not counted. Should something come after
-//!   all, it opens another. Fences go through all writers that were ever there, at work or laid off, so a pattern
-//!   cannot overtake what one of them has. A key that is never without unfinished work keeps its writer for so long.
-//! - **Fetchers** have no order. [`Dispatch`](crate::pipeline::fetch::scheduler::Dispatch) counts who is busy, under the lock under which it
-//!   chooses; from the change on it chooses among the present ones. Attempts under way end where they are, and one with
-//!   none is laid off.
-//! - **Intake and validation** hold a request only before it is accepted, when it has no order yet. From the change on a
-//!   request takes the new [`Way`]; one that waits in a mailbox of the old one holds the address of that very mailbox, so the
-//!   actor is there, and restarted after a panic, until the last is through. An actor whose address nobody has any more
-//!   ends by itself ([`Vitals::on_start`](crate::pipeline::runtime::supervision::Vitals::on_start)), and its thread, if that was its own.
+//! - **Writers** keep their places and their mailboxes for good; what changes is which of them may be chosen for a key with
+//!   nothing unfinished (the [`ActiveSet`]). Operations under route keep leading to their writer, and those that follow on the
+//!   key follow it there ([`key_order`](crate::pipeline::work::key_order)). A new writer becomes active once it has heard from
+//!   the cache. A writer that is not wanted any more does what comes; when nothing has come for a while it is idle: it closes
+//!   its session, which owes nothing then, and is not counted. If something comes after all, it opens another. Fences go
+//!   through all writers that were ever started, so a pattern cannot overtake what one of them has.
+//! - **Fetchers** have no order. The [`FetchScheduler`](crate::pipeline::fetch::scheduler::FetchScheduler) counts who is busy
+//!   and chooses among the present ones. Attempts under route end where they are.
+//! - **Intake and validation** hold a request only before it is accepted, when it has no order yet. A request takes the
+//!   [`Route`] of its time; one that waits in a mailbox of an older route holds that mailbox's address, so the actor exists,
+//!   and is restarted after a panic, until the last is through. An actor whose address nobody has any more ends by itself,
+//!   with its thread if that was its own.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actix::Arbiter;
-use actix_rt::ArbiterHandle;
 use arc_swap::ArcSwap;
 use log::error;
 
-use super::intake::{Intake, Way};
-use super::validation::{Onward, Validation};
+use super::intake::{Intake, Route};
+use super::settings::{Settings, Sizes};
+use super::submitter::Submitter;
+use super::validation::{NextStages, Validation};
 use crate::blob;
 use crate::blob::guard::AllowedHosts;
 use crate::cache::Cache;
-use crate::pipeline::fetch::direct::Shortcut;
-use crate::pipeline::fetch::fetcher::{Adapt, Fetcher};
+use crate::pipeline::fetch::direct::DirectFetch;
+use crate::pipeline::fetch::fetcher::{self, Adapt, Fetcher, FetcherMessage};
+use crate::pipeline::fetch::shared::SharedScheduler;
 use crate::pipeline::readiness::Health;
-use crate::pipeline::router::central::{Freed, Router};
-use crate::pipeline::router::local::{self, Switch};
-use crate::pipeline::runtime::pool::{Home, MAX_POOL, Pool, Roster};
-use crate::pipeline::runtime::supervision::{Crew, Post, Stage, Vitals, Watch};
+use crate::pipeline::router::central::{CentralRouter, RouterMessage};
+use crate::pipeline::router::local::{self, LocalRouter};
+use crate::pipeline::runtime::{
+    ActiveSet, ActorRegistry, Heartbeat, MAX_POOL, Mailbox, Pool, Stage, Thread, ThreadHandle, WorkerThread,
+};
 use crate::pipeline::work::admission::Gate;
 use crate::pipeline::work::key_order::Turns;
 use crate::pipeline::write::pace::{Backlogs, Lateness};
-use crate::pipeline::write::writer::{self, Wanted, Writer};
-use crate::pipeline::{Entrance, Settings};
+use crate::pipeline::write::writer::{self, Writer, WriterMessage};
 use crate::telemetry::metrics::{ActorKind, Metrics};
-
-/// How many of each, [`MAX_POOL`] at most.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sizes {
-    /// Actors on threads of their own; 0: one on each HTTP worker's thread.
-    pub intake: usize,
-    pub validation: usize,
-    pub fetchers: usize,
-    /// Fetches at once in each fetcher.
-    pub fetches_each: usize,
-    pub fetches_per_host: usize,
-    pub writers: usize,
-}
 
 /// What actors are made of.
 pub struct Parts {
     pub settings: Arc<Settings>,
     pub gate: Arc<Gate>,
     pub health: Arc<Health>,
-    pub watch: Watch,
+    pub registry: ActorRegistry,
     pub metrics: Metrics,
     pub cache: Arc<dyn Cache>,
     pub turns: &'static Turns,
     pub writers: Arc<Pool<Writer>>,
     pub fetchers: Arc<Pool<Fetcher>>,
-    pub shortcut: Arc<Shortcut>,
-    pub router: Post<Router>,
+    pub scheduler: Arc<SharedScheduler>,
+    pub direct: Arc<DirectFetch>,
+    pub router: Mailbox<CentralRouter>,
 }
 
-pub struct Staff {
+pub struct Placement {
     parts: Parts,
-    roster: Arc<Roster>,
+    active: Arc<ActiveSet>,
     backlogs: Arc<Backlogs>,
     state: Mutex<State>,
 }
@@ -94,60 +81,60 @@ struct State {
     blob: Arc<blob::Settings>,
     /// Threads seen so far.
     turns: usize,
-    doors: Vec<Door>,
-    intakes: Vec<Post<Intake>>,
-    validations: Vec<Post<Validation>>,
+    workers: Vec<WorkerEntry>,
+    intakes: Vec<Mailbox<Intake>>,
+    validations: Vec<Mailbox<Validation>>,
 }
 
-/// The way in on one HTTP worker's thread.
-struct Door {
-    home: Home,
-    arbiter: ArbiterHandle,
-    switch: Post<Switch>,
+/// What runs on one HTTP worker's thread.
+struct WorkerEntry {
+    worker: WorkerThread,
+    thread: ThreadHandle,
+    router: Mailbox<LocalRouter>,
     /// None: the pool's are used.
-    intake: Option<Post<Intake>>,
-    validation: Option<Post<Validation>>,
-    way: Arc<ArcSwap<Way>>,
+    intake: Option<Mailbox<Intake>>,
+    validation: Option<Mailbox<Validation>>,
+    route: Arc<ArcSwap<Route>>,
 }
 
-impl Staff {
+impl Placement {
     pub fn new(parts: Parts) -> Arc<Self> {
         let (sizes, blob) = (parts.settings.sizes.clone(), parts.settings.blob.clone());
-        let roster = Roster::of(sizes.writers);
-        let state = State { sizes, blob, turns: 0, doors: Vec::new(), intakes: Vec::new(), validations: Vec::new() };
-        let staff = Staff { parts, roster, backlogs: Backlogs::new(), state: Mutex::new(state) };
-        let mut state = staff.lock();
-        staff.fill_pools(&mut state);
-        staff.tell_wanted(&state);
+        let active = ActiveSet::of(sizes.writers);
+        let state = State { sizes, blob, turns: 0, workers: Vec::new(), intakes: Vec::new(), validations: Vec::new() };
+        let placement = Placement { parts, active, backlogs: Backlogs::new(), state: Mutex::new(state) };
+        let mut state = placement.lock();
+        placement.fill_pools(&mut state);
+        placement.publish_wanted(&state);
         drop(state);
-        Arc::new(staff)
+        Arc::new(placement)
     }
 
     /// The way in for one HTTP worker; to be called on its thread.
-    pub fn entrance(&self) -> Entrance {
+    pub fn submitter(&self) -> Submitter {
         let state = &mut *self.lock();
-        let home = Home::new(state.turns, self.parts.settings.entrances);
+        let worker = WorkerThread::new(state.turns, self.parts.settings.workers);
         state.turns += 1;
-        let arbiter = Arbiter::current();
-        for number in home.share(state.sizes.writers) {
-            self.start_writer(number, &arbiter);
+        let thread = Thread::current();
+        for number in worker.share(state.sizes.writers) {
+            self.start_writer(number, &thread);
         }
-        for number in home.share(state.sizes.fetchers) {
-            self.start_fetcher(number, &arbiter, &state.blob);
+        for number in worker.share(state.sizes.fetchers) {
+            self.start_fetcher(number, &thread, &state.blob);
         }
-        let switch = self.start_switch(home, &arbiter);
+        let router = self.start_local_router(worker, &thread);
         let (mut intake, mut validation) = (None, None);
-        let way = Arc::new(ArcSwap::from_pointee(self.way(
-            home,
-            &arbiter,
-            &switch,
+        let route = Arc::new(ArcSwap::from_pointee(self.route(
+            worker,
+            &thread,
+            &router,
             (&mut intake, &state.intakes),
             (&mut validation, &state.validations),
         )));
-        state.doors.retain(|door| door.home != home);
-        state.doors.push(Door { home, arbiter, switch, intake, validation, way: way.clone() });
-        self.tell_wanted(state);
-        Entrance { way, max_answer_bytes: self.parts.settings.max_answer_bytes }
+        state.workers.retain(|entry| entry.worker != worker);
+        state.workers.push(WorkerEntry { worker, thread, router, intake, validation, route: route.clone() });
+        self.publish_wanted(state);
+        Submitter { route, max_answer_bytes: self.parts.settings.max_answer_bytes }
     }
 
     /// From now on there are so many, and blobs may come from these hosts. Must be called within an actix system.
@@ -162,22 +149,22 @@ impl Staff {
         self.resize_fetchers(state);
         self.resize_writers(state);
         self.fill_pools(state);
-        for door in &mut state.doors {
-            let Door { home, arbiter, switch, intake, validation, way } = door;
+        for worker in &mut state.workers {
+            let WorkerEntry { worker, thread, router, intake, validation, route } = worker;
             let (intake, validation) = ((intake, &*state.intakes), (validation, &*state.validations));
-            way.store(Arc::new(self.way(*home, arbiter, switch, intake, validation)));
+            route.store(Arc::new(self.route(*worker, thread, router, intake, validation)));
         }
-        self.tell_wanted(state);
+        self.publish_wanted(state);
     }
 
     /// Tells the metrics how many of each there should be: fewer that run than that are lost.
-    fn tell_wanted(&self, state: &State) {
-        let (workers, sizes) = (state.doors.len(), &state.sizes);
+    fn publish_wanted(&self, state: &State) {
+        let (workers, sizes) = (state.workers.len(), &state.sizes);
         let beside = |pool: usize| if pool == 0 { workers } else { pool };
         for (actor, count) in [
             (ActorKind::Intake, beside(sizes.intake)),
             (ActorKind::Validation, beside(sizes.validation)),
-            // With a switch on each worker's thread.
+            // With a router on each worker's thread.
             (ActorKind::Router, workers + 1),
             (ActorKind::Fetcher, sizes.fetchers),
             (ActorKind::Writer, sizes.writers),
@@ -189,115 +176,116 @@ impl Staff {
 
     /// Hosts of blobs that are taken for down.
     pub fn hosts_down(&self) -> usize {
-        self.parts.shortcut.dispatch(|dispatch| dispatch.hosts_down())
+        self.parts.scheduler.with(|scheduler| scheduler.hosts_down())
     }
 
     fn resize_fetchers(&self, state: &State) {
         let Sizes { fetchers, fetches_each, fetches_per_host, .. } = state.sizes;
         for number in 0..fetchers.min(MAX_POOL) {
-            if let Some(arbiter) = state.arbiter_of(number) {
-                self.start_fetcher(number, arbiter, &state.blob);
+            if let Some(thread) = state.thread_of(number) {
+                self.start_fetcher(number, thread, &state.blob);
             }
         }
         for number in self.parts.fetchers.started() {
             let (settings, is_wanted) = (state.blob.clone(), number < fetchers);
-            self.parts.fetchers.post(number, Adapt { settings, is_wanted });
+            self.parts.fetchers.post(number, FetcherMessage::Adapt(Adapt { settings, is_wanted }));
         }
-        self.parts.shortcut.dispatch(|dispatch| dispatch.resize(fetchers, fetches_each, fetches_per_host));
+        self.parts.scheduler.with(|scheduler| scheduler.resize(fetchers, fetches_each, fetches_per_host));
         // What waited for a slot may start.
-        self.parts.router.post(Freed);
+        self.parts.router.post(RouterMessage::CapacityFreed);
     }
 
     fn resize_writers(&self, state: &State) {
         for number in 0..MAX_POOL {
             let is_wanted = number < state.sizes.writers;
             if self.parts.writers.is_started(number) {
-                self.parts.writers.post(number, Wanted(is_wanted));
+                self.parts.writers.post(number, WriterMessage::SetWanted(is_wanted));
             } else if !is_wanted {
-                self.roster.close(number);
+                self.active.close(number);
                 self.parts.health.forget_writer(number);
-            } else if let Some(arbiter) = state.arbiter_of(number) {
-                self.start_writer(number, arbiter);
+            } else if let Some(thread) = state.thread_of(number) {
+                self.start_writer(number, thread);
             }
         }
     }
 
     /// Those on threads of their own.
     fn fill_pools(&self, state: &mut State) {
-        let watch = &self.parts.watch;
-        fill(&mut state.intakes, state.sizes.intake, || watch.start_alone(ActorKind::Intake, self.intake()));
-        let validation = || watch.start_alone(ActorKind::Validation, self.validation());
+        let registry = &self.parts.registry;
+        fill(&mut state.intakes, state.sizes.intake, || registry.start_alone(ActorKind::Intake, self.intake()));
+        let validation = || registry.start_alone(ActorKind::Validation, self.validation());
         fill(&mut state.validations, state.sizes.validation, validation);
     }
 
     /// By the pools where there are any, or else by those on the thread itself.
-    fn way(
+    fn route(
         &self,
-        home: Home,
-        arbiter: &ArbiterHandle,
-        switch: &Post<Switch>,
-        (own_intake, intakes): (&mut Option<Post<Intake>>, &[Post<Intake>]),
-        (own_validation, validations): (&mut Option<Post<Validation>>, &[Post<Validation>]),
-    ) -> Way {
-        let watch = &self.parts.watch;
-        let validation = pick(home, validations, own_validation, || {
-            watch.start_on(arbiter, ActorKind::Validation, self.validation())
+        worker: WorkerThread,
+        thread: &ThreadHandle,
+        router: &Mailbox<LocalRouter>,
+        (own_intake, intakes): (&mut Option<Mailbox<Intake>>, &[Mailbox<Intake>]),
+        (own_validation, validations): (&mut Option<Mailbox<Validation>>, &[Mailbox<Validation>]),
+    ) -> Route {
+        let registry = &self.parts.registry;
+        let validation = pick(worker, validations, own_validation, || {
+            registry.start_on(thread, ActorKind::Validation, self.validation())
         });
-        let intake = pick(home, intakes, own_intake, || watch.start_on(arbiter, ActorKind::Intake, self.intake()));
-        Way { intake, onward: Arc::new(Onward { validation, switch: switch.clone() }) }
+        let intake = pick(worker, intakes, own_intake, || registry.start_on(thread, ActorKind::Intake, self.intake()));
+        Route { intake, next: Arc::new(NextStages { validation, router: router.clone() }) }
     }
 
-    fn start_fetcher(&self, number: usize, arbiter: &ArbiterHandle, settings: &Arc<blob::Settings>) {
-        let Parts { fetchers, watch, gate, metrics, shortcut, .. } = &self.parts;
+    fn start_fetcher(&self, number: usize, thread: &ThreadHandle, settings: &Arc<blob::Settings>) {
+        let Parts { fetchers, registry, gate, metrics, scheduler, .. } = &self.parts;
         fetchers.start(number, || {
-            let (settings, gate, metrics) = (settings.clone(), gate.clone(), metrics.clone());
-            let shortcut = shortcut.clone();
-            watch.start_on(arbiter, ActorKind::Fetcher, move |vitals, _| {
-                let (client, crew, is_wanted) = (None, Crew::default(), true);
-                Fetcher { vitals, shortcut, settings, gate, metrics, client, crew, is_wanted }
-            })
+            let parts = fetcher::Parts {
+                scheduler: scheduler.clone(),
+                settings: settings.clone(),
+                gate: gate.clone(),
+                metrics: metrics.clone(),
+            };
+            registry.start_on(thread, ActorKind::Fetcher, move |heartbeat, _| Fetcher::new(heartbeat, parts))
         });
     }
 
-    fn start_writer(&self, number: usize, arbiter: &ArbiterHandle) {
-        let Parts { settings, writers, watch, metrics, health, cache, .. } = &self.parts;
+    fn start_writer(&self, number: usize, thread: &ThreadHandle) {
+        let Parts { settings, writers, registry, metrics, health, cache, .. } = &self.parts;
         writers.start(number, || {
             let parts = writer::Parts {
                 limits: settings.writer.clone(),
                 metrics: metrics.clone(),
                 health: health.clone(),
-                roster: self.roster.clone(),
+                active: self.active.clone(),
                 backlogs: self.backlogs.clone(),
                 cache: cache.clone(),
             };
-            watch.start_on(arbiter, ActorKind::Writer, move |vitals, _| Writer::new(vitals, number, parts))
+            registry.start_on(thread, ActorKind::Writer, move |heartbeat, _| Writer::new(heartbeat, number, parts))
         });
     }
 
-    fn start_switch(&self, home: Home, arbiter: &ArbiterHandle) -> Post<Switch> {
-        let Parts { settings, turns, writers, shortcut, router, .. } = &self.parts;
+    fn start_local_router(&self, worker: WorkerThread, thread: &ThreadHandle) -> Mailbox<LocalRouter> {
+        let Parts { settings, turns, writers, direct, router, .. } = &self.parts;
         let parts = local::Parts {
             turns,
             writers: writers.clone(),
-            roster: self.roster.clone(),
+            active: self.active.clone(),
             backlogs: self.backlogs.clone(),
-            home,
-            shortcut: shortcut.clone(),
-            router: router.clone(),
+            thread: worker,
+            central: router.clone(),
+            direct: direct.clone(),
             max_answer_bytes: settings.max_answer_bytes,
         };
-        self.parts.watch.start_on(arbiter, ActorKind::Router, move |vitals, own| Switch::new(vitals, own, parts))
+        self.parts.registry.start_on(thread, ActorKind::Router, move |_, own| LocalRouter::new(own, parts))
     }
 
-    fn validation(&self) -> impl FnOnce(Arc<Vitals>, Post<Validation>) -> Validation + Send + use<> {
+    fn validation(&self) -> impl FnOnce(Arc<Heartbeat>, Mailbox<Validation>) -> Validation + Send + use<> {
         let (limits, deadline) = (self.parts.settings.limits.clone(), self.parts.settings.deadline);
-        let (backlogs, roster, turns) = (self.backlogs.clone(), self.roster.clone(), self.parts.turns);
-        move |vitals, _| Validation { vitals, limits, deadline, lateness: Lateness { backlogs, roster, turns } }
+        let (backlogs, active, turns) = (self.backlogs.clone(), self.active.clone(), self.parts.turns);
+        move |_, _| Validation { limits, deadline, lateness: Lateness { backlogs, active, turns } }
     }
 
-    fn intake(&self) -> impl FnOnce(Arc<Vitals>, Post<Intake>) -> Intake + Send + use<> {
+    fn intake(&self) -> impl FnOnce(Arc<Heartbeat>, Mailbox<Intake>) -> Intake + Send + use<> {
         let max_events = self.parts.settings.limits.max_events;
-        move |vitals, _| Intake { vitals, max_events }
+        move |_, _| Intake { max_events }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -307,13 +295,13 @@ impl Staff {
 
 impl State {
     /// Of the thread on which one of a pool lives. None: it has not come yet, and will start its share itself.
-    fn arbiter_of(&self, number: usize) -> Option<&ArbiterHandle> {
-        self.doors.iter().find(|door| door.home.is_of(number)).map(|door| &door.arbiter)
+    fn thread_of(&self, number: usize) -> Option<&ThreadHandle> {
+        self.workers.iter().find(|worker| worker.worker.is_of(number)).map(|worker| &worker.thread)
     }
 }
 
 /// Brings a pool to its size. If the system has no thread left for one, those that are there have to do.
-fn fill<A: Stage>(pool: &mut Vec<Post<A>>, size: usize, start: impl Fn() -> io::Result<Post<A>>) {
+fn fill<A: Stage>(pool: &mut Vec<Mailbox<A>>, size: usize, start: impl Fn() -> io::Result<Mailbox<A>>) {
     pool.truncate(size);
     while pool.len() < size {
         match start() {
@@ -323,8 +311,13 @@ fn fill<A: Stage>(pool: &mut Vec<Post<A>>, size: usize, start: impl Fn() -> io::
     }
 }
 
-fn pick<A: Stage>(home: Home, pool: &[Post<A>], own: &mut Option<Post<A>>, start: impl FnOnce() -> Post<A>) -> Post<A> {
-    if let Some(actor) = pool.get(home.number() % pool.len().max(1)) {
+fn pick<A: Stage>(
+    worker: WorkerThread,
+    pool: &[Mailbox<A>],
+    own: &mut Option<Mailbox<A>>,
+    start: impl FnOnce() -> Mailbox<A>,
+) -> Mailbox<A> {
+    if let Some(actor) = pool.get(worker.number() % pool.len().max(1)) {
         *own = None;
         return actor.clone();
     }

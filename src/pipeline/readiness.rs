@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use crate::pipeline::runtime::pool::MAX_POOL;
+use crate::pipeline::runtime::MAX_POOL;
 use crate::pipeline::write::queue::Hindrance;
 use crate::telemetry::metrics::Metrics;
 

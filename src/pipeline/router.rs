@@ -4,3 +4,4 @@
 pub mod central;
 pub mod lanes;
 pub mod local;
+pub mod matching;

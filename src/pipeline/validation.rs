@@ -1,39 +1,36 @@
 //! Validation: raw events → valid ones, or every fault they have. What is valid is admitted here, as a whole request or
-//! not at all, and handed to the switch: from then on it is accepted.
+//! not at all, and handed to the local router: from then on it is accepted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use actix::{Actor, Context, Handler, Supervised};
-
 use crate::event::validate::{MAX_FAULTS, validate};
 use crate::event::wire::{Answered, Element, Split};
 use crate::event::{Action, Event, Few, Limits};
-use crate::pipeline::router::local::{Accepted, Switch};
-use crate::pipeline::runtime::supervision::{Mail, Post, Stage, Vitals, guarded};
+use crate::pipeline::router::local::{Accepted, LocalRouter};
+use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
 use crate::pipeline::work::job::{Refusal, Reply};
 use crate::pipeline::work::weight;
 use crate::pipeline::write::pace::Lateness;
 
-/// A request's events, as they were sent.
+/// The only message to validation: a request's events, as they were sent.
 pub struct Validate {
     pub events: Split,
     pub reply: Reply,
-    pub onward: Arc<Onward>,
+    pub next: Arc<NextStages>,
 }
 
 /// Where a request's events go from here: beside the caller, or to one of a pool; and then back beside the caller. As
 /// long as one waits in a mailbox it holds the address of it.
-pub struct Onward {
-    pub validation: Post<Validation>,
-    pub switch: Post<Switch>,
+pub struct NextStages {
+    pub validation: Mailbox<Validation>,
+    pub router: Mailbox<LocalRouter>,
 }
 
 /// How long before the end of `event.deadline_ms` a pattern delete stops: the 16th part, this at most.
 const MAX_SWEEP_MARGIN: Duration = Duration::from_millis(500);
 
 pub struct Validation {
-    pub vitals: Arc<Vitals>,
     pub limits: Arc<Limits>,
     /// From acceptance to the answer (`event.deadline_ms`).
     pub deadline: Duration,
@@ -41,7 +38,7 @@ pub struct Validation {
 }
 
 impl Validation {
-    fn take(&mut self, Validate { events, reply, onward }: Validate) {
+    fn validate(&mut self, Validate { events, reply, next }: Validate) {
         fail_point!("validation");
         let (batch, raw) = match &events {
             Split::One(raw) => (false, std::slice::from_ref(raw)),
@@ -81,7 +78,7 @@ impl Validation {
         if !actions.is_empty() {
             let deadline = accepted + self.deadline;
             let sweep_deadline = deadline - (self.deadline / 16).min(MAX_SWEEP_MARGIN);
-            onward.switch.post(Accepted { actions, slots, deadline, sweep_deadline });
+            next.router.post(Accepted { actions, slots, deadline, sweep_deadline });
         }
     }
 }
@@ -109,26 +106,10 @@ fn to_be_answered(event: &Event, age_when_accepted_ms: Option<i64>) -> Answered 
     }
 }
 
-impl Actor for Validation {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        self.vitals.clone().on_start(context);
-    }
-}
-
-impl Supervised for Validation {}
-
 impl Stage for Validation {
-    fn vitals(&self) -> &Arc<Vitals> {
-        &self.vitals
-    }
-}
+    type Message = Validate;
 
-impl Handler<Mail<Validate>> for Validation {
-    type Result = ();
-
-    fn handle(&mut self, mail: Mail<Validate>, context: &mut Self::Context) {
-        guarded(self, context, |validation, _| validation.take(mail.open()));
+    fn handle(&mut self, events: Validate, _: &mut StageContext<'_, Self>) {
+        self.validate(events);
     }
 }

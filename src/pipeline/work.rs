@@ -7,3 +7,6 @@ pub mod job;
 pub mod key_order;
 pub mod timing;
 pub mod weight;
+
+/// A place in the order of acceptance.
+pub type Seq = u64;

@@ -124,7 +124,7 @@ impl<'a> Status<'a> {
         let ((events, bytes), (max_events, max_bytes)) = (gate.in_use(), gate.limits());
         let Overall { requests, batches, delays } = history.overall(&reading);
         let reasons = probes::reasons(shared, stuck);
-        shared.pipeline.watch.tell_waiting();
+        shared.pipeline.registry.publish_waiting();
         Status {
             service: Service {
                 version: env!("CARGO_PKG_VERSION"),

@@ -1,174 +1,155 @@
-//! Shortcut: the way of a blob that has to wait for nothing but its own download. It is fetched and written on the thread on
+//! The direct way of a blob that has to wait for nothing but its own download: it is fetched and written on the thread on
 //! which it came, past the router.
 //!
-//! Only what is [alone](crate::pipeline::work::key_order::Way::Alone) on its key may take it, and only while its fetch is in nobody's way: the
-//! limits, turns and breaker of [`Dispatch`] hold for it too, which therefore lives here, for all threads. While it is under
-//! way all else on its key goes to the router, which [claims](Shortcut::claim) it before taking on what is behind it; a
-//! claimed one goes on as if it had come to the router. So does one whose fetch brings no blob.
+//! Only what is [alone](crate::pipeline::work::key_order::Way::Alone) on its key may take it, and only while its fetch is in
+//! nobody's way: limits, turns and breaker of the [`FetchScheduler`](super::scheduler::FetchScheduler) hold for it too. While
+//! it is under way everything else on its key goes to the router, which [takes it over](DirectFetch::take_over) before it
+//! accepts what is behind it; from then on it goes on as if it had come to the router. So does one whose fetch brings no blob.
 //!
-//! Claiming and [ending](Shortcut::end) exclude one another: an operation that is not here any more is claimed, or has been
-//! handed to its writer.
+//! Taking over and [ending](DirectFetch::ended) exclude one another: an operation that is not here any more was taken over,
+//! or has been handed to its writer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
-use bytes::Bytes;
 
-use super::fetcher::{Fetch, FetchEnded, FetchResult, Fetcher};
-use super::scheduler::{Dispatch, Order};
+use super::fetcher::{Fetch, Fetcher, FetcherMessage};
+use super::request::{FetchEnded, FetchRequest, FetchResult};
+use super::shared::SharedScheduler;
 use crate::event::CacheKey;
-use crate::event::outcome::Origin;
-use crate::pipeline::router::central::{Freed, Router};
-use crate::pipeline::runtime::pool::{Home, Pool};
-use crate::pipeline::runtime::supervision::{Notice, Post};
-use crate::pipeline::work::admission::Permit;
-use crate::pipeline::work::job::{Operation, Verb};
+use crate::pipeline::runtime::{Notifier, Pool, WorkerThread};
+use crate::pipeline::work::job::{AwaitedBlob, Operation};
 use crate::pipeline::work::timing::Leg;
 use crate::pipeline::write::queue::Ready;
 use crate::pipeline::write::writer::{Writer, hand_over};
 
-pub struct Shortcut {
+/// The operations whose blobs are fetched directly, for all threads.
+pub struct DirectFetch {
     parts: Parts,
     /// Comes after the fetchers and before any work.
-    router: OnceLock<Post<Router>>,
+    router: OnceLock<Notifier<FetchEnded>>,
+    /// Of the fetches that begin here.
+    on_end: Notifier<FetchEnded>,
     state: Mutex<State>,
 }
 
-/// What a shortcut is built of.
+/// What it is built of.
 pub struct Parts {
-    /// One attempt, and all of a fetch.
+    /// How long one attempt may take.
     pub attempt: Duration,
+    /// How long all attempts of a fetch may take.
     pub fetch: Duration,
+    /// Bytes (`http.max_answer_bytes`).
     pub max_answer_bytes: usize,
+    pub scheduler: Arc<SharedScheduler>,
     pub fetchers: Arc<Pool<Fetcher>>,
     pub writers: Arc<Pool<Writer>>,
 }
 
+/// An operation whose blob is being fetched, with the number of that fetch.
+pub type TakenOver = (u64, Operation<AwaitedBlob>);
+
 struct State {
-    under_way: HashMap<CacheKey, (u64, Operation), RandomState>,
-    dispatch: Dispatch,
+    under_way: HashMap<CacheKey, TakenOver, RandomState>,
     last: u64,
-    is_closed: bool,
     /// A vector for each writer, empty between calls.
     outbox: Vec<Vec<Ready>>,
 }
 
-impl Shortcut {
-    pub fn new(parts: Parts, dispatch: Dispatch) -> Arc<Self> {
-        let outbox = Vec::new();
-        let state = State { under_way: HashMap::default(), dispatch, last: 0, is_closed: false, outbox };
-        Arc::new(Shortcut { parts, router: OnceLock::new(), state: Mutex::new(state) })
+impl DirectFetch {
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let state = State { under_way: HashMap::default(), last: 0, outbox: Vec::new() };
+        Arc::new_cyclic(|direct| {
+            let direct: Weak<DirectFetch> = direct.clone();
+            let on_end = Notifier::new(move |ended| {
+                if let Some(direct) = direct.upgrade() {
+                    direct.ended(ended);
+                }
+            });
+            DirectFetch { parts, router: OnceLock::new(), on_end, state: Mutex::new(state) }
+        })
     }
 
-    /// Set once, when the pipeline is built.
-    pub fn leads_past(&self, router: Post<Router>) {
+    /// Who goes on with what does not end well here, or was taken over. Set once, when the pipeline is built.
+    pub fn set_router(&self, router: Notifier<FetchEnded>) {
         let _ = self.router.set(router);
     }
 
     /// Begins the fetch at once, on a fetcher of this thread; gives the operation back if it has to go to the router.
     #[expect(clippy::result_large_err, reason = "it goes on as it is")]
-    pub fn start(&self, operation: Operation, home: Home) -> Result<(), Operation> {
-        let (Verb::SetBlob { url, .. }, Some(router)) = (&operation.verb, self.router.get()) else {
-            return Err(operation);
-        };
+    pub fn start(&self, operation: Operation<AwaitedBlob>, thread: WorkerThread) -> Result<(), Operation<AwaitedBlob>> {
         let key = operation.key.clone();
-        let mut order = Order::new(0, key.clone(), url.clone(), operation.deadline).traced(operation.slot.trace());
-        order.is_head = true;
+        let mut request = FetchRequest::of(&operation);
+        request.is_head = true;
         let now = Instant::now();
-        let until = order.begin(now, self.parts.attempt, self.parts.fetch);
+        let until = request.begin(now, self.parts.attempt, self.parts.fetch);
 
         let mut state = self.lock();
-        if state.is_closed || state.under_way.contains_key(&key) {
+        if state.under_way.contains_key(&key) {
             return Err(operation);
         }
-        let Some(fetcher) = state.dispatch.start_at_once(&mut order, home, now) else { return Err(operation) };
+        let started = self.parts.scheduler.with(|scheduler| scheduler.start_at_once(&mut request, thread, now));
+        let Some(fetcher) = started else { return Err(operation) };
         state.last += 1;
-        let shortcut = Some(state.last);
-        let ended = router.notice(FetchEnded { epoch: 0, shortcut, fetcher, order, result: FetchResult::Lost });
         let number = state.last;
         operation.slot.enter(Leg::Fetching, now);
         state.under_way.insert(key, (number, operation));
         drop(state);
-        self.parts.fetchers.post(fetcher, Fetch { ended, until });
+        let lost = FetchEnded { epoch: 0, direct: Some(number), fetcher, request, result: FetchResult::Lost };
+        let fetch = Fetch { ended: self.on_end.notice(lost), until };
+        self.parts.fetchers.post(fetcher, FetcherMessage::Fetch(fetch));
         Ok(())
     }
 
-    /// A fetch has ended. What took the shortcut and was not claimed goes to its writer; all other news goes to the router.
-    pub fn end(&self, mut notice: Notice<FetchEnded>) {
-        let Some(FetchEnded { shortcut: Some(number), result: FetchResult::Blob(..), order, fetcher, .. }) =
-            notice.letter_mut()
-        else {
-            return;
+    /// What was not taken over goes to its writer with its blob; all other news goes to the router.
+    fn ended(&self, ended: FetchEnded) {
+        let (Some(number), true) = (ended.direct, matches!(ended.result, FetchResult::Blob(..))) else {
+            return self.tell_router(ended);
         };
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let Some(operation) = state.remove(&order.key, *number) else { return };
-        state.dispatch.ended(*fetcher, order);
+        let mut state = self.lock();
+        let Some(operation) = state.remove(&ended.request.key, number) else {
+            drop(state);
+            return self.tell_router(ended);
+        };
+        let FetchEnded { fetcher, mut request, result: FetchResult::Blob(value, permit), .. } = ended else { return };
         let now = Instant::now();
-        state.dispatch.answered(&order.host, now);
-        let ready = match notice.take().map(|ended| ended.result) {
-            Some(FetchResult::Blob(value, permit)) => with_blob(operation, value, permit, now),
-            _ => None,
-        };
-        if let Some(operation) = ready {
-            Ready::send(operation, self.parts.max_answer_bytes, &mut state.outbox);
-            // Under the lock: once it is not here any more, what the router sends to the writer comes behind it.
-            hand_over(&mut state.outbox, &self.parts.writers);
-        }
-        let others_wait = state.dispatch.has_turns();
-        drop(guard);
-        if others_wait && let Some(router) = self.router.get() {
-            router.post(Freed);
-        }
+        let ready = operation.with_blob(value, permit, now);
+        Ready::send(ready, self.parts.max_answer_bytes, &mut state.outbox);
+        // Under the lock: once it is not here any more, what the router sends to the writer comes behind it.
+        hand_over(&mut state.outbox, &self.parts.writers);
+        drop(state);
+        self.parts.scheduler.free_place(|scheduler| {
+            scheduler.ended(fetcher, &mut request);
+            scheduler.answered(&request.host, now);
+        });
     }
 
-    /// The host of the order gave its first sign of life: others may have its place among the few.
-    pub fn answered(&self, order: &Order) {
-        let others_wait = self.dispatch(|dispatch| {
-            dispatch.answered(&order.host, Instant::now());
-            dispatch.has_turns()
-        });
-        if others_wait && let Some(router) = self.router.get() {
-            router.post(Freed);
+    fn tell_router(&self, ended: FetchEnded) {
+        if let Some(router) = self.router.get() {
+            router.send(ended);
         }
     }
 
     /// The operation on this key that is under way here, with its number.
-    pub fn claim(&self, key: &CacheKey) -> Option<(u64, Operation)> {
+    pub fn take_over(&self, key: &CacheKey) -> Option<TakenOver> {
         self.lock().under_way.remove(key)
     }
 
-    /// How much is under way here.
+    /// The operation of this number, if it was not taken over before.
+    pub fn take_over_number(&self, key: &CacheKey, number: u64) -> Option<Operation<AwaitedBlob>> {
+        self.lock().remove(key, number)
+    }
+
+    /// How many operations are under way here.
     pub fn count(&self) -> usize {
         self.lock().under_way.len()
     }
 
-    /// Of all that is under way here.
+    /// The keys of all operations under way here.
     pub fn keys(&self) -> Vec<CacheKey> {
         self.lock().under_way.keys().cloned().collect()
-    }
-
-    /// The operation of this number, if it was not claimed before.
-    pub fn recall(&self, key: &CacheKey, number: u64) -> Option<Operation> {
-        self.lock().remove(key, number)
-    }
-
-    /// While fetches wait for bytes of the budget, younger ones do not pass them by.
-    pub fn close(&self, is_closed: bool) {
-        self.lock().is_closed = is_closed;
-    }
-
-    /// As [`Dispatch::submit`].
-    #[expect(clippy::result_large_err, reason = "seldom, and the order goes on as it is")]
-    pub fn submit(&self, order: Order) -> Result<(), Order> {
-        self.lock().dispatch.submit(order, Instant::now())
-    }
-
-    /// What else there is to do with it. Under the lock, so it must be short.
-    pub fn dispatch<T>(&self, work: impl FnOnce(&mut Dispatch) -> T) -> T {
-        work(&mut self.lock().dispatch)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -177,16 +158,8 @@ impl Shortcut {
 }
 
 impl State {
-    fn remove(&mut self, key: &CacheKey, number: u64) -> Option<Operation> {
+    fn remove(&mut self, key: &CacheKey, number: u64) -> Option<Operation<AwaitedBlob>> {
         let is_it = self.under_way.get(key).is_some_and(|(found, _)| *found == number);
         if is_it { self.under_way.remove(key).map(|(_, operation)| operation) } else { None }
     }
-}
-
-/// The operation now that its blob is there.
-pub fn with_blob(operation: Operation, value: Bytes, permit: Permit, now: Instant) -> Option<Operation> {
-    operation.slot.enter(Leg::Waiting, now);
-    let Verb::SetBlob { ttl, .. } = operation.verb else { return None };
-    let verb = Verb::Set { value, origin: Origin::Blob, ttl, held: Some(permit) };
-    Some(Operation { verb, ..operation })
 }

@@ -4,79 +4,74 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, Context, Handler, Supervised};
-use bytes::Bytes;
-
-use super::direct::Shortcut;
-use super::scheduler::Order;
+use super::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
+use super::shared::SharedScheduler;
+use crate::blob;
 use crate::blob::client::BlobClient;
-use crate::blob::{self, FetchError, FetchErrorKind};
 use crate::event::outcome::ProblemKind;
-use crate::pipeline::runtime::supervision::{Crew, Mail, Notice, Stage, Vitals, guarded};
+use crate::pipeline::runtime::{DropNotice, Heartbeat, Stage, StageContext, TaskSet};
 use crate::pipeline::work::admission::{Gate, Permit, Standing};
 use crate::telemetry::metrics::Metrics;
 
-/// An attempt to be made. The notice tells the router of its end; lost, it says so.
+/// Everything that may be sent to a fetcher.
+#[expect(clippy::large_enum_variant, reason = "nearly all are fetches, and each is moved once")]
+pub enum FetcherMessage {
+    Fetch(Fetch),
+    Adapt(Adapt),
+}
+
+/// An attempt to be made.
 pub struct Fetch {
-    pub ended: Notice<FetchEnded>,
+    /// Tells of its end; if the attempt is lost, it says that.
+    pub ended: DropNotice<FetchEnded>,
     /// When the attempt must be over.
     pub until: Instant,
 }
 
-/// How fetches are made from now on, and whether more of them are to be expected.
+/// How fetches are made from now on, and whether this fetcher will be given more of them.
 pub struct Adapt {
     pub settings: Arc<blob::Settings>,
     pub is_wanted: bool,
 }
 
-pub struct FetchEnded {
-    pub epoch: u64,
-    /// Its number, if it took the [`Shortcut`]; then its epoch says nothing.
-    pub shortcut: Option<u64>,
-    pub fetcher: usize,
-    pub order: Order,
-    pub result: FetchResult,
-}
-
-pub enum FetchResult {
-    /// The fetcher died under it.
-    Lost,
-    Blob(Bytes, Permit),
-    /// The budget has no room for so many bytes now.
-    NeedsBytes(usize),
-    /// Nothing was heard of the host, and others wait for the place.
-    GaveUp,
-    Failed(FetchError),
-}
-
 pub struct Fetcher {
-    pub vitals: Arc<Vitals>,
-    pub shortcut: Arc<Shortcut>,
+    heartbeat: Arc<Heartbeat>,
+    parts: Parts,
+    /// Made on the actor's own thread, where its connections live.
+    client: Option<BlobClient>,
+    attempts: TaskSet,
+    /// If not, it closes its connections once it has nothing to do.
+    is_wanted: bool,
+}
+
+/// What a fetcher is built of.
+pub struct Parts {
+    pub scheduler: Arc<SharedScheduler>,
     pub settings: Arc<blob::Settings>,
     pub gate: Arc<Gate>,
     pub metrics: Metrics,
-    /// Made on the actor's own thread, where its connections live.
-    pub client: Option<BlobClient>,
-    pub crew: Crew,
-    /// If not, it goes once it has nothing to do.
-    pub is_wanted: bool,
 }
 
 impl Fetcher {
-    fn take(&mut self, Fetch { mut ended, until }: Fetch) {
+    pub fn new(heartbeat: Arc<Heartbeat>, parts: Parts) -> Self {
+        Fetcher { heartbeat, parts, client: None, attempts: TaskSet::default(), is_wanted: true }
+    }
+
+    fn fetch(&mut self, Fetch { mut ended, until }: Fetch) {
         fail_point!("fetch");
-        self.vitals.set_at_work(true);
+        self.heartbeat.set_active(true);
         let Some(client) = self.client() else { return };
-        let Some(FetchEnded { order, .. }) = ended.letter_mut() else { return };
-        let (host, prepaid) = (order.host.clone(), order.prepaid.take());
-        let standing = if order.is_head { Standing::Head } else { Standing::Ahead };
-        let (gate, cap, metrics) = (self.gate.clone(), self.settings.max_blob_bytes, self.metrics.clone());
-        let shortcut = self.shortcut.clone();
+        let Some(FetchEnded { request, .. }) = ended.letter_mut() else { return };
+        let (host, prepaid) = (request.host.clone(), request.prepaid.take());
+        let standing = if request.is_head { Standing::Head } else { Standing::Ahead };
+        let Parts { scheduler, settings, gate, metrics } = &self.parts;
+        let (gate, cap, metrics) = (gate.clone(), settings.max_blob_bytes, metrics.clone());
+        let scheduler = scheduler.clone();
         let work = async move {
             let begun = Instant::now();
             let room = |bytes| hold(prepaid, bytes, &gate, standing);
             let result = match ended.letter() {
-                Some(FetchEnded { order, .. }) => attempt(&client, order, until, cap, room, &shortcut).await,
+                Some(FetchEnded { request, .. }) => attempt(&client, request, until, cap, room, &scheduler).await,
                 None => FetchResult::Lost,
             };
             let (outcome, bytes) = summary(&result);
@@ -89,25 +84,24 @@ impl Fetcher {
             if let Some(message) = ended.letter_mut() {
                 message.result = result;
             }
-            shortcut.end(ended);
         };
-        self.crew.add(work);
+        self.attempts.add(work);
     }
 
     /// Attempts that are under way keep what they began with.
     fn adapt(&mut self, Adapt { settings, is_wanted }: Adapt) {
-        if !Arc::ptr_eq(&self.settings, &settings) {
-            (self.settings, self.client) = (settings, None);
+        if !Arc::ptr_eq(&self.parts.settings, &settings) {
+            (self.parts.settings, self.client) = (settings, None);
         }
         self.is_wanted = is_wanted;
         if is_wanted {
-            self.vitals.set_at_work(true);
+            self.heartbeat.set_active(true);
         }
     }
 
     fn client(&mut self) -> Option<BlobClient> {
         if self.client.is_none() {
-            self.client = BlobClient::new((*self.settings).clone()).ok();
+            self.client = BlobClient::new((*self.parts.settings).clone()).ok();
         }
         self.client.clone()
     }
@@ -115,20 +109,20 @@ impl Fetcher {
 
 async fn attempt(
     client: &BlobClient,
-    order: &Order,
+    request: &FetchRequest,
     until: Instant,
     cap: usize,
     hold: impl FnOnce(usize) -> Option<Permit>,
-    shortcut: &Shortcut,
+    scheduler: &SharedScheduler,
 ) -> FetchResult {
-    let gives_up = || shortcut.dispatch(|dispatch| dispatch.gives_up(order, Instant::now()));
-    let download = match client.open(&order.url, order.trace.as_deref(), until.into(), gives_up).await {
+    let gives_up = || scheduler.with(|scheduler| scheduler.gives_up(request, Instant::now()));
+    let download = match client.open(&request.url, request.trace.as_deref(), until.into(), gives_up).await {
         Ok(Some(download)) => download,
         Ok(None) => return FetchResult::GaveUp,
         Err(error) => return FetchResult::Failed(error),
     };
-    if order.is_first_sign_wanted() {
-        shortcut.answered(order);
+    if request.is_first_sign_wanted() {
+        scheduler.first_sign(request);
     }
     let bytes = download.length().unwrap_or(cap);
     let Some(mut permit) = hold(bytes) else { return FetchResult::NeedsBytes(bytes) };
@@ -159,55 +153,26 @@ fn summary(result: &FetchResult) -> (&'static str, usize) {
     }
 }
 
-/// The problem a failed attempt becomes if it is the last.
-pub fn problem_kind(kind: FetchErrorKind) -> ProblemKind {
-    match kind {
-        FetchErrorKind::Forbidden => ProblemKind::BlobForbidden,
-        FetchErrorKind::NotFound => ProblemKind::BlobNotFound,
-        FetchErrorKind::Denied => ProblemKind::BlobDenied,
-        FetchErrorKind::TooLarge => ProblemKind::BlobTooLarge,
-        FetchErrorKind::Unavailable => ProblemKind::BlobUnavailable,
-    }
-}
-
-impl Actor for Fetcher {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        self.vitals.clone().on_start(context);
-        self.client = BlobClient::new((*self.settings).clone()).ok();
-        self.crew = Crew::start(context);
-    }
-}
-
-impl Supervised for Fetcher {}
-
 impl Stage for Fetcher {
-    fn vitals(&self) -> &Arc<Vitals> {
-        &self.vitals
+    type Message = FetcherMessage;
+
+    fn started(&mut self, context: &mut StageContext<'_, Self>) {
+        self.client = BlobClient::new((*self.parts.settings).clone()).ok();
+        self.attempts = TaskSet::start(context);
     }
 
-    /// Laid off, it keeps no connections.
-    fn beat(&mut self) {
-        if !self.is_wanted && self.crew.is_idle() {
-            self.client = None;
-            self.vitals.set_at_work(false);
+    fn handle(&mut self, message: FetcherMessage, _: &mut StageContext<'_, Self>) {
+        match message {
+            FetcherMessage::Fetch(fetch) => self.fetch(fetch),
+            FetcherMessage::Adapt(adapt) => self.adapt(adapt),
         }
     }
-}
 
-impl Handler<Mail<Adapt>> for Fetcher {
-    type Result = ();
-
-    fn handle(&mut self, mail: Mail<Adapt>, context: &mut Self::Context) {
-        guarded(self, context, |fetcher, _| fetcher.adapt(mail.open()));
-    }
-}
-
-impl Handler<Mail<Fetch>> for Fetcher {
-    type Result = ();
-
-    fn handle(&mut self, mail: Mail<Fetch>, context: &mut Self::Context) {
-        guarded(self, context, |fetcher, _| fetcher.take(mail.open()));
+    /// An idle fetcher that is not wanted keeps no connections.
+    fn beat(&mut self) {
+        if !self.is_wanted && self.attempts.is_idle() {
+            self.client = None;
+            self.heartbeat.set_active(false);
+        }
     }
 }

@@ -19,11 +19,9 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 
-use crate::event::trace::Trace;
-use crate::event::{BlobUrl, CacheKey};
-use crate::pipeline::router::lanes::Seq;
-use crate::pipeline::runtime::pool::Home;
-use crate::pipeline::work::admission::Permit;
+use super::request::{FetchRequest, Liveness};
+use crate::pipeline::runtime::WorkerThread;
+use crate::pipeline::work::Seq;
 
 /// Between two probes of a host that is down.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -36,101 +34,10 @@ const MAX_FEW: usize = 32;
 /// How long an attempt may hear nothing while others wait for its place. It doubles each time that the fetch gave up.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A blob to be fetched.
-pub struct Order {
-    pub seq: Seq,
-    pub key: CacheKey,
-    pub url: BlobUrl,
-    pub host: Arc<str>,
-    /// Of its request; the fetch has one of its own beside it.
-    pub deadline: Instant,
-    /// Of its request.
-    pub trace: Option<Arc<Trace>>,
-    /// Begin of the first attempt.
-    pub begun: Option<Instant>,
-    /// Begin of this one.
-    pub attempt_begun: Option<Instant>,
-    pub attempts: u32,
-    /// How often the fetcher died under it.
-    pub losses: u32,
-    /// How often it had to wait for bytes.
-    pub waits: u32,
-    /// How often it gave up its place to others.
-    pub given_up: u32,
-    /// Whether nothing on its key is before it.
-    pub is_head: bool,
-    /// Bytes that it waited for.
-    pub prepaid: Option<Permit>,
-    /// Whether the attempt had less time than the settings give one: that the host was silent then says nothing.
-    pub is_cut_short: bool,
-    is_probe: bool,
-    /// What the host was when the attempt began.
-    liveness: Liveness,
-}
-
-impl Order {
-    pub fn new(seq: Seq, key: CacheKey, url: BlobUrl, deadline: Instant) -> Self {
-        let host = url.authority().into();
-        Order {
-            seq,
-            key,
-            url,
-            host,
-            deadline,
-            trace: None,
-            begun: None,
-            attempt_begun: None,
-            attempts: 0,
-            losses: 0,
-            waits: 0,
-            given_up: 0,
-            is_head: false,
-            prepaid: None,
-            is_cut_short: false,
-            is_probe: false,
-            liveness: Liveness::New,
-        }
-    }
-
-    /// Whether the [`Dispatch`] is to be told of the first sign of life, and not only of the end.
-    pub fn is_first_sign_wanted(&self) -> bool {
-        self.liveness != Liveness::Alive
-    }
-
-    pub fn traced(self, trace: Option<Arc<Trace>>) -> Self {
-        Order { trace, ..self }
-    }
-
-    /// An attempt begins: when it must be over. It has its own limit, cut to what is left of the fetch and of the request.
-    pub fn begin(&mut self, now: Instant, attempt: Duration, fetch: Duration) -> Instant {
-        let begun = *self.begun.get_or_insert(now);
-        self.attempt_begun = Some(now);
-        let until = (now + attempt).min(begun + fetch).min(self.deadline);
-        self.is_cut_short = until < now + attempt.min(fetch);
-        self.attempts += 1;
-        until
-    }
-}
-
-/// What is known of a host, which decides whose places its attempts take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Liveness {
-    /// It gave a sign of life a short while ago.
-    Alive,
-    /// It was not asked yet.
-    New,
-    /// It was asked, and has given no sign of life since.
-    Asked,
-}
-
-impl Liveness {
-    const ALL: [Liveness; 3] = [Liveness::Alive, Liveness::New, Liveness::Asked];
-}
-
-pub struct Dispatch {
+pub struct FetchScheduler {
     per_host: usize,
     concurrency: usize,
-    /// Those that are given orders; others may be busy with what they have.
+    /// Those that are given requests; others may be busy with what they have.
     fetchers: usize,
     hosts: HashMap<Arc<str>, Host, RandomState>,
     /// Beyond so many hosts the idle ones are looked through.
@@ -141,6 +48,8 @@ pub struct Dispatch {
     starts: usize,
     /// Attempts under way in each fetcher.
     busy: Vec<usize>,
+    /// Fetches wait for bytes of the budget: nothing starts [at once](FetchScheduler::start_at_once), past them.
+    waits_for_bytes: bool,
 }
 
 /// Hosts of one liveness.
@@ -154,7 +63,7 @@ struct Line {
 
 #[derive(Default)]
 struct Host {
-    waiting: BTreeMap<Seq, Order>,
+    waiting: BTreeMap<Seq, FetchRequest>,
     busy: usize,
     /// Under way beside those, whatever hangs there.
     probes: usize,
@@ -174,9 +83,9 @@ struct Host {
     asked_until: Option<Instant>,
 }
 
-impl Dispatch {
+impl FetchScheduler {
     pub fn new(fetchers: usize, concurrency: usize, per_host: usize) -> Self {
-        Dispatch {
+        FetchScheduler {
             per_host,
             concurrency,
             fetchers,
@@ -185,6 +94,7 @@ impl Dispatch {
             lines: Default::default(),
             starts: 0,
             busy: vec![0; fetchers],
+            waits_for_bytes: false,
         }
     }
 
@@ -197,30 +107,30 @@ impl Dispatch {
         }
     }
 
-    /// Queues the order; gives it back if its host is down and was probed a short while ago, or rests for longer than the
-    /// order may wait.
-    #[expect(clippy::result_large_err, reason = "seldom, and the order goes on as it is")]
-    pub fn submit(&mut self, mut order: Order, now: Instant) -> Result<(), Order> {
-        let name = order.host.clone();
+    /// Queues the request; gives it back if its host is down and was probed a short while ago, or rests for longer than the
+    /// request may wait.
+    #[expect(clippy::result_large_err, reason = "seldom, and the request goes on as it is")]
+    pub fn submit(&mut self, mut request: FetchRequest, now: Instant) -> Result<(), FetchRequest> {
+        let name = request.host.clone();
         let host = self.hosts.entry(name.clone()).or_default();
-        if host.asked_until.is_some_and(|until| until >= order.deadline) {
-            return Err(order);
+        if host.asked_until.is_some_and(|until| until >= request.deadline) {
+            return Err(request);
         }
         if host.is_down {
             if host.probed.is_some_and(|probed| now < probed + PROBE_EVERY) {
-                return Err(order);
+                return Err(request);
             }
             host.probed = Some(now);
-            order.is_probe = true;
+            request.is_probe = true;
         }
-        host.waiting.insert(order.seq, order);
+        host.waiting.insert(request.seq, request);
         host.forget_age(now);
         host.take_turn(&name, &mut self.lines);
         Ok(())
     }
 
-    /// The next order to start, and the fetcher for it. Each that is started must [end](Dispatch::ended).
-    pub fn start_next(&mut self, now: Instant) -> Option<(usize, Order)> {
+    /// The next request to start, and the fetcher for it. Each that is started must [end](FetchScheduler::ended).
+    pub fn start_next(&mut self, now: Instant) -> Option<(usize, FetchRequest)> {
         let (fetcher, busy) =
             self.busy.iter().copied().take(self.fetchers).enumerate().min_by_key(|(_, busy)| *busy)?;
         if busy >= self.concurrency {
@@ -240,19 +150,19 @@ impl Dispatch {
                 host.take_turn(&name, &mut self.lines);
                 continue;
             }
-            let next_is_probe = host.waiting.values().next().is_some_and(|order| order.is_probe);
+            let next_is_probe = host.waiting.values().next().is_some_and(|request| request.is_probe);
             if host.busy >= self.per_host && !next_is_probe {
                 continue;
             }
-            let Some((_, mut order)) = host.waiting.pop_first() else { continue };
+            let Some((_, mut request)) = host.waiting.pop_first() else { continue };
             self.starts = self.starts.wrapping_add(1);
-            order.liveness = line;
-            host.count(order.is_probe, line, &mut self.lines);
+            request.liveness = line;
+            host.count(request.is_probe, line, &mut self.lines);
             host.take_turn(&name, &mut self.lines);
             if let Some(busy) = self.busy.get_mut(fetcher) {
                 *busy += 1;
             }
-            return Some((fetcher, order));
+            return Some((fetcher, request));
         }
         None
     }
@@ -264,7 +174,8 @@ impl Dispatch {
         let line = lines.into_iter().find(|line| self.is_ready(*line))?;
         let turns = &mut self.lines[line as usize].turns;
         let oldest = turns.front().and_then(|name| self.hosts.get(name));
-        let is_late = oldest.and_then(|host| host.waiting.values().next()).is_none_or(|order| order.deadline <= now);
+        let is_late =
+            oldest.and_then(|host| host.waiting.values().next()).is_none_or(|request| request.deadline <= now);
         // What is too late is done with on the way, and takes no place.
         let takes_newest = line == Liveness::New && !is_late && first % 2 == 1;
         let name = if takes_newest { turns.pop_back() } else { turns.pop_front() };
@@ -286,16 +197,16 @@ impl Dispatch {
         }
     }
 
-    /// Starts an order at once, without queueing it, on the least busy of the fetchers on this thread. None if it must wait
+    /// Starts a request at once, without queueing it, on the least busy of the fetchers on this thread. None if it must wait
     /// its turn: another waits, there is no room, or the host is down.
-    pub fn start_at_once(&mut self, order: &mut Order, home: Home, now: Instant) -> Option<usize> {
+    pub fn start_at_once(&mut self, request: &mut FetchRequest, thread: WorkerThread, now: Instant) -> Option<usize> {
         let busy = |fetcher: &usize| self.busy.get(*fetcher).copied().unwrap_or(usize::MAX);
-        let near = home.share(self.fetchers);
+        let near = thread.share(self.fetchers);
         let fetcher = near.min_by_key(busy).filter(|fetcher| busy(fetcher) < self.concurrency)?;
-        if self.has_turns() {
+        if self.waits_for_bytes || self.has_turns() {
             return None;
         }
-        let line = match self.hosts.get_mut(&order.host) {
+        let line = match self.hosts.get_mut(&request.host) {
             Some(host) => {
                 host.forget_age(now);
                 if host.is_down || host.rests_until.is_some() || host.busy >= self.per_host || !host.waiting.is_empty()
@@ -310,40 +221,45 @@ impl Dispatch {
         if !turns.is_empty() || *busy >= self.places(line) {
             return None;
         }
-        order.liveness = line;
-        self.hosts.entry(order.host.clone()).or_default().count(false, line, &mut self.lines);
+        request.liveness = line;
+        self.hosts.entry(request.host.clone()).or_default().count(false, line, &mut self.lines);
         if let Some(busy) = self.busy.get_mut(fetcher) {
             *busy += 1;
         }
         Some(fetcher)
     }
 
-    /// Whether an order may be waiting for a slot only.
+    /// While fetches wait for bytes of the budget, younger ones do not pass them by.
+    pub fn set_waits_for_bytes(&mut self, waits_for_bytes: bool) {
+        self.waits_for_bytes = waits_for_bytes;
+    }
+
+    /// Whether a request may be waiting for a slot only.
     pub fn has_turns(&self) -> bool {
         Liveness::ALL.into_iter().any(|line| self.is_ready(line))
     }
 
     /// Whether an attempt that has heard nothing so far is to make room: others wait for its place, and it has had its time.
-    pub fn gives_up(&self, order: &Order, now: Instant) -> bool {
-        let patience = PATIENCE * (1 << order.given_up.min(8));
-        if order.attempt_begun.is_none_or(|begun| now < begun + patience) {
+    pub fn gives_up(&self, request: &FetchRequest, now: Instant) -> bool {
+        let patience = PATIENCE * (1 << request.given_up.min(8));
+        if request.attempt_begun.is_none_or(|begun| now < begun + patience) {
             return false;
         }
-        let has_answered = self.hosts.get(&order.host).is_some_and(|host| host.answered > order.attempt_begun);
+        let has_answered = self.hosts.get(&request.host).is_some_and(|host| host.answered > request.attempt_begun);
         let is_full = self.busy.iter().take(self.fetchers).all(|busy| *busy >= self.concurrency);
-        let own = &self.lines[order.liveness as usize];
-        let is_own_wanted = !own.turns.is_empty() && own.busy >= self.places(order.liveness);
+        let own = &self.lines[request.liveness as usize];
+        let is_own_wanted = !own.turns.is_empty() && own.busy >= self.places(request.liveness);
         !has_answered && (is_own_wanted || (is_full && self.has_turns()))
     }
 
     /// The attempt is over, however it went.
-    pub fn ended(&mut self, fetcher: usize, order: &mut Order) {
+    pub fn ended(&mut self, fetcher: usize, request: &mut FetchRequest) {
         if let Some(busy) = self.busy.get_mut(fetcher) {
             *busy = busy.saturating_sub(1);
         }
-        let Some(host) = self.hosts.get_mut(&order.host) else { return };
-        host.discount(std::mem::take(&mut order.is_probe), order.liveness, &mut self.lines);
-        host.take_turn(&order.host, &mut self.lines);
+        let Some(host) = self.hosts.get_mut(&request.host) else { return };
+        host.discount(std::mem::take(&mut request.is_probe), request.liveness, &mut self.lines);
+        host.take_turn(&request.host, &mut self.lines);
         self.forget_some();
     }
 
@@ -373,7 +289,7 @@ impl Dispatch {
 
     /// The host was silent for a whole attempt, which began at `since`. If others wait for it, it is down, and they are
     /// given back; unless it has answered another one meanwhile.
-    pub fn was_silent(&mut self, name: &Arc<str>, since: Option<Instant>) -> Vec<Order> {
+    pub fn was_silent(&mut self, name: &Arc<str>, since: Option<Instant>) -> Vec<FetchRequest> {
         let Some(host) = self.hosts.get_mut(name) else { return Vec::new() };
         if host.is_down || host.answered > since {
             return Vec::new();
@@ -383,12 +299,12 @@ impl Dispatch {
     }
 
     /// The host asked to be left alone `until` then, and is until `granted`. What cannot wait for so long is given back.
-    pub fn rest(&mut self, name: &Arc<str>, until: Instant, granted: Instant) -> Vec<Order> {
+    pub fn rest(&mut self, name: &Arc<str>, until: Instant, granted: Instant) -> Vec<FetchRequest> {
         let host = self.hosts.entry(name.clone()).or_default();
         host.rests_until = host.rests_until.max(Some(granted));
         host.asked_until = host.asked_until.max(Some(until));
         let late: Vec<Seq> =
-            host.waiting.values().filter(|order| order.deadline <= until).map(|order| order.seq).collect();
+            host.waiting.values().filter(|request| request.deadline <= until).map(|request| request.seq).collect();
         late.iter().filter_map(|seq| host.waiting.remove(seq)).collect()
     }
 

@@ -21,31 +21,30 @@ use smallvec::SmallVec;
 
 use crate::event::pattern::Pattern;
 use crate::event::{CacheKey, Few};
+use crate::pipeline::work::Seq;
 use crate::pipeline::work::barriers::BarrierId;
-
-/// A place in the order of acceptance.
-pub type Seq = u64;
 
 /// Patterns that run in one scan together, at most.
 const MAX_TOGETHER: usize = 1024;
 
-pub struct Lanes<T, S> {
-    lanes: HashMap<CacheKey, Lane<T>, RandomState>,
+/// `T` is an operation that is ready, `B` one whose blob has yet to come, `S` the work of a barrier.
+pub struct Lanes<T, B, S> {
+    lanes: HashMap<CacheKey, Lane<T, B>, RandomState>,
     barriers: BTreeMap<BarrierId, Barrier<S>>,
     /// Barriers that can start.
     ready: BTreeSet<BarrierId>,
     next: Seq,
 }
 
-struct Lane<T> {
-    items: VecDeque<Item<T>>,
+struct Lane<T, B> {
+    items: VecDeque<Item<T, B>>,
     /// The last barrier that has held up what came on this key.
     last: Option<BarrierId>,
 }
 
-enum Item<T> {
+enum Item<T, B> {
     Ready(Seq, T),
-    Awaited(Seq, T),
+    Awaited(Seq, B),
     /// Ended without an effect while something was before it.
     Gone(Seq),
     Marker(Marker),
@@ -59,7 +58,7 @@ struct Marker {
     until: Option<BarrierId>,
 }
 
-impl<T> Item<T> {
+impl<T, B> Item<T, B> {
     fn seq(&self) -> Seq {
         match self {
             Item::Ready(seq, _) | Item::Awaited(seq, _) | Item::Gone(seq) | Item::Marker(Marker { seq, .. }) => *seq,
@@ -67,10 +66,10 @@ impl<T> Item<T> {
     }
 }
 
-impl<T> Lane<T> {
+impl<T, B> Lane<T, B> {
     /// Where the first marker stands that holds things up at least until this barrier is lifted.
     fn place_of(&self, id: BarrierId) -> Option<usize> {
-        let holds = |item: &Item<T>| matches!(item, Item::Marker(marker) if marker.until >= Some(id));
+        let holds = |item: &Item<T, B>| matches!(item, Item::Marker(marker) if marker.until >= Some(id));
         if self.last >= Some(id) { self.items.iter().position(holds) } else { None }
     }
 }
@@ -115,13 +114,13 @@ impl<S> Barrier<S> {
     }
 }
 
-impl<T, S> Default for Lanes<T, S> {
+impl<T, B, S> Default for Lanes<T, B, S> {
     fn default() -> Self {
         Lanes { lanes: HashMap::default(), barriers: BTreeMap::new(), ready: BTreeSet::new(), next: 0 }
     }
 }
 
-impl<T, S> Lanes<T, S> {
+impl<T, B, S> Lanes<T, B, S> {
     /// Whether nothing on the key is before what comes now, behind that barrier: then it need not enter.
     pub fn is_clear(&self, key: &CacheKey, behind: Option<BarrierId>) -> bool {
         behind.is_none() && (self.lanes.is_empty() || !self.lanes.contains_key(key))
@@ -137,13 +136,13 @@ impl<T, S> Lanes<T, S> {
     }
 
     /// Takes a place for an operation whose blob has yet to come.
-    pub fn wait_for_blob(&mut self, key: &CacheKey, behind: Option<BarrierId>, operation: T) -> Seq {
+    pub fn wait_for_blob(&mut self, key: &CacheKey, behind: Option<BarrierId>, operation: B) -> Seq {
         self.enter(key, behind, |seq| Item::Awaited(seq, operation))
     }
 
     /// The blob has come, or not: `turn` makes of the operation what is to be done now, if anything. What may go on
     /// because of it is added to `out`, in order.
-    pub fn blob_ended(&mut self, key: &CacheKey, seq: Seq, turn: impl FnOnce(T) -> Option<T>, out: &mut Vec<T>) {
+    pub fn blob_ended(&mut self, key: &CacheKey, seq: Seq, turn: impl FnOnce(B) -> Option<T>, out: &mut Vec<T>) {
         let Some(Lane { items, .. }) = self.lanes.get_mut(key) else { return };
         let Ok(index) = items.binary_search_by_key(&seq, Item::seq) else { return };
         let Some(item) = items.get_mut(index) else { return };
@@ -161,7 +160,7 @@ impl<T, S> Lanes<T, S> {
     }
 
     /// The operation that stands there and whose blob has yet to come.
-    pub fn awaited(&self, key: &CacheKey, seq: Seq) -> Option<&T> {
+    pub fn awaited(&self, key: &CacheKey, seq: Seq) -> Option<&B> {
         let Lane { items, .. } = self.lanes.get(key)?;
         match items.get(items.binary_search_by_key(&seq, Item::seq).ok()?)? {
             Item::Awaited(_, operation) => Some(operation),
@@ -300,7 +299,7 @@ impl<T, S> Lanes<T, S> {
     }
 
     /// Puts it at the end of the key's lane, after a marker of the barrier if it is the first behind that.
-    fn enter(&mut self, key: &CacheKey, behind: Option<BarrierId>, item: impl FnOnce(Seq) -> Item<T>) -> Seq {
+    fn enter(&mut self, key: &CacheKey, behind: Option<BarrierId>, item: impl FnOnce(Seq) -> Item<T, B>) -> Seq {
         let (before, seq) = (self.number(), self.number());
         // A copy: the lane may outlive the request in whose body the key is.
         let lane = self.lanes.entry(key.copied()).or_insert_with(|| Lane { items: VecDeque::new(), last: None });

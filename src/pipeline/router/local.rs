@@ -1,32 +1,30 @@
-//! Switch: the router's hand on each HTTP worker's thread. It makes operations of what was accepted, gives each its turn
-//! on its key, and sends it on: what can be written now straight to a writer, everything else to the [`Router`].
+//! The local part of the router, on each HTTP worker's thread. It makes operations of what was accepted, takes each its
+//! place in the order of its key, and sends it on: what can be written now straight to a writer, a blob that is alone on its
+//! key to a fetcher, everything else to the [central part](super::central).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Context, Handler, Supervised};
-
-use super::central::{Detained, Router, Task};
+use super::central::{CentralRouter, RouterMessage, Task};
 use crate::event::outcome::Origin;
 use crate::event::pattern::Pattern;
 use crate::event::version::Version;
 use crate::event::{Action, CacheKey, Few, Source};
-use crate::pipeline::fetch::direct::Shortcut;
-use crate::pipeline::runtime::pool::{Home, Pool, Roster};
-use crate::pipeline::runtime::supervision::{Mail, Post, Stage, Vitals, guarded};
+use crate::pipeline::fetch::direct::DirectFetch;
+use crate::pipeline::runtime::{ActiveSet, Mailbox, Pool, Stage, StageContext, WorkerThread};
 use crate::pipeline::work::barriers::Barriers;
-use crate::pipeline::work::job::{Operation, Slot, Slots, Sweep, Verb};
+use crate::pipeline::work::job::{AwaitedBlob, Operation, Slot, Slots, Sweep, Verb};
 use crate::pipeline::work::key_order::{Turns, Way};
 use crate::pipeline::write::pace::Backlogs;
 use crate::pipeline::write::queue::Ready;
 use crate::pipeline::write::writer::{Writer, hand_over};
 
-/// A request's work, validated and admitted, in the order sent.
+/// The only message to the local router: a request's work, validated and admitted, in the order sent.
 pub struct Accepted {
     pub actions: Vec<(Action, Option<Version>)>,
     /// One an entry.
     pub slots: Slots,
-    /// When the request is answered, come what may.
+    /// When the request is answered whatever has become of it.
     pub deadline: Instant,
     /// For a pattern delete, which is to say by then how far it has come.
     pub sweep_deadline: Instant,
@@ -63,45 +61,44 @@ impl Slice {
     }
 }
 
-pub struct Switch {
-    vitals: Arc<Vitals>,
-    own: Post<Switch>,
+pub struct LocalRouter {
+    own: Mailbox<LocalRouter>,
     parts: Parts,
-    /// The writers on its thread, or as near as can be, of a roster that looked so.
+    /// The writers on its thread, or the nearest there are, and the active set they were chosen from.
     nearest: (u64, Vec<usize>),
     /// On their way out, writer by writer.
     ready: Vec<Vec<Ready>>,
-    detained: Vec<Task>,
+    /// On their way to the central part.
+    tasks: Vec<Task>,
 }
 
-/// What a switch is built of.
+/// What a local router is built of.
 pub struct Parts {
     pub turns: &'static Turns,
     pub writers: Arc<Pool<Writer>>,
     /// The writers that may be chosen.
-    pub roster: Arc<Roster>,
+    pub active: Arc<ActiveSet>,
     pub backlogs: Arc<Backlogs>,
-    /// Its thread.
-    pub home: Home,
-    pub router: Post<Router>,
-    pub shortcut: Arc<Shortcut>,
+    pub thread: WorkerThread,
+    pub central: Mailbox<CentralRouter>,
+    pub direct: Arc<DirectFetch>,
     pub max_answer_bytes: usize,
 }
 
-impl Switch {
-    pub fn new(vitals: Arc<Vitals>, own: Post<Switch>, parts: Parts) -> Self {
-        Switch { vitals, own, parts, nearest: (0, Vec::new()), ready: Vec::new(), detained: Vec::new() }
+impl LocalRouter {
+    pub fn new(own: Mailbox<LocalRouter>, parts: Parts) -> Self {
+        LocalRouter { own, parts, nearest: (0, Vec::new()), ready: Vec::new(), tasks: Vec::new() }
     }
 
-    fn take(&mut self, accepted: Accepted) {
+    fn route(&mut self, accepted: Accepted) {
         fail_point!("router");
-        self.look_around();
+        self.choose_nearest();
         for (writer, ready) in self.ready.iter_mut().enumerate() {
             let is_near = self.nearest.1.contains(&writer);
             let left = accepted.slots.left();
             ready.reserve(if is_near { left } else { left.min(MOST_FAR) });
         }
-        let rest = self.take_slice(accepted);
+        let rest = self.route_slice(accepted);
         self.hand_over();
         if let Some(rest) = rest {
             self.own.post(rest);
@@ -109,13 +106,13 @@ impl Switch {
     }
 
     /// What is left when the slice is over.
-    fn take_slice(&mut self, accepted: Accepted) -> Option<Accepted> {
+    fn route_slice(&mut self, accepted: Accepted) -> Option<Accepted> {
         let Accepted { actions, mut slots, deadline, sweep_deadline } = accepted;
         let mut slice = Slice::begin(self.parts.turns.barriers());
         let mut actions = actions.into_iter();
         while let Some((action, version)) = actions.next() {
             let times = (deadline, sweep_deadline);
-            let rest = self.take_action(action, version.as_ref(), &mut slots, times, &mut slice);
+            let rest = self.route_action(action, version.as_ref(), &mut slots, times, &mut slice);
             if rest.is_some() || slice.is_over() {
                 let actions = rest.map(|rest| (rest, version)).into_iter().chain(actions).collect();
                 return Some(Accepted { actions, slots, deadline, sweep_deadline });
@@ -124,7 +121,7 @@ impl Switch {
         None
     }
 
-    fn take_action(
+    fn route_action(
         &mut self,
         action: Action,
         version: Option<&Version>,
@@ -132,9 +129,9 @@ impl Switch {
         (deadline, sweep_deadline): (Instant, Instant),
         slice: &mut Slice,
     ) -> Option<Action> {
-        let mut add = |key, verb| {
+        let mut add = |key, asked| {
             if let Some(slot) = slots.next() {
-                self.add(key, verb, version.cloned(), slot, deadline);
+                self.add(key, asked, version.cloned(), slot, deadline);
             }
             slice.goes_on()
         };
@@ -143,22 +140,24 @@ impl Switch {
                 let mut entries = entries.into_iter();
                 let is_done = entries.by_ref().all(|entry| {
                     let ttl = entry.ttl;
-                    let verb = match entry.source {
-                        Source::Inline(value) => Verb::Set { value, origin: Origin::Inline, ttl, held: None },
-                        Source::Blob(url) => Verb::SetBlob { url, ttl },
+                    let task = match entry.source {
+                        Source::Inline(value) => {
+                            Asked::Now(Verb::Set { value, origin: Origin::Inline, ttl, held: None })
+                        }
+                        Source::Blob(url) => Asked::Blob(AwaitedBlob { url, ttl }),
                     };
-                    add(entry.key, verb)
+                    add(entry.key, task)
                 });
                 (!is_done).then(|| Action::Set(entries.collect()))
             }
             Action::Get(keys) => {
                 let mut keys = keys.into_iter();
-                let is_done = keys.by_ref().all(|key| add(key, Verb::Get));
+                let is_done = keys.by_ref().all(|key| add(key, Asked::Now(Verb::Get)));
                 (!is_done).then(|| Action::Get(keys.collect()))
             }
             Action::Delete(keys) => {
                 let mut keys = keys.into_iter();
-                let is_done = keys.by_ref().all(|key| add(key, Verb::Delete));
+                let is_done = keys.by_ref().all(|key| add(key, Asked::Now(Verb::Delete)));
                 (!is_done).then(|| Action::Delete(keys.collect()))
             }
             Action::DeletePattern { patterns, dry_run } => {
@@ -179,73 +178,71 @@ impl Switch {
         deadline: Instant,
     ) {
         hand_over(&mut self.ready, &self.parts.writers);
-        let Switch { parts, detained, .. } = self;
+        let LocalRouter { parts, tasks, .. } = self;
         parts.turns.barriers().put_up(patterns.clone(), !dry_run, |barrier| {
-            detained.push(Task::Pattern(Sweep { patterns, version, slots, dry_run, barrier, deadline }));
-            parts.router.post(Detained { tasks: std::mem::take(detained) });
+            tasks.push(Task::Pattern(Sweep { patterns, version, slots, dry_run, barrier, deadline }));
+            parts.central.post(RouterMessage::Tasks(std::mem::take(tasks)));
         });
     }
 
     fn hand_over(&mut self) {
         hand_over(&mut self.ready, &self.parts.writers);
-        if !self.detained.is_empty() {
-            self.parts.router.post(Detained { tasks: std::mem::take(&mut self.detained) });
+        if !self.tasks.is_empty() {
+            self.parts.central.post(RouterMessage::Tasks(std::mem::take(&mut self.tasks)));
         }
     }
 
-    /// Who is near changes only with the roster, and with those that are late.
-    fn look_around(&mut self) {
-        let roster = self.parts.roster.bits();
-        let in_time = roster & !self.parts.backlogs.late(Instant::now());
-        let bits = if in_time == 0 { roster } else { in_time };
+    /// Who is near changes only with the active set, and with those that are late.
+    fn choose_nearest(&mut self) {
+        let active = self.parts.active.bits();
+        let in_time = active & !self.parts.backlogs.late(Instant::now());
+        let bits = if in_time == 0 { active } else { in_time };
         if bits != self.nearest.0 {
-            self.nearest = (bits, self.parts.home.nearest(bits));
+            self.nearest = (bits, self.parts.thread.nearest(bits));
         }
     }
 
-    fn add(&mut self, key: CacheKey, verb: Verb, version: Option<Version>, slot: Slot, deadline: Instant) {
-        let Parts { turns, home, max_answer_bytes, .. } = &self.parts;
+    fn add(&mut self, key: CacheKey, asked: Asked, version: Option<Version>, slot: Slot, deadline: Instant) {
+        let Parts { turns, thread, max_answer_bytes, .. } = &self.parts;
         let nearest = &self.nearest.1;
-        let must_wait = matches!(verb, Verb::SetBlob { .. });
+        let must_wait = matches!(asked, Asked::Blob(_));
         let (turn, way) =
             turns.take(&key, must_wait, |hash| nearest.get(hash % nearest.len().max(1)).copied().unwrap_or_default());
-        let operation = Operation { key, verb, version, slot, turn, deadline };
-        match way {
-            Way::Router => self.detained.push(Task::Key(operation)),
-            Way::Alone => {
-                let left = self.parts.shortcut.start(operation, *home).err();
-                self.detained.extend(left.map(Task::Key));
+        match asked {
+            Asked::Now(action) => {
+                let operation = Operation { key, action, version, slot, turn, deadline };
+                match way {
+                    Way::Writer => Ready::send(operation, *max_answer_bytes, &mut self.ready),
+                    Way::Router | Way::Alone => self.tasks.push(Task::Ready(operation)),
+                }
             }
-            Way::Writer => Ready::send(operation, *max_answer_bytes, &mut self.ready),
+            Asked::Blob(action) => {
+                let operation = Operation { key, action, version, slot, turn, deadline };
+                let left = match way {
+                    Way::Alone => self.parts.direct.start(operation, *thread).err(),
+                    Way::Writer | Way::Router => Some(operation),
+                };
+                self.tasks.extend(left.map(Task::Blob));
+            }
         }
     }
 }
 
-impl Actor for Switch {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        self.vitals.clone().on_start(context);
-    }
+/// What an entry asks for.
+enum Asked {
+    Now(Verb),
+    Blob(AwaitedBlob),
 }
 
-impl Supervised for Switch {
-    fn restarting(&mut self, _: &mut Self::Context) {
+impl Stage for LocalRouter {
+    type Message = Accepted;
+
+    fn handle(&mut self, accepted: Accepted, _: &mut StageContext<'_, Self>) {
+        self.route(accepted);
+    }
+
+    fn restarting(&mut self) {
         self.ready.iter_mut().for_each(Vec::clear);
-        self.detained.clear();
-    }
-}
-
-impl Stage for Switch {
-    fn vitals(&self) -> &Arc<Vitals> {
-        &self.vitals
-    }
-}
-
-impl Handler<Mail<Accepted>> for Switch {
-    type Result = ();
-
-    fn handle(&mut self, mail: Mail<Accepted>, context: &mut Self::Context) {
-        guarded(self, context, |switch, _| switch.take(mail.open()));
+        self.tasks.clear();
     }
 }

@@ -6,17 +6,16 @@
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
-use actix::{Actor, Context, Handler};
-
-use super::supervision::{Mail, Post};
+use super::mailbox::Mailbox;
+use super::stage::Stage;
 
 /// Places of a pool: no size may be greater.
 pub const MAX_POOL: usize = 64;
 
 /// Each starts on the thread it is to live on, so they come one by one; none ever leaves its place.
-pub struct Pool<A: Actor>([OnceLock<Post<A>>; MAX_POOL]);
+pub struct Pool<S: Stage>([OnceLock<Mailbox<S>>; MAX_POOL]);
 
-impl<A: Actor<Context = Context<A>>> Pool<A> {
+impl<S: Stage> Pool<S> {
     pub fn new() -> Arc<Self> {
         Arc::new(Pool(std::array::from_fn(|_| OnceLock::new())))
     }
@@ -31,30 +30,27 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
     }
 
     /// Starts one that is not there yet.
-    pub fn start(&self, number: usize, make: impl FnOnce() -> Post<A>) {
+    pub fn start(&self, number: usize, make: impl FnOnce() -> Mailbox<S>) {
         if let Some(place) = self.0.get(number) {
             place.get_or_init(make);
         }
     }
 
-    /// As [`Post::post`]; before its start the actor is as good as gone.
-    pub fn post<M: Send + 'static>(&self, number: usize, letter: M)
-    where
-        A: Handler<Mail<M>>,
-    {
+    /// As [`Mailbox::post`]; before its start the actor is as good as gone.
+    pub fn post(&self, number: usize, message: S::Message) {
         if let Some(actor) = self.0.get(number).and_then(OnceLock::get) {
-            actor.post(letter);
+            actor.post(message);
         }
     }
 }
 
 /// Which of a pool are given new work: a bit for each.
-pub struct Roster(AtomicU64);
+pub struct ActiveSet(AtomicU64);
 
-impl Roster {
-    /// The first so many.
+impl ActiveSet {
+    /// The first `count`.
     pub fn of(count: usize) -> Arc<Self> {
-        Arc::new(Roster(AtomicU64::new((0..count.min(MAX_POOL)).fold(0, |all, number| all | bit(number)))))
+        Arc::new(ActiveSet(AtomicU64::new((0..count.min(MAX_POOL)).fold(0, |all, number| all | bit(number)))))
     }
 
     pub fn open(&self, number: usize) {
@@ -69,7 +65,7 @@ impl Roster {
         self.bits() & bit(number) != 0
     }
 
-    /// All of it, for [`Home::nearest`]. Who sees a bit sees its actor in the pool.
+    /// All of it, for [`WorkerThread::nearest`]. Who sees a bit sees its actor in the pool.
     pub fn bits(&self) -> u64 {
         self.0.load(Acquire)
     }
@@ -81,16 +77,16 @@ fn bit(number: usize) -> u64 {
 
 /// A thread, of those over which pools are spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Home {
+pub struct WorkerThread {
     number: usize,
     threads: usize,
 }
 
-impl Home {
+impl WorkerThread {
     /// `turn` counts the threads, and begins anew when all have been counted.
     pub fn new(turn: usize, threads: usize) -> Self {
         let threads = threads.max(1);
-        Home { number: turn % threads, threads }
+        WorkerThread { number: turn % threads, threads }
     }
 
     /// Among the threads.
@@ -108,7 +104,7 @@ impl Home {
         (self.number % count..count).step_by(self.threads)
     }
 
-    /// The same of those on a [`Roster`].
+    /// The same of those on a [`ActiveSet`].
     pub fn nearest(self, bits: u64) -> Vec<usize> {
         let all: Vec<usize> = (0..MAX_POOL).filter(|number| bits & bit(*number) != 0).collect();
         let own: Vec<usize> = all.iter().copied().filter(|number| self.is_of(*number)).collect();
@@ -126,10 +122,10 @@ mod tests {
             for count in 1..9 {
                 let mut near: Vec<usize> = Vec::new();
                 for turn in 0..threads {
-                    let home = Home::new(turn, threads);
+                    let home = WorkerThread::new(turn, threads);
                     let share: Vec<usize> = home.share(count).collect();
                     assert!(!share.is_empty());
-                    assert_eq!(share, home.nearest(Roster::of(count).bits()), "{count} on {threads}");
+                    assert_eq!(share, home.nearest(ActiveSet::of(count).bits()), "{count} on {threads}");
                     near.extend(share);
                 }
                 assert!((0..count).all(|number| near.contains(&number)), "{count} on {threads}: {near:?}");
@@ -138,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn only_those_on_the_roster_are_near() {
-        let roster = Roster::of(4);
-        roster.close(1);
-        roster.close(3);
-        assert_eq!(Home::new(0, 2).nearest(roster.bits()), [0, 2]);
-        assert_eq!(Home::new(1, 2).nearest(roster.bits()), [2], "its own are closed");
-        roster.open(MAX_POOL - 1);
-        assert_eq!(Home::new(1, 2).nearest(roster.bits()), [MAX_POOL - 1]);
-        assert!(roster.has(MAX_POOL - 1) && !roster.has(1));
+    fn only_those_on_the_active_are_near() {
+        let active = ActiveSet::of(4);
+        active.close(1);
+        active.close(3);
+        assert_eq!(WorkerThread::new(0, 2).nearest(active.bits()), [0, 2]);
+        assert_eq!(WorkerThread::new(1, 2).nearest(active.bits()), [2], "its own are closed");
+        active.open(MAX_POOL - 1);
+        assert_eq!(WorkerThread::new(1, 2).nearest(active.bits()), [MAX_POOL - 1]);
+        assert!(active.has(MAX_POOL - 1) && !active.has(1));
     }
 }

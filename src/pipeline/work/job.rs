@@ -471,33 +471,47 @@ impl Future for Waiter {
     }
 }
 
-/// One key's share of an event, on its way to the cache.
-pub struct Operation {
+/// One key's share of an event, on its way to the cache: ready to be written, or ([`AwaitedBlob`]) not yet.
+pub struct Operation<A = Verb> {
     pub key: CacheKey,
-    pub verb: Verb,
+    /// What is to be done to the key.
+    pub action: A,
     /// If the source's own order is to decide.
     pub version: Option<Version>,
     pub slot: Slot,
     /// Its place in the order of its key.
     pub turn: Turn,
-    /// When the request is answered, come what may; what is not begun by then is dropped.
+    /// When its request is answered whatever has become of it; what is not begun by then is dropped.
     pub deadline: Instant,
 }
 
+/// What the cache can do at once.
 pub enum Verb {
     Set {
         value: Bytes,
         origin: Origin,
         ttl: Option<Ttl>,
+        /// What the value's bytes hold of admission, if it is a blob.
         held: Option<Permit>,
-    },
-    /// A value that has yet to be fetched.
-    SetBlob {
-        url: BlobUrl,
-        ttl: Option<Ttl>,
     },
     Get,
     Delete,
+}
+
+/// A SET whose value has yet to be fetched.
+pub struct AwaitedBlob {
+    pub url: BlobUrl,
+    pub ttl: Option<Ttl>,
+}
+
+impl Operation<AwaitedBlob> {
+    /// The operation now that its blob is there. `permit` is what the bytes hold of admission.
+    pub fn with_blob(self, value: Bytes, permit: Permit, now: Instant) -> Operation {
+        let Operation { key, action: AwaitedBlob { ttl, .. }, version, slot, turn, deadline } = self;
+        slot.enter(Leg::Waiting, now);
+        let action = Verb::Set { value, origin: Origin::Blob, ttl, held: Some(permit) };
+        Operation { key, action, version, slot, turn, deadline }
+    }
 }
 
 /// A pattern delete, or its preview.

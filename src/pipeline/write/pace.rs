@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::Action;
 use crate::event::version::Version;
-use crate::pipeline::runtime::pool::{MAX_POOL, Roster};
+use crate::pipeline::runtime::{ActiveSet, MAX_POOL};
 use crate::pipeline::work::key_order::Turns;
 
 /// With more than this to wait a writer is late.
@@ -141,7 +141,7 @@ impl Drop for Backlog {
 /// Whether new events would be carried out in time.
 pub struct Lateness {
     pub backlogs: Arc<Backlogs>,
-    pub roster: Arc<Roster>,
+    pub active: Arc<ActiveSet>,
     pub turns: &'static Turns,
 }
 
@@ -154,7 +154,7 @@ impl Lateness {
             return true;
         }
         let is_well = |key| self.turns.writer_of(key).is_none_or(|writer| late >> writer & 1 == 0);
-        self.roster.bits() & !late != 0
+        self.active.bits() & !late != 0
             && actions.iter().all(|(action, _)| match action {
                 Action::Set(entries) => entries.iter().all(|entry| is_well(&entry.key)),
                 Action::Get(keys) | Action::Delete(keys) => keys.iter().all(is_well),
@@ -207,8 +207,8 @@ mod tests {
 
     #[test]
     fn a_late_writer_closes_the_door_for_the_keys_that_it_has_in_hand_and_a_lost_one_for_none() {
-        let (backlogs, roster, turns) = (Backlogs::new(), Roster::of(2), Turns::new());
-        let lateness = Lateness { backlogs: backlogs.clone(), roster: roster.clone(), turns };
+        let (backlogs, active, turns) = (Backlogs::new(), ActiveSet::of(2), Turns::new());
+        let lateness = Lateness { backlogs: backlogs.clone(), active: active.clone(), turns };
         let key = |key: &str| CacheKey::new_unchecked(key.to_owned());
         let get = |keys: &[&str]| [(Action::Get(keys.iter().map(|name| key(name)).collect()), None)];
         let _turns = [turns.take(&key("slow"), false, |_| 0), turns.take(&key("fast"), false, |_| 1)];

@@ -15,7 +15,7 @@ use self::delayed::Delayed;
 use super::pace::Backlog;
 use crate::cache::{CacheError, Command};
 use crate::event::outcome::{Origin, Outcome, ProblemKind};
-use crate::pipeline::runtime::supervision::Notice;
+use crate::pipeline::runtime::DropNotice;
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::job::{Operation, Slot, Verb};
 use crate::pipeline::work::key_order::{KeyPlace, Noted, Turn};
@@ -32,14 +32,13 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Puts it beside the others for its writer. A blob that is not there cannot be written.
+    /// Puts it beside the others for its writer.
     pub fn send(operation: Operation, max_answer_bytes: usize, outbox: &mut Vec<Vec<Ready>>) {
-        let Operation { key, verb, version, slot, turn, deadline } = operation;
-        let (command, origin, held) = match verb {
+        let Operation { key, action, version, slot, turn, deadline } = operation;
+        let (command, origin, held) = match action {
             Verb::Set { value, origin, ttl, held } => (Command::Set { key, value, ttl, version }, origin, held),
             Verb::Get => (Command::Get { key, max_bytes: max_answer_bytes }, Origin::Inline, None),
             Verb::Delete => (Command::Delete { key, version }, Origin::Inline, None),
-            Verb::SetBlob { .. } => return debug_assert!(false, "its blob is not there"),
         };
         if outbox.len() <= turn.writer() {
             outbox.resize_with(turn.writer() + 1, Vec::new);
@@ -51,7 +50,7 @@ impl Ready {
 }
 
 /// A writer has passed a fence, or lost it.
-pub struct Fenced {
+pub struct FenceReached {
     pub epoch: u64,
     pub round: u64,
     pub writer: usize,
@@ -60,7 +59,7 @@ pub struct Fenced {
 
 enum Entry {
     Write(Command, Pending),
-    Fence(u64, Notice<Fenced>),
+    Fence(u64, DropNotice<FenceReached>),
 }
 
 /// What is to be done when its command has ended.
@@ -102,7 +101,7 @@ pub struct Queue {
     entries: VecDeque<Entry>,
     delayed: Delayed,
     /// Fences that wait for something that is delayed, and for which key.
-    fences: VecDeque<(u64, Notice<Fenced>, Option<KeyPlace>)>,
+    fences: VecDeque<(u64, DropNotice<FenceReached>, Option<KeyPlace>)>,
     /// For the batch being made: the keys on which more is done than to set them.
     mixed: Noted,
     /// For a batch that has landed: keys that go back to the front, and keys that were refused.
@@ -192,7 +191,7 @@ impl Queue {
         self.publish();
     }
 
-    pub fn add_fence(&mut self, notice: Notice<Fenced>) {
+    pub fn add_fence(&mut self, notice: DropNotice<FenceReached>) {
         self.number += 1;
         self.entries.push_back(Entry::Fence(self.number, notice));
     }

@@ -13,27 +13,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Context, Handler, Supervised};
 use futures::lock::Mutex;
 
 use self::places::Places;
 use self::seen::Seen;
 use self::walk::Walk;
 use crate::cache::Session;
-use crate::pipeline::runtime::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
+use crate::pipeline::runtime::{DropNotice, Stage, StageContext};
 use crate::pipeline::work::admission::Gate;
 use crate::pipeline::work::job::{Sweep, enter_all};
 use crate::pipeline::work::timing::Leg;
 
-/// Sweeps that start together, in the order of acceptance. All that was accepted before them is in the cache.
+/// The only message to the scanner: sweeps that start together, in the order of acceptance. All that was accepted before them is in the cache.
 pub struct StartSweeps {
     pub kind: ScanKind,
     pub sweeps: Vec<Sweep>,
-    pub ended: Notice<SweepEnded>,
+    pub ended: DropNotice<ScanEnded>,
 }
 
 /// The scanner is done with what it was given.
-pub struct SweepEnded {
+pub struct ScanEnded {
     pub epoch: u64,
     pub kind: ScanKind,
 }
@@ -47,7 +46,6 @@ pub enum ScanKind {
 }
 
 pub struct Scanner {
-    vitals: Arc<Vitals>,
     gate: Arc<Gate>,
     /// By the kinds of scans, each with the places where scans on it have stopped.
     lines: [Rc<Mutex<Line>>; 2],
@@ -61,12 +59,12 @@ struct Line {
 }
 
 impl Scanner {
-    pub fn new(vitals: Arc<Vitals>, gate: Arc<Gate>, sessions: [Box<dyn Session>; 2], retry: Duration) -> Self {
+    pub fn new(gate: Arc<Gate>, sessions: [Box<dyn Session>; 2], retry: Duration) -> Self {
         let line = |session| Rc::new(Mutex::new(Line { session, places: Rc::default() }));
-        Scanner { vitals, gate, lines: sessions.map(line), retry }
+        Scanner { gate, lines: sessions.map(line), retry }
     }
 
-    fn take(&mut self, StartSweeps { kind, sweeps, ended }: StartSweeps, context: &mut Context<Self>) {
+    fn start(&mut self, StartSweeps { kind, sweeps, ended }: StartSweeps, context: &mut StageContext<'_, Self>) {
         enter_all(sweeps.iter().flat_map(|sweep| &sweep.slots), Leg::Cache, Instant::now());
         let (line, retry, seen) = (self.lines[kind as usize].clone(), self.retry, Seen::new(self.gate.permit()));
         let work = async move {
@@ -75,30 +73,14 @@ impl Scanner {
             walk.run().await;
             drop((barriers, ended));
         };
-        spawn_guarded(context, work, |_, (), _| {});
+        context.spawn(work, |_, (), _| {});
     }
 }
-
-impl Actor for Scanner {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        self.vitals.clone().on_start(context);
-    }
-}
-
-impl Supervised for Scanner {}
 
 impl Stage for Scanner {
-    fn vitals(&self) -> &Arc<Vitals> {
-        &self.vitals
-    }
-}
+    type Message = StartSweeps;
 
-impl Handler<Mail<StartSweeps>> for Scanner {
-    type Result = ();
-
-    fn handle(&mut self, mail: Mail<StartSweeps>, context: &mut Self::Context) {
-        guarded(self, context, |scanner, context| scanner.take(mail.open(), context));
+    fn handle(&mut self, sweeps: StartSweeps, context: &mut StageContext<'_, Self>) {
+        self.start(sweeps, context);
     }
 }

@@ -13,19 +13,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 use futures::lock::Mutex;
 use log::{info, warn};
 use tokio::task::yield_now;
 
 use self::line::Line;
 use super::pace::{Backlog, Backlogs};
-use super::queue::{self, Again, Bounds, Fenced, Pending, Queue, Ready};
+use super::queue::{self, Again, Bounds, FenceReached, Pending, Queue, Ready};
 use crate::cache::{Cache, CacheError, Command, Reply, Session};
 use crate::event::outcome::{Origin, Outcome, ProblemKind};
 use crate::pipeline::readiness::Health;
-use crate::pipeline::runtime::pool::{Pool, Roster};
-use crate::pipeline::runtime::supervision::{Mail, Notice, Stage, Vitals, guarded, spawn_guarded};
+use crate::pipeline::runtime::{ActiveSet, DropNotice, Heartbeat, Pool, Stage, StageContext};
 use crate::pipeline::work::job::{enter_all, settle_all};
 use crate::pipeline::work::timing::Leg;
 use crate::telemetry::metrics::Metrics;
@@ -48,38 +46,39 @@ pub struct Limits {
     pub retry: Duration,
 }
 
-/// Operations that are ready, in the order they are to take effect.
-pub struct Write(pub Vec<Ready>);
+/// Everything that may be sent to a writer.
+pub enum WriterMessage {
+    /// Operations that are ready, in the order they are to take effect; from the routers and from direct fetches.
+    Write(Vec<Ready>),
+    /// Told once everything that came before it is in the cache or given up; from the central router.
+    Fence(DropNotice<FenceReached>),
+    /// Whether more is to be expected from now on; from the placement.
+    SetWanted(bool),
+}
 
 /// Hands over what is ready, emptying `ready`: a vector for each writer.
 pub fn hand_over(ready: &mut [Vec<Ready>], writers: &Pool<Writer>) {
     for (number, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| !ready.is_empty()) {
-        writers.post(number, Write(std::mem::take(ready)));
+        writers.post(number, WriterMessage::Write(std::mem::take(ready)));
     }
 }
-
-/// Whether more is to be expected from now on.
-pub struct Wanted(pub bool);
-
-/// Passed when all that came before it is in the cache or given up.
-pub struct Fence(pub Notice<Fenced>);
 
 /// What a writer is built of.
 pub struct Parts {
     pub limits: Limits,
     pub metrics: Metrics,
     pub health: Arc<Health>,
-    pub roster: Arc<Roster>,
+    pub active: Arc<ActiveSet>,
     pub backlogs: Arc<Backlogs>,
     pub cache: Arc<dyn Cache>,
 }
 
 pub struct Writer {
-    vitals: Arc<Vitals>,
+    heartbeat: Arc<Heartbeat>,
     limits: Limits,
     metrics: Metrics,
     health: Arc<Health>,
-    roster: Arc<Roster>,
+    active: Arc<ActiveSet>,
     cache: Arc<dyn Cache>,
     index: usize,
     standing: Standing,
@@ -98,7 +97,7 @@ pub struct Writer {
 /// What it is to its pool.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// Not on the roster before it has heard from the cache.
+    /// Not on the active before it has heard from the cache.
     Joining,
     Open,
     /// Nothing new is given to it; it goes once nothing has come for a while.
@@ -118,17 +117,17 @@ enum Activity {
 }
 
 impl Writer {
-    pub fn new(vitals: Arc<Vitals>, index: usize, parts: Parts) -> Self {
-        let Parts { limits, metrics, health, roster, backlogs, cache } = parts;
+    pub fn new(heartbeat: Arc<Heartbeat>, index: usize, parts: Parts) -> Self {
+        let Parts { limits, metrics, health, active, backlogs, cache } = parts;
         let retry = limits.retry;
         Writer {
-            vitals,
+            heartbeat,
             limits,
             metrics,
             health,
             index,
-            standing: if roster.has(index) { Standing::Open } else { Standing::Joining },
-            roster,
+            standing: if active.has(index) { Standing::Open } else { Standing::Joining },
+            active,
             session: Rc::new(Mutex::new(cache.session())),
             cache,
             queue: Queue::new(retry, Backlog::new(backlogs, index)),
@@ -141,9 +140,9 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, Write(ready): Write, context: &mut Context<Self>) {
+    fn take(&mut self, ready: Vec<Ready>, context: &mut StageContext<'_, Self>) {
         fail_point!("write");
-        self.vitals.set_at_work(true);
+        self.heartbeat.set_active(true);
         let now = Instant::now();
         enter_all(ready.iter().map(|ready| &ready.slot), Leg::Cache, now);
         if self.line.is_down() {
@@ -156,16 +155,16 @@ impl Writer {
     }
 
     /// What is on its way comes here whatever is wanted.
-    fn change(&mut self, Wanted(is_wanted): Wanted, context: &mut Context<Self>) {
+    fn set_wanted(&mut self, is_wanted: bool, context: &mut StageContext<'_, Self>) {
         if !is_wanted {
             self.standing = Standing::Leaving;
-            return self.roster.close(self.index);
+            return self.active.close(self.index);
         }
         if self.standing == Standing::Leaving {
             self.standing = Standing::Joining;
         }
-        self.vitals.set_at_work(true);
-        // A sign of life puts it on the roster.
+        self.heartbeat.set_active(true);
+        // A sign of life puts it on the active.
         self.tick(context);
     }
 
@@ -175,10 +174,10 @@ impl Writer {
         self.reconnects = 0;
         self.line = Line::new(self.limits.retry);
         self.health.forget_writer(self.index);
-        self.vitals.set_at_work(false);
+        self.heartbeat.set_active(false);
     }
 
-    fn fence(&mut self, Fence(notice): Fence, context: &mut Context<Self>) {
+    fn fence(&mut self, notice: DropNotice<FenceReached>, context: &mut StageContext<'_, Self>) {
         fail_point!("write");
         self.queue.add_fence(notice);
         self.release_fences();
@@ -186,15 +185,15 @@ impl Writer {
     }
 
     /// Starts the next batch when `first` is over, with all that waits by then.
-    fn pump_after(&mut self, first: impl Future<Output = ()> + 'static, context: &mut Context<Self>) {
+    fn pump_after(&mut self, first: impl Future<Output = ()> + 'static, context: &mut StageContext<'_, Self>) {
         if matches!(self.activity, Activity::Idle) && !self.queue.is_empty() {
             self.activity = Activity::Gathering;
-            spawn_guarded(context, first, |writer, (), context| writer.pump(context));
+            context.spawn(first, |writer, (), context| writer.pump(context));
         }
     }
 
     /// Starts the next batch if none is in flight.
-    fn pump(&mut self, context: &mut Context<Self>) {
+    fn pump(&mut self, context: &mut StageContext<'_, Self>) {
         if !matches!(self.activity, Activity::Idle | Activity::Gathering) {
             return;
         }
@@ -217,28 +216,31 @@ impl Writer {
             metrics.redis_batch(batch.len(), begun.elapsed());
             (results, begun, session.reconnects())
         };
-        spawn_guarded(context, work, |writer, (results, begun, reconnects), context| {
+        context.spawn(work, |writer, (results, begun, reconnects), context| {
             writer.note_reconnects(reconnects);
             writer.landed(results, begun, context);
         });
     }
 
     /// Nothing can be sent before what was refused is due.
-    fn wake_when_due(&mut self, now: Instant, context: &mut Context<Self>) {
+    fn wake_when_due(&mut self, now: Instant, context: &mut StageContext<'_, Self>) {
         let Some(due) = self.queue.next_due() else { return };
         if self.wake_at.is_some_and(|at| at <= due) {
             return;
         }
         self.wake_at = Some(due);
-        context.run_later(due.saturating_duration_since(now), move |writer, context| {
-            guarded(writer, context, |writer, context| {
-                writer.wake_at = None;
-                writer.pump(context);
-            });
+        context.after(due.saturating_duration_since(now), |writer, context| {
+            writer.wake_at = None;
+            writer.pump(context);
         });
     }
 
-    fn landed(&mut self, mut results: Vec<Result<Reply, CacheError>>, begun: Instant, context: &mut Context<Self>) {
+    fn landed(
+        &mut self,
+        mut results: Vec<Result<Reply, CacheError>>,
+        begun: Instant,
+        context: &mut StageContext<'_, Self>,
+    ) {
         let Activity::Writing(commands, pending) = std::mem::replace(&mut self.activity, Activity::Idle) else {
             return;
         };
@@ -279,7 +281,7 @@ impl Writer {
         self.rest(context);
     }
 
-    fn go_on(&mut self, context: &mut Context<Self>) {
+    fn go_on(&mut self, context: &mut StageContext<'_, Self>) {
         if self.queue.ready() >= self.limits.batch_max / FEW {
             self.pump(context);
         } else {
@@ -299,7 +301,7 @@ impl Writer {
         self.health.set_writer(self.index, None);
         if self.standing == Standing::Joining {
             self.standing = Standing::Open;
-            self.roster.open(self.index);
+            self.active.open(self.index);
         }
     }
 
@@ -309,7 +311,7 @@ impl Writer {
         }
         self.line.failed(cause, begun, some_done, is_ping);
         self.queue.backlog().set_silent(true);
-        // Before it is on the roster it has nobody's work, and that it cannot begin turns nothing.
+        // Before it is on the active it has nobody's work, and that it cannot begin turns nothing.
         if !some_done && self.standing != Standing::Joining {
             self.health.set_writer(self.index, self.line.hindrance());
         }
@@ -332,17 +334,15 @@ impl Writer {
         }
     }
 
-    fn rest(&mut self, context: &mut Context<Self>) {
+    fn rest(&mut self, context: &mut StageContext<'_, Self>) {
         self.activity = Activity::Resting;
         self.answer_expired(Instant::now());
-        context.run_later(self.line.pause(), |writer, context| {
-            guarded(writer, context, |writer, context| {
-                if !matches!(writer.activity, Activity::Resting) {
-                    return;
-                }
-                writer.activity = Activity::Idle;
-                if writer.line.wants_ping() { writer.ping(context) } else { writer.pump(context) }
-            });
+        context.after(self.line.pause(), |writer, context| {
+            if !matches!(writer.activity, Activity::Resting) {
+                return;
+            }
+            writer.activity = Activity::Idle;
+            if writer.line.wants_ping() { writer.ping(context) } else { writer.pump(context) }
         });
     }
 
@@ -376,12 +376,12 @@ impl Writer {
         }
     }
 
-    fn wake_up(&mut self, context: &mut Context<Self>) {
+    fn wake_up(&mut self, context: &mut StageContext<'_, Self>) {
         self.pump(context);
         self.tick(context);
     }
 
-    fn tick(&mut self, context: &mut Context<Self>) {
+    fn tick(&mut self, context: &mut StageContext<'_, Self>) {
         let now = Instant::now();
         self.answer_expired(now);
         if !matches!(self.activity, Activity::Idle) {
@@ -396,12 +396,12 @@ impl Writer {
         }
         if self.standing != Standing::Leaving {
             self.ping(context);
-        } else if self.vitals.is_at_work() {
+        } else if self.heartbeat.is_active() {
             self.lay_off();
         }
     }
 
-    fn ping(&mut self, context: &mut Context<Self>) {
+    fn ping(&mut self, context: &mut StageContext<'_, Self>) {
         self.activity = Activity::Pinging;
         let (session, within) = (self.session.clone(), self.limits.retry);
         let work = async move {
@@ -410,7 +410,7 @@ impl Writer {
             let result = session.ping(within).await;
             (result, begun, session.reconnects())
         };
-        spawn_guarded(context, work, |writer, (result, begun, reconnects), context| {
+        context.spawn(work, |writer, (result, begun, reconnects), context| {
             writer.activity = Activity::Idle;
             writer.last_used = Instant::now();
             writer.note_reconnects(reconnects);
@@ -469,18 +469,23 @@ fn problem_kind(command: &Command, error: &CacheError) -> ProblemKind {
     }
 }
 
-impl Actor for Writer {
-    type Context = Context<Self>;
+impl Stage for Writer {
+    type Message = WriterMessage;
 
-    fn started(&mut self, context: &mut Self::Context) {
-        self.vitals.clone().on_start(context);
-        context.run_interval(TICK, |writer, context| guarded(writer, context, Writer::tick));
-        context.run_later(Duration::ZERO, |writer, context| guarded(writer, context, Writer::wake_up));
+    fn started(&mut self, context: &mut StageContext<'_, Self>) {
+        context.every(TICK, Writer::tick);
+        context.after(Duration::ZERO, Writer::wake_up);
     }
-}
 
-impl Supervised for Writer {
-    fn restarting(&mut self, _: &mut Self::Context) {
+    fn handle(&mut self, message: WriterMessage, context: &mut StageContext<'_, Self>) {
+        match message {
+            WriterMessage::Write(ready) => self.take(ready, context),
+            WriterMessage::Fence(notice) => self.fence(notice, context),
+            WriterMessage::SetWanted(is_wanted) => self.set_wanted(is_wanted, context),
+        }
+    }
+
+    fn restarting(&mut self) {
         self.wake_at = None;
         let Activity::Writing(commands, pending) = std::mem::replace(&mut self.activity, Activity::Idle) else {
             return;
@@ -491,35 +496,5 @@ impl Supervised for Writer {
             (pending.crashes <= MAX_CRASHES).then_some((command, pending))
         });
         self.queue.lost(crashed, Instant::now());
-    }
-}
-
-impl Stage for Writer {
-    fn vitals(&self) -> &Arc<Vitals> {
-        &self.vitals
-    }
-}
-
-impl Handler<Mail<Write>> for Writer {
-    type Result = ();
-
-    fn handle(&mut self, mail: Mail<Write>, context: &mut Self::Context) {
-        guarded(self, context, |writer, context| writer.take(mail.open(), context));
-    }
-}
-
-impl Handler<Mail<Wanted>> for Writer {
-    type Result = ();
-
-    fn handle(&mut self, mail: Mail<Wanted>, context: &mut Self::Context) {
-        guarded(self, context, |writer, context| writer.change(mail.open(), context));
-    }
-}
-
-impl Handler<Mail<Fence>> for Writer {
-    type Result = ();
-
-    fn handle(&mut self, mail: Mail<Fence>, context: &mut Self::Context) {
-        guarded(self, context, |writer, context| writer.fence(mail.open(), context));
     }
 }

@@ -1,31 +1,33 @@
-use super::*;
 use std::time::Duration;
 
-fn order(seq: Seq, host: &str) -> Order {
+use super::*;
+use crate::event::{BlobUrl, CacheKey};
+
+fn order(seq: Seq, host: &str) -> FetchRequest {
     let url = BlobUrl::parse(&format!("http://{host}/blob")).expect("a url");
-    Order::new(seq, CacheKey::new_unchecked("k"), url, Instant::now() + Duration::from_secs(1))
+    FetchRequest::new(seq, CacheKey::new_unchecked("k"), url, Instant::now() + Duration::from_secs(1))
 }
 
-fn start(dispatch: &mut Dispatch) -> Vec<(usize, Order)> {
+fn start(dispatch: &mut FetchScheduler) -> Vec<(usize, FetchRequest)> {
     std::iter::from_fn(|| dispatch.start_next(Instant::now())).collect()
 }
 
 /// One of two threads, with a fetcher each.
-fn home(number: usize) -> Home {
-    Home::new(number, 2)
+fn home(number: usize) -> WorkerThread {
+    WorkerThread::new(number, 2)
 }
 
-fn all() -> Home {
-    Home::new(0, 1)
+fn all() -> WorkerThread {
+    WorkerThread::new(0, 1)
 }
 
 /// Starts a fetch of the host at once, if it may.
-fn at_once(dispatch: &mut Dispatch, host: &str, home: Home) -> Option<usize> {
+fn at_once(dispatch: &mut FetchScheduler, host: &str, home: WorkerThread) -> Option<usize> {
     dispatch.start_at_once(&mut order(0, host), home, Instant::now())
 }
 
 /// Lets the hosts be known to be alive.
-fn with_alive(mut dispatch: Dispatch, hosts: &[&str]) -> Dispatch {
+fn with_alive(mut dispatch: FetchScheduler, hosts: &[&str]) -> FetchScheduler {
     for host in hosts {
         let host = order(0, host).host;
         dispatch.hosts.entry(host.clone()).or_default();
@@ -34,13 +36,13 @@ fn with_alive(mut dispatch: Dispatch, hosts: &[&str]) -> Dispatch {
     dispatch
 }
 
-fn seqs(started: &[(usize, Order)]) -> Vec<Seq> {
+fn seqs(started: &[(usize, FetchRequest)]) -> Vec<Seq> {
     started.iter().map(|(_, order)| order.seq).collect()
 }
 
 #[test]
 fn a_busy_host_takes_no_slot_of_the_others_and_fetchers_share_the_load() {
-    let mut dispatch = with_alive(Dispatch::new(2, 2, 2), &["a", "b"]);
+    let mut dispatch = with_alive(FetchScheduler::new(2, 2, 2), &["a", "b"]);
     for seq in 1..=5 {
         assert!(dispatch.submit(order(seq, "a"), Instant::now()).is_ok());
     }
@@ -54,7 +56,7 @@ fn a_busy_host_takes_no_slot_of_the_others_and_fetchers_share_the_load() {
 }
 
 /// A host at which an attempt hangs and two more orders wait; the attempt.
-fn hung(dispatch: &mut Dispatch, now: Instant) -> Order {
+fn hung(dispatch: &mut FetchScheduler, now: Instant) -> FetchRequest {
     for seq in 1..=3 {
         assert!(dispatch.submit(order(seq, "a"), now).is_ok());
     }
@@ -65,7 +67,7 @@ fn hung(dispatch: &mut Dispatch, now: Instant) -> Order {
 
 #[test]
 fn a_silent_host_gets_a_probe_once_in_a_while_until_it_answers() {
-    let mut dispatch = Dispatch::new(1, 10, 1);
+    let mut dispatch = FetchScheduler::new(1, 10, 1);
     let now = Instant::now();
     let mut first = hung(&mut dispatch, now);
     dispatch.ended(0, &mut first);
@@ -87,7 +89,7 @@ fn a_silent_host_gets_a_probe_once_in_a_while_until_it_answers() {
 
 #[test]
 fn what_a_host_was_asked_before_it_answered_says_nothing() {
-    let mut dispatch = Dispatch::new(1, 10, 1);
+    let mut dispatch = FetchScheduler::new(1, 10, 1);
     let now = Instant::now();
     let mut first = hung(&mut dispatch, now);
     dispatch.answered(&first.host, now + PROBE_EVERY);
@@ -98,7 +100,7 @@ fn what_a_host_was_asked_before_it_answered_says_nothing() {
 
 #[test]
 fn an_order_starts_at_once_only_where_it_is_in_nobodys_way() {
-    let mut dispatch = with_alive(Dispatch::new(2, 2, 3), &["a", "b"]);
+    let mut dispatch = with_alive(FetchScheduler::new(2, 2, 3), &["a", "b"]);
     assert_eq!(at_once(&mut dispatch, "a", home(1)), Some(1));
     assert_eq!(at_once(&mut dispatch, "a", all()), Some(0), "the least busy");
     assert_eq!(at_once(&mut dispatch, "a", home(1)), Some(1));
@@ -114,7 +116,7 @@ fn an_order_starts_at_once_only_where_it_is_in_nobodys_way() {
 
 #[test]
 fn with_more_room_what_waits_starts_and_with_less_what_is_under_way_ends_where_it_is() {
-    let mut dispatch = with_alive(Dispatch::new(1, 2, 1), &["a"]);
+    let mut dispatch = with_alive(FetchScheduler::new(1, 2, 1), &["a"]);
     for seq in 1..=6 {
         assert!(dispatch.submit(order(seq, "a"), Instant::now()).is_ok());
     }
@@ -137,7 +139,7 @@ fn with_more_room_what_waits_starts_and_with_less_what_is_under_way_ends_where_i
 
 #[test]
 fn no_order_starts_at_once_on_a_host_that_is_down() {
-    let mut dispatch = Dispatch::new(1, 10, 1);
+    let mut dispatch = FetchScheduler::new(1, 10, 1);
     let host: Arc<str> = "a:80".into();
     assert_eq!(at_once(&mut dispatch, "a", all()), Some(0));
     assert!(dispatch.submit(order(1, "a"), Instant::now()).is_ok());
@@ -150,7 +152,7 @@ fn no_order_starts_at_once_on_a_host_that_is_down() {
 }
 
 /// Orders for so many hosts that were never asked, one each, from `first` on.
-fn submit_hosts(dispatch: &mut Dispatch, first: Seq, count: u64) {
+fn submit_hosts(dispatch: &mut FetchScheduler, first: Seq, count: u64) {
     for seq in first..first + count {
         assert!(dispatch.submit(order(seq, &format!("h{seq}")), Instant::now()).is_ok());
     }
@@ -158,7 +160,7 @@ fn submit_hosts(dispatch: &mut Dispatch, first: Seq, count: u64) {
 
 #[test]
 fn any_number_of_hosts_that_answer_nothing_leaves_the_places_of_those_that_are_alive() {
-    let mut dispatch = with_alive(Dispatch::new(2, 64, 64), &["well"]);
+    let mut dispatch = with_alive(FetchScheduler::new(2, 64, 64), &["well"]);
     submit_hosts(&mut dispatch, 1, 10_000);
     let mut hung = start(&mut dispatch);
     assert_eq!(hung.len(), MAX_FEW);
@@ -181,7 +183,7 @@ fn any_number_of_hosts_that_answer_nothing_leaves_the_places_of_those_that_are_a
 
 #[test]
 fn a_host_that_was_never_asked_has_its_turn_soon_whatever_waits_before_it() {
-    let mut dispatch = Dispatch::new(2, 64, 64);
+    let mut dispatch = FetchScheduler::new(2, 64, 64);
     submit_hosts(&mut dispatch, 1, 10_000);
     let mut started = start(&mut dispatch);
     assert!(dispatch.submit(order(20_000, "well"), Instant::now()).is_ok());
@@ -196,7 +198,7 @@ fn a_host_that_was_never_asked_has_its_turn_soon_whatever_waits_before_it() {
 
 #[test]
 fn what_a_host_was_asked_takes_no_place_of_the_few_once_it_answers() {
-    let mut dispatch = Dispatch::new(1, 4, 4);
+    let mut dispatch = FetchScheduler::new(1, 4, 4);
     for seq in 1..=4 {
         assert!(dispatch.submit(order(seq, "a"), Instant::now()).is_ok());
     }
@@ -214,7 +216,7 @@ fn what_a_host_was_asked_takes_no_place_of_the_few_once_it_answers() {
 
 #[test]
 fn an_attempt_that_hears_nothing_makes_room_once_others_wait_for_it_and_has_more_time_then() {
-    let mut dispatch = Dispatch::new(1, 4, 4);
+    let mut dispatch = FetchScheduler::new(1, 4, 4);
     let now = Instant::now();
     submit_hosts(&mut dispatch, 1, 2);
     let (fetcher, mut first) = start(&mut dispatch).remove(0);
@@ -233,7 +235,7 @@ fn an_attempt_that_hears_nothing_makes_room_once_others_wait_for_it_and_has_more
 
 #[test]
 fn hosts_that_were_alive_and_hang_make_room_for_others() {
-    let mut dispatch = with_alive(Dispatch::new(1, 4, 4), &["a", "b"]);
+    let mut dispatch = with_alive(FetchScheduler::new(1, 4, 4), &["a", "b"]);
     let now = Instant::now() + PATIENCE;
     for seq in 1..=4 {
         assert!(dispatch.submit(order(seq, "a"), now).is_ok());
@@ -254,7 +256,7 @@ fn hosts_that_were_alive_and_hang_make_room_for_others() {
 
 #[test]
 fn what_is_too_late_is_done_with_before_the_newest() {
-    let mut dispatch = Dispatch::new(1, 2, 2);
+    let mut dispatch = FetchScheduler::new(1, 2, 2);
     submit_hosts(&mut dispatch, 1, 4);
     let late = Instant::now() + Duration::from_secs(2);
     for expected in 1..=4 {
@@ -266,7 +268,7 @@ fn what_is_too_late_is_done_with_before_the_newest() {
 
 #[test]
 fn a_bounded_number_of_hosts_is_remembered_those_first_that_answered_last() {
-    let mut dispatch = Dispatch::new(1, 1, 1);
+    let mut dispatch = FetchScheduler::new(1, 1, 1);
     for seq in 1..=5_000 {
         submit_hosts(&mut dispatch, seq, 1);
         let (fetcher, mut done) = start(&mut dispatch).remove(0);
@@ -281,7 +283,7 @@ fn a_bounded_number_of_hosts_is_remembered_those_first_that_answered_last() {
 
 #[test]
 fn a_host_that_asks_for_it_is_left_alone_and_the_others_are_not() {
-    let mut dispatch = with_alive(Dispatch::new(1, 10, 1), &["a", "b"]);
+    let mut dispatch = with_alive(FetchScheduler::new(1, 10, 1), &["a", "b"]);
     let now = Instant::now();
     for seq in 1..=2 {
         assert!(dispatch.submit(order(seq, "a"), now).is_ok());
@@ -302,7 +304,7 @@ fn a_host_that_asks_for_it_is_left_alone_and_the_others_are_not() {
 
 #[test]
 fn what_cannot_wait_until_a_host_may_be_asked_again_is_given_back() {
-    let mut dispatch = with_alive(Dispatch::new(1, 10, 1), &["a"]);
+    let mut dispatch = with_alive(FetchScheduler::new(1, 10, 1), &["a"]);
     let now = Instant::now();
     for seq in 1..=2 {
         assert!(dispatch.submit(order(seq, "a"), now).is_ok());

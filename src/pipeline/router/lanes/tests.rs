@@ -5,7 +5,7 @@ use crate::event::pattern::PatternIndex;
 
 /// Lanes with what tells operations which barrier they are behind.
 struct Tested<S> {
-    lanes: Lanes<u32, S>,
+    lanes: Lanes<u32, u32, S>,
     index: PatternIndex<BarrierId>,
     standing: HashMap<BarrierId, Few<Pattern>>,
     last: BarrierId,

@@ -1,21 +1,17 @@
-use std::cell::Cell;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
-
-use actix::{Actor, Context, Handler, Supervised};
 
 use bytes::Bytes;
 
 use super::*;
 use crate::event::wire::{Answered, Element};
 use crate::event::{CacheKey, EventType, Few, Ttl};
-use crate::pipeline::runtime::supervision::{Mail, Stage, Vitals, Watch};
+use crate::pipeline::runtime::Notifier;
 use crate::pipeline::work::admission::Gate;
 use crate::pipeline::work::job::{Slots, Waiter, reply};
 use crate::pipeline::work::key_order::Turns;
 use crate::pipeline::write::pace::Backlogs;
-use crate::telemetry::metrics::{ActorKind, Metrics};
 
 const ALL: Bounds = Bounds { commands: 100, bytes: usize::MAX, repeats: 100 };
 const LONG: Duration = Duration::from_secs(60);
@@ -44,7 +40,7 @@ fn queue(operations: &[&'static str], expires: Instant) -> (Queue, Waiter) {
     for (operation, slot) in operations.iter().zip(slots) {
         let key = CacheKey::new_unchecked(&operation[1..]);
         let set = |ttl| Verb::Set { value: Bytes::from_static(b"12345678"), origin: Origin::Inline, ttl, held: None };
-        let verb = match &operation[..1] {
+        let action = match &operation[..1] {
             "+" => set(None),
             "*" => set(Ttl::from_seconds(60)),
             "-" => Verb::Delete,
@@ -52,7 +48,7 @@ fn queue(operations: &[&'static str], expires: Instant) -> (Queue, Waiter) {
         };
         let (turn, _) = turns.take(&key, false, |_| 0);
         let deadline = Instant::now() + LONG;
-        Ready::send(Operation { key, verb, version: None, slot, turn, deadline }, 100, &mut outbox);
+        Ready::send(Operation { key, action, version: None, slot, turn, deadline }, 100, &mut outbox);
     }
     let mut queue = Queue::new(LONG, Backlog::new(Backlogs::new(), 0));
     queue.add(outbox.remove(0), expires - LONG);
@@ -165,72 +161,41 @@ fn a_line_that_breaks_brings_back_what_was_refused_and_what_was_not_in_order() {
     assert_eq!(names(&queue.next_batch(ALL, None, now)), ["+a"]);
 }
 
-/// Hears of fences.
-struct Ear {
-    vitals: Arc<Vitals>,
-    passed: Rc<Cell<usize>>,
-}
-
-impl Actor for Ear {
-    type Context = Context<Self>;
-}
-
-impl Supervised for Ear {}
-
-impl Stage for Ear {
-    fn vitals(&self) -> &Arc<Vitals> {
-        &self.vitals
-    }
-}
-
-impl Handler<Mail<Fenced>> for Ear {
-    type Result = ();
-
-    fn handle(&mut self, mail: Mail<Fenced>, _: &mut Self::Context) {
-        self.passed.set(self.passed.get() + usize::from(mail.open().passed));
-    }
-}
-
 #[test]
 fn a_fence_waits_for_what_came_before_it_and_holds_nobody_up() {
-    actix::System::new().block_on(async {
-        let (passed, watch) = (Rc::new(Cell::new(0)), Watch::new(Metrics::new("").expect("metrics")));
-        let own = passed.clone();
-        let ear = watch.start(ActorKind::Router, move |vitals, _| Ear { vitals, passed: own });
-        let heard = async |count: usize| {
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            assert_eq!(passed.get(), count);
-        };
-        let fence = || ear.notice(Fenced { epoch: 0, round: 0, writer: 0, passed: false });
-
-        let (mut queue, _waiter) = queue(&["+a", "+b"], later());
-        queue.entries.insert(1, Entry::Fence(2, fence()));
-        let now = Instant::now();
-        let first = queue.next_batch(ALL, None, now);
-        assert_eq!(names(&first), ["+a"], "what is behind a fence does not share a batch with what is before it");
-        land(&mut queue, first, &["a"], now);
-        let second = queue.next_batch(ALL, None, now);
-        assert_eq!(names(&second), ["+b"], "a is refused, and b need not wait for it");
-        land(&mut queue, second, &[], now);
-        heard(0).await;
-        let now = queue.next_due().expect("a was refused");
-        let third = queue.next_batch(ALL, None, now);
-        assert_eq!(names(&third), ["+a"]);
-        heard(0).await;
-        land(&mut queue, third, &[], now);
-        assert!(queue.next_batch(ALL, None, now).0.is_empty() && queue.is_empty());
-        heard(1).await;
-
-        let (mut queue, _waiter) = self::queue(&["+a", "+b"], now + LONG);
-        queue.entries.insert(1, Entry::Fence(2, fence()));
-        if let Some(Entry::Write(_, pending)) = queue.entries.front_mut() {
-            pending.expires = now;
-        }
-        assert_eq!(names(&queue.next_batch(ALL, None, now)), ["+b"], "behind what has expired, and a fence");
-        heard(2).await;
+    let passed = Arc::new(AtomicUsize::new(0));
+    let count = passed.clone();
+    let ends = Notifier::new(move |fence: FenceReached| {
+        count.fetch_add(usize::from(fence.passed), SeqCst);
     });
+    let heard = |count: usize| assert_eq!(passed.load(SeqCst), count);
+    let fence = || ends.notice(FenceReached { epoch: 0, round: 0, writer: 0, passed: false });
+
+    let (mut queue, _waiter) = queue(&["+a", "+b"], later());
+    queue.entries.insert(1, Entry::Fence(2, fence()));
+    let now = Instant::now();
+    let first = queue.next_batch(ALL, None, now);
+    assert_eq!(names(&first), ["+a"], "what is behind a fence does not share a batch with what is before it");
+    land(&mut queue, first, &["a"], now);
+    let second = queue.next_batch(ALL, None, now);
+    assert_eq!(names(&second), ["+b"], "a is refused, and b need not wait for it");
+    land(&mut queue, second, &[], now);
+    heard(0);
+    let now = queue.next_due().expect("a was refused");
+    let third = queue.next_batch(ALL, None, now);
+    assert_eq!(names(&third), ["+a"]);
+    heard(0);
+    land(&mut queue, third, &[], now);
+    assert!(queue.next_batch(ALL, None, now).0.is_empty() && queue.is_empty());
+    heard(1);
+
+    let (mut queue, _waiter) = self::queue(&["+a", "+b"], now + LONG);
+    queue.entries.insert(1, Entry::Fence(2, fence()));
+    if let Some(Entry::Write(_, pending)) = queue.entries.front_mut() {
+        pending.expires = now;
+    }
+    assert_eq!(names(&queue.next_batch(ALL, None, now)), ["+b"], "behind what has expired, and a fence");
+    heard(2);
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! What is asked of a fetcher, and what it answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::blob::{FetchError, FetchErrorKind};
+use crate::event::outcome::ProblemKind;
+use crate::event::trace::Trace;
+use crate::event::{BlobUrl, CacheKey};
+use crate::pipeline::work::Seq;
+use crate::pipeline::work::admission::Permit;
+use crate::pipeline::work::job::{AwaitedBlob, Operation};
+
+/// A blob to be fetched.
+pub struct FetchRequest {
+    pub seq: Seq,
+    pub key: CacheKey,
+    pub url: BlobUrl,
+    pub host: Arc<str>,
+    /// Of its request; the fetch has one of its own beside it.
+    pub deadline: Instant,
+    /// Of its request.
+    pub trace: Option<Arc<Trace>>,
+    /// Begin of the first attempt.
+    pub begun: Option<Instant>,
+    /// Begin of this one.
+    pub attempt_begun: Option<Instant>,
+    pub attempts: u32,
+    /// How often the fetcher died under it.
+    pub losses: u32,
+    /// How often it had to wait for bytes.
+    pub waits: u32,
+    /// How often it gave up its place to others.
+    pub given_up: u32,
+    /// Whether nothing on its key is before it.
+    pub is_head: bool,
+    /// Bytes that it waited for.
+    pub prepaid: Option<Permit>,
+    /// Whether the attempt had less time than the settings give one: that the host was silent then says nothing.
+    pub is_cut_short: bool,
+    pub(super) is_probe: bool,
+    /// What the host was when the attempt began.
+    pub(super) liveness: Liveness,
+}
+
+impl FetchRequest {
+    pub fn new(seq: Seq, key: CacheKey, url: BlobUrl, deadline: Instant) -> Self {
+        let host = url.authority().into();
+        FetchRequest {
+            seq,
+            key,
+            url,
+            host,
+            deadline,
+            trace: None,
+            begun: None,
+            attempt_begun: None,
+            attempts: 0,
+            losses: 0,
+            waits: 0,
+            given_up: 0,
+            is_head: false,
+            prepaid: None,
+            is_cut_short: false,
+            is_probe: false,
+            liveness: Liveness::New,
+        }
+    }
+
+    /// Whether the scheduler is to be told of the first sign of life, and not only of the end.
+    pub fn is_first_sign_wanted(&self) -> bool {
+        self.liveness != Liveness::Alive
+    }
+
+    /// For what the operation waits for. Its place in the order of acceptance is for the router to add.
+    pub fn of(operation: &Operation<AwaitedBlob>) -> Self {
+        let AwaitedBlob { url, .. } = &operation.action;
+        let request = FetchRequest::new(0, operation.key.clone(), url.clone(), operation.deadline);
+        FetchRequest { trace: operation.slot.trace(), ..request }
+    }
+
+    /// An attempt begins: when it must be over. It has its own limit, cut to what is left of the fetch and of the request.
+    pub fn begin(&mut self, now: Instant, attempt: Duration, fetch: Duration) -> Instant {
+        let begun = *self.begun.get_or_insert(now);
+        self.attempt_begun = Some(now);
+        let until = (now + attempt).min(begun + fetch).min(self.deadline);
+        self.is_cut_short = until < now + attempt.min(fetch);
+        self.attempts += 1;
+        until
+    }
+}
+
+/// What is known of a host, which decides whose places its attempts take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Liveness {
+    /// It gave a sign of life a short while ago.
+    Alive,
+    /// It was not asked yet.
+    New,
+    /// It was asked, and has given no sign of life since.
+    Asked,
+}
+
+impl Liveness {
+    pub(super) const ALL: [Liveness; 3] = [Liveness::Alive, Liveness::New, Liveness::Asked];
+}
+
+/// An attempt is over.
+pub struct FetchEnded {
+    /// Of the router that asked for it.
+    pub epoch: u64,
+    /// Its number, if it was fetched [directly](super::direct); then the epoch says nothing.
+    pub direct: Option<u64>,
+    /// The fetcher's number in its pool.
+    pub fetcher: usize,
+    pub request: FetchRequest,
+    pub result: FetchResult,
+}
+
+/// How an attempt ended.
+pub enum FetchResult {
+    /// The fetcher panicked.
+    Lost,
+    /// The bytes, and what they hold of admission.
+    Blob(Bytes, Permit),
+    /// The budget has no room for this number of bytes now.
+    NeedsBytes(usize),
+    /// Nothing was heard of the host, and others wait for the place.
+    GaveUp,
+    Failed(FetchError),
+}
+
+/// The problem that a failed attempt becomes if it is the last.
+pub fn problem_kind(kind: FetchErrorKind) -> ProblemKind {
+    match kind {
+        FetchErrorKind::Forbidden => ProblemKind::BlobForbidden,
+        FetchErrorKind::NotFound => ProblemKind::BlobNotFound,
+        FetchErrorKind::Denied => ProblemKind::BlobDenied,
+        FetchErrorKind::TooLarge => ProblemKind::BlobTooLarge,
+        FetchErrorKind::Unavailable => ProblemKind::BlobUnavailable,
+    }
+}

@@ -1,0 +1,268 @@
+//! Fetches of the central router: which start now, and what becomes of one that has ended.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{CentralRouter, RouterMessage};
+use crate::blob::retry::Decision;
+use crate::blob::{FetchError, FetchErrorKind};
+use crate::event::CacheKey;
+use crate::event::outcome::{Outcome, ProblemKind};
+use crate::pipeline::fetch::fetcher::{Fetch, FetcherMessage};
+use crate::pipeline::fetch::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
+use crate::pipeline::runtime::StageContext;
+use crate::pipeline::work::Seq;
+use crate::pipeline::work::admission::Standing;
+use crate::pipeline::work::job::{AwaitedBlob, Operation};
+use crate::pipeline::work::timing::Leg;
+
+/// Heads of their keys for which there was no room, after which the younger are not asked about: with very many waiting
+/// each release of bytes would cost a look at all of them.
+const MAX_REFUSED: usize = 64;
+/// Bytes of a failed blob's URL that are shown, which leaves room for all but the oddest.
+const MAX_SHOWN_URL_BYTES: usize = 512;
+/// How often a fetch may come back for want of bytes: each time it asks for what it then needed.
+const MAX_WAITS: u32 = 16;
+
+impl CentralRouter {
+    pub(super) fn submit(&mut self, request: FetchRequest) {
+        if let Err(request) = self.parts.scheduler.submit(request) {
+            self.fail_unasked(&request);
+        }
+    }
+
+    pub(super) fn start_fetches(&mut self) {
+        loop {
+            let now = Instant::now();
+            let next = self.parts.scheduler.with(|scheduler| scheduler.start_next(now));
+            let Some((index, mut request)) = next else { break };
+            if request.deadline <= now {
+                self.parts.scheduler.with(|scheduler| scheduler.ended(index, &mut request));
+                self.fail(&request, failure(&request, ProblemKind::Timeout, "its blob's turn did not come in time"));
+                continue;
+            }
+            request.is_head = self.lanes.is_head(&request.key, request.seq);
+            self.note(&request, Leg::Fetching, now);
+            let until = request.begin(now, self.parts.limits.attempt, self.parts.limits.retry.deadline);
+            let (epoch, result) = (self.epoch, FetchResult::Lost);
+            let lost = FetchEnded { epoch, direct: None, fetcher: index, request, result };
+            let ended = self.notify.fetch_ended.notice(lost);
+            self.parts.fetchers.post(index, FetcherMessage::Fetch(Fetch { ended, until }));
+        }
+    }
+
+    /// The request's operation begins this part of its way.
+    fn note(&self, request: &FetchRequest, leg: Leg, now: Instant) {
+        if let Some(operation) = self.lanes.awaited(&request.key, request.seq) {
+            operation.slot.enter(leg, now);
+        }
+    }
+
+    pub(super) fn fetch_ended(&mut self, ended: FetchEnded, context: &mut StageContext<'_, Self>) {
+        let FetchEnded { epoch, direct, fetcher, mut request, result } = ended;
+        self.parts.scheduler.with(|scheduler| scheduler.ended(fetcher, &mut request));
+        let place = self.place(epoch, direct, &request.key, request.seq);
+        fail_point!("router");
+        if let Some(seq) = place {
+            request.seq = seq;
+            self.on_fetch_result(request, result, context);
+        }
+        self.advance();
+    }
+
+    fn on_fetch_result(
+        &mut self,
+        mut request: FetchRequest,
+        result: FetchResult,
+        context: &mut StageContext<'_, Self>,
+    ) {
+        let now = Instant::now();
+        match result {
+            FetchResult::Blob(value, permit) => {
+                self.parts.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
+                let with_value = |operation: Operation<AwaitedBlob>| Some(operation.with_blob(value, permit, now));
+                self.lanes.blob_ended(&request.key, request.seq, with_value, &mut self.freed);
+            }
+            FetchResult::NeedsBytes(bytes) => {
+                self.parts.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
+                self.note(&request, Leg::Waiting, now);
+                request.attempts -= 1;
+                request.waits += 1;
+                if request.waits > MAX_WAITS {
+                    let detail = "the budget (intake.max_in_flight_bytes) had no room for it, time after time";
+                    return self.fail(&request, failure(&request, ProblemKind::BlobUnavailable, detail));
+                }
+                self.parked.insert(request.seq, (request, bytes));
+            }
+            FetchResult::GaveUp => {
+                let begun = request.attempt_begun;
+                self.parts.scheduler.with(|scheduler| scheduler.heard_nothing(&request.host, begun));
+                self.note(&request, Leg::Waiting, now);
+                request.attempts -= 1;
+                request.given_up += 1;
+                self.submit(request);
+            }
+            FetchResult::Lost if request.losses == 0 => {
+                request.losses += 1;
+                request.attempts -= 1;
+                self.note(&request, Leg::Waiting, now);
+                self.submit(request);
+            }
+            FetchResult::Lost => {
+                let detail = "the fetcher failed under it";
+                self.fail(&request, failure(&request, ProblemKind::Interrupted, detail));
+            }
+            FetchResult::Failed(error) => self.attempt_failed(request, error, context),
+        }
+    }
+
+    fn attempt_failed(&mut self, request: FetchRequest, error: FetchError, context: &mut StageContext<'_, Self>) {
+        if error.silent {
+            let begun = request.attempt_begun;
+            let given_back = self.parts.scheduler.with(|scheduler| {
+                scheduler.heard_nothing(&request.host, begun);
+                if request.is_cut_short { Vec::new() } else { scheduler.was_silent(&request.host, begun) }
+            });
+            for request in given_back {
+                self.fail_unasked(&request);
+            }
+        } else {
+            self.parts.scheduler.with(|scheduler| scheduler.answered(&request.host, Instant::now()));
+        }
+        if let Some(asked) = error.retry_after.filter(|asked| !asked.is_zero() && !error.elsewhere) {
+            self.leave_alone(&request.host, asked, context);
+        }
+        let elapsed = request.begun.map(|begun| begun.elapsed()).unwrap_or_default();
+        match self.parts.limits.retry.decide(request.attempts, &error, elapsed, fastrand::f64()) {
+            Decision::RetryAfter(pause) if Instant::now() + pause < request.deadline => {
+                self.parts.metrics.fetch_retried();
+                context.after(pause, |router, _| {
+                    router.note(&request, Leg::Waiting, Instant::now());
+                    router.submit(request);
+                    router.advance();
+                });
+            }
+            // The attempt was cut to the request's deadline, which is no failure of the host.
+            _ if request.deadline <= Instant::now() && matches!(error.kind, FetchErrorKind::Unavailable) => {
+                let detail = format!("its blob was not there in time, the last attempt said: {}", error.detail);
+                self.fail(&request, failure(&request, ProblemKind::Timeout, &detail));
+            }
+            _ => self.fail(&request, fetch_outcome(error, &request)),
+        }
+    }
+
+    /// A host asked for it. No longer than a fetch may take: then it is asked again, and may say so once more.
+    fn leave_alone(&mut self, host: &Arc<str>, asked: Duration, context: &mut StageContext<'_, Self>) {
+        let (now, wait) = (Instant::now(), asked.min(self.parts.limits.retry.deadline));
+        for request in self.parts.scheduler.with(|scheduler| scheduler.rest(host, now + asked, now + wait)) {
+            self.fail_unasked(&request);
+        }
+        let host = host.clone();
+        context.after(wait, move |router, _| {
+            router.parts.scheduler.with(|scheduler| scheduler.rested(&host, Instant::now()));
+            router.advance();
+        });
+    }
+
+    /// Its host is down, or rests for too long.
+    fn fail_unasked(&mut self, request: &FetchRequest) {
+        let outcome = match self.parts.scheduler.with(|scheduler| scheduler.asked_until(&request.host)) {
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                let detail = "its host asked to be left alone (Retry-After) for longer than the event may wait";
+                lasting(failure(request, ProblemKind::BlobUnavailable, detail), left)
+            }
+            None => {
+                let detail = "the host answers nothing at the moment; a probe is let through to it once in a while";
+                failure(request, ProblemKind::BlobUnavailable, detail)
+            }
+        };
+        self.fail(request, outcome);
+    }
+
+    /// The request comes to nothing: its entry is answered, and its key goes on.
+    fn fail(&mut self, request: &FetchRequest, outcome: Outcome) {
+        let settle = |operation: Operation<AwaitedBlob>| {
+            operation.slot.settle(outcome, Instant::now());
+            None
+        };
+        self.lanes.blob_ended(&request.key, request.seq, settle, &mut self.freed);
+        if !self.parked.is_empty() {
+            // One of them may have come to the head of its key by that.
+            self.own.post(RouterMessage::CapacityFreed);
+        }
+    }
+
+    /// Fetches that wait for bytes, oldest first. Only the oldest head may draw on the reserve.
+    pub(super) fn unpark(&mut self) {
+        if self.parked.is_empty() {
+            return;
+        }
+        self.parts.gate.want();
+        let now = Instant::now();
+        let mut leaving = Vec::new();
+        let (mut is_oldest, mut refused) = (true, 0);
+        for (seq, (request, bytes)) in &self.parked {
+            if request.deadline <= now {
+                leaving.push((*seq, None));
+                continue;
+            }
+            let standing = match self.lanes.is_head(&request.key, *seq) {
+                true if std::mem::take(&mut is_oldest) => Standing::OldestHead,
+                true => Standing::Head,
+                false => Standing::Ahead,
+            };
+            match self.parts.gate.try_blob(*bytes, standing) {
+                Some(permit) => leaving.push((*seq, Some(permit))),
+                None if standing == Standing::Ahead => {}
+                None if refused < MAX_REFUSED => refused += 1,
+                None => break,
+            }
+        }
+        for (seq, permit) in leaving {
+            let Some((mut request, _)) = self.parked.remove(&seq) else { continue };
+            if permit.is_some() {
+                request.prepaid = permit;
+                self.submit(request);
+            } else {
+                let detail = "the budget (intake.max_in_flight_bytes) had no room for its blob in time";
+                self.fail(&request, failure(&request, ProblemKind::Timeout, detail));
+            }
+        }
+    }
+
+    /// Where the operation of an ended fetch stands; None if this epoch knows nothing of it.
+    fn place(&mut self, epoch: u64, direct: Option<u64>, key: &CacheKey, seq: Seq) -> Option<Seq> {
+        let Some(number) = direct else { return (epoch == self.epoch).then_some(seq) };
+        if let Some(operation) = self.parts.direct.take_over_number(key, number) {
+            self.take_over((number, operation));
+        }
+        self.taken_over.remove(&number)
+    }
+}
+
+/// What was asked, of whom, and why it failed.
+fn failure(request: &FetchRequest, kind: ProblemKind, why: &str) -> Outcome {
+    let url = request.url.to_string();
+    let (shown, rest) = match url.get(..MAX_SHOWN_URL_BYTES) {
+        Some(first) if url.len() > MAX_SHOWN_URL_BYTES => (first, "…"),
+        _ => (url.as_str(), ""),
+    };
+    Outcome::failed(kind, format!("GET {shown}{rest}: {why}"))
+}
+
+fn fetch_outcome(error: FetchError, request: &FetchRequest) -> Outcome {
+    let why = match request.attempts {
+        0 | 1 => error.detail,
+        attempts => format!("{} (attempt {attempts})", error.detail),
+    };
+    let outcome = failure(request, problem_kind(error.kind), &why);
+    lasting(outcome, error.retry_after.unwrap_or_default())
+}
+
+fn lasting(outcome: Outcome, wait: Duration) -> Outcome {
+    match outcome {
+        Outcome::Failed(problem) => Outcome::Failed(problem.lasting(wait)),
+        other => other,
+    }
+}
