@@ -30,7 +30,7 @@
 #[cfg(feature = "failpoints")]
 macro_rules! fail_point {
     ($name:literal) => {
-        fail_point!($name)
+        fail::fail_point!($name)
     };
 }
 #[cfg(not(feature = "failpoints"))]
