@@ -17,6 +17,11 @@ use smallvec::SmallVec;
 /// deeper is text.
 const LEVELS: usize = 4;
 
+/// Names and values that are looked at: so many, and so many more for each item that an array may have. What is beyond would
+/// take many times the memory that its text does.
+const MAX_SPANS: usize = 64 * 1024;
+const SPANS_AN_ITEM: usize = 16;
+
 /// Room for a small event.
 const FEW_SPANS: usize = 16;
 
@@ -65,8 +70,8 @@ pub(in crate::event) enum NoText {
 impl<'a> Tree<'a> {
     /// Of a document whose syntax has been checked. Of each array only the first `at_most` items can be looked at, so that
     /// a large one does not cost many times its size.
-    pub fn of(document: &'a ByteString, at_most: usize) -> Result<Self, NotJson> {
-        let spans = spans(document.as_bytes(), at_most).ok_or(NotJson)?;
+    pub fn of(document: &'a ByteString, at_most: usize) -> Result<Self, NoTree> {
+        let spans = spans(document.as_bytes(), at_most)?;
         Ok(Tree { document, spans })
     }
 
@@ -75,26 +80,26 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// None: it is not JSON.
-fn spans(text: &[u8], at_most: usize) -> Option<Vec<Span>> {
+fn spans(text: &[u8], at_most: usize) -> Result<Vec<Span>, NoTree> {
+    let max_spans = at_most.saturating_mul(SPANS_AN_ITEM).saturating_add(MAX_SPANS);
     let mut spans: Vec<Span> = Vec::with_capacity(FEW_SPANS);
     let mut open: SmallVec<[usize; LEVELS]> = SmallVec::new();
     let mut at = 0;
     loop {
-        let byte = *text.get(at)?;
+        let byte = *text.get(at).ok_or(NoTree::NotJson)?;
         match byte {
             b',' | b':' => at += 1,
             _ if is_whitespace(byte) => at += 1,
             b'}' | b']' => {
                 at += 1;
                 let next = spans.len();
-                let closed = spans.get_mut(open.pop()?)?;
+                let closed = open.pop().and_then(|place| spans.get_mut(place)).ok_or(NoTree::NotJson)?;
                 (closed.end, closed.next) = (at, next);
             }
             _ => {
                 let kept = match open.last() {
                     Some(parent) => {
-                        let parent = spans.get_mut(*parent)?;
+                        let parent = spans.get_mut(*parent).ok_or(NoTree::NotJson)?;
                         parent.total += 1;
                         parent.total <= at_most || text.get(parent.start) == Some(&b'{')
                     }
@@ -106,7 +111,10 @@ fn spans(text: &[u8], at_most: usize) -> Option<Vec<Span>> {
                     open.push(place);
                     at += 1;
                 } else {
-                    at += value_length(text.get(at..)?)?;
+                    at += text.get(at..).and_then(value_length).ok_or(NoTree::NotJson)?;
+                }
+                if kept && place == max_spans {
+                    return Err(NoTree::TooLarge);
                 }
                 if kept {
                     spans.push(Span { start, end: at, next: place + 1, total: 0 });
@@ -114,7 +122,7 @@ fn spans(text: &[u8], at_most: usize) -> Option<Vec<Span>> {
             }
         }
         if open.is_empty() && !spans.is_empty() {
-            return Some(spans);
+            return Ok(spans);
         }
     }
 }
@@ -191,9 +199,14 @@ impl<'a> Node<'a> {
     }
 }
 
-/// What was taken for JSON is not.
+/// Why there is no tree of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::event) struct NotJson;
+pub(in crate::event) enum NoTree {
+    /// What was taken for JSON is not.
+    NotJson,
+    /// It has more names and values than are looked at.
+    TooLarge,
+}
 
 /// How long the value is that the text begins with.
 fn value_length(text: &[u8]) -> Option<usize> {

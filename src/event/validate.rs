@@ -18,7 +18,7 @@ use self::faults::{At, Faults, Others, ROOT, Reported, Slot};
 use self::named::Named;
 pub use self::url::MAX_URL_BYTES;
 pub(in crate::event) use self::url::parse as parse_url;
-use super::json::{Kind, NoText, Node, Tree};
+use super::json::{Kind, NoText, NoTree, Node, Tree};
 use super::version::{MAX_TEXT_BYTES, Version};
 use super::wire::{Document, RawEvent};
 use super::{Action, Event, EventType, Few, Limits, MAX_ID_BYTES, Ttl};
@@ -57,12 +57,29 @@ const MISPLACED: [&str; 8] = ["ttl", "data", "url", "pattern", "patterns", "keys
 pub const MAX_FAULTS: usize = 10_000;
 
 impl Invalid {
-    /// How many faults it lists.
+    /// How many faults it lists; long ones count as several.
     pub fn listed(&self) -> usize {
         match &self.kind {
             InvalidKind::Malformed(_) => 1,
-            InvalidKind::Faults(faults) => faults.len(),
+            InvalidKind::Faults(faults) => faults.len().max(self.text_bytes() / FAULT_TEXT_BYTES),
         }
+    }
+
+    /// Bytes of its faults' texts.
+    pub fn text_bytes(&self) -> usize {
+        match &self.kind {
+            InvalidKind::Malformed(detail) => detail.len(),
+            InvalidKind::Faults(faults) => faults.iter().map(Fault::text_bytes).sum(),
+        }
+    }
+}
+
+/// A fault's texts have so many bytes, or it counts as several.
+const FAULT_TEXT_BYTES: usize = 128;
+
+impl Fault {
+    fn text_bytes(&self) -> usize {
+        self.pointer.len() + self.detail.len()
     }
 }
 
@@ -116,7 +133,8 @@ impl Check<'_> {
     fn tree<'d>(&mut self, document: &'d ByteString) -> Option<Tree<'d>> {
         match Tree::of(document, self.limits.max_keys.max(super::MAX_PATTERNS)) {
             Ok(tree) => Some(tree),
-            Err(_) => self.faults.refuse(&ROOT, "is not JSON"),
+            Err(NoTree::NotJson) => self.faults.refuse(&ROOT, "is not JSON"),
+            Err(NoTree::TooLarge) => self.faults.refuse(&ROOT, "holds more names and values than are looked at"),
         }
     }
 

@@ -2,10 +2,11 @@
 //! stand there twice.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
 
-use super::Fault;
+use super::{FAULT_TEXT_BYTES, Fault};
 use crate::event::json::Node;
 
 /// A place in an event, kept as a chain on the stack: it becomes text only if there is a fault.
@@ -80,12 +81,15 @@ pub(super) enum Others {
 pub(super) struct Faults {
     list: Vec<Fault>,
     at_most: usize,
+    /// Of the texts.
+    bytes_left: usize,
 }
 
 impl Faults {
     /// At least one is kept.
     pub fn new(at_most: usize) -> Self {
-        Faults { list: Vec::new(), at_most: at_most.max(1) }
+        let at_most = at_most.max(1);
+        Faults { list: Vec::new(), at_most, bytes_left: at_most.saturating_mul(FAULT_TEXT_BYTES) }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -97,10 +101,22 @@ impl Faults {
     }
 
     pub fn add(&mut self, at: &At<'_>, detail: impl Into<Cow<'static, str>>) {
-        if self.list.len() < self.at_most {
-            self.list.push(Fault { pointer: at.to_string(), detail: detail.into() });
-        } else if self.list.len() == self.at_most {
-            self.list.push(Fault { pointer: String::new(), detail: "has more faults than are listed".into() });
+        let is_full = match self.at_most.cmp(&self.list.len()) {
+            Ordering::Less => return,
+            Ordering::Equal => true,
+            Ordering::Greater => false,
+        };
+        let fault = Fault { pointer: at.to_string(), detail: detail.into() };
+        match self.bytes_left.checked_sub(fault.text_bytes()).filter(|_| !is_full) {
+            // The first is kept whatever its length.
+            left if left.is_some() || self.list.is_empty() => {
+                self.bytes_left = left.unwrap_or_default();
+                self.list.push(fault);
+            }
+            _ => {
+                self.at_most = self.list.len();
+                self.list.push(Fault { pointer: String::new(), detail: "has more faults than are listed".into() });
+            }
         }
     }
 

@@ -13,8 +13,8 @@ const EVENT_BYTES: usize = 192;
 const ENTRY_BYTES: usize = 512;
 /// Of an entry that waits for its blob, besides: the URL, taken apart, a lane, a fetch's order, a place among its host's.
 const BLOB_BYTES: usize = 2048;
-/// Of a fault, beside its texts.
-const FAULT_BYTES: usize = 64;
+/// Of a fault, beside its texts, and what is written of it.
+const FAULT_BYTES: usize = 256;
 
 /// Bytes of a valid event.
 pub fn of_event(event: &Event, raw: &RawEvent) -> usize {
@@ -42,15 +42,13 @@ pub fn of_event(event: &Event, raw: &RawEvent) -> usize {
     EVENT_BYTES + entries + more
 }
 
-/// Bytes of an invalid event, which are its faults.
+/// Bytes of an invalid event, which are its faults and what is answered of them.
 pub fn of_invalid(invalid: &Invalid) -> usize {
-    let texts = match &invalid.kind {
-        InvalidKind::Malformed(detail) => detail.len(),
-        InvalidKind::Faults(faults) => {
-            faults.iter().map(|fault| FAULT_BYTES + fault.pointer.len() + fault.detail.len()).sum()
-        }
+    let faults = match &invalid.kind {
+        InvalidKind::Malformed(_) => 1,
+        InvalidKind::Faults(faults) => faults.len(),
     };
-    EVENT_BYTES + texts
+    EVENT_BYTES + faults * FAULT_BYTES + 2 * invalid.text_bytes()
 }
 
 #[cfg(test)]
