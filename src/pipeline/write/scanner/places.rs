@@ -14,6 +14,8 @@ use crate::event::version::Version;
 const KEEP: Duration = Duration::from_secs(300);
 /// Places kept, at most: beyond them the oldest go.
 const MAX_PLACES: usize = 256;
+/// Bytes of the samples in them, at most: beyond them, too, the oldest go.
+const MAX_SAMPLE_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a sweep is known by when it comes again: its patterns in any order, its version, and whether it is a preview.
 pub(super) type Name = [u64; 2];
@@ -23,6 +25,12 @@ pub(super) struct Place {
     pub(super) cursor: Cursor,
     /// Of a preview, for each of its patterns by text: what was counted and sampled.
     pub(super) found: HashMap<Box<str>, (u64, Vec<Bytes>)>,
+}
+
+impl Place {
+    fn sample_bytes(&self) -> usize {
+        self.found.values().flat_map(|(_, sample)| sample).map(Bytes::len).sum()
+    }
 }
 
 #[derive(Default)]
@@ -41,12 +49,17 @@ impl Places {
 
     pub(super) fn keep(&mut self, name: Name, place: Place, now: Instant) {
         self.drop_old(now);
-        if self.kept.len() >= MAX_PLACES
-            && let Some(oldest) = self.kept.iter().min_by_key(|(_, (kept, _))| *kept).map(|(name, _)| *name)
+        while !self.kept.is_empty()
+            && (self.kept.len() >= MAX_PLACES || self.sample_bytes() + place.sample_bytes() > MAX_SAMPLE_BYTES)
         {
-            self.kept.remove(&oldest);
+            let oldest = self.kept.iter().min_by_key(|(_, (kept, _))| *kept).map(|(name, _)| *name);
+            oldest.map(|oldest| self.kept.remove(&oldest));
         }
         self.kept.insert(name, (now, place));
+    }
+
+    fn sample_bytes(&self) -> usize {
+        self.kept.values().map(|(_, place)| place.sample_bytes()).sum()
     }
 
     pub(super) fn take(&mut self, name: &Name, now: Instant) -> Option<Place> {
@@ -84,6 +97,18 @@ mod tests {
         assert!(places.take(&name, now).is_none());
         places.keep(name, place(7), now);
         assert!(places.take(&name, now + KEEP).is_none());
+    }
+
+    #[test]
+    fn of_samples_that_are_too_large_together_the_oldest_go() {
+        let (mut places, now) = (Places::default(), Instant::now());
+        for (age, number) in (0..5).rev().enumerate() {
+            let sample = vec![Bytes::from(vec![b'k'; MAX_SAMPLE_BYTES / 4])];
+            let place = Place { found: HashMap::from([("k*".into(), (1, sample))]), ..place(number) };
+            places.keep([number, 0], place, now - Duration::from_millis(age as u64));
+        }
+        assert_eq!(places.kept.len(), 4);
+        assert!(places.take(&[0, 0], now).is_some() && places.take(&[1, 0], now).is_none());
     }
 
     #[test]

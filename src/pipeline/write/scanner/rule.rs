@@ -43,9 +43,10 @@ impl Rule {
     }
 
     /// Counts a key that a preview shows, for as many as it stands for.
-    pub(super) fn preview(&mut self, key: &Bytes, counts: u64) {
+    pub(super) fn preview(&mut self, key: &Bytes, counts: u64, seen: &mut Seen) {
         self.matched += counts;
-        if counts > 0 && self.sample.len() < MAX_SAMPLE && self.sample_bytes + key.len() <= MAX_SAMPLE_BYTES {
+        let is_full = self.sample.len() == MAX_SAMPLE || self.sample_bytes + key.len() > MAX_SAMPLE_BYTES;
+        if counts > 0 && !is_full && seen.hold(key.len()) {
             self.sample_bytes += key.len();
             // A slice would keep all that was read with it.
             self.sample.push(Bytes::copy_from_slice(key));

@@ -47,6 +47,11 @@ impl Seen {
         1 << self.level
     }
 
+    /// Takes room for a key that is shown, until the scan is over.
+    pub(super) fn hold(&mut self, bytes: usize) -> bool {
+        self.permit.try_grow(0, bytes)
+    }
+
     /// Whether counts are no longer exact.
     pub(super) fn is_estimating(&self) -> bool {
         self.level > 0

@@ -277,7 +277,8 @@ impl<'a> Walk<'a> {
             for number in matching.iter().copied().filter(|number| *number >= first) {
                 let Some(rule) = self.rules.get_mut(number) else { continue };
                 if rule.dry_run && !is_doomed {
-                    rule.preview(&key, *counts.get_or_insert_with(|| self.seen.note(&key)));
+                    let counts = *counts.get_or_insert_with(|| self.seen.note(&key));
+                    rule.preview(&key, counts, &mut self.seen);
                 } else if !rule.dry_run && (!is_doomed || rule.raises()) {
                     rule.doomed.push(key.clone());
                     is_doomed = true;
