@@ -126,9 +126,20 @@ const SCENARIOS: &[Scenario] = &[
         short: false,
     },
     Scenario { name: "memory-patterns", run: |_| vec![memory::row("memory-patterns", memory::patterns)], short: false },
+    Scenario { name: "memory-previews", run: |_| vec![memory::row("memory-previews", memory::previews)], short: false },
     Scenario {
         name: "memory-answers-unread",
         run: |_| vec![memory::row("memory-answers-unread", memory::answers_unread)],
+        short: false,
+    },
+    Scenario {
+        name: "memory-answers-escaped",
+        run: |_| vec![memory::row("memory-answers-escaped", memory::answers_escaped)],
+        short: false,
+    },
+    Scenario {
+        name: "memory-answers-pipelined",
+        run: |_| vec![memory::row("memory-answers-pipelined", memory::answers_pipelined)],
         short: false,
     },
     Scenario {
@@ -138,6 +149,11 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "memory-hot-keys", run: |_| vec![memory::row("memory-hot-keys", memory::hot_keys)], short: false },
     Scenario { name: "memory-heads", run: |_| vec![memory::row("memory-heads", memory::heads)], short: false },
+    Scenario {
+        name: "memory-heads-permitted",
+        run: |_| vec![memory::row("memory-heads-permitted", memory::heads_permitted)],
+        short: false,
+    },
     Scenario {
         name: "memory-pipelined",
         run: |_| vec![memory::row("memory-pipelined", memory::pipelined)],

@@ -145,6 +145,26 @@ pub fn answers_unread(site: &Site) -> Vec<TcpStream> {
     post_all(site, &[], (0..2 * SENDERS).map(|_| body.clone()))
 }
 
+/// Values of which each byte is six in the answer, likewise unread.
+pub fn answers_escaped(site: &Site) -> Vec<TcpStream> {
+    site.redis.put("control", &vec![1; 4 * MIB]);
+    let body = get(json!(vec!["control"; 4])).to_string().into_bytes();
+    post_all(site, &[], (0..2 * SENDERS).map(|_| body.clone()))
+}
+
+/// Many requests a connection for a value that is not large, and nobody reads the answers.
+pub fn answers_pipelined(site: &Site) -> Vec<TcpStream> {
+    site.redis.put("middle", &vec![b'x'; 60 * 1024]);
+    let one = request("POST", "/events", &[], get("middle".into()).to_string().as_bytes());
+    let streams = (0..400).map(|_| {
+        let mut stream = TcpStream::connect(site.daemon.address()).expect("a connection");
+        let _ = stream.set_write_timeout(Some(SECOND / 10));
+        let _ = stream.write_all(&one.repeat(200));
+        stream
+    });
+    streams.collect()
+}
+
 /// The same, and all of them read it slowly.
 pub fn values_arriving(site: &Site) -> Vec<TcpStream> {
     site.redis.put("large", &vec![0xff; MIB]);
@@ -191,14 +211,43 @@ pub fn heads(site: &Site) -> Vec<TcpStream> {
     streams.collect()
 }
 
+/// Heads that are never whole either, and no larger than may be.
+pub fn heads_permitted(site: &Site) -> Vec<TcpStream> {
+    let head = format!("POST /events HTTP/1.1\r\nHost: test\r\nX-Long: {}", "x".repeat(30 * 1024));
+    let streams = (0..3000).map(|_| {
+        let mut stream = TcpStream::connect(site.daemon.address()).expect("a connection");
+        let _ = stream.set_write_timeout(Some(SECOND / 10));
+        let _ = stream.write_all(head.as_bytes());
+        stream
+    });
+    streams.collect()
+}
+
+/// Previews of many patterns over many long keys.
+pub fn previews(site: &Site) -> Vec<TcpStream> {
+    let mut connection = site.redis.conn();
+    for part in 0..10 {
+        let fill = "for i = 1, 20000 do redis.call('SET', 'p:' .. ARGV[1] .. ':' .. i .. string.rep('x', 500), 1) end";
+        let _: () = redis::cmd("EVAL").arg(fill).arg(0).arg(part).query(&mut connection).expect("keys are set");
+    }
+    let patterns =
+        |sender: usize| (0..64).map(|n| format!("p:*{}*{}*", sender % 10, "x".repeat(n))).collect::<Vec<_>>();
+    let body = |sender: usize| {
+        let data = json!({"patterns": patterns(sender), "dry_run": true});
+        json!({"key": "DELETE_PATTERN", "value": {"data": data}}).to_string().into_bytes()
+    };
+    post_all(site, &[], (0..SENDERS).map(body))
+}
+
 /// Requests behind one that waits, as many as are taken.
 pub fn pipelined(site: &Site) -> Vec<TcpStream> {
     let first = request("POST", "/events", &[], set_blob("k", &site.blobs.url("/k")).to_string().as_bytes());
     let more = request("POST", "/events", &[], &vec![b' '; MIB]).repeat(2);
-    let streams = (0..200).map(|_| {
+    let all = [&*first, &*more].concat();
+    let streams = (0..400).map(|_| {
         let mut stream = TcpStream::connect(site.daemon.address()).expect("a connection");
-        let _ = stream.set_write_timeout(Some(SECOND / 10));
-        let _ = stream.write_all(&[&*first, &*more].concat());
+        let _ = stream.set_write_timeout(Some(SECOND / 20));
+        let _ = stream.write_all(&all);
         stream
     });
     streams.collect()
