@@ -19,7 +19,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Map;
 
 use super::companion::{WRITTEN, companion, owner, slot};
-use super::{Cache, CacheError, Command, Doomed, Progress, Reply, Scan, ScanStep, Session, Unlinked};
+use super::{Cache, CacheError, Command, Doomed, Progress, Reply, Room, Scan, ScanStep, Session, Unlinked};
 use crate::event::pattern::Wider;
 use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
@@ -47,6 +47,8 @@ struct Shared {
     /// Bytes stored since the map was last made to evict: it does so by itself only after many writes, which may be
     /// large.
     unsettled_bytes: AtomicU64,
+    /// For values that are read: they may outlive their entries.
+    room: Room,
 }
 
 /// A value, or in place of a value a version, under the key of a companion.
@@ -106,6 +108,7 @@ impl EmbeddedCache {
                 versions: Mutex::default(),
                 has_versions: AtomicBool::new(false),
                 unsettled_bytes: AtomicU64::new(0),
+                room: Room::default(),
             }),
         }
     }
@@ -120,6 +123,10 @@ impl EmbeddedCache {
 impl Cache for EmbeddedCache {
     fn session(&self) -> Box<dyn Session> {
         Box::new(EmbeddedSession { shared: self.shared.clone() })
+    }
+
+    fn room(&self) -> &Room {
+        &self.shared.room
     }
 
     fn describe(&self) -> String {
@@ -297,7 +304,7 @@ impl Shared {
             Some(Entry { value, .. }) if value.len() > max_bytes => {
                 Err(CacheError::ValueTooLarge { bytes: value.len() as u64, max_bytes: max_bytes as u64 })
             }
-            Some(Entry { value, .. }) => Ok(Reply::Hit(value)),
+            Some(Entry { value, .. }) => Ok(Reply::Hit(self.room.hold(value)?)),
         }
     }
 

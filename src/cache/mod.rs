@@ -7,6 +7,7 @@
 mod companion;
 pub mod embedded;
 pub mod redis;
+pub mod room;
 mod secret;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
+pub use self::room::Room;
 pub use self::secret::{MASK, Pem, Secret};
 use crate::event::pattern::Wider;
 use crate::event::version::Version;
@@ -239,6 +241,9 @@ const MAX_PORTION: usize = 1000;
 pub trait Cache: Send + Sync + 'static {
     /// Opens nothing yet: the first call of the session connects.
     fn session(&self) -> Box<dyn Session>;
+
+    /// Where its sessions take the room for large values that they read.
+    fn room(&self) -> &Room;
 
     /// What to call it in a message, without secrets: `redis://localhost:6379/0`, `embedded`.
     fn describe(&self) -> String;

@@ -20,7 +20,7 @@ use super::signals::{HangUp, Signals};
 use crate::blob::retry::Policy;
 use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{self, Address, ClusterCache, RedisCache, SentinelCache};
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Cache, CacheError, Room};
 use crate::config::{
     self, Args, CacheBackend, Config, LogFormat, Pem, RedisMode, Secret, Texts, TlsPems, WebhookSecret,
 };
@@ -230,6 +230,7 @@ pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, redis::SetupError>
         wait_replicas: from.wait_replicas,
         version_prefix: from.version_prefix.clone(),
         version_window: from.version_window,
+        room: Room::default(),
     };
     let nodes = from.nodes.iter().map(|(host, port)| Address::new(host, *port)).collect();
     Ok(match from.mode {

@@ -6,9 +6,11 @@ mod arriving;
 mod leaving;
 mod plain;
 mod problem;
+mod text;
 
 pub(in crate::event) use self::arriving::Document;
 pub use self::arriving::{Form, RawEvent, Split, SplitError, split};
 pub use self::leaving::{Answered, Counts, Element, retry_after_seconds, write_answer, write_batch};
 pub(in crate::event) use self::plain::{Plain, Source};
 pub use self::problem::{INVALID, MALFORMED, PROBLEM_TYPE_PREFIX, ProblemDocument};
+pub use self::text::{MAX_PIECE_BYTES, Pieces, Text};

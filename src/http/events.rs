@@ -5,12 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use actix_web::body::{BodySize, MessageBody as _};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
 use log::{Level, log_enabled};
 
+use super::answer::with_text;
 use super::body;
 use super::problem::{Turned, add_retry_after, refused, status_of};
 use super::progress::Progress;
@@ -23,7 +25,7 @@ use crate::event::EventType;
 use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::trace::Trace;
 use crate::event::validate::{Invalid, InvalidKind};
-use crate::event::wire::{Answered, Element, retry_after_seconds, write_answer, write_batch};
+use crate::event::wire::{Answered, Element, Text, retry_after_seconds, write_answer, write_batch};
 use crate::pipeline::work::job::{Refusal, Verdict, Waiter};
 use crate::telemetry::history::Failed;
 
@@ -32,14 +34,26 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const RETURN_MINIMAL: &str = "return=minimal";
 /// A body whose signature is still to be proven has that part of `http.body_timeout_ms`.
 const UNPROVEN_HASTE: u32 = 3;
+/// An answer of so many bytes is not counted while it waits to be written: a connection has one at a time.
+const SMALL_ANSWER_BYTES: usize = 8 * 1024;
+/// What is set aside beforehand for the answer to one event, at most.
+const MAX_RESERVED_BYTES: usize = 64 * 1024;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A request that was carried out, or refused by who was to do that.
+struct Done {
+    verdict: Verdict,
+    /// Holds what admission has lent for it.
+    waiter: Option<Waiter>,
+    bytes_in: usize,
+}
 
 pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
     let shared = &worker.shared;
     let _busy = shared.enter();
     let about = About::of(&request);
     let trace = about.as_ref().and_then(|about| about.marks.trace.clone());
-    let (verdict, bytes_in) = match carry_out(&request, trace, &mut payload, &worker).await {
+    let Done { verdict, waiter, bytes_in } = match carry_out(&request, trace, &mut payload, &worker).await {
         Ok(done) => done,
         Err(turned) => {
             // Behind broken chunks the connection is gone with this very look at it.
@@ -49,9 +63,12 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
             return turn_away(&request, &turned, "events");
         }
     };
-    let (mut response, summary) = answer(&verdict, wants_minimal(request.headers()), shared);
+    let (mut response, held_bytes, summary) = answer(&verdict, wants_minimal(request.headers()), shared);
     shared.count(&verdict, summary.outcome);
     if let Some(about) = about {
+        if let Some(waiter) = waiter.filter(|_| held_bytes > SMALL_ANSWER_BYTES) {
+            about.keep(waiter.keep_for_answer(held_bytes));
+        }
         tell(&verdict, summary.outcome, &about.marks, shared);
         about.sum_up(Summary { bytes_in, ..summary });
     }
@@ -66,7 +83,7 @@ async fn carry_out(
     trace: Option<Arc<Trace>>,
     payload: &mut web::Payload,
     worker: &Rc<Worker>,
-) -> Result<(Verdict, usize), Turned> {
+) -> Result<Done, Turned> {
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
     let mut entry = settings.auth.admit(headers, SystemTime::now)?;
     if let Some(about) = About::of(request).filter(|_| entry.token().is_some()) {
@@ -111,8 +128,7 @@ async fn carry_out(
         Some(waiter) => verdict(waiter, &mut stay, under_way.begun, pipeline.deadline()).await,
         None => Verdict::Refused(Refusal::Unavailable(ProblemKind::Interrupted)),
     };
-    under_way.waiter = None;
-    Ok((verdict, bytes_in))
+    Ok(Done { verdict, waiter: under_way.waiter.take(), bytes_in })
 }
 
 /// A body that nobody has vouched for has to go when the bytes of such bodies run out.
@@ -161,38 +177,46 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, Summary) {
-    match verdict {
+/// The answer, and bytes that it takes in memory until it is written, beside the values in it.
+fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, usize, Summary) {
+    let (response, text, summary) = match verdict {
         Verdict::Refused(refusal) => {
             let (response, outcome) = refused(refusal, shared.max_events, || shared.retry_after());
             let asked = match refusal {
                 Refusal::Invalid(Invalid { event: Some(event), .. }) => event.as_str(),
                 _ => "events",
             };
-            (response, Summary { asked, outcome, ..Summary::default() })
+            let held = match response.body().size() {
+                BodySize::Sized(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+                BodySize::None | BodySize::Stream => 0,
+            };
+            return (response, held, Summary { asked, outcome, ..Summary::default() });
         }
         Verdict::One(answered) => {
             let class = answered.class();
-            let mut body = Vec::with_capacity(128 + answered.outcomes.iter().map(answer_size).sum::<usize>());
-            write_answer(&mut body, answered);
+            let size = 128 + answered.outcomes.iter().map(answer_size).sum::<usize>();
+            let mut text = Text::with_capacity(size.min(MAX_RESERVED_BYTES));
+            write_answer(&mut text, answered);
             let keys = answered.targets.len();
             let summary = Summary { asked: answered.event.as_str(), events: 1, keys, ..Summary::default() };
             let asked = answered.retry_after_seconds();
-            (respond(class, asked, false, false, body, shared), Summary { outcome: class.as_str(), ..summary })
+            (respond(class, asked, false, false, shared), text, Summary { outcome: class.as_str(), ..summary })
         }
         Verdict::Batch(elements) => {
-            let mut body = Vec::with_capacity(64 + if minimal { 0 } else { elements.len() * 128 });
-            let class = write_batch(&mut body, elements, minimal).class();
+            let mut text = Text::with_capacity(64 + if minimal { 0 } else { elements.len() * 128 });
+            let class = write_batch(&mut text, elements, minimal).class();
             let keys = elements.iter().map(keys).sum();
             let summary = Summary { asked: "batch", events: elements.len(), keys, ..Summary::default() };
             let asked = retry_after_seconds(elements);
-            (respond(class, asked, true, minimal, body, shared), Summary { outcome: class.as_str(), ..summary })
+            (respond(class, asked, true, minimal, shared), text, Summary { outcome: class.as_str(), ..summary })
         }
-    }
+    };
+    let held = text.held_bytes();
+    (with_text(response, text), held, summary)
 }
 
 /// `asked` is how long the sender is to wait before it tries again, at least, in seconds.
-fn respond(class: Class, asked: u16, is_batch: bool, minimal: bool, body: Vec<u8>, shared: &Shared) -> HttpResponse {
+fn respond(class: Class, asked: u16, is_batch: bool, minimal: bool, shared: &Shared) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status_of(class, is_batch));
     response.insert_header((CONTENT_TYPE, JSON));
     if minimal {
@@ -201,7 +225,7 @@ fn respond(class: Class, asked: u16, is_batch: bool, minimal: bool, body: Vec<u8
     if class == Class::Unavailable {
         add_retry_after(&mut response, shared.retry_after().max(asked.into()));
     }
-    response.body(body)
+    response
 }
 
 fn answer_size(outcome: &Outcome) -> usize {

@@ -2,6 +2,7 @@
 //! signatures, drain. Knows the pipeline by its
 //! submitter and its health only.
 
+mod answer;
 mod auth;
 mod body;
 mod client;

@@ -6,6 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
+use super::answer::with_text;
 use crate::event::outcome::{Class, ProblemKind};
 use crate::event::wire::{INVALID, MALFORMED, ProblemDocument};
 use crate::pipeline::work::job::Refusal;
@@ -222,7 +223,7 @@ fn render(problem: &ProblemDocument<'_>, with: impl FnOnce(&mut HttpResponseBuil
     let mut response = HttpResponse::build(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     response.content_type(PROBLEM_JSON);
     with(&mut response);
-    response.body(body)
+    with_text(response, body.into())
 }
 
 #[cfg(test)]

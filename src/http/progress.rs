@@ -12,6 +12,8 @@ use std::rc::Rc;
 use actix_rt::time::Instant;
 use memchr::memmem;
 
+use crate::pipeline::work::job::Unwritten;
+
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 /// actix-http holds no more that it has not understood yet.
 const MAX_AHEAD_BYTES: usize = 128 * 1024;
@@ -41,12 +43,13 @@ pub struct Progress {
 }
 
 /// What an answer of ours will be once its head has been written.
-#[derive(Debug, Clone, Copy)]
 pub struct Answer {
     /// Bytes of its body as they are sent: none for a HEAD request.
     pub body_bytes: u64,
     /// Nothing comes behind it.
     pub is_last: bool,
+    /// What it holds of admission until its last byte is written.
+    pub unwritten: Option<Unwritten>,
 }
 
 impl Progress {
@@ -248,10 +251,10 @@ mod tests {
     fn nothing_is_begun_behind_the_last_request() {
         let progress = Progress::new(None);
         let first = progress.begin(Some(0), false).expect("the first");
-        first.answered(Answer { body_bytes: 1, is_last: false });
+        first.answered(Answer { body_bytes: 1, is_last: false, unwritten: None });
         drop(first);
         let last = progress.begin(Some(0), true).expect("the last");
-        last.answered(Answer { body_bytes: 2, is_last: true });
+        last.answered(Answer { body_bytes: 2, is_last: true, unwritten: None });
         drop(last);
         assert!(progress.begin(Some(0), false).is_none());
         let answers: Vec<_> = std::iter::from_fn(|| progress.next_answer()).map(|answer| answer.body_bytes).collect();

@@ -20,6 +20,7 @@ use super::problem::{Turned, turned_away};
 use super::progress::{Answer, Progress};
 use super::shared::Shared;
 use crate::event::trace::Trace;
+use crate::pipeline::work::job::Unwritten;
 use crate::telemetry::history::Failed;
 use crate::telemetry::metrics::ROUTES;
 
@@ -107,6 +108,7 @@ pub struct About {
     client: Rc<str>,
     token: RefCell<Option<Arc<str>>>,
     summary: Cell<Summary>,
+    unwritten: Cell<Option<Unwritten>>,
 }
 
 impl About {
@@ -118,6 +120,11 @@ impl About {
     /// The name of the token that it showed.
     pub fn note_token(&self, name: Option<Arc<str>>) {
         self.token.replace(name);
+    }
+
+    /// Keeps this until the answer is written.
+    pub fn keep(&self, unwritten: Unwritten) {
+        self.unwritten.set(Some(unwritten));
     }
 
     /// Puts down what its line in the log is to say.
@@ -162,6 +169,7 @@ pub async fn observe(
         client: client(&request, &shared),
         token: RefCell::default(),
         summary: Cell::default(),
+        unwritten: Cell::default(),
     });
     request.extensions_mut().insert(about.clone());
     let body_bytes = body_bytes(request.headers());
@@ -193,7 +201,8 @@ pub async fn observe(
         BodySize::None | BodySize::Stream => 0,
     };
     if let Some(on_connection) = on_connection {
-        on_connection.answered(announce(&mut response, &line.method, is_last));
+        let answer = announce(&mut response, &line.method, is_last);
+        on_connection.answered(Answer { unwritten: line.about.unwritten.take(), ..answer });
     }
     line.tell(response.status(), &summary, bytes_out, took);
     if let (Some(cause), "/events", "events") = (&summary.turned_away, line.route, summary.asked) {
@@ -233,7 +242,7 @@ fn announce(response: &mut ServiceResponse<impl MessageBody>, method: &Method, i
     if is_last {
         head.set_connection_type(ConnectionType::Close);
     }
-    Answer { body_bytes, is_last: head.connection_type() == ConnectionType::Close }
+    Answer { body_bytes, is_last: head.connection_type() == ConnectionType::Close, unwritten: None }
 }
 
 /// To a request that was sent behind the last one of its connection. It is never written.

@@ -35,6 +35,7 @@ use super::progress::Progress;
 use super::request::RequestId;
 use super::tls::Io;
 use crate::event::wire::ProblemDocument;
+use crate::pipeline::work::job::Unwritten;
 use crate::telemetry::metrics::Metrics;
 
 /// How long a connection that we end is read on, at most.
@@ -66,6 +67,8 @@ pub struct Stream {
     progress: Rc<Progress>,
     /// Bytes that are still to be written of answers whose heads have been seen.
     announced: usize,
+    /// What those hold of admission.
+    unwritten: Vec<Unwritten>,
     /// Behind those nothing is written any more.
     is_last: bool,
     /// What is left to write of the document that stands in for a bare answer.
@@ -82,6 +85,7 @@ impl Stream {
             untaken: None,
             progress: Progress::new(peer),
             announced: 0,
+            unwritten: Vec::new(),
             is_last: false,
             document: None,
             timer: None,
@@ -110,6 +114,9 @@ impl Stream {
         let done = Pin::new(&mut self.io).poll_write(context, bytes);
         if let Poll::Ready(Ok(written)) = &done {
             self.announced = self.announced.saturating_sub(*written);
+            if self.announced == 0 && !self.unwritten.is_empty() {
+                self.unwritten = Vec::new();
+            }
             if self.announced == 0 && self.progress.await_head() {
                 if self.is_last {
                     self.progress.is_unread.set(true);
@@ -172,6 +179,7 @@ impl Stream {
                 let head = memmem::find(rest, END_OF_HEAD).map_or(rest.len(), |at| at + END_OF_HEAD.len());
                 end = end.saturating_add(head).saturating_add(usize::try_from(answer.body_bytes).unwrap_or(usize::MAX));
                 self.is_last = answer.is_last;
+                self.unwritten.extend(answer.unwritten);
             } else if end == 0 {
                 return problem_of_bare(rest).map_or(Next::Write(rest.len()), Next::Document);
             } else {

@@ -50,7 +50,7 @@ use self::router::central::{self, CentralRouter, RouterMessage};
 use self::runtime::{ActorRegistry, Notifier, Pool, Thread};
 pub use self::settings::{Settings, Sizes};
 pub use self::submitter::Submitter;
-use self::work::admission::Gate;
+use self::work::admission::{Gate, ValueLender};
 use self::work::key_order::Turns;
 use self::write::scanner::Scanner;
 use crate::blob::SetupError;
@@ -77,6 +77,7 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
     metrics.set_admission_limits(settings.max_in_flight, settings.max_in_flight_bytes);
     let gate = Gate::new(settings.max_in_flight, settings.max_in_flight_bytes, settings.blob.max_blob_bytes);
     gate.limit_patterns(settings.max_patterns);
+    cache.room().borrow_from(ValueLender(gate.clone()));
     let health = Health::new(settings.sizes.writers, metrics.clone());
     let registry = ActorRegistry::new(metrics.clone());
     // Scans hold many keys against many patterns: on a thread where nobody waits for it.

@@ -40,6 +40,7 @@ mod refused_redis;
 mod reload;
 mod replicas;
 mod resources;
+mod room;
 mod rotated_secrets;
 mod secrets;
 mod send;

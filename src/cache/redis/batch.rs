@@ -38,8 +38,10 @@ pub(super) struct Manner<'a> {
     pub(super) guard: &'a Guard,
     /// With an `EXISTS` for every GET.
     pub(super) with_exists: bool,
-    /// How each GET is asked for, in order; empty: each for [`WINDOW_BYTES`], and once more if need be.
+    /// How each GET is asked for, in order; empty: each for `window_bytes`, and once more if need be.
     pub(super) windows: &'a [Window],
+    /// At most [`WINDOW_BYTES`].
+    pub(super) window_bytes: usize,
     /// With the scripts before all else.
     pub(super) with_scripts: bool,
     /// What goes in calls of its own.
@@ -58,7 +60,7 @@ pub(super) struct Singly {
 impl Manner<'_> {
     /// How the GET is asked for that has so many before it.
     fn window(&self, reads: usize, max_bytes: usize) -> Window {
-        let default = Window { bytes: window(max_bytes), with_exists: false, is_followed: false };
+        let default = Window { bytes: window(max_bytes, self.window_bytes), with_exists: false, is_followed: false };
         let window = self.windows.get(reads).copied().unwrap_or(default);
         Window { with_exists: window.with_exists || self.with_exists, ..window }
     }
@@ -314,8 +316,8 @@ pub(super) fn decode_exists(frame: Frame) -> Step {
 }
 
 /// One byte more than is allowed shows that there is too much.
-fn window(max_bytes: usize) -> usize {
-    max_bytes.saturating_add(1).min(WINDOW_BYTES)
+pub(super) fn window(max_bytes: usize, window_bytes: usize) -> usize {
+    max_bytes.saturating_add(1).min(window_bytes)
 }
 
 pub(super) fn unexpected() -> CacheError {
@@ -337,7 +339,15 @@ mod tests {
 
     fn manner(guard: &Guard, sets: bool) -> Manner<'_> {
         let singly = Singly { sets, versions: false };
-        Manner { guard, with_exists: true, windows: &[], with_scripts: false, singly, asking: false }
+        Manner {
+            guard,
+            with_exists: true,
+            windows: &[],
+            window_bytes: WINDOW_BYTES,
+            with_scripts: false,
+            singly,
+            asking: false,
+        }
     }
 
     fn guard(is_cluster: bool) -> Guard {

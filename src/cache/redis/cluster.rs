@@ -57,7 +57,7 @@ use super::address::Address;
 use super::budget::Budget;
 use super::connection::unavailable;
 use super::{Settings, SetupError, checked};
-use crate::cache::{Cache, CacheError, Command, Doomed, Progress, Reply, Scan, Session};
+use crate::cache::{Cache, CacheError, Command, Doomed, Progress, Reply, Room, Scan, Session};
 
 /// A node that takes longer for a ping is not well.
 const MAX_PING: Duration = Duration::from_secs(1);
@@ -86,6 +86,10 @@ impl ClusterCache {
 impl Cache for ClusterCache {
     fn session(&self) -> Box<dyn Session> {
         Box::new(ClusterSession::new(self.topology.clone()))
+    }
+
+    fn room(&self) -> &Room {
+        &self.topology.settings.room
     }
 
     fn describe(&self) -> String {

@@ -59,7 +59,7 @@ pub use self::sentinel::SentinelCache;
 pub use self::session::RedisSession;
 use self::settings::TlsClient;
 pub use self::settings::{Access, Reread, Settings, SetupError, Tls};
-use super::{Cache, CacheError, Session};
+use super::{Cache, CacheError, Room, Session};
 
 /// A string in the answers to a connection's own commands, at most.
 const MAX_OWN_BYTES: usize = 64 * 1024;
@@ -115,6 +115,10 @@ fn checked(settings: &Settings) -> Result<Option<TlsClient>, SetupError> {
 impl Cache for RedisCache {
     fn session(&self) -> Box<dyn Session> {
         Box::new(RedisSession::new(self.shared.clone()))
+    }
+
+    fn room(&self) -> &Room {
+        &self.shared.settings.room
     }
 
     fn describe(&self) -> String {

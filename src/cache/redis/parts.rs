@@ -7,13 +7,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::batch::WINDOW_BYTES;
+use super::batch::{WINDOW_BYTES, window};
 use crate::cache::{CacheError, Command, Reply};
 use crate::event::CacheKey;
 
 /// Commands of one pipeline, at most.
 const MAX_COMMANDS: usize = 1024;
-/// What the reads of one pipeline may bring, at most, or a single larger one: Redis holds it until it is sent.
+/// What the reads of one pipeline may bring, at most: Redis holds it until it is sent.
 const MAX_READ_BYTES: usize = 64 * 1024 * 1024;
 
 type Keys<'a, T> = HashMap<&'a CacheKey, T, ahash::RandomState>;
@@ -36,6 +36,34 @@ pub(super) struct Part {
     pub(super) windows: Vec<Window>,
 }
 
+/// A pipeline's reads come before room is taken for them: they bring this part of what is free, at most.
+const FREE_SHARE: usize = 8;
+/// The start of a value that is asked for at least.
+const LEAST_WINDOW_BYTES: usize = 4 * 1024;
+
+/// What the reads of one pipeline may bring.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Of a value of unknown size.
+    pub(super) window_bytes: usize,
+    /// Of all values whose size is known.
+    read_bytes: usize,
+}
+
+impl Bounds {
+    /// Of a batch, while so many bytes of memory are free.
+    pub(super) fn new(batch: &[Command], free_bytes: usize) -> Self {
+        let read_bytes = (free_bytes / FREE_SHARE).min(MAX_READ_BYTES);
+        let window_bytes = if read_bytes >= MAX_COMMANDS * WINDOW_BYTES {
+            WINDOW_BYTES
+        } else {
+            let reads = batch.iter().filter(|command| !command.is_write()).count().clamp(1, MAX_COMMANDS);
+            (read_bytes / reads).clamp(LEAST_WINDOW_BYTES, WINDOW_BYTES)
+        };
+        Bounds { window_bytes, read_bytes }
+    }
+}
+
 /// Whether a batch is one pipeline, in which each read may be asked for once more.
 pub(super) fn is_one_part(batch: &[Command]) -> bool {
     let reads = batch.iter().filter(|command| !command.is_write()).count();
@@ -55,6 +83,7 @@ pub(super) fn is_one_part(batch: &[Command]) -> bool {
 /// The pipelines of a batch, one after the other.
 pub(super) struct Parts<'a> {
     batch: &'a [Command],
+    bounds: Bounds,
     left: Vec<usize>,
     /// Bytes that a key's value has at most.
     known: Keys<'a, usize>,
@@ -75,8 +104,8 @@ struct Here {
 }
 
 impl<'a> Parts<'a> {
-    pub(super) fn new(batch: &'a [Command]) -> Self {
-        Parts { batch, left: (0..batch.len()).collect(), known: Keys::default(), held: HashSet::default() }
+    pub(super) fn new(batch: &'a [Command], bounds: Bounds) -> Self {
+        Parts { batch, bounds, left: (0..batch.len()).collect(), known: Keys::default(), held: HashSet::default() }
     }
 
     /// What goes next; None: nothing is left.
@@ -95,10 +124,11 @@ impl<'a> Parts<'a> {
             if let Command::Get { max_bytes, .. } = command
                 && !here.is_full
             {
-                let sure = here.bound.filter(|bound| bound <= max_bytes);
-                let asked = sure.unwrap_or(0).saturating_add(1).max(WINDOW_BYTES.min(max_bytes.saturating_add(1)));
+                let Bounds { window_bytes, read_bytes } = self.bounds;
+                let sure = here.bound.filter(|bound| bound <= max_bytes && *bound < read_bytes);
+                let asked = sure.unwrap_or(0).saturating_add(1).max(window(*max_bytes, window_bytes));
                 let brings = sure.map_or(asked, |bound| bound + 1);
-                here.is_full |= bytes + brings > MAX_READ_BYTES && !part.places.is_empty();
+                here.is_full |= bytes + brings > read_bytes && !part.places.is_empty();
                 if !here.is_full {
                     here.is_open |= sure.is_none();
                     bytes += brings;
@@ -178,6 +208,8 @@ mod tests {
     use super::*;
     use crate::event::version::Version;
 
+    const AMPLE: Bounds = Bounds { window_bytes: WINDOW_BYTES, read_bytes: MAX_READ_BYTES };
+
     fn command(text: &'static str) -> Command {
         let (verb, name) = text.split_at(1);
         let (key, version) = (CacheKey::new_unchecked(name), None);
@@ -198,7 +230,7 @@ mod tests {
 
     fn parts(words: &[&'static str], read: &Result<Reply, CacheError>) -> Vec<Vec<usize>> {
         let batch: Vec<Command> = words.iter().map(|word| command(word)).collect();
-        let (mut parts, mut all) = (Parts::new(&batch), Vec::new());
+        let (mut parts, mut all) = (Parts::new(&batch, AMPLE), Vec::new());
         while let Some(part) = parts.next() {
             let result = |place: &usize| if batch[*place].is_write() { Ok(Reply::Stored) } else { read.clone() };
             let results: Vec<_> = part.places.iter().map(result).collect();
@@ -227,7 +259,7 @@ mod tests {
     #[test]
     fn a_read_of_known_size_asks_for_that_much_and_whether_there_is_a_value_if_it_must() {
         let batch = ["La", "?a", "+a", "-b", "?b", "+b", "?b"].map(command);
-        let part = Parts::new(&batch).next().unwrap();
+        let part = Parts::new(&batch, AMPLE).next().unwrap();
         let window = |bytes, with_exists, is_followed| Window { bytes, with_exists, is_followed };
         let expected = [
             window(WINDOW_BYTES + 1, false, true),
@@ -245,8 +277,22 @@ mod tests {
         let get = Command::Get { key: key(), max_bytes: 1 << 20 };
         let batch: Vec<Command> = (0..100).flat_map(|_| [set.clone(), get.clone()]).collect();
         assert!(!is_one_part(&batch));
-        let part = Parts::new(&batch).next().unwrap();
+        let part = Parts::new(&batch, AMPLE).next().unwrap();
         assert_eq!(part.windows.len(), MAX_READ_BYTES / ((1 << 20) + 1));
         assert!(!is_one_part(&vec![set; MAX_COMMANDS + 1]));
+    }
+
+    #[test]
+    fn with_little_room_less_is_asked_for_at_a_time() {
+        let reads = |count: usize| vec![command("?a"); count];
+        let asked = |count, free| Bounds::new(&reads(count), free).window_bytes;
+        assert_eq!(asked(512, usize::MAX), WINDOW_BYTES);
+        assert_eq!((asked(1, 8 * WINDOW_BYTES), asked(2, 8 * WINDOW_BYTES)), (WINDOW_BYTES, WINDOW_BYTES / 2));
+        assert_eq!(asked(512, 0), LEAST_WINDOW_BYTES);
+        let batch = ["La", "?a", "+b", "?b"].map(command);
+        let small = Bounds { window_bytes: LEAST_WINDOW_BYTES, read_bytes: WINDOW_BYTES };
+        let part = Parts::new(&batch, small).next().unwrap();
+        let windows: Vec<usize> = part.windows.iter().map(|window| window.bytes).collect();
+        assert_eq!(windows, [LEAST_WINDOW_BYTES; 2], "room is taken before the large one is read");
     }
 }

@@ -26,7 +26,7 @@ use super::connection::{Connection, unavailable};
 use super::encode::Outbox;
 use super::reply::Frame;
 use super::{MAX_OWN_BYTES, RedisSession, Settings, SetupError};
-use crate::cache::{Cache, CacheError, Command, Doomed, Progress, Reply, Scan, Session};
+use crate::cache::{Cache, CacheError, Command, Doomed, Progress, Reply, Room, Scan, Session};
 
 /// How often a session with a connection asks whether that is still the master.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -54,6 +54,10 @@ impl Cache for SentinelCache {
             asking: None,
             reconnects: 0,
         })
+    }
+
+    fn room(&self) -> &Room {
+        &self.finder.settings.room
     }
 
     fn describe(&self) -> String {

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::cache::{Pem, Secret};
+use crate::cache::{Pem, Room, Secret};
 
 /// Everything a connection needs to know. [`Settings::new`] gives the defaults of the `redis.*` settings.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct Settings {
     pub version_prefix: String,
     /// How long a version is kept after the last write that had one; whole seconds.
     pub version_window: Duration,
+    /// For large values that are read.
+    pub room: Room,
 }
 
 /// Reads a password; the error is for a person, and quotes nothing.
@@ -114,6 +116,7 @@ impl Settings {
             wait_replicas: 0,
             version_prefix: "rcs:v:".into(),
             version_window: Duration::from_secs(86_400),
+            room: Room::default(),
         }
     }
 

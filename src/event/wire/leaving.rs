@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use base64::display::Base64Display;
-use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use bytestring::ByteString;
 use serde::Serialize;
 
-use super::problem::{Shown, in_result};
+use super::problem::in_result;
+use super::text::Text;
 use crate::event::outcome::{Class, Outcome, Problem, Spent};
 use crate::event::validate::Invalid;
 use crate::event::{EventType, Few};
@@ -111,13 +111,13 @@ impl Counts {
 }
 
 /// Appends the answer to a single event.
-pub fn write_answer(out: &mut Vec<u8>, answered: &Answered) {
+pub fn write_answer(out: &mut Text, answered: &Answered) {
     raw(out, "{");
     write_event(out, answered);
 }
 
 /// Appends the answer to a batch; with `minimal` only the events that are not ok are listed, though all are counted.
-pub fn write_batch(out: &mut Vec<u8>, elements: &[Element], minimal: bool) -> Counts {
+pub fn write_batch(out: &mut Text, elements: &[Element], minimal: bool) -> Counts {
     let counts = Counts::of(elements);
     raw(out, "{\"status\":\"");
     raw(out, counts.class().as_str());
@@ -141,7 +141,7 @@ pub fn write_batch(out: &mut Vec<u8>, elements: &[Element], minimal: bool) -> Co
 }
 
 /// The members of an event that became work, and the end of its object.
-fn write_event(out: &mut Vec<u8>, answered: &Answered) {
+fn write_event(out: &mut Text, answered: &Answered) {
     let Answered { id, event, targets, outcomes, .. } = answered;
     raw(out, "\"status\":\"");
     raw(out, answered.class().as_str());
@@ -160,7 +160,7 @@ fn write_event(out: &mut Vec<u8>, answered: &Answered) {
     raw(out, "]}");
 }
 
-fn write_invalid(out: &mut Vec<u8>, invalid: &Invalid) {
+fn write_invalid(out: &mut Text, invalid: &Invalid) {
     if let Some(id) = &invalid.id {
         write_id(out, "", Some(id));
         raw(out, ",");
@@ -172,7 +172,7 @@ fn write_invalid(out: &mut Vec<u8>, invalid: &Invalid) {
     raw(out, "}");
 }
 
-fn write_id(out: &mut Vec<u8>, before: &str, id: Option<&ByteString>) {
+fn write_id(out: &mut Text, before: &str, id: Option<&ByteString>) {
     if let Some(id) = id {
         raw(out, before);
         raw(out, "\"id\":");
@@ -181,7 +181,7 @@ fn write_id(out: &mut Vec<u8>, before: &str, id: Option<&ByteString>) {
 }
 
 /// What follows an entry's key, and the end of its object.
-fn write_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+fn write_outcome(out: &mut Text, outcome: &Outcome) {
     raw(out, ",\"status\":\"");
     raw(out, outcome.status());
     raw(out, "\"");
@@ -197,7 +197,10 @@ fn write_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             raw(out, source.as_str());
             raw(out, "\"");
         }
-        Outcome::Hit(value) => write_bytes(out, ",\"value\":", value),
+        Outcome::Hit(value) => {
+            raw(out, ",\"value\":");
+            out.value(value);
+        }
         Outcome::Swept { matched, deleted } => write_swept(out, *matched, *deleted),
         Outcome::Preview { matched, sample, is_estimated } => {
             number(out, ",\"matched\":", *matched);
@@ -218,49 +221,38 @@ fn write_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     raw(out, "}");
 }
 
-fn write_swept(out: &mut Vec<u8>, matched: u64, deleted: u64) {
+fn write_swept(out: &mut Text, matched: u64, deleted: u64) {
     number(out, ",\"matched\":", matched);
     number(out, ",\"deleted\":", deleted);
 }
 
-fn write_problem(out: &mut Vec<u8>, problem: &Problem) {
+fn write_problem(out: &mut Text, problem: &Problem) {
     raw(out, ",\"problem\":");
     json(out, &in_result(problem));
 }
 
-fn write_sample(out: &mut Vec<u8>, key: &[u8]) {
+fn write_sample(out: &mut Text, key: &Bytes) {
     match str::from_utf8(key) {
         Ok(text) => json(out, text),
         Err(_) => {
-            write_bytes(out, "{\"key\":", key);
+            raw(out, "{\"key\":");
+            out.value(key);
             raw(out, "}");
         }
     }
 }
 
-/// As text if it is UTF-8, else as base64 that says so.
-fn write_bytes(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
-    raw(out, name);
-    match str::from_utf8(bytes) {
-        Ok(text) => json(out, text),
-        Err(_) => {
-            json(out, &Shown(Base64Display::new(bytes, &STANDARD)));
-            raw(out, ",\"encoding\":\"base64\"");
-        }
-    }
+fn raw(out: &mut Text, text: &str) {
+    out.bytes.extend_from_slice(text.as_bytes());
 }
 
-fn raw(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+fn number(out: &mut Text, name: &str, value: u64) {
     raw(out, name);
     raw(out, itoa::Buffer::new().format(value));
 }
 
-fn json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
-    let written = serde_json::to_writer(out, value);
+fn json(out: &mut Text, value: &(impl Serialize + ?Sized)) {
+    let written = serde_json::to_writer(&mut out.bytes, value);
     debug_assert!(written.is_ok(), "a vector takes everything and every key is a string");
 }
 

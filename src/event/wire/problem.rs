@@ -98,7 +98,7 @@ impl Serialize for Fault {
 }
 
 /// A JSON string written as it is displayed, without a string in between.
-pub(super) struct Shown<D>(pub D);
+struct Shown<D>(D);
 
 impl<D: fmt::Display> Serialize for Shown<D> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

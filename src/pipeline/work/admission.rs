@@ -12,6 +12,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
+use crate::cache::room::{Lender, Loan};
+
 /// One part in so many of the budget is kept from blobs, for the bodies and entries at the door.
 const DOOR_SHARE: usize = 4;
 
@@ -22,6 +24,8 @@ pub struct Gate {
     max_blob_bytes: usize,
     events: AtomicUsize,
     bytes: AtomicUsize,
+    /// Of these, values that were read.
+    values: AtomicUsize,
     /// Patterns of delete events, and how many there may be.
     patterns: AtomicUsize,
     max_patterns: AtomicUsize,
@@ -51,6 +55,7 @@ impl Gate {
             max_blob_bytes,
             events: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            values: AtomicUsize::new(0),
             patterns: AtomicUsize::new(0),
             max_patterns: AtomicUsize::new(usize::MAX),
             reserve: AtomicUsize::new(0),
@@ -84,10 +89,9 @@ impl Gate {
     /// at a time: with that, and only with that, every blob of permitted size gets its turn, however the budget is set and
     /// whatever else holds it.
     pub fn try_blob(self: &Arc<Self>, bytes: usize, standing: Standing) -> Option<Permit> {
-        let for_blobs = self.max_bytes - self.max_bytes / DOOR_SHARE;
         let limit = match standing {
-            Standing::Ahead => for_blobs.saturating_sub(self.max_blob_bytes),
-            Standing::Head | Standing::OldestHead => for_blobs,
+            Standing::Ahead => self.for_blobs().saturating_sub(self.max_blob_bytes),
+            Standing::Head | Standing::OldestHead => self.for_blobs(),
         };
         let mut permit = self.permit();
         if bytes == 0 || add_within(&self.bytes, bytes, limit) {
@@ -101,6 +105,24 @@ impl Gate {
             return Some(permit);
         }
         None
+    }
+
+    /// Bytes for a value that is to be read. Values may use the budget but for the door's share, as blobs may; one alone may
+    /// go beyond it, so that each of permitted size can be read, whatever else holds the budget.
+    pub fn try_value(self: &Arc<Self>, bytes: usize) -> Option<ValuePermit> {
+        let is_alone = || self.values.compare_exchange(0, bytes, SeqCst, Relaxed).is_ok();
+        if add_within(&self.bytes, bytes, self.for_blobs()) {
+            self.values.fetch_add(bytes, SeqCst);
+        } else if bytes > 0 && is_alone() {
+            self.bytes.fetch_add(bytes, SeqCst);
+        } else {
+            return None;
+        }
+        Some(ValuePermit { gate: self.clone(), bytes })
+    }
+
+    fn for_blobs(&self) -> usize {
+        self.max_bytes - self.max_bytes / DOOR_SHARE
     }
 
     /// Events and bytes in use.
@@ -149,6 +171,32 @@ impl Gate {
     }
 }
 
+/// Room for a value that was read; given back on drop.
+pub struct ValuePermit {
+    gate: Arc<Gate>,
+    bytes: usize,
+}
+
+impl Drop for ValuePermit {
+    fn drop(&mut self) {
+        self.gate.values.fetch_sub(self.bytes, SeqCst);
+        self.gate.release(0, self.bytes);
+    }
+}
+
+/// Lends room for the values that the cache brings over.
+pub struct ValueLender(pub Arc<Gate>);
+
+impl Lender for ValueLender {
+    fn lend(&self, bytes: usize) -> Option<Loan> {
+        Some(Box::new(self.0.try_value(bytes)?))
+    }
+
+    fn free_bytes(&self) -> usize {
+        self.0.for_blobs().saturating_sub(self.0.bytes.load(Relaxed))
+    }
+}
+
 fn add_within(counter: &AtomicUsize, amount: usize, limit: usize) -> bool {
     counter.fetch_update(SeqCst, Relaxed, |used| used.checked_add(amount).filter(|sum| *sum <= limit)).is_ok()
 }
@@ -182,6 +230,17 @@ impl Permit {
         let has_room = patterns == 0 || add_within(&self.gate.patterns, patterns, self.gate.max_patterns.load(Relaxed));
         self.patterns += if has_room { patterns } else { 0 };
         has_room
+    }
+
+    /// Keeps nothing but so many bytes, whether there is room for them or not.
+    pub fn become_bytes(&mut self, bytes: usize) {
+        if self.patterns > 0 {
+            self.gate.patterns.fetch_sub(self.patterns, SeqCst);
+            self.patterns = 0;
+        }
+        self.gate.bytes.fetch_add(bytes, SeqCst);
+        let held = std::mem::replace(&mut self.bytes, bytes);
+        self.gate.release(std::mem::take(&mut self.events), held);
     }
 
     /// Gives back all bytes beyond these; the reserve is given back as a whole.
@@ -259,6 +318,35 @@ mod tests {
         drop((ahead, head, reserve));
         assert_eq!(gate.in_use(), (0, 0));
         assert!(gate.try_blob(300, Standing::Head).is_some());
+    }
+
+    #[test]
+    fn values_leave_the_door_its_share_and_one_alone_goes_beyond_it() {
+        let gate = Gate::new(1, 400, 100);
+        let first = gate.try_value(300).expect("all but the door's quarter");
+        assert!(gate.try_value(1).is_none() && gate.permit().try_grow(1, 100));
+        assert_eq!(gate.in_use(), (0, 300));
+        drop(first);
+        let mut body = gate.permit();
+        assert!(body.try_grow(1, 400));
+        let alone = gate.try_value(50).expect("each can be read at some time");
+        assert!(gate.try_value(1).is_none(), "but only one");
+        assert_eq!(gate.in_use(), (1, 450));
+        drop((alone, body));
+        assert_eq!(gate.in_use(), (0, 0));
+        assert!(gate.try_value(300).is_some());
+    }
+
+    #[test]
+    fn a_permit_keeps_the_bytes_of_an_answer_and_nothing_else() {
+        let gate = Gate::new(1, 100, 10);
+        let mut permit = gate.permit();
+        assert!(permit.try_grow(1, 60) && permit.try_patterns(2));
+        permit.become_bytes(150);
+        assert!(gate.is_idle() && gate.patterns.load(SeqCst) == 0);
+        assert_eq!(gate.in_use(), (0, 150));
+        drop(permit);
+        assert_eq!(gate.in_use(), (0, 0));
     }
 
     #[test]

@@ -20,6 +20,8 @@ use super::admission::Permit;
 use super::barriers::Barrier;
 use super::key_order::Turn;
 use super::timing::{Leg, Stopwatch, micros};
+use super::weight;
+use crate::cache::room::{COUNTED_FROM_BYTES, NO_ROOM};
 use crate::event::outcome::{Class, Origin, Outcome, ProblemKind};
 use crate::event::pattern::Pattern;
 use crate::event::trace::Trace;
@@ -123,12 +125,13 @@ impl Shared {
 
     /// `now` is in microseconds after the acceptance.
     fn settle(&self, state: &mut State, index: usize, outcome: Outcome, now: u32) {
-        let State { phase, values, .. } = state;
+        let State { phase, values, permit } = state;
         let Phase::Working(work) = phase else { return };
         let Some(place @ None) = work.outcomes.get_mut(index) else { return };
         if let Some(watch) = work.watches.get_mut(index) {
             watch.stop(now);
         }
+        let outcome = counted(outcome, permit);
         if let Outcome::Hit(value) = &outcome {
             values.held += value.len();
             if let Some(hits) = &mut values.hits {
@@ -173,6 +176,22 @@ impl Values {
                 *outcome = Some(answer_too_large(value.len()));
             }
         }
+    }
+}
+
+/// Values of so many bytes are among what an entry weighs; from [`COUNTED_FROM_BYTES`] on they bring their own room along.
+const SMALL_VALUE_BYTES: usize = 256;
+
+/// Takes room for a value that has none yet; without room it is let go.
+fn counted(outcome: Outcome, permit: &mut Permit) -> Outcome {
+    match &outcome {
+        Outcome::Hit(value)
+            if (SMALL_VALUE_BYTES + 1..=COUNTED_FROM_BYTES).contains(&value.len())
+                && !permit.try_grow(0, value.len()) =>
+        {
+            Outcome::failed(ProblemKind::CacheUnavailable, NO_ROOM)
+        }
+        _ => outcome,
     }
 }
 
@@ -274,6 +293,11 @@ impl Reply {
         if let Some(shared) = self.shared.take() {
             let mut state = shared.lock();
             if matches!(state.phase, Phase::Unread) {
+                let has_room = match &refusal {
+                    Refusal::Invalid(invalid) => state.permit.try_grow(0, weight::of_invalid(invalid)),
+                    _ => true,
+                };
+                let refusal = if has_room { refusal } else { Refusal::Overloaded };
                 shared.finish(&mut state, Verdict::Refused(refusal));
             }
         }
@@ -440,6 +464,15 @@ pub struct Waiter {
 }
 
 impl Waiter {
+    /// After the verdict: keeps room for so many bytes of the answer, beside the values that have their own. The body and its
+    /// events are not held any longer, unless some of the work is still under way.
+    pub fn keep_for_answer(self, bytes: usize) -> Unwritten {
+        if Arc::strong_count(&self.shared) == 1 {
+            self.shared.lock().permit.become_bytes(bytes);
+        }
+        Unwritten { _shared: self.shared }
+    }
+
     /// Ends the wait: what is not settled is answered with this problem.
     pub fn expire(&self, kind: ProblemKind) -> Verdict {
         let mut state = self.shared.lock();
@@ -450,6 +483,11 @@ impl Waiter {
             Phase::Unread | Phase::Taken => Verdict::Refused(Refusal::Unavailable(kind)),
         }
     }
+}
+
+/// Room for an answer until it is written, given back on drop. What of the request is still under way keeps its own.
+pub struct Unwritten {
+    _shared: Arc<Shared>,
 }
 
 impl Future for Waiter {

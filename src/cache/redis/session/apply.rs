@@ -9,9 +9,10 @@ use crate::cache::redis::batch::{self, Answers, Manner, Step, WINDOW_BYTES};
 use crate::cache::redis::budget::Budget;
 use crate::cache::redis::connection::unavailable;
 use crate::cache::redis::encode::Outbox;
-use crate::cache::redis::parts::{Parts, Window, is_one_part};
+use crate::cache::redis::parts::{Bounds, Parts, Window, is_one_part};
 use crate::cache::redis::reply::Frame;
-use crate::cache::{CacheError, Command, Reply};
+use crate::cache::room::COUNTED_FROM_BYTES;
+use crate::cache::{CacheError, Command, Reply, Room};
 use crate::event::CacheKey;
 
 /// Values that one call brings over, at most, and what the pipeline under way brings: the commands after that are not sent.
@@ -26,18 +27,21 @@ impl RedisSession {
         if batch.is_empty() {
             return results;
         }
+        let bounds = Bounds::new(batch, self.shared.settings.room.free_bytes());
         if is_one_part(batch) {
-            if let Err(error) = self.apply_part(batch, &[], &mut budget, 0, &mut results).await {
+            let asked = Asked { windows: &[], window_bytes: bounds.window_bytes };
+            if let Err(error) = self.apply_part(batch, asked, &mut budget, 0, &mut results).await {
                 results.resize(batch.len(), Err(error));
             }
             return results;
         }
         results.resize(batch.len(), Err(CacheError::Postponed));
-        let (mut parts, mut held) = (Parts::new(batch), 0);
+        let (mut parts, mut held) = (Parts::new(batch, bounds), 0);
         while let Some(part) = parts.next().filter(|_| held < MAX_HELD_BYTES) {
             let commands: Vec<Command> = part.places.iter().filter_map(|place| batch.get(*place)).cloned().collect();
             let (mut own, redirects) = (Results::with_capacity(commands.len()), self.redirects.len());
-            let ended = self.apply_part(&commands, &part.windows, &mut budget, held, &mut own).await;
+            let asked = Asked { windows: &part.windows, window_bytes: bounds.window_bytes };
+            let ended = self.apply_part(&commands, asked, &mut budget, held, &mut own).await;
             if let Err(error) = &ended {
                 own.resize(commands.len(), Err(error.clone()));
             }
@@ -68,7 +72,7 @@ impl RedisSession {
     async fn apply_part(
         &mut self,
         segment: &[Command],
-        windows: &[Window],
+        Asked { windows, window_bytes }: Asked<'_>,
         budget: &mut Budget,
         held: usize,
         results: &mut Results,
@@ -80,7 +84,7 @@ impl RedisSession {
         let wait = written.and_then(|command| self.wait(command.key().as_bytes(), budget, bytes));
         let with_scripts = !self.has_scripts && segment.iter().any(|command| command.version().is_some());
         let (with_exists, singly, asking) = (self.expects_misses, self.singly, self.asking);
-        let manner = Manner { guard: &shared.guard, with_exists, windows, with_scripts, singly, asking };
+        let manner = Manner { guard: &shared.guard, with_exists, windows, window_bytes, with_scripts, singly, asking };
         let largest = windows.iter().map(|window| window.bytes).fold(WINDOW_BYTES, usize::max);
         let known: usize = windows.iter().map(|window| window.bytes.saturating_sub(WINDOW_BYTES)).sum();
         budget.extend(known);
@@ -94,6 +98,10 @@ impl RedisSession {
         let mut answers = Answers::new(segment, manner, self.take_note(frames, with_scripts));
         for step in &mut answers {
             let list = match step {
+                Step::Done(Ok(Reply::Hit(value))) => {
+                    results.push(shared.settings.room.hold(value).map(Reply::Hit));
+                    continue;
+                }
                 Step::Done(result) => {
                     results.push(result);
                     continue;
@@ -205,15 +213,29 @@ impl RedisSession {
         if held > 0 && held.saturating_add(size) > MAX_HELD_BYTES {
             return Err(CacheError::Postponed);
         }
+        let room = self.shared.settings.room.clone();
+        let loan = (size > COUNTED_FROM_BYTES).then(|| room.take(size)).transpose()?;
         budget.extend(size);
         self.exchange(ask("GET"), max_bytes, budget, size, &mut frames).await?;
         match frames.pop() {
-            Some(Frame::Text(value)) => Ok(Reply::Hit(value)),
+            Some(Frame::Text(value)) => match loan.filter(|_| value.len() <= size) {
+                Some(loan) => Ok(Reply::Hit(Room::fill(loan, value))),
+                // A small one, or one that has grown meanwhile.
+                None => room.hold(value).map(Reply::Hit),
+            },
             Some(Frame::Nil) => Ok(Reply::Miss),
             Some(Frame::Error(code)) => Err(code.to_error("GET")),
             _ => Err(batch::unexpected()),
         }
     }
+}
+
+/// How the GETs of a part are asked for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    /// In order; empty: each for so many bytes.
+    windows: &'a [Window],
+    window_bytes: usize,
 }
 
 /// A read that is to be repeated, while a later write on its key has been done or may have been, must not be.

@@ -17,15 +17,15 @@ fn stored(bytes: usize, ttl: Option<u32>, source: Origin) -> Outcome {
 
 #[track_caller]
 fn assert_answer(answered: &Answered, json: &str) {
-    let mut out = Vec::new();
+    let mut out = Text::default();
     write_answer(&mut out, answered);
-    assert_eq!(String::from_utf8(out).unwrap(), json);
+    assert_eq!(String::from_utf8(out.into_whole().unwrap()).unwrap(), json);
 }
 
 fn batch(elements: &[Element], minimal: bool) -> String {
-    let mut out = Vec::new();
+    let mut out = Text::default();
     write_batch(&mut out, elements, minimal);
-    String::from_utf8(out).unwrap()
+    String::from_utf8(out.into_whole().unwrap()).unwrap()
 }
 
 fn invalid(id: Option<&'static str>, faults: &[(&str, &'static str)]) -> Invalid {
