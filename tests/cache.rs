@@ -13,6 +13,8 @@ mod middlebox;
 mod model;
 #[path = "cache/redis.rs"]
 mod redis_only;
+#[path = "cache/refusals.rs"]
+mod refusals;
 #[path = "cache/rights.rs"]
 mod rights;
 #[path = "cluster/servers/mod.rs"]

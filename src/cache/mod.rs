@@ -185,6 +185,24 @@ pub struct Unlinked {
     pub deleted: u64,
     /// Those that are left, being newer.
     pub newer: Vec<Bytes>,
+    /// Those that are left because the cache refuses to delete them, and why it does.
+    pub refused: Vec<Bytes>,
+    pub refusal: Option<CacheError>,
+}
+
+impl Unlinked {
+    /// Counts what became of further keys of the group.
+    pub fn add(&mut self, other: Unlinked) {
+        self.deleted += other.deleted;
+        self.newer.extend(other.newer);
+        self.refused.extend(other.refused);
+        self.refusal = self.refusal.take().or(other.refusal);
+    }
+
+    fn refuse(&mut self, keys: &[Bytes], why: &CacheError) {
+        self.refused.extend_from_slice(keys);
+        self.refusal.get_or_insert_with(|| why.clone());
+    }
 }
 
 /// What came of [`Session::unlink_and_scan`].

@@ -32,8 +32,8 @@ pub fn run(pattern: &str, yes: bool, config: &Config) -> ExitCode {
         Ok(cache) => cache,
         Err(error) => return wrong_usage(&error.to_string()),
     };
-    let clearing =
-        Clearing { session: cache.session(), pattern, portion: Portion::default(), retry: config.redis.retry };
+    let (session, portion, retry) = (cache.session(), Portion::default(), config.redis.retry);
+    let clearing = Clearing { session, pattern, portion, retry, refused: 0, refusal: None };
     match actix_rt::System::new().block_on(clear(clearing, yes)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -61,6 +61,8 @@ fn usable(pattern: &str, config: &Config) -> Result<Pattern, String> {
 enum Failure {
     #[error("{error}; {deleted} keys were deleted before that")]
     Cache { error: CacheError, deleted: u64 },
+    #[error("{refused} that the pattern matches could not be deleted: {error}")]
+    Refused { error: CacheError, refused: String },
     #[error(transparent)]
     Output(#[from] io::Error),
 }
@@ -75,7 +77,10 @@ async fn clear(mut clearing: Clearing, yes: bool) -> Result<(), Failure> {
     }
     let deleted = clearing.delete().await?;
     writeln!(io::stdout(), "deleted {}", keys(deleted))?;
-    Ok(())
+    match clearing.refusal {
+        Some(error) => Err(Failure::Refused { error, refused: keys(clearing.refused) }),
+        None => Ok(()),
+    }
 }
 
 fn keys(count: u64) -> String {
@@ -120,6 +125,9 @@ struct Clearing {
     portion: Portion,
     /// How long a step is tried (`redis.retry_ms`).
     retry: Duration,
+    /// Keys that Redis refuses to delete, and why it does.
+    refused: u64,
+    refusal: Option<CacheError>,
 }
 
 #[derive(Default)]
@@ -189,10 +197,14 @@ impl Clearing {
             let scan_now = scan.map(|from| Scan { from, only, guarded: false });
             let left = give_up.saturating_duration_since(Instant::now());
             let progress: Progress = self.session.unlink_and_scan(&groups, scan_now, left).await;
+            let refused = progress.unlinked.iter().map(|unlinked| unlinked.refused.len()).sum::<usize>();
+            let refusal = progress.unlinked.iter().find_map(|unlinked| unlinked.refusal.clone());
             self.portion.took(progress.took);
             deleted += progress.unlinked.iter().map(|unlinked| unlinked.deleted).sum::<u64>();
             match progress.failure {
                 None => {
+                    self.refused += refused as u64;
+                    self.refusal = self.refusal.take().or(refusal);
                     let (mut keys, next) = progress.step.map_or((Vec::new(), None), |step| (step.keys, step.next));
                     keys.append(&mut found);
                     keys.retain(|key| self.pattern.matches(key));

@@ -8,7 +8,6 @@
 //! Writes that stand side by side share a call where one can carry them: those with a version a script (`guarded`), those
 //! with neither version nor expiry an `MSET`. What Redis refuses for several it is asked for one by one.
 
-use std::time::Duration;
 use std::vec;
 
 use bytes::Bytes;
@@ -16,21 +15,15 @@ use bytes::Bytes;
 use super::encode::Outbox;
 use super::guarded::{self, Guard, MAX_BYTES, MAX_KEYS};
 use super::parts::Window;
-use super::reply::{Code, Frame, Redirect};
+use super::reply::{Code, Frame, Hint, Redirect};
+use super::sharing::{Refusal, RefusedTogether, Singly};
+use super::wait::{Wait, add_wait};
 use crate::cache::{CacheError, Command, Reply};
 
 /// The start of a value that is read within the pipeline. 512 GETs of it are 32 MiB, once.
 pub(super) const WINDOW_BYTES: usize = 64 * 1024;
 /// Of a pipeline's size, what is set aside for it beforehand, at most: large values are not copied into it.
 const MAX_RESERVED_BYTES: usize = 256 * 1024;
-
-/// What `redis.wait_replicas` adds to a pipeline that writes.
-pub(super) struct Wait {
-    pub(super) replicas: u32,
-    pub(super) within: Duration,
-    /// A key of the service's own, written so that there is something to wait for.
-    pub(super) key: Vec<u8>,
-}
 
 /// How a segment is asked for.
 #[derive(Clone, Copy)]
@@ -48,13 +41,8 @@ pub(super) struct Manner<'a> {
     pub(super) singly: Singly,
     /// Each command with an `ASKING` before it.
     pub(super) asking: bool,
-}
-
-/// Writes that do not share calls, because Redis refused that.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Singly {
-    pub(super) versions: bool,
-    pub(super) sets: bool,
+    /// A large value only after the server has had a chance to speak against its length.
+    pub(super) sounds_out: bool,
 }
 
 impl Manner<'_> {
@@ -99,6 +87,9 @@ pub(super) fn encode(
 ) -> Outbox {
     let mut outbox = Outbox::within(room, bytes.min(MAX_RESERVED_BYTES));
     outbox.ask(manner.asking);
+    if manner.sounds_out {
+        outbox.sound_out();
+    }
     if manner.with_scripts {
         guarded::load(&mut outbox);
     }
@@ -142,24 +133,6 @@ pub(super) fn encode(
     outbox
 }
 
-/// Adds `WAIT`, and before it a write of our own. `WAIT` promises something about the last write of *this* connection
-/// only. A DELETE repeated on a new connection finds nothing to delete any more and so writes nothing: without a write to
-/// wait for it could pass before the first one has reached a replica.
-pub(super) fn add_wait(outbox: &mut Outbox, wait: &Wait) {
-    let within_ms = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX).max(1);
-    outbox.command(|cmd| cmd.arg("SET").arg(&wait.key[..]).arg(1).arg("PX").arg(1000));
-    outbox.command(|cmd| cmd.arg("WAIT").arg(wait.replicas).arg(within_ms));
-}
-
-/// What the replies to `add_wait` say.
-pub(super) fn waited(mut frames: impl Iterator<Item = Frame>, wait: &Wait) -> Result<(), CacheError> {
-    match (frames.next(), frames.next()) {
-        (Some(Frame::Error(code)), Some(_)) | (Some(_), Some(Frame::Error(code))) => Err(code.to_error("WAIT")),
-        (Some(Frame::Status), Some(Frame::Number(replicas))) if replicas >= i64::from(wait.replicas) => Ok(()),
-        _ => Err(CacheError::Unavailable("too few replicas acknowledged the write".into())),
-    }
-}
-
 /// What became of a command after its pipeline.
 pub(super) enum Step {
     Done(Result<Reply, CacheError>),
@@ -183,7 +156,7 @@ pub(super) struct Answers<'a> {
     failure: Option<CacheError>,
     redirect: Option<Redirect>,
     /// What several commands share was refused: for want of a permission for the key of one of them, say.
-    pub(super) refused_together: Singly,
+    pub(super) refused_together: RefusedTogether,
 }
 
 impl<'a> Answers<'a> {
@@ -197,7 +170,7 @@ impl<'a> Answers<'a> {
             shared: 0,
             failure: None,
             redirect: None,
-            refused_together: Singly::default(),
+            refused_together: RefusedTogether::default(),
         }
     }
 
@@ -210,7 +183,7 @@ impl<'a> Answers<'a> {
     fn together(&mut self, command: &Command, length: usize) -> Option<Step> {
         let has_version = command.version().is_some();
         if self.shared == 0 {
-            let mut is_split = false;
+            let (mut is_split, mut refusal) = (false, Refusal::Together);
             self.redirect = None;
             self.failure = match self.frames.next()? {
                 Frame::Array(elements) if has_version && elements == length => None,
@@ -219,6 +192,9 @@ impl<'a> Answers<'a> {
                     self.redirect = code.redirect().cloned();
                     // Some of its keys are on their way to another node.
                     is_split = code.as_str() == "TRYAGAIN";
+                    if code.hint() == Some(Hint::UnknownCommand) {
+                        refusal = Refusal::Unknown;
+                    }
                     Some(code.to_error(if has_version {
                         "EVALSHA"
                     } else if length > 1 {
@@ -231,7 +207,7 @@ impl<'a> Answers<'a> {
             };
             if length > 1 && (is_split || matches!(self.failure, Some(CacheError::Refused(_)))) {
                 let refused = &mut self.refused_together;
-                *if has_version { &mut refused.versions } else { &mut refused.sets } = true;
+                *if has_version { &mut refused.versions } else { &mut refused.sets } = Some(refusal);
                 self.failure = Some(CacheError::RefusedTogether);
             }
             self.shared = length;
@@ -326,6 +302,8 @@ pub(super) fn unexpected() -> CacheError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::event::{CacheKey, Ttl};
 
@@ -347,6 +325,7 @@ mod tests {
             with_scripts: false,
             singly,
             asking: false,
+            sounds_out: false,
         }
     }
 

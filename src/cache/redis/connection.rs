@@ -26,7 +26,7 @@ use tokio_util::io::poll_read_buf;
 use super::cause::{self, Broken};
 use super::encode::Outbox;
 use super::greeting::Facts;
-use super::reply::{Frame, Inbox, Malformed};
+use super::reply::{Frame, Hint, Inbox, Malformed};
 use super::settings::{Settings, TlsClient};
 use crate::cache::CacheError;
 
@@ -45,6 +45,9 @@ const MAX_ROOM_BYTES: usize = 256 * 1024;
 const MAX_FRAMES: usize = 1 << 20;
 /// Strings of one pipeline together, at most, or a single longer one that was asked for.
 const MAX_TOTAL_BYTES: usize = 128 * 1024 * 1024;
+
+/// A server that has answered a PING says so soon if it does not like what came right behind it.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// The step of connecting in which both sides agree on TLS.
 pub(super) const HANDSHAKE: &str = "the TLS handshake";
@@ -121,11 +124,22 @@ impl Connection {
         frames: &mut Vec<Frame>,
     ) -> Result<(), Broken> {
         self.owes_replies = true;
-        let (due, asks) = (outbox.commands(), outbox.is_asking());
+        let (due, asks, before) = (outbox.commands(), outbox.is_asking(), outbox.replies_before_value());
         let pieces = outbox.into_pieces();
         let packed = pieces.back().cloned().unwrap_or_default();
         let mut flight = Flight { pieces, due, nested: 0, asks, is_asked: false, max_bytes, read_bytes: 0, frames };
-        timeout(within, poll_fn(|cx| self.poll_exchange(cx, &mut flight))).await.map_err(|_| Broken::Late)??;
+        let ended = timeout(within, async {
+            if let Some(before) = before {
+                self.sound_out(before, &mut flight).await?;
+            }
+            poll_fn(|cx| self.poll_exchange(cx, &mut flight)).await
+        })
+        .await;
+        match ended.map_err(|_| Broken::Late) {
+            // After that the server reads nothing more: it says so and closes the connection, in the middle of what we send.
+            Ok(Err(_)) if has_ended_it(flight.frames) => {}
+            ended => ended??,
+        }
         self.owes_replies = false;
         let room = emptied(packed);
         if room.capacity() > self.room.capacity() {
@@ -154,11 +168,38 @@ impl Connection {
         !self.inbox.is_empty() || self.stream.read(&mut [0]).now_or_never().is_some()
     }
 
-    fn poll_exchange(&mut self, cx: &mut Context<'_>, flight: &mut Flight<'_>) -> Poll<Result<(), Broken>> {
-        // Both directions go on together: a peer that stops reading until its answers are taken must not block us.
-        if let Poll::Ready(Err(error)) = self.poll_send(cx, &mut flight.pieces) {
-            return Poll::Ready(Err(error));
+    /// Sends what stands before the first value, reads so many replies, and waits a moment for the server to speak against the
+    /// value's length. If it does, there is nothing more to send.
+    async fn sound_out(&mut self, before: usize, flight: &mut Flight<'_>) -> Result<(), Broken> {
+        let behind = (flight.pieces.split_off(1), flight.due.saturating_sub(before));
+        flight.due = before;
+        poll_fn(|cx| self.poll_exchange(cx, flight)).await?;
+        // That to the PING.
+        flight.frames.remove(0);
+        flight.due = 1;
+        match timeout(GRACE, poll_fn(|cx| self.poll_replies(cx, flight))).await {
+            Ok(said) => {
+                flight.due = 0;
+                said
+            }
+            Err(_) => {
+                (flight.pieces, flight.due) = behind;
+                Ok(())
+            }
         }
+    }
+
+    fn poll_exchange(&mut self, cx: &mut Context<'_>, flight: &mut Flight<'_>) -> Poll<Result<(), Broken>> {
+        // Both directions go on together: a peer that stops reading until its answers are taken must not block us. One that
+        // reads no more may have said why.
+        let sent = self.poll_send(cx, &mut flight.pieces);
+        match (sent, self.poll_replies(cx, flight)) {
+            (Poll::Ready(Err(error)), Poll::Pending | Poll::Ready(Err(_))) => Poll::Ready(Err(error)),
+            (_, replies) => replies,
+        }
+    }
+
+    fn poll_replies(&mut self, cx: &mut Context<'_>, flight: &mut Flight<'_>) -> Poll<Result<(), Broken>> {
         loop {
             while flight.due > 0
                 && let Some(frame) = self.inbox.next(flight.max_bytes)?
@@ -236,6 +277,11 @@ impl Flight<'_> {
         self.frames.push(frame);
         Ok(())
     }
+}
+
+/// Whether the last reply is the server's last word on this connection.
+fn has_ended_it(frames: &[Frame]) -> bool {
+    matches!(frames.last(), Some(Frame::Error(code)) if code.hint() == Some(Hint::TooLong))
 }
 
 /// The memory of what nobody holds any more, if it is worth keeping and not too much.

@@ -20,6 +20,10 @@ pub(super) struct Outbox {
     commands: usize,
     /// Each command has an `ASKING` before it.
     is_asking: bool,
+    /// How many replies are due before that to the first command with a value in a piece of its own.
+    before_value: Option<usize>,
+    /// The server is to have a chance to speak against the length of that value.
+    sounds_out: bool,
 }
 
 impl Outbox {
@@ -41,6 +45,18 @@ impl Outbox {
 
     pub(super) fn is_asking(&self) -> bool {
         self.is_asking
+    }
+
+    /// Has the first value that is sent from where it lies wait until the server has read its length and said nothing against
+    /// it. Begins with a `PING` whose reply shows that; it is not handed out. Nothing was added before.
+    pub(super) fn sound_out(&mut self) {
+        self.sounds_out = true;
+        self.pack(&[b"PING"]);
+    }
+
+    /// How many replies come before the value that is to wait; None: none is.
+    pub(super) fn replies_before_value(&self) -> Option<usize> {
+        self.before_value.filter(|_| self.sounds_out)
     }
 
     fn count(&mut self) {
@@ -93,6 +109,7 @@ impl Outbox {
             return self.argument(value);
         }
         self.line(b'$', value.len());
+        self.before_value.get_or_insert(self.commands.saturating_sub(1));
         self.pieces.push_back(mem::take(&mut self.tail).into());
         self.pieces.push_back(value.clone());
         self.tail.extend_from_slice(b"\r\n");

@@ -38,12 +38,15 @@ mod encode;
 pub mod export;
 mod greeting;
 mod guarded;
+mod lengths;
 mod parts;
 mod reply;
 mod scan;
 mod sentinel;
 mod session;
 mod settings;
+mod sharing;
+mod wait;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +57,7 @@ pub use self::cluster::ClusterCache;
 use self::connection::{Connection, Identity};
 use self::encode::Outbox;
 use self::guarded::Guard;
+use self::lengths::Lengths;
 use self::reply::Frame;
 pub use self::sentinel::SentinelCache;
 pub use self::session::RedisSession;
@@ -82,6 +86,8 @@ struct Shared {
     warned_of_ghosts: AtomicBool,
     warned_of_eviction: AtomicBool,
     warned_of_version: AtomicBool,
+    /// How long a value it takes.
+    lengths: Mutex<Lengths>,
     /// Connections that were given up with something unanswered. At most one for every connection there was.
     debts: Mutex<Vec<Identity>>,
 }
@@ -139,6 +145,7 @@ impl Shared {
             warned_of_ghosts: AtomicBool::new(false),
             warned_of_eviction: AtomicBool::new(false),
             warned_of_version: AtomicBool::new(false),
+            lengths: Mutex::default(),
             debts: Mutex::default(),
         }
     }
@@ -167,6 +174,10 @@ impl Shared {
 
     fn debts(&self) -> MutexGuard<'_, Vec<Identity>> {
         self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lengths(&self) -> MutexGuard<'_, Lengths> {
+        self.lengths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes back what lost connections left behind. Fails if the server did not answer that: then all of it is owed

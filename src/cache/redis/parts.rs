@@ -3,11 +3,13 @@
 //! A read is done in two steps where its value turns out to be large (`batch`), and the second must not see a later write.
 //! So a write behind a read of its key goes in a later pipeline, with all that follows on that key; other keys go on. Where
 //! the size is known beforehand, from a write in the same pipeline or from what an earlier one brought, the read asks for that
-//! much at once, and needs no second step.
+//! much at once, and needs no second step. A value that may be longer than Redis takes goes alone, for Redis closes the
+//! connection over it.
 
 use std::collections::{HashMap, HashSet};
 
 use super::batch::{WINDOW_BYTES, window};
+use super::lengths::MAX_SURE_BYTES;
 use crate::cache::{CacheError, Command, Reply};
 use crate::event::CacheKey;
 
@@ -66,6 +68,9 @@ impl Bounds {
 
 /// Whether a batch is one pipeline, in which each read may be asked for once more.
 pub(super) fn is_one_part(batch: &[Command]) -> bool {
+    if batch.len() > 1 && batch.iter().any(|command| long_value(command).is_some()) {
+        return false;
+    }
     let reads = batch.iter().filter(|command| !command.is_write()).count();
     if reads == 0 || batch.len() > MAX_COMMANDS {
         return batch.len() <= MAX_COMMANDS;
@@ -78,6 +83,14 @@ pub(super) fn is_one_part(batch: &[Command]) -> bool {
         }
         Command::Set { key, .. } | Command::Delete { key, .. } => !read.contains(key),
     })
+}
+
+/// The length of a value that Redis may refuse for it.
+pub(super) fn long_value(command: &Command) -> Option<usize> {
+    match command {
+        Command::Set { value, .. } => Some(value.len()).filter(|bytes| *bytes > MAX_SURE_BYTES),
+        Command::Get { .. } | Command::Delete { .. } => None,
+    }
 }
 
 /// The pipelines of a batch, one after the other.
@@ -112,6 +125,7 @@ impl<'a> Parts<'a> {
     pub(super) fn next(&mut self) -> Option<Part> {
         let mut keys: Keys<'a, Here> = Keys::default();
         let (mut part, mut later, mut fills, mut bytes) = (Part::default(), Vec::new(), Vec::new(), 0);
+        let mut has_long = false;
         for place in std::mem::take(&mut self.left) {
             let Some(command) = self.batch.get(place) else { continue };
             let key = command.key();
@@ -120,7 +134,9 @@ impl<'a> Parts<'a> {
             }
             let known = self.known.get(key).copied();
             let here = keys.entry(key).or_insert_with(|| Here { bound: known, ..Here::default() });
+            let is_long = long_value(command).is_some();
             here.is_full |= part.places.len() >= MAX_COMMANDS || command.is_write() && here.is_open;
+            here.is_full |= has_long || is_long && !part.places.is_empty();
             if let Command::Get { max_bytes, .. } = command
                 && !here.is_full
             {
@@ -140,6 +156,7 @@ impl<'a> Parts<'a> {
                 later.push(place);
                 continue;
             }
+            has_long = is_long;
             (here.bound, here.is_filled) = written(command, here.bound, here.is_filled);
             part.places.push(place);
         }

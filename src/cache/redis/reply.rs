@@ -87,23 +87,32 @@ pub(super) enum Hint {
     OneDatabase,
     /// To whatever is said first.
     ManyClients,
+    /// To a command that the server, or a proxy before it, does not have.
+    UnknownCommand,
+    /// To a command that the user may not use, whatever the key.
+    ForbiddenCommand,
+    /// To an argument that is longer than the server takes: it closes the connection then.
+    TooLong,
 }
 
 impl Hint {
-    const KNOWN: [(&'static [u8], Hint); 6] = [
+    const KNOWN: [(&'static [u8], Hint); 9] = [
         (b"without any password configured", Hint::NoPassword),
         (b"but no password is set", Hint::NoPassword),
         (b"DB index is out of range", Hint::NoDatabase),
         (b"invalid DB index", Hint::NoDatabase),
         (b"SELECT is not allowed in cluster mode", Hint::OneDatabase),
         (b"max number of clients reached", Hint::ManyClients),
+        (b"unknown command", Hint::UnknownCommand),
+        (b"no permissions to run the", Hint::ForbiddenCommand),
+        (b"Protocol error: invalid bulk length", Hint::TooLong),
     ];
 
     fn from_line(word: &str, line: &[u8]) -> Option<Self> {
         let line = line.get(..MAX_HINT_BYTES).unwrap_or(line);
         let holds = |text: &[u8]| line.windows(text.len()).any(|part| part == text);
         let known = Self::KNOWN.iter().find(|(text, _)| holds(text)).map(|(_, hint)| *hint);
-        known.filter(|_| matches!(word, "" | "ERR" | "DB" | "SELECT"))
+        known.filter(|_| matches!(word, "" | "ERR" | "DB" | "SELECT" | "NOPERM"))
     }
 }
 
@@ -171,6 +180,11 @@ impl Code {
         self.hint
     }
 
+    /// Whether another key might not have been refused.
+    pub(super) fn concerns_a_key(&self) -> bool {
+        !matches!(self.hint, Some(Hint::UnknownCommand | Hint::ForbiddenCommand))
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.word
     }
@@ -182,7 +196,7 @@ impl Code {
 
     /// Whether the server is about to change: a new connection may reach another one, or know better.
     pub(super) fn asks_for_a_new_connection(&self) -> bool {
-        matches!(self.as_str(), "READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS")
+        self.hint == Some(Hint::TooLong) || matches!(self.as_str(), "READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS")
     }
 
     /// Whether the fault lies with the server's state or set-up rather than with the command.
@@ -202,11 +216,17 @@ impl Code {
     pub(super) fn to_error(&self, command: &'static str) -> CacheError {
         match self.as_str() {
             "WRONGTYPE" => CacheError::WrongType,
+            _ if self.hint == Some(Hint::TooLong) => too_long(command),
             code if self.is_of_the_command() => CacheError::RefusedForNow(format!("redis answered {code}").into()),
             code if self.is_passing() => CacheError::Unavailable(format!("redis answered {code}").into()),
             code => CacheError::Refused(format!("redis refused {}: {code}", self.inner.unwrap_or(command)).into()),
         }
     }
+}
+
+/// A value that is longer than the server takes.
+pub(super) fn too_long(command: &'static str) -> CacheError {
+    CacheError::Refused(format!("redis refused {command}: the value is longer than its proto-max-bulk-len").into())
 }
 
 /// The server broke the protocol, or a limit.
@@ -378,14 +398,21 @@ mod tests {
     }
 
     #[test]
-    fn of_an_error_only_the_code_word_is_kept() {
-        for (line, code) in [
-            (b"-WRONGTYPE Operation \xff\r\n".as_slice(), "WRONGTYPE"),
-            (b"-ERR unknown command 'secret'\r\n", "ERR"),
-            (b"-secret\r\n", "ERR"),
-            (b"-\r\n", "ERR"),
+    fn of_an_error_only_the_code_word_is_kept_and_what_is_known_by_heart() {
+        let unknown = Some(Hint::UnknownCommand);
+        for (line, code, hint) in [
+            (b"-WRONGTYPE Operation \xff\r\n".as_slice(), "WRONGTYPE", None),
+            (b"-ERR unknown command 'secret'\r\n", "ERR", unknown),
+            (
+                b"-NOPERM this user has no permissions to run the 'mset' command\r\n",
+                "NOPERM",
+                Some(Hint::ForbiddenCommand),
+            ),
+            (b"-ERR Protocol error: invalid bulk length\r\n", "ERR", Some(Hint::TooLong)),
+            (b"-secret\r\n", "ERR", None),
+            (b"-\r\n", "ERR", None),
         ] {
-            let expected = Code { word: code.into(), inner: None, redirect: None, hint: None };
+            let expected = Code { word: code.into(), inner: None, redirect: None, hint };
             assert_eq!(all(line, usize::MAX, 0), Ok(vec![Frame::Error(expected)]));
         }
     }

@@ -11,10 +11,11 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::batch::{self, Wait, unexpected};
+use super::batch::unexpected;
 use super::encode::Outbox;
 use super::guarded::{self, Guard};
 use super::reply::{Frame, Redirect};
+use super::wait::{self, Wait, Waited};
 use crate::cache::companion::owner;
 use crate::cache::{CacheError, Cursor, Doomed, LONG_CALL, Progress, Scan, ScanStep, Unlinked};
 
@@ -123,6 +124,12 @@ pub(super) struct Misplaced {
     pub(super) redirect: Option<Redirect>,
 }
 
+/// Keys of a group that Redis refused to delete by one call: each is to have its own.
+pub(super) struct Apart {
+    pub(super) group: usize,
+    pub(super) keys: Vec<Bytes>,
+}
+
 /// A step of a scan with what is deleted in the same pipeline.
 pub(super) struct Stride<'a> {
     pub(super) guard: &'a Guard,
@@ -153,7 +160,7 @@ impl Stride<'_> {
             }
         }
         if let Some(wait) = &self.wait {
-            batch::add_wait(&mut outbox, wait);
+            wait::add_wait(&mut outbox, wait);
         }
         if let Some((Scan { from, only, guarded }, count)) = self.scan {
             outbox.command(|cmd| {
@@ -168,26 +175,28 @@ impl Stride<'_> {
         outbox
     }
 
-    /// Reads what arrived of the answers, after those to the scripts. What belongs elsewhere is no failure.
-    pub(super) fn decode(&self, mut frames: vec::IntoIter<Frame>, misplaced: &mut Vec<Misplaced>) -> Progress {
+    /// Reads what arrived of the answers, after those to the scripts; and what became of the wait. What belongs elsewhere is
+    /// no failure, and neither is what is to be asked for one by one.
+    pub(super) fn decode(
+        &self,
+        mut frames: vec::IntoIter<Frame>,
+        misplaced: &mut Vec<Misplaced>,
+        apart: &mut Vec<Apart>,
+    ) -> (Progress, Option<Waited>) {
         let mut progress = Progress::default();
         for (group, doomed) in self.doomed.iter().enumerate() {
-            let (unlinked, failure) = self.unlinked(group, doomed, &mut frames, misplaced);
+            let (unlinked, failure) = self.unlinked(group, doomed, &mut frames, misplaced, apart);
             progress.unlinked.push(unlinked);
             progress.failure = progress.failure.or(failure);
         }
-        if let Some(wait) = &self.wait
-            && let Err(error) = batch::waited(frames.by_ref().take(2), wait)
-        {
-            progress.failure.get_or_insert(error);
-        }
+        let waited = self.wait.as_ref().map(|wait| wait::waited(frames.by_ref().take(2), wait));
         if let Some((scan, _)) = self.scan {
             match step(frames, &self.guard.prefix, scan.guarded, self.server) {
                 Ok(step) => progress.step = Some(step),
                 Err(error) => drop(progress.failure.get_or_insert(error)),
             }
         }
-        progress
+        (progress, waited)
     }
 
     fn unlinked(
@@ -196,6 +205,7 @@ impl Stride<'_> {
         doomed: &Doomed,
         frames: &mut vec::IntoIter<Frame>,
         misplaced: &mut Vec<Misplaced>,
+        apart: &mut Vec<Apart>,
     ) -> (Unlinked, Option<CacheError>) {
         let (mut unlinked, mut failure) = (Unlinked::default(), None);
         for keys in self.guard.shares(&doomed.keys, doomed.version.is_some(), self.one_each) {
@@ -213,7 +223,17 @@ impl Stride<'_> {
                     Ok(())
                 }
                 (Some(Frame::Error(code)), version) => {
-                    Err(code.to_error(if version.is_some() { "EVALSHA" } else { "UNLINK" }))
+                    match code.to_error(if version.is_some() { "EVALSHA" } else { "UNLINK" }) {
+                        CacheError::Refused(_) if keys.len() > 1 && code.concerns_a_key() => {
+                            apart.push(Apart { group, keys: keys.to_vec() });
+                            Ok(())
+                        }
+                        error @ CacheError::Refused(_) if code.concerns_a_key() => {
+                            unlinked.refuse(keys, &error);
+                            Ok(())
+                        }
+                        error => Err(error),
+                    }
                 }
                 (None, _) => break,
                 _ => Err(unexpected()),

@@ -4,6 +4,7 @@
 //! take; and what a failure in the middle means for the rest of a batch.
 
 mod apply;
+mod sweep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,18 +15,19 @@ use ahash::RandomState;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use log::{error, warn};
-use tokio::time::sleep;
 
-use super::batch::{self, Singly, Wait};
+use super::batch;
 use super::budget::{Budget, extra};
 use super::connection::{Connection, unavailable};
 use super::encode::Outbox;
 use super::greeting::{self, Facts};
 use super::reply::{Frame, Redirect};
-use super::scan::{self, Misplaced, Stride};
+use super::scan::{self, Misplaced};
+use super::sharing::SharedCalls;
+use super::wait::Wait;
 use super::{MAX_OWN_BYTES, Part, Shared, guarded, sentinel};
 use crate::cache::companion::slot;
-use crate::cache::{CacheError, Command, Doomed, Progress, Reply, Scan, Session, Unlinked};
+use crate::cache::{CacheError, Command, Doomed, Progress, Reply, Scan, Session};
 
 /// PINGs before a scan.
 const ROUND_TRIPS: u32 = 5;
@@ -42,8 +44,8 @@ pub struct RedisSession {
     expects_misses: bool,
     /// The server of this connection knows the scripts.
     has_scripts: bool,
-    /// Redis refused a call that several writes share: on this connection each gets its own.
-    singly: Singly,
+    /// Whether several writes may share a call on this connection.
+    calls: SharedCalls,
     /// Something of the last pipeline may have reached the server.
     was_sent: bool,
     /// Too few replicas acknowledged the last write.
@@ -69,7 +71,7 @@ impl RedisSession {
             connects: 0,
             expects_misses: false,
             has_scripts: false,
-            singly: Singly::default(),
+            calls: SharedCalls::default(),
             was_sent: false,
             lacks_replicas: false,
             asking: false,
@@ -101,57 +103,7 @@ impl Session for RedisSession {
         scan: Option<Scan<'a>>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
-        async move {
-            let budget = Budget::new(within);
-            let goes_on = scan.is_some_and(|scan| scan.from.is_some());
-            if scan.is_some() && !goes_on {
-                let round_trip = self.round_trip(&budget).await;
-                self.pace.begin(round_trip, Instant::now());
-            } else if self.pace.rests(self.shared.batches.load(Ordering::Relaxed), Instant::now()) {
-                sleep(scan::REST).await;
-            }
-            let server = match scan {
-                Some(_) => self.server(&budget).await,
-                None => Ok(0),
-            };
-            let is_lost = |server: &u64| scan.and_then(|scan| scan.from).is_some_and(|from| from.server != *server);
-            if let Some(failure) = match &server {
-                Err(error) => Some(error.clone()),
-                // Another server would make something else of the cursor.
-                Ok(server) if is_lost(server) => Some(unavailable("the server that the scan began on is gone")),
-                Ok(_) => None,
-            } {
-                let unlinked = vec![Unlinked::default(); doomed.len()];
-                let is_lost = server.is_ok();
-                return Progress { unlinked, failure: Some(failure), is_lost, ..Progress::default() };
-            }
-            let (server, connects) = (server.unwrap_or_default(), self.connects);
-            let shared = self.shared.clone();
-            let last = doomed.iter().find_map(|doomed| doomed.keys.last());
-            let wait = last.and_then(|key| self.wait(key, &budget, 0));
-            let keys = doomed.iter().map(|doomed| doomed.keys.len()).sum();
-            let count = self.pace.count(keys, Instant::now());
-            let with_scripts = !self.has_scripts && doomed.iter().any(|doomed| doomed.version.is_some());
-            let scan = scan.map(|scan| (scan, count));
-            let (guard, asking, one_each) = (&shared.guard, self.asking, self.one_each);
-            let stride = Stride { guard, doomed, with_scripts, asking, one_each, wait, scan, server };
-            let begun = Instant::now();
-            let mut frames = Vec::new();
-            let sent = self.exchange(stride.encode(), scan::MAX_KEY_BYTES, &budget, 0, &mut frames).await;
-            let mut misplaced = Vec::new();
-            let mut progress = stride.decode(self.take_note(frames, with_scripts), &mut misplaced);
-            if !misplaced.is_empty() && !shared.guard.is_cluster {
-                progress.failure.get_or_insert(unavailable("redis is a part of a cluster"));
-            }
-            self.misplaced = misplaced;
-            progress.failure = sent.err().or(progress.failure);
-            progress.took = self.pace.took(begun.elapsed());
-            if self.connection.is_none() || self.connects != connects {
-                progress.step = None;
-            }
-            progress
-        }
-        .boxed_local()
+        async move { self.sweep(doomed, scan, &Budget::new(within)).await }.boxed_local()
     }
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {
@@ -282,8 +234,8 @@ impl RedisSession {
         let connection = opened?;
         self.connects += 1;
         // A proxy that closes over what it does not know may not know what several writes share either.
-        let is_bare = connection.facts.is_bare;
-        (self.has_scripts, self.singly) = (false, Singly { versions: is_bare, sets: is_bare });
+        self.calls = if connection.facts.is_bare { SharedCalls::UNKNOWN } else { SharedCalls::default() };
+        self.has_scripts = false;
         shared.warn_of(&connection.facts);
         let mut held = Held { connection, shared };
         if held.shared.part == Part::Master {

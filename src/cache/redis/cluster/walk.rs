@@ -236,8 +236,7 @@ impl ClusterSession {
             let Brought { address, groups, progress: part, misplaced: part_misplaced } = brought;
             for (group, unlinked) in groups.iter().zip(part.unlinked) {
                 if let Some(own) = progress.unlinked.get_mut(*group) {
-                    own.deleted += unlinked.deleted;
-                    own.newer.extend(unlinked.newer);
+                    own.add(unlinked);
                 }
             }
             if let Some(error) = part.failure {

@@ -1,7 +1,7 @@
 //! A batch on a session: part by part, each a pipeline, and what has to be read after it.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::RedisSession;
 use crate::cache::redis::MAX_OWN_BYTES;
@@ -9,8 +9,9 @@ use crate::cache::redis::batch::{self, Answers, Manner, Step, WINDOW_BYTES};
 use crate::cache::redis::budget::Budget;
 use crate::cache::redis::connection::unavailable;
 use crate::cache::redis::encode::Outbox;
-use crate::cache::redis::parts::{Bounds, Parts, Window, is_one_part};
-use crate::cache::redis::reply::Frame;
+use crate::cache::redis::parts::{Bounds, Parts, Window, is_one_part, long_value};
+use crate::cache::redis::reply::{Frame, Hint, too_long};
+use crate::cache::redis::wait::{self, Wait, Waited};
 use crate::cache::room::COUNTED_FROM_BYTES;
 use crate::cache::{CacheError, Command, Reply, Room};
 use crate::event::CacheKey;
@@ -80,11 +81,19 @@ impl RedisSession {
         let bytes = segment.iter().map(Command::weight).sum();
         budget.extend(bytes);
         let shared = self.shared.clone();
+        let long = segment.iter().find_map(long_value);
+        if long.is_some_and(|bytes| shared.lengths().refuses(bytes, Instant::now())) {
+            results.push(Err(too_long("SET")));
+            return Ok(0);
+        }
+        let sounds_out = long.is_some_and(|bytes| shared.lengths().is_doubtful(bytes));
         let written = segment.iter().rfind(|command| command.is_write());
         let wait = written.and_then(|command| self.wait(command.key().as_bytes(), budget, bytes));
         let with_scripts = !self.has_scripts && segment.iter().any(|command| command.version().is_some());
-        let (with_exists, singly, asking) = (self.expects_misses, self.singly, self.asking);
-        let manner = Manner { guard: &shared.guard, with_exists, windows, window_bytes, with_scripts, singly, asking };
+        let (with_exists, asking) = (self.expects_misses, self.asking);
+        let singly = self.calls.singly(Instant::now());
+        let guard = &shared.guard;
+        let manner = Manner { guard, with_exists, windows, window_bytes, with_scripts, singly, asking, sounds_out };
         let largest = windows.iter().map(|window| window.bytes).fold(WINDOW_BYTES, usize::max);
         let known: usize = windows.iter().map(|window| window.bytes.saturating_sub(WINDOW_BYTES)).sum();
         budget.extend(known);
@@ -93,6 +102,9 @@ impl RedisSession {
 
         let mut frames = Vec::with_capacity(outbox.commands());
         let sent = self.exchange(outbox, largest, budget, bytes + known, &mut frames).await;
+        if let Some(bytes) = long {
+            self.note_length(bytes, &frames, sent.is_ok());
+        }
 
         let (mut empty, mut large) = (Vec::new(), Vec::new());
         let mut answers = Answers::new(segment, manner, self.take_note(frames, with_scripts));
@@ -117,11 +129,11 @@ impl RedisSession {
             list.push(results.len());
             results.push(Err(unavailable("not read: an earlier command of the batch failed")));
         }
-        self.singly.sets |= answers.refused_together.sets;
-        self.singly.versions |= answers.refused_together.versions;
-        let waited = wait.as_ref().map(|wait| batch::waited(answers.into_frames(), wait));
-        self.lacks_replicas = waited.as_ref().map_or(self.lacks_replicas, Result::is_err);
-        if let Some(Err(error)) = waited {
+        self.calls.note(answers.refused_together, Instant::now());
+        let frames = answers.into_frames();
+        if let Some(wait) = &wait
+            && let Err(error) = self.acknowledged(wait::waited(frames, wait), wait, budget).await
+        {
             for (result, command) in results.iter_mut().zip(segment) {
                 if result.is_ok() && command.is_write() {
                     *result = Err(error.clone());
@@ -162,6 +174,48 @@ impl RedisSession {
             }
         }
         Ok(read)
+    }
+
+    /// Learns from what became of a long value.
+    fn note_length(&self, bytes: usize, frames: &[Frame], is_answered: bool) {
+        let mut lengths = self.shared.lengths();
+        let is_refused = |frame: &Frame| matches!(frame, Frame::Error(code) if code.hint() == Some(Hint::TooLong));
+        match is_answered {
+            _ if frames.iter().any(is_refused) => lengths.refused(bytes, Instant::now()),
+            true => lengths.taken(bytes),
+            false if self.was_sent => lengths.lost(bytes),
+            false => {}
+        }
+    }
+
+    /// Whether enough replicas have the last writes; asks once more if Redis was too full for that. What was deleted then
+    /// counts.
+    pub(super) async fn acknowledged(
+        &mut self,
+        waited: Waited,
+        wait: &Wait,
+        budget: &Budget,
+    ) -> Result<(), CacheError> {
+        let waited = match waited {
+            Waited::Full if self.connection.is_some() => {
+                let mut outbox = Outbox::new();
+                outbox.ask(self.asking);
+                wait::add_wait_when_full(&mut outbox, wait);
+                let mut frames = Vec::new();
+                match self.exchange(outbox, MAX_OWN_BYTES, budget, 0, &mut frames).await {
+                    Ok(()) => wait::waited(frames.into_iter(), wait),
+                    Err(error) => Waited::Failed(error),
+                }
+            }
+            waited => waited,
+        };
+        let ended = match waited {
+            Waited::Enough => Ok(()),
+            Waited::Full => Err(CacheError::RefusedForNow("redis answered OOM".into())),
+            Waited::Failed(error) => Err(error),
+        };
+        self.lacks_replicas = ended.is_err();
+        ended
     }
 
     /// Asks which of these commands' keys exist: the commands of a segment, by their places in the results.

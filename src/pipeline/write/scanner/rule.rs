@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::places::Name;
 use super::seen::Seen;
+use crate::cache::{CacheError, Unlinked};
 use crate::event::outcome::{MAX_SAMPLE, Outcome, Problem, ProblemKind};
 use crate::event::pattern::Pattern;
 use crate::event::version::Version;
@@ -28,6 +29,9 @@ pub(super) struct Rule {
     pub(super) leg: usize,
     /// Found and not yet deleted.
     pub(super) doomed: Vec<Bytes>,
+    /// Keys that the cache refuses to delete, and why it does.
+    pub(super) refused: u64,
+    pub(super) refusal: Option<CacheError>,
     pub(super) matched: u64,
     pub(super) deleted: u64,
     pub(super) sample: Vec<Bytes>,
@@ -53,16 +57,29 @@ impl Rule {
         }
     }
 
-    /// Counts what was deleted, and what was left because it is newer.
-    pub(super) fn add(&mut self, deleted: u64, newer: &[Bytes], seen: &mut Seen) {
+    /// Counts what was deleted, and what was left because it is newer or the cache refuses to delete it.
+    pub(super) fn add(&mut self, unlinked: &Unlinked, seen: &mut Seen) {
+        let Unlinked { deleted, newer, refused, refusal } = unlinked;
         self.deleted += deleted;
         self.matched += deleted;
         for key in newer {
             self.matched += seen.note((self.number, key));
         }
+        for key in refused {
+            let counts = seen.note((self.number, key));
+            self.matched += counts;
+            self.refused += counts;
+        }
+        self.refusal = self.refusal.take().or_else(|| refusal.clone());
     }
 
-    pub(super) fn succeed(self, seen: &Seen) {
+    /// It has seen all keys.
+    pub(super) fn end(self, seen: &Seen) {
+        if let Some(refusal) = &self.refusal {
+            let keys = if self.refused == 1 { "1 key was".to_owned() } else { format!("{} keys were", self.refused) };
+            let detail = format!("{keys} not deleted, the others were: {refusal}");
+            return self.fail(ProblemKind::CacheRefused, detail);
+        }
         let is_estimated = self.is_estimated || self.dry_run && seen.is_estimating();
         let outcome = if self.dry_run {
             Outcome::Preview { matched: self.matched, sample: self.sample, is_estimated }

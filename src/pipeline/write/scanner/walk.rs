@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::places::{Name, Place, Places};
 use super::rule::Rule;
 use super::seen::Seen;
-use crate::cache::{CacheError, Cursor, Doomed, Portion, Scan, ScanStep, Session, Unlinked};
+use crate::cache::{CacheError, Cursor, Doomed, Portion, Scan, ScanStep, Session};
 use crate::event::outcome::ProblemKind;
 use crate::event::pattern::{PatternIndex, Wider};
 use crate::pipeline::work::barriers::Barrier;
@@ -87,6 +87,8 @@ impl<'a> Walk<'a> {
                     name,
                     leg,
                     doomed: Vec::new(),
+                    refused: 0,
+                    refusal: None,
                     matched,
                     deleted: 0,
                     sample,
@@ -186,7 +188,7 @@ impl<'a> Walk<'a> {
         let is_over = self.is_last_leg();
         let leg = self.leg;
         let ended: Vec<Rule> = self.rules.extract_if(.., |rule| is_over || rule.leg == leg).collect();
-        ended.into_iter().for_each(|rule| rule.succeed(&self.seen));
+        ended.into_iter().for_each(|rule| rule.end(&self.seen));
         self.leg += 1;
         self.at = begin(self.legs.get(self.leg));
         self.step_from = None;
@@ -218,11 +220,11 @@ impl<'a> Walk<'a> {
             let from = scan.and_then(|scan| scan.from);
             let progress = self.session.unlink_and_scan(doomed, scan, left(give_up)).await;
             self.portion.took(progress.took);
-            for (index, Unlinked { deleted, newer }) in owners.iter().zip(progress.unlinked) {
+            for (index, unlinked) in owners.iter().zip(progress.unlinked) {
                 if let Some(rule) = self.rules.get_mut(*index) {
-                    rule.add(deleted, &newer, &mut self.seen);
+                    rule.add(&unlinked, &mut self.seen);
                 }
-                self.share_out(newer, index + 1).await;
+                self.share_out(unlinked.newer, index + 1).await;
             }
             if let Some(ScanStep { keys, guarded, next }) = progress.step {
                 self.step_from = from;

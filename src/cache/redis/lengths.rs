@@ -1,0 +1,68 @@
+//! How long a value a server takes, as far as it has shown.
+//!
+//! A server says what is too long for it (`proto-max-bulk-len`) as soon as it has read the length, and closes the connection
+//! while the value is still being sent; so its word may be lost on the way, and then it looks like a lost connection. A value
+//! that met such an end is sent with more care the next time: its length first, then, if nothing is said against it, itself.
+
+use std::time::{Duration, Instant};
+
+/// No server takes less: it is the least that can be set.
+pub(super) const MAX_SURE_BYTES: usize = 1024 * 1024;
+/// What was refused is not asked for again for so long, since each time costs a connection.
+const BELIEVED: Duration = Duration::from_secs(60);
+
+/// What is known of one server.
+#[derive(Debug, Default)]
+pub(super) struct Lengths {
+    /// The shortest value with which a connection was lost, and none of that length has been taken since.
+    lost: Option<usize>,
+    /// The shortest that was refused lately, and when.
+    refused: Option<(usize, Instant)>,
+}
+
+impl Lengths {
+    /// Whether a value of so many bytes is refused without being sent.
+    pub(super) fn refuses(&self, bytes: usize, now: Instant) -> bool {
+        self.refused.is_some_and(|(least, when)| bytes >= least && now.saturating_duration_since(when) < BELIEVED)
+    }
+
+    /// Whether to ask before a value of so many bytes is sent.
+    pub(super) fn is_doubtful(&self, bytes: usize) -> bool {
+        self.lost.is_some_and(|least| bytes >= least)
+    }
+
+    pub(super) fn lost(&mut self, bytes: usize) {
+        self.lost = Some(self.lost.map_or(bytes, |least| least.min(bytes)));
+    }
+
+    pub(super) fn refused(&mut self, bytes: usize, now: Instant) {
+        let least = self.refused.filter(|_| self.refuses(bytes, now)).map_or(bytes, |(least, _)| least);
+        self.refused = Some((least.min(bytes), now));
+    }
+
+    pub(super) fn taken(&mut self, bytes: usize) {
+        self.lost = self.lost.filter(|least| *least > bytes);
+        self.refused = self.refused.filter(|(least, _)| *least > bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_not_sent_for_a_while_and_what_was_taken_clears_a_doubt() {
+        let (mut lengths, now) = (Lengths::default(), Instant::now());
+        assert!(!lengths.refuses(usize::MAX, now) && !lengths.is_doubtful(usize::MAX));
+        lengths.refused(5_000_000, now);
+        assert!(lengths.refuses(5_000_000, now) && !lengths.refuses(4_999_999, now));
+        assert!(!lengths.refuses(5_000_000, now + BELIEVED));
+        lengths.lost(3_000_000);
+        lengths.lost(4_000_000);
+        assert!(lengths.is_doubtful(3_000_000) && !lengths.is_doubtful(2_999_999));
+        lengths.taken(3_500_000);
+        assert!(!lengths.is_doubtful(9_000_000) && lengths.refuses(5_000_000, now));
+        lengths.taken(6_000_000);
+        assert!(!lengths.refuses(7_000_000, now));
+    }
+}

@@ -1,0 +1,120 @@
+//! Whether writes that stand side by side share a call, and when that is tried again after Redis has refused it.
+
+use std::time::{Duration, Instant};
+
+/// After a refusal each write has a call of its own for so long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The same, when shared calls were refused again and again: each is as many writes that have to be repeated.
+const MAX_PAUSE: Duration = Duration::from_secs(64);
+
+/// How a shared call was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Alone it may be carried out, or together another time.
+    Together,
+    /// The server, or a proxy before it, does not know the command.
+    Unknown,
+}
+
+/// What is known of shared calls of one kind (`MSET`, scripts) on one connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) enum Sharing {
+    /// Nothing speaks against it.
+    #[default]
+    Untried,
+    /// Refused: tried again from `until` on. `pause` is how long that is after the refusal.
+    Refused { until: Instant, pause: Duration },
+    /// Never tried again on this connection.
+    Unknown,
+}
+
+impl Sharing {
+    pub(super) fn allows(self, now: Instant) -> bool {
+        match self {
+            Sharing::Untried => true,
+            Sharing::Refused { until, .. } => until <= now,
+            Sharing::Unknown => false,
+        }
+    }
+
+    /// A shared call was refused. One key that is forbidden does that, and may not come again; so a refusal soon after the
+    /// last pause doubles it, and one much later begins with the first.
+    pub(super) fn refused(&mut self, refusal: Refusal, now: Instant) {
+        if refusal == Refusal::Unknown {
+            *self = Sharing::Unknown;
+        }
+        let pause = match *self {
+            Sharing::Untried => FIRST_PAUSE,
+            Sharing::Refused { until, pause } if now < until + pause => (pause * 2).min(MAX_PAUSE),
+            Sharing::Refused { .. } => FIRST_PAUSE,
+            Sharing::Unknown => return,
+        };
+        *self = Sharing::Refused { until: now + pause, pause };
+    }
+}
+
+/// Kinds of writes that do not share calls in a pipeline.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Singly {
+    pub(super) versions: bool,
+    pub(super) sets: bool,
+}
+
+/// What of a pipeline was refused to several writes that shared a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct RefusedTogether {
+    pub(super) versions: Option<Refusal>,
+    pub(super) sets: Option<Refusal>,
+}
+
+/// Both kinds of writes that may share calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct SharedCalls {
+    /// Scripts, for writes with a version.
+    pub(super) versions: Sharing,
+    /// `MSET`.
+    pub(super) sets: Sharing,
+}
+
+impl SharedCalls {
+    /// For a proxy that closes the connection over a command that it does not know: it must not be asked.
+    pub(super) const UNKNOWN: SharedCalls = SharedCalls { versions: Sharing::Unknown, sets: Sharing::Unknown };
+
+    pub(super) fn singly(self, now: Instant) -> Singly {
+        Singly { versions: !self.versions.allows(now), sets: !self.sets.allows(now) }
+    }
+
+    /// Learns from the replies to a pipeline.
+    pub(super) fn note(&mut self, refused: RefusedTogether, now: Instant) {
+        refused.versions.into_iter().for_each(|refusal| self.versions.refused(refusal, now));
+        refused.sets.into_iter().for_each(|refusal| self.sets.refused(refusal, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_call_is_tried_again_after_pauses_that_grow_and_begin_anew_after_a_good_while() {
+        let (mut sharing, mut now) = (Sharing::default(), Instant::now());
+        for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
+            assert!(sharing.allows(now));
+            sharing.refused(Refusal::Together, now);
+            now += Duration::from_secs(seconds);
+            assert!(!sharing.allows(now - Duration::from_millis(1)), "after {seconds} s");
+        }
+        now += Duration::from_secs(64);
+        sharing.refused(Refusal::Together, now);
+        assert!(!sharing.allows(now) && sharing.allows(now + FIRST_PAUSE));
+    }
+
+    #[test]
+    fn a_command_that_is_not_known_is_never_asked_for_again() {
+        let (mut sharing, now) = (Sharing::default(), Instant::now());
+        for refusal in [Refusal::Unknown, Refusal::Together] {
+            sharing.refused(refusal, now);
+            assert!(!sharing.allows(now + MAX_PAUSE * 2));
+        }
+    }
+}

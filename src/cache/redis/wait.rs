@@ -1,0 +1,52 @@
+//! Whether replicas have what was written (`redis.wait_replicas`).
+
+use std::time::Duration;
+
+use super::encode::Outbox;
+use super::reply::Frame;
+use crate::cache::CacheError;
+
+/// What `redis.wait_replicas` adds to a pipeline that writes.
+pub(super) struct Wait {
+    pub(super) replicas: u32,
+    pub(super) within: Duration,
+    /// A key of the service's own, written so that there is something to wait for.
+    pub(super) key: Vec<u8>,
+}
+
+/// Adds `WAIT`, and before it a write of our own. `WAIT` promises something about the last write of *this* connection
+/// only. A DELETE repeated on a new connection finds nothing to delete any more and so writes nothing: without a write to
+/// wait for it could pass before the first one has reached a replica.
+pub(super) fn add_wait(outbox: &mut Outbox, wait: &Wait) {
+    let within_ms = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX).max(1);
+    outbox.command(|cmd| cmd.arg("SET").arg(&wait.key[..]).arg(1).arg("PX").arg(1000));
+    outbox.command(|cmd| cmd.arg("WAIT").arg(wait.replicas).arg(within_ms));
+}
+
+/// The same for a Redis that is full. `SET` is refused there, and deletions are not. A script may write on once it has begun
+/// to: so this one begins with a deletion.
+pub(super) fn add_wait_when_full(outbox: &mut Outbox, wait: &Wait) {
+    const MARK: &str = "redis.call('UNLINK', KEYS[1]) return redis.call('SET', KEYS[1], 1, 'PX', 1000)";
+    let within_ms = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX).max(1);
+    outbox.command(|cmd| cmd.arg("EVAL").arg(MARK).arg(1).arg(&wait.key[..]));
+    outbox.command(|cmd| cmd.arg("WAIT").arg(wait.replicas).arg(within_ms));
+}
+
+/// What the replies to `add_wait` say.
+pub(super) enum Waited {
+    Enough,
+    /// Redis has no memory for the write of our own: nothing was waited for.
+    Full,
+    Failed(CacheError),
+}
+
+pub(super) fn waited(mut frames: impl Iterator<Item = Frame>, wait: &Wait) -> Waited {
+    match (frames.next(), frames.next()) {
+        (Some(Frame::Error(code)), Some(_)) if code.as_str() == "OOM" => Waited::Full,
+        (Some(Frame::Error(code)), Some(_)) | (Some(_), Some(Frame::Error(code))) => {
+            Waited::Failed(code.to_error("WAIT"))
+        }
+        (Some(Frame::Status), Some(Frame::Number(replicas))) if replicas >= i64::from(wait.replicas) => Waited::Enough,
+        _ => Waited::Failed(CacheError::Unavailable("too few replicas acknowledged the write".into())),
+    }
+}
