@@ -101,6 +101,10 @@ pub enum CacheError {
     /// cluster that has the key does not answer: another attempt may succeed, and others of the session go on.
     #[error("{0}")]
     RefusedForNow(Cow<'static, str>),
+    /// The one node of a cluster that has the key, or the cluster as a whole, is known to be down: it has not answered for as long
+    /// as operations are tried. Not to be tried again now; others of the session go on.
+    #[error("{0}")]
+    Down(Cow<'static, str>),
     /// Refused for several commands that shared a call, and nothing of it was done: the next attempt asks one by one.
     #[error("the cache refused a call that several writes share")]
     RefusedTogether,
@@ -126,9 +130,10 @@ impl CacheError {
     /// In words.
     pub fn cause(&self) -> Cow<'static, str> {
         match self {
-            CacheError::Unavailable(cause) | CacheError::RefusedForNow(cause) | CacheError::Refused(cause) => {
-                cause.clone()
-            }
+            CacheError::Unavailable(cause)
+            | CacheError::RefusedForNow(cause)
+            | CacheError::Down(cause)
+            | CacheError::Refused(cause) => cause.clone(),
             other => other.to_string().into(),
         }
     }

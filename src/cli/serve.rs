@@ -227,6 +227,7 @@ pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, redis::SetupError>
         db: from.db,
         connect_timeout: from.connect_timeout,
         response_timeout: from.response_timeout,
+        retry: from.retry,
         wait_replicas: from.wait_replicas,
         version_prefix: from.version_prefix.clone(),
         version_window: from.version_window,

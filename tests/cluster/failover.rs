@@ -8,7 +8,7 @@ use redis_cache_sync::cache::redis::{ClusterCache, Settings};
 use redis_cache_sync::cache::{Cache, CacheError, Reply};
 use serde_json::json;
 
-use crate::harness::{Daemon, eventually, get as get_event, ndjson, set_inline, signal};
+use crate::harness::{Daemon, delete_pattern, eventually, get as get_event, ndjson, set_inline, signal};
 use crate::load::{Load, full_service, rounds};
 use crate::routing::{WITHIN, get, set};
 use crate::servers::*;
@@ -151,6 +151,66 @@ fn a_hung_primary_holds_the_keys_of_others_no_longer_than_an_answer_may_take() {
     assert!(slowest < Duration::from_millis(400), "keys elsewhere were held up for {slowest:?}");
     assert!(eventually(Duration::from_secs(20), || daemon.post(&set_inline(&there, "w")).status == 200));
     assert_eq!(hung.ask::<String>(&["GET", &there]), "w");
+}
+
+/// The first request costs the time for which it is tried, those after it none.
+#[test]
+fn keys_of_a_dead_primary_are_answered_at_once_when_it_is_known_to_be_down() {
+    let mut cluster = Cluster::start(3, 0);
+    for server in &cluster.servers {
+        let _: () = server.ask(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+    }
+    let builder = Daemon::builder().set("redis.mode", "cluster").set("redis.nodes", cluster.nodes());
+    let daemon = builder.set("redis.retry_ms", 1500).set("redis.pool_size", 1).start();
+    let key_on = |server: &Server| {
+        let mut names = (0..).map(|n| format!("k:{n}"));
+        names.find(|name| server.try_ask::<Option<String>>(&["GET", name]).is_some()).expect("a key")
+    };
+    let (there, elsewhere) = (key_on(&cluster.servers[1]), key_on(&cluster.servers[0]));
+    cluster.servers[1].kill();
+    let timed = |key: &str, status: u16| {
+        let begun = Instant::now();
+        let answer = daemon.post(&set_inline(key, "v"));
+        assert_eq!(answer.status, status, "{}", answer.text());
+        begun.elapsed()
+    };
+    assert!(timed(&there, 503) > Duration::from_secs(1), "it was not tried");
+    let quickest = (0..5).map(|_| timed(&there, 503)).min().expect("five");
+    assert!(quickest < Duration::from_millis(300), "{quickest:?}, though it is known to be down");
+    assert!(timed(&elsewhere, 200) < Duration::from_millis(500));
+    let begun = Instant::now();
+    assert_eq!(daemon.post(&delete_pattern(json!("none:*"))).status, 503);
+    println!("a pattern is answered after {:?}", begun.elapsed());
+    cluster.servers[1].restart(&[]);
+    assert!(eventually(Duration::from_secs(20), || daemon.post(&set_inline(&there, "w")).status == 200));
+    assert!(eventually(Duration::from_secs(20), || daemon.get("/ready").status == 200));
+}
+
+#[test]
+fn a_cluster_that_is_dead_as_a_whole_or_serves_nobody_is_known_to_be_down() {
+    let mut cluster = Cluster::start(3, 0);
+    let builder = Daemon::builder().set("redis.mode", "cluster").set("redis.nodes", cluster.nodes());
+    let daemon = builder.set("redis.retry_ms", 1500).set("redis.pool_size", 1).start();
+    let events: Vec<_> = (0..30).map(|n| set_inline(&format!("k:{n}"), "v")).collect();
+    let is_quick = || {
+        let begun = Instant::now();
+        let answer = daemon.post_ndjson(&ndjson(&events));
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        begun.elapsed() < Duration::from_millis(300)
+    };
+    // Without one of its primaries the others refuse everything, once they have noticed.
+    cluster.servers[1].kill();
+    let down = |server: &Server| server.info_of_cluster("cluster_state").as_deref() == Some("fail");
+    wait_for("the others to notice", || down(&cluster.servers[0]) && down(&cluster.servers[2]));
+    assert!(eventually(Duration::from_secs(10), is_quick), "CLUSTERDOWN is tried again and again");
+    assert!((0..5).filter(|_| is_quick()).count() >= 3, "some are still tried");
+    cluster.servers[0].kill();
+    cluster.servers[2].kill();
+    assert!(eventually(Duration::from_secs(10), is_quick), "dead nodes are tried again and again");
+    for server in &mut cluster.servers {
+        server.restart(&[]);
+    }
+    assert!(eventually(Duration::from_secs(30), || daemon.post_ndjson(&ndjson(&events)).status == 200));
 }
 
 #[test]

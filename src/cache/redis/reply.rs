@@ -229,6 +229,9 @@ pub(super) fn too_long(command: &'static str) -> CacheError {
     CacheError::Refused(format!("redis refused {command}: the value is longer than its proto-max-bulk-len").into())
 }
 
+/// What [`Code::to_error`] makes of a cluster that is down, and of a slot of it that nobody serves.
+pub(super) const CLUSTER_DOWN: &str = "redis answered CLUSTERDOWN";
+
 /// The server broke the protocol, or a limit.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("redis answered out of protocol or beyond a limit")]

@@ -29,6 +29,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// For a pipeline to be answered; 1 s more for every 4 MiB of values sent or asked for.
     pub response_timeout: Duration,
+    /// How long the caller tries an operation. A node of a cluster that has not answered for so long is known to be down.
+    pub retry: Duration,
     /// Replicas that must acknowledge a write before it counts; 0: none.
     pub wait_replicas: u32,
     /// Keys that begin so belong to the service and are left out of scans. Not empty, and without braces.
@@ -113,6 +115,7 @@ impl Settings {
             db: 0,
             connect_timeout: Duration::from_millis(1000),
             response_timeout: Duration::from_millis(2000),
+            retry: Duration::from_millis(5000),
             wait_replicas: 0,
             version_prefix: "rcs:v:".into(),
             version_window: Duration::from_secs(86_400),

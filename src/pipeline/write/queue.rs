@@ -79,6 +79,9 @@ pub struct Pending {
     _held: Option<Permit>,
 }
 
+/// A cause begins so that is an answer of Redis; its code word follows.
+pub const SAID: &str = "redis answered ";
+
 /// What kept an operation from being done, and since when it has.
 pub type Hindrance<'a> = (&'a Cow<'static, str>, Instant);
 
@@ -242,9 +245,9 @@ impl Queue {
     }
 
     /// The batch under way was lost; this is to be repeated.
-    pub fn lost(&mut self, entries: impl Iterator<Item = (Command, Pending)>, now: Instant) {
+    pub fn lost(&mut self, entries: Vec<(Command, Pending)>, now: Instant) {
         let failure = Some(Cow::Borrowed("the writer failed"));
-        self.landed(Again { entries: entries.collect(), refused: Vec::new(), failure }, now);
+        self.landed(Again { entries, refused: Vec::new(), failure }, now);
     }
 
     /// What is next up to the bounds; what has expired is answered and not sent. No batch is under way. Plain SETs come
@@ -441,7 +444,7 @@ pub fn not_tried(hindrance: Option<Hindrance<'_>>, now: Instant) -> Outcome {
 /// What is known of why it failed, to follow a sentence: ends without a full stop.
 fn why((cause, since): Hindrance<'_>, now: Instant) -> String {
     let ago = seconds(now.saturating_duration_since(since));
-    match cause.strip_prefix("redis answered ") {
+    match cause.strip_prefix(SAID) {
         Some(reply) => format!("; its last reply was {reply}, for {ago} now"),
         None => format!("; it has failed for {ago} now, last with: {cause}"),
     }

@@ -7,6 +7,7 @@
 //! in flight; the session sees to it that nothing of the lost one takes effect later.
 
 mod line;
+mod lost;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -34,8 +35,6 @@ const TICK: Duration = Duration::from_millis(100);
 const PING_EVERY: Duration = Duration::from_millis(500);
 /// With less than this part of a batch waiting, the next may wait for more.
 const FEW: usize = 8;
-/// Restarts an operation in flight survives; one that brings its writer down each time must end.
-const MAX_CRASHES: u8 = 5;
 
 /// The bounds of a batch and of trying (`redis.*` settings).
 #[derive(Debug, Clone)]
@@ -421,7 +420,7 @@ impl Writer {
                     writer.pump(context);
                 }
                 // A part of the cache: others go on.
-                Err(CacheError::RefusedForNow(cause)) => {
+                Err(CacheError::RefusedForNow(cause) | CacheError::Down(cause)) => {
                     writer.line.pinged();
                     writer.health.set_writer(writer.index, Some((&cause, begun)));
                     writer.pump(context);
@@ -453,6 +452,9 @@ fn outcome(command: &Command, origin: Origin, result: Result<Reply, CacheError>)
         (_, Ok(Reply::Absent)) => Outcome::Absent,
         (_, Ok(Reply::Superseded)) => Outcome::Superseded,
         (_, Ok(Reply::Stored)) => Outcome::failed(ProblemKind::CacheUnavailable, "the cache's reply makes no sense"),
+        (_, Err(CacheError::Down(cause))) => {
+            Outcome::failed(ProblemKind::CacheUnavailable, format!("Redis is down, so it was not tried: {cause}"))
+        }
         (_, Err(error)) => Outcome::failed(problem_kind(command, &error), error.to_string()),
     }
 }
@@ -464,7 +466,7 @@ fn problem_kind(command: &Command, error: &CacheError) -> ProblemKind {
         (CacheError::ValueTooLarge { .. }, _) => ProblemKind::AnswerTooLarge,
         (CacheError::Refused(_), _) => ProblemKind::CacheRefused,
         (CacheError::Unavailable(_) | CacheError::Unsupported(_), _)
-        | (CacheError::RefusedForNow(_) | CacheError::RefusedTogether, _)
+        | (CacheError::RefusedForNow(_) | CacheError::Down(_) | CacheError::RefusedTogether, _)
         | (CacheError::Postponed | CacheError::Overtaken, _) => ProblemKind::CacheUnavailable,
     }
 }
@@ -490,11 +492,7 @@ impl Stage for Writer {
         let Activity::Writing(commands, pending) = std::mem::replace(&mut self.activity, Activity::Idle) else {
             return;
         };
-        let commands = Rc::unwrap_or_clone(commands);
-        let crashed = commands.into_iter().zip(pending).filter_map(|(command, mut pending)| {
-            pending.crashes += 1;
-            (pending.crashes <= MAX_CRASHES).then_some((command, pending))
-        });
-        self.queue.lost(crashed, Instant::now());
+        let now = Instant::now();
+        self.queue.lost(lost::to_repeat(Rc::unwrap_or_clone(commands), pending, now), now);
     }
 }

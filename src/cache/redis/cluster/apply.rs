@@ -11,16 +11,29 @@ use super::topology::Scout;
 use super::view::View;
 use super::{Address, Budget, ClusterSession, Lane, unavailable};
 use crate::cache::companion::slot;
-use crate::cache::redis::reply::Redirect;
+use crate::cache::redis::reply::{self, Redirect};
 use crate::cache::{CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
 
 type Outcome = Result<Reply, CacheError>;
 
+const NO_OWNER: &str = "no node of the cluster is known to have the key";
+
 /// How long a call with business at ailing nodes alone, or a ping, waits for them.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
+/// The same while they are known to be down.
+const LITTLE_PATIENCE: Duration = Duration::from_millis(10);
 /// How often to look around while a node does not answer.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// What a cluster that is down as a whole refuses, or has nobody for, is not to be tried again.
+fn not_served(result: &mut Outcome) {
+    if let Err(CacheError::RefusedForNow(cause)) = result
+        && (*cause == reply::CLUSTER_DOWN || *cause == NO_OWNER)
+    {
+        *result = Err(CacheError::Down(std::mem::take(cause)));
+    }
+}
 
 /// What of a batch goes to one node.
 #[derive(Default)]
@@ -54,7 +67,7 @@ impl ClusterSession {
         let budget = Budget::new(within);
         let view = self.look(&budget).await?;
         self.turn = self.turn.wrapping_add(1);
-        let mut results = vec![Err(unavailable("no node of the cluster is known to have the key")); batch.len()];
+        let mut results = vec![Err(CacheError::RefusedForNow(NO_OWNER.into())); batch.len()];
         let parts = split(batch, &view);
         if parts.values().map(|part| part.places.len()).sum::<usize>() < batch.len() {
             self.topology.doubt();
@@ -94,10 +107,13 @@ impl ClusterSession {
             }
         }
         let fails = |result: &Result<Reply, CacheError>| {
-            matches!(result, Err(CacheError::Unavailable(_) | CacheError::RefusedForNow(_)))
+            matches!(result, Err(CacheError::Unavailable(_) | CacheError::RefusedForNow(_) | CacheError::Down(_)))
         };
         if results.iter().any(fails) {
             self.topology.doubt();
+            if self.topology.is_down() {
+                results.iter_mut().for_each(not_served);
+            }
         }
         Ok(results)
     }
@@ -114,9 +130,13 @@ impl ClusterSession {
             return Ok(Vec::new());
         }
         self.open(&parts.keys().collect::<Vec<_>>())?;
-        let has_other =
-            parts.keys().any(|address| self.lanes.get(address).is_some_and(|lane| lane.session().is_some()));
-        let patience = if has_other { Duration::ZERO } else { PATIENCE.min(budget.left()) };
+        let lanes = || parts.keys().filter_map(|address| self.lanes.get(address));
+        let patience = match () {
+            () if lanes().any(|lane| lane.session().is_some()) => Duration::ZERO,
+            () if lanes().all(Lane::is_down) => LITTLE_PATIENCE,
+            () => PATIENCE,
+        };
+        let patience = patience.min(budget.left());
         let (within, turn) = (budget.left(), self.turn);
         let waits = self.topology.settings.wait_replicas > 0;
         let calls = self.lanes.iter_mut().filter_map(|(address, lane)| {

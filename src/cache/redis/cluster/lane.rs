@@ -2,10 +2,11 @@
 //!
 //! A node that has failed us is not waited for again by those who have business with other nodes: it is probed (connected
 //! and pinged) by a future that lives between calls and is looked at in passing. Until that has ended well, what goes to
-//! the node is unavailable at once; a call with business at such nodes alone gives the probes a moment.
+//! the node is unavailable at once; a call with business at such nodes alone gives the probes a moment. After a time a node
+//! is known to be down, and the caller is told not to try again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{Either, LocalBoxFuture, select};
@@ -26,6 +27,8 @@ pub(super) struct Lane {
     name: String,
     topology: Arc<Topology>,
     line: Line,
+    /// Since when nothing that the node was asked for has been answered.
+    failing: Option<Instant>,
     reconnects: u64,
 }
 
@@ -40,7 +43,7 @@ impl Lane {
     pub(super) fn new(address: Address, topology: Arc<Topology>) -> Result<Self, CacheError> {
         let session = Box::new(topology.session(&address)?);
         let name = topology.name(&address);
-        Ok(Lane { address, name, topology, line: Line::Good(session), reconnects: 0 })
+        Ok(Lane { address, name, topology, line: Line::Good(session), failing: None, reconnects: 0 })
     }
 
     /// What `work` makes of the session. Fails if the node is not well, does not become so within `patience`, or stops
@@ -51,6 +54,7 @@ impl Lane {
         work: impl AsyncFnOnce(&mut RedisSession) -> T,
     ) -> Result<T, CacheError> {
         self.recover(patience).await?;
+        let begun = Instant::now();
         let Line::Good(session) = &mut self.line else { return Err(self.not_well()) };
         let done = {
             let replaced = std::pin::pin!(replaced(&self.topology, &self.address));
@@ -61,10 +65,24 @@ impl Lane {
             }
         };
         self.reconnects = session.reconnects();
-        if !session.is_connected() {
+        if session.is_connected() {
+            self.failing = None;
+        } else {
+            self.failing.get_or_insert(begun);
             self.probe();
         }
         done
+    }
+
+    /// Whether the node has not answered for as long as operations are tried: nothing is to wait for it.
+    pub(super) fn is_down(&self) -> bool {
+        let is_bad = !matches!(self.line, Line::Good(_));
+        is_bad && self.failing.is_some_and(|since| since.elapsed() >= self.topology.settings.retry)
+    }
+
+    fn not_well(&self) -> CacheError {
+        let cause = format!("{} does not answer", self.name);
+        if self.is_down() { CacheError::Down(cause.into()) } else { unavailable(cause) }
     }
 
     pub(super) fn session(&self) -> Option<&RedisSession> {
@@ -92,10 +110,6 @@ impl Lane {
         }
         self.probe();
         Err(self.not_well())
-    }
-
-    fn not_well(&self) -> CacheError {
-        unavailable(format!("{} does not answer", self.name))
     }
 
     /// A failure with the node in it. What is told of connecting has it already.

@@ -49,13 +49,15 @@ struct State {
     looked: Option<Instant>,
     adopted: Option<Instant>,
     is_doubted: bool,
+    /// Since when no node has said that all slots are served.
+    ailing: Option<Instant>,
 }
 
 impl Topology {
     pub(super) fn new(settings: Settings, tls: Option<TlsClient>, seeds: Vec<Address>) -> Self {
         let view = Arc::new(View::empty());
         let (servers, tellers) = (HashMap::new(), HashMap::new());
-        let state = State { view, servers, tellers, looked: None, adopted: None, is_doubted: true };
+        let state = State { view, servers, tellers, looked: None, adopted: None, is_doubted: true, ailing: None };
         Topology { settings, tls, seeds, state: Mutex::new(state) }
     }
 
@@ -95,6 +97,11 @@ impl Topology {
         self.state().is_doubted = true;
     }
 
+    /// Whether the cluster has refused its service as a whole for as long as operations are tried.
+    pub(super) fn is_down(&self) -> bool {
+        self.state().ailing.is_some_and(|since| since.elapsed() >= self.settings.retry)
+    }
+
     /// Takes over what nodes have said about single slots.
     pub(super) fn moved(&self, moved: &[(u16, Address)]) {
         let mut state = self.state();
@@ -122,8 +129,10 @@ impl Topology {
         if is_older {
             return;
         }
+        let now = Instant::now();
         state.is_doubted = !view.is_ok;
-        state.adopted = Some(Instant::now());
+        state.adopted = Some(now);
+        state.ailing = if view.is_ok { None } else { state.ailing.or(Some(now)) };
         let is_known = |address: &Address| {
             view.primaries().iter().any(|primary| primary.address == *address) || view.replicas.contains(address)
         };

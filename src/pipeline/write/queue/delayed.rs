@@ -2,8 +2,9 @@
 //! next attempt.
 //!
 //! Other keys go on meanwhile. A lane is tried with its first operation alone; once that is done the rest follows at
-//! once. While nothing of what is tried succeeds, one lane is tried at a time, so that a cache that is full is not asked
-//! over and over; with each success twice as many are.
+//! once. Lanes that wait for the same cause are a group. While nothing of what is tried of a group succeeds, one of its lanes is
+//! tried at a time, so that a cache that is full is not asked over and over; with each success twice as many are. Other groups
+//! have nothing to do with that.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -19,17 +20,28 @@ use crate::pipeline::work::key_order::{KeyPlace, Noted, Turn};
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Between two attempts on a key, at most.
 const MAX_PAUSE: Duration = Duration::from_millis(250);
+/// Causes that are told apart, at most: nodes of a cluster, and what Redis answers.
+const MAX_GROUPS: usize = 256;
 
 #[derive(Default)]
 pub struct Delayed {
     lanes: HashMap<KeyPlace, Lane, RandomState>,
     noted: Noted,
-    /// The lanes that wait for their time. An entry that does not agree with its lane is of the past.
-    due: BinaryHeap<Reverse<(Instant, KeyPlace)>>,
-    /// The lanes of which the batch under way has something.
-    tried: Vec<KeyPlace>,
-    tries: Tries,
+    /// All that there were since the last time that nothing was delayed.
+    groups: Vec<Group>,
+    /// With which group the next batch begins.
+    first_group: usize,
+    /// The lanes of which the batch under way has something, and the groups in which they were.
+    tried: Vec<(KeyPlace, usize)>,
     operations: usize,
+}
+
+/// The lanes that wait for the same cause.
+struct Group {
+    cause: Cow<'static, str>,
+    /// Those that wait for their time. An entry that does not agree with its lane is of the past.
+    due: BinaryHeap<Reverse<(Instant, KeyPlace)>>,
+    tries: Tries,
 }
 
 /// How many lanes are tried in a batch, and from when on.
@@ -46,7 +58,7 @@ struct Lane {
     /// Refusals in a row.
     refusals: u32,
     /// Why it was refused last, and since when it has been.
-    cause: Cow<'static, str>,
+    group: usize,
     since: Instant,
 }
 
@@ -110,9 +122,10 @@ impl Delayed {
     pub fn put_back(&mut self, command: Command, pending: Pending, now: Instant) {
         let place = pending.turn.key_place();
         self.noted.add(&pending.turn);
+        let groups = &mut self.groups;
         let lane = self.lanes.entry(place).or_insert_with(|| {
-            let (waiting, cause) = (VecDeque::new(), Cow::Borrowed("it was not tried"));
-            Lane { waiting, state: State::Waiting, due: now, refusals: 0, cause, since: now }
+            let group = group_of(groups, Cow::Borrowed("it was not tried"));
+            Lane { waiting: VecDeque::new(), state: State::Waiting, due: now, refusals: 0, group, since: now }
         });
         lane.waiting.push_front((command, pending));
         self.operations += 1;
@@ -124,56 +137,46 @@ impl Delayed {
         if lane.refusals == 0 {
             lane.since = now;
         }
-        (lane.due, lane.cause) = (now + pause(lane.refusals), cause);
+        (lane.due, lane.group) = (now + pause(lane.refusals), group_of(&mut self.groups, cause));
         lane.refusals = lane.refusals.saturating_add(1);
         match lane.state {
-            State::Waiting => self.due.push(Reverse((lane.due, place))),
+            State::Waiting => wait(&mut self.groups, lane, place),
             State::Tried | State::Refused => lane.state = State::Refused,
         }
     }
 
     /// Adds to the batch what is due, of so many lanes at most.
     pub(super) fn take_due(&mut self, most: usize, packing: &mut Packing, mixed: &mut Noted, now: Instant) {
-        let most = most.min(self.tries.most);
-        if self.tries.from.is_some_and(|from| from > now) {
-            return;
+        let groups = self.groups.len();
+        self.first_group = (self.first_group + 1).checked_rem(groups).unwrap_or(0);
+        for number in 0..groups {
+            self.take_due_of((self.first_group + number) % groups, most, packing, mixed, now);
         }
-        let mut is_full = false;
-        while self.tried.len() < most
-            && !is_full
-            && let Some(Reverse((due, place))) = self.due.pop()
-        {
-            if due > now {
-                self.due.push(Reverse((due, place)));
+    }
+
+    fn take_due_of(&mut self, number: usize, most: usize, packing: &mut Packing, mixed: &mut Noted, now: Instant) {
+        let (before, mut is_full) = (self.tried.len(), false);
+        while !is_full && let Some(group) = self.groups.get_mut(number) {
+            let is_early = group.tries.from.is_some_and(|from| from > now);
+            let has_enough = self.tried.len() - before >= group.tries.most || self.tried.len() >= most;
+            if is_early || has_enough || !group.due.peek().is_some_and(|Reverse((due, _))| *due <= now) {
                 return;
             }
+            let Some(Reverse((due, place))) = group.due.pop() else { return };
             let Some(lane) = self.lanes.get_mut(&place) else { continue };
-            if lane.due != due || lane.state != State::Waiting {
+            if lane.due != due || lane.state != State::Waiting || lane.group != number {
                 continue;
             }
-            let at_once = if lane.refusals > 0 { 1 } else { usize::MAX };
-            let mut taken = 0;
-            while taken < at_once
-                && !is_full
-                && let Some((command, pending)) = lane.waiting.pop_front()
-            {
-                self.operations -= 1;
-                if pending.expires <= now {
-                    pending.give_up(Some((&lane.cause, lane.since)), now);
-                } else if packing.has_room_for(&command) {
-                    packing.add(command, pending, mixed);
-                    taken += 1;
-                } else {
-                    lane.waiting.push_front((command, pending));
-                    self.operations += 1;
-                    is_full = true;
-                }
-            }
+            let cause = group.cause.clone();
+            let before = lane.waiting.len();
+            let taken = lane.take(&cause, packing, mixed, now);
+            self.operations -= before - lane.waiting.len();
+            is_full = !lane.waiting.is_empty() && taken < lane.at_once();
             if taken > 0 {
                 lane.state = State::Tried;
-                self.tried.push(place);
+                self.tried.push((place, number));
             } else if is_full {
-                self.due.push(Reverse((due, place)));
+                group.due.push(Reverse((due, place)));
             } else {
                 self.remove(place);
             }
@@ -182,24 +185,29 @@ impl Delayed {
 
     /// The batch is over, and what is to be repeated of it was put back. `is_line_well`: what was not refused is done.
     pub fn landed(&mut self, is_line_well: bool, now: Instant) {
-        let (mut some_done, mut some_refused) = (false, false);
-        for place in std::mem::take(&mut self.tried) {
+        let mut ended = vec![(false, false); self.groups.len()];
+        for (place, group) in std::mem::take(&mut self.tried) {
             let Some(lane) = self.lanes.get_mut(&place) else { continue };
-            if std::mem::replace(&mut lane.state, State::Waiting) == State::Refused {
-                some_refused = true;
-            } else {
+            let was_refused = std::mem::replace(&mut lane.state, State::Waiting) == State::Refused;
+            if !was_refused {
                 if is_line_well {
-                    (lane.refusals, some_done) = (0, true);
+                    lane.refusals = 0;
                 }
                 lane.due = now;
+            }
+            if let Some((some_done, some_refused)) = ended.get_mut(group) {
+                *some_refused |= was_refused;
+                *some_done |= !was_refused && is_line_well;
             }
             if lane.waiting.is_empty() {
                 self.remove(place);
             } else {
-                self.due.push(Reverse((lane.due, place)));
+                wait(&mut self.groups, lane, place);
             }
         }
-        self.tries.ended(some_done, some_refused, now);
+        for (group, (some_done, some_refused)) in self.groups.iter_mut().zip(ended) {
+            group.tries.ended(some_done, some_refused, now);
+        }
     }
 
     /// Nothing on the key is delayed any more.
@@ -207,15 +215,17 @@ impl Delayed {
         self.lanes.remove(&place);
         self.noted.remove(place);
         if self.lanes.is_empty() {
-            self.due.clear();
-            self.tries = Tries::default();
+            self.groups.clear();
         }
     }
 
     /// When something is due next.
     pub fn next_due(&self) -> Option<Instant> {
-        let Reverse((due, _)) = self.due.peek()?;
-        Some(self.tries.from.map_or(*due, |from| from.max(*due)))
+        let dues = self.groups.iter().filter_map(|group| {
+            let Reverse((due, _)) = group.due.peek()?;
+            Some(group.tries.from.map_or(*due, |from| from.max(*due)))
+        });
+        dues.min()
     }
 
     /// A lane in which something waits that came before this, starting the search with `known`.
@@ -235,7 +245,8 @@ impl Delayed {
             for (command, pending) in std::mem::take(&mut lane.waiting) {
                 if is_over(&pending) {
                     self.operations -= 1;
-                    pending.give_up(Some((&lane.cause, lane.since)), now);
+                    let cause = self.groups.get(lane.group).map(|group| &group.cause);
+                    pending.give_up(cause.map(|cause| (cause, lane.since)), now);
                 } else {
                     lane.waiting.push_back((command, pending));
                 }
@@ -245,5 +256,50 @@ impl Delayed {
             }
         }
         empty.into_iter().for_each(|place| self.remove(place));
+    }
+}
+
+impl Lane {
+    /// How many of its operations are tried together.
+    fn at_once(&self) -> usize {
+        if self.refusals > 0 { 1 } else { usize::MAX }
+    }
+
+    /// Adds its first operations to a batch, and answers what has expired; how many were added.
+    fn take(&mut self, cause: &Cow<'static, str>, packing: &mut Packing, mixed: &mut Noted, now: Instant) -> usize {
+        let mut taken = 0;
+        while taken < self.at_once()
+            && let Some((command, pending)) = self.waiting.pop_front()
+        {
+            if pending.expires <= now {
+                pending.give_up(Some((cause, self.since)), now);
+            } else if packing.has_room_for(&command) {
+                packing.add(command, pending, mixed);
+                taken += 1;
+            } else {
+                self.waiting.push_front((command, pending));
+                break;
+            }
+        }
+        taken
+    }
+}
+
+/// The group of those that wait for this cause.
+fn group_of(groups: &mut Vec<Group>, cause: Cow<'static, str>) -> usize {
+    match groups.iter().position(|group| group.cause == cause) {
+        Some(known) => known,
+        None if groups.len() < MAX_GROUPS => {
+            groups.push(Group { cause, due: BinaryHeap::new(), tries: Tries::default() });
+            groups.len() - 1
+        }
+        None => 0,
+    }
+}
+
+/// The lane waits for its time.
+fn wait(groups: &mut [Group], lane: &Lane, place: KeyPlace) {
+    if let Some(group) = groups.get_mut(lane.group) {
+        group.due.push(Reverse((lane.due, place)));
     }
 }

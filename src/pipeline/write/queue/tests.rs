@@ -146,6 +146,35 @@ fn while_nothing_is_accepted_one_key_is_tried_at_a_time_and_then_ever_more() {
 }
 
 #[test]
+fn keys_that_wait_for_one_cause_are_not_held_up_by_those_that_wait_for_another() {
+    let (mut queue, _waiter) = queue(&["+a", "+b", "+c"], later());
+    let end = |queue: &mut Queue, batch: Batch, now: Instant| {
+        let mut again = Again::default();
+        for (command, pending) in batch.0.into_iter().zip(batch.1) {
+            let cause = if command.key().as_str() == "d" { "it moves" } else { "a node is dead" };
+            assert!(!queue.is_done::<()>(&mut again, &pending, &Err(CacheError::RefusedForNow(cause.into()))));
+            again.add(command, pending);
+        }
+        queue.landed(again, now);
+    };
+    let mut now = Instant::now();
+    for _ in 0..20 {
+        let batch = queue.next_batch(ALL, None, now);
+        end(&mut queue, batch, now);
+        now = queue.next_due().expect("some wait");
+    }
+    // By now one key of the dead node is tried at a time, each quarter of a second.
+    let (other, _other_waiter) = self::queue(&["+d"], later());
+    queue.entries.extend(other.entries);
+    for pause in [0, 10, 20, 40].map(Duration::from_millis) {
+        now += pause;
+        let batch = queue.next_batch(ALL, None, now);
+        assert!(names(&batch).contains(&"+d".to_owned()), "after {pause:?}");
+        end(&mut queue, batch, now);
+    }
+}
+
+#[test]
 fn a_line_that_breaks_brings_back_what_was_refused_and_what_was_not_in_order() {
     let (mut queue, _waiter) = queue(&["+a", "+b", "+a"], later());
     let now = Instant::now();
@@ -154,7 +183,7 @@ fn a_line_that_breaks_brings_back_what_was_refused_and_what_was_not_in_order() {
     let now = queue.next_due().expect("a was refused");
     let batch = queue.next_batch(ALL, None, now);
     assert_eq!(names(&batch), ["+a", "+b"]);
-    queue.lost(batch.0.into_iter().zip(batch.1), now);
+    queue.lost(batch.0.into_iter().zip(batch.1).collect(), now);
     let again = queue.next_batch(ALL, None, now);
     assert_eq!(names(&again), ["+a", "+b"]);
     land(&mut queue, again, &[], now);

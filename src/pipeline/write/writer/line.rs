@@ -3,12 +3,12 @@
 //! While it fails, operations are tried again, each for `redis.retry_ms`. Once it has failed for that long without a break the
 //! cache is known to be down, and what waits and what comes is answered at once, until a ping is answered. A server may
 //! answer pings and no writes (READONLY); so after that ping the line is suspected, and a batch that fails then is not tried
-//! again.
+//! again. What the server itself has said against a batch only a batch can show to be over; after anything else two pings do.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use crate::pipeline::write::queue::Hindrance;
+use crate::pipeline::write::queue::{Hindrance, SAID};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_millis(250);
@@ -97,12 +97,18 @@ impl Line {
         (self.state, self.trouble, self.failures) = (State::Well, None, 0);
     }
 
-    /// A ping was answered. Two of them without a failed batch between them, and the line is well.
+    /// A ping was answered.
     pub fn pinged(&mut self) {
         match self.state {
             State::Down | State::Suspect { has_failed: true } => self.state = State::Suspect { has_failed: false },
+            State::Suspect { has_failed: false } if self.was_said() => {}
             State::Well | State::Failing | State::Suspect { has_failed: false } => self.done(),
         }
+    }
+
+    /// Whether the last failure was what the server said, as READONLY is.
+    fn was_said(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|(cause, _)| cause.starts_with(SAID))
     }
 }
 
@@ -146,6 +152,24 @@ mod tests {
         line.pinged();
         fail(&mut line, begun + RETRY, false);
         assert!(!line.has_gone_down(begun + RETRY) && line.is_failing());
+    }
+
+    #[test]
+    fn what_the_server_said_against_a_batch_is_not_over_because_it_answers_pings() {
+        let (mut line, begun) = (Line::new(RETRY), Instant::now());
+        line.failed("redis answered READONLY".into(), begun, false, false);
+        assert!(line.has_gone_down(begun + RETRY));
+        (0..9).for_each(|_| line.pinged());
+        assert!(line.is_suspect() && !line.wants_ping(), "one batch may try, and is not repeated");
+        line.failed("redis answered READONLY".into(), begun + RETRY * 9, false, false);
+        assert!(line.is_suspect());
+        line.pinged();
+        line.done();
+        assert!(!line.is_suspect());
+        fail(&mut line, begun, false);
+        assert!(line.has_gone_down(begun + RETRY));
+        (0..2).for_each(|_| line.pinged());
+        assert!(!line.is_suspect(), "a lost connection is another matter");
     }
 
     #[test]
