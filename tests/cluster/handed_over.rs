@@ -32,6 +32,34 @@ fn order_is_kept_while_slots_are_handed_over() {
     assert!(written > 40 && lost.is_empty(), "{written} keys, lost: {lost:?}");
 }
 
+/// One slot is looked for on its owner alone, and goes to another meanwhile.
+#[tokio::test]
+async fn no_key_of_a_slot_is_missed_that_is_handed_over_while_it_is_scanned() {
+    let cluster = Cluster::start(3, 0);
+    let [a, b, c] = &cluster.servers[..] else { panic!("three") };
+    let tag = (0..).map(|n| n.to_string()).find(|tag| redis_slot(tag) <= LAST).expect("a tag");
+    let slot = redis_slot(&tag);
+    let mut session = cache(&cluster).session();
+    for (from, to) in [(a, b), (b, c), (c, b), (b, a)] {
+        let keys: Vec<_> = (0..3000).map(|n| set(&format!("{{{tag}}}:{n}"), "v", None)).collect();
+        for keys in keys.chunks(500) {
+            while !session.apply(keys, WITHIN).await.iter().all(Result::is_ok) {}
+        }
+        let mut is_moved = false;
+        let move_it = |_| {
+            if !std::mem::replace(&mut is_moved, true) {
+                cluster.hand_over(from, to, slot, slot);
+            }
+        };
+        let mut deleted = sweep_with(&mut session, &format!("{{{tag}}}:*"), move_it).await;
+        while let Err(CacheError::Unavailable(_) | CacheError::RefusedForNow(_)) = deleted {
+            deleted = sweep_with(&mut session, &format!("{{{tag}}}:*"), |_| ()).await;
+        }
+        let left = cluster.keys();
+        assert!(deleted.is_ok() && left.is_empty(), "{deleted:?}, {} keys were missed", left.len());
+    }
+}
+
 /// Keys in the first slots, which are those of the first node.
 fn keys_of_first_slots(count: usize) -> Vec<String> {
     let all = (0..).map(|n| format!("k:{n}"));

@@ -92,6 +92,38 @@ fn service_cpu(pid: u32) -> f64 {
     [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
 }
 
+/// How often the server has been asked for a step of a scan.
+fn steps(server: &Server) -> u64 {
+    let line = server.info("commandstats", "cmdstat_scan").unwrap_or_default();
+    let calls = line.split(',').find_map(|pair| pair.strip_prefix("calls="));
+    calls.map_or(0, |calls| calls.parse().expect("a number"))
+}
+
+#[test]
+fn a_pattern_with_a_whole_hash_tag_is_looked_for_on_the_owner_of_its_slot_alone() {
+    let cluster = Cluster::start(3, 0);
+    let daemon = Daemon::builder().set("redis.mode", "cluster").set("redis.nodes", cluster.nodes()).start();
+    let entry = |key: String| json!({"key": key, "value": "v"});
+    let entries: Vec<Value> =
+        (0..300).flat_map(|n| [entry(format!("{{user}}:{n}")), entry(format!("{{other}}:{n}"))]).collect();
+    results(&daemon.post(&set(json!(entries))), 200, "ok");
+    let owner = cluster.servers.iter().find(|server| server.owns(server.ask(&["CLUSTER", "KEYSLOT", "user"])));
+    let owner = owner.expect("an owner").port;
+    let count = || cluster.servers.iter().filter(|server| server.port != owner).map(steps).sum::<u64>();
+    for (pattern, deleted) in [("{user}:1*", 111), ("{user}*", 189), ("{user}:none", 0)] {
+        let before = count();
+        let result = results(&daemon.post(&delete_pattern(json!(pattern))), 200, "ok").remove(0);
+        assert_eq!((&result["deleted"], count() - before), (&json!(deleted), 0), "{pattern}");
+    }
+    // These may be anywhere.
+    for pattern in ["{us*}*", "{}other*", "{other*", "x{*}"] {
+        let before = count();
+        results(&daemon.post(&delete_pattern(json!(pattern))), 200, "ok");
+        assert!(count() > before, "{pattern}");
+    }
+    assert!(cluster.keys().is_empty());
+}
+
 /// `CLUSTER_KEYS` says of how many keys.
 #[test]
 fn to_delete_a_key_by_pattern_costs_on_three_primaries_what_it_costs_on_one() {

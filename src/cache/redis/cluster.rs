@@ -38,6 +38,7 @@
 mod apply;
 mod census;
 mod lane;
+mod round;
 mod topology;
 mod view;
 mod walk;
@@ -50,9 +51,9 @@ use futures::FutureExt;
 use futures::future::{LocalBoxFuture, join_all};
 
 use self::lane::Lane;
+use self::round::Walk;
 use self::topology::{Scout, Topology};
 use self::view::View;
-use self::walk::Walk;
 use super::address::Address;
 use super::budget::Budget;
 use super::connection::unavailable;

@@ -163,7 +163,7 @@ impl Server {
         role.as_deref() == Some("master")
     }
 
-    fn info(&self, section: &str, field: &str) -> Option<String> {
+    pub fn info(&self, section: &str, field: &str) -> Option<String> {
         let info: String = self.try_ask(&["INFO", section])?;
         info.lines().find_map(|line| Some(line.strip_prefix(field)?.strip_prefix(':')?.to_owned()))
     }

@@ -13,6 +13,9 @@
 //!   met where it was, or where it went. It is the order in which keys moved if all changes that show go that way, and no
 //!   epoch has changed: then only the node with the greatest epoch can have been given slots unseen, and it came last.
 //!
+//! Of keys that are all in one slot the slot's owner alone is scanned at first. That is complete if the slot has not moved; other
+//! slots may have. For a slot to go and come back an epoch must have been raised, as above.
+//!
 //! A node that does not answer is left out if all slots are of others, by their own word, and nobody says that it has any.
 //! Should it be given some meanwhile, they are missing after the scan; should it give them back, an epoch was raised.
 //!
@@ -30,8 +33,16 @@ pub(super) struct Member {
     epoch: u64,
     /// First and last.
     slots: Vec<(u16, u16)>,
-    /// Slots on their way: whether they leave, and the id of the node on the other side.
-    moving: Vec<(bool, String)>,
+    /// Slots on their way.
+    moving: Vec<Mark>,
+}
+
+/// Of a slot on its way: whether it leaves, and the id of the node on the other side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mark {
+    slot: u16,
+    leaves: bool,
+    other: String,
 }
 
 /// What a node's `CLUSTER NODES` tells.
@@ -85,12 +96,13 @@ impl Member {
         for word in words.iter().filter(|word| !word.is_empty()) {
             match word.strip_prefix('[').and_then(|word| word.strip_suffix(']')) {
                 Some(mark) => {
-                    let (_, rest) = mark.split_once('-')?;
-                    match (rest.strip_prefix(">-"), rest.strip_prefix("<-")) {
-                        (Some(target), _) => moving.push((true, target.to_owned())),
-                        (_, Some(source)) => moving.push((false, source.to_owned())),
+                    let (slot, rest) = mark.split_once('-')?;
+                    let (leaves, other) = match (rest.strip_prefix(">-"), rest.strip_prefix("<-")) {
+                        (Some(target), _) => (true, target),
+                        (_, Some(source)) => (false, source),
                         _ => return None,
-                    }
+                    };
+                    moving.push(Mark { slot: slot.parse().ok()?, leaves, other: other.to_owned() });
                 }
                 None => {
                     let (first, last) = word.split_once('-').unwrap_or((word, word));
@@ -132,14 +144,14 @@ impl Census {
 
     /// Whether some member gives slots to the node, or is to get some from it.
     pub(super) fn has_business_with(&self, id: &str) -> bool {
-        self.members.values().any(|member| member.moving.iter().any(|(_, other)| other == id))
+        self.members.values().any(|member| member.moving.iter().any(|mark| mark.other == id))
     }
 
     /// From whom to whom slots are on their way.
     fn moves(&self) -> Vec<(&str, &str)> {
         let marks = self.members.values().flat_map(|member| member.moving.iter().map(move |mark| (member, mark)));
         marks
-            .map(|(member, (leaves, other))| match leaves {
+            .map(|(member, Mark { leaves, other, .. })| match leaves {
                 true => (member.id.as_str(), other.as_str()),
                 false => (other.as_str(), member.id.as_str()),
             })
@@ -172,14 +184,31 @@ impl Census {
         order.into_iter().map(|(address, _)| address.clone()).collect()
     }
 
+    /// The one node on which all keys of a slot are, as long as the slot is not on its way.
+    pub(super) fn sole_owner(&self, slot: u16) -> Option<&Address> {
+        let is_marked = |member: &Member| member.moving.iter().any(|mark| mark.slot == slot);
+        let has = |member: &Member| member.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot));
+        let mut owners = self.members.iter().filter(|(_, member)| has(member));
+        let is_moving = self.members.values().any(is_marked);
+        owners.next().filter(|_| !is_moving && owners.next().is_none()).map(|(address, _)| address)
+    }
+
+    /// Whether a scan of one node between this census and that `after` it has met every key of a slot that was there
+    /// throughout. Other slots may move.
+    pub(super) fn was_complete_in(&self, slot: u16, after: &Census) -> bool {
+        let owner = self.sole_owner(slot);
+        owner.is_some() && owner == after.sole_owner(slot) && self.standing() == after.standing()
+    }
+
+    /// Who they are, and their epochs.
+    fn standing(&self) -> Vec<(&Address, &str, u64)> {
+        self.members.iter().map(|(address, member)| (address, member.id.as_str(), member.epoch)).collect()
+    }
+
     /// Whether a scan between this census and that `after` it has met every key that was there throughout. `order`: in
     /// which the nodes were scanned one after the other; None: side by side.
     pub(super) fn was_complete(&self, after: &Census, order: Option<&[Address]>) -> bool {
-        let standing = |census: &Census| -> Vec<_> {
-            let members = census.members.iter();
-            members.map(|(address, member)| (address.clone(), member.id.clone(), member.epoch)).collect()
-        };
-        if standing(self) != standing(after) {
+        if self.standing() != after.standing() {
             return false;
         }
         let (was, is) = (self.owners(), after.owners());
@@ -231,7 +260,8 @@ mod tests {
         let told = Told::read(text).unwrap();
         let own = told.own.unwrap();
         assert_eq!((own.id.as_str(), own.epoch, &own.slots[..]), ("aa", 7, &[(0, 5460), (9000, 9000)][..]));
-        assert_eq!(own.moving, [(true, "bb".to_owned()), (false, "cc".to_owned())]);
+        let mark = |slot, leaves, other: &str| Mark { slot, leaves, other: other.to_owned() };
+        assert_eq!(own.moving, [mark(5461, true, "bb"), mark(77, false, "cc")]);
         let other =
             |id: &str, host, port| Other { id: id.to_owned(), address: Address::new(host, port), has_slots: true };
         assert_eq!(told.primaries, [other("aa", "10.0.0.1", 6379), other("bb", "::1", 6380)]);
@@ -258,6 +288,24 @@ mod tests {
         }
         let open = census(&["a 1 0-5 [5->-b]", "b 2 6-9"]);
         assert!(!open.was_complete(&open, None));
+    }
+
+    #[test]
+    fn a_scan_of_one_slot_is_complete_if_that_slot_did_not_move() {
+        let before = census(&["a 1 0-5", "b 2 6-9"]);
+        assert_eq!(before.sole_owner(3), Some(&Address::new("a", 1)));
+        assert!(before.was_complete_in(3, &before) && !before.was_complete_in(10, &before));
+        assert!(before.was_complete_in(3, &census(&["a 1 0-4 [4->-b]", "b 2 5-9 [4-<-a]"])), "others did");
+        for other in [
+            census(&["a 1 0-2", "b 2 3-9"]),
+            census(&["a 3 0-5", "b 2 6-9"]),
+            census(&["a 1 0-5", "b 3 6-9"]),
+            census(&["a 1 0-5 [3->-b]", "b 2 6-9"]),
+            census(&["a 1 0-5", "b 2 6-9 [3-<-a]"]),
+            census(&["a 1 0-5", "b 2 3-9"]),
+        ] {
+            assert!(!before.was_complete_in(3, &other) && !other.was_complete_in(3, &before), "{other:?}");
+        }
     }
 
     #[test]

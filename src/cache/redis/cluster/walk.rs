@@ -1,7 +1,8 @@
 //! A scan over all primaries, with the deletion of what it finds; `census` says when it is complete.
 //!
 //! A scan is a walk of one or more rounds. The first goes over the primaries side by side, a step on each at a time; if
-//! keys may have changed nodes meanwhile, further ones go over them one after the other. A round that was not complete
+//! keys may have changed nodes meanwhile, further ones go over them one after the other. If what is looked for is in one slot,
+//! the first goes over that slot's owner alone. A round that was not complete
 //! costs the work of its steps, no more: what it found is deleted. The caller's deadline bounds the rounds.
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use futures::future::join_all;
 
 use super::apply::target;
 use super::census::{Census, Other, Told};
+use super::round::{Walk, slot_of_all};
 use super::topology::MAX_TOLD_BYTES;
 use super::view::{Primary, View};
 use super::{Address, Budget, ClusterSession, MAX_PING, unavailable};
@@ -27,30 +29,6 @@ const MAX_KEPT: usize = 32;
 
 /// A primary that nobody says has slots is waited for as long, at most: it may be out of reach for us alone.
 const MAX_EMPTY: Duration = Duration::from_millis(300);
-
-pub(super) struct Walk {
-    /// What the caller knows it by.
-    id: u64,
-    before: Census,
-    /// One after the other, in this order; otherwise side by side.
-    order: Option<Vec<Address>>,
-    /// Not yet scanned to the end, and how far.
-    left: Vec<(Address, Option<Cursor>)>,
-}
-
-impl Walk {
-    fn new(id: u64, before: Census, is_ordered: bool) -> Self {
-        let order = before.order();
-        let left = order.iter().map(|address| (address.clone(), None)).collect();
-        Walk { id, before, order: is_ordered.then_some(order), left }
-    }
-
-    /// Where to take the next step.
-    fn next(&self) -> &[(Address, Option<Cursor>)] {
-        let at_once = if self.order.is_some() { 1 } else { self.left.len() };
-        self.left.get(..at_once).unwrap_or_default()
-    }
-}
 
 /// What is to be deleted on one node: for each of the groups concerned, which it is.
 #[derive(Default)]
@@ -99,7 +77,7 @@ impl ClusterSession {
         let begun = Instant::now();
         let walk = match scan {
             None => None,
-            Some(scan) => match self.walk_from(scan.from, budget).await {
+            Some(scan) => match self.walk_from(scan, budget).await {
                 Ok(walk) => Some((walk, scan)),
                 Err(error) => {
                     progress.is_lost = scan.from.is_some_and(|from| self.kept.iter().all(|walk| walk.id != from.at));
@@ -134,8 +112,8 @@ impl ClusterSession {
     }
 
     /// The walk that goes on from there, or a new one.
-    async fn walk_from(&mut self, from: Option<Cursor>, budget: &Budget) -> Result<Walk, CacheError> {
-        if let Some(cursor) = from {
+    async fn walk_from(&mut self, scan: Scan<'_>, budget: &Budget) -> Result<Walk, CacheError> {
+        if let Some(cursor) = scan.from {
             let view = self.look(budget).await?;
             let is_there = |address: &Address| view.primaries().iter().any(|primary| primary.address == *address);
             let place = self.kept.iter().position(|walk| walk.id == cursor.at);
@@ -146,7 +124,7 @@ impl ClusterSession {
         }
         let census = self.census(budget).await?;
         self.walks += 1;
-        Ok(Walk::new(self.walks, census, false))
+        Ok(Walk::new(self.walks, census, scan.only.and_then(|wider| slot_of_all(wider.prefix()))))
     }
 
     async fn walk_step(
@@ -185,11 +163,11 @@ impl ClusterSession {
         self.chase(doomed, misplaced, budget, progress).await?;
         if walk.left.is_empty() {
             let after = self.census(budget).await?;
-            if walk.before.was_complete(&after, walk.order.as_deref()) {
+            if walk.was_complete(&after) {
                 progress.step.iter_mut().for_each(|step| step.next = None);
                 return Ok(());
             }
-            *walk = Walk::new(walk.id, after, true);
+            *walk = Walk::again(walk.id, after);
         }
         Ok(())
     }
