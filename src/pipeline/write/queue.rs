@@ -6,15 +6,19 @@
 //! is looked at more often than it is moved.
 
 mod delayed;
+mod given_up;
+mod packing;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use self::delayed::Delayed;
+pub use self::given_up::{not_tried, seconds};
+use self::packing::{Notes, Packing};
 use super::pace::Backlog;
 use crate::cache::{CacheError, Command};
-use crate::event::outcome::{Origin, Outcome, ProblemKind};
+use crate::event::outcome::Origin;
 use crate::pipeline::runtime::DropNotice;
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::job::{Operation, Slot, Verb};
@@ -72,6 +76,8 @@ pub struct Pending {
     pub crashes: u8,
     /// It was refused before, or comes after one of its key that was.
     is_delayed: bool,
+    /// It was left for the next batch before.
+    was_left: bool,
     /// In the order of coming.
     number: u64,
     /// Given back when it is done.
@@ -105,8 +111,8 @@ pub struct Queue {
     delayed: Delayed,
     /// Fences that wait for something that is delayed, and for which key.
     fences: VecDeque<(u64, DropNotice<FenceReached>, Option<KeyPlace>)>,
-    /// For the batch being made: the keys on which more is done than to set them.
-    mixed: Noted,
+    /// For the batch being made.
+    notes: Notes,
     /// For a batch that has landed: keys that go back to the front, and keys that were refused.
     to_front: Noted,
     refused: Noted,
@@ -155,7 +161,7 @@ impl Queue {
             entries: VecDeque::new(),
             delayed: Delayed::default(),
             fences: VecDeque::new(),
-            mixed: Noted::default(),
+            notes: Notes::default(),
             to_front: Noted::default(),
             refused: Noted::default(),
             number: 0,
@@ -186,8 +192,9 @@ impl Queue {
         let (expires, mut number) = (now + self.retry, self.number);
         self.entries.extend(ready.into_iter().map(|Ready { command, origin, slot, turn, deadline, held }| {
             number += 1;
-            let (expires, crashes, is_delayed) = (expires.min(deadline), 0, false);
-            let pending = Pending { origin, slot, deadline, expires, crashes, is_delayed, number, turn, _held: held };
+            let (expires, crashes, is_delayed, was_left) = (expires.min(deadline), 0, false, false);
+            let pending =
+                Pending { origin, slot, deadline, expires, crashes, is_delayed, was_left, number, turn, _held: held };
             Entry::Write(command, pending)
         }));
         self.number = number;
@@ -254,11 +261,10 @@ impl Queue {
     /// first, but for those that follow something else on their keys. An empty batch: nothing can be sent now.
     pub fn next_batch(&mut self, bounds: Bounds, hindrance: Option<Hindrance<'_>>, now: Instant) -> Batch {
         let room = (self.entries.len() + self.delayed.len()).min(bounds.commands);
-        let mut packing = Packing { bounds, room, bytes: 0, sets: Batch::default(), others: Batch::default() };
-        self.mixed.clear();
-        self.delayed.take_due(bounds.repeats, &mut packing, &mut self.mixed, now);
+        let mut packing = Packing::new(bounds, room, &mut self.notes);
+        self.delayed.take_due(bounds.repeats, &mut packing, now);
         let mut is_begun = false;
-        while packing.len() < bounds.commands {
+        while !packing.is_full() {
             let (command, pending) = match self.entries.pop_front() {
                 Some(Entry::Write(command, pending)) => (command, pending),
                 // What stands before it may come back, and is to be before it then.
@@ -277,16 +283,20 @@ impl Queue {
             } else if self.delayed.has(&pending.turn) {
                 self.delayed.push(command, Pending { is_delayed: true, ..pending });
             } else if packing.has_room_for(&command) {
-                packing.add(command, pending, &mut self.mixed);
+                packing.add_or_leave(command, pending);
                 is_begun = true;
             } else {
                 self.entries.push_front(Entry::Write(command, pending));
                 break;
             }
         }
-        self.pass_fences(|number| packing.has_before(number));
+        let first = if self.fences.is_empty() { None } else { packing.first() };
+        let (batch, (commands, pending)) = packing.finish();
+        let left = commands.into_iter().zip(pending).rev();
+        left.for_each(|(command, pending)| self.entries.push_front(Entry::Write(command, pending)));
+        self.pass_fences(|number| first.is_some_and(|first| first < number));
         self.publish();
-        packing.finish()
+        batch
     }
 
     /// Lets fences pass that nothing is before any more, while no batch is under way and none can be made: the cache does not
@@ -362,100 +372,6 @@ impl Queue {
             Entry::Fence(..) => None,
         });
         self.backlog.publish(self.entries.len(), oldest.and_then(|expires| expires.checked_sub(self.retry)));
-    }
-}
-
-/// A batch being made.
-struct Packing {
-    bounds: Bounds,
-    /// For so many at most there will be something.
-    room: usize,
-    bytes: usize,
-    sets: Batch,
-    others: Batch,
-}
-
-impl Packing {
-    fn len(&self) -> usize {
-        self.sets.0.len() + self.others.0.len()
-    }
-
-    fn has_room_for(&self, command: &Command) -> bool {
-        let fits = self.bytes + command.weight() <= self.bounds.bytes;
-        self.len() < self.bounds.commands && (fits || self.len() == 0)
-    }
-
-    fn add(&mut self, command: Command, pending: Pending, mixed: &mut Noted) {
-        self.bytes += command.weight();
-        let part = if command.is_plain_set() && !mixed.has(&pending.turn) {
-            &mut self.sets
-        } else {
-            mixed.add(&pending.turn);
-            &mut self.others
-        };
-        if part.0.is_empty() {
-            part.0.reserve(self.room);
-            part.1.reserve(self.room);
-        }
-        part.0.push(command);
-        part.1.push(pending);
-    }
-
-    fn has_before(&self, number: u64) -> bool {
-        self.sets.1.iter().chain(&self.others.1).any(|pending| pending.number < number)
-    }
-
-    fn finish(self) -> Batch {
-        let Packing { mut sets, mut others, .. } = self;
-        if sets.0.is_empty() {
-            return others;
-        }
-        sets.0.append(&mut others.0);
-        sets.1.append(&mut others.1);
-        sets
-    }
-}
-
-impl Pending {
-    /// How it ends that has expired, or is not tried any more.
-    pub fn given_up(&self, hindrance: Option<Hindrance<'_>>, now: Instant) -> Outcome {
-        let why = hindrance.map(|hindrance| why(hindrance, now)).unwrap_or_default();
-        if self.deadline <= now {
-            let detail = format!("it was not done within event.deadline_ms{why}");
-            Outcome::failed(ProblemKind::Timeout, detail)
-        } else {
-            let detail = format!("Redis did not carry it out within `redis.retry_ms`{why}");
-            Outcome::failed(ProblemKind::CacheUnavailable, detail)
-        }
-    }
-
-    fn give_up(self, hindrance: Option<Hindrance<'_>>, now: Instant) {
-        let outcome = self.given_up(hindrance, now);
-        self.slot.settle(outcome, now);
-    }
-}
-
-/// How it ends that comes while the cache is known to be down.
-pub fn not_tried(hindrance: Option<Hindrance<'_>>, now: Instant) -> Outcome {
-    let why = hindrance.map(|hindrance| why(hindrance, now)).unwrap_or_default();
-    Outcome::failed(ProblemKind::CacheUnavailable, format!("Redis is down, so it was not tried{why}"))
-}
-
-/// What is known of why it failed, to follow a sentence: ends without a full stop.
-fn why((cause, since): Hindrance<'_>, now: Instant) -> String {
-    let ago = seconds(now.saturating_duration_since(since));
-    match cause.strip_prefix(SAID) {
-        Some(reply) => format!("; its last reply was {reply}, for {ago} now"),
-        None => format!("; it has failed for {ago} now, last with: {cause}"),
-    }
-}
-
-/// `0.4 s`, `12 s`.
-pub fn seconds(time: Duration) -> String {
-    if time < Duration::from_secs(10) {
-        format!("{:.1} s", time.as_secs_f64())
-    } else {
-        format!("{} s", time.as_secs())
     }
 }
 

@@ -146,15 +146,15 @@ impl Delayed {
     }
 
     /// Adds to the batch what is due, of so many lanes at most.
-    pub(super) fn take_due(&mut self, most: usize, packing: &mut Packing, mixed: &mut Noted, now: Instant) {
+    pub(super) fn take_due(&mut self, most: usize, packing: &mut Packing<'_>, now: Instant) {
         let groups = self.groups.len();
         self.first_group = (self.first_group + 1).checked_rem(groups).unwrap_or(0);
         for number in 0..groups {
-            self.take_due_of((self.first_group + number) % groups, most, packing, mixed, now);
+            self.take_due_of((self.first_group + number) % groups, most, packing, now);
         }
     }
 
-    fn take_due_of(&mut self, number: usize, most: usize, packing: &mut Packing, mixed: &mut Noted, now: Instant) {
+    fn take_due_of(&mut self, number: usize, most: usize, packing: &mut Packing<'_>, now: Instant) {
         let (before, mut is_full) = (self.tried.len(), false);
         while !is_full && let Some(group) = self.groups.get_mut(number) {
             let is_early = group.tries.from.is_some_and(|from| from > now);
@@ -169,7 +169,7 @@ impl Delayed {
             }
             let cause = group.cause.clone();
             let before = lane.waiting.len();
-            let taken = lane.take(&cause, packing, mixed, now);
+            let taken = lane.take(&cause, packing, now);
             self.operations -= before - lane.waiting.len();
             is_full = !lane.waiting.is_empty() && taken < lane.at_once();
             if taken > 0 {
@@ -266,7 +266,7 @@ impl Lane {
     }
 
     /// Adds its first operations to a batch, and answers what has expired; how many were added.
-    fn take(&mut self, cause: &Cow<'static, str>, packing: &mut Packing, mixed: &mut Noted, now: Instant) -> usize {
+    fn take(&mut self, cause: &Cow<'static, str>, packing: &mut Packing<'_>, now: Instant) -> usize {
         let mut taken = 0;
         while taken < self.at_once()
             && let Some((command, pending)) = self.waiting.pop_front()
@@ -274,7 +274,7 @@ impl Lane {
             if pending.expires <= now {
                 pending.give_up(Some((cause, self.since)), now);
             } else if packing.has_room_for(&command) {
-                packing.add(command, pending, mixed);
+                packing.add(command, pending);
                 taken += 1;
             } else {
                 self.waiting.push_front((command, pending));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::event::outcome::Outcome;
 use crate::event::wire::{Answered, Element};
 use crate::event::{CacheKey, EventType, Few, Ttl};
 use crate::pipeline::runtime::Notifier;
@@ -73,8 +74,35 @@ fn later() -> Instant {
 #[test]
 fn a_key_that_is_read_and_written_needs_no_more_batches_than_others() {
     let (mut queue, _waiter) = queue(&["+a", "?a", "+a", "?b", "?a", "+c", "+b"], later());
-    assert_eq!(names(&queue.next_batch(ALL, None, Instant::now())), ["+a", "+c", "?a", "+a", "?b", "?a", "+b"]);
+    assert_eq!(names(&queue.next_batch(ALL, None, Instant::now())), ["+a", "+c", "?a", "?b", "+a", "?a", "+b"]);
     assert!(queue.is_empty());
+}
+
+#[test]
+fn a_write_behind_a_read_is_left_for_the_next_batch_once_if_little_is() {
+    let others = ["?1", "?2", "?3", "?4", "?5", "?6", "?7", "?8"];
+    let (mut queue, _waiter) = queue(&[&["?a"], &others[..], &["-a", "+a", "+b", "?a", "-a", "+c"]].concat(), later());
+    let now = Instant::now();
+    let first = queue.next_batch(Bounds { commands: 11, ..ALL }, None, now);
+    assert_eq!(names(&first), [&["?a"], &others[..]].concat(), "both that are left count");
+    land(&mut queue, first, &[], now);
+    let second = queue.next_batch(ALL, None, now);
+    assert_eq!(names(&second), ["+b", "+c", "-a", "+a", "?a"], "the last came later, and may be left too");
+    land(&mut queue, second, &[], now);
+    assert_eq!(names(&queue.next_batch(ALL, None, now)), ["-a"]);
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn what_was_left_once_stands_before_what_came_later_and_is_not_left_again() {
+    let others = ["?1", "?2", "?3", "?4", "?5", "?6", "?7", "?8", "?9", "?10", "?11", "?12"];
+    let (mut queue, _waiter) = queue(&[&["?a"], &others[..], &["+a", "?a", "-a"]].concat(), later());
+    let now = Instant::now();
+    let first = queue.next_batch(ALL, None, now);
+    assert_eq!(names(&first), [&["?a"], &others[..]].concat());
+    assert_eq!(queue.ready(), 3);
+    land(&mut queue, first, &[], now);
+    assert_eq!(names(&queue.next_batch(ALL, None, now)), ["+a", "?a", "-a"]);
 }
 
 #[test]

@@ -1,0 +1,49 @@
+//! How an operation ends that Redis did not carry out in time, and what is known of why.
+
+use std::time::{Duration, Instant};
+
+use super::{Hindrance, Pending, SAID};
+use crate::event::outcome::{Outcome, ProblemKind};
+
+impl Pending {
+    /// How it ends that has expired, or is not tried any more.
+    pub fn given_up(&self, hindrance: Option<Hindrance<'_>>, now: Instant) -> Outcome {
+        let why = hindrance.map(|hindrance| why(hindrance, now)).unwrap_or_default();
+        if self.deadline <= now {
+            let detail = format!("it was not done within event.deadline_ms{why}");
+            Outcome::failed(ProblemKind::Timeout, detail)
+        } else {
+            let detail = format!("Redis did not carry it out within `redis.retry_ms`{why}");
+            Outcome::failed(ProblemKind::CacheUnavailable, detail)
+        }
+    }
+
+    pub(super) fn give_up(self, hindrance: Option<Hindrance<'_>>, now: Instant) {
+        let outcome = self.given_up(hindrance, now);
+        self.slot.settle(outcome, now);
+    }
+}
+
+/// How it ends that comes while the cache is known to be down.
+pub fn not_tried(hindrance: Option<Hindrance<'_>>, now: Instant) -> Outcome {
+    let why = hindrance.map(|hindrance| why(hindrance, now)).unwrap_or_default();
+    Outcome::failed(ProblemKind::CacheUnavailable, format!("Redis is down, so it was not tried{why}"))
+}
+
+/// What is known of why it failed, to follow a sentence: ends without a full stop.
+fn why((cause, since): Hindrance<'_>, now: Instant) -> String {
+    let ago = seconds(now.saturating_duration_since(since));
+    match cause.strip_prefix(SAID) {
+        Some(reply) => format!("; its last reply was {reply}, for {ago} now"),
+        None => format!("; it has failed for {ago} now, last with: {cause}"),
+    }
+}
+
+/// `0.4 s`, `12 s`.
+pub fn seconds(time: Duration) -> String {
+    if time < Duration::from_secs(10) {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{} s", time.as_secs())
+    }
+}

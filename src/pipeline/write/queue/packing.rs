@@ -1,0 +1,121 @@
+//! A batch being made.
+//!
+//! Plain SETs stand first, so that they share a call. A write behind a read of its key would cost the batch a second round
+//! trip, and the keys beside it with it. So it is left for the next batch with all that follows on its key: once, and only
+//! where that is little of the whole, so that a key which is read and written in turn is not held up by others.
+
+use super::{Batch, Bounds, Pending};
+use crate::cache::Command;
+use crate::pipeline::work::key_order::Noted;
+
+/// What is left for the next batch is at most this part of the one that goes.
+const LITTLE: usize = 4;
+
+/// Of the keys of a batch. Kept from batch to batch for its memory.
+#[derive(Default)]
+pub struct Notes {
+    /// More is done on them than to set them.
+    mixed: Noted,
+    read: Noted,
+    /// What comes on them is left.
+    left: Noted,
+}
+
+impl Notes {
+    fn clear(&mut self) {
+        self.mixed.clear();
+        self.read.clear();
+        self.left.clear();
+    }
+}
+
+pub struct Packing<'a> {
+    bounds: Bounds,
+    /// For so many at most there will be something.
+    room: usize,
+    bytes: usize,
+    notes: &'a mut Notes,
+    sets: Batch,
+    others: Batch,
+    left: Batch,
+}
+
+impl<'a> Packing<'a> {
+    pub fn new(bounds: Bounds, room: usize, notes: &'a mut Notes) -> Self {
+        notes.clear();
+        let (sets, others, left) = (Batch::default(), Batch::default(), Batch::default());
+        Packing { bounds, room, bytes: 0, notes, sets, others, left }
+    }
+
+    fn len(&self) -> usize {
+        self.sets.0.len() + self.others.0.len() + self.left.0.len()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.bounds.commands
+    }
+
+    pub fn has_room_for(&self, command: &Command) -> bool {
+        let fits = self.bytes + command.weight() <= self.bounds.bytes;
+        !self.is_full() && (fits || self.len() == 0)
+    }
+
+    /// Takes it, for this batch or the next.
+    pub fn add_or_leave(&mut self, command: Command, mut pending: Pending) {
+        let is_behind_read = command.is_write() && self.notes.read.has(&pending.turn);
+        if !self.notes.left.has(&pending.turn) && (!is_behind_read || pending.was_left) {
+            return self.add(command, pending);
+        }
+        self.bytes += command.weight();
+        self.notes.left.add(&pending.turn);
+        pending.was_left = true;
+        self.left.0.push(command);
+        self.left.1.push(pending);
+    }
+
+    pub fn add(&mut self, command: Command, pending: Pending) {
+        self.bytes += command.weight();
+        self.put(command, pending);
+    }
+
+    fn put(&mut self, command: Command, pending: Pending) {
+        let Packing { room, notes, sets, others, .. } = self;
+        let part = if command.is_plain_set() && !notes.mixed.has(&pending.turn) {
+            sets
+        } else {
+            notes.mixed.add(&pending.turn);
+            if !command.is_write() {
+                notes.read.add(&pending.turn);
+            }
+            others
+        };
+        if part.0.is_empty() {
+            part.0.reserve(*room);
+            part.1.reserve(*room);
+        }
+        part.0.push(command);
+        part.1.push(pending);
+    }
+
+    /// The number of what came first.
+    pub fn first(&self) -> Option<u64> {
+        let all = [&self.sets.1, &self.others.1, &self.left.1];
+        all.into_iter().flatten().map(|pending| pending.number).min()
+    }
+
+    /// The batch, and what is left for the next.
+    pub fn finish(mut self) -> (Batch, Batch) {
+        let mut left = std::mem::take(&mut self.left);
+        if left.0.len() * LITTLE > self.len() {
+            let (commands, pending) = std::mem::take(&mut left);
+            commands.into_iter().zip(pending).for_each(|(command, pending)| self.put(command, pending));
+        }
+        let Packing { mut sets, mut others, .. } = self;
+        if sets.0.is_empty() {
+            return (others, left);
+        }
+        sets.0.append(&mut others.0);
+        sets.1.append(&mut others.1);
+        (sets, left)
+    }
+}
