@@ -8,6 +8,7 @@ mod body;
 mod client;
 mod events;
 mod host;
+mod incoming;
 mod openapi;
 mod page;
 mod probes;

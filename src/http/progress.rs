@@ -2,7 +2,7 @@
 //! connection's stream, which sees bytes, and the requests on it, which know what they mean.
 //!
 //! Promises: a stream that asks here knows whether an answer that begins is ours, how long it is, and whether it is the
-//! connection's last. Bytes that were read beyond a request are known too, unless it was chunked.
+//! connection's last. Whether bytes were read beyond a request is known too ([`Incoming`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,13 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use actix_rt::time::Instant;
-use memchr::memmem;
-
+use super::incoming::Incoming;
 use crate::pipeline::work::job::Unwritten;
-
-const END_OF_HEAD: &[u8] = b"\r\n\r\n";
-/// actix-http holds no more that it has not understood yet.
-const MAX_AHEAD_BYTES: usize = 128 * 1024;
 
 pub struct Progress {
     /// Of the other side.
@@ -37,7 +32,7 @@ pub struct Progress {
     wants_body: Cell<bool>,
     /// The last request of the connection has begun: what comes behind it is not carried out.
     is_over: Cell<bool>,
-    ahead: RefCell<Ahead>,
+    incoming: RefCell<Incoming>,
     /// Answers that are known and of which no byte has been written.
     answers: RefCell<VecDeque<Answer>>,
 }
@@ -66,14 +61,14 @@ impl Progress {
             has_ended: Cell::new(false),
             wants_body: Cell::new(false),
             is_over: Cell::new(false),
-            ahead: RefCell::default(),
+            incoming: RefCell::default(),
             answers: RefCell::default(),
         })
     }
 
-    /// A head is whole; the time counts again after the answer. `body_bytes` is the length of its body, if that is told in
-    /// the head. None: the request comes behind the last one and is not to be carried out.
-    pub fn begin(self: &Rc<Self>, body_bytes: Option<u64>, is_last: bool) -> Option<InRequest> {
+    /// A head is whole; the time counts again after the answer. None: the request comes behind the last one and is not to
+    /// be carried out.
+    pub fn begin(self: &Rc<Self>, is_last: bool) -> Option<InRequest> {
         if self.is_over.get() {
             return None;
         }
@@ -82,20 +77,18 @@ impl Progress {
         self.is_unread.set(false);
         self.wants_body.set(false);
         self.is_over.set(is_last);
-        self.ahead.borrow_mut().take_request(body_bytes);
+        self.incoming.borrow_mut().begin();
         Some(InRequest(self.clone()))
     }
 
-    /// Bytes came in. Whether they are the beginning of a head.
-    pub(super) fn received(&self, bytes: &[u8]) -> bool {
+    /// Bytes came in.
+    pub(super) fn received(&self, bytes: &mut [u8]) {
         self.has_read.set(true);
-        let mut ahead = self.ahead.borrow_mut();
-        let begins = !self.in_request.get() && ahead.is_empty() && ahead.owed == 0;
-        if begins {
-            ahead.begin();
+        let mut incoming = self.incoming.borrow_mut();
+        if !self.in_request.get() {
+            incoming.expect_head();
         }
-        ahead.add(bytes);
-        begins
+        incoming.add(bytes);
     }
 
     pub(super) fn is_in_request(&self) -> bool {
@@ -104,7 +97,7 @@ impl Progress {
 
     /// All answers have left: the time of a head that has begun to arrive counts from now. Whether there is one.
     pub(super) fn await_head(&self) -> bool {
-        let has_begun = !self.in_request.get() && self.head_since.get().is_none() && !self.ahead.borrow().is_empty();
+        let has_begun = !self.in_request.get() && self.head_since.get().is_none() && self.incoming.borrow().is_ahead();
         if has_begun {
             self.head_since.set(Some(Instant::now()));
         }
@@ -160,103 +153,20 @@ impl Drop for InRequest {
     }
 }
 
-/// What has been received and belongs to no request that has begun, as far as that is known.
-#[derive(Debug, Default)]
-struct Ahead {
-    bytes: Vec<u8>,
-    /// Of the body of the last request, still to come.
-    owed: u64,
-    is_known: bool,
-}
-
-impl Ahead {
-    fn begin(&mut self) {
-        self.bytes.clear();
-        (self.owed, self.is_known) = (0, true);
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        let owed = self.owed.min(bytes.len() as u64);
-        self.owed -= owed;
-        let beyond = &bytes[owed as usize..];
-        if !self.is_known || self.bytes.len() + beyond.len() > MAX_AHEAD_BYTES {
-            return self.lose();
-        }
-        self.bytes.extend_from_slice(beyond);
-    }
-
-    /// A request has begun: its head is here, and its body or what has come of it.
-    fn take_request(&mut self, body_bytes: Option<u64>) {
-        let blank = self.bytes.iter().take_while(|byte| b"\r\n".contains(byte)).count();
-        let head = memmem::find(&self.bytes[blank..], END_OF_HEAD);
-        let (true, Some(body), Some(head)) = (self.is_known, body_bytes, head) else { return self.lose() };
-        let rest = self.bytes.len() - blank - head - END_OF_HEAD.len();
-        let here = body.min(rest as u64);
-        self.owed = body - here;
-        let left = rest - here as usize;
-        self.bytes.drain(..self.bytes.len() - left);
-    }
-
-    fn lose(&mut self) {
-        self.bytes.clear();
-        (self.owed, self.is_known) = (0, false);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nhost: h\r\n\r\n";
-
-    #[test]
-    fn what_lies_beyond_a_request_is_known_however_it_comes() {
-        let sent = [b"\r\n", HEAD, b"body", HEAD, b"POST"].concat();
-        for cut in 1..sent.len() {
-            let mut ahead = Ahead::default();
-            ahead.begin();
-            let (first, second) = sent.split_at(cut);
-            ahead.add(first);
-            let is_whole = cut >= 2 + HEAD.len();
-            if is_whole {
-                ahead.take_request(Some(4));
-            }
-            ahead.add(second);
-            if !is_whole {
-                ahead.take_request(Some(4));
-            }
-            ahead.take_request(Some(0));
-            assert_eq!(ahead.bytes, b"POST", "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn behind_a_request_of_unknown_length_nothing_is_known_until_a_head_begins() {
-        let mut ahead = Ahead::default();
-        ahead.begin();
-        ahead.add(HEAD);
-        ahead.take_request(None);
-        ahead.add(b"4\r\nbody\r\n0\r\n\r\n");
-        assert!(ahead.is_empty() && !ahead.is_known);
-        ahead.begin();
-        ahead.add(b"P");
-        assert!(!ahead.is_empty());
-    }
-
     #[test]
     fn nothing_is_begun_behind_the_last_request() {
         let progress = Progress::new(None);
-        let first = progress.begin(Some(0), false).expect("the first");
+        let first = progress.begin(false).expect("the first");
         first.answered(Answer { body_bytes: 1, is_last: false, unwritten: None });
         drop(first);
-        let last = progress.begin(Some(0), true).expect("the last");
+        let last = progress.begin(true).expect("the last");
         last.answered(Answer { body_bytes: 2, is_last: true, unwritten: None });
         drop(last);
-        assert!(progress.begin(Some(0), false).is_none());
+        assert!(progress.begin(false).is_none());
         let answers: Vec<_> = std::iter::from_fn(|| progress.next_answer()).map(|answer| answer.body_bytes).collect();
         assert_eq!(answers, [1, 2]);
     }

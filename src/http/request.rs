@@ -17,7 +17,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::host;
 use super::problem::{Turned, turned_away};
-use super::progress::{Answer, Progress};
+use super::progress::{Answer, InRequest, Progress};
 use super::shared::Shared;
 use crate::event::trace::Trace;
 use crate::pipeline::work::job::Unwritten;
@@ -172,9 +172,8 @@ pub async fn observe(
         unwritten: Cell::default(),
     });
     request.extensions_mut().insert(about.clone());
-    let body_bytes = body_bytes(request.headers());
     let is_last = request.head().connection_type() != ConnectionType::KeepAlive;
-    let on_connection = match request.conn_data::<Rc<Progress>>().map(|progress| progress.begin(body_bytes, is_last)) {
+    let on_connection = match request.conn_data::<Rc<Progress>>().map(|progress| progress.begin(is_last)) {
         Some(None) => return Ok(request.into_response(not_carried_out()).map_into_right_body()),
         on_connection => on_connection.flatten(),
     };
@@ -190,8 +189,8 @@ pub async fn observe(
     let summary = line.about.summary.take();
     if summary.turned_away.is_some() {
         shared.metrics.request_refused(summary.outcome);
-        if let (Some(on_connection), true) = (&on_connection, body_bytes != Some(0)) {
-            on_connection.leave_unread();
+        if has_body(response.request().headers()) {
+            on_connection.iter().for_each(InRequest::leave_unread);
         }
     }
     let took = line.begun.elapsed();
@@ -220,13 +219,8 @@ fn client(request: &ServiceRequest, shared: &Shared) -> Rc<str> {
     }
 }
 
-/// The length of a body, as its head tells it. None: it is chunked.
-fn body_bytes(headers: &HeaderMap) -> Option<u64> {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return None;
-    }
-    let Some(length) = headers.get(CONTENT_LENGTH) else { return Some(0) };
-    length.to_str().ok()?.trim().parse().ok()
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") || headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// What the connection has to know of an answer. A request that asked to be the last one gets an answer that says so,

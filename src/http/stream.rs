@@ -20,12 +20,13 @@ use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_rt::time::{Instant, Sleep, sleep_until};
 use log::warn;
-use memchr::memmem;
+use memchr::memmem::Finder;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -48,6 +49,8 @@ const LEAST_BYTES_A_SECOND: usize = 256 * 1024;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+/// Made once: to make it takes longer than to find the end of a head.
+static FIND_END_OF_HEAD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(END_OF_HEAD));
 
 /// What a connection may take its time for.
 #[derive(Debug, Clone, Copy)]
@@ -176,7 +179,7 @@ impl Stream {
                     (false, _) => break,
                 }
             } else if let Some(answer) = self.progress.next_answer() {
-                let head = memmem::find(rest, END_OF_HEAD).map_or(rest.len(), |at| at + END_OF_HEAD.len());
+                let head = FIND_END_OF_HEAD.find(rest).map_or(rest.len(), |at| at + END_OF_HEAD.len());
                 end = end.saturating_add(head).saturating_add(usize::try_from(answer.body_bytes).unwrap_or(usize::MAX));
                 self.is_last = answer.is_last;
                 self.unwritten.extend(answer.unwritten);
@@ -266,28 +269,6 @@ fn problem_of_bare(answer: &[u8]) -> Option<&'static ProblemDocument<'static>> {
     }
 }
 
-/// Spoils what asks for another protocol in a request's head (`Connection: Upgrade`, `Upgrade: h2c`), which is to be ignored;
-/// actix-http would end the connection behind it.
-fn ignore_upgrade(received: &mut [u8]) {
-    let end = memmem::find(received, END_OF_HEAD).unwrap_or(received.len());
-    let head = &mut received[..end];
-    if memmem::find(head, b"pgrade").is_none() && memmem::find(head, b"PGRADE").is_none() {
-        return;
-    }
-    for line in head.split_mut(|byte| *byte == b'\n').skip(1) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (name, value) = line.split_at_mut(colon);
-        if name.eq_ignore_ascii_case(b"upgrade") {
-            name[0] = b'x';
-        } else if name.eq_ignore_ascii_case(b"connection") {
-            let options = value[1..].split_mut(|byte| *byte == b',');
-            for option in options.filter(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade")) {
-                option.iter_mut().filter(|byte| byte.is_ascii_alphabetic()).for_each(|byte| *byte = b'x');
-            }
-        }
-    }
-}
-
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.document.is_none() {
@@ -334,8 +315,8 @@ impl AsyncRead for Stream {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
         let received = &mut buffer.filled_mut()[before..];
-        if !received.is_empty() && self.progress.received(received) {
-            ignore_upgrade(received);
+        if !received.is_empty() {
+            self.progress.received(received);
         }
         if received.is_empty() && read.is_ready() {
             self.progress.has_ended.set(true);
