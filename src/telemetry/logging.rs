@@ -169,7 +169,7 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.filter.load().matches(record) || !self.sink.limiter.lets(record, Instant::now()) {
+        if !self.filter.load().matches(record) || !self.sink.limiter.lets(record, Instant::now) {
             return;
         }
         // Taken, not borrowed: what a field shows may log too.

@@ -79,7 +79,12 @@ fn write_field(out: &mut Vec<u8>, key: &str, value: &str) {
 
 fn write_key(out: &mut Vec<u8>, key: &str) {
     out.push(b' ');
-    Escaping::new(out, true).write(key);
+    // Names are short and plain, but for those that somebody else made.
+    if key.len() <= MAX_PART_BYTES && all(key, is_plain) {
+        out.extend_from_slice(key.as_bytes());
+    } else {
+        Escaping::new(out, true).write(key);
+    }
     out.push(b'=');
 }
 

@@ -1,26 +1,47 @@
 //! The time of a line.
 
+use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+thread_local! {
+    /// A second, and how a time in it is written: lines come by the thousand in one.
+    static LAST: Cell<Option<(u64, [u8; 24])>> = const { Cell::new(None) };
+}
 
 /// RFC 3339, UTC, with milliseconds.
 pub(super) fn timestamp(now: SystemTime) -> [u8; 24] {
     let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second_of_day) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
+    let (second, last) = (since_epoch.as_secs(), LAST.try_with(Cell::get).unwrap_or_default());
+    let mut text = match last {
+        Some((last, text)) if last == second => text,
+        _ => written(second),
+    };
+    write_digits(&mut text[20..23], since_epoch.subsec_millis().into());
+    let _ = LAST.try_with(|last| last.set(Some((second, text))));
+    text
+}
+
+fn write_digits(place: &mut [u8], mut value: u64) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+/// A second's beginning.
+fn written(second: u64) -> [u8; 24] {
+    let (days, second_of_day) = (second / 86_400, second % 86_400);
     let (year, month, day) = civil_date(days);
     let mut text = *b"0000-00-00T00:00:00.000Z";
-    for (place, mut value) in [
+    for (place, value) in [
         (0..4, year),
         (5..7, month),
         (8..10, day),
         (11..13, second_of_day / 3600),
         (14..16, second_of_day / 60 % 60),
         (17..19, second_of_day % 60),
-        (20..23, u64::from(since_epoch.subsec_millis())),
     ] {
-        for digit in text[place].iter_mut().rev() {
-            *digit += (value % 10) as u8;
-            value /= 10;
-        }
+        write_digits(&mut text[place], value);
     }
     text
 }
@@ -58,7 +79,10 @@ mod tests {
             (1_735_689_599, "2024-12-31T23:59:59.123Z"),
             (4_107_542_400, "2100-03-01T00:00:00.123Z"),
         ] {
-            assert_eq!(str::from_utf8(&timestamp(UNIX_EPOCH + Duration::new(seconds, 123_456_789))).unwrap(), expected);
+            let at = |nanoseconds| UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+            assert_eq!(str::from_utf8(&timestamp(at(123_456_789))).unwrap(), expected);
+            let later = expected.replace(".123Z", ".007Z");
+            assert_eq!(str::from_utf8(&timestamp(at(7_999_999))).unwrap(), later, "another time of the same second");
         }
     }
 }

@@ -53,12 +53,12 @@ impl Kind {
 }
 
 impl Limiter {
-    /// Whether this line is to be written.
-    pub fn lets(&self, record: &Record<'_>, now: Instant) -> bool {
+    /// Whether this line is to be written. The time is asked for if it matters.
+    pub fn lets(&self, record: &Record<'_>, now: impl FnOnce() -> Instant) -> bool {
         if record.level() > Level::Warn {
             return true;
         }
-        let mut kind = Kind::of(record);
+        let (now, mut kind) = (now(), Kind::of(record));
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() >= MAX_KINDS && !windows.contains_key(&kind) {
             kind = Kind { message: "other", problem: "".into() };
@@ -102,7 +102,7 @@ mod tests {
         let fields = [("problem", problem)];
         let mut builder = Record::builder();
         builder.level(level).key_values(&fields);
-        limiter.lets(&builder.args(format_args!("event rejected")).build(), now)
+        limiter.lets(&builder.args(format_args!("event rejected")).build(), || now)
     }
 
     #[test]
