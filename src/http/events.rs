@@ -96,6 +96,10 @@ async fn carry_out(
     let mut permit = pipeline.gate.permit();
     let mut stay = worker.stay();
     let connection = request.conn_data::<Rc<Progress>>().map(Rc::as_ref);
+    if connection.is_some_and(Progress::is_polled_again) {
+        // To ask for the body before it has been looked for would have the connection woken for nothing once it is found.
+        stay.give_way().await;
+    }
     let share = entry.claim().map(|_| worker.shared.unproven.share());
     let body = {
         let max_bytes = settings.max_body_bytes;

@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn behind_a_request_of_unknown_length_nothing_is_known_until_a_head_begins() {
-        let chunked = b"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+        let chunked =
+            b"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
         let mut incoming = incoming(&[chunked]);
         incoming.expect_head();
         assert_eq!((incoming.heads, &incoming.next), (1, &Next::Unknown), "its request has not begun yet");

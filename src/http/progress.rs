@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use actix_rt::time::Instant;
+
 use super::incoming::Incoming;
 use crate::pipeline::work::job::Unwritten;
 
@@ -30,6 +31,10 @@ pub struct Progress {
     pub(super) has_ended: Cell<bool>,
     /// The request under way has asked for its body: a sender that waits for `100 Continue` may go on.
     wants_body: Cell<bool>,
+    /// Nothing was under way when the connection was read last: the next request is the first of what was read.
+    is_clear: Cell<bool>,
+    /// Whether the request under way is such a first one.
+    is_first: Cell<bool>,
     /// The last request of the connection has begun: what comes behind it is not carried out.
     is_over: Cell<bool>,
     incoming: RefCell<Incoming>,
@@ -60,6 +65,8 @@ impl Progress {
             has_read: Cell::new(false),
             has_ended: Cell::new(false),
             wants_body: Cell::new(false),
+            is_clear: Cell::new(false),
+            is_first: Cell::new(false),
             is_over: Cell::new(false),
             incoming: RefCell::default(),
             answers: RefCell::default(),
@@ -77,6 +84,7 @@ impl Progress {
         self.is_unread.set(false);
         self.wants_body.set(false);
         self.is_over.set(is_last);
+        self.is_first.set(self.is_clear.replace(false));
         self.incoming.borrow_mut().begin();
         Some(InRequest(self.clone()))
     }
@@ -89,6 +97,17 @@ impl Progress {
             incoming.expect_head();
         }
         incoming.add(bytes);
+    }
+
+    /// All that has come so far was read; whether anything is under way.
+    pub(super) fn was_read(&self, is_busy: bool) {
+        self.is_clear.set(!is_busy);
+    }
+
+    /// Whether the request under way is polled once more at once, whoever wakes it: actix-http does so with the first of what it
+    /// reads, after it has looked for its body.
+    pub fn is_polled_again(&self) -> bool {
+        self.is_first.replace(false)
     }
 
     pub(super) fn is_in_request(&self) -> bool {

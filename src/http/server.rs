@@ -1,14 +1,15 @@
 //! The listeners, their routes, and the drain.
 
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use actix_http::error::DispatchError;
-use actix_http::{HttpService, Protocol, Request};
+use actix_http::{HttpService, KeepAlive, Protocol, Request};
 use actix_rt::net::TcpStream;
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::body::MessageBody;
@@ -29,6 +30,7 @@ use super::tls::{Io, Tls};
 use super::worker::Worker;
 use super::{Settings, body, events, openapi, page, probes};
 use crate::pipeline::Pipeline;
+use crate::pipeline::readiness::Health;
 use crate::telemetry::ActorKind;
 use crate::telemetry::metrics::Metrics;
 
@@ -164,9 +166,10 @@ where
         > + 'static,
     B: MessageBody + 'static,
 {
-    let patience = Patience { head: shared.settings.head_timeout, answer: shared.settings.body_timeout };
+    let settings = &shared.settings;
+    let patience = Patience { head: settings.head_timeout, answer: settings.body_timeout, idle: settings.keep_alive };
     let (address, last_call, metrics) = (listener.address, closing.clone(), shared.metrics.clone());
-    let keep_alive = shared.settings.keep_alive;
+    let health = shared.pipeline.health.clone();
     let server = ActixServer::build()
         .workers(workers)
         .max_concurrent_connections((shared.settings.max_connections / workers.max(1)).max(1))
@@ -174,11 +177,12 @@ where
         .disable_signals()
         .listen("http", listener.socket, move || {
             let (last_call, tls, ending) = (last_call.clone(), tls.clone(), last_call.clone());
-            let metrics = metrics.clone();
+            let (metrics, health) = (metrics.clone(), health.clone());
             let http = HttpService::build()
-                .graceful_shutdown_signal(move || last_call_on(Instant::now(), last_call.clone()))
-                .keep_alive(keep_alive)
-                // The stream itself sees to the time of a head, and to what is unread when a connection ends.
+                .graceful_shutdown_signal(move || last_call_on(Instant::now(), last_call.clone(), health.clone()))
+                // The stream itself sees to the time of a head and between requests, and to what is unread when a
+                // connection ends.
+                .keep_alive(KeepAlive::Os)
                 .client_request_timeout(Duration::ZERO)
                 .on_connect_ext(|stream: &Stream, data| {
                     data.insert(stream.progress());
@@ -294,9 +298,23 @@ fn tell_failed(cause: &io::Error, peer: Option<SocketAddr>) {
 }
 
 /// When an idle connection ends, of those that `born` then. One that is new may not have brought its request yet.
-async fn last_call_on(born: Instant, closing: CancellationToken) {
-    closing.cancelled_owned().await;
-    actix_rt::time::sleep(LAST_REQUESTS.saturating_sub(born.elapsed())).await;
+///
+/// actix-http asks with whatever happens on a connection, and to hear of the end takes a lock that all connections share. So it
+/// is looked for once, and again only while the service drains: before that there is no end.
+fn last_call_on(born: Instant, closing: CancellationToken, health: Arc<Health>) -> impl Future<Output = ()> {
+    let mut last_call = Box::pin(async move {
+        closing.cancelled_owned().await;
+        actix_rt::time::sleep(LAST_REQUESTS.saturating_sub(born.elapsed())).await;
+    });
+    let mut woken: Option<Waker> = None;
+    poll_fn(move |context| {
+        let is_waited_for = woken.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+        if is_waited_for && !health.is_draining() {
+            return Poll::Pending;
+        }
+        woken = Some(context.waker().clone());
+        last_call.as_mut().poll(context)
+    })
 }
 
 /// The document is for who posts events too; the pages are for who operates the service.

@@ -27,10 +27,11 @@ use std::time::Duration;
 use actix_rt::time::{Instant, Sleep, sleep_until};
 use log::warn;
 use memchr::memmem::Finder;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
-use tokio::time::timeout;
 
+use super::idle::Idle;
+use super::linger::linger;
 use super::problem::{HEAD_TOO_LARGE, HEAD_TOO_SLOW, NOT_HTTP};
 use super::progress::Progress;
 use super::request::RequestId;
@@ -38,11 +39,6 @@ use super::tls::Io;
 use crate::event::wire::ProblemDocument;
 use crate::pipeline::work::job::Unwritten;
 use crate::telemetry::metrics::Metrics;
-
-/// How long a connection that we end is read on, at most.
-const LINGER: Duration = Duration::from_secs(5);
-/// A sender that has been silent for so long has nothing more on its way.
-const SILENCE: Duration = Duration::from_millis(500);
 
 /// How fast a large answer must be taken.
 const LEAST_BYTES_A_SECOND: usize = 256 * 1024;
@@ -59,6 +55,8 @@ pub struct Patience {
     pub head: Duration,
     /// An answer, beyond what its size allows.
     pub answer: Duration,
+    /// The next request.
+    pub idle: Duration,
 }
 
 pub struct Stream {
@@ -77,6 +75,7 @@ pub struct Stream {
     /// What is left to write of the document that stands in for a bare answer.
     document: Option<Vec<u8>>,
     timer: Option<Pin<Box<Sleep>>>,
+    idle: Idle,
 }
 
 impl Stream {
@@ -92,6 +91,7 @@ impl Stream {
             is_last: false,
             document: None,
             timer: None,
+            idle: Idle::new(patience.idle),
         }
     }
 
@@ -116,6 +116,7 @@ impl Stream {
     fn poll_write_answer(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.io).poll_write(context, bytes);
         if let Poll::Ready(Ok(written)) = &done {
+            self.idle.note();
             self.announced = self.announced.saturating_sub(*written);
             if self.announced == 0 && !self.unwritten.is_empty() {
                 self.unwritten = Vec::new();
@@ -217,22 +218,6 @@ impl Drop for Stream {
     }
 }
 
-/// Closes a connection for writing, and reads on for a while.
-async fn linger(mut io: Io) {
-    let reading = async {
-        io.shutdown().await?;
-        let mut space = [0; 8 * 1024];
-        while let Ok(read) = timeout(SILENCE, io.read(&mut space)).await {
-            if read? == 0 {
-                break;
-            }
-        }
-        Ok::<(), io::Error>(())
-    };
-    // Whoever has hung up has nothing more on its way.
-    let _ = timeout(LINGER, reading).await;
-}
-
 /// What becomes of bytes that actix-http writes.
 enum Next {
     /// So many of them are written.
@@ -316,19 +301,28 @@ impl AsyncRead for Stream {
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
         let received = &mut buffer.filled_mut()[before..];
         if !received.is_empty() {
+            self.idle.note();
             self.progress.received(received);
         }
         if received.is_empty() && read.is_ready() {
             self.progress.has_ended.set(true);
         }
-        if self.progress.is_in_request() {
+        let is_answering = self.announced > 0 || self.progress.has_answers();
+        let (is_in_request, head_since) = (self.progress.is_in_request(), self.progress.head_since.get());
+        if read.is_pending() {
+            self.progress.was_read(is_in_request || is_answering);
+            if self.idle.poll(context, is_in_request || is_answering || head_since.is_some()).is_ready() {
+                self.is_last = true;
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if is_in_request {
             return read;
         }
-        if !received.is_empty() && self.progress.head_since.get().is_none() {
+        if !received.is_empty() && head_since.is_none() {
             self.progress.head_since.set(Some(Instant::now()));
         }
-        let is_answering = self.announced > 0 || self.progress.has_answers();
-        match self.progress.head_since.get() {
+        match head_since {
             Some(since) if read.is_pending() && !is_answering => {
                 let until = since + self.patience.head;
                 ready!(self.poll_timer(context, until));
@@ -349,11 +343,13 @@ mod tests {
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
     use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
     use tokio::net::TcpSocket;
+    use tokio::time::timeout;
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
 
-    const PATIENCE: Patience = Patience { head: Duration::from_secs(5), answer: Duration::from_millis(200) };
+    const PATIENCE: Patience =
+        Patience { head: Duration::from_secs(5), answer: Duration::from_millis(200), idle: Duration::from_secs(620) };
 
     /// A connection over TLS, and its other side, which reads nothing.
     async fn over_tls() -> (Stream, impl Sized) {

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -149,6 +150,20 @@ impl Stay<'_> {
             }
         })
         .await
+    }
+
+    /// Waits for being polled again, which happens without a wake. If it does not, the worker's next look at the clock sees to
+    /// it.
+    pub async fn give_way(&mut self) {
+        let mut has_waited = false;
+        poll_fn(|context| match mem::replace(&mut has_waited, true) {
+            false => {
+                self.wake_late(None, self.worker.looked.get(), context.waker());
+                Poll::Pending
+            }
+            true => Poll::Ready(()),
+        })
+        .await;
     }
 
     fn wake_late(&self, since: Option<Instant>, until: Instant, waker: &Waker) {

@@ -1,0 +1,31 @@
+//! The end of a connection over what its sender still sends: a socket closed over unread bytes is reset, and a reset can
+//! overtake the answer.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::tls::Io;
+
+/// How long a connection that we end is read on, at most.
+const LINGER: Duration = Duration::from_secs(5);
+/// A sender that has been silent for so long has nothing more on its way.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// Closes a connection for writing, and reads on for a while.
+pub async fn linger(mut io: Io) {
+    let reading = async {
+        io.shutdown().await?;
+        let mut space = [0; 8 * 1024];
+        while let Ok(read) = timeout(SILENCE, io.read(&mut space)).await {
+            if read? == 0 {
+                break;
+            }
+        }
+        Ok::<(), io::Error>(())
+    };
+    // Whoever has hung up has nothing more on its way.
+    let _ = timeout(LINGER, reading).await;
+}
