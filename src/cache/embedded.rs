@@ -21,7 +21,7 @@ use moka::sync::Cache as Map;
 use super::companion::{WRITTEN, companion, owner, slot};
 use super::{Cache, CacheError, Command, Doomed, Progress, Reply, Room, Scan, ScanStep, Session, Unlinked};
 use crate::event::pattern::Wider;
-use crate::event::version::Version;
+use crate::event::version::{Version, is_reapplied};
 use crate::event::{CacheKey, Ttl};
 
 /// What an entry costs beside its key and value, about.
@@ -199,12 +199,13 @@ impl Shared {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a write with this version comes too late. An equal version is applied once more if the key is gone and nothing
-    /// with a version has deleted it.
+    /// Whether a write with this version comes too late. An equal version is applied once more if it is a storage's place of a
+    /// SET, or if the key is gone and nothing with a version has deleted it.
     fn supersedes(&self, key: &[u8], version: &[u8]) -> bool {
         let Some(old) = self.version(key) else { return false };
         match old.bare().cmp(version) {
             Ordering::Less => false,
+            Ordering::Equal if is_reapplied(version) => false,
             Ordering::Equal => !old.is_of_a_write() || self.holds(key),
             Ordering::Greater => true,
         }

@@ -1,8 +1,14 @@
 //! The source's own order of what it says about a key.
 
+mod placed;
+
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+
+use self::placed::Placed;
+pub use self::placed::{Rank, is_reapplied};
+use super::sources::Place;
 
 /// Bytes of a version that is a text, at most.
 pub const MAX_TEXT_BYTES: usize = 128;
@@ -10,15 +16,20 @@ pub const MAX_TEXT_BYTES: usize = 128;
 const MAX_NUMBER: u64 = i64::MAX as u64;
 const DIGITS: usize = 19;
 const NUMBER: u8 = b'n';
+const PLACED: u8 = b's';
 const TEXT: u8 = b't';
+/// Bytes of a stored version that need no allocation: of a number, and of most places.
+const STORED: usize = 24;
 
-/// A version of a key. All numbers order before all texts, and texts byte by byte. Cheap to clone.
+/// A version of a key. All numbers order before all places of a storage's own, those before all texts, and texts byte by
+/// byte. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(Kind);
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Kind {
     Number(u64),
+    Placed(Placed),
     Text(Arc<str>),
 }
 
@@ -33,9 +44,14 @@ impl Version {
         (text.len() <= MAX_TEXT_BYTES).then(|| Version(Kind::Text(text.into())))
     }
 
+    /// A place in a storage's own order; `rank` orders what stands at the same place. None where there is no order.
+    pub fn from_place(place: &Place, rank: Rank) -> Option<Self> {
+        Placed::new(place, rank).map(|placed| Version(Kind::Placed(placed)))
+    }
+
     /// The form in which it is stored. Its bytes have the same order: a letter for the kind, then a number's digits in fixed
-    /// width, or the text as it is.
-    pub fn stored(&self) -> SmallVec<[u8; 1 + DIGITS]> {
+    /// width, a place's own form, or the text as it is.
+    pub fn stored(&self) -> SmallVec<[u8; STORED]> {
         let mut stored = SmallVec::new();
         match &self.0 {
             Kind::Number(number) => {
@@ -44,6 +60,10 @@ impl Version {
                 stored.push(NUMBER);
                 stored.resize(1 + DIGITS - digits.len(), b'0');
                 stored.extend_from_slice(digits);
+            }
+            Kind::Placed(placed) => {
+                stored.push(PLACED);
+                stored.extend_from_slice(placed.as_bytes());
             }
             Kind::Text(text) => {
                 stored.push(TEXT);

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use redis_cache_sync::cache::{Cache, Command, Doomed, Reply, Scan, Session};
-use redis_cache_sync::event::version::Version;
+use redis_cache_sync::event::sources::Place;
+use redis_cache_sync::event::version::{Rank, Version};
 
 use crate::suite::unlink;
 use crate::support::*;
@@ -45,6 +46,7 @@ pub async fn versions_have_the_order_of_the_contract(cache: &dyn Cache) {
     let mut session = cache.session();
     let number = |number: u64| Version::from_number(number).unwrap();
     let text = |text: &str| Version::from_text(text).unwrap();
+    let place = |place| Version::from_place(&place, Rank::Delete).unwrap();
     let rising = [
         number(0),
         number(9),
@@ -53,6 +55,15 @@ pub async fn versions_have_the_order_of_the_contract(cache: &dyn Cache) {
         number((1 << 53) + 2),
         number(i64::MAX as u64 - 1),
         number(i64::MAX as u64),
+        place(Place::Hex("0055AED6DCD90281E5".into())),
+        place(Place::Hex("0055AED6DCD90281E500F".into())),
+        place(Place::Hex("0055AED6DCD90281F".into())),
+        place(Place::Number(9)),
+        place(Place::Number(10)),
+        place(Place::Number(u128::MAX)),
+        place(Place::Time(1_795_903_463_933_850_106)),
+        place(Place::Text("a".into())),
+        place(Place::Text("aa".into())),
         text(""),
         text("\0"),
         text("\0\0"),
@@ -84,6 +95,32 @@ pub async fn versions_have_the_order_of_the_contract(cache: &dyn Cache) {
         let none_stored = replies(&mut session, &late).await.iter().all(|reply| *reply == Reply::Superseded);
         assert!(none_stored, "after {version:?}");
     }
+}
+
+pub async fn a_set_of_a_storage_is_applied_again_at_its_own_place_and_comes_before_a_delete_there(cache: &dyn Cache) {
+    let mut session = cache.session();
+    let placed = |place: u128, rank, command: Command| {
+        let version = Version::from_place(&Place::Number(place), rank);
+        match command {
+            Command::Set { key, value, ttl, .. } => Command::Set { key, value, ttl, version },
+            Command::Delete { key, .. } => Command::Delete { key, version },
+            Command::Get { .. } => command,
+        }
+    };
+    let (superseded, hit) = (Reply::Superseded, |value: &'static str| Reply::Hit(value.into()));
+    let set_at = |place, value: &'static str| placed(place, Rank::Set, set("k", value));
+    let batch = [set_at(9, "nine"), set_at(9, "again"), get("k"), set_at(8, "eight"), set_at(10, "ten"), get("k")];
+    let expected = [STORED, STORED, hit("again"), superseded.clone(), STORED, hit("ten")];
+    assert_eq!(replies(&mut session, &batch).await, expected);
+    let gone = || placed(10, Rank::Delete, delete("k"));
+    let batch = [gone(), gone(), set_at(10, "late"), get("k"), set_at(11, "eleven"), gone(), get("k")];
+    let expected =
+        [Reply::Deleted, superseded.clone(), superseded.clone(), Reply::Miss, STORED, superseded, hit("eleven")];
+    assert_eq!(replies(&mut session, &batch).await, expected);
+    // Where readers fill the cache, a change is a deletion that is never old because of one at the same place.
+    let purged = || placed(12, Rank::Set, delete("k"));
+    let batch = [purged(), set("k", "filled"), purged(), get("k")];
+    assert_eq!(replies(&mut session, &batch).await, [Reply::Deleted, STORED, Reply::Deleted, Reply::Miss]);
 }
 
 pub async fn without_a_version_a_write_takes_effect_and_leaves_the_version(cache: &dyn Cache) {

@@ -1,0 +1,166 @@
+//! A place in a storage's own order, in the form in which it is stored.
+//!
+//! A letter for the kind of place, the place itself so that its bytes have the storage's order, [`END`], and the rank. No
+//! place has [`END`] or anything before it inside, so of two places one of which begins the other the shorter comes first.
+//!
+//! - Sequencers are hexadecimal, and of unequal length. Gateways print a number of 64 bits without its leading zeros: up to 16
+//!   digits they are numbers. Longer ones are compared from the left, as AWS and Azure say: the shorter as if zeros followed.
+//! - Numbers are their digits behind the number of digits.
+//! - Times are nanoseconds since 1970 in fixed width.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::MAX_TEXT_BYTES;
+use crate::event::sources::Place;
+
+/// Comes before every byte of a place.
+const END: u8 = 0x1f;
+/// Digits of a sequencer that is a number of 64 bits.
+const NUMBER_DIGITS: usize = 16;
+
+/// Of two changes at the same place the higher rank is the later. A repetition of [`Rank::Set`] is applied again, for at a
+/// storage whose places repeat nobody can say which came first, and what is fetched last stands; one of [`Rank::Delete`] is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    Set,
+    Delete,
+}
+
+impl Rank {
+    const fn byte(self) -> u8 {
+        match self {
+            Rank::Set => b'0',
+            Rank::Delete => b'1',
+        }
+    }
+}
+
+/// Whether an operation with this version, in its stored form, is applied though the key has that very version.
+pub fn is_reapplied(stored: &[u8]) -> bool {
+    stored.first() == Some(&super::PLACED) && stored.last() == Some(&Rank::Set.byte())
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Placed(Arc<[u8]>);
+
+impl Placed {
+    pub(super) fn new(place: &Place, rank: Rank) -> Option<Self> {
+        let mut form = String::with_capacity(super::STORED);
+        match place {
+            Place::Hex(digits) => hexadecimal(&mut form, digits)?,
+            Place::Number(number) => numeric(&mut form, *number),
+            Place::Text(text) => textual(&mut form, text)?,
+            // What lies before 1970 has no order among itself.
+            Place::Time(nanoseconds) => {
+                let written = write!(form, "t{:019}", (*nanoseconds).max(0));
+                debug_assert!(written.is_ok(), "a string takes everything");
+            }
+            Place::None => return None,
+        }
+        let mut bytes = form.into_bytes();
+        bytes.extend([END, rank.byte()]);
+        Some(Placed(bytes.into()))
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn hexadecimal(form: &mut String, digits: &str) -> Option<()> {
+    let is_good = (1..=MAX_TEXT_BYTES).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_good {
+        return None;
+    }
+    form.push('h');
+    form.extend(std::iter::repeat_n('0', NUMBER_DIGITS.saturating_sub(digits.len())));
+    let end = digits.trim_end_matches('0').len().max(NUMBER_DIGITS).min(digits.len());
+    form.extend(digits.chars().take(end).map(|digit| digit.to_ascii_lowercase()));
+    Some(())
+}
+
+/// A number of 128 bits has 39 digits at most.
+fn numeric(form: &mut String, number: u128) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(number);
+    let written = write!(form, "n{:02}{digits}", digits.len());
+    debug_assert!(written.is_ok(), "a string takes everything");
+}
+
+/// None for a text that has no form: too long, or with control characters.
+fn textual(form: &mut String, text: &str) -> Option<()> {
+    if text.len() > MAX_TEXT_BYTES || text.bytes().any(|byte| byte <= END) {
+        return None;
+    }
+    form.push('x');
+    form.push_str(text);
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Version;
+    use super::*;
+
+    fn at(place: Place, rank: Rank) -> Version {
+        Version::from_place(&place, rank).unwrap_or_else(|| panic!("{place:?} has no order"))
+    }
+
+    /// Each comes after the one before it, as a value and as it is stored.
+    fn assert_ascending(places: Vec<Place>) {
+        let all: Vec<Version> =
+            places.iter().flat_map(|place| [Rank::Set, Rank::Delete].map(|rank| at(place.clone(), rank))).collect();
+        for pair in all.windows(2) {
+            assert!(pair[0] < pair[1] && pair[0].stored() < pair[1].stored(), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn sequencers_are_numbers_up_to_16_digits_and_compared_from_the_left_beyond() {
+        let ascending = ["0", "9", "10", "FF", "617f08299329d189", "617F08299329D18A", "FFFFFFFFFFFFFFFF"];
+        assert_ascending(ascending.map(|digits| Place::Hex(digits.into())).to_vec());
+        let ascending = ["0055AED6DCD90281E4", "0055AED6DCD90281E5", "0055AED6DCD90281E500F", "0055AED6DCD90281F"];
+        assert_ascending(ascending.map(|digits| Place::Hex(digits.into())).to_vec());
+        let same = |a: &str, b: &str| {
+            at(Place::Hex(a.to_owned().into()), Rank::Set) == at(Place::Hex(b.to_owned().into()), Rank::Set)
+        };
+        assert!(same("A", "0a") && same("0055AED6DCD90281E5", "0055aed6dcd90281e5000"), "zeros follow the shorter");
+        assert!(!same("0055AED6DCD90281E5", "0055AED6DCD9028100"));
+    }
+
+    #[test]
+    fn numbers_times_and_texts_have_an_order_of_their_own() {
+        let numbers = [0, 1, 9, 10, 99, u64::MAX.into(), 1 << 100, u128::MAX];
+        assert_ascending(numbers.map(Place::Number).to_vec());
+        assert_ascending([0, 1, 10, 1_795_903_463_933_850_106, i64::MAX].map(Place::Time).to_vec());
+        assert_ascending(["", " ", "1", "10", "9", "a", "a!", "aa", "é"].map(|text| Place::Text(text.into())).to_vec());
+        assert_eq!(at(Place::Time(-5), Rank::Set), at(Place::Time(0), Rank::Set));
+    }
+
+    #[test]
+    fn what_is_no_order_is_no_version() {
+        for none in ["", "xyz", "-1", " 1"] {
+            assert_eq!(Version::from_place(&Place::Hex(none.into()), Rank::Set), None, "{none}");
+        }
+        assert_eq!(Version::from_place(&Place::Hex("1".repeat(MAX_TEXT_BYTES + 1).into()), Rank::Set), None);
+        assert_eq!(Version::from_place(&Place::Text("a\nb".into()), Rank::Set), None);
+        assert_eq!(Version::from_place(&Place::None, Rank::Set), None);
+    }
+
+    #[test]
+    fn only_a_set_of_a_storage_is_applied_again_at_its_own_place() {
+        assert!(is_reapplied(&at(Place::Number(7), Rank::Set).stored()));
+        assert!(!is_reapplied(&at(Place::Number(7), Rank::Delete).stored()));
+        for other in [Version::from_number(0), Version::from_text("s0"), Version::from_text("0")] {
+            assert!(!is_reapplied(&other.expect("a version").stored()));
+        }
+    }
+
+    #[test]
+    fn places_stand_between_numbers_and_texts() {
+        let placed = at(Place::Time(i64::MAX), Rank::Delete);
+        assert!(Version::from_number(i64::MAX as u64).expect("a number") < placed);
+        assert!(placed < Version::from_text("").expect("a text"));
+    }
+}
