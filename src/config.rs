@@ -30,6 +30,7 @@ mod names;
 mod redis_url;
 mod render;
 mod secret;
+mod sources;
 mod table;
 mod together;
 mod unheard;
@@ -44,7 +45,8 @@ pub use self::model::*;
 pub use self::redis_url::has_password;
 pub use self::render::{default_in_words, default_toml, markdown_table};
 pub use self::secret::{MASK, Pem, Secret, WebhookSecret};
-pub use self::table::{Preset, Privacy, SETTINGS, Setting, find};
+pub use self::sources::{source_of_flag, source_settings};
+pub use self::table::{Preset, Privacy, SETTINGS, SOURCE_SETTINGS, Setting, find};
 
 use self::effective::Effective;
 use self::layers::Layers;
@@ -99,6 +101,13 @@ pub struct Shown {
     pub source: String,
 }
 
+impl Shown {
+    /// A setting that is there no more.
+    fn unset(path: &'static str) -> Self {
+        Shown { path, value: "none".to_owned(), source: "default".to_owned() }
+    }
+}
+
 impl Config {
     /// Reads all layers: the file and `.env` from the working directory, the process's environment, and the flags.
     ///
@@ -130,7 +139,8 @@ impl Layers {
         let mut layers = Layers::new();
         layers.add_file(args.file.as_deref());
         layers.add_dotenv();
-        layers.add_environment(|name| std::env::var_os(name));
+        let names = || std::env::vars_os().map(|(name, _)| name);
+        layers.add_environment(names(), |name| std::env::var_os(name));
         layers.add_flags(&args.flags);
         layers.warn_of_unheard(std::env::vars_os().map(|(name, _)| name), |name| std::env::var_os(name));
         layers.add_faults(args.faults);

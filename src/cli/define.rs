@@ -7,7 +7,9 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
 use super::send;
-use crate::config::{DEFAULT_FILE, Kind, SETTINGS, Secret, Setting, default_in_words};
+use crate::config::{
+    DEFAULT_FILE, Kind, SETTINGS, SOURCE_SETTINGS, Secret, Setting, default_in_words, source_settings,
+};
 
 pub const SERVE: &str = "serve";
 pub const DEMO: &str = "demo";
@@ -60,7 +62,8 @@ const CA_FILE: &str = "ca-file";
 /// Longer than anybody waits; keeps arithmetic with instants from overflowing.
 const MAX_SECONDS: u64 = 100 * 365 * 86_400;
 
-pub fn definition() -> Command {
+/// The command line. `sources` are the names of the sources of which it may set something.
+pub fn definition(sources: &[String]) -> Command {
     Command::new("redis-cache-sync")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
@@ -74,19 +77,19 @@ pub fn definition() -> Command {
 Without a command it serves. Faults in the command line or the settings end it with exit code 64. Each command has
 examples of its own: redis-cache-sync send --help",
         )
-        .args(setting_args())
-        .subcommand(serve())
+        .args(setting_args(sources))
+        .subcommand(serve().args(setting_args(sources)))
         .subcommand(demo())
-        .subcommand(check_config())
+        .subcommand(check_config().args(setting_args(sources)))
         .subcommand(sending())
-        .subcommand(clear())
-        .subcommand(healthcheck())
+        .subcommand(clear().args(setting_args(sources)))
+        .subcommand(healthcheck().args(setting_args(sources)))
         .subcommand(completions())
         .subcommand(man())
 }
 
 fn serve() -> Command {
-    Command::new(SERVE).about("Runs the daemon (the default)").args(setting_args()).after_help(
+    Command::new(SERVE).about("Runs the daemon (the default)").after_help(
         "Examples:
   redis-cache-sync serve --redis-url redis://localhost:6379/1
   redis-cache-sync serve --config config/default.toml --fetch-allowed-hosts '*.example.com' --log-format json
@@ -110,7 +113,7 @@ fn check_config() -> Command {
     let connect = Arg::new(CONNECT).long(CONNECT).action(ArgAction::SetTrue).help(
         "Tries Redis as well: address, TLS, login, version, mode and rights, on a key of its own that lives a second",
     );
-    Command::new(CHECK_CONFIG).about(about).arg(connect).args(setting_args()).after_help(
+    Command::new(CHECK_CONFIG).about(about).arg(connect).after_help(
         "Examples:
   redis-cache-sync check-config
   redis-cache-sync check-config --config other.toml | grep redis
@@ -259,7 +262,6 @@ fn clear() -> Command {
         .about("Deletes keys by pattern straight in Redis")
         .arg(Arg::new(PATTERN).value_name("PATTERN").required(true).help("A Redis glob: sess:*, user:[0-9]?"))
         .arg(yes)
-        .args(setting_args())
         .after_help(
             "Examples:
   redis-cache-sync clear 'sess:*'
@@ -276,7 +278,6 @@ fn healthcheck() -> Command {
     Command::new(HEALTHCHECK)
         .about("Asks the daemon on this machine whether it is live, for images without a shell")
         .arg(ready)
-        .args(setting_args())
         .after_help(
             "Examples:
   redis-cache-sync healthcheck && echo live
@@ -307,28 +308,36 @@ fn man() -> Command {
     )
 }
 
-/// `--config`, `--embedded` and a flag for every setting.
-fn setting_args() -> impl Iterator<Item = Arg> {
+/// `--config`, `--embedded` and a flag for every setting. For help, those of a source are there with `NAME` in place of its name.
+fn setting_args(sources: &[String]) -> impl Iterator<Item = Arg> {
     let config = Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(value_parser!(PathBuf));
     let embedded = Arg::new(EMBEDDED).long(EMBEDDED).action(ArgAction::SetTrue);
     let own = [
         config.help(format!("Reads settings from this file instead of {DEFAULT_FILE}")),
         embedded.help("Short for --cache-backend embedded"),
     ];
-    own.into_iter().chain(SETTINGS.iter().map(|setting| {
-        let arg = Arg::new(setting.path)
-            .long(setting.flag())
-            .value_name("VALUE")
-            .help(setting.doc)
-            .long_help(format!("{}\n[{}; default: {}]", setting.doc, setting.kind.allowed(), default_of(setting)))
-            .hide_short_help(true)
-            .help_heading("Settings (each also as a variable and in the file)")
-            .allow_negative_numbers(true);
-        match setting.kind {
-            Kind::Switch => arg.num_args(0..=1).default_missing_value("true"),
-            _ => arg,
-        }
-    }))
+    let of_sources = sources.iter().flat_map(|name| source_settings(name));
+    own.into_iter()
+        .chain(
+            SETTINGS.iter().map(|setting| setting_arg(setting, "Settings (each also as a variable and in the file)")),
+        )
+        .chain(SOURCE_SETTINGS.iter().map(|setting| setting_arg(setting, "Settings of a source, under its NAME")))
+        .chain(of_sources.map(|setting| setting_arg(setting, "").hide(true)))
+}
+
+fn setting_arg(setting: &'static Setting, heading: &'static str) -> Arg {
+    let arg = Arg::new(setting.path)
+        .long(setting.flag())
+        .value_name("VALUE")
+        .help(setting.doc)
+        .long_help(format!("{}\n[{}; default: {}]", setting.doc, setting.kind.allowed(), default_of(setting)))
+        .hide_short_help(true)
+        .help_heading(heading)
+        .allow_negative_numbers(true);
+    match setting.kind {
+        Kind::Switch => arg.num_args(0..=1).default_missing_value("true"),
+        _ => arg,
+    }
 }
 
 /// Without the marks that it has in the docs.

@@ -17,6 +17,7 @@ pub mod serve;
 pub mod shell;
 mod signals;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +30,9 @@ use self::define::{
     CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, CONNECT, DEMO, EMBEDDED, HEALTHCHECK, KEEP, MAN, PATTERN, READY,
     SEND, SHELL, YES, definition, send_args,
 };
-use crate::config::{Args, Fault, Faults, Flag, SETTINGS, find};
+use crate::config::{
+    Args, Fault, Faults, Flag, SETTINGS, SOURCE_SETTINGS, Setting, find, source_of_flag, source_settings,
+};
 
 /// `EX_USAGE` of BSD's sysexits: the command line or the settings are at fault.
 pub const EXIT_USAGE: u8 = 64;
@@ -53,11 +56,14 @@ pub enum Command {
 /// # Errors
 /// The exit code, when all there is to say has been printed: help, version, or a command line that makes no sense.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Command, Args), ExitCode> {
-    let (matches, mut faults) = matches(argv.into_iter().collect()).map_err(|error| {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let (matches, mut faults) = matches(argv.clone()).map_err(|error| {
         // Nothing is left to be done if even that cannot be printed.
         let _ = error.print();
         if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
     })?;
+    let sources = sources_named(&argv);
+    let settings = |matches: &ArgMatches| settings(matches, &sources);
     let outer = settings(&matches);
     let (command, mut args) = match matches.subcommand() {
         Some((name, inner)) => match of_its_own(name, inner) {
@@ -72,7 +78,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Command, Args)
         None => (Command::Serve, outer),
     };
     faults.extend(contradiction(&args));
-    args.faults = faults;
+    args.faults.extend(faults);
     match command {
         Command::Serve | Command::CheckConfig { .. } | Command::Clear { .. } | Command::Healthcheck { .. } => {
             Ok((command, args))
@@ -124,8 +130,9 @@ fn wrong_usage(fault: &str) -> ExitCode {
 /// Parses, setting unknown flags aside, so that one of them does not hide the others.
 fn matches(mut argv: Vec<OsString>) -> Result<(ArgMatches, Vec<Fault>), clap::Error> {
     let mut faults = Vec::new();
+    let sources = sources_named(&argv);
     loop {
-        let error = match definition().try_get_matches_from(&argv) {
+        let error = match definition(&sources).try_get_matches_from(&argv) {
             Ok(matches) => return Ok((matches, faults)),
             Err(error) => error,
         };
@@ -137,6 +144,12 @@ fn matches(mut argv: Vec<OsString>) -> Result<(ArgMatches, Vec<Fault>), clap::Er
             }
         }
     }
+}
+
+/// The sources that flags set something of, each once.
+fn sources_named(argv: &[OsString]) -> Vec<String> {
+    let named: BTreeSet<&str> = argv.iter().filter_map(|arg| source_of_flag(arg.to_str()?)).collect();
+    named.into_iter().map(str::to_owned).collect()
 }
 
 /// Takes the unknown flag that the error is about, and what looks like its value, out of the arguments.
@@ -164,13 +177,21 @@ fn is_command(text: &str) -> bool {
     define::COMMANDS.contains(&text)
 }
 
-fn settings(matches: &ArgMatches) -> Args {
+fn settings(matches: &ArgMatches, sources: &[String]) -> Args {
     let mut flags: Vec<Flag> = Vec::new();
-    for setting in SETTINGS {
+    let of_sources = sources.iter().flat_map(|name| source_settings(name));
+    for setting in SETTINGS.iter().chain(of_sources) {
         if let Some(value) = matches.get_one::<String>(setting.path) {
             flags.push(Flag { setting, value: value.clone(), given_as: format!("--{}", setting.flag()) });
         }
     }
+    let is_given = |setting: &&Setting| matches.get_one::<String>(setting.path).is_some();
+    let faults = SOURCE_SETTINGS.iter().filter(is_given).map(|setting| {
+        let flag = setting.flag();
+        Fault::Usage(format!(
+            "--{flag} (command line): write the source's own name in place of NAME, as in --sources-minio-format"
+        ))
+    });
     if matches.get_flag(EMBEDDED) {
         let short = find("cache.backend").map(|setting| Flag {
             setting,
@@ -179,13 +200,14 @@ fn settings(matches: &ArgMatches) -> Args {
         });
         flags.extend(short);
     }
-    Args { file: matches.get_one::<PathBuf>(CONFIG).cloned(), flags, faults: Vec::new() }
+    Args { file: matches.get_one::<PathBuf>(CONFIG).cloned(), flags, faults: faults.collect() }
 }
 
 impl Args {
     /// What stands behind the command's name wins over what stands before it.
     fn followed_by(mut self, later: Args) -> Args {
         self.flags.extend(later.flags);
+        self.faults.extend(later.faults);
         Args { file: later.file.or(self.file), ..self }
     }
 }

@@ -25,7 +25,7 @@ use crate::config::{
     self, Args, CacheBackend, Config, LogFormat, Pem, RedisMode, Secret, Texts, TlsPems, WebhookSecret,
 };
 use crate::event::{Limits, Ttl};
-use crate::http::{self, Auth, Pems, Proxies, Server, Tls};
+use crate::http::{self, Auth, Pems, Proxies, Server, SourceSettings, Tls};
 use crate::pipeline::Sizes;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
@@ -313,8 +313,18 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> htt
         slow: config.log_slow,
         stall: config.live.stall,
         auth,
+        sources: sources(config),
         tls,
     }
+}
+
+fn sources(config: &Config) -> Vec<SourceSettings> {
+    let source = |(name, source): (&String, &config::SourceConfig)| SourceSettings {
+        mapping: source.mapping(name),
+        tokens: source.all_tokens().iter().map(|token| token.expose().to_owned()).collect(),
+        webhook_secrets: source.webhook_secrets.iter().map(|secret| secret.expose().to_owned()).collect(),
+    };
+    config.sources.iter().map(source).collect()
 }
 
 #[cfg(test)]

@@ -11,13 +11,13 @@ const NAME: &str = "redis-cache-sync";
 
 pub fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut definition(), NAME, &mut script);
+    clap_complete::generate(shell, &mut definition(&[]), NAME, &mut script);
     print(&script)
 }
 
 /// The page of one command; without one, of the program.
 pub fn man(command: Option<&str>) -> ExitCode {
-    let mut program = definition();
+    let mut program = definition(&[]);
     program.build();
     let page = match command {
         None => program,

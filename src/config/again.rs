@@ -7,10 +7,10 @@ use std::io;
 use std::path::Path;
 
 use super::dotenv::DOTENV;
+use super::effective::all_of;
 use super::fault::{Fault, Faults};
 use super::files::{read_bounded, what_failed};
 use super::layers::Layers;
-use super::table::SETTINGS;
 use super::{Args, DEFAULT_FILE, Loaded, Shown, complete, finish};
 
 /// What came of reading again.
@@ -37,13 +37,18 @@ impl Loaded {
         if !gone.is_empty() {
             return Err(Faults(gone));
         }
-        let others = || SETTINGS.iter().filter(|setting| !now.effective.agrees(&self.effective, setting.path));
+        let others = || {
+            all_of([&now.effective, &self.effective])
+                .filter(|setting| !now.effective.agrees(&self.effective, setting.path))
+        };
         let need_restart = others().filter(|setting| !setting.is_live).map(|setting| setting.path).collect();
         let live: Vec<&str> = others().filter(|setting| setting.is_live).map(|setting| setting.path).collect();
         let mixed = self.effective.with(&now.effective, |setting| setting.is_live);
         let mixed = mixed.map_err(|fault| Faults(vec![fault]))?;
         let loaded = complete(mixed, now.warnings, Vec::new())?;
-        let changed = loaded.sources.iter().filter(|shown| live.contains(&shown.path)).cloned().collect();
+        let is_shown = |path: &str| loaded.sources.iter().any(|shown| shown.path == path);
+        let gone = live.iter().filter(|path| !is_shown(path)).map(|path| Shown::unset(path));
+        let changed = loaded.sources.iter().filter(|shown| live.contains(&shown.path)).cloned().chain(gone).collect();
         Ok(Again { loaded, changed, need_restart })
     }
 }
@@ -67,7 +72,7 @@ impl Texts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::find;
+    use crate::config::{SETTINGS, find};
 
     fn loaded(pairs: &[(&str, &str)]) -> Loaded {
         let mut layers = Layers::new();

@@ -7,6 +7,11 @@ use ipnet::IpNet;
 use super::secret::WebhookSecret;
 use crate::blob::Proxy;
 use crate::blob::guard::AllowedHosts;
+use crate::event::pattern::Pattern;
+use crate::event::sources::KeyTemplate;
+
+/// Bytes of a key template, at most.
+const MAX_TEMPLATE_BYTES: usize = 1024;
 
 pub fn address(text: &str) -> Result<(), String> {
     text.parse::<IpAddr>().map(drop).map_err(|_| "not an IP address".to_owned())
@@ -91,6 +96,29 @@ pub fn allowed_host(text: &str) -> Result<(), String> {
 
 pub fn proxy(text: &str) -> Result<(), String> {
     text.parse::<Proxy>().map(drop)
+}
+
+/// The key of a source's objects.
+pub fn key_template(text: &str) -> Result<(), String> {
+    if text.len() > MAX_TEMPLATE_BYTES {
+        return Err("too long".to_owned());
+    }
+    text.parse::<KeyTemplate>().map(drop).map_err(|error| error.to_string())
+}
+
+/// A glob on `bucket/object`; it may be of nothing but wildcards.
+pub fn glob(text: &str) -> Result<(), String> {
+    Pattern::parse(text, true).map(drop).map_err(|error| error.to_string())
+}
+
+pub fn topic(text: &str) -> Result<(), String> {
+    let is_arn = text.starts_with("arn:") && text.split(':').count() >= 6 && text.len() <= 512;
+    if is_arn { no_control(text) } else { Err("not an ARN".to_owned()) }
+}
+
+pub fn issuer(text: &str) -> Result<(), String> {
+    let is_url = text.len() <= 2048 && text.starts_with("https://") && url::Url::parse(text).is_ok();
+    if is_url && !text.contains(['?', '#', '@']) { Ok(()) } else { Err("not such a URL".to_owned()) }
 }
 
 fn no_control(text: &str) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! What came out of the layers, laid over each other.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use config::{Value, ValueKind};
@@ -8,6 +8,7 @@ use config::{Value, ValueKind};
 use super::fault::Fault;
 use super::kind::as_text;
 use super::layers::Layer;
+use super::sources::{SOURCES, source_settings};
 use super::table::{SETTINGS, Setting};
 
 /// The settings as they came out of all layers.
@@ -33,10 +34,25 @@ impl Effective {
             let from = if are_taken(setting) { other } else { self };
             Some((setting.path.to_owned(), from.at(setting.path)?.clone()))
         };
-        let layer = Layer(SETTINGS.iter().filter_map(value).collect());
+        let layer = Layer(all_of([self, other]).filter_map(value).collect());
         let tree = config::Config::builder().add_source(layer).build();
         let tree = tree.map_err(|error| Fault::Usage(error.to_string()))?;
         Ok(Effective { tree, bad: HashSet::new(), files: other.files.clone() })
+    }
+
+    /// The names of the sources, in their order.
+    pub fn sources(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = match self.at(SOURCES).map(|sources| &sources.kind) {
+            Some(ValueKind::Table(sources)) => sources.keys().map(String::as_str).collect(),
+            _ => Vec::new(),
+        };
+        names.sort_unstable();
+        names
+    }
+
+    /// Every setting that there is, those of the sources last.
+    pub fn settings(&self) -> impl Iterator<Item = &'static Setting> + use<> {
+        all_of([self, self])
     }
 
     /// Whether it came out the same in both.
@@ -93,4 +109,10 @@ impl Effective {
             _ => None,
         })
     }
+}
+
+/// Every setting of both, each once.
+pub fn all_of(both: [&Effective; 2]) -> impl Iterator<Item = &'static Setting> + use<> {
+    let names: BTreeSet<String> = both.iter().flat_map(|one| one.sources()).map(str::to_owned).collect();
+    SETTINGS.iter().chain(names.into_iter().flat_map(|name| source_settings(&name)))
 }

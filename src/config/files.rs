@@ -16,6 +16,7 @@ use super::fault::Fault;
 use super::kind::items;
 use super::model::{TlsFiles, TlsPems};
 use super::secret::{Pem, Secret, WebhookSecret};
+use super::sources::source_settings;
 
 /// Bytes of a file at most.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -32,11 +33,18 @@ pub struct Files {
     pub tls_key: Option<Pem>,
     pub listener: Option<TlsPems>,
     pub fetch_roots: Vec<CertificateDer<'static>>,
+    /// By the names of the sources.
+    pub tokens_of_sources: Vec<(String, Vec<Secret>)>,
 }
 
 /// Reads every file that is named; each that is of no use is a fault.
 pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
     let mut reader = Reader { settings, faults };
+    let tokens_of_sources = settings.sources().into_iter().filter_map(|name| {
+        let setting = source_settings(name).iter().find(|setting| setting.leaf() == "tokens_file")?;
+        Some((name.to_owned(), reader.read(setting.path, tokens)?))
+    });
+    let tokens_of_sources = tokens_of_sources.collect();
     let (tls_cert, tls_key) = reader.pair("redis.tls_cert", "redis.tls_key");
     let (cert, key) = reader.pair("http.tls_cert", "http.tls_key");
     let client_ca = reader.read("http.tls_client_ca", |bytes| authorities(&bytes).map(|_| Pem::new(bytes)));
@@ -50,6 +58,7 @@ pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
         tls_key,
         listener: cert.zip(key).map(|(cert, key)| TlsPems { cert, key, client_ca }),
         fetch_roots: reader.read("fetch.ca_file", |bytes| authorities(&bytes)).unwrap_or_default(),
+        tokens_of_sources,
     }
 }
 

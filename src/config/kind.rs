@@ -11,6 +11,7 @@ const MAX_SHOWN: usize = 80;
 const MAX_ITEMS: usize = 1024;
 
 /// The form of a setting and its bounds.
+#[derive(Clone)]
 pub enum Kind {
     /// A whole number; the unit is for a person.
     Integer {

@@ -1,7 +1,7 @@
 //! The layers: each is read and checked whole, then laid over those below by the `config` crate, whose values remember
 //! the layer that they came from.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -15,6 +15,7 @@ use super::files::{read_bounded, what_failed};
 use super::kind::for_message;
 use super::names::{in_group, is_group, nearest};
 use super::redis_url::has_password;
+use super::sources::{NAME_ALLOWED, SOURCES, is_source_name, of_variable, source_settings};
 use super::table::{Privacy, SETTINGS, Setting, find};
 use super::{DEFAULT_FILE, Flag, unheard};
 
@@ -87,7 +88,8 @@ impl Layers {
         for pair in dotenv::pairs(&bytes) {
             match pair {
                 Ok((name, value)) => {
-                    if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) {
+                    let fixed = SETTINGS.iter().find(|setting| setting.variable() == name);
+                    if let Some(setting) = fixed.or_else(|| of_variable(&name)) {
                         self.add_variable(&mut layer, setting, DOTENV, value);
                     }
                 }
@@ -97,10 +99,15 @@ impl Layers {
         self.layers.push(layer);
     }
 
-    /// The variables of the process; `variable` looks one up.
-    pub fn add_environment(&mut self, variable: impl Fn(&str) -> Option<OsString>) {
+    /// The variables of the process: `names` are all of them, and `variable` looks one up.
+    pub fn add_environment(
+        &mut self,
+        names: impl Iterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) {
         let mut layer = Layer::default();
-        for setting in SETTINGS {
+        let of_sources = names.filter_map(|name| of_variable(name.to_str()?));
+        for setting in SETTINGS.iter().chain(of_sources) {
             let name = setting.variable();
             match variable(&name).map(OsString::into_string) {
                 None => {}
@@ -161,6 +168,7 @@ impl Layers {
 
     /// Lays the layers over each other.
     pub fn merge(mut self) -> (Effective, Vec<String>, Vec<Fault>) {
+        self.add_defaults_of_sources();
         let builder =
             self.layers.into_iter().fold(config::Config::builder(), |builder, layer| builder.add_source(layer));
         let tree = builder.build().unwrap_or_else(|error| {
@@ -170,16 +178,27 @@ impl Layers {
         (Effective { tree, bad: self.bad, files: self.files }, self.warnings, self.faults)
     }
 
+    /// Every source that a layer names has all of a source's settings.
+    fn add_defaults_of_sources(&mut self) {
+        let named: BTreeSet<String> =
+            self.layers.iter().flat_map(|layer| layer.0.keys()).filter_map(|path| source_of(path)).collect();
+        let Some(defaults) = self.layers.first_mut() else { return };
+        for setting in named.iter().flat_map(|name| source_settings(name)) {
+            defaults.put(setting, "default".to_owned(), setting.default_value());
+        }
+    }
+
     fn add_toml(&mut self, file: &str, table: Map<String, Value>) {
         let mut layer = Layer::default();
-        let mut names: Vec<(String, Value)> = table.into_iter().collect();
-        names.sort_by(|(a, _), (b, _)| a.cmp(b));
-        for (name, value) in names {
+        for (name, value) in sorted(table) {
             match value.kind {
+                ValueKind::Table(inner) if name == SOURCES => {
+                    for (source, value) in sorted(inner) {
+                        self.add_toml_source(&mut layer, file, &source, value.kind);
+                    }
+                }
                 ValueKind::Table(inner) if is_group(&name) => {
-                    let mut inner: Vec<(String, Value)> = inner.into_iter().collect();
-                    inner.sort_by(|(a, _), (b, _)| a.cmp(b));
-                    for (leaf, value) in inner {
+                    for (leaf, value) in sorted(inner) {
                         self.add_toml_value(&mut layer, file, &format!("{name}.{leaf}"), &value.kind);
                     }
                 }
@@ -196,6 +215,27 @@ impl Layers {
             }
         }
         self.layers.push(layer);
+    }
+
+    fn add_toml_source(&mut self, layer: &mut Layer, file: &str, source: &str, value: ValueKind) {
+        let fault = |reason: &str, allowed: String| Fault::BadValue {
+            setting: shortened(&format!("{SOURCES}.{source}")),
+            value: None,
+            origin: file.to_owned(),
+            reason: reason.to_owned(),
+            allowed,
+        };
+        match value {
+            _ if !is_source_name(source) => {
+                self.faults.push(fault("not the name of a source", NAME_ALLOWED.to_owned()));
+            }
+            ValueKind::Table(inner) => {
+                for (leaf, value) in sorted(inner) {
+                    self.add_toml_value(layer, file, &format!("{SOURCES}.{source}.{leaf}"), &value.kind);
+                }
+            }
+            _ => self.faults.push(fault("a source is a table of settings", in_group(&format!("{SOURCES}.{source}")))),
+        }
     }
 
     fn add_toml_value(&mut self, layer: &mut Layer, file: &str, path: &str, value: &ValueKind) {
@@ -241,9 +281,9 @@ impl Layers {
     }
 
     fn unknown(&mut self, path: &str, origin: &str) {
-        let group = path.split_once('.').map_or("", |(group, _)| group);
+        let group = path.rsplit_once('.').map_or("", |(group, _)| group);
         self.faults.push(Fault::UnknownName {
-            name: path.chars().take(100).collect::<String>().escape_debug().to_string(),
+            name: shortened(path),
             origin: origin.to_owned(),
             nearest: nearest(path).map(str::to_owned),
             allowed: in_group(if is_group(group) { group } else { "" }),
@@ -255,11 +295,32 @@ impl Layers {
     }
 }
 
+fn sorted(table: Map<String, Value>) -> Vec<(String, Value)> {
+    let mut members: Vec<(String, Value)> = table.into_iter().collect();
+    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+    members
+}
+
+/// A name as a message may show it.
+fn shortened(path: &str) -> String {
+    path.chars().take(100).collect::<String>().escape_debug().to_string()
+}
+
+/// The source of which this is a setting's path.
+fn source_of(path: &str) -> Option<String> {
+    let (name, _) = path.strip_prefix(SOURCES)?.strip_prefix('.')?.split_once('.')?;
+    Some(name.to_owned())
+}
+
 /// An empty lock is a door left open by mistake: a variable that was not set where it was to be filled in.
 const EMPTY_LOCK: &str = "given but empty; leave it out, or fill it";
 
 fn is_lock(setting: &Setting) -> bool {
-    setting.path.starts_with("auth.")
+    let is_of_source = || source_of(setting.path).is_some();
+    match setting.leaf() {
+        "tokens" | "tokens_file" | "webhook_secrets" | "oidc_issuer" | "oidc_audience" if is_of_source() => true,
+        _ => setting.path.starts_with("auth."),
+    }
 }
 
 fn is_empty_lock(setting: &Setting, value: &ValueKind) -> bool {

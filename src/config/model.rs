@@ -1,7 +1,9 @@
 //! The settings as the program uses them: plain typed values, grouped as in the file. Sizes are bytes, durations are
 //! [`Duration`]s; every value is within the bounds of the table and was read from the layers.
 
-use std::collections::HashSet;
+mod source;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -15,6 +17,7 @@ use rustls::pki_types::CertificateDer;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+pub use self::source::SourceConfig;
 use super::checks::{host_and_port, parse_network};
 use super::effective::Effective;
 use super::fault::Fault;
@@ -49,6 +52,9 @@ pub struct Config {
     pub intake: IntakeConfig,
     pub validation: ValidationConfig,
     pub fetch: FetchConfig,
+    /// By name.
+    #[serde(default)]
+    pub sources: BTreeMap<String, SourceConfig>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -302,6 +308,11 @@ pub(super) fn build(settings: Effective, files: Files) -> Result<Config, Fault> 
 
     config.http.tls = tls_files.zip(files.listener).map(|(files, held)| ListenerTls { files, held });
     config.fetch.extra_roots = files.fetch_roots;
+    for (name, tokens) in files.tokens_of_sources {
+        if let Some(source) = config.sources.get_mut(&name) {
+            source.tokens_of_file = tokens;
+        }
+    }
     Ok(config)
 }
 

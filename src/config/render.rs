@@ -5,13 +5,19 @@ use super::effective::Effective;
 use super::kind::{Kind, as_text, human_bytes, quoted, toml_literal};
 use super::redis_url::{self, RedisUrl};
 use super::secret::MASK;
-use super::table::{Preset, Privacy, SETTINGS, Setting};
+use super::table::{Preset, Privacy, SETTINGS, SOURCE_SETTINGS, Setting};
 
 const HEAD: &str = "\
 # Every setting with its default. The same setting can be given, each winning over those before it, here, in .env, as a
 # variable (fetch.pool_size is FETCH_POOL_SIZE) and as a flag (--fetch-pool-size). Those commented out are unset; their
 # values are examples. `redis-cache-sync check-config` shows what is in effect and where it came from. What is live takes
 # effect while the service runs, when this file or .env changes, or on SIGHUP.
+";
+
+const SOURCES_HEAD: &str = "
+# A source is a route for one producer of notifications, POST /sources/NAME: a table for each, under a name of lower-case
+# letters and digits. SOURCES_MINIO_FORMAT and --sources-minio-format set the same as format below [sources.minio].
+# [sources.minio]
 ";
 
 /// `config/default.toml`, word for word.
@@ -23,23 +29,33 @@ pub fn default_toml() -> String {
             out.push_str(&format!("[{group}]\n"));
         }
         for setting in SETTINGS.iter().filter(|setting| setting.group() == group) {
-            let (doc, allowed) = (setting.doc, setting.kind.allowed());
-            let line = match setting.default {
-                Preset::Unset(example) => format!("# {} = {example}", setting.leaf()),
-                Preset::Cores => format!("# {} = 4", setting.leaf()),
-                _ => format!("{} = {}", setting.leaf(), toml_literal(&setting.default_value())),
-            };
-            let live = if setting.is_live { " Live." } else { "" };
-            out.push_str(&format!("# {doc}. Allowed: {allowed}.{live}\n{line}\n"));
+            let (doc, line) = doc_and_line(setting);
+            out.push_str(&format!("{doc}\n{line}\n"));
         }
     }
+    out.push_str(SOURCES_HEAD);
+    for setting in SOURCE_SETTINGS {
+        let (doc, line) = doc_and_line(setting);
+        out.push_str(&format!("{doc}\n# {}\n", line.trim_start_matches("# ")));
+    }
     out
+}
+
+/// What a setting is, and how it is written, commented out if it is unset.
+fn doc_and_line(setting: &Setting) -> (String, String) {
+    let line = match setting.default {
+        Preset::Unset(example) => format!("# {} = {example}", setting.leaf()),
+        Preset::Cores => format!("# {} = 4", setting.leaf()),
+        _ => format!("{} = {}", setting.leaf(), toml_literal(&setting.default_value())),
+    };
+    let live = if setting.is_live { " Live." } else { "" };
+    (format!("# {}. Allowed: {}.{live}", setting.doc, setting.kind.allowed()), line)
 }
 
 /// The table of settings in docs/settings.md, as Markdown.
 pub fn markdown_table() -> String {
     let mut out = "| setting | default | allowed | what it is |\n| --- | --- | --- | --- |\n".to_owned();
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter().chain(SOURCE_SETTINGS) {
         let (default, allowed) = (default_in_words(setting), setting.kind.allowed());
         let live = if setting.is_live { " *(live)*" } else { "" };
         out.push_str(&format!("| `{}` | {default} | {allowed} | {}{live} |\n", setting.path, setting.doc));
@@ -68,7 +84,7 @@ pub(super) fn shown(settings: &Effective) -> Vec<Shown> {
         Some(value) => Shown { path: setting.path, value, source: url_origin.clone() },
         None => Shown { path: setting.path, value: value(settings, setting), source: settings.origin(setting.path) },
     };
-    SETTINGS.iter().map(one).collect()
+    settings.settings().map(one).collect()
 }
 
 fn value(settings: &Effective, setting: &Setting) -> String {
@@ -113,8 +129,8 @@ mod tests {
     #[test]
     fn the_markdown_table_lists_every_setting_once() {
         let table = markdown_table();
-        assert_eq!(table.lines().count(), SETTINGS.len() + 2);
-        for setting in SETTINGS {
+        assert_eq!(table.lines().count(), SETTINGS.len() + SOURCE_SETTINGS.len() + 2);
+        for setting in SETTINGS.iter().chain(SOURCE_SETTINGS) {
             assert_eq!(table.matches(&format!("| `{}` |", setting.path)).count(), 1, "{}", setting.path);
         }
         assert!(table.lines().all(|line| line.matches('|').count() == 5), "{table}");

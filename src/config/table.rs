@@ -5,9 +5,11 @@ use config::{Value, ValueKind};
 
 use super::checks::*;
 use super::kind::Kind;
+use super::sources::find_of_source;
 use Preset::{Cores, Number, Switch, Text, Unset};
 
 /// One setting.
+#[derive(Clone)]
 pub struct Setting {
     /// `fetch.pool_size`: its name in the file and in messages.
     pub path: &'static str,
@@ -67,14 +69,19 @@ impl Setting {
         self.path.replace(['.', '_'], "-")
     }
 
-    /// `fetch` of `fetch.pool_size`; empty for a setting outside any group.
+    /// `fetch` of `fetch.pool_size`, `sources.minio` of `sources.minio.format`; empty for a setting outside any group.
     pub fn group(&self) -> &'static str {
-        self.path.split_once('.').map_or("", |(group, _)| group)
+        self.path.rsplit_once('.').map_or("", |(group, _)| group)
     }
 
     /// `pool_size` of `fetch.pool_size`.
     pub fn leaf(&self) -> &'static str {
-        self.path.split_once('.').map_or(self.path, |(_, leaf)| leaf)
+        self.path.rsplit_once('.').map_or(self.path, |(_, leaf)| leaf)
+    }
+
+    /// The same setting of a source of this name; it is of [`SOURCE_SETTINGS`]. Its path lives as long as the process.
+    pub(super) fn of_source(&self, name: &str) -> Setting {
+        Setting { path: self.path.replacen("NAME", name, 1).leak(), ..self.clone() }
     }
 
     /// Whether it may be unset.
@@ -102,7 +109,7 @@ impl Setting {
 
 /// The setting of this path.
 pub fn find(path: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.path == path)
+    SETTINGS.iter().find(|setting| setting.path == path).or_else(|| find_of_source(path))
 }
 
 const MAX_WORKERS: u64 = 1024;
@@ -255,6 +262,38 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("fetch.ca_file", Unset("\"/etc/ssl/private-ca.pem\""), file(), "PEM file of authorities to trust beside the usual ones"),
 ];
 
+/// Every setting of a source, with `NAME` in place of its name.
+#[rustfmt::skip]
+pub static SOURCE_SETTINGS: &[Setting] = &[
+    Setting::new("sources.NAME.format", Text("auto"),
+        one_of(&["auto", "s3", "eventbridge", "sns", "event-grid", "gcs", "cloudevents", "seaweedfs"]),
+        "What the producer's notifications look like; auto tells by headers and body").live(),
+    Setting::new("sources.NAME.key", Text("{object}"), text(key_template, "a text with any of {object}, {bucket}, {source}, {dir}, {stem} and {ext} in it"),
+        "Key of an object: its name ({object}), or made of its bucket, the source's name, and what stands before the last slash and around the last dot").live(),
+    Setting::new("sources.NAME.ttl", Unset("3600"), seconds(MAX_TTL), "Time to live of what is stored; unset: event.default_ttl_seconds").live(),
+    Setting::new("sources.NAME.include", Unset("[\"photos/*\"]"), Kind::List { check: glob, allowed: "Redis globs on bucket/object, comma- or line-separated" },
+        "The only objects that are followed; unset: all").live(),
+    Setting::new("sources.NAME.exclude", Unset("[\"*/tmp/*\"]"), Kind::List { check: glob, allowed: "Redis globs on bucket/object, comma- or line-separated" },
+        "Objects that are not followed").live(),
+    Setting::new("sources.NAME.value", Text("object"), one_of(&["object", "facts", "none"]),
+        "What is stored: the object's bytes, what the notification says of it as JSON, or nothing: a change then deletes the key, for caches that readers fill").live(),
+    Setting::new("sources.NAME.store", Unset("\"main\""), text(label, "the name of a store"), "Where objects are fetched from; unset: the URL in the notification").live(),
+    Setting::new("sources.NAME.tokens", Unset("[\"a-long-random-text\"]"),
+        Kind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
+        "Bearer tokens that the producer may show, also as ?token= or ?access_token=; without any lock of the source's own, those of auth.* hold").private(Privacy::Secret).live(),
+    Setting::new("sources.NAME.tokens_file", Unset("\"/run/secrets/minio-tokens\""), file(), "File of bearer tokens, accepted beside sources.NAME.tokens; read again with the settings").live(),
+    Setting::new("sources.NAME.webhook_secrets", Unset("[\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]"),
+        Kind::List { check: webhook_secret, allowed: "whsec_ and the base64 of 24 to 64 bytes, comma- or line-separated" },
+        "Secrets with which the producer may sign (Standard Webhooks)").private(Privacy::Secret).live(),
+    Setting::new("sources.NAME.oidc_issuer", Unset("\"https://accounts.google.com\""), text(issuer, "an https URL without a query"),
+        "Issuer of the JSON Web Tokens that the producer shows, as Pub/Sub and Event Grid do").live(),
+    Setting::new("sources.NAME.oidc_audience", Unset("\"https://sync.example.com\""), text(label, "a text of at most 253 bytes without control characters"),
+        "Audience that such a token must be made for").live(),
+    Setting::new("sources.NAME.topics", Unset("[\"arn:aws:sns:eu-central-1:123456789012:photos\"]"),
+        Kind::List { check: topic, allowed: "ARNs of SNS topics, comma- or line-separated" }, "SNS topics that may subscribe and publish").live(),
+    Setting::new("sources.NAME.accept", Text("done"), one_of(&["done", "journal"]), "When a notification is answered: done, when Redis has it; journal, when the journal has it").live(),
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -279,7 +318,7 @@ mod tests {
 
     #[test]
     fn every_default_is_itself_allowed() {
-        for setting in SETTINGS.iter().filter(|setting| !setting.is_optional()) {
+        for setting in SETTINGS.iter().chain(SOURCE_SETTINGS).filter(|setting| !setting.is_optional()) {
             let default = setting.default_value();
             assert_eq!(setting.kind.from_toml(&default, false).as_ref(), Ok(&default), "{}", setting.path);
         }

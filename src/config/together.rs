@@ -1,5 +1,7 @@
 //! Settings that must go together, and those that have no effect beside others.
 
+mod sources;
+
 use super::effective::Effective;
 use super::fault::Fault;
 use super::kind::toml_literal;
@@ -53,6 +55,9 @@ pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<S
         faults.extend(alone(settings, MODE, "redis.sentinel_master"));
     }
     faults.extend(required_lock(settings));
+    for name in settings.sources() {
+        sources::check(settings, name, faults, warnings);
+    }
     warnings.extend(without_effect(settings));
     warnings.extend(TIMES.iter().filter_map(|(first, second, what)| contradicts(settings, first, second, what)));
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use strsim::levenshtein;
 
+use super::sources::{nearest_variable, of_variable};
 use super::table::{SETTINGS, Setting};
 
 /// Shorter names are near to too many others.
@@ -18,9 +19,10 @@ const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_pr
 pub fn misspelt(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let variables: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
     let near = |name: &str| {
-        let has_a_name_of_ours = name.len() >= MIN_MISSPELT && variables.iter().all(|own| own != name);
+        let is_ours = variables.iter().any(|own| own == name) || of_variable(name).is_some();
         let is_near = |own: &&String| own.len().abs_diff(name.len()) <= 2 && levenshtein(own, name) <= 2;
-        variables.iter().filter(|_| has_a_name_of_ours).find(is_near)
+        let is_asked = !is_ours && name.len() >= MIN_MISSPELT;
+        is_asked.then(|| variables.iter().find(is_near).cloned().or_else(|| nearest_variable(name))).flatten()
     };
     let names = names.filter_map(|name| name.into_string().ok());
     let warning = |name: String| {

@@ -58,14 +58,29 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Turned> {
             }
         }
     };
+    Ok(Kind { form, gzip: is_gzip(headers)? })
+}
+
+/// The same of a notification. What it is, is for its format to say; but a page may send some types without asking first, and
+/// producers are no pages.
+pub fn kind_of_notification(headers: &HeaderMap) -> Result<Kind, Turned> {
+    if headers.contains_key(ORIGIN) && kind(headers).is_err() {
+        let detail = "a request with an Origin has the Content-Type application/json";
+        return Err(Turned::UnsupportedMediaType { detail });
+    }
+    Ok(Kind { form: Form::Json, gzip: is_gzip(headers)? })
+}
+
+fn is_gzip(headers: &HeaderMap) -> Result<bool, Turned> {
     let mut codings = headers.get_all(CONTENT_ENCODING);
-    let gzip = match (codings.next().map(|value| value.to_str().unwrap_or_default().trim()), codings.next()) {
-        (None, _) => false,
-        (Some(coding), None) if coding.eq_ignore_ascii_case("identity") => false,
-        (Some(coding), None) if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") => true,
-        _ => return Err(Turned::UnsupportedMediaType { detail: "Content-Encoding is gzip, or is left out" }),
-    };
-    Ok(Kind { form, gzip })
+    match (codings.next().map(|value| value.to_str().unwrap_or_default().trim()), codings.next()) {
+        (None, _) => Ok(false),
+        (Some(coding), None) if coding.eq_ignore_ascii_case("identity") => Ok(false),
+        (Some(coding), None) if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") => {
+            Ok(true)
+        }
+        _ => Err(Turned::UnsupportedMediaType { detail: "Content-Encoding is gzip, or is left out" }),
+    }
 }
 
 /// What a body may take.

@@ -1,31 +1,34 @@
 //! `POST /events`: from the request to its verdict, and from the verdict to the answer.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use actix_web::body::{BodySize, MessageBody as _};
-use actix_web::http::ConnectionType;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
 use log::{Level, log_enabled};
 
 use super::answer::with_text;
+use super::auth::Auth;
 use super::body;
 use super::problem::{Turned, add_retry_after, refused, status_of};
 use super::progress::Progress;
 use super::request::{About, Marks, Summary, say, turn_away};
 use super::shared::Shared;
 use super::slow::Parts;
+use super::under_way::UnderWay;
 use super::unproven::Share;
 use super::worker::{Ended, Stay, Worker};
 use crate::event::EventType;
-use crate::event::outcome::{Class, Outcome, ProblemKind};
+use crate::event::outcome::{Class, Outcome};
 use crate::event::trace::Trace;
 use crate::event::validate::{Invalid, InvalidKind};
-use crate::event::wire::{Answered, Element, Text, retry_after_seconds, write_answer, write_batch};
+use crate::event::wire::{Answered, Element, Form, Text, retry_after_seconds, write_answer, write_batch};
+use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::job::{Refusal, Verdict, Waiter};
 use crate::telemetry::history::Failed;
 
@@ -41,11 +44,11 @@ const MAX_RESERVED_BYTES: usize = 64 * 1024;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A request that was carried out, or refused by who was to do that.
-struct Done {
-    verdict: Verdict,
+pub(super) struct Done {
+    pub verdict: Verdict,
     /// Holds what admission has lent for it.
-    waiter: Option<Waiter>,
-    bytes_in: usize,
+    pub waiter: Option<Waiter>,
+    pub bytes_in: usize,
 }
 
 pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
@@ -53,19 +56,29 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
     let _busy = shared.enter();
     let about = About::of(&request);
     let trace = about.as_ref().and_then(|about| about.marks.trace.clone());
-    let Done { verdict, waiter, bytes_in } = match carry_out(&request, trace, &mut payload, &worker).await {
-        Ok(done) => done,
+    match carry_out(&request, trace, &mut payload, &worker).await {
+        Ok(done) => answer_to(done, &request, shared, status_of),
         Err(turned) => {
             // Behind broken chunks the connection is gone with this very look at it.
             if !matches!(turned, Turned::BrokenChunks) {
                 body::skim(&mut payload).await;
             }
-            return turn_away(&request, &turned, "events");
+            turn_away(&request, &turned, "events")
         }
-    };
-    let (mut response, held_bytes, summary) = answer(&verdict, wants_minimal(request.headers()), shared);
+    }
+}
+
+/// The answer, counted and told of. `status` is that of an answer in which work was done, by its class and whether it is a
+/// batch's.
+pub(super) fn answer_to(
+    Done { verdict, waiter, bytes_in }: Done,
+    request: &HttpRequest,
+    shared: &Shared,
+    status: fn(Class, bool) -> StatusCode,
+) -> HttpResponse {
+    let (mut response, held_bytes, summary) = answer(&verdict, wants_minimal(request.headers()), shared, status);
     shared.count(&verdict, summary.outcome);
-    if let Some(about) = about {
+    if let Some(about) = About::of(request) {
         if let Some(waiter) = waiter.filter(|_| held_bytes > SMALL_ANSWER_BYTES) {
             about.keep(waiter.keep_for_answer(held_bytes));
         }
@@ -84,17 +97,42 @@ async fn carry_out(
     payload: &mut web::Payload,
     worker: &Rc<Worker>,
 ) -> Result<Done, Turned> {
+    let mut stay = worker.stay();
+    let auth = &worker.shared.settings.auth;
+    let Taken { body, form, permit } = take_in(request, payload, worker, &mut stay, auth, body::kind).await?;
+    let bytes_in = body.len();
+    let waiter = worker.submitter.submit(body, form, permit, trace);
+    let (verdict, waiter) = UnderWay::new(waiter, worker, request, None).verdict(&mut stay).await;
+    Ok(Done { verdict, waiter, bytes_in })
+}
+
+/// A request's body, whole, and what holds its bytes.
+pub(super) struct Taken {
+    pub body: Bytes,
+    pub form: Form,
+    pub permit: Permit,
+}
+
+/// Lets the sender in, and reads what it sends. Faults are looked for in the order of the contract: who it is, whether the
+/// service goes on, what the headers say of the body (`kind`), its size.
+pub(super) async fn take_in(
+    request: &HttpRequest,
+    payload: &mut web::Payload,
+    worker: &Rc<Worker>,
+    stay: &mut Stay<'_>,
+    auth: &Auth,
+    kind: fn(&HeaderMap) -> Result<body::Kind, Turned>,
+) -> Result<Taken, Turned> {
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
-    let mut entry = settings.auth.admit(headers, SystemTime::now)?;
+    let mut entry = auth.admit(headers, SystemTime::now)?;
     if let Some(about) = About::of(request).filter(|_| entry.token().is_some()) {
         about.note_token(entry.token());
     }
     if pipeline.health.is_draining() {
         return Err(Turned::Draining);
     }
-    let kind = body::kind(headers)?;
+    let kind = kind(headers)?;
     let mut permit = pipeline.gate.permit();
-    let mut stay = worker.stay();
     let connection = request.conn_data::<Rc<Progress>>().map(Rc::as_ref);
     if connection.is_some_and(Progress::is_polled_again) {
         // To ask for the body before it has been looked for would have the connection woken for nothing once it is found.
@@ -124,15 +162,7 @@ async fn carry_out(
         Err(turned) if !matches!(turned, Turned::Malformed { .. }) => return Err(turned),
         body => entry.confirm().and(body)?,
     };
-    drop(share);
-    let bytes_in = body.len();
-    let waiter = worker.submitter.submit(body, kind.form, permit, trace);
-    let mut under_way = UnderWay { waiter: Some(waiter), begun: Instant::now(), worker, request };
-    let verdict = match &mut under_way.waiter {
-        Some(waiter) => verdict(waiter, &mut stay, under_way.begun, pipeline.deadline()).await,
-        None => Verdict::Refused(Refusal::Unavailable(ProblemKind::Interrupted)),
-    };
-    Ok(Done { verdict, waiter: under_way.waiter.take(), bytes_in })
+    Ok(Taken { body, form: kind.form, permit })
 }
 
 /// A body that nobody has vouched for has to go when the bytes of such bodies run out.
@@ -147,42 +177,13 @@ async fn unless_evicted(
     }
 }
 
-async fn verdict(waiter: &mut Waiter, stay: &mut Stay<'_>, begun: Instant, deadline: Duration) -> Verdict {
-    match stay.wait(Pin::new(&mut *waiter), Some(begun), begun + deadline).await {
-        Ok(verdict) => verdict,
-        Err(Ended::CutOff) => waiter.expire(ProblemKind::ShuttingDown),
-        Err(Ended::Late) => waiter.expire(ProblemKind::Timeout),
-    }
-}
-
-/// A request whose body has been handed over. What is accepted is carried out even if the sender hangs up; dropped before its
-/// verdict, this sees to it that it is counted and told of all the same.
-struct UnderWay<'a> {
-    waiter: Option<Waiter>,
-    begun: Instant,
-    worker: &'a Rc<Worker>,
-    request: &'a HttpRequest,
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        let (Some(mut waiter), Some(about)) = (self.waiter.take(), About::of(self.request)) else { return };
-        let (worker, begun) = (self.worker.clone(), self.begun);
-        actix_rt::spawn(async move {
-            let shared = &worker.shared;
-            let verdict = verdict(&mut waiter, &mut worker.stay(), begun, shared.pipeline.deadline()).await;
-            let problem = match &verdict {
-                Verdict::Refused(refusal) => refused(refusal, shared.max_events, || 0).1,
-                Verdict::One(_) | Verdict::Batch(_) => "",
-            };
-            shared.count(&verdict, problem);
-            tell(&verdict, problem, &about.marks, shared);
-        });
-    }
-}
-
 /// The answer, and bytes that it takes in memory until it is written, beside the values in it.
-fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, usize, Summary) {
+fn answer(
+    verdict: &Verdict,
+    minimal: bool,
+    shared: &Shared,
+    status: fn(Class, bool) -> StatusCode,
+) -> (HttpResponse, usize, Summary) {
     let (response, text, summary) = match verdict {
         Verdict::Refused(refusal) => {
             let (response, outcome) = refused(refusal, shared.max_events, || shared.retry_after());
@@ -204,7 +205,11 @@ fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, u
             let keys = answered.targets.len();
             let summary = Summary { asked: answered.event.as_str(), events: 1, keys, ..Summary::default() };
             let asked = answered.retry_after_seconds();
-            (respond(class, asked, false, false, shared), text, Summary { outcome: class.as_str(), ..summary })
+            (
+                respond(class, asked, status(class, false), false, shared),
+                text,
+                Summary { outcome: class.as_str(), ..summary },
+            )
         }
         Verdict::Batch(elements) => {
             let mut text = Text::with_capacity(64 + if minimal { 0 } else { elements.len() * 128 });
@@ -212,7 +217,11 @@ fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, u
             let keys = elements.iter().map(keys).sum();
             let summary = Summary { asked: "batch", events: elements.len(), keys, ..Summary::default() };
             let asked = retry_after_seconds(elements);
-            (respond(class, asked, true, minimal, shared), text, Summary { outcome: class.as_str(), ..summary })
+            (
+                respond(class, asked, status(class, true), minimal, shared),
+                text,
+                Summary { outcome: class.as_str(), ..summary },
+            )
         }
     };
     let held = text.held_bytes();
@@ -220,8 +229,8 @@ fn answer(verdict: &Verdict, minimal: bool, shared: &Shared) -> (HttpResponse, u
 }
 
 /// `asked` is how long the sender is to wait before it tries again, at least, in seconds.
-fn respond(class: Class, asked: u16, is_batch: bool, minimal: bool, shared: &Shared) -> HttpResponseBuilder {
-    let mut response = HttpResponse::build(status_of(class, is_batch));
+fn respond(class: Class, asked: u16, status: StatusCode, minimal: bool, shared: &Shared) -> HttpResponseBuilder {
+    let mut response = HttpResponse::build(status);
     response.insert_header((CONTENT_TYPE, JSON));
     if minimal {
         response.insert_header((PREFERENCE_APPLIED, RETURN_MINIMAL));
@@ -258,7 +267,7 @@ fn wants_minimal(headers: &HeaderMap) -> bool {
 }
 
 /// A line an event at debug, and one at warn for each that was not carried out.
-fn tell(verdict: &Verdict, problem: &'static str, marks: &Marks, shared: &Shared) {
+pub(super) fn tell(verdict: &Verdict, problem: &'static str, marks: &Marks, shared: &Shared) {
     match verdict {
         Verdict::Refused(Refusal::Invalid(invalid)) => tell_invalid(invalid, marks, shared),
         Verdict::Refused(refusal) => {

@@ -20,8 +20,10 @@ mod request;
 mod server;
 mod shared;
 mod slow;
+mod sources;
 mod stream;
 mod tls;
+mod under_way;
 mod unproven;
 mod webhook;
 mod worker;
@@ -33,6 +35,7 @@ use std::time::Duration;
 pub use self::auth::Auth;
 pub use self::client::Proxies;
 pub use self::server::{Server, StartError};
+pub use self::sources::SourceSettings;
 pub use self::tls::{Pems, Tls, TlsError};
 
 /// The `http.*` settings and their neighbours.
@@ -70,6 +73,8 @@ pub struct Settings {
     /// So long without a sign of life, and an actor is stuck (`live.stall_seconds`).
     pub stall: Duration,
     pub auth: Arc<Auth>,
+    /// Producers of notifications, at the start.
+    pub sources: Vec<SourceSettings>,
     /// None: plain HTTP.
     pub tls: Option<Arc<Tls>>,
 }

@@ -72,12 +72,26 @@ impl Kind {
 pub enum Turned {
     Misdirected,
     NotFound,
-    MethodNotAllowed { allow: &'static str },
-    Unauthorized { detail: &'static str },
+    MethodNotAllowed {
+        allow: &'static str,
+    },
+    Unauthorized {
+        detail: &'static str,
+    },
     Draining,
-    UnsupportedMediaType { detail: &'static str },
-    BodyTooLarge { max_bytes: usize },
-    Malformed { detail: String },
+    UnsupportedMediaType {
+        detail: &'static str,
+    },
+    /// A notification of a media type that its format does not have.
+    ForeignMediaType {
+        detail: String,
+    },
+    BodyTooLarge {
+        max_bytes: usize,
+    },
+    Malformed {
+        detail: String,
+    },
     BodyTooSlow,
     BrokenChunks,
     Overloaded,
@@ -88,7 +102,7 @@ impl Turned {
     pub fn cause(&self) -> &str {
         match self {
             Turned::UnsupportedMediaType { detail } | Turned::Unauthorized { detail } => detail,
-            Turned::Malformed { detail } => detail,
+            Turned::Malformed { detail } | Turned::ForeignMediaType { detail } => detail,
             Turned::Misdirected => "Host is none of http.hosts, and nothing else is asked for",
             Turned::NotFound => "no such route",
             Turned::MethodNotAllowed { .. } => "not a method of this route",
@@ -124,6 +138,7 @@ pub fn turned_away(why: &Turned, retry_after: impl FnOnce() -> u64) -> (HttpResp
         }),
         Draining => unavailable(ProblemKind::ShuttingDown, retry_after()),
         UnsupportedMediaType { detail } => document(MEDIA_TYPE, detail, |_| {}),
+        ForeignMediaType { detail } => document(MEDIA_TYPE, detail, |_| {}),
         BodyTooLarge { max_bytes } => {
             too_large(&format!("the body has more than the {max_bytes} bytes that http.max_body_bytes allows"))
         }
@@ -170,6 +185,14 @@ pub fn status_of(class: Class, is_batch: bool) -> StatusCode {
         (Class::Rejected, false) => StatusCode::UNPROCESSABLE_ENTITY,
         (Class::Rejected, true) => StatusCode::MULTI_STATUS,
         (Class::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The same for a producer of notifications, which would send again whatever is no success: what can never succeed is one.
+pub fn status_for_producer(class: Class) -> StatusCode {
+    match class {
+        Class::Ok | Class::Rejected => StatusCode::OK,
+        Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -15,14 +15,14 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
-use super::host;
 use super::problem::{Turned, turned_away};
 use super::progress::{Answer, InRequest, Progress};
 use super::shared::Shared;
+use super::{host, sources};
 use crate::event::trace::Trace;
 use crate::pipeline::work::job::Unwritten;
 use crate::telemetry::history::Failed;
-use crate::telemetry::metrics::ROUTES;
+use crate::telemetry::metrics::{ROUTES, SOURCES_ROUTE};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -204,7 +204,7 @@ pub async fn observe(
         on_connection.answered(Answer { unwritten: line.about.unwritten.take(), ..answer });
     }
     line.tell(response.status(), &summary, bytes_out, took);
-    if let (Some(cause), "/events", "events") = (&summary.turned_away, line.route, summary.asked) {
+    if let (Some(cause), "events" | "notification") = (&summary.turned_away, summary.asked) {
         let (problem, request_id) = (summary.outcome, line.about.marks.id.as_str());
         shared.failed(Failed { event: "", id: "", problem, detail: cause, request_id });
     }
@@ -251,7 +251,7 @@ struct Line {
     method: Method,
     /// One of ours, or `other`.
     route: &'static str,
-    /// The path of one that is not ours.
+    /// The path of one that is not ours, or of a source.
     other: String,
     about: Rc<About>,
     begun: Instant,
@@ -261,8 +261,9 @@ struct Line {
 impl Line {
     fn of(request: &ServiceRequest, about: Rc<About>) -> Self {
         let path = request.uri().path();
-        let route = ROUTES.into_iter().find(|route| *route == path);
-        let other = match route {
+        let is_source = path.starts_with(sources::PREFIX);
+        let route = ROUTES.into_iter().find(|route| *route == path || is_source && *route == SOURCES_ROUTE);
+        let other = match route.filter(|_| !is_source) {
             Some(_) => String::new(),
             None => path.chars().take(MAX_PATH).collect(),
         };

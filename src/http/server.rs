@@ -28,7 +28,7 @@ use super::shared::Shared;
 use super::stream::{Patience, Stream};
 use super::tls::{Io, Tls};
 use super::worker::Worker;
-use super::{Settings, body, events, openapi, page, probes};
+use super::{Settings, SourceSettings, body, events, openapi, page, probes, sources};
 use crate::pipeline::Pipeline;
 use crate::pipeline::readiness::Health;
 use crate::telemetry::ActorKind;
@@ -100,6 +100,11 @@ impl Server {
         }
         page::keep_history(&shared, &closing);
         Ok(Server { address, admin_address, handles, closing, shared })
+    }
+
+    /// Has other sources take effect.
+    pub fn adopt_sources(&self, sources: Vec<SourceSettings>) {
+        self.shared.sources.adopt(sources);
     }
 
     /// Takes no new events, lets what was accepted finish, and ends: at the latest when `http.shutdown_seconds` are over.
@@ -216,9 +221,12 @@ fn app(
     let worker = Worker::new(shared.clone(), pipeline.submitter());
     let (observing, posting) = (Rc::new(shared.clone()), worker.clone());
     let post = move |request, payload| events::post(posting.clone(), request, payload);
+    let notified = worker.clone();
+    let notify = move |request, payload| sources::handle(notified.clone(), request, payload);
     let app = App::new()
         .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
         .service(only(exactly("/events").route(web::post().to(post)), "POST"))
+        .service(web::resource([sources::PREFIX, "{name}"].concat()).default_service(web::to(notify)))
         .default_service(web::to(not_found));
     let has_all = shared.settings.admin_port.is_none();
     let probes = PROBES.iter().filter(|_| has_all);

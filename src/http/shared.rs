@@ -8,6 +8,7 @@ use super::Settings;
 use super::openapi::Documents;
 use super::page::Pages;
 use super::slow::SlowLog;
+use super::sources::Sources;
 use super::unproven::Unproven;
 use super::worker::Oldest;
 use crate::event::outcome::{Class, Outcome};
@@ -32,6 +33,7 @@ pub struct Shared {
     pub begun: Instant,
     pub slow: SlowLog,
     pub unproven: Unproven,
+    pub sources: Sources,
     /// What waits longest, of each worker.
     oldest: Mutex<Vec<Arc<Oldest>>>,
     busy: AtomicUsize,
@@ -59,6 +61,7 @@ impl Shared {
         let pages = settings.page.then(Pages::new);
         let (slow, oldest) = (SlowLog::new(settings.slow), Mutex::default());
         let unproven = Unproven::new(settings.max_unproven_bytes);
+        let sources = Sources::new(settings.sources.clone(), metrics.clone());
         let (busy, cut_off) = (AtomicUsize::new(0), AtomicBool::new(false));
         Shared {
             settings,
@@ -71,6 +74,7 @@ impl Shared {
             begun: Instant::now(),
             slow,
             unproven,
+            sources,
             oldest,
             busy,
             cut_off,

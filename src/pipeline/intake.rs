@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::validation::{NextStages, Validate};
+use super::validation::{NextStages, Offered, Validate};
 use crate::event::wire::{Form, SplitError, split};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
 use crate::pipeline::work::job::{Refusal, Reply};
@@ -34,7 +34,7 @@ impl Intake {
         match split(&body, form, self.max_events) {
             Ok(events) => {
                 let next = route.next.clone();
-                route.next.validation.post(Validate { events, reply, next })
+                route.next.validation.post(Validate { events: Offered::Sent(events), reply, next })
             }
             Err(SplitError::Malformed { detail }) => reply.refuse(Refusal::Malformed { detail }),
             Err(SplitError::TooManyEvents { .. }) => reply.refuse(Refusal::TooManyEvents),

@@ -6,7 +6,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::intake::{Ingest, Route};
+use super::validation::{Offered, Validate};
+use crate::event::Event;
 use crate::event::trace::Trace;
+use crate::event::validate::Invalid;
 use crate::event::wire::Form;
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::job::{self, Reply, Waiter};
@@ -25,6 +28,19 @@ impl Submitter {
         let (reply, waiter): (Reply, Waiter) = job::reply(permit, self.max_answer_bytes, trace);
         let route = self.route.load_full();
         route.intake.post(Ingest { body, form, reply, route: route.clone() });
+        waiter
+    }
+
+    /// Hands over the events that a notification comes to, as a batch. `permit` holds the bytes of its body.
+    pub fn submit_events(
+        &self,
+        events: Vec<Result<Event, Invalid>>,
+        permit: Permit,
+        trace: Option<Arc<Trace>>,
+    ) -> Waiter {
+        let (reply, waiter): (Reply, Waiter) = job::reply(permit, self.max_answer_bytes, trace);
+        let next = self.route.load().next.clone();
+        next.validation.post(Validate { events: Offered::Made(events), reply, next: next.clone() });
         waiter
     }
 }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::event::validate::{MAX_FAULTS, validate};
+use crate::event::validate::{Invalid, MAX_FAULTS, validate};
+use crate::event::version::Version;
 use crate::event::wire::{Answered, Element, Split};
 use crate::event::{Action, Event, Few, Limits};
 use crate::pipeline::router::local::{Accepted, LocalRouter};
@@ -13,11 +14,19 @@ use crate::pipeline::work::job::{Refusal, Reply};
 use crate::pipeline::work::weight;
 use crate::pipeline::write::pace::Lateness;
 
-/// The only message to validation: a request's events, as they were sent.
+/// The only message to validation: a request's events.
 pub struct Validate {
-    pub events: Split,
+    pub events: Offered,
     pub reply: Reply,
     pub next: Arc<NextStages>,
+}
+
+/// Events before they are accepted.
+pub enum Offered {
+    /// As they were sent.
+    Sent(Split),
+    /// Made of a notification, one for each change that it tells of. They are answered as a batch.
+    Made(Vec<Result<Event, Invalid>>),
 }
 
 /// Where a request's events go from here: beside the caller, or to one of a pool; and then back beside the caller. As
@@ -40,33 +49,30 @@ pub struct Validation {
 impl Validation {
     fn validate(&mut self, Validate { events, reply, next }: Validate) {
         fail_point!("validation");
-        let (batch, raw) = match &events {
-            Split::One(raw) => (false, std::slice::from_ref(raw)),
-            Split::Batch(raw) => (true, raw.as_slice()),
-        };
-        let mut elements = Vec::with_capacity(raw.len());
-        let mut actions = Vec::with_capacity(raw.len());
-        let (mut entries, mut bytes, mut patterns) = (0, 0, 0);
-        let mut faults_left = MAX_FAULTS;
-        let mut today = None;
-        for raw in raw {
-            match validate(raw, &self.limits, faults_left) {
+        let mut checked = Checked::default();
+        let is_batch = match events {
+            Offered::Sent(Split::One(raw)) => match validate(&raw, &self.limits, MAX_FAULTS) {
+                Err(invalid) => return reply.refuse(Refusal::Invalid(invalid)),
                 Ok(event) => {
-                    entries += event.action.entries();
-                    patterns += event.action.patterns();
-                    bytes += weight::of_event(&event, raw);
-                    let age = event.time.map(|time| *today.get_or_insert_with(unix_millis) - time);
-                    elements.push(Element::Answered(to_be_answered(&event, age)));
-                    actions.push((event.action, event.version));
+                    checked.add(Ok(event), |event| weight::of_event(event, &raw));
+                    false
                 }
-                Err(invalid) if !batch => return reply.refuse(Refusal::Invalid(invalid)),
-                Err(invalid) => {
-                    faults_left = faults_left.saturating_sub(invalid.listed());
-                    bytes += weight::of_invalid(&invalid);
-                    elements.push(Element::Invalid(invalid));
+            },
+            Offered::Sent(Split::Batch(raw)) => {
+                checked.reserve(raw.len());
+                for raw in &raw {
+                    let event = validate(raw, &self.limits, checked.faults_left());
+                    checked.add(event, |event| weight::of_event(event, raw));
                 }
+                true
             }
-        }
+            Offered::Made(events) => {
+                checked.reserve(events.len());
+                events.into_iter().for_each(|event| checked.add(event, weight::of_made));
+                true
+            }
+        };
+        let Checked { elements, actions, entries, bytes, patterns, .. } = checked;
         let accepted = Instant::now();
         if !self.lateness.allows(&actions, accepted) {
             return reply.refuse(Refusal::Overloaded);
@@ -74,11 +80,53 @@ impl Validation {
         if let Err(refusal) = reply.admit(actions.len(), entries * weight::LEAST_BYTES, bytes, patterns) {
             return reply.refuse(refusal);
         }
-        let slots = reply.begin(batch, elements, accepted);
+        let slots = reply.begin(is_batch, elements, accepted);
         if !actions.is_empty() {
             let deadline = accepted + self.deadline;
             let sweep_deadline = deadline - (self.deadline / 16).min(MAX_SWEEP_MARGIN);
             next.router.post(Accepted { actions, slots, deadline, sweep_deadline });
+        }
+    }
+}
+
+/// The events of a request as they are checked, one by one.
+#[derive(Default)]
+struct Checked {
+    elements: Vec<Element>,
+    actions: Vec<(Action, Option<Version>)>,
+    entries: usize,
+    bytes: usize,
+    patterns: usize,
+    faults: usize,
+    /// Milliseconds since 1970, once somebody has asked.
+    now: Option<i64>,
+}
+
+impl Checked {
+    fn reserve(&mut self, events: usize) {
+        self.elements.reserve(events);
+        self.actions.reserve(events);
+    }
+
+    fn faults_left(&self) -> usize {
+        MAX_FAULTS.saturating_sub(self.faults)
+    }
+
+    fn add(&mut self, event: Result<Event, Invalid>, weigh: impl FnOnce(&Event) -> usize) {
+        match event {
+            Ok(event) => {
+                self.entries += event.action.entries();
+                self.patterns += event.action.patterns();
+                self.bytes += weigh(&event);
+                let age = event.time.map(|time| self.now.get_or_insert_with(unix_millis).saturating_sub(time));
+                self.elements.push(Element::Answered(to_be_answered(&event, age)));
+                self.actions.push((event.action, event.version));
+            }
+            Err(invalid) => {
+                self.faults += invalid.listed();
+                self.bytes += weight::of_invalid(&invalid);
+                self.elements.push(Element::Invalid(invalid));
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod process;
 mod reading;
 mod registered;
 mod settled;
+mod sources;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,11 +21,12 @@ use std::time::Duration;
 
 use prometheus::{Registry, TextEncoder};
 
-pub use self::labels::{ActorKind, EVENT_TYPES, REFUSALS, ROUTES};
+pub use self::labels::{ActorKind, EVENT_TYPES, REFUSALS, ROUTES, SOURCES_ROUTE};
 use self::labels::{FETCH_OUTCOMES, HTTP_STATUS_CODES, HTTP_STATUSES, INVALID_EVENT, STATUSES, UNKNOWN_TYPE, failure};
 use self::process::{Process, register_facts};
 pub use self::reading::{ActorState, HostState, Reading, Spread};
 use self::registered::Registered;
+pub use self::sources::SourceMetrics;
 use super::series::{Result, position};
 use crate::event::EventType;
 use crate::event::outcome::{Class, ProblemKind};

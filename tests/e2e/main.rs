@@ -45,6 +45,7 @@ mod rotated_secrets;
 mod secrets;
 mod send;
 mod settings;
+mod sources;
 mod support;
 mod tls;
 mod trace;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use log::{LevelFilter, info, warn};
 use tokio::sync::mpsc::Receiver;
 
-use super::pipeline_settings;
+use super::{pipeline_settings, sources};
 use crate::cli::doors::Doors;
 use crate::cli::rereading::Following;
 use crate::cli::rereading::settings::Change;
@@ -63,6 +63,7 @@ impl Daemon {
     fn adopt(&mut self, Change { config, settings }: &Change) {
         self.doors.adopt_settings(&config.auth);
         self.pipeline.adopt(&pipeline_settings(config));
+        self.server.adopt_sources(sources(config));
         // Told at the level that lets more through.
         if config.log_level > self.level {
             logging::set_level(config.log_level);

@@ -9,16 +9,22 @@ pub mod cloudevents;
 pub mod event_grid;
 pub mod eventbridge;
 pub mod gcs;
+mod json;
+mod mapping;
 mod media;
 mod owned;
 pub mod s3;
 mod scalar;
 pub mod seaweedfs;
 pub mod sns;
+mod template;
 
+pub use self::mapping::{Mapped, Mapping, ValueMode};
 pub(in crate::event) use self::scalar::unix_millis;
+pub use self::template::{KeyTemplate, TemplateError};
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
 /// The formats that a source may have (`sources.NAME.format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +71,14 @@ impl Format {
             Format::CloudEvents => "cloudevents",
             Format::SeaweedFs => "seaweedfs",
         }
+    }
+}
+
+impl FromStr for Format {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Format::ALL.into_iter().find(|format| format.as_str() == text).ok_or("not a format")
     }
 }
 

@@ -1,16 +1,179 @@
 //! The `Records` of S3, as AWS, MinIO, Ceph, LocalStack and moto send them.
+//!
+//! - Names are escaped as in a form: `+` is a space, and so is `%20`. That reads what AWS, moto (`%2F` for a slash) and
+//!   LocalStack (`%20` for a space) write alike.
+//! - LocalStack and moto fill in the sequencer of AWS's own examples, the same in every notification. It is no order: the time
+//!   of the event is.
 
-use super::{Message, Parsed, SourceFault};
+use std::borrow::Cow;
 
-/// Whether the message is of this format: for `auto`.
-pub fn looks_like(_message: &Message) -> bool {
-    false
+use percent_encoding::percent_decode;
+use serde::Deserialize;
+
+use super::json::{read, trimmed};
+use super::scalar::{Scalar, unix_millis, unquoted};
+use super::{Change, Facts, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault};
+
+/// Sequencers from AWS's documentation, which emulators send with everything.
+const EXAMPLES: [&str; 3] = ["0055AED6DCD90281E5", "0062E99A88DC407460", "617f08299329d189"];
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(rename = "Records", borrow, default)]
+    records: Option<Vec<Record<'a>>>,
+    #[serde(rename = "Event", borrow, default)]
+    event: Scalar<'a>,
 }
 
-/// Takes a notification apart.
+#[derive(Deserialize)]
+struct Record<'a> {
+    #[serde(rename = "eventName", borrow, default)]
+    event_name: Scalar<'a>,
+    #[serde(rename = "eventTime", borrow, default)]
+    event_time: Scalar<'a>,
+    #[serde(borrow, default)]
+    s3: Option<S3<'a>>,
+}
+
+#[derive(Deserialize)]
+struct S3<'a> {
+    #[serde(borrow)]
+    bucket: Bucket<'a>,
+    #[serde(borrow)]
+    object: Object<'a>,
+}
+
+#[derive(Deserialize)]
+struct Bucket<'a> {
+    #[serde(borrow, default)]
+    name: Scalar<'a>,
+}
+
+#[derive(Deserialize)]
+struct Object<'a> {
+    #[serde(borrow, default)]
+    key: Scalar<'a>,
+    #[serde(borrow, default)]
+    size: Scalar<'a>,
+    #[serde(rename = "eTag", borrow, default)]
+    etag: Scalar<'a>,
+    /// Of MinIO.
+    #[serde(rename = "contentType", borrow, default)]
+    content_type: Scalar<'a>,
+    #[serde(rename = "versionId", borrow, default)]
+    version: Scalar<'a>,
+    #[serde(borrow, default)]
+    sequencer: Scalar<'a>,
+}
+
+/// Whether the message is of this format: for `auto`.
+pub fn looks_like(message: &Message) -> bool {
+    let body = trimmed(message.body);
+    body.is_empty() || read::<Body>(body).is_ok_and(|body| body.records.is_some() || is_test(&body))
+}
+
+fn is_test(body: &Body) -> bool {
+    body.event.as_str() == Some("s3:TestEvent")
+}
+
+/// Takes a notification apart. An empty body is a probe: MinIO looks whether somebody listens.
 ///
 /// # Errors
-/// When the body is none of this format.
-pub fn parse<'a>(_message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
-    Err(SourceFault::Malformed("notifications of this format cannot be read yet".to_owned()))
+/// When the body is not JSON, has no `Records`, or one that names no object.
+pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
+    parse_body(message.body)
+}
+
+pub(super) fn parse_body(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
+    let probe = || Parsed::Elements(vec![Notified::Ignored(Ignored::Test)]);
+    if trimmed(body).is_empty() {
+        return Ok(probe());
+    }
+    let body: Body = read(body)?;
+    match body.records {
+        Some(records) => records.into_iter().enumerate().map(element).collect::<Result<_, _>>().map(Parsed::Elements),
+        None if is_test(&body) => Ok(probe()),
+        None => Err(SourceFault::Malformed("the body has no `Records`, as a notification of S3 has".to_owned())),
+    }
+}
+
+fn element((index, record): (usize, Record<'_>)) -> Result<Notified<'_>, SourceFault> {
+    let change = match change(record.event_name.as_str().unwrap_or_default()) {
+        Ok(change) => change,
+        Err(ignored) => return Ok(Notified::Ignored(ignored)),
+    };
+    let missing = |what| SourceFault::Malformed(format!("record {index} has no `{what}`"));
+    let S3 { bucket, object } = record.s3.ok_or_else(|| missing("s3"))?;
+    let bucket = bucket.name.text().ok_or_else(|| missing("s3.bucket.name"))?;
+    let name = unescaped(object.key.text().ok_or_else(|| missing("s3.object.key"))?)
+        .ok_or_else(|| SourceFault::Malformed(format!("record {index}: `s3.object.key` is not UTF-8 once decoded")))?;
+    if name.ends_with('/') {
+        return Ok(Notified::Ignored(Ignored::Folder));
+    }
+    let time = record.event_time.text();
+    Ok(Notified::Change(ObjectChange {
+        change,
+        bucket,
+        object: name,
+        url: None,
+        place: place(object.sequencer),
+        time_ms: time.as_deref().and_then(unix_millis),
+        id: None,
+        facts: Facts {
+            size: object.size.number(),
+            etag: object.etag.text().map(unquoted),
+            content_type: object.content_type.text(),
+            time,
+            version: version(object.version),
+        },
+    }))
+}
+
+/// What an event of S3 does to an object, by its name, with or without `s3:` before it.
+fn change(name: &str) -> Result<Change, Ignored> {
+    let (kind, detail) = name.strip_prefix("s3:").unwrap_or(name).split_once(':').unwrap_or((name, ""));
+    match (kind, detail) {
+        ("ObjectCreated", _) | ("ObjectRestore", "Completed") => Ok(Change::Set),
+        // A delete of MinIO that found nothing to delete.
+        ("ObjectRemoved", "NoOP") => Err(Ignored::Metadata),
+        ("ObjectRemoved" | "LifecycleExpiration" | "ObjectLifecycle", _) => Ok(Change::Delete),
+        (
+            "ObjectRestore"
+            | "ObjectTagging"
+            | "ObjectAcl"
+            | "ObjectAccessed"
+            | "ObjectTransition"
+            | "LifecycleTransition"
+            | "IntelligentTiering"
+            | "Replication"
+            | "ReducedRedundancyLostObject"
+            | "ObjectSynced",
+            _,
+        ) => Err(Ignored::Metadata),
+        ("TestEvent", _) => Err(Ignored::Test),
+        _ => Err(Ignored::UnknownEvent),
+    }
+}
+
+/// None for the sequencer of an example.
+pub(super) fn place(sequencer: Scalar<'_>) -> Place<'_> {
+    sequencer.text().filter(|text| !is_example(text)).map_or(Place::None, Place::Hex)
+}
+
+pub(super) fn is_example(sequencer: &str) -> bool {
+    EXAMPLES.iter().any(|example| example.eq_ignore_ascii_case(sequencer))
+}
+
+/// What has no version of its own is said to have the version `null`.
+pub(super) fn version(version: Scalar<'_>) -> Option<Cow<'_, str>> {
+    version.text().filter(|version| version != "null")
+}
+
+/// A name that is escaped as in a form; None if it is not UTF-8 then.
+fn unescaped(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    if !name.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
+        return Some(name);
+    }
+    let spaced = name.replace('+', " ");
+    percent_decode(spaced.as_bytes()).decode_utf8().ok().map(|name| Cow::Owned(name.into_owned()))
 }

@@ -5,7 +5,7 @@ use smallvec::smallvec;
 use super::faults::{At, Others, Slot};
 use super::{Check, EventType, Kind, Node, Tree, Ttl};
 use crate::event::pattern::Pattern;
-use crate::event::{Action, CacheKey, Few, MAX_PATTERNS};
+use crate::event::{Action, CacheKey, Few, Limits, MAX_PATTERNS};
 
 /// One of the two members by which an object names what it is about.
 type Named<'a> = (&'static str, Slot<'a>);
@@ -122,32 +122,19 @@ impl Check<'_> {
         }
     }
 
-    /// What keeps a text from being a key.
     pub(super) fn key_fault(&self, text: &str) -> Option<String> {
-        let prefix = self.limits.version_prefix.as_str();
-        match self.length_fault(text) {
-            None if !prefix.is_empty() && text.starts_with(prefix) => {
-                Some(format!("must not start with `{prefix}`: such keys belong to the service"))
-            }
-            fault => fault,
-        }
+        key_fault(text, self.limits)
     }
 
     fn pattern(&mut self, node: Node<'_>, at: &At<'_>) -> Option<Pattern> {
         let text = self.text(node, at, "must be a string: a pattern")?;
-        if let Some(detail) = self.length_fault(&text) {
+        if let Some(detail) = length_fault(&text, self.limits) {
             return self.faults.refuse(at, detail);
         }
         match Pattern::parse(text, self.limits.allow_match_all) {
             Ok(pattern) => Some(pattern),
             Err(error) => self.faults.refuse(at, error.to_string()),
         }
-    }
-
-    fn length_fault(&self, text: &str) -> Option<String> {
-        let max = self.limits.max_key_bytes;
-        let fits = (1..=max).contains(&text.len());
-        (!fits).then(|| format!("must be 1 to {max} bytes long, but has {}", text.len()))
     }
 
     fn dry_run(&mut self, flag: Slot<'_>, at: &At<'_>) -> Option<bool> {
@@ -161,4 +148,21 @@ impl Check<'_> {
             },
         }
     }
+}
+
+/// What keeps a text from being a key, for who sent it.
+pub fn key_fault(text: &str, limits: &Limits) -> Option<String> {
+    let prefix = limits.version_prefix.as_str();
+    match length_fault(text, limits) {
+        None if !prefix.is_empty() && text.starts_with(prefix) => {
+            Some(format!("must not start with `{prefix}`: such keys belong to the service"))
+        }
+        fault => fault,
+    }
+}
+
+fn length_fault(text: &str, limits: &Limits) -> Option<String> {
+    let max = limits.max_key_bytes;
+    let fits = (1..=max).contains(&text.len());
+    (!fits).then(|| format!("must be 1 to {max} bytes long, but has {}", text.len()))
 }

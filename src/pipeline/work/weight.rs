@@ -1,6 +1,7 @@
 //! Weight: what an event holds in memory from its acceptance to its answer, beside its body. Measured with thousands of each
 //! kind that wait for Redis or for their blobs (`make torture`, rows `memory-…`), and rounded up.
 
+use crate::event::pattern::Pattern;
 use crate::event::validate::{Invalid, InvalidKind};
 use crate::event::wire::RawEvent;
 use crate::event::{Action, Event, Source};
@@ -40,6 +41,23 @@ pub fn of_event(event: &Event, raw: &RawEvent) -> usize {
         Action::DeletePattern { patterns, .. } => patterns.iter().map(|pattern| pattern.held_bytes()).sum(),
     };
     EVENT_BYTES + entries + more
+}
+
+/// Bytes of an event that was made here: nothing of it is a part of the body.
+pub fn of_made(event: &Event) -> usize {
+    let entries = event.action.entries() * ENTRY_BYTES;
+    let own = match &event.action {
+        Action::Set(entries) => {
+            let value = |source: &Source| match source {
+                Source::Inline(value) => value.len(),
+                Source::Blob(url) => BLOB_BYTES + url.expose().as_str().len(),
+            };
+            entries.iter().map(|entry| entry.key.as_str().len() + value(&entry.source)).sum()
+        }
+        Action::Get(keys) | Action::Delete(keys) => keys.iter().map(|key| key.as_str().len()).sum(),
+        Action::DeletePattern { patterns, .. } => patterns.iter().map(Pattern::held_bytes).sum::<usize>(),
+    };
+    EVENT_BYTES + entries + own
 }
 
 /// Bytes of an invalid event, which are its faults and what is answered of them.

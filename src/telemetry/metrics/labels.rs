@@ -44,9 +44,11 @@ pub(super) const UNKNOWN_TYPE: usize = EVENT_TYPES.len() - 1;
 pub(super) const STATUSES: [&str; 10] =
     ["stored", "hit", "miss", "deleted", "absent", "preview", "superseded", "rejected", "unavailable", "other"];
 
+/// Stands for the routes of all sources.
+pub const SOURCES_ROUTE: &str = "/sources/NAME";
 /// The routes of the service; the last stands for anything else.
-pub const ROUTES: [&str; 9] =
-    ["/events", "/live", "/ready", "/metrics", "/openapi.json", "/", "/docs", "/status.json", "other"];
+pub const ROUTES: [&str; 10] =
+    ["/events", SOURCES_ROUTE, "/live", "/ready", "/metrics", "/openapi.json", "/", "/docs", "/status.json", "other"];
 pub(super) const HTTP_STATUSES: [&str; 15] =
     ["200", "207", "304", "400", "401", "404", "405", "408", "413", "415", "422", "431", "500", "503", "other"];
 

@@ -7,6 +7,7 @@ use super::labels::{
     AGE_BUCKETS, ActorKind, BATCH_BUCKETS, BATCH_SIZES, DELAY_BUCKETS, EVENT_TYPES, FAILURES, FETCH_BUCKETS,
     FETCH_OUTCOMES, HOST_BUCKETS, HTTP_STATUSES, INVALID_EVENT, REFUSALS, REQUEST_BUCKETS, ROUTES, STATUSES, failure,
 };
+use super::sources::SourceFamilies;
 use crate::event::EventType;
 use crate::event::outcome::Class;
 use crate::telemetry::series::{Result, Series, counter, counters, durations, gauge, histogram, position, register};
@@ -23,6 +24,7 @@ pub(super) struct Registered {
     pub event_age: Histogram,
     pub refused: Series<IntCounterVec, IntCounter, { REFUSALS.len() }>,
     pub requests: [Series<HistogramVec, Histogram, { HTTP_STATUSES.len() }>; ROUTES.len()],
+    pub sources: SourceFamilies,
     pub fetches: Series<HistogramVec, Histogram, { FETCH_OUTCOMES.len() }>,
     pub host_fetches: HostFetches,
     pub hosts_down: IntGauge,
@@ -94,6 +96,7 @@ impl Registered {
                 &AGE_BUCKETS,
             )?,
             refused: Series::new(refused, None, REFUSALS),
+            sources: SourceFamilies::new(r)?,
             requests: ROUTES.map(|route| Series::new(requests.clone(), Some(route), HTTP_STATUSES)),
             fetches: Series::new(fetches, None, FETCH_OUTCOMES),
             host_fetches: HostFetches::new(host_fetches),

@@ -186,7 +186,16 @@ impl Daemon {
     }
 
     pub fn try_post(&self, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, ureq::Error> {
-        let mut request = self.agent.post(self.url("/events"));
+        self.try_post_to("/events", headers, body)
+    }
+
+    /// Posts to another route than that of events.
+    pub fn post_to(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.try_post_to(path, headers, body).unwrap_or_else(|e| panic!("no answer: {e}\n{}", self.logs().join("\n")))
+    }
+
+    fn try_post_to(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, ureq::Error> {
+        let mut request = self.agent.post(self.url(path));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -1,0 +1,45 @@
+//! A body as JSON of one shape.
+
+use serde::Deserialize;
+
+use super::SourceFault;
+
+/// Some senders begin a text with it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The body without a byte order mark and the blanks around it.
+pub(super) fn trimmed(body: &[u8]) -> &[u8] {
+    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body).trim_ascii()
+}
+
+/// The whole body as JSON of this shape.
+///
+/// # Errors
+/// When it is not; the detail tells where, and nothing of the body's texts.
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, SourceFault> {
+    serde_json::from_slice(trimmed(body)).map_err(|error| malformed(&error))
+}
+
+/// serde_json's own texts may quote a value, so only the kind of fault and its place are told.
+pub(super) fn malformed(error: &serde_json::Error) -> SourceFault {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "the body is JSON of another shape than this format has",
+        _ => "the body is not JSON",
+    };
+    SourceFault::Malformed(format!("{what}: line {}, column {}", error.line(), error.column()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_quotes_nothing() {
+        for (text, kind) in [(r#"[1 "secret"#, "not JSON"), (r#"["secret"]"#, "another shape"), ("secret", "not JSON")]
+        {
+            let fault = read::<Vec<u8>>(text.as_bytes()).expect_err(text).to_string();
+            assert!(fault.contains(kind) && !fault.contains("secret"), "{fault}");
+        }
+        assert_eq!(read::<Vec<u8>>(b"\xef\xbb\xbf [1]\n"), Ok(vec![1]));
+    }
+}

@@ -1,0 +1,170 @@
+//! How the changes that a source tells of become events: under which key, with what value, in which order.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use serde::Serialize;
+use smallvec::smallvec;
+
+use super::{Change, Facts, Format, Ignored, KeyTemplate, Notified, ObjectChange, Place};
+use crate::event::pattern::Pattern;
+use crate::event::validate::{Fault, Invalid, InvalidKind, key_fault};
+use crate::event::version::{Rank, Version};
+use crate::event::{
+    Action, BlobUrl, CacheKey, Event, EventType, Limits, MAX_ID_BYTES, SetEntry, Source as ValueSource, Ttl,
+};
+
+/// What is stored of an object (`sources.NAME.value`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueMode {
+    /// Its bytes.
+    Object,
+    /// What the notification says of it, as a JSON object.
+    Facts,
+    /// Nothing: any change deletes the key, for caches that readers fill.
+    None,
+}
+
+impl FromStr for ValueMode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "object" => Ok(ValueMode::Object),
+            "facts" => Ok(ValueMode::Facts),
+            "none" => Ok(ValueMode::None),
+            _ => Err("not a kind of value"),
+        }
+    }
+}
+
+/// The settings of a source that say what becomes of a change.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    /// The source's name, as it stands in its route.
+    pub name: String,
+    pub format: Format,
+    pub key: KeyTemplate,
+    /// None: that of the service, if it has one.
+    pub ttl: Option<Ttl>,
+    /// Globs on `bucket/object`; none: all.
+    pub include: Vec<Pattern>,
+    pub exclude: Vec<Pattern>,
+    pub value: ValueMode,
+}
+
+/// What a notification comes to.
+#[derive(Debug, Default)]
+pub struct Mapped {
+    /// One for each change, in the order in which they were sent. Each is an event of its own, so a key may be named twice.
+    pub events: Vec<Result<Event, Invalid>>,
+    /// How many elements change nothing, by [`Ignored::ALL`].
+    pub ignored: [u64; Ignored::ALL.len()],
+}
+
+impl Mapping {
+    /// The events that a notification's elements come to.
+    pub fn events(&self, elements: Vec<Notified<'_>>, limits: &Limits) -> Mapped {
+        let mut mapped = Mapped { events: Vec::with_capacity(elements.len()), ..Mapped::default() };
+        for element in elements {
+            match element {
+                Notified::Change(change) if !self.concerns(&change) => mapped.ignored[Ignored::Filtered as usize] += 1,
+                Notified::Change(change) => mapped.events.push(self.event(&change, limits)),
+                Notified::Ignored(why) => mapped.ignored[why as usize] += 1,
+            }
+        }
+        mapped
+    }
+
+    fn concerns(&self, change: &ObjectChange) -> bool {
+        if self.include.is_empty() && self.exclude.is_empty() {
+            return true;
+        }
+        let path = [change.bucket.as_bytes(), b"/", change.object.as_bytes()].concat();
+        let is_matched = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&path));
+        (self.include.is_empty() || is_matched(&self.include)) && !is_matched(&self.exclude)
+    }
+
+    fn event(&self, change: &ObjectChange, limits: &Limits) -> Result<Event, Invalid> {
+        let id = change.id.as_deref().filter(|id| id.len() <= MAX_ID_BYTES).map(ByteString::from);
+        let is_set = change.change == Change::Set && self.value != ValueMode::None;
+        let event = if is_set { EventType::Set } else { EventType::Delete };
+        let invalid = |pointer: &str, detail: Cow<'static, str>| {
+            let faults = vec![Fault { pointer: pointer.to_owned(), detail }];
+            Invalid { id: id.clone(), event: Some(event), kind: InvalidKind::Faults(faults) }
+        };
+        let key = self.key.key(&self.name, &change.bucket, &change.object);
+        if let Some(detail) = key_fault(&key, limits) {
+            let pointer = if is_set { "/value/data/key" } else { "/value/data" };
+            return Err(invalid(pointer, detail.into()));
+        }
+        let key = CacheKey(key.into());
+        let action = match is_set {
+            false => Action::Delete(smallvec![key]),
+            true => {
+                let source = self.value(change).map_err(|detail| invalid("/value/data/url", detail))?;
+                Action::Set(smallvec![SetEntry { key, source, ttl: self.ttl.or(limits.default_ttl) }])
+            }
+        };
+        let version = version(change, self.value);
+        Ok(Event { id, version, time: change.time_ms, action })
+    }
+
+    fn value(&self, change: &ObjectChange) -> Result<ValueSource, Cow<'static, str>> {
+        if self.value == ValueMode::Facts {
+            return Ok(ValueSource::Inline(facts(change)));
+        }
+        let url = change.url.as_deref().ok_or(
+            "is missing: the notification says nowhere where the object's bytes are, and the source has no store to fetch \
+             them from; set sources.NAME.value to facts or none",
+        )?;
+        BlobUrl::parse(url).map(ValueSource::Blob).ok_or(Cow::Borrowed("is no URL from which a blob can be fetched"))
+    }
+}
+
+/// Where readers fill the cache, a deletion is never old because of one at the same place: something may have been filled in
+/// since.
+fn version(change: &ObjectChange, value: ValueMode) -> Option<Version> {
+    let rank = match change.change {
+        Change::Delete if value != ValueMode::None => Rank::Delete,
+        _ => Rank::Set,
+    };
+    let by_time = || {
+        let nanos = change.time_ms?.checked_mul(1_000_000)?;
+        Version::from_place(&Place::Time(nanos), rank)
+    };
+    Version::from_place(&change.place, rank).or_else(by_time)
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    bucket: &'a str,
+    object: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etag: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+}
+
+fn facts(change: &ObjectChange) -> Bytes {
+    let Facts { size, etag, content_type, time, version } = &change.facts;
+    let written = Written {
+        bucket: &change.bucket,
+        object: &change.object,
+        size: *size,
+        etag: etag.as_deref(),
+        content_type: content_type.as_deref(),
+        time: time.as_deref(),
+        version: version.as_deref(),
+    };
+    // A struct of texts and numbers always becomes JSON.
+    serde_json::to_vec(&written).unwrap_or_default().into()
+}

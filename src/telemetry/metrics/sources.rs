@@ -1,0 +1,93 @@
+//! What is counted of each source. Their names come from the settings, so they are few.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
+
+use super::Metrics;
+use super::labels::AGE_BUCKETS;
+use crate::event::sources::Ignored;
+use crate::telemetry::series::{Result, counters, durations};
+
+#[derive(Debug)]
+pub(super) struct SourceFamilies {
+    received: IntCounterVec,
+    ignored: IntCounterVec,
+    lag: HistogramVec,
+}
+
+impl SourceFamilies {
+    pub fn new(registry: &Registry) -> Result<Self> {
+        Ok(SourceFamilies {
+            received: counters(
+                registry,
+                "source_elements_total",
+                "Elements of the notifications that a source has sent.",
+                &["source"],
+            )?,
+            ignored: counters(
+                registry,
+                "source_ignored_total",
+                "Elements of notifications that change nothing, by why.",
+                &["source", "reason"],
+            )?,
+            lag: durations(
+                registry,
+                "source_lag_seconds",
+                "From a change at the storage to the cache; changes that were carried out.",
+                &AGE_BUCKETS,
+                &["source"],
+            )?,
+        })
+    }
+}
+
+/// Counts for one source.
+#[derive(Debug, Clone)]
+pub struct SourceMetrics {
+    received: IntCounter,
+    ignored: [IntCounter; Ignored::ALL.len()],
+    lag: Histogram,
+}
+
+impl Metrics {
+    /// The counters of this source, which show from now on.
+    pub fn source(&self, name: &str) -> SourceMetrics {
+        let families = &self.inner.sources;
+        SourceMetrics {
+            received: families.received.with_label_values(&[name]),
+            ignored: Ignored::ALL.map(|why| families.ignored.with_label_values(&[name, why.as_str()])),
+            lag: families.lag.with_label_values(&[name]),
+        }
+    }
+}
+
+impl SourceMetrics {
+    /// A notification of so many elements has come.
+    pub fn received(&self, elements: usize) {
+        self.received.inc_by(elements as u64);
+    }
+
+    /// So many of them change nothing, by [`Ignored::ALL`].
+    pub fn ignored(&self, by_reason: &[u64; Ignored::ALL.len()]) {
+        for (counter, count) in self.ignored.iter().zip(by_reason).filter(|(_, count)| **count > 0) {
+            counter.inc_by(*count);
+        }
+    }
+
+    /// A change was carried out so long after it happened.
+    pub fn lag(&self, lag: Duration) {
+        self.lag.observe(lag.as_secs_f64());
+    }
+
+    /// Elements received so far, and of those the ignored ones.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.received.get(), self.ignored.iter().map(IntCounter::get).sum())
+    }
+
+    /// The mean lag so far, in seconds; None if there was no change yet.
+    pub fn mean_lag(&self) -> Option<f64> {
+        let count = self.lag.get_sample_count();
+        (count > 0).then(|| self.lag.get_sample_sum() / count as f64)
+    }
+}
