@@ -188,3 +188,39 @@ impl Drop for Stay<'_> {
         stays.free.push(self.place);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_http::{HttpService, Request, Response};
+    use actix_rt::net::TcpStream;
+    use actix_service::{Service, ServiceFactory, fn_service};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// What [`Stay::give_way`] relies on, and its safety net is for.
+    #[actix_web::test]
+    async fn actix_http_polls_a_request_again_once_it_has_looked_for_its_body() {
+        let handler = fn_service(|_: Request| async {
+            let mut has_waited = false;
+            poll_fn(|_| if mem::replace(&mut has_waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+            Ok::<_, actix_web::Error>(Response::ok())
+        });
+        let service = HttpService::build().h1(handler).new_service(()).await.expect("a service");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        for behind_head in ["body", ""] {
+            let mut client =
+                TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+            let (io, peer) = listener.accept().await.expect("a connection");
+            actix_rt::spawn(service.call((io, Some(peer))));
+            let sent = format!("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\n{behind_head}");
+            client.write_all(sent.as_bytes()).await.expect("it is sent");
+            let mut start = [0; 12];
+            let answered = timeout(Duration::from_secs(20), client.read_exact(&mut start)).await;
+            answered.expect("it is polled again").expect("an answer");
+            assert_eq!(&start, b"HTTP/1.1 200");
+        }
+    }
+}
