@@ -35,7 +35,7 @@ mod page;
 mod patterns;
 mod problems;
 mod proxy;
-mod real;
+mod real_files;
 mod refused_redis;
 mod reload;
 mod replicas;
