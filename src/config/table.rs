@@ -218,7 +218,7 @@ pub static SETTINGS: &[Setting] = &[
         "Names by which the service may be called, beside localhost and IP addresses, while nothing is asked for; any name is refused otherwise (DNS rebinding)"),
     Setting::new("http.trusted_proxies", Unset("[\"10.0.0.0/8\"]"), Kind::List { check: network, allowed: "IP addresses and networks such as 10.0.0.0/8, comma- or line-separated" },
         "Proxies whose Forwarded or X-Forwarded-For is believed: the log then names the client before them"),
-    Setting::new("http.max_connections", Number(10_000), count(1, 1_000_000), "Connections at once, divided among http.workers, at least one for each; new ones beyond wait in the kernel"),
+    Setting::new("http.max_connections", Number(10_000), count(1, 1_000_000), "Connections at once, the same share for each of http.workers (rounded down, at least one each); new ones beyond wait in the kernel"),
     Setting::new("http.keep_alive_seconds", Number(620), seconds(86_400), "How long an idle connection is kept: longer than load balancers keep theirs"),
     Setting::new("http.max_body_bytes", Number(16 << 20), bytes(), "Bytes of a request's body at most, once decompressed"),
     Setting::new("http.max_answer_bytes", Number(64 << 20), bytes(), "Bytes of all values in one answer at most"),

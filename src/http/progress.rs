@@ -2,7 +2,7 @@
 //! connection's stream, which sees bytes, and the requests on it, which know what they mean.
 //!
 //! Promises: a stream that asks here knows whether an answer that begins is ours, how long it is, and whether it is the
-//! connection's last. Whether bytes were read beyond a request is known too ([`Incoming`]).
+//! connection's last; and which bytes may be read now ([`Incoming`]): one request's, until its answer has left.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -35,8 +35,6 @@ pub struct Progress {
     is_clear: Cell<bool>,
     /// Whether the request under way is such a first one.
     is_first: Cell<bool>,
-    /// The last request of the connection has begun: what comes behind it is not carried out.
-    is_over: Cell<bool>,
     incoming: RefCell<Incoming>,
     /// Answers that are known and of which no byte has been written.
     answers: RefCell<VecDeque<Answer>>,
@@ -67,36 +65,35 @@ impl Progress {
             wants_body: Cell::new(false),
             is_clear: Cell::new(false),
             is_first: Cell::new(false),
-            is_over: Cell::new(false),
             incoming: RefCell::default(),
             answers: RefCell::default(),
         })
     }
 
-    /// A head is whole; the time counts again after the answer. None: the request comes behind the last one and is not to
-    /// be carried out.
-    pub fn begin(self: &Rc<Self>, is_last: bool) -> Option<InRequest> {
-        if self.is_over.get() {
-            return None;
-        }
+    /// A head is whole; the time counts again after the answer.
+    pub fn begin(self: &Rc<Self>) -> InRequest {
         self.in_request.set(true);
         self.head_since.set(None);
         self.is_unread.set(false);
         self.wants_body.set(false);
-        self.is_over.set(is_last);
         self.is_first.set(self.is_clear.replace(false));
-        self.incoming.borrow_mut().begin();
-        Some(InRequest(self.clone()))
+        InRequest(self.clone())
     }
 
-    /// Bytes came in.
-    pub(super) fn received(&self, bytes: &mut [u8]) {
+    /// Bytes came in; how many of them may go on now. The time of a head counts from its first byte.
+    pub(super) fn received(&self, bytes: &mut [u8]) -> usize {
         self.has_read.set(true);
         let mut incoming = self.incoming.borrow_mut();
-        if !self.in_request.get() {
-            incoming.expect_head();
+        let taken = incoming.take(bytes);
+        if incoming.is_within_head() && self.head_since.get().is_none() {
+            self.head_since.set(Some(Instant::now()));
         }
-        incoming.add(bytes);
+        taken
+    }
+
+    /// Whether what comes next has to wait for the answer to what came before.
+    pub(super) fn is_held(&self) -> bool {
+        self.incoming.borrow().is_held()
     }
 
     /// All that has come so far was read; whether anything is under way.
@@ -114,13 +111,9 @@ impl Progress {
         self.in_request.get()
     }
 
-    /// All answers have left: the time of a head that has begun to arrive counts from now. Whether there is one.
-    pub(super) fn await_head(&self) -> bool {
-        let has_begun = !self.in_request.get() && self.head_since.get().is_none() && self.incoming.borrow().is_ahead();
-        if has_begun {
-            self.head_since.set(Some(Instant::now()));
-        }
-        has_begun
+    /// The answer to the last request has left.
+    pub(super) fn has_left(&self) {
+        self.incoming.borrow_mut().answered();
     }
 
     /// The next answer of ours that begins.
@@ -159,9 +152,6 @@ impl InRequest {
 
     /// Its answer is known and will be written next.
     pub fn answered(&self, answer: Answer) {
-        if answer.is_last {
-            self.0.is_over.set(true);
-        }
         self.0.answers.borrow_mut().push_back(answer);
     }
 }
@@ -169,24 +159,5 @@ impl InRequest {
 impl Drop for InRequest {
     fn drop(&mut self) {
         self.0.in_request.set(false);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_begun_behind_the_last_request() {
-        let progress = Progress::new(None);
-        let first = progress.begin(false).expect("the first");
-        first.answered(Answer { body_bytes: 1, is_last: false, unwritten: None });
-        drop(first);
-        let last = progress.begin(true).expect("the last");
-        last.answered(Answer { body_bytes: 2, is_last: true, unwritten: None });
-        drop(last);
-        assert!(progress.begin(false).is_none());
-        let answers: Vec<_> = std::iter::from_fn(|| progress.next_answer()).map(|answer| answer.body_bytes).collect();
-        assert_eq!(answers, [1, 2]);
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use actix_web::http::{ConnectionType, Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
@@ -173,10 +173,7 @@ pub async fn observe(
     });
     request.extensions_mut().insert(about.clone());
     let is_last = request.head().connection_type() != ConnectionType::KeepAlive;
-    let on_connection = match request.conn_data::<Rc<Progress>>().map(|progress| progress.begin(is_last)) {
-        Some(None) => return Ok(request.into_response(not_carried_out()).map_into_right_body()),
-        on_connection => on_connection.flatten(),
-    };
+    let on_connection = request.conn_data::<Rc<Progress>>().map(Progress::begin);
     let mut line = Line::of(&request, about);
     let mut response = match shared.is_open() && !host::is_ours(&request, &shared.settings.hosts) {
         false => next.call(request).await?.map_into_left_body(),
@@ -226,24 +223,23 @@ fn has_body(headers: &HeaderMap) -> bool {
 /// What the connection has to know of an answer. A request that asked to be the last one gets an answer that says so,
 /// whatever is pipelined behind it; so does one that asked for another protocol and could not be kept from it.
 fn announce(response: &mut ServiceResponse<impl MessageBody>, method: &Method, is_last: bool) -> Answer {
-    let body_bytes = match response.response().body().size() {
+    let size = response.response().body().size();
+    // Where it ends is not known here, so nothing can come behind it.
+    let is_last = is_last || size == BodySize::Stream;
+    let body_bytes = match size {
         _ if method == Method::HEAD => 0,
         BodySize::None => 0,
         BodySize::Sized(bytes) => bytes,
         BodySize::Stream => u64::MAX,
     };
     let head = response.response_mut().head_mut();
+    // actix-http uses heads again and leaves an earlier answer's version in them, HTTP/1.0 perhaps, which reads as the wish to
+    // close. It puts the right one there when it writes.
+    head.version = Version::HTTP_11;
     if is_last {
         head.set_connection_type(ConnectionType::Close);
     }
     Answer { body_bytes, is_last: head.connection_type() == ConnectionType::Close, unwritten: None }
-}
-
-/// To a request that was sent behind the last one of its connection. It is never written.
-fn not_carried_out() -> HttpResponse {
-    let mut response = HttpResponse::NoContent();
-    response.force_close();
-    response.finish()
 }
 
 /// The request's line in the log; told at the latest when the sender has hung up.

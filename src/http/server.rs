@@ -135,6 +135,12 @@ impl Server {
     }
 }
 
+/// Connections of each worker. Together they have `most` at most, and miss it by less than their number; but one each, so
+/// there are as many as workers if `most` is less. A worker that has its share takes on no more, whatever others have left.
+fn connections_of_each(most: usize, workers: usize) -> usize {
+    (most / workers.max(1)).max(1)
+}
+
 struct Listener {
     socket: TcpListener,
     address: SocketAddr,
@@ -177,7 +183,7 @@ where
     let health = shared.pipeline.health.clone();
     let server = ActixServer::build()
         .workers(workers)
-        .max_concurrent_connections((shared.settings.max_connections / workers.max(1)).max(1))
+        .max_concurrent_connections(connections_of_each(shared.settings.max_connections, workers))
         .shutdown_timeout(shared.settings.shutdown.as_secs())
         .disable_signals()
         .listen("http", listener.socket, move || {
@@ -353,4 +359,20 @@ async fn refuse(request: HttpRequest, mut payload: web::Payload, turned: Turned)
 fn only(resource: Resource, allow: &'static str) -> Resource {
     let refuse = move |request, payload| refuse(request, payload, Turned::MethodNotAllowed { allow });
     resource.default_service(web::to(refuse))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_the_connections_that_are_allowed_and_have_one_each() {
+        let together = |most, workers| connections_of_each(most, workers) * workers;
+        assert_eq!([together(10_000, 1), together(10_000, 4), together(10, 4), together(7, 3)], [10_000, 10_000, 8, 6]);
+        assert_eq!([together(1, 1), together(1, 4), together(3, 4)], [1, 4, 4]);
+        for (most, workers) in (1..50).flat_map(|most| (1..20).map(move |workers| (most, workers))) {
+            let sum = together(most, workers);
+            assert!(sum <= most.max(workers) && (sum > most - workers.min(most) || sum == workers), "{most} {workers}");
+        }
+    }
 }

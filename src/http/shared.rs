@@ -1,5 +1,6 @@
 //! What all workers share: settings, the pipeline, the metrics, and what is under way.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -47,6 +48,12 @@ impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, SeqCst);
     }
+}
+
+/// From the wait of the oldest event: between so many seconds and as many again.
+fn retry_after(age: Duration) -> RangeInclusive<u64> {
+    let least = 1 + age.as_secs().min(MAX_RETRY_AFTER);
+    least..=2 * least
 }
 
 impl Shared {
@@ -128,8 +135,7 @@ impl Shared {
     /// Seconds after which a sender may try again: more the longer the oldest event has been waiting, and not the same for
     /// all, so that they do not come back together.
     pub fn retry_after(&self) -> u64 {
-        let least = 1 + self.oldest_age().as_secs().min(MAX_RETRY_AFTER);
-        least + fastrand::u64(0..=least)
+        fastrand::u64(retry_after(self.oldest_age()))
     }
 
     /// Remembers it for who looks at the page.
@@ -188,6 +194,21 @@ impl Shared {
     fn count_failed(&self, answered: &Answered) {
         for problem in answered.outcomes.iter().filter_map(Outcome::problem) {
             self.metrics.entry_failed(answered.event, problem.kind);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_sent_away_comes_back_later_the_longer_others_wait_and_not_with_the_others() {
+        let after = |seconds| retry_after(Duration::from_secs(seconds));
+        assert_eq!([0, 1, 5, 10, 11, 3600].map(after), [1..=2, 2..=4, 6..=12, 11..=22, 11..=22, 11..=22]);
+        for seconds in [0, 5, 3600] {
+            let told: std::collections::HashSet<u64> = (0..1000).map(|_| fastrand::u64(after(seconds))).collect();
+            assert!(told.len() > 1 && told.iter().all(|told| after(seconds).contains(told)), "{told:?}");
         }
     }
 }

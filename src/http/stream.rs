@@ -2,6 +2,7 @@
 //!
 //! - the time a request's head may take counts for every request of a connection, not only for the first, and for one that
 //!   came half behind another;
+//! - requests go on one at a time: what lies behind one is held back until its answer has left;
 //! - what ends before a request is known (a head too slow, too large, or not HTTP) is answered by a problem document
 //!   with a request id, like every other refusal. Which answers are actix-http's own is known, not guessed: ours are told
 //!   of beforehand (`progress`), so no byte of a value is ever taken for one;
@@ -25,6 +26,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_rt::time::{Instant, Sleep, sleep_until};
+use bytes::Bytes;
 use log::warn;
 use memchr::memmem::Finder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -72,6 +74,10 @@ pub struct Stream {
     unwritten: Vec<Unwritten>,
     /// Behind those nothing is written any more.
     is_last: bool,
+    /// The answer at hand is one to a request.
+    is_answering: bool,
+    /// Read too early: it lies behind the request under way. No more than one read brings.
+    held: Bytes,
     /// What is left to write of the document that stands in for a bare answer.
     document: Option<Vec<u8>>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -89,6 +95,8 @@ impl Stream {
             announced: 0,
             unwritten: Vec::new(),
             is_last: false,
+            is_answering: false,
+            held: Bytes::new(),
             document: None,
             timer: None,
             idle: Idle::new(patience.idle),
@@ -121,11 +129,12 @@ impl Stream {
             if self.announced == 0 && !self.unwritten.is_empty() {
                 self.unwritten = Vec::new();
             }
-            if self.announced == 0 && self.progress.await_head() {
-                if self.is_last {
-                    self.progress.is_unread.set(true);
+            if self.announced == 0 && mem::take(&mut self.is_answering) {
+                self.progress.has_left();
+                if !self.held.is_empty() {
+                    self.progress.is_unread.set(self.is_last || self.progress.is_unread.get());
+                    context.waker().wake_by_ref();
                 }
-                context.waker().wake_by_ref();
             }
         }
         match done {
@@ -168,6 +177,34 @@ impl Stream {
         let _ = Pin::new(&mut self.io).poll_flush(context);
     }
 
+    /// Reads what belongs to the request under way, or to the next one once that is answered. actix-http would take in more:
+    /// then what is wrong with a request ends the connection before those in front of it are answered.
+    fn poll_receive(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.held.is_empty() {
+            let read = ready!(Pin::new(&mut self.io).poll_read(context, buffer));
+            self.progress.has_ended.set(read.is_err());
+            read?;
+        } else if self.progress.is_held() {
+            return Poll::Pending;
+        } else {
+            buffer.put_slice(&self.held.split_to(self.held.len().min(buffer.remaining())));
+        }
+        let received = &mut buffer.filled_mut()[before..];
+        if received.is_empty() {
+            self.progress.has_ended.set(true);
+            return Poll::Ready(Ok(()));
+        }
+        self.idle.note();
+        let taken = self.progress.received(received);
+        if taken < received.len() {
+            // Whoever writes the answer wakes who reads.
+            self.held = [&received[taken..], &self.held].concat().into();
+            buffer.set_filled(before + taken);
+        }
+        if taken == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
     /// What is to be done with the bytes that actix-http writes: all that it has.
     fn look_at(&mut self, bytes: &[u8]) -> Next {
         let mut end = self.announced;
@@ -182,7 +219,7 @@ impl Stream {
             } else if let Some(answer) = self.progress.next_answer() {
                 let head = FIND_END_OF_HEAD.find(rest).map_or(rest.len(), |at| at + END_OF_HEAD.len());
                 end = end.saturating_add(head).saturating_add(usize::try_from(answer.body_bytes).unwrap_or(usize::MAX));
-                self.is_last = answer.is_last;
+                (self.is_answering, self.is_last) = (true, answer.is_last);
                 self.unwritten.extend(answer.unwritten);
             } else if end == 0 {
                 return problem_of_bare(rest).map_or(Next::Write(rest.len()), Next::Document);
@@ -297,16 +334,7 @@ impl AsyncRead for Stream {
             // The end, as if the sender had closed.
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.io).poll_read(context, buffer);
-        let received = &mut buffer.filled_mut()[before..];
-        if !received.is_empty() {
-            self.idle.note();
-            self.progress.received(received);
-        }
-        if received.is_empty() && read.is_ready() {
-            self.progress.has_ended.set(true);
-        }
+        let read = self.poll_receive(context, buffer);
         let is_answering = self.announced > 0 || self.progress.has_answers();
         let (is_in_request, head_since) = (self.progress.is_in_request(), self.progress.head_since.get());
         if read.is_pending() {
@@ -318,9 +346,6 @@ impl AsyncRead for Stream {
         }
         if is_in_request {
             return read;
-        }
-        if !received.is_empty() && head_since.is_none() {
-            self.progress.head_since.set(Some(Instant::now()));
         }
         match head_since {
             Some(since) if read.is_pending() && !is_answering => {

@@ -8,7 +8,8 @@ use serde_json::json;
 use socket2::SockRef;
 
 use crate::support::http::request;
-use crate::support::{Answer, Builder, Daemon, PATIENCE, Wire, eventually, get, results, set_inline};
+use crate::support::{Answer, Blob, BlobServer, Builder, Daemon, Gate, PATIENCE, Wire};
+use crate::support::{eventually, get, results, set_blob, set_inline};
 use crate::tls::{Authority, Files, default_client};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -126,6 +127,70 @@ fn an_offer_of_http_2_is_ignored_and_the_connection_kept() {
     assert_eq!(wire.answer().json()["results"][0]["value"], "Upgrade: h2c");
 }
 
+#[test]
+fn an_offer_that_comes_in_pieces_or_behind_another_request_is_ignored_too() {
+    let daemon = Daemon::embedded();
+    let event = set_inline("k", "v").to_string();
+    let offers = request("POST", "/events", &[H2C[0], H2C[1], H2C[2], JSON], event.as_bytes());
+    let socket = request("GET", "/live", &[("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")], b"");
+    let mut wire = daemon.wire();
+    let find = |word: &str| offers.windows(word.len()).position(|part| part == word.as_bytes()).expect("it is there");
+    // Within each word that matters, so that the first part has been read when the second comes.
+    for word in ["Connection", "Upgrade, HTTP2", "Upgrade: h2c", "h2c", "HTTP2-Settings:"] {
+        for cut in [find(word) + 1, find(word) + word.len() - 1] {
+            let (first, second) = offers.split_at(cut);
+            wire.send(first);
+            // What one connection reads late, another one reads no sooner.
+            assert_eq!(daemon.get("/live").status, 200);
+            wire.send(second);
+            let answer = wire.answer();
+            results(&answer, 200, "ok");
+            assert_eq!(answer.header("connection"), None, "cut in {word:?}");
+        }
+    }
+    wire.send(&[&offers[..], &socket, &offers, &socket, &offers].concat());
+    for at in 0..5 {
+        let answer = wire.answer();
+        assert_eq!((answer.status, answer.header("connection")), (200, None), "{at}");
+    }
+    wire.send(&offers);
+    assert_eq!(wire.answer().status, 200, "the connection is kept");
+}
+
+/// Two requests in one packet, the first of which takes its time.
+#[test]
+fn what_is_wrong_with_a_request_costs_no_answer_to_one_before_it() {
+    let (daemon, blobs) = (Daemon::embedded(), BlobServer::start());
+    let chunked = [JSON, ("Transfer-Encoding", "chunked")];
+    let broken = request("POST", "/events", &chunked, b"zz\r\n{}\r\n0\r\n\r\n");
+    let late = request("POST", "/events", &chunked, b"2\r\n{}xx0\r\n\r\n");
+    let half = request("POST", "/events", &[JSON, ("Content-Length", "1000")], b"{");
+    let long = request("GET", "/live", &[("x", &"x".repeat(140_000))], b"");
+    let cases = [
+        ("broken", broken, 400),
+        ("broken later", late, 400),
+        ("garbage", b"\x16\x03\x01\r\n\r\n".to_vec(), 400),
+        ("a head without end", long[..long.len() - 4].to_vec(), 431),
+        ("half a body", half, 408),
+    ];
+    for (number, (name, bad, status)) in cases.into_iter().enumerate() {
+        let (gate, path) = (Gate::closed(), format!("/{number}"));
+        blobs.put(&path, Blob::bytes("x").gate(&gate));
+        let hasty = Daemon::builder().embedded().set("http.body_timeout_ms", 300);
+        let of_its_own = (status == 408).then(|| hasty.start());
+        let daemon = of_its_own.as_ref().unwrap_or(&daemon);
+        let event = set_blob("k", &blobs.url(&path)).to_string();
+        let mut wire = daemon.wire();
+        wire.send(&[request("POST", "/events", &[JSON], event.as_bytes()), bad].concat());
+        blobs.wait_hits(&path, 1);
+        gate.open();
+        results(&wire.try_answer(false).unwrap_or_else(|error| panic!("{name}: {error}")), 200, "ok");
+        let answer = wire.try_answer(false).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+        assert!(wire.is_closed(), "{name}: something came behind");
+    }
+}
+
 fn called(daemon: &Daemon, path: &str, host: &str) -> Answer {
     daemon.raw(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())
 }
@@ -170,6 +235,28 @@ fn idle_connections_are_kept_for_their_time_and_new_ones_beyond_the_most_wait() 
     assert!(open.iter_mut().any(Wire::is_closed));
 }
 
+#[test]
+fn a_request_of_http_1_0_costs_no_other_connection() {
+    let daemon = Daemon::builder().embedded().set("http.workers", 1).start();
+    let live = request("GET", "/live", &[], b"");
+    for old in [&b"GET /live HTTP/1.0\r\n\r\n"[..], b"GET /live HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"] {
+        let mut kept = daemon.wire();
+        kept.send(&live);
+        assert_eq!(kept.answer().status, 200);
+        assert_eq!(daemon.raw(old).status, 200);
+        for _ in 0..3 {
+            kept.send(&live);
+            assert_eq!(kept.answer().status, 200, "it was closed");
+        }
+    }
+    let mut old = daemon.wire();
+    for _ in 0..3 {
+        old.send(b"GET /live HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let answer = old.answer();
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("keep-alive")));
+    }
+}
+
 /// The head of a POST whose sender waits for leave to send its body.
 fn expecting(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     request("POST", path, &[headers, &[("Expect", "100-continue")]].concat(), b"")
@@ -202,6 +289,34 @@ fn a_refusal_is_the_answer_to_an_expectation_where_the_head_shows_it() {
     assert_eq!(wire.answer().status, 200, "the connection is kept");
 }
 
+#[test]
+fn who_waits_for_leave_is_told_of_another_name_and_of_the_end_of_the_service_at_once() {
+    let (daemon, blobs) =
+        (Daemon::builder().embedded().set("fetch.allowed_hosts", "127.0.0.1").start(), BlobServer::start());
+    let length = ("content-length", "10");
+    let mut wire = daemon.wire();
+    wire.send(b"POST /events HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n");
+    wire.answer().problem(421, "misdirected-request");
+
+    // Something to finish, so that it drains for as long as it takes.
+    let gate = Gate::closed();
+    blobs.put("/slow", Blob::bytes("x").gate(&gate));
+    let mut slow = daemon.wire();
+    slow.send_request("POST", "/events", &[JSON], set_blob("k", &blobs.url("/slow")).to_string().as_bytes());
+    blobs.wait_hits("/slow", 1);
+    let mut before = daemon.wire();
+    daemon.sigterm();
+    daemon.log_line(|line| line.contains("draining"));
+    for wire in [&mut before, &mut daemon.wire()] {
+        wire.send(&expecting("/events", &[JSON, length]));
+        let answer = wire.answer();
+        answer.problem(503, "shutting-down");
+        assert_eq!(answer.header("connection"), Some("close"));
+    }
+    gate.open();
+    results(&slow.answer(), 200, "ok");
+}
+
 fn hasty() -> Builder {
     Daemon::builder().embedded().set("http.head_timeout_ms", 300)
 }
@@ -211,7 +326,9 @@ fn half_a_head_behind_a_request_has_a_heads_time_and_an_idle_connection_has_not(
     let daemon = hasty().start();
     let good = request("POST", "/events", &[JSON], get(json!("k")).to_string().as_bytes());
     let live = request("GET", "/live", &[], b"");
-    for requests in [vec![&good], vec![&live, &good], vec![&good, &live]] {
+    let chunks = format!("{:x}\r\n{}\r\n0\r\n\r\n", get(json!("k")).to_string().len(), get(json!("k")));
+    let chunked = request("POST", "/events", &[JSON, ("Transfer-Encoding", "chunked")], chunks.as_bytes());
+    for requests in [vec![&good], vec![&live, &good], vec![&good, &live], vec![&chunked], vec![&chunked, &chunked]] {
         let mut wire = daemon.wire();
         let mut bytes: Vec<u8> = requests.iter().copied().flatten().copied().collect();
         bytes.extend_from_slice(b"GET /li");

@@ -255,7 +255,7 @@ impl Daemon {
     #[track_caller]
     pub fn log_line(&self, fits: impl Fn(&str) -> bool) -> String {
         let mut found = None;
-        eventually(Duration::from_secs(5), || {
+        eventually(PATIENCE, || {
             found = self.logs().into_iter().find(|line| fits(line));
             found.is_some()
         });
