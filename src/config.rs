@@ -45,8 +45,8 @@ pub use self::model::*;
 pub use self::redis_url::has_password;
 pub use self::render::{default_in_words, default_toml, markdown_table};
 pub use self::secret::{MASK, Pem, Secret, WebhookSecret};
-pub use self::sources::{source_of_flag, source_settings};
-pub use self::table::{Preset, Privacy, SETTINGS, SOURCE_SETTINGS, Setting, find};
+pub use self::sources::{find, source_of_flag, source_settings};
+pub use self::table::{Preset, Privacy, SETTINGS, SOURCE_SETTINGS, Setting};
 
 use self::effective::Effective;
 use self::layers::Layers;

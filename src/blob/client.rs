@@ -26,8 +26,9 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::answer::{Answer, judge};
-use super::connector::{Connector, Resolve, by_the_system, fault};
+use super::connector::Connector;
 use super::decoding::Decoding;
+use super::dial::{Resolve, USER_AGENT, by_the_system, fault};
 use super::signs::Signs;
 use super::{Download, FetchError, FetchErrorKind, Settings, SetupError};
 use crate::event::BlobUrl;
@@ -41,7 +42,6 @@ const POOL_LIFETIME: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-pub(super) const USER_AGENT: &str = concat!("redis-cache-sync/", env!("CARGO_PKG_VERSION"));
 
 /// Fetches blobs. One a thread; clones share their connections.
 #[derive(Clone)]

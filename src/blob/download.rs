@@ -13,9 +13,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::aside::Aside;
-use super::connector::fault;
 use super::decode::{Coding, codings, decoded};
 use super::decoding::Decoding;
+use super::dial::fault;
 use super::{FetchError, FetchErrorKind};
 
 /// A first chunk of at least this size is passed on without a copy if it is the whole body; a smaller one is copied out of

@@ -8,6 +8,7 @@ pub mod client;
 mod connector;
 mod decode;
 mod decoding;
+mod dial;
 mod download;
 mod framing;
 pub mod guard;

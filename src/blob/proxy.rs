@@ -17,8 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use url::{Host, Url};
 
-use super::client::USER_AGENT;
-use super::connector::{Resolve, connect, connect_to_one, fault, resolve};
+use super::dial::{Resolve, USER_AGENT, connect, connect_to_one, fault, resolve};
 use super::{FetchError, FetchErrorKind};
 
 /// Bytes of the head of a proxy's answer, at most.

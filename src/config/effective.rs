@@ -3,13 +3,26 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
-use config::{Value, ValueKind};
+use config::{ConfigError, Map, Source, Value, ValueKind};
 
 use super::fault::Fault;
 use super::kind::as_text;
-use super::layers::Layer;
 use super::sources::{SOURCES, source_settings};
 use super::table::{SETTINGS, Setting};
+
+/// One layer's good values in normal form, by path.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Layer(pub(super) Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
 
 /// The settings as they came out of all layers.
 #[derive(Clone)]

@@ -9,14 +9,14 @@ use std::path::Path;
 use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
 use super::dotenv::{self, DOTENV};
-use super::effective::Effective;
+use super::effective::{Effective, Layer};
 use super::fault::Fault;
 use super::files::{read_bounded, what_failed};
 use super::kind::for_message;
 use super::names::{in_group, is_group, nearest};
 use super::redis_url::has_password;
-use super::sources::{NAME_ALLOWED, SOURCES, is_source_name, of_variable, source_settings};
-use super::table::{Privacy, SETTINGS, Setting, find};
+use super::sources::{NAME_ALLOWED, SOURCES, find, is_source_name, of_variable, source_settings};
+use super::table::{Privacy, SETTINGS, Setting};
 use super::{DEFAULT_FILE, Flag, unheard};
 
 /// The layers read so far, the lowest first.
@@ -26,20 +26,6 @@ pub struct Layers {
     warnings: Vec<String>,
     bad: HashSet<&'static str>,
     files: Vec<String>,
-}
-
-/// One layer's good values in normal form, by path.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Layer(pub(super) Map<String, Value>);
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        Ok(self.0.clone())
-    }
 }
 
 impl Layers {

@@ -6,7 +6,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use strsim::levenshtein;
 
-use super::table::{SOURCE_SETTINGS, Setting};
+use super::table::{SETTINGS, SOURCE_SETTINGS, Setting};
 
 /// The group in which the tables of sources stand.
 pub const SOURCES: &str = "sources";
@@ -43,8 +43,13 @@ pub fn source_settings(name: &str) -> &'static [Setting] {
     settings
 }
 
+/// The setting of this path, of a source or not.
+pub fn find(path: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.path == path).or_else(|| find_of_source(path))
+}
+
 /// The setting of this path, `sources.minio.format`.
-pub fn find_of_source(path: &str) -> Option<&'static Setting> {
+fn find_of_source(path: &str) -> Option<&'static Setting> {
     let (name, _) = path.strip_prefix("sources.")?.split_once('.')?;
     source_settings(name).iter().find(|setting| setting.path == path)
 }

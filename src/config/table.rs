@@ -5,7 +5,6 @@ use config::{Value, ValueKind};
 
 use super::checks::*;
 use super::kind::Kind;
-use super::sources::find_of_source;
 use Preset::{Cores, Number, Switch, Text, Unset};
 
 /// One setting.
@@ -105,11 +104,6 @@ impl Setting {
             },
         }
     }
-}
-
-/// The setting of this path.
-pub fn find(path: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.path == path).or_else(|| find_of_source(path))
 }
 
 const MAX_WORKERS: u64 = 1024;
@@ -310,7 +304,7 @@ mod tests {
 
     #[test]
     fn the_variable_and_the_flag_follow_from_the_path() {
-        let setting = find("fetch.pool_size").expect("a setting");
+        let setting = crate::config::find("fetch.pool_size").expect("a setting");
         assert_eq!(setting.variable(), "FETCH_POOL_SIZE");
         assert_eq!(setting.flag(), "fetch-pool-size");
         assert_eq!((setting.group(), setting.leaf()), ("fetch", "pool_size"));

@@ -15,7 +15,14 @@ use std::time::SystemTime;
 use log::Record;
 use log::kv::VisitSource;
 
-use super::logging::Format;
+/// `log_format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
 
 /// How lines look, for the life of the process.
 #[derive(Debug, Clone, Default)]

@@ -27,6 +27,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 pub use self::sink::{EXIT_LIMIT, FLUSH_AFTER};
 use self::sink::{Sink, start_flusher};
+pub use super::line::Format;
 use super::line::Layout;
 
 /// Of the room that a long line needed, a thread keeps so much.
@@ -46,15 +47,6 @@ pub struct Settings {
     pub format: Format,
     /// Stands on every line unless it is empty.
     pub cluster: String,
-}
-
-/// `log_format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    #[default]
-    Text,
-    /// One object a line.
-    Json,
 }
 
 #[derive(Debug, thiserror::Error)]

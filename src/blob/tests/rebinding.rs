@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::*;
-use crate::blob::connector::Resolve;
+use crate::blob::dial::Resolve;
 
 pub const NAME: &str = "rebind.test";
 pub const METADATA: &str = "169.254.169.254";

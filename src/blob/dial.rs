@@ -1,0 +1,91 @@
+//! From a host to a TCP connection: names to addresses, addresses to the first that answers.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use futures::future::LocalBoxFuture;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
+use url::Host;
+
+use super::FetchError;
+
+/// How we name ourselves to hosts and proxies.
+pub(super) const USER_AGENT: &str = concat!("redis-cache-sync/", env!("CARGO_PKG_VERSION"));
+
+/// The addresses of a name and port.
+pub(super) type Resolve = Rc<dyn Fn(String, u16) -> LocalBoxFuture<'static, io::Result<Vec<SocketAddr>>>>;
+
+/// As the system does it.
+pub(super) fn by_the_system() -> Resolve {
+    Rc::new(|name, port| {
+        Box::pin(async move {
+            let mut found = lookup_host((name.as_str(), port)).await;
+            // A final dot keeps the resolver from adding search domains, but hides names that only the hosts file knows.
+            if let (Err(_), Some(bare)) = (&found, name.strip_suffix('.')) {
+                found = lookup_host((bare, port)).await;
+            }
+            Ok(found?.collect())
+        })
+    })
+}
+
+pub(super) async fn resolve(resolver: &Resolve, host: &Host, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
+    let name = match host {
+        Host::Domain(name) => name.clone(),
+        Host::Ipv4(ip) => return Ok(vec![SocketAddr::new(IpAddr::V4(*ip), port)]),
+        Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(IpAddr::V6(*ip), port)]),
+    };
+    let addresses = resolver(name, port).await;
+    let addresses = addresses.map_err(|_| FetchError::unavailable("the host's name cannot be resolved"))?;
+    if addresses.is_empty() {
+        return Err(FetchError::unavailable("the host's name has no address"));
+    }
+    Ok(addresses)
+}
+
+/// Tries the addresses in turn, with `connect`. Each gets an equal share of what is left, so that a dead one does not use
+/// up the time of a live one behind it.
+pub(super) async fn connect_to_one(
+    addresses: &[SocketAddr],
+    until: Instant,
+    connect: impl AsyncFn(SocketAddr, Instant) -> Result<TcpStream, FetchError>,
+) -> Result<TcpStream, FetchError> {
+    let mut last = timed_out();
+    for (index, address) in addresses.iter().enumerate() {
+        let now = Instant::now();
+        let share = until.saturating_duration_since(now) / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        match timeout_at(now + share, connect(*address, now + share)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = timed_out(),
+        }
+    }
+    Err(last)
+}
+
+pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, FetchError> {
+    TcpStream::connect(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => timed_out(),
+        kind => FetchError::unavailable(fault(kind)),
+    })
+}
+
+pub(super) fn timed_out() -> FetchError {
+    FetchError { silent: true, ..FetchError::unavailable("connecting took too long") }
+}
+
+/// An I/O failure in our own words.
+pub(super) fn fault(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind::*;
+    match kind {
+        ConnectionRefused => "the connection was refused",
+        ConnectionReset | ConnectionAborted | BrokenPipe => "the connection was reset",
+        HostUnreachable | NetworkUnreachable => "the host cannot be reached",
+        UnexpectedEof => "the connection was closed early",
+        TimedOut => "the connection timed out",
+        InvalidData => "the answer is not well-formed",
+        _ => "the connection failed",
+    }
+}
