@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::faulty_way::{Fault, Proxy, Way};
 use crate::support::{Blob, BlobServer, Daemon, PATIENCE, Redis, eventually, get, ndjson, set_blob, set_inline};
 
 const CLIENTS: u64 = 6;
@@ -144,4 +145,32 @@ fn a_stuck_actor_turns_live_until_it_moves_again() {
         assert!(eventually(Duration::from_secs(5), || daemon.get("/live").status == 200), "{point}");
         assert_eq!(daemon.post(&get(json!("k"))).status, 200);
     }
+}
+
+/// A batch was carried out, its answer is on a long way, and its writer is restarted: it repeats the batch, but not the read
+/// that would see what a later write of the batch has done.
+#[test]
+fn a_restarted_writer_repeats_no_read_that_a_later_write_of_its_batch_has_overtaken() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.port());
+    // The first message is that of the batch, the second one brings the writer down.
+    let daemon = Daemon::builder().set("redis.host", "127.0.0.1").set("redis.port", proxy.port());
+    let daemon = daemon.set("redis.pool_size", 1).set("redis.response_timeout_ms", 5000);
+    let daemon = daemon.set("redis.retry_ms", 15_000).env("FAILPOINTS", "write=1*off->1*panic->off").start();
+    redis.put("k", b"old");
+    proxy.set(Way::ToService, Fault::Delay(Duration::from_millis(1500)));
+    let batch = ndjson(&[get(json!("k")), set_inline("k", "new")]);
+    let (first, _) = thread::scope(|scope| {
+        let first = scope.spawn(|| daemon.post_ndjson(&batch));
+        assert!(eventually(PATIENCE, || redis.value("k").as_deref() == Some(b"new")), "the write was not sent");
+        let second = scope.spawn(|| daemon.post(&get(json!("other"))).status);
+        let restarts = || daemon.metric("cache_sync_actor_restarts_total", &["actor=\"writer\""]);
+        assert!(eventually(PATIENCE, || restarts() > 0.0), "the writer was not restarted");
+        proxy.set(Way::ToService, Fault::None);
+        (first.join().expect("an answer"), second.join().expect("an answer"))
+    });
+    let json = first.json();
+    let read = &json["events"][0]["results"][0];
+    assert!(read["value"] == "old" || read["status"] == "unavailable", "{json}");
+    assert_eq!(json["events"][1]["results"][0]["status"], "stored", "{json}");
 }

@@ -11,6 +11,9 @@ mod docs;
 mod events;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+#[path = "../torture/proxy.rs"]
+#[allow(dead_code)]
+mod faulty_way;
 mod fetch_limits;
 mod folder;
 mod healthcheck;
@@ -36,6 +39,7 @@ mod patterns;
 mod problems;
 mod proxy;
 mod real_files;
+mod recovery;
 mod refused_redis;
 mod reload;
 mod replicas;
