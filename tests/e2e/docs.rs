@@ -8,6 +8,7 @@ pub mod page;
 mod terminal;
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -15,29 +16,21 @@ use self::page::{Answer, Kind, Step, steps};
 use self::terminal::{Network, Terminal, has_own_network};
 use crate::support::{PATIENCE, eventually};
 
-pub const EVENTS: &str = include_str!("../../docs/events.md");
-const README: &str = include_str!("../../README.md");
-const SEND: &str = include_str!("../../docs/send.md");
-const SETTINGS: &str = include_str!("../../docs/settings.md");
-const MONITORING: &str = include_str!("../../docs/monitoring.md");
-const REDIS: &str = include_str!("../../docs/redis.md");
-const DEPLOYMENT: &str = include_str!("../../docs/deployment.md");
-const TESTS: &str = include_str!("../README.md");
-const PAGES: [(&str, &str); 13] = [
-    ("README.md", README),
-    ("docs/events.md", EVENTS),
-    ("docs/send.md", SEND),
-    ("docs/settings.md", SETTINGS),
-    ("docs/monitoring.md", MONITORING),
-    ("docs/redis.md", REDIS),
-    ("docs/deployment.md", DEPLOYMENT),
-    ("docs/alerts.md", include_str!("../../docs/alerts.md")),
-    ("docs/hardening.md", include_str!("../../docs/hardening.md")),
-    ("docs/capacity.md", include_str!("../../docs/capacity.md")),
-    ("docs/compatibility.md", include_str!("../../docs/compatibility.md")),
-    ("SECURITY.md", include_str!("../../SECURITY.md")),
-    ("tests/README.md", TESTS),
-];
+/// The text of a page, by its path in the repository.
+pub fn read(name: &str) -> &'static str {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}")).leak()
+}
+
+/// All pages with commands: those at the top, every guide, and that of the tests.
+fn pages() -> Vec<(String, &'static str)> {
+    let guides = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).expect("a folder").flatten();
+    let names = guides.map(|entry| format!("docs/{}", entry.file_name().to_string_lossy()));
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".md")).collect();
+    names.extend(["README.md", "SECURITY.md", "tests/README.md"].map(str::to_owned));
+    names.sort();
+    names.into_iter().map(|name| (name.clone(), read(&name))).collect()
+}
 
 /// Where the blobs of the pages are.
 pub const BLOBS: &str = "http://localhost:9000";
@@ -114,18 +107,21 @@ fn is_like(want: &str, got: &str) -> bool {
 
 #[test]
 fn the_readme_works_as_it_is_printed() {
-    read_to(README, "", Network::Own).unwrap_or_else(|what| panic!("README.md, {what}"));
+    read_to(read("README.md"), "", Network::Own).unwrap_or_else(|what| panic!("README.md, {what}"));
 }
 
 #[test]
 fn the_examples_of_events_are_answered_as_it_is_printed() {
-    assert!(page::posts(EVENTS).len() >= 10);
-    read_to(EVENTS, "", Network::Own).unwrap_or_else(|what| panic!("docs/events.md, {what}"));
+    let events = read("docs/events.md");
+    assert!(page::posts(events).len() >= 10);
+    read_to(events, "", Network::Own).unwrap_or_else(|what| panic!("docs/events.md, {what}"));
 }
 
 #[test]
 fn the_other_guides_work_as_they_are_printed() {
-    for (name, text) in PAGES.into_iter().filter(|(_, text)| ![README, EVENTS].contains(text)) {
+    for (name, text) in
+        pages().into_iter().filter(|(name, _)| !["README.md", "docs/events.md"].contains(&name.as_str()))
+    {
         read_to(text, "", Network::Own).unwrap_or_else(|what| panic!("{name}, {what}"));
     }
 }
@@ -148,21 +144,21 @@ const NOT_RUN: [(&str, &str); 11] = [
 #[test]
 fn what_is_not_run_says_why_and_is_listed() {
     let mut left_out = Vec::new();
-    for (name, text) in PAGES {
+    for (name, text) in pages() {
         for step in steps(text).unwrap_or_else(|what| panic!("{name}, {what}")) {
             if let Kind::NotRun { reason, commands } = step.kind {
                 let first = commands.lines().next().unwrap_or_default();
                 eprintln!("{name}:{}: not run, {reason}: {first}", step.line);
-                left_out.push((name, first.to_owned()));
+                left_out.push((name.clone(), first.to_owned()));
             }
         }
     }
-    assert_eq!(left_out, NOT_RUN.map(|(name, first)| (name, first.to_owned())));
+    assert_eq!(left_out, NOT_RUN.map(|(name, first)| (name.to_owned(), first.to_owned())));
 }
 
 #[test]
 fn from_a_clone_to_a_page_with_live_numbers() {
-    let mut terminal = read_to(README, "while sleep", Network::Own).unwrap_or_else(|what| panic!("{what}"));
+    let mut terminal = read_to(read("README.md"), "while sleep", Network::Own).unwrap_or_else(|what| panic!("{what}"));
     let page = terminal.run("curl -sf http://localhost:8080/").expect("it ends");
     assert!(page.code == 0 && page.printed.contains("<html"), "{}", page.printed);
     let mut seen = Vec::new();
@@ -186,7 +182,7 @@ fn total(status: &Value) -> u64 {
 
 #[test]
 fn from_a_folder_of_files_to_keys_in_redis() {
-    let mut terminal = read_to(README, "--from-dir", Network::Own).unwrap_or_else(|what| panic!("{what}"));
+    let mut terminal = read_to(read("README.md"), "--from-dir", Network::Own).unwrap_or_else(|what| panic!("{what}"));
     let desk = terminal.desk();
     for name in ["index.html", "img/dot.png"] {
         let file = fs::read(desk.join("target/site").join(name)).expect("the page made it");

@@ -76,7 +76,7 @@ fn pools_have_the_size_that_was_set() {
 
 #[test]
 fn the_docs_name_every_metric_and_no_other() {
-    let daemon = Daemon::embedded();
+    let daemon = Daemon::builder().embedded().set("sources.s.value", "facts").start();
     let metrics = daemon.get("/metrics").text();
     let exported: BTreeSet<&str> =
         metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

@@ -173,7 +173,7 @@ fn the_examples_of_the_docs_are_answered_as_the_document_has_it() {
     blobs.put("/dot.png", Blob::bytes(include_bytes!("../../src/cli/demo/blobs/dot.png")));
     let daemon = Daemon::embedded();
     let document = Document::of(&daemon);
-    let examples = page::posts(docs::EVENTS);
+    let examples = page::posts(docs::read("docs/events.md"));
     assert!(examples.len() >= 10, "{}", examples.len());
     for (kind, body, _) in examples {
         let answer = daemon.post_with(&[("content-type", kind)], body.replace(docs::BLOBS, &blobs.url("")).as_bytes());

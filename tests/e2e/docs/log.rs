@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::MONITORING;
+use super::read;
 
 /// What `say!` of `http/request.rs` puts on each line besides.
 const MARKS: [&str; 5] = ["request_id", "trace_id", "span_id", "trace_flags", "parent_span_id"];
@@ -62,7 +62,7 @@ fn sources(dir: &Path, found: &mut Vec<String>) {
 
 /// What stands in backticks in the first column of the table below these words.
 fn first_column(below: &str) -> BTreeSet<&'static str> {
-    let (_, rest) = MONITORING.split_once(below).expect("the table is there");
+    let (_, rest) = read("docs/monitoring.md").split_once(below).expect("the table is there");
     let rows = rest.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     let cells = rows.filter_map(|row| row.split(" | ").next());
     cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
