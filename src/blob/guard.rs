@@ -34,6 +34,8 @@ pub enum Judgement {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedHosts {
     entries: Vec<Entry>,
+    /// Whether hosts that are not listed may be asked as they are without a list.
+    others: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,16 +79,28 @@ impl AllowedHosts {
         first.chain(second).collect()
     }
 
+    /// These, the host and port of each of the URLs, and any public host: for what the operator named, and what that
+    /// names.
+    #[must_use]
+    pub fn and_public<'a>(&self, urls: impl IntoIterator<Item = &'a Url>) -> Self {
+        let named = urls.into_iter().filter_map(|url| {
+            let name = Name::Exactly(without_trailing_dot(&url.host()?).to_owned());
+            Some(Entry { name, port: url.port_or_known_default() })
+        });
+        AllowedHosts { entries: self.entries.iter().cloned().chain(named).collect(), others: true }
+    }
+
     /// Whether this host may be asked on this port.
     pub fn judge_host<S: AsRef<str>>(&self, host: &Host<S>, port: u16) -> Result<Judgement, Forbidden> {
-        if self.entries.is_empty() {
+        let host = without_trailing_dot(host);
+        let is_listed = self.entries.iter().any(|entry| entry.matches(&host, port));
+        if self.entries.is_empty() || self.others && !is_listed {
             return match port {
                 80 | 443 => Ok(Judgement::Public),
                 _ => Err(Forbidden(format!("port {port} may not be called: only 80 and 443 may"))),
             };
         }
-        let host = without_trailing_dot(host);
-        if !self.entries.iter().any(|entry| entry.matches(&host, port)) {
+        if !is_listed {
             return Err(Forbidden(format!("{} on port {port} is not among the allowed hosts", shown(&host))));
         }
         Ok(match host {
@@ -131,7 +145,7 @@ impl FromStr for AllowedHosts {
             return Ok(AllowedHosts::default());
         }
         let entries = text.split(',').map(|element| element.trim().parse()).collect::<Result<_, _>>()?;
-        Ok(AllowedHosts { entries })
+        Ok(AllowedHosts { entries, others: false })
     }
 }
 

@@ -11,6 +11,7 @@ mod define;
 pub mod demo;
 mod doors;
 pub mod healthcheck;
+mod keys;
 mod rereading;
 pub mod send;
 pub mod serve;

@@ -13,10 +13,10 @@ use tokio::sync::mpsc::channel;
 
 pub use self::daemon::Daemon;
 use super::doors::Doors;
-use super::refuse;
 use super::rereading::Rereading;
 use super::rereading::settings::Origin;
 use super::signals::{HangUp, Signals};
+use super::{keys, refuse};
 use crate::blob::retry::Policy;
 use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{self, Address, ClusterCache, RedisCache, SentinelCache};
@@ -25,7 +25,7 @@ use crate::config::{
     self, Args, CacheBackend, Config, LogFormat, Pem, RedisMode, Secret, Texts, TlsPems, WebhookSecret,
 };
 use crate::event::{Limits, Ttl};
-use crate::http::{self, Auth, Pems, Proxies, Server, SourceSettings, Tls};
+use crate::http::{self, Auth, IssuerSettings, Pems, Proxies, Server, SourceSettings, Tls};
 use crate::pipeline::Sizes;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
@@ -269,16 +269,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
             allow_match_all: event.allow_match_all,
             version_prefix: redis.version_prefix.clone(),
         }),
-        blob: Arc::new(blob::Settings {
-            allowed_hosts: fetch.allowed_hosts.clone(),
-            extra_roots: fetch.extra_roots.clone(),
-            connect_timeout: fetch.connect_timeout,
-            attempt_timeout: fetch.timeout,
-            max_blob_bytes: fetch.max_blob_bytes,
-            max_connections: fetch.concurrency,
-            proxy: fetch.proxy.clone(),
-            propagate_trace: fetch.propagate_trace,
-        }),
+        blob: Arc::new(blob_settings(config)),
         retry: Policy { attempts: fetch.attempts, deadline: fetch.deadline },
         writer: pipeline::write::writer::Limits {
             batch_max: redis.batch_max,
@@ -314,8 +305,28 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> htt
         stall: config.live.stall,
         auth,
         sources: sources(config),
+        keys: keys::client(&blob_settings(config)),
         tls,
     }
+}
+
+fn blob_settings(config: &Config) -> blob::Settings {
+    let fetch = &config.fetch;
+    blob::Settings {
+        allowed_hosts: fetch.allowed_hosts.clone(),
+        extra_roots: fetch.extra_roots.clone(),
+        connect_timeout: fetch.connect_timeout,
+        attempt_timeout: fetch.timeout,
+        max_blob_bytes: fetch.max_blob_bytes,
+        max_connections: fetch.concurrency,
+        proxy: fetch.proxy.clone(),
+        propagate_trace: fetch.propagate_trace,
+    }
+}
+
+fn issuer(source: &config::SourceConfig) -> Option<IssuerSettings> {
+    let (name, audience) = (source.oidc_issuer.clone()?, source.oidc_audience.clone()?);
+    Some(IssuerSettings { name, audience })
 }
 
 fn sources(config: &Config) -> Vec<SourceSettings> {
@@ -323,6 +334,8 @@ fn sources(config: &Config) -> Vec<SourceSettings> {
         mapping: source.mapping(name),
         tokens: source.all_tokens().iter().map(|token| token.expose().to_owned()).collect(),
         webhook_secrets: source.webhook_secrets.iter().map(|secret| secret.expose().to_owned()).collect(),
+        issuer: issuer(source),
+        topics: source.topics.clone(),
     };
     config.sources.iter().map(source).collect()
 }

@@ -117,7 +117,8 @@ pub fn topic(text: &str) -> Result<(), String> {
 }
 
 pub fn issuer(text: &str) -> Result<(), String> {
-    let is_url = text.len() <= 2048 && text.starts_with("https://") && url::Url::parse(text).is_ok();
+    let is_web = text.starts_with("https://") || text.starts_with("http://");
+    let is_url = text.len() <= 2048 && is_web && url::Url::parse(text).is_ok_and(|url| url.has_host());
     if is_url && !text.contains(['?', '#', '@']) { Ok(()) } else { Err("not such a URL".to_owned()) }
 }
 

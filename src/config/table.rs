@@ -279,7 +279,7 @@ pub static SOURCE_SETTINGS: &[Setting] = &[
     Setting::new("sources.NAME.webhook_secrets", Unset("[\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]"),
         Kind::List { check: webhook_secret, allowed: "whsec_ and the base64 of 24 to 64 bytes, comma- or line-separated" },
         "Secrets with which the producer may sign (Standard Webhooks)").private(Privacy::Secret).live(),
-    Setting::new("sources.NAME.oidc_issuer", Unset("\"https://accounts.google.com\""), text(issuer, "an https URL without a query"),
+    Setting::new("sources.NAME.oidc_issuer", Unset("\"https://accounts.google.com\""), text(issuer, "an https (or http) URL without a query"),
         "Issuer of the JSON Web Tokens that the producer shows, as Pub/Sub and Event Grid do").live(),
     Setting::new("sources.NAME.oidc_audience", Unset("\"https://sync.example.com\""), text(label, "a text of at most 253 bytes without control characters"),
         "Audience that such a token must be made for").live(),

@@ -95,6 +95,13 @@ impl Auth {
         }
     }
 
+    /// The same, but never open: beside them something else is asked for.
+    pub fn shut(tokens: Vec<String>, webhook_secrets: Vec<Vec<u8>>) -> Self {
+        let auth = Auth::new(tokens, webhook_secrets);
+        auth.shut_if(true);
+        auth
+    }
+
     /// From now on these are accepted, and no others.
     pub fn replace_tokens(&self, tokens: Vec<String>) {
         let shuts = !tokens.is_empty();
@@ -157,10 +164,24 @@ impl Auth {
     /// Whether these headers carry one of the tokens, and which. Takes the same time whichever token it is, and however
     /// much of it is right.
     fn token(&self, headers: &HeaderMap) -> Option<Option<Arc<str>>> {
-        let given = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())).map(digest_of)?;
+        bearer_of(headers).and_then(|given| self.known(given))
+    }
+
+    /// The same, of headers that carry one of the tokens or of texts that are one.
+    pub fn token_of(&self, headers: &HeaderMap, others: &[String]) -> Option<Option<Arc<str>>> {
+        self.token(headers).or_else(|| others.iter().find_map(|given| self.known(given.as_bytes())))
+    }
+
+    fn known(&self, given: &[u8]) -> Option<Option<Arc<str>>> {
+        let given = digest_of(given);
         let tokens = self.tokens.load();
         let found = tokens.iter().fold(None, |found, token| if token.is(&given) { Some(token) } else { found });
         found.map(|token| token.name.clone())
+    }
+
+    /// Whether a token is one of the ways in.
+    pub fn has_tokens(&self) -> bool {
+        !self.tokens.load().is_empty()
     }
 }
 
@@ -194,6 +215,11 @@ impl Entry {
             }
         }
     }
+}
+
+/// The bearer token of a request.
+pub fn bearer_of(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()))
 }
 
 /// The scheme is case-insensitive (RFC 9110 section 11.1).

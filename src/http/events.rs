@@ -13,8 +13,8 @@ use bytes::Bytes;
 use log::{Level, log_enabled};
 
 use super::answer::with_text;
-use super::auth::Auth;
 use super::body;
+use super::posters::Admitted;
 use super::problem::{Turned, add_retry_after, refused, status_of};
 use super::progress::Progress;
 use super::request::{About, Marks, Summary, say, turn_away};
@@ -98,8 +98,8 @@ async fn carry_out(
     worker: &Rc<Worker>,
 ) -> Result<Done, Turned> {
     let mut stay = worker.stay();
-    let auth = &worker.shared.settings.auth;
-    let Taken { body, form, permit } = take_in(request, payload, worker, &mut stay, auth, body::kind).await?;
+    let admitted = Admitted::by(worker.shared.settings.auth.admit(request.headers(), SystemTime::now)?);
+    let Taken { body, form, permit, .. } = take_in(request, payload, worker, &mut stay, admitted, body::kind).await?;
     let bytes_in = body.len();
     let waiter = worker.submitter.submit(body, form, permit, trace);
     let (verdict, waiter) = UnderWay::new(waiter, worker, request, None).verdict(&mut stay).await;
@@ -107,24 +107,27 @@ async fn carry_out(
 }
 
 /// A request's body, whole, and what holds its bytes.
-pub(super) struct Taken {
+pub(super) struct Taken<'a> {
     pub body: Bytes,
     pub form: Form,
     pub permit: Permit,
+    /// The place of a body that has still to prove something.
+    pub unproven: Option<Share<'a>>,
 }
 
 /// Lets the sender in, and reads what it sends. Faults are looked for in the order of the contract: who it is, whether the
 /// service goes on, what the headers say of the body (`kind`), its size.
-pub(super) async fn take_in(
+pub(super) async fn take_in<'a>(
     request: &HttpRequest,
     payload: &mut web::Payload,
-    worker: &Rc<Worker>,
+    worker: &'a Rc<Worker>,
     stay: &mut Stay<'_>,
-    auth: &Auth,
+    mut admitted: Admitted,
     kind: fn(&HeaderMap) -> Result<body::Kind, Turned>,
-) -> Result<Taken, Turned> {
+) -> Result<Taken<'a>, Turned> {
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
-    let mut entry = auth.admit(headers, SystemTime::now)?;
+    let share = admitted.is_unproven().then(|| worker.shared.unproven.share());
+    let mut entry = admitted.entry;
     if let Some(about) = About::of(request).filter(|_| entry.token().is_some()) {
         about.note_token(entry.token());
     }
@@ -138,7 +141,6 @@ pub(super) async fn take_in(
         // To ask for the body before it has been looked for would have the connection woken for nothing once it is found.
         stay.give_way().await;
     }
-    let share = entry.claim().map(|_| worker.shared.unproven.share());
     let body = {
         let max_bytes = settings.max_body_bytes;
         let bounds = body::Bounds { max_bytes, permit: &mut permit, unproven: share.as_ref() };
@@ -162,7 +164,7 @@ pub(super) async fn take_in(
         Err(turned) if !matches!(turned, Turned::Malformed { .. }) => return Err(turned),
         body => entry.confirm().and(body)?,
     };
-    Ok(Taken { body, form: kind.form, permit })
+    Ok(Taken { body, form: kind.form, permit, unproven: share })
 }
 
 /// A body that nobody has vouched for has to go when the bytes of such bodies run out.

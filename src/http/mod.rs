@@ -7,12 +7,14 @@ mod auth;
 mod body;
 mod client;
 mod events;
+mod handshake;
 mod host;
 mod idle;
 mod incoming;
 mod linger;
 mod openapi;
 mod page;
+mod posters;
 mod probes;
 mod problem;
 mod progress;
@@ -23,6 +25,7 @@ mod slow;
 mod sources;
 mod stream;
 mod tls;
+pub mod trust;
 mod under_way;
 mod unproven;
 mod webhook;
@@ -35,8 +38,10 @@ use std::time::Duration;
 pub use self::auth::Auth;
 pub use self::client::Proxies;
 pub use self::server::{Server, StartError};
-pub use self::sources::SourceSettings;
+pub use self::sources::{IssuerSettings, SourceSettings};
 pub use self::tls::{Pems, Tls, TlsError};
+
+use self::trust::Fetch;
 
 /// The `http.*` settings and their neighbours.
 #[derive(Debug, Clone)]
@@ -75,6 +80,8 @@ pub struct Settings {
     pub auth: Arc<Auth>,
     /// Producers of notifications, at the start.
     pub sources: Vec<SourceSettings>,
+    /// Who fetches the keys of others, for sources that accept what they signed.
+    pub keys: Arc<dyn Fetch>,
     /// None: plain HTTP.
     pub tls: Option<Arc<Tls>>,
 }

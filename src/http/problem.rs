@@ -26,13 +26,14 @@ const TOO_LARGE: Kind = Kind(413, "payload-too-large", "The request is too large
 const MEDIA_TYPE: Kind = Kind(415, "unsupported-media-type", "The body's type is not understood");
 const INVALID_EVENT: Kind = Kind(422, INVALID.slug, INVALID.title);
 const OVERLOADED: Kind = Kind(503, "overloaded", "The service has as much work as it takes on");
+const NO_KEYS: Kind = Kind(503, "keys-unavailable", "The keys that prove the sender cannot be had now");
 
 /// A kind of problem document: its status, the last part of its type, its title.
 #[derive(Clone, Copy)]
 pub struct Kind(pub u16, pub &'static str, pub &'static str);
 
 /// Every problem document that there is.
-pub const DOCUMENTS: [Kind; 15] = [
+pub const DOCUMENTS: [Kind; 16] = [
     MALFORMED_JSON,
     MALFORMED_REQUEST,
     UNAUTHORIZED,
@@ -45,6 +46,7 @@ pub const DOCUMENTS: [Kind; 15] = [
     INVALID_EVENT,
     HEAD_LARGE,
     OVERLOADED,
+    NO_KEYS,
     Kind::unavailable(ProblemKind::ShuttingDown),
     Kind::unavailable(ProblemKind::Interrupted),
     Kind::unavailable(ProblemKind::Timeout),
@@ -78,6 +80,10 @@ pub enum Turned {
     Unauthorized {
         detail: &'static str,
     },
+    /// Whether the sender may do this depends on keys that could not be fetched.
+    NoKeys {
+        detail: &'static str,
+    },
     Draining,
     UnsupportedMediaType {
         detail: &'static str,
@@ -101,7 +107,9 @@ impl Turned {
     /// For the log.
     pub fn cause(&self) -> &str {
         match self {
-            Turned::UnsupportedMediaType { detail } | Turned::Unauthorized { detail } => detail,
+            Turned::UnsupportedMediaType { detail } | Turned::Unauthorized { detail } | Turned::NoKeys { detail } => {
+                detail
+            }
             Turned::Malformed { detail } | Turned::ForeignMediaType { detail } => detail,
             Turned::Misdirected => "Host is none of http.hosts, and nothing else is asked for",
             Turned::NotFound => "no such route",
@@ -136,6 +144,7 @@ pub fn turned_away(why: &Turned, retry_after: impl FnOnce() -> u64) -> (HttpResp
         Unauthorized { detail } => document(UNAUTHORIZED, detail, |response| {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }),
+        NoKeys { detail } => document(NO_KEYS, detail, |response| add_retry_after(response, retry_after())),
         Draining => unavailable(ProblemKind::ShuttingDown, retry_after()),
         UnsupportedMediaType { detail } => document(MEDIA_TYPE, detail, |_| {}),
         ForeignMediaType { detail } => document(MEDIA_TYPE, detail, |_| {}),

@@ -175,7 +175,8 @@ pub async fn observe(
     let is_last = request.head().connection_type() != ConnectionType::KeepAlive;
     let on_connection = request.conn_data::<Rc<Progress>>().map(Progress::begin);
     let mut line = Line::of(&request, about);
-    let mut response = match shared.is_open() && !host::is_ours(&request, &shared.settings.hosts) {
+    let is_foreign = || !host::is_ours(&request, &shared.settings.hosts);
+    let mut response = match shared.is_open_at(request.uri().path()) && is_foreign() {
         false => next.call(request).await?.map_into_left_body(),
         true => {
             let response = turn_away(request.request(), &Turned::Misdirected, "");

@@ -9,7 +9,7 @@ use super::Settings;
 use super::openapi::Documents;
 use super::page::Pages;
 use super::slow::SlowLog;
-use super::sources::Sources;
+use super::sources::{self, Sources};
 use super::unproven::Unproven;
 use super::worker::Oldest;
 use crate::event::outcome::{Class, Outcome};
@@ -68,7 +68,8 @@ impl Shared {
         let pages = settings.page.then(Pages::new);
         let (slow, oldest) = (SlowLog::new(settings.slow), Mutex::default());
         let unproven = Unproven::new(settings.max_unproven_bytes);
-        let sources = Sources::new(settings.sources.clone(), metrics.clone());
+        let keys = settings.keys.clone();
+        let sources = Sources::new(settings.sources.clone(), settings.auth.clone(), keys, metrics.clone());
         let (busy, cut_off) = (AtomicUsize::new(0), AtomicBool::new(false));
         Shared {
             settings,
@@ -130,6 +131,12 @@ impl Shared {
     /// Whether nothing is asked for on any port.
     pub fn is_open(&self) -> bool {
         self.settings.auth.is_open() && !self.settings.asks_for_certificates
+    }
+
+    /// Whether nothing is asked for on this path.
+    pub fn is_open_at(&self, path: &str) -> bool {
+        self.is_open()
+            && sources::name(path).and_then(|name| self.sources.find(name)).is_none_or(|source| source.is_open())
     }
 
     /// Seconds after which a sender may try again: more the longer the oldest event has been waiting, and not the same for

@@ -7,7 +7,7 @@ use log::{error, info, warn};
 use tokio::sync::mpsc::Sender;
 
 use super::{Look, Readings, Rereading};
-use crate::config::{Args, Config, Loaded, MASK, Shown, Texts};
+use crate::config::{self, Args, Config, Loaded, MASK, Secret, Shown, Texts};
 
 /// The settings in force, and where they came from.
 pub struct Origin {
@@ -36,16 +36,25 @@ impl Rereading {
     pub fn follow_settings(&mut self, origin: Origin, changes: Sender<Change>) {
         let Origin { args, texts, mut loaded } = origin;
         let mut readings = Readings::of(texts);
+        let mut tokens = Readings::of(tokens_of_sources(&loaded.config));
         self.watch(move |look| {
             let has_changed = readings.news(Texts::read(&args), look).is_some();
-            if has_changed || look == Look::Asked {
-                read_again(&mut loaded, args.clone(), &changes);
+            let has_others = tokens.news(tokens_of_sources(&loaded.config), look).is_some();
+            if has_changed || has_others || look == Look::Asked {
+                read_again(&mut loaded, args.clone(), has_others, &changes);
             }
         });
     }
 }
 
-fn read_again(loaded: &mut Loaded, args: Args, changes: &Sender<Change>) {
+/// What the files of tokens that sources name hold now, in the order of the sources.
+fn tokens_of_sources(config: &Config) -> Vec<Result<Vec<Secret>, String>> {
+    let files = config.sources.values().filter_map(|source| source.tokens_file.as_deref());
+    files.map(config::tokens_in).collect()
+}
+
+/// `has_others`: tokens in a file that a source names are others than before.
+fn read_again(loaded: &mut Loaded, args: Args, has_others: bool, changes: &Sender<Change>) {
     let again = match loaded.again(args) {
         Ok(again) => again,
         Err(faults) => {
@@ -60,10 +69,11 @@ fn read_again(loaded: &mut Loaded, args: Args, changes: &Sender<Change>) {
         warn!(settings = settings.as_str(); "changed settings take effect only after a restart");
     }
     *loaded = again.loaded;
-    if again.changed.is_empty() {
+    if again.changed.is_empty() && !has_others {
         return info!("settings read again, nothing changes");
     }
-    let settings = again.changed.iter().map(shown).collect::<Vec<_>>().join(", ");
+    let others = has_others.then(|| "tokens_file of a source".to_owned());
+    let settings = again.changed.iter().map(shown).chain(others).collect::<Vec<_>>().join(", ");
     // Whoever is to be told may be draining by now, and takes no more.
     let _ = changes.blocking_send(Change { config: loaded.config.clone(), settings });
 }

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod captured;
 pub mod cloudevents;
+pub mod envelope;
 pub mod event_grid;
 pub mod eventbridge;
 pub mod gcs;

@@ -1,16 +1,35 @@
 //! Amazon SNS around the notifications of S3: in its envelope, or raw.
 
-use super::{Message, Parsed, SourceFault};
+use super::envelope::{Envelope, Purpose};
+use super::{Handshake, Ignored, Message, Notified, Parsed, SourceFault, s3};
 
-/// Whether the message is of this format: for `auto`.
-pub fn looks_like(_message: &Message) -> bool {
-    false
+/// Whether the message is of this format: for `auto`. Some senders leave out the headers, and raw delivery has no envelope.
+pub fn looks_like(message: &Message) -> bool {
+    message.headers.get("x-amz-sns-message-type").is_some() || Envelope::read(message.body).is_some()
 }
 
 /// Takes a notification apart.
 ///
 /// # Errors
 /// When the body is none of this format.
-pub fn parse<'a>(_message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
-    Err(SourceFault::Malformed("notifications of this format cannot be read yet".to_owned()))
+pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
+    let Some(envelope) = Envelope::read(message.body) else { return s3::parse(message) };
+    let ignored = |why| Ok(Parsed::Elements(vec![Notified::Ignored(why)]));
+    match envelope.purpose() {
+        Some(Purpose::Subscription) => {
+            let missing = |what: &str| SourceFault::Malformed(format!("`{what}` is missing"));
+            let topic = envelope.topic().ok_or_else(|| missing("TopicArn"))?.to_owned().into();
+            let subscribe_url = envelope.subscribe_url().ok_or_else(|| missing("SubscribeURL"))?.to_owned().into();
+            Ok(Parsed::Handshake(Handshake::SnsConfirmation { topic, subscribe_url }))
+        }
+        Some(Purpose::End) => ignored(Ignored::Test),
+        _ => {
+            let text = envelope.message().unwrap_or_default();
+            // Whoever may publish to the topic may publish anything.
+            match s3::parse(&Message { headers: message.headers, body: text.as_bytes() }) {
+                Ok(parsed) => Ok(parsed.into_owned()),
+                Err(_) => ignored(Ignored::UnknownEvent),
+            }
+        }
+    }
 }

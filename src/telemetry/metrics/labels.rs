@@ -53,7 +53,7 @@ pub(super) const HTTP_STATUSES: [&str; 15] =
     ["200", "207", "304", "400", "401", "404", "405", "408", "413", "415", "422", "431", "500", "503", "other"];
 
 /// Why a request became no work (`http` holds that all its problem documents are here); the last stands for anything else.
-pub const REFUSALS: [&str; 16] = [
+pub const REFUSALS: [&str; 17] = [
     "malformed-json",
     "malformed-request",
     "unauthorized",
@@ -66,6 +66,7 @@ pub const REFUSALS: [&str; 16] = [
     "invalid-event",
     "head-too-large",
     "overloaded",
+    "keys-unavailable",
     "shutting-down",
     "interrupted",
     "timeout",

@@ -1,0 +1,101 @@
+//! The client that fetches the keys of others for [`http::trust`](crate::http::trust): the one of blobs, on a thread of its
+//! own, under the same rules about whom it may call. What the operator named as an issuer may be called wherever it is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use std::{io, thread};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::blob::{BlobClient, Settings};
+use crate::event::BlobUrl;
+use crate::http::trust::{Fetch, Fetched, MAX_DOCUMENT_BYTES};
+
+/// A fetch that takes longer is given up: a request waits for it.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Fetches at once with one client, and orders that wait.
+const MAX_FETCHES: usize = 8;
+/// Clients that are kept: one for each issuer, and one for all else.
+const MAX_CLIENTS: usize = 64;
+
+struct Order {
+    url: BlobUrl,
+    named: String,
+    reply: oneshot::Sender<Result<Bytes, String>>,
+}
+
+struct Client {
+    settings: Settings,
+    /// Set when somebody first asks: most daemons need no keys of others.
+    orders: OnceLock<Option<Sender<Order>>>,
+}
+
+/// A client with the rules of blobs.
+pub fn client(settings: &Settings) -> Arc<dyn Fetch> {
+    let settings = Settings {
+        attempt_timeout: TIMEOUT,
+        max_blob_bytes: MAX_DOCUMENT_BYTES,
+        max_connections: MAX_FETCHES,
+        propagate_trace: false,
+        ..settings.clone()
+    };
+    Arc::new(Client { settings, orders: OnceLock::new() })
+}
+
+fn start(settings: Settings) -> io::Result<Sender<Order>> {
+    let (orders, received) = channel(MAX_FETCHES);
+    let run = move || actix_rt::System::new().block_on(carry_out(settings, received));
+    thread::Builder::new().name("keys".to_owned()).spawn(run)?;
+    Ok(orders)
+}
+
+async fn carry_out(settings: Settings, mut orders: Receiver<Order>) {
+    let mut clients: HashMap<String, BlobClient> = HashMap::new();
+    while let Some(Order { url, named, reply }) = orders.recv().await {
+        if clients.len() >= MAX_CLIENTS && !clients.contains_key(&named) {
+            clients.clear();
+        }
+        let client = match clients.get(&named) {
+            Some(client) => client.clone(),
+            None => match BlobClient::new(for_issuer(&settings, &named)) {
+                Ok(client) => clients.entry(named).or_insert(client).clone(),
+                Err(error) => {
+                    let _ = reply.send(Err(error.to_string()));
+                    continue;
+                }
+            },
+        };
+        actix_rt::spawn(async move {
+            let _ = reply.send(fetch(&client, &url).await);
+        });
+    }
+}
+
+fn for_issuer(settings: &Settings, named: &str) -> Settings {
+    let allowed_hosts = settings.allowed_hosts.and_public(Url::parse(named).ok().as_ref());
+    Settings { allowed_hosts, ..settings.clone() }
+}
+
+async fn fetch(client: &BlobClient, url: &BlobUrl) -> Result<Bytes, String> {
+    let opened = client.open(url, None, Instant::now() + TIMEOUT, || false).await;
+    let download = opened.map_err(|error| error.to_string())?.ok_or("it was given up")?;
+    download.read().await.map_err(|error| error.to_string())
+}
+
+impl Fetch for Client {
+    fn fetch(&self, url: &str, named: &str) -> Fetched {
+        let orders = self.orders.get_or_init(|| start(self.settings.clone()).ok()).clone();
+        let (url, named) = (BlobUrl::parse(url), named.to_owned());
+        Box::pin(async move {
+            let (url, orders) = (url.ok_or("its URL cannot be called")?, orders.ok_or("no thread can be started")?);
+            let (reply, answer) = oneshot::channel();
+            orders.send(Order { url, named, reply }).await.map_err(|_| "nobody fetches any more")?;
+            answer.await.unwrap_or_else(|_| Err("the fetch was given up".to_owned()))
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! The envelope of SNS, with what its signature is over.
+
+use std::fmt::Write;
+
+use serde::Deserialize;
+
+use super::scalar::Scalar;
+
+/// What a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Notification,
+    /// The endpoint is asked whether it wants the topic's messages.
+    Subscription,
+    /// It gets no more of them.
+    End,
+}
+
+/// A message of SNS, as it is posted without raw delivery.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Envelope<'a> {
+    #[serde(borrow, rename = "Type")]
+    kind: Scalar<'a>,
+    #[serde(borrow)]
+    message_id: Scalar<'a>,
+    #[serde(borrow, rename = "TopicArn")]
+    topic: Scalar<'a>,
+    #[serde(borrow)]
+    message: Scalar<'a>,
+    #[serde(borrow)]
+    timestamp: Scalar<'a>,
+    #[serde(borrow, default)]
+    subject: Scalar<'a>,
+    #[serde(borrow, default)]
+    token: Scalar<'a>,
+    #[serde(borrow, default, rename = "SubscribeURL")]
+    subscribe_url: Scalar<'a>,
+    #[serde(borrow, default, rename = "SignatureVersion")]
+    version: Scalar<'a>,
+    #[serde(borrow, default)]
+    signature: Scalar<'a>,
+    #[serde(borrow, default, rename = "SigningCertURL")]
+    certificate_url: Scalar<'a>,
+}
+
+impl<'a> Envelope<'a> {
+    /// None: the body is none.
+    pub fn read(body: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok().filter(|envelope: &Envelope| envelope.purpose().is_some())
+    }
+
+    pub fn purpose(&self) -> Option<Purpose> {
+        match self.kind.as_str()? {
+            "Notification" => Some(Purpose::Notification),
+            "SubscriptionConfirmation" => Some(Purpose::Subscription),
+            "UnsubscribeConfirmation" => Some(Purpose::End),
+            _ => None,
+        }
+    }
+
+    /// The topic's ARN.
+    pub fn topic(&self) -> Option<&str> {
+        self.topic.as_str()
+    }
+
+    /// What was published.
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_str()
+    }
+
+    /// `1` or `2`, of those that there are.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_str()
+    }
+
+    /// In base64.
+    pub fn signature(&self) -> Option<&str> {
+        self.signature.as_str()
+    }
+
+    pub fn certificate_url(&self) -> Option<&str> {
+        self.certificate_url.as_str()
+    }
+
+    pub fn subscribe_url(&self) -> Option<&str> {
+        self.subscribe_url.as_str()
+    }
+
+    /// What is signed: names and values, a line each, in the order of the names. None: something of it is missing.
+    pub fn text_to_sign(&self) -> Option<String> {
+        let is_notification = self.purpose()? == Purpose::Notification;
+        let subject = self.subject.as_str().filter(|_| is_notification);
+        let (url, token) = (self.subscribe_url.as_str(), self.token.as_str());
+        let mut parts = vec![("Message", self.message.as_str()?), ("MessageId", self.message_id.as_str()?)];
+        parts.extend(subject.map(|subject| ("Subject", subject)));
+        if !is_notification {
+            parts.push(("SubscribeURL", url?));
+        }
+        parts.push(("Timestamp", self.timestamp.as_str()?));
+        if !is_notification {
+            parts.push(("Token", token?));
+        }
+        parts.extend([("TopicArn", self.topic()?), ("Type", self.kind.as_str()?)]);
+        let mut text = String::new();
+        for (name, value) in parts {
+            let _ = write!(text, "{name}\n{value}\n");
+        }
+        Some(text)
+    }
+}
