@@ -86,7 +86,7 @@ on_every_backend!(
     versions::only_a_greater_version_takes_effect,
     versions::a_deleted_key_does_not_come_back,
     versions::versions_have_the_order_of_the_contract,
-    versions::a_set_of_a_storage_is_applied_again_at_its_own_place_and_comes_before_a_delete_there,
+    versions::what_a_storage_tells_is_applied_again_at_its_own_place_and_a_set_comes_before_a_delete_there,
     versions::without_a_version_a_write_takes_effect_and_leaves_the_version,
     versions::a_value_with_a_version_is_stored_as_it_is_and_expires,
     versions::an_equal_version_is_applied_once_more_if_the_key_is_gone,

@@ -199,8 +199,8 @@ impl Shared {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a write with this version comes too late. An equal version is applied once more if it is a storage's place of a
-    /// SET, or if the key is gone and nothing with a version has deleted it.
+    /// Whether a write with this version comes too late. An equal version is applied once more if it is a storage's own
+    /// place, or if the key is gone and nothing with a version has deleted it.
     fn supersedes(&self, key: &[u8], version: &[u8]) -> bool {
         let Some(old) = self.version(key) else { return false };
         match old.bare().cmp(version) {

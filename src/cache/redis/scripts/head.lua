@@ -27,11 +27,11 @@ local held = call('MGET', unpack(KEYS, count + 1))
 local window = ARGV[1]
 
 -- Whether key i may not be written with this version: it has one that is not less. An equal one is applied once more if it
--- is a storage's place of a SET ("s" to "0"), or if the key is gone and nothing with a version has deleted it.
+-- is a storage's own place ("s"), or if the key is gone and nothing with a version has deleted it.
 local function superseded(i, new)
   local old, is_written = bare(held[i])
   if old ~= new then return not older(old, new) end
-  if byte(new) == 115 and byte(new, -1) == 48 then return false end
+  if byte(new) == 115 then return false end
   return not (is_written and call('EXISTS', KEYS[i]) == 0)
 end
 
