@@ -75,6 +75,7 @@ impl Answer {
         assert_eq!(self.code, Some(0), "{}", self.err);
         self.out
             .lines()
+            .filter(|line| !line.starts_with("source "))
             .map(|line| {
                 let (name, rest) = line.split_once(" = ").expect("name = value");
                 let (value, source) = rest.rsplit_once("   # ").expect("value   # source");
@@ -814,4 +815,67 @@ fn times_that_contradict_each_other_are_warned_of_with_both() {
             &["fetch.deadline_ms = 25000 (default) exceeds event.deadline_ms = 4000"],
         ],
     );
+}
+
+#[test]
+fn a_source_is_set_in_every_layer_and_check_config_shows_its_url_and_a_key() {
+    let run = Run::new()
+        .default_file(
+            "bind = \"127.0.0.1\"\n[sources.minio]\nformat = \"s3\"\nkey = \"{source}:{dir}|{stem}|{ext}\"\nttl = 60\n",
+        )
+        .file(".env", "SOURCES_MINIO_TTL=70\nSOURCES_MINIO_VALUE=facts\n")
+        .env("SOURCES_MINIO_TTL", "80")
+        .env("SOURCES_WEED_FORMAT", "seaweedfs")
+        .env("SOURCES_MINIO_TOKENS", SECRET);
+    let answer = run.check(&["--sources-minio-include", "a/*,b/*", "--sources-third-value=none"]);
+    assert_eq!(answer.code, Some(0), "{}", answer.err);
+    let settings = answer.settings();
+    for (name, value, source) in [
+        ("sources.minio.format", "\"s3\"", "config/default.toml"),
+        ("sources.minio.ttl", "80", "environment SOURCES_MINIO_TTL"),
+        ("sources.minio.value", "\"facts\"", ".env SOURCES_MINIO_VALUE"),
+        ("sources.minio.include", "[\"a/*\", \"b/*\"]", "flag --sources-minio-include"),
+        ("sources.minio.exclude", "none", "default"),
+        ("sources.minio.tokens", "***", "environment SOURCES_MINIO_TOKENS"),
+        ("sources.weed.key", "\"{object}\"", "default"),
+        ("sources.third.value", "\"none\"", "flag --sources-third-value"),
+    ] {
+        assert_eq!(settings.get(name), Some(&(value, source)), "{name}");
+    }
+    let shown = "source minio: POST http://127.0.0.1:8080/sources/minio; the object bucket/dir/name.ext has the key minio:dir|name|ext";
+    assert!(answer.out.lines().any(|line| line == shown), "{}", answer.out);
+    assert!(
+        answer.err.contains("sends a notification once") && answer.err.contains("reconcile weed"),
+        "{}",
+        answer.err
+    );
+    assert!(!answer.out.contains(SECRET) && !answer.err.contains(SECRET));
+}
+
+#[test]
+fn faults_of_a_source_are_named_with_the_nearest_name() {
+    let file = "[sources.minio]\nfromat = \"s3\"\nkey = \"{name}\"\nttl = \"60\"\nformat = \"s4\"\n[sources.Big]\n[sources]\nx = 1\n";
+    let file = file.replace("[sources]\nx = 1\n", "");
+    let run = Run::new().default_file(&file).env("SOURCES_MINIO_STORE", "main").env("SOURCES_MINIO_ACCEPT", "journal");
+    let answer = run.check(&["--sources-minio-vallue", "facts", "--sources-NAME-format", "s3"]);
+    assert_eq!(answer.code, Some(64));
+    for expected in [
+        "sources.minio.fromat (config/default.toml): there is no such setting, did you mean sources.minio.format?",
+        "sources.minio.key = \"{name}\" (config/default.toml): something in braces that is none of the parts of a key",
+        "sources.minio.ttl = \"60\" (config/default.toml): a text where an integer belongs",
+        "sources.minio.format = \"s4\" (config/default.toml): not one of the choices; allowed: auto, s3",
+        "sources.Big (config/default.toml): not the name of a source",
+        "sources.minio.store = \"main\" (environment SOURCES_MINIO_STORE): no store is set",
+        "sources.minio.accept = \"journal\" (environment SOURCES_MINIO_ACCEPT): no journal is set",
+        "--sources-minio-vallue (command line): there is no such flag, did you mean --sources-minio-value?",
+        "--sources-NAME-format (command line): write the source's own name in place of NAME",
+    ] {
+        assert!(answer.err.contains(expected), "{expected}\n{}", answer.err);
+    }
+    let answer = Run::new().env("SOURCES_MINIO_FROMAT", "s3").check(&[]);
+    assert!(answer.err.contains("is SOURCES_MINIO_FORMAT meant?"), "{}", answer.err);
+    let long = Run::new().env("SOURCES_MINIO_TTL", "4000").env("EVENT_MAX_TTL_SECONDS", "3000").check(&[]);
+    assert!(long.err.contains("sources.minio.ttl must not exceed event.max_ttl_seconds"), "{}", long.err);
+    let empty = Run::new().env("SOURCES_MINIO_TOKENS", "").check(&[]);
+    assert!(empty.code == Some(64) && empty.err.contains("given but empty"), "{}", empty.err);
 }

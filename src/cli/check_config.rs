@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{refuse, serve};
 use crate::cache::redis::SetupError;
 use crate::cache::{CacheError, Command, Doomed, Scan, Session};
-use crate::config::{CacheBackend, Config, Faults, Loaded, Shown};
+use crate::config::{CacheBackend, Config, Faults, Loaded, Shown, SourceConfig};
 use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
 
@@ -26,6 +26,7 @@ pub fn run(connect: bool, loaded: Result<Loaded, Faults>) -> ExitCode {
     // Whoever closed the pipe has seen enough.
     let mut out = std::io::stdout();
     let _ = out.write_all(aligned(&loaded.sources).as_bytes());
+    let _ = out.write_all(sources(&loaded.config).as_bytes());
     if !connect {
         return ExitCode::SUCCESS;
     }
@@ -39,6 +40,23 @@ pub fn run(connect: bool, loaded: Result<Loaded, Faults>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// An object, to show what becomes of its name.
+const EXAMPLE: (&str, &str) = ("bucket", "dir/name.ext");
+
+/// Where each source's producer is to post, and the key of an object as an example.
+fn sources(config: &Config) -> String {
+    let scheme = if config.http.tls.is_some() { "https" } else { "http" };
+    let host = if config.bind.is_unspecified() { "HOST".to_owned() } else { config.bind.to_string() };
+    let host = if config.bind.is_ipv6() && !config.bind.is_unspecified() { format!("[{host}]") } else { host };
+    let (bucket, object) = EXAMPLE;
+    let line = |(name, source): (&String, &SourceConfig)| {
+        let (url, key) =
+            (format!("{scheme}://{host}:{}/sources/{name}", config.port), source.key.key(name, bucket, object));
+        format!("source {name}: POST {url}; the object {bucket}/{object} has the key {}\n", key.escape_debug())
+    };
+    config.sources.iter().map(line).collect()
 }
 
 /// One thing that was tried.
