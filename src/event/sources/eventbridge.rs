@@ -1,16 +1,143 @@
-//! Amazon EventBridge: one event of S3 a request.
+//! Amazon EventBridge: one event of S3 a request, as its API destinations send it. Names stand there as they are; LocalStack
+//! alone escapes them, and is known by the account that it gives everybody.
 
-use super::{Message, Parsed, SourceFault};
+use std::borrow::Cow;
 
-/// Whether the message is of this format: for `auto`.
-pub fn looks_like(_message: &Message) -> bool {
-    false
+use memchr::memmem;
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+
+use super::json::{read, trimmed};
+use super::s3::{place, version};
+use super::scalar::{Scalar, unix_millis, unquoted};
+use super::{Change, Facts, Ignored, Message, Notified, ObjectChange, Parsed, SourceFault, media};
+
+const SOURCE: &str = "aws.s3";
+const ACCOUNT_OF_LOCALSTACK: &str = "000000000000";
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow, default)]
+    id: Scalar<'a>,
+    #[serde(borrow, default)]
+    account: Scalar<'a>,
+    #[serde(borrow, default)]
+    time: Scalar<'a>,
+    #[serde(borrow, default)]
+    detail: Option<Detail<'a>>,
 }
 
-/// Takes a notification apart.
+/// Looked into only where it is of S3: of other events it may have any shape.
+#[derive(Default, Deserialize)]
+struct Detail<'a> {
+    #[serde(borrow, default)]
+    bucket: Option<Bucket<'a>>,
+    #[serde(borrow, default)]
+    object: Option<Object<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Bucket<'a> {
+    #[serde(borrow, default)]
+    name: Scalar<'a>,
+}
+
+#[derive(Deserialize)]
+struct Object<'a> {
+    #[serde(borrow, default)]
+    key: Scalar<'a>,
+    #[serde(borrow, default)]
+    size: Scalar<'a>,
+    #[serde(alias = "eTag", borrow, default)]
+    etag: Scalar<'a>,
+    #[serde(rename = "version-id", borrow, default)]
+    version: Scalar<'a>,
+    #[serde(borrow, default)]
+    sequencer: Scalar<'a>,
+}
+
+/// Whether the message is of this format: for `auto`.
+pub fn looks_like(message: &Message) -> bool {
+    trimmed(message.body).starts_with(b"{") && memmem::find(message.body, b"\"detail-type\"").is_some()
+}
+
+/// Takes a notification apart. What is not of S3 changes nothing.
 ///
 /// # Errors
-/// When the body is none of this format.
-pub fn parse<'a>(_message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
-    Err(SourceFault::Malformed("notifications of this format cannot be read yet".to_owned()))
+/// When the body is not JSON, is no event, or names no object.
+pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
+    media::expect_json(message, "EventBridge")?;
+    parse_body(message.body)
+}
+
+pub(super) fn parse_body(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
+    if trimmed(body).is_empty() {
+        return Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::Test)]));
+    }
+    let missing = |what| SourceFault::Malformed(format!("the event has no `{what}`"));
+    let Kind { source, kind } = read(body)?;
+    let kind = kind.as_str().ok_or_else(|| missing("detail-type"))?;
+    let change = match change(kind).filter(|_| source.as_str() == Some(SOURCE)) {
+        Some(Ok(change)) => change,
+        Some(Err(ignored)) => return Ok(Parsed::Elements(vec![Notified::Ignored(ignored)])),
+        None => return Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::UnknownEvent)])),
+    };
+    let Body { id, account, time, detail } = read(body)?;
+    let Detail { bucket, object } = detail.unwrap_or_default();
+    let bucket = bucket.and_then(|bucket| bucket.name.text()).ok_or_else(|| missing("detail.bucket.name"))?;
+    let object = object.ok_or_else(|| missing("detail.object"))?;
+    let name = object.key.text().ok_or_else(|| missing("detail.object.key"))?;
+    let is_localstack = account.as_str() == Some(ACCOUNT_OF_LOCALSTACK);
+    let name = if is_localstack { unescaped(name) } else { name };
+    if name.ends_with('/') {
+        return Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::Folder)]));
+    }
+    let time = time.text();
+    Ok(Parsed::Elements(vec![Notified::Change(ObjectChange {
+        change,
+        bucket,
+        object: name,
+        url: None,
+        place: place(object.sequencer),
+        time_ms: time.as_deref().and_then(unix_millis),
+        id: id.text(),
+        facts: Facts {
+            size: object.size.number(),
+            etag: object.etag.text().map(unquoted),
+            content_type: None,
+            time,
+            version: version(object.version),
+        },
+    })]))
+}
+
+/// What kind of event it is, before its detail is looked into.
+#[derive(Deserialize)]
+struct Kind<'a> {
+    #[serde(borrow, default)]
+    source: Scalar<'a>,
+    #[serde(rename = "detail-type", borrow, default)]
+    kind: Scalar<'a>,
+}
+
+fn change(kind: &str) -> Option<Result<Change, Ignored>> {
+    match kind {
+        "Object Created" | "Object Restore Completed" => Some(Ok(Change::Set)),
+        "Object Deleted" => Some(Ok(Change::Delete)),
+        "Object Restore Initiated"
+        | "Object Restore Expired"
+        | "Object Tags Added"
+        | "Object Tags Deleted"
+        | "Object ACL Updated"
+        | "Object Storage Class Changed"
+        | "Object Access Tier Changed" => Some(Err(Ignored::Metadata)),
+        _ => None,
+    }
+}
+
+fn unescaped(name: Cow<'_, str>) -> Cow<'_, str> {
+    match percent_decode_str(&name).decode_utf8() {
+        Ok(decoded) => Cow::Owned(decoded.into_owned()),
+        Err(_) => name,
+    }
 }

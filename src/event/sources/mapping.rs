@@ -108,7 +108,7 @@ impl Mapping {
                 Action::Set(smallvec![SetEntry { key, source, ttl: self.ttl.or(limits.default_ttl) }])
             }
         };
-        let version = version(change, self.value);
+        let version = version(change);
         Ok(Event { id, version, time: change.time_ms, action })
     }
 
@@ -124,12 +124,10 @@ impl Mapping {
     }
 }
 
-/// Where readers fill the cache, a deletion is never old because of one at the same place: something may have been filled in
-/// since.
-fn version(change: &ObjectChange, value: ValueMode) -> Option<Version> {
+fn version(change: &ObjectChange) -> Option<Version> {
     let rank = match change.change {
-        Change::Delete if value != ValueMode::None => Rank::Delete,
-        _ => Rank::Set,
+        Change::Set => Rank::Set,
+        Change::Delete => Rank::Delete,
     };
     let by_time = || {
         let nanos = change.time_ms?.checked_mul(1_000_000)?;

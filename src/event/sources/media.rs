@@ -26,6 +26,14 @@ pub(super) fn expect_json(message: &Message, format: &str) -> Result<(), SourceF
     }
 }
 
+/// The same of producers of which some say that their JSON is text, or bytes.
+pub(super) fn expect_json_or_text(message: &Message, format: &str) -> Result<(), SourceFault> {
+    match essence(message).as_deref() {
+        Some("text/plain" | "application/octet-stream") => Ok(()),
+        _ => expect_json(message, format),
+    }
+}
+
 /// The first byte that is no white space.
 pub(super) fn first_byte(body: &[u8]) -> Option<u8> {
     body.trim_ascii_start().first().copied()

@@ -271,13 +271,16 @@ pub fn parse<'a>(format: Format, message: &Message<'a>) -> Result<Parsed<'a>, So
 
 /// Which format a message has: the most particular first.
 fn recognised(message: &Message) -> Result<Format, SourceFault> {
+    if s3::begins_as(message.body) {
+        return Ok(Format::S3);
+    }
     let known: [(Format, fn(&Message) -> bool); 7] = [
         (Format::EventGrid, event_grid::looks_like),
         (Format::CloudEvents, cloudevents::looks_like),
         (Format::Sns, sns::looks_like),
-        (Format::Gcs, gcs::looks_like),
-        (Format::EventBridge, eventbridge::looks_like),
         (Format::SeaweedFs, seaweedfs::looks_like),
+        (Format::EventBridge, eventbridge::looks_like),
+        (Format::Gcs, gcs::looks_like),
         (Format::S3, s3::looks_like),
     ];
     let found = known.into_iter().find(|(_, looks_like)| looks_like(message)).map(|(format, _)| format);

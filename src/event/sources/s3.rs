@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::json::{read, trimmed};
 use super::scalar::{Scalar, unix_millis, unquoted};
-use super::{Change, Facts, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault};
+use super::{Change, Facts, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, media};
 
 /// Sequencers from AWS's documentation, which emulators send with everything.
 const EXAMPLES: [&str; 3] = ["0055AED6DCD90281E5", "0062E99A88DC407460", "617f08299329d189"];
@@ -66,6 +66,11 @@ struct Object<'a> {
     sequencer: Scalar<'a>,
 }
 
+/// Whether the body begins as these producers begin theirs: told without reading it.
+pub(super) fn begins_as(body: &[u8]) -> bool {
+    [&b"{\"Records\""[..], b"{\"EventName\""].iter().any(|beginning| body.starts_with(beginning))
+}
+
 /// Whether the message is of this format: for `auto`.
 pub fn looks_like(message: &Message) -> bool {
     let body = trimmed(message.body);
@@ -81,6 +86,7 @@ fn is_test(body: &Body) -> bool {
 /// # Errors
 /// When the body is not JSON, has no `Records`, or one that names no object.
 pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
+    media::expect_json_or_text(message, "S3")?;
     parse_body(message.body)
 }
 
@@ -160,7 +166,7 @@ pub(super) fn place(sequencer: Scalar<'_>) -> Place<'_> {
     sequencer.text().filter(|text| !is_example(text)).map_or(Place::None, Place::Hex)
 }
 
-pub(super) fn is_example(sequencer: &str) -> bool {
+fn is_example(sequencer: &str) -> bool {
     EXAMPLES.iter().any(|example| example.eq_ignore_ascii_case(sequencer))
 }
 
