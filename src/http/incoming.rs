@@ -6,6 +6,7 @@
 //! pieces: it is to be ignored, and actix-http would end the connection behind it. What is not well-formed is let through:
 //! actix-http refuses it, and that ends the connection.
 
+use std::iter;
 use std::ops::Range;
 
 use memchr::memchr;
@@ -200,7 +201,8 @@ fn asked_of(line: &[u8]) -> Vec<Range<usize>> {
     let (name, value) = line.split_at(colon + 1);
     if name.eq_ignore_ascii_case(b"upgrade:") {
         let length = value.trim_ascii_end().len();
-        return vec![colon + 1 + (length - value[..length].trim_ascii_start().len())..colon + 1 + length];
+        let from = length - value[..length].trim_ascii_start().len();
+        return iter::once(colon + 1 + from..colon + 1 + length).collect();
     }
     if !name.eq_ignore_ascii_case(b"connection:") {
         return Vec::new();
