@@ -59,7 +59,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
     media::expect_json(message, "Event Grid")?;
     let Ok(events) = events(message.body) else {
         // In the schema of CloudEvents, but declared as plain JSON.
-        return cloudevents::parse(message).or_else(|_| Err(no_events(message.body)));
+        return cloudevents::parse(message).map_err(|_| no_events(message.body));
     };
     let mut elements = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {

@@ -82,7 +82,7 @@ fn every_mode_says_the_same() {
     let mut in_a_string = blob_created();
     in_a_string["data"] = data.to_string().into();
     for event in [&blob_created(), &in_base64, &in_a_string] {
-        assert_eq!(elements(&structured(event)), [set.clone()], "{event}");
+        assert_eq!(elements(&structured(event)), std::slice::from_ref(&set), "{event}");
     }
     for media in [
         "application/CloudEvents-Batch+JSON; charset=utf-8",
@@ -94,7 +94,7 @@ fn every_mode_says_the_same() {
         let captured = Captured::new(&[("content-type", media)], batch.to_string().as_bytes());
         assert_eq!(elements(&captured), vec![set.clone(); 3], "{media}");
     }
-    assert_eq!(elements(&binary(&blob_created())), [set.clone()]);
+    assert_eq!(elements(&binary(&blob_created())), std::slice::from_ref(&set));
     assert_eq!(elements(&structured(&json!([]))), []);
     let auto = structured(&blob_created()).parse(Format::Auto).map(Parsed::into_owned);
     assert_eq!(auto, Ok(Parsed::Elements(vec![set])));
@@ -245,4 +245,58 @@ fn a_validation_within_a_batch_is_no_handshake_of_cloud_events() {
     event["type"] = "Microsoft.EventGrid.SubscriptionValidationEvent".into();
     let parsed = structured(&event).parse(Format::EventGrid).map(Parsed::into_owned);
     assert!(!matches!(parsed, Ok(Parsed::Handshake(Handshake::EventGridValidation { .. }))), "{parsed:?}");
+}
+
+fn record(name: &str) -> Value {
+    json!({
+        "eventVersion": "2.1", "eventSource": "aws:s3", "eventTime": "2026-11-28T22:44:51.411Z", "eventName": name,
+        "s3": {"bucket": {"name": "b"}, "object": {"key": "a+b%2F%C3%A9.txt", "size": 3, "eTag": "e", "sequencer": "0A"}},
+    })
+}
+
+fn of_s3(kind: &str, data: Value) -> Value {
+    json!({
+        "specversion": "1.0", "id": "c-1", "source": "aws:s3.eu-west-1.b", "type": kind, "subject": "a+b%2F%C3%A9.txt",
+        "time": "2026-11-28T22:44:51.411Z", "data": data,
+    })
+}
+
+#[test]
+fn records_of_s3_come_one_by_one_and_from_queues_as_they_were() {
+    let in_queue = json!({"Records": [record("ObjectCreated:Put")]});
+    for event in [
+        of_s3("com.amazonaws.s3.ObjectCreated:Put", record("ObjectCreated:Put")),
+        of_s3("com.amazonaws.s3.s3:ObjectCreated:Put", record("s3:ObjectCreated:Put")),
+        of_s3("com.amazon.s3.objectcreated", record("ObjectCreated:Put")),
+        of_s3("aws.sqs.message", in_queue.clone()),
+        of_s3("dev.knative.eventing.aws-sqs", in_queue.to_string().into()),
+    ] {
+        for captured in [structured(&event), binary(&event)] {
+            let [Notified::Change(change)] = &elements(&captured)[..] else { panic!("{event}") };
+            let (bucket, object) = (&*change.bucket, &*change.object);
+            assert_eq!((change.change, bucket, object), (Change::Set, "b", "a b/é.txt"), "{event}");
+            assert_eq!((&change.place, change.facts.size), (&Place::Hex("0A".into()), Some(3)), "{event}");
+            assert_eq!(change.time_ms, Some(1_795_905_891_411), "{event}");
+        }
+    }
+    let removed = of_s3("com.amazonaws.s3.ObjectRemoved:Delete", record("ObjectRemoved:Delete"));
+    assert!(
+        matches!(&elements(&structured(&removed))[..], [Notified::Change(change)] if change.change == Change::Delete)
+    );
+}
+
+#[test]
+fn a_record_without_a_sequencer_takes_the_sequence_and_a_queue_may_hold_anything() {
+    let mut bare = record("ObjectCreated:Put");
+    bare["s3"]["object"].as_object_mut().unwrap().remove("sequencer");
+    let mut event = of_s3("com.amazonaws.s3.ObjectCreated:Put", bare);
+    event["sequence"] = "17".into();
+    let [Notified::Change(change)] = &elements(&structured(&event))[..] else { panic!("{event}") };
+    assert_eq!((&change.place, change.id.as_deref()), (&Place::Number(17), Some("c-1")));
+    let ignored = [Notified::Ignored(Ignored::UnknownEvent)];
+    assert_eq!(elements(&structured(&of_s3("aws.sqs.message", json!({"order": 1})))), ignored);
+    // Knative's S3 source sends what is in an object, and not which it is.
+    assert_eq!(elements(&structured(&of_s3("dev.knative.eventing.aws-s3", json!("the object's text")))), ignored);
+    let broken = of_s3("com.amazonaws.s3.ObjectCreated:Put", json!({"s3": 7}));
+    assert!(matches!(structured(&broken).parse(Format::CloudEvents), Err(SourceFault::Malformed(_))));
 }
