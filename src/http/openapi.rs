@@ -12,6 +12,7 @@ use super::Settings;
 use super::problem::{DOCUMENTS, Kind};
 use super::shared::Shared;
 use crate::event::outcome::{Class, MAX_SAMPLE, Origin, ProblemKind};
+use crate::event::sources::Format;
 use crate::event::validate::{MAX_FAULTS, MAX_URL_BYTES};
 use crate::event::version::MAX_TEXT_BYTES;
 use crate::event::wire::{INVALID, MALFORMED, PROBLEM_TYPE_PREFIX};
@@ -62,6 +63,7 @@ fn facts(settings: &Settings, limits: &Limits, is_open: bool) -> Vec<(String, Va
             ("reading_security", security(is_open, &["bearer"])),
             ("event_types", json!(EventType::ALL.map(EventType::as_str))),
             ("classes", json!(Class::ALL.map(Class::as_str))),
+            ("formats", json!(Format::ALL.map(Format::as_str))),
             ("origins", json!(Origin::ALL.map(Origin::as_str))),
             ("actors", json!(ActorKind::ALL.map(ActorKind::as_str))),
             ("event_problems", json!([MALFORMED.slug, INVALID.slug].map(urn))),

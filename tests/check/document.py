@@ -17,6 +17,7 @@ EXAMPLES, SEED = os.environ.get("EXAMPLES", "150"), os.environ.get("SEED", "1")
 def main():
     # Blobs may come from a port on which nobody listens: nothing is called that is not ours.
     settings = {"FETCH_ALLOWED_HOSTS": "127.0.0.1:1", "FETCH_ATTEMPTS": "1", "LOG_LEVEL": "error"}
+    settings |= {"SOURCES_S_FORMAT": "auto", "SOURCES_S_VALUE": "facts"}
     with Daemon(**settings) as daemon:
         document = daemon.get("/openapi.json")
         openapi_spec_validator.OpenAPIV31SpecValidator(document).validate()

