@@ -1,10 +1,17 @@
 //! Whether replicas have what was written (`redis.wait_replicas`).
 
+use std::sync::LazyLock;
 use std::time::Duration;
+
+use redis::Script;
 
 use super::encode::Outbox;
 use super::reply::Frame;
 use crate::cache::CacheError;
+
+/// Writes a key of the service's own.
+const MARK: &str = "redis.call('UNLINK', KEYS[1]) return redis.call('SET', KEYS[1], 1, 'PX', 1000)";
+static DIGEST: LazyLock<String> = LazyLock::new(|| Script::new(MARK).get_hash().to_owned());
 
 /// What `redis.wait_replicas` adds to a pipeline that writes.
 pub(super) struct Wait {
@@ -24,11 +31,11 @@ pub(super) fn add_wait(outbox: &mut Outbox, wait: &Wait) {
 }
 
 /// The same for a Redis that is full. `SET` is refused there, and deletions are not. A script may write on once it has begun
-/// to: so this one begins with a deletion.
+/// to: so this one begins with a deletion. Its first reply, to `SCRIPT LOAD`, says nothing.
 pub(super) fn add_wait_when_full(outbox: &mut Outbox, wait: &Wait) {
-    const MARK: &str = "redis.call('UNLINK', KEYS[1]) return redis.call('SET', KEYS[1], 1, 'PX', 1000)";
     let within_ms = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX).max(1);
-    outbox.command(|cmd| cmd.arg("EVAL").arg(MARK).arg(1).arg(&wait.key[..]));
+    outbox.pack(&[b"SCRIPT", b"LOAD", MARK.as_bytes()]);
+    outbox.command(|cmd| cmd.arg("EVALSHA").arg(DIGEST.as_str()).arg(1).arg(&wait.key[..]));
     outbox.command(|cmd| cmd.arg("WAIT").arg(wait.replicas).arg(within_ms));
 }
 

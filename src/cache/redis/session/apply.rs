@@ -203,7 +203,7 @@ impl RedisSession {
                 wait::add_wait_when_full(&mut outbox, wait);
                 let mut frames = Vec::new();
                 match self.exchange(outbox, MAX_OWN_BYTES, budget, 0, &mut frames).await {
-                    Ok(()) => wait::waited(frames.into_iter(), wait),
+                    Ok(()) => wait::waited(frames.into_iter().skip(1), wait),
                     Err(error) => Waited::Failed(error),
                 }
             }

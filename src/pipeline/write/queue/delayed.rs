@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 
-use super::{Packing, Pending};
+use super::{Hindrance, Packing, Pending};
 use crate::cache::Command;
 use crate::pipeline::work::key_order::{KeyPlace, Noted, Turn};
 
@@ -159,7 +159,7 @@ impl Delayed {
         while !is_full && let Some(group) = self.groups.get_mut(number) {
             let is_early = group.tries.from.is_some_and(|from| from > now);
             let has_enough = self.tried.len() - before >= group.tries.most || self.tried.len() >= most;
-            if is_early || has_enough || !group.due.peek().is_some_and(|Reverse((due, _))| *due <= now) {
+            if is_early || has_enough || group.due.peek().is_none_or(|Reverse((due, _))| *due > now) {
                 return;
             }
             let Some(Reverse((due, place))) = group.due.pop() else { return };
@@ -167,9 +167,8 @@ impl Delayed {
             if lane.due != due || lane.state != State::Waiting || lane.group != number {
                 continue;
             }
-            let cause = group.cause.clone();
             let before = lane.waiting.len();
-            let taken = lane.take(&cause, packing, now);
+            let taken = lane.take((&group.cause, lane.since), packing, now);
             self.operations -= before - lane.waiting.len();
             is_full = !lane.waiting.is_empty() && taken < lane.at_once();
             if taken > 0 {
@@ -266,13 +265,13 @@ impl Lane {
     }
 
     /// Adds its first operations to a batch, and answers what has expired; how many were added.
-    fn take(&mut self, cause: &Cow<'static, str>, packing: &mut Packing<'_>, now: Instant) -> usize {
+    fn take(&mut self, hindrance: Hindrance<'_>, packing: &mut Packing<'_>, now: Instant) -> usize {
         let mut taken = 0;
         while taken < self.at_once()
             && let Some((command, pending)) = self.waiting.pop_front()
         {
             if pending.expires <= now {
-                pending.give_up(Some((cause, self.since)), now);
+                pending.give_up(Some(hindrance), now);
             } else if packing.has_room_for(&command) {
                 packing.add(command, pending);
                 taken += 1;
