@@ -24,6 +24,8 @@ pub struct Incoming {
     line: Vec<u8>,
     /// Of the head under way.
     head: Option<Head>,
+    /// Of the last head, as far as it has come.
+    head_bytes: usize,
     /// A request has come whole as far as its head, and its answer has not left.
     awaits_answer: bool,
 }
@@ -60,6 +62,11 @@ impl Incoming {
     /// Whether a part of a head has come, and not all of it.
     pub fn is_within_head(&self) -> bool {
         self.next == Next::Head && (self.head.is_some() || !self.line.is_empty())
+    }
+
+    /// Bytes of the last head, as far as it has come.
+    pub fn head_bytes(&self) -> usize {
+        self.head_bytes
     }
 
     /// Whether what comes next has to wait for an answer.
@@ -101,6 +108,10 @@ impl Incoming {
     fn take_line(&mut self, bytes: &mut [u8]) -> usize {
         let (here, is_whole) = memchr(b'\n', bytes).map_or((bytes.len(), false), |end| (end + 1, true));
         let (bytes, before) = (&mut bytes[..here], self.line.len());
+        if self.next == Next::Head {
+            let begins = self.head.is_none() && before == 0;
+            self.head_bytes = if begins { here } else { self.head_bytes + here };
+        }
         if before + here > MAX_LINE_BYTES {
             self.lose();
             return here;
@@ -257,6 +268,17 @@ mod tests {
         }
         let bytes: Vec<&[u8]> = sent.as_bytes().chunks(1).collect();
         assert_eq!(let_through(&mut Incoming::default(), &bytes), requests);
+    }
+
+    #[test]
+    fn the_bytes_of_a_head_are_counted_and_no_others() {
+        let mut incoming = Incoming::default();
+        let head = SIZED.len() - "body".len();
+        for cut in 0..head {
+            let_through(&mut incoming, &[SIZED[..cut].as_bytes(), SIZED[cut..].as_bytes()]);
+            assert_eq!(incoming.head_bytes(), head, "cut at {cut}");
+            incoming.answered();
+        }
     }
 
     #[test]

@@ -55,7 +55,10 @@ pub const DOCUMENTS: [Kind; 16] = [
 /// The answer to a head that did not arrive in time: nothing of the request is known.
 pub static HEAD_TOO_SLOW: ProblemDocument<'static> =
     REQUEST_TIMEOUT.headless("the head did not arrive within http.head_timeout_ms");
-pub static HEAD_TOO_LARGE: ProblemDocument<'static> = HEAD_LARGE.headless("it has too many or too long headers");
+pub static HEAD_TOO_LARGE: ProblemDocument<'static> =
+    HEAD_LARGE.headless("its headers are too many, or have more than 32 KiB");
+pub static NO_ROOM_FOR_HEAD: ProblemDocument<'static> =
+    OVERLOADED.headless("the head is large, and other requests hold what intake.max_in_flight_bytes allows");
 pub static NOT_HTTP: ProblemDocument<'static> = MALFORMED_REQUEST.headless("its head cannot be understood");
 
 impl Kind {

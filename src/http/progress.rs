@@ -12,7 +12,23 @@ use std::rc::Rc;
 use actix_rt::time::Instant;
 
 use super::incoming::Incoming;
+use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::job::Unwritten;
+
+/// A head has so many bytes at most.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// A larger one than this is counted.
+const SMALL_HEAD_BYTES: usize = 4 * 1024;
+/// What such a one may hold: in actix-http's buffer, and a line of it here.
+const LARGE_HEAD_HOLDS: usize = 2 * MAX_HEAD_BYTES;
+
+/// Why a head is refused before it is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadFault {
+    TooLarge,
+    /// Admission has no room for a large one.
+    NoRoom,
+}
 
 pub struct Progress {
     /// Of the other side.
@@ -36,6 +52,8 @@ pub struct Progress {
     /// Whether the request under way is such a first one.
     is_first: Cell<bool>,
     incoming: RefCell<Incoming>,
+    /// What a large head holds.
+    permit: RefCell<Permit>,
     /// Answers that are known and of which no byte has been written.
     answers: RefCell<VecDeque<Answer>>,
 }
@@ -52,7 +70,7 @@ pub struct Answer {
 
 impl Progress {
     /// Of a connection with that other side.
-    pub fn new(peer: Option<SocketAddr>) -> Rc<Self> {
+    pub fn new(peer: Option<SocketAddr>, permit: Permit) -> Rc<Self> {
         let address = peer.map(|peer| peer.ip().to_canonical());
         Rc::new(Progress {
             address,
@@ -66,6 +84,7 @@ impl Progress {
             is_clear: Cell::new(false),
             is_first: Cell::new(false),
             incoming: RefCell::default(),
+            permit: RefCell::new(permit),
             answers: RefCell::default(),
         })
     }
@@ -89,6 +108,21 @@ impl Progress {
             self.head_since.set(Some(Instant::now()));
         }
         taken
+    }
+
+    /// Why the head that is arriving cannot be waited for. A large one takes room, until its request is over.
+    pub(super) fn head_fault(&self) -> Option<HeadFault> {
+        let incoming = self.incoming.borrow();
+        if incoming.head_bytes() <= SMALL_HEAD_BYTES {
+            return None;
+        }
+        let is_arriving = incoming.is_within_head();
+        if is_arriving && incoming.head_bytes() > MAX_HEAD_BYTES {
+            return Some(HeadFault::TooLarge);
+        }
+        let mut permit = self.permit.borrow_mut();
+        let has_room = permit.bytes() > 0 || permit.try_grow(0, LARGE_HEAD_HOLDS);
+        (is_arriving && !has_room).then_some(HeadFault::NoRoom)
     }
 
     /// Whether what comes next has to wait for the answer to what came before.
@@ -159,5 +193,9 @@ impl InRequest {
 impl Drop for InRequest {
     fn drop(&mut self) {
         self.0.in_request.set(false);
+        let mut permit = self.0.permit.borrow_mut();
+        if permit.bytes() > 0 {
+            permit.shrink_to(0);
+        }
     }
 }

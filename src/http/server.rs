@@ -31,6 +31,7 @@ use super::worker::Worker;
 use super::{Settings, SourceSettings, body, events, openapi, page, probes, sources};
 use crate::pipeline::Pipeline;
 use crate::pipeline::readiness::Health;
+use crate::pipeline::work::admission::Permit;
 use crate::telemetry::ActorKind;
 use crate::telemetry::metrics::Metrics;
 
@@ -180,7 +181,7 @@ where
     let settings = &shared.settings;
     let patience = Patience { head: settings.head_timeout, answer: settings.body_timeout, idle: settings.keep_alive };
     let (address, last_call, metrics) = (listener.address, closing.clone(), shared.metrics.clone());
-    let health = shared.pipeline.health.clone();
+    let (health, gate) = (shared.pipeline.health.clone(), shared.pipeline.gate.clone());
     let server = ActixServer::build()
         .workers(workers)
         .max_concurrent_connections(connections_of_each(shared.settings.max_connections, workers))
@@ -188,7 +189,7 @@ where
         .disable_signals()
         .listen("http", listener.socket, move || {
             let (last_call, tls, ending) = (last_call.clone(), tls.clone(), last_call.clone());
-            let (metrics, health) = (metrics.clone(), health.clone());
+            let (metrics, health, gate) = (metrics.clone(), health.clone(), gate.clone());
             let http = HttpService::build()
                 .graceful_shutdown_signal(move || last_call_on(Instant::now(), last_call.clone(), health.clone()))
                 // The stream itself sees to the time of a head and between requests, and to what is unread when a
@@ -200,7 +201,7 @@ where
                 })
                 .local_addr(address)
                 .finish(map_config(app(), |()| AppConfig::default()));
-            fn_service(move |io| accept(io, tls.clone(), patience, metrics.clone(), ending.clone()))
+            fn_service(move |io| accept(io, tls.clone(), patience, metrics.clone(), ending.clone(), gate.permit()))
                 .map_init_err(|_: ()| ())
                 .and_then(http)
         })
@@ -286,6 +287,7 @@ async fn accept(
     patience: Patience,
     metrics: Metrics,
     ending: CancellationToken,
+    permit: Permit,
 ) -> Result<(Stream, Protocol, Option<SocketAddr>), DispatchError> {
     io.set_nodelay(true)?;
     let peer = io.peer_addr().ok();
@@ -298,7 +300,7 @@ async fn accept(
                 .inspect_err(|cause| tell_failed(cause, peer))?
         }
     };
-    Ok((Stream::new(io, patience, metrics, peer), Protocol::Http1, peer))
+    Ok((Stream::new(io, patience, metrics, peer, permit), Protocol::Http1, peer))
 }
 
 /// One who hangs up may only have looked whether somebody listens.

@@ -37,14 +37,17 @@ use tokio::runtime::Handle;
 
 use super::idle::Idle;
 use super::linger::linger;
-use super::problem::{HEAD_TOO_LARGE, HEAD_TOO_SLOW, NOT_HTTP};
-use super::progress::Progress;
+use super::problem::{HEAD_TOO_LARGE, HEAD_TOO_SLOW, NO_ROOM_FOR_HEAD, NOT_HTTP};
+use super::progress::{HeadFault, Progress};
 use super::request::RequestId;
 use super::tls::Io;
 use crate::event::wire::ProblemDocument;
+use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::job::Unwritten;
 use crate::telemetry::metrics::Metrics;
 
+/// Who is refused for want of room may find some soon.
+const RETRY_AFTER: &str = "retry-after: 2\r\n";
 /// How fast a large answer must be taken.
 const LEAST_BYTES_A_SECOND: usize = 256 * 1024;
 
@@ -88,13 +91,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(io: Io, patience: Patience, metrics: Metrics, peer: Option<SocketAddr>) -> Self {
+    pub fn new(io: Io, patience: Patience, metrics: Metrics, peer: Option<SocketAddr>, permit: Permit) -> Self {
         Stream {
             io,
             patience,
             metrics,
             untaken: None,
-            progress: Progress::new(peer),
+            progress: Progress::new(peer, permit),
             announced: 0,
             unwritten: Vec::new(),
             is_last: false,
@@ -167,14 +170,14 @@ impl Stream {
     }
 
     /// Tells a sender whose head has not come in time, and ends what it sends. Who has sent nothing, ever, asked nothing.
-    fn give_up_on_head(&mut self, context: &mut Context<'_>) {
+    fn give_up_on_head(&mut self, context: &mut Context<'_>, problem: &ProblemDocument<'_>) {
         self.progress.head_since.set(None);
         self.is_last = true;
         if !self.progress.has_read.get() {
             return;
         }
         self.progress.is_unread.set(true);
-        let answer = in_place_of_request(&HEAD_TOO_SLOW, &self.metrics);
+        let answer = in_place_of_request(problem, &self.metrics);
         // So small an answer either fits what the socket still takes, or nobody reads.
         let _ = Pin::new(&mut self.io).poll_write(context, &answer);
         let _ = Pin::new(&mut self.io).poll_flush(context);
@@ -274,15 +277,23 @@ fn in_place_of_request(problem: &ProblemDocument<'_>, metrics: &Metrics) -> Vec<
     let id = RequestId::made();
     warn!(outcome = problem.slug, request_id = id.as_str(); "request head refused");
     let body = serde_json::to_vec(problem).unwrap_or_default();
+    let retry_after = if problem.status == Some(503) { RETRY_AFTER } else { "" };
     let (status, length, id) = (problem.status.unwrap_or_default(), body.len(), id.as_str());
     let mut answer = format!(
-        "HTTP/1.1 {status} {}\r\nconnection: close\r\ncontent-type: application/problem+json\r\n\
+        "HTTP/1.1 {status} {}\r\nconnection: close\r\n{retry_after}content-type: application/problem+json\r\n\
          x-request-id: {id}\r\ncontent-length: {length}\r\n\r\n",
         problem.title
     )
     .into_bytes();
     answer.extend_from_slice(&body);
     answer
+}
+
+fn problem_of_head(fault: HeadFault) -> &'static ProblemDocument<'static> {
+    match fault {
+        HeadFault::TooLarge => &HEAD_TOO_LARGE,
+        HeadFault::NoRoom => &NO_ROOM_FOR_HEAD,
+    }
 }
 
 /// What to say in place of an answer that actix-http gives by itself, without a body.
@@ -337,7 +348,15 @@ impl AsyncRead for Stream {
             // The end, as if the sender had closed.
             return Poll::Ready(Ok(()));
         }
+        let before = buffer.filled().len();
         let read = self.poll_receive(context, buffer);
+        if read.is_ready()
+            && let Some(fault) = self.progress.head_fault()
+        {
+            buffer.set_filled(before);
+            self.give_up_on_head(context, problem_of_head(fault));
+            return Poll::Ready(Ok(()));
+        }
         let is_answering = self.announced > 0 || self.progress.has_answers();
         let (is_in_request, head_since) = (self.progress.is_in_request(), self.progress.head_since.get());
         if read.is_pending() {
@@ -354,7 +373,7 @@ impl AsyncRead for Stream {
             Some(since) if read.is_pending() && !is_answering => {
                 let until = since + self.patience.head;
                 ready!(self.poll_timer(context, until));
-                self.give_up_on_head(context);
+                self.give_up_on_head(context, &HEAD_TOO_SLOW);
                 Poll::Ready(Ok(()))
             }
             _ => read,

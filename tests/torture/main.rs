@@ -159,6 +159,11 @@ const SCENARIOS: &[Scenario] = &[
         run: |_| vec![memory::row("memory-pipelined", memory::pipelined)],
         short: false,
     },
+    Scenario {
+        name: "memory-pipelined-small",
+        run: |_| vec![memory::row("memory-pipelined-small", memory::pipelined_small)],
+        short: false,
+    },
     Scenario { name: "memory-invalid", run: |_| vec![memory::row("memory-invalid", memory::invalid)], short: false },
     Scenario { name: "memory-gzip", run: |_| vec![memory::row("memory-gzip", memory::gzipped)], short: false },
     Scenario { name: "connections", run: |extent| vec![connections::connections(extent)], short: false },

@@ -253,6 +253,19 @@ pub fn pipelined(site: &Site) -> Vec<TcpStream> {
     streams.collect()
 }
 
+/// Requests as small as can be behind one that waits.
+pub fn pipelined_small(site: &Site) -> Vec<TcpStream> {
+    let first = request("POST", "/events", &[], set_blob("k", &site.blobs.url("/k")).to_string().as_bytes());
+    let all = [first, b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(6_000)].concat();
+    let streams = (0..50).map(|_| {
+        let mut stream = TcpStream::connect(site.daemon.address()).expect("a connection");
+        let _ = stream.set_write_timeout(Some(SECOND / 20));
+        let _ = stream.write_all(&all);
+        stream
+    });
+    streams.collect()
+}
+
 /// Events with as many faults as can be, and with names that their faults repeat.
 pub fn invalid(site: &Site) -> Vec<TcpStream> {
     let names: Vec<String> = (0..10_000).map(|n| format!("\"{}{n}\":0", "~".repeat(300))).collect();
