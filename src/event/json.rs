@@ -19,7 +19,7 @@ const LEVELS: usize = 4;
 
 /// Names and values that are looked at: so many, and so many more for each item that an array may have. What is beyond would
 /// take many times the memory that its text does.
-const MAX_SPANS: usize = 64 * 1024;
+const MAX_SPANS: usize = 512 * 1024;
 const SPANS_AN_ITEM: usize = 16;
 
 /// Room for a small event.
