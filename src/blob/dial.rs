@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use futures::future::LocalBoxFuture;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use url::Host;
 
-use super::FetchError;
+use super::{FetchError, lookups};
 
 /// How we name ourselves to hosts and proxies.
 pub(super) const USER_AGENT: &str = concat!("redis-cache-sync/", env!("CARGO_PKG_VERSION"));
@@ -21,12 +21,8 @@ pub(super) type Resolve = Rc<dyn Fn(String, u16) -> LocalBoxFuture<'static, io::
 pub(super) fn by_the_system() -> Resolve {
     Rc::new(|name, port| {
         Box::pin(async move {
-            let mut found = lookup_host((name.as_str(), port)).await;
-            // A final dot keeps the resolver from adding search domains, but hides names that only the hosts file knows.
-            if let (Err(_), Some(bare)) = (&found, name.strip_suffix('.')) {
-                found = lookup_host((bare, port)).await;
-            }
-            Ok(found?.collect())
+            let found = lookups::addresses(&name).await?;
+            Ok(found.iter().map(|address| SocketAddr::new(*address, port)).collect())
         })
     })
 }

@@ -12,6 +12,7 @@ mod dial;
 mod download;
 mod framing;
 pub mod guard;
+mod lookups;
 mod proxy;
 pub mod retry;
 mod signs;
