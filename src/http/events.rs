@@ -29,7 +29,7 @@ use crate::event::trace::Trace;
 use crate::event::validate::{Invalid, InvalidKind};
 use crate::event::wire::{Answered, Element, Form, Text, retry_after_seconds, write_answer, write_batch};
 use crate::pipeline::work::admission::Permit;
-use crate::pipeline::work::job::{Refusal, Verdict, Waiter};
+use crate::pipeline::work::job::{PendingReply, Refusal, Verdict};
 use crate::telemetry::history::Failed;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -47,7 +47,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) struct Done {
     pub verdict: Verdict,
     /// Holds what admission has lent for it.
-    pub waiter: Option<Waiter>,
+    pub waiter: Option<PendingReply>,
     pub bytes_in: usize,
 }
 
@@ -85,7 +85,7 @@ pub(super) fn answer_to(
         tell(&verdict, summary.outcome, &about.marks, shared);
         about.sum_up(Summary { bytes_in, ..summary });
     }
-    if shared.pipeline.health.is_draining() {
+    if shared.pipeline.readiness.is_draining() {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     response
@@ -131,11 +131,11 @@ pub(super) async fn take_in<'a>(
     if let Some(about) = About::of(request).filter(|_| entry.token().is_some()) {
         about.note_token(entry.token());
     }
-    if pipeline.health.is_draining() {
+    if pipeline.readiness.is_draining() {
         return Err(Turned::Draining);
     }
     let kind = kind(headers)?;
-    let mut permit = pipeline.gate.permit();
+    let mut permit = pipeline.admission.permit();
     let connection = request.conn_data::<Rc<Progress>>().map(Rc::as_ref);
     if connection.is_some_and(Progress::is_polled_again) {
         // To ask for the body before it has been looked for would have the connection woken for nothing once it is found.

@@ -137,7 +137,7 @@ async fn sample(shared: &Shared, step: Duration) {
     steps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while let Some(pages) = &shared.pages {
         steps.tick().await;
-        let (admission_events, admission_bytes) = shared.pipeline.gate.in_use();
+        let (admission_events, admission_bytes) = shared.pipeline.admission.in_use();
         pages.history.keep(Sample { reading: shared.metrics.read(), admission_events, admission_bytes });
     }
 }

@@ -40,13 +40,13 @@ pub fn ready(shared: &Shared, stuck: &[ActorKind]) -> HttpResponse {
 
 /// What keeps events from being carried out.
 pub fn reasons(shared: &Shared, stuck: &[ActorKind]) -> Vec<String> {
-    let health = &shared.pipeline.health;
+    let readiness = &shared.pipeline.readiness;
     let mut reasons = Vec::new();
-    if health.is_draining() {
+    if readiness.is_draining() {
         reasons.push("the service is draining".to_owned());
     }
-    if !health.is_cache_up() {
-        let why = health.trouble().map(|(cause, time)| format!(" for {}: {cause}", seconds(time)));
+    if !readiness.is_cache_up() {
+        let why = readiness.trouble().map(|(cause, time)| format!(" for {}: {cause}", seconds(time)));
         reasons.push(format!("{} cannot be reached{}", shared.cache_name, why.unwrap_or_default()));
     }
     for kind in stuck {
@@ -61,7 +61,7 @@ fn fine(body: &'static str) -> HttpResponse {
 
 /// The Prometheus text format.
 pub fn metrics(shared: &Shared, _: &[ActorKind]) -> HttpResponse {
-    let (events, bytes) = shared.pipeline.gate.in_use();
+    let (events, bytes) = shared.pipeline.admission.in_use();
     shared.metrics.set_admission(events, bytes);
     shared.metrics.set_oldest_age(shared.oldest_age());
     shared.metrics.set_hosts_down(shared.pipeline.hosts_down());

@@ -30,7 +30,7 @@ use super::tls::{Io, Tls};
 use super::worker::Worker;
 use super::{Settings, SourceSettings, body, events, openapi, page, probes, sources};
 use crate::pipeline::Pipeline;
-use crate::pipeline::readiness::Health;
+use crate::pipeline::readiness::Readiness;
 use crate::pipeline::work::admission::Permit;
 use crate::telemetry::ActorKind;
 use crate::telemetry::metrics::Metrics;
@@ -111,7 +111,7 @@ impl Server {
     /// Takes no new events, lets what was accepted finish, and ends: at the latest when `http.shutdown_seconds` are over.
     pub async fn drain(self) {
         let begun = Instant::now();
-        self.shared.pipeline.health.drain();
+        self.shared.pipeline.readiness.drain();
         let last = self.shared.settings.shutdown.saturating_sub(LAST_BYTES);
         info!(busy = self.shared.busy(), seconds = self.shared.settings.shutdown.as_secs(); "draining");
         if !self.is_idle_by(begun, last).await {
@@ -181,7 +181,7 @@ where
     let settings = &shared.settings;
     let patience = Patience { head: settings.head_timeout, answer: settings.body_timeout, idle: settings.keep_alive };
     let (address, last_call, metrics) = (listener.address, closing.clone(), shared.metrics.clone());
-    let (health, gate) = (shared.pipeline.health.clone(), shared.pipeline.gate.clone());
+    let (readiness, admission) = (shared.pipeline.readiness.clone(), shared.pipeline.admission.clone());
     let server = ActixServer::build()
         .workers(workers)
         .max_concurrent_connections(connections_of_each(shared.settings.max_connections, workers))
@@ -189,9 +189,9 @@ where
         .disable_signals()
         .listen("http", listener.socket, move || {
             let (last_call, tls, ending) = (last_call.clone(), tls.clone(), last_call.clone());
-            let (metrics, health, gate) = (metrics.clone(), health.clone(), gate.clone());
+            let (metrics, readiness, admission) = (metrics.clone(), readiness.clone(), admission.clone());
             let http = HttpService::build()
-                .graceful_shutdown_signal(move || last_call_on(Instant::now(), last_call.clone(), health.clone()))
+                .graceful_shutdown_signal(move || last_call_on(Instant::now(), last_call.clone(), readiness.clone()))
                 // The stream itself sees to the time of a head and between requests, and to what is unread when a
                 // connection ends.
                 .keep_alive(KeepAlive::Os)
@@ -201,7 +201,7 @@ where
                 })
                 .local_addr(address)
                 .finish(map_config(app(), |()| AppConfig::default()));
-            fn_service(move |io| accept(io, tls.clone(), patience, metrics.clone(), ending.clone(), gate.permit()))
+            fn_service(move |io| accept(io, tls.clone(), patience, metrics.clone(), ending.clone(), admission.permit()))
                 .map_init_err(|_: ()| ())
                 .and_then(http)
         })
@@ -317,7 +317,7 @@ fn tell_failed(cause: &io::Error, peer: Option<SocketAddr>) {
 ///
 /// actix-http asks with whatever happens on a connection, and to hear of the end takes a lock that all connections share. So it
 /// is looked for once, and again only while the service drains: before that there is no end.
-fn last_call_on(born: Instant, closing: CancellationToken, health: Arc<Health>) -> impl Future<Output = ()> {
+fn last_call_on(born: Instant, closing: CancellationToken, readiness: Arc<Readiness>) -> impl Future<Output = ()> {
     let mut last_call = Box::pin(async move {
         closing.cancelled_owned().await;
         actix_rt::time::sleep(LAST_REQUESTS.saturating_sub(born.elapsed())).await;
@@ -325,7 +325,7 @@ fn last_call_on(born: Instant, closing: CancellationToken, health: Arc<Health>) 
     let mut woken: Option<Waker> = None;
     poll_fn(move |context| {
         let is_waited_for = woken.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
-        if is_waited_for && !health.is_draining() {
+        if is_waited_for && !readiness.is_draining() {
             return Poll::Pending;
         }
         woken = Some(context.waker().clone());

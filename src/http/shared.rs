@@ -111,7 +111,7 @@ impl Shared {
 
     /// Whether no request is under way, and nothing of one that was answered early.
     pub fn is_idle(&self) -> bool {
-        self.busy() == 0 && self.pipeline.gate.is_idle()
+        self.busy() == 0 && self.pipeline.admission.is_idle()
     }
 
     /// Where a worker is to say since when its oldest event waits.

@@ -13,9 +13,9 @@ use super::request::About;
 use super::sources::Source;
 use super::worker::{Ended, Stay, Worker};
 use crate::event::outcome::ProblemKind;
-use crate::pipeline::work::job::{Refusal, Verdict, Waiter};
+use crate::pipeline::work::job::{PendingReply, Refusal, Verdict};
 
-async fn verdict(waiter: &mut Waiter, stay: &mut Stay<'_>, begun: Instant, deadline: Duration) -> Verdict {
+async fn verdict(waiter: &mut PendingReply, stay: &mut Stay<'_>, begun: Instant, deadline: Duration) -> Verdict {
     match stay.wait(Pin::new(&mut *waiter), Some(begun), begun + deadline).await {
         Ok(verdict) => verdict,
         Err(Ended::CutOff) => waiter.expire(ProblemKind::ShuttingDown),
@@ -26,7 +26,7 @@ async fn verdict(waiter: &mut Waiter, stay: &mut Stay<'_>, begun: Instant, deadl
 /// What is accepted is carried out even if the sender hangs up; dropped before its
 /// verdict, this sees to it that it is counted and told of all the same.
 pub(super) struct UnderWay<'a> {
-    waiter: Option<Waiter>,
+    waiter: Option<PendingReply>,
     begun: Instant,
     worker: &'a Rc<Worker>,
     request: &'a HttpRequest,
@@ -36,7 +36,7 @@ pub(super) struct UnderWay<'a> {
 impl<'a> UnderWay<'a> {
     /// `source` is the one whose notification it is, if it is one.
     pub fn new(
-        waiter: Waiter,
+        waiter: PendingReply,
         worker: &'a Rc<Worker>,
         request: &'a HttpRequest,
         source: Option<Arc<Source>>,
@@ -45,7 +45,7 @@ impl<'a> UnderWay<'a> {
     }
 
     /// The verdict, and who waited for it.
-    pub async fn verdict(mut self, stay: &mut Stay<'_>) -> (Verdict, Option<Waiter>) {
+    pub async fn verdict(mut self, stay: &mut Stay<'_>) -> (Verdict, Option<PendingReply>) {
         let verdict = match &mut self.waiter {
             Some(waiter) => verdict(waiter, stay, self.begun, self.worker.shared.pipeline.deadline()).await,
             None => Verdict::Refused(Refusal::Unavailable(ProblemKind::Interrupted)),

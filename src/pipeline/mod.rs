@@ -45,13 +45,13 @@ use self::fetch::direct::{self, DirectFetch};
 use self::fetch::scheduler::FetchScheduler;
 use self::fetch::shared::SharedScheduler;
 use self::placement::Placement;
-use self::readiness::Health;
+use self::readiness::Readiness;
 use self::router::central::{self, CentralRouter, RouterMessage};
 use self::runtime::{ActorRegistry, Notifier, Pool, Thread};
 pub use self::settings::{Settings, Sizes};
 pub use self::submitter::Submitter;
-use self::work::admission::{Gate, ValueLender};
-use self::work::key_order::Turns;
+use self::work::admission::{Admission, ValueLender};
+use self::work::key_order::KeyOrder;
 use self::write::scanner::Scanner;
 use crate::blob::SetupError;
 use crate::blob::client::BlobClient;
@@ -62,8 +62,8 @@ use crate::telemetry::metrics::{ActorKind, Metrics};
 /// The running pipeline. Cheap to clone.
 #[derive(Clone)]
 pub struct Pipeline {
-    pub gate: Arc<Gate>,
-    pub health: Arc<Health>,
+    pub admission: Arc<Admission>,
+    pub readiness: Arc<Readiness>,
     pub registry: ActorRegistry,
     settings: Arc<Settings>,
     placement: Arc<Placement>,
@@ -75,21 +75,21 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
     BlobClient::new((*settings.blob).clone())?;
     metrics.reserve_hosts(settings.blob.allowed_hosts.by_name());
     metrics.set_admission_limits(settings.max_in_flight, settings.max_in_flight_bytes);
-    let gate = Gate::new(settings.max_in_flight, settings.max_in_flight_bytes, settings.blob.max_blob_bytes);
-    gate.limit_patterns(settings.max_patterns);
-    cache.room().borrow_from(ValueLender(gate.clone()));
-    let health = Health::new(settings.sizes.writers, metrics.clone());
+    let admission = Admission::new(settings.max_in_flight, settings.max_in_flight_bytes, settings.blob.max_blob_bytes);
+    admission.limit_patterns(settings.max_patterns);
+    cache.room().borrow_from(ValueLender(admission.clone()));
+    let readiness = Readiness::new(settings.sizes.writers, metrics.clone());
     let registry = ActorRegistry::new(metrics.clone());
     // Scans hold many keys against many patterns: on a thread where nobody waits for it.
     let (router_thread, scan_thread) = (Thread::new(), Thread::new());
-    let turns = Turns::new();
+    let key_order = KeyOrder::new();
 
     let writers = Pool::new();
     let scanner = {
-        let (retry, cache, gate) = (settings.writer.retry, cache.clone(), gate.clone());
+        let (retry, cache, admission) = (settings.writer.retry, cache.clone(), admission.clone());
         registry.start_on(&scan_thread.handle(), ActorKind::Scanner, move |_, _| {
             let sessions = [cache.session(), cache.session()];
-            Scanner::new(gate, sessions, retry)
+            Scanner::new(admission, sessions, retry)
         })
     };
     let fetchers = Pool::new();
@@ -110,18 +110,18 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
             max_answer_bytes: settings.max_answer_bytes,
         },
         metrics: metrics.clone(),
-        gate: gate.clone(),
+        admission: admission.clone(),
         writers: writers.clone(),
         fetchers: fetchers.clone(),
         scheduler: scheduler.clone(),
         direct: direct.clone(),
         scanner,
-        barriers: turns.barriers(),
+        barriers: key_order.barriers(),
     };
     let router =
         registry.start_on(&router_thread.handle(), ActorKind::Router, move |_, own| CentralRouter::new(own, parts));
     let waker = router.clone();
-    gate.on_release(move || waker.post(RouterMessage::CapacityFreed));
+    admission.on_release(move || waker.post(RouterMessage::CapacityFreed));
     let waker = router.clone();
     scheduler.on_free_place(Notifier::new(move |()| waker.post(RouterMessage::CapacityFreed)));
     direct.set_router(router.notifier(RouterMessage::FetchEnded));
@@ -129,19 +129,19 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
     let settings = Arc::new(settings);
     let placement = Placement::new(placement::Parts {
         settings: settings.clone(),
-        gate: gate.clone(),
-        health: health.clone(),
+        admission: admission.clone(),
+        readiness: readiness.clone(),
         registry: registry.clone(),
         metrics: metrics.clone(),
         cache,
-        turns,
+        key_order,
         writers,
         fetchers,
         scheduler,
         direct,
         router,
     });
-    Ok(Pipeline { gate, health, registry, settings, placement })
+    Ok(Pipeline { admission, readiness, registry, settings, placement })
 }
 
 impl Pipeline {

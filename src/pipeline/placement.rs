@@ -41,27 +41,27 @@ use crate::cache::Cache;
 use crate::pipeline::fetch::direct::DirectFetch;
 use crate::pipeline::fetch::fetcher::{self, Adapt, Fetcher, FetcherMessage};
 use crate::pipeline::fetch::shared::SharedScheduler;
-use crate::pipeline::readiness::Health;
+use crate::pipeline::readiness::Readiness;
 use crate::pipeline::router::central::{CentralRouter, RouterMessage};
 use crate::pipeline::router::local::{self, LocalRouter};
 use crate::pipeline::runtime::{
     ActiveSet, ActorRegistry, Heartbeat, MAX_POOL, Mailbox, Pool, Stage, Thread, ThreadHandle, WorkerThread,
 };
-use crate::pipeline::work::admission::Gate;
-use crate::pipeline::work::key_order::Turns;
-use crate::pipeline::write::pace::{Backlogs, Lateness};
+use crate::pipeline::work::admission::Admission;
+use crate::pipeline::work::key_order::KeyOrder;
+use crate::pipeline::write::pace::{Lateness, Paces};
 use crate::pipeline::write::writer::{self, Writer, WriterMessage};
 use crate::telemetry::metrics::{ActorKind, Metrics};
 
 /// What actors are made of.
 pub struct Parts {
     pub settings: Arc<Settings>,
-    pub gate: Arc<Gate>,
-    pub health: Arc<Health>,
+    pub admission: Arc<Admission>,
+    pub readiness: Arc<Readiness>,
     pub registry: ActorRegistry,
     pub metrics: Metrics,
     pub cache: Arc<dyn Cache>,
-    pub turns: &'static Turns,
+    pub key_order: &'static KeyOrder,
     pub writers: Arc<Pool<Writer>>,
     pub fetchers: Arc<Pool<Fetcher>>,
     pub scheduler: Arc<SharedScheduler>,
@@ -72,7 +72,7 @@ pub struct Parts {
 pub struct Placement {
     parts: Parts,
     active: Arc<ActiveSet>,
-    backlogs: Arc<Backlogs>,
+    paces: Arc<Paces>,
     state: Mutex<State>,
 }
 
@@ -80,7 +80,7 @@ struct State {
     sizes: Sizes,
     blob: Arc<blob::Settings>,
     /// Threads seen so far.
-    turns: usize,
+    key_order: usize,
     workers: Vec<WorkerEntry>,
     intakes: Vec<Mailbox<Intake>>,
     validations: Vec<Mailbox<Validation>>,
@@ -101,8 +101,9 @@ impl Placement {
     pub fn new(parts: Parts) -> Arc<Self> {
         let (sizes, blob) = (parts.settings.sizes.clone(), parts.settings.blob.clone());
         let active = ActiveSet::of(sizes.writers);
-        let state = State { sizes, blob, turns: 0, workers: Vec::new(), intakes: Vec::new(), validations: Vec::new() };
-        let placement = Placement { parts, active, backlogs: Backlogs::new(), state: Mutex::new(state) };
+        let state =
+            State { sizes, blob, key_order: 0, workers: Vec::new(), intakes: Vec::new(), validations: Vec::new() };
+        let placement = Placement { parts, active, paces: Paces::new(), state: Mutex::new(state) };
         let mut state = placement.lock();
         placement.fill_pools(&mut state);
         placement.publish_wanted(&state);
@@ -113,8 +114,8 @@ impl Placement {
     /// The way in for one HTTP worker; to be called on its thread.
     pub fn submitter(&self) -> Submitter {
         let state = &mut *self.lock();
-        let worker = WorkerThread::new(state.turns, self.parts.settings.workers);
-        state.turns += 1;
+        let worker = WorkerThread::new(state.key_order, self.parts.settings.workers);
+        state.key_order += 1;
         let thread = Thread::current();
         for number in worker.share(state.sizes.writers) {
             self.start_writer(number, &thread);
@@ -202,7 +203,7 @@ impl Placement {
                 self.parts.writers.post(number, WriterMessage::SetWanted(is_wanted));
             } else if !is_wanted {
                 self.active.close(number);
-                self.parts.health.forget_writer(number);
+                self.parts.readiness.forget_writer(number);
             } else if let Some(thread) = state.thread_of(number) {
                 self.start_writer(number, thread);
             }
@@ -235,12 +236,12 @@ impl Placement {
     }
 
     fn start_fetcher(&self, number: usize, thread: &ThreadHandle, settings: &Arc<blob::Settings>) {
-        let Parts { fetchers, registry, gate, metrics, scheduler, .. } = &self.parts;
+        let Parts { fetchers, registry, admission, metrics, scheduler, .. } = &self.parts;
         fetchers.start(number, || {
             let parts = fetcher::Parts {
                 scheduler: scheduler.clone(),
                 settings: settings.clone(),
-                gate: gate.clone(),
+                admission: admission.clone(),
                 metrics: metrics.clone(),
             };
             registry.start_on(thread, ActorKind::Fetcher, move |heartbeat, _| Fetcher::new(heartbeat, parts))
@@ -248,14 +249,14 @@ impl Placement {
     }
 
     fn start_writer(&self, number: usize, thread: &ThreadHandle) {
-        let Parts { settings, writers, registry, metrics, health, cache, .. } = &self.parts;
+        let Parts { settings, writers, registry, metrics, readiness, cache, .. } = &self.parts;
         writers.start(number, || {
             let parts = writer::Parts {
                 limits: settings.writer.clone(),
                 metrics: metrics.clone(),
-                health: health.clone(),
+                readiness: readiness.clone(),
                 active: self.active.clone(),
-                backlogs: self.backlogs.clone(),
+                paces: self.paces.clone(),
                 cache: cache.clone(),
             };
             registry.start_on(thread, ActorKind::Writer, move |heartbeat, _| Writer::new(heartbeat, number, parts))
@@ -263,12 +264,12 @@ impl Placement {
     }
 
     fn start_local_router(&self, worker: WorkerThread, thread: &ThreadHandle) -> Mailbox<LocalRouter> {
-        let Parts { settings, turns, writers, direct, router, .. } = &self.parts;
+        let Parts { settings, key_order, writers, direct, router, .. } = &self.parts;
         let parts = local::Parts {
-            turns,
+            key_order,
             writers: writers.clone(),
             active: self.active.clone(),
-            backlogs: self.backlogs.clone(),
+            paces: self.paces.clone(),
             thread: worker,
             central: router.clone(),
             direct: direct.clone(),
@@ -279,8 +280,8 @@ impl Placement {
 
     fn validation(&self) -> impl FnOnce(Arc<Heartbeat>, Mailbox<Validation>) -> Validation + Send + use<> {
         let (limits, deadline) = (self.parts.settings.limits.clone(), self.parts.settings.deadline);
-        let (backlogs, active, turns) = (self.backlogs.clone(), self.active.clone(), self.parts.turns);
-        move |_, _| Validation { limits, deadline, lateness: Lateness { backlogs, active, turns } }
+        let (paces, active, key_order) = (self.paces.clone(), self.active.clone(), self.parts.key_order);
+        move |_, _| Validation { limits, deadline, lateness: Lateness { paces, active, key_order } }
     }
 
     fn intake(&self) -> impl FnOnce(Arc<Heartbeat>, Mailbox<Intake>) -> Intake + Send + use<> {

@@ -20,7 +20,7 @@ const DOWN: u8 = 2;
 const UNKNOWN: u8 = 3;
 
 /// Whether the cache can be written, line by line, and whether the service is draining.
-pub struct Health {
+pub struct Readiness {
     writers: [AtomicU8; MAX_POOL],
     /// Of the writers that are down: why, and since when.
     troubles: Mutex<BTreeMap<usize, (Cow<'static, str>, Instant)>>,
@@ -28,11 +28,11 @@ pub struct Health {
     metrics: Metrics,
 }
 
-impl Health {
+impl Readiness {
     pub fn new(writers: usize, metrics: Metrics) -> Arc<Self> {
         let state = |number| if number < writers { UNKNOWN } else { ABSENT };
         let writers = std::array::from_fn(|number| AtomicU8::new(state(number)));
-        Arc::new(Health { writers, troubles: Mutex::default(), draining: AtomicBool::new(false), metrics })
+        Arc::new(Readiness { writers, troubles: Mutex::default(), draining: AtomicBool::new(false), metrics })
     }
 
     /// A writer's line to the cache works, or `trouble` says why it does not, and since when.

@@ -12,7 +12,7 @@ use crate::event::trace::Trace;
 use crate::event::validate::Invalid;
 use crate::event::wire::Form;
 use crate::pipeline::work::admission::Permit;
-use crate::pipeline::work::job::{self, Reply, Waiter};
+use crate::pipeline::work::job::{self, PendingReply, Reply};
 
 /// The way in for one HTTP worker. Cheap to clone.
 #[derive(Clone)]
@@ -24,11 +24,11 @@ pub struct Submitter {
 
 impl Submitter {
     /// Hands a body over; its verdict comes through the waiter. `permit` holds the body's bytes.
-    pub fn submit(&self, body: Bytes, form: Form, permit: Permit, trace: Option<Arc<Trace>>) -> Waiter {
-        let (reply, waiter): (Reply, Waiter) = job::reply(permit, self.max_answer_bytes, trace);
+    pub fn submit(&self, body: Bytes, form: Form, permit: Permit, trace: Option<Arc<Trace>>) -> PendingReply {
+        let (reply, pending): (Reply, PendingReply) = job::reply(permit, self.max_answer_bytes, trace);
         let route = self.route.load_full();
         route.intake.post(Ingest { body, form, reply, route: route.clone() });
-        waiter
+        pending
     }
 
     /// Hands over the events that a notification comes to, as a batch. `permit` holds the bytes of its body.
@@ -37,10 +37,10 @@ impl Submitter {
         events: Vec<Result<Event, Invalid>>,
         permit: Permit,
         trace: Option<Arc<Trace>>,
-    ) -> Waiter {
-        let (reply, waiter): (Reply, Waiter) = job::reply(permit, self.max_answer_bytes, trace);
+    ) -> PendingReply {
+        let (reply, pending): (Reply, PendingReply) = job::reply(permit, self.max_answer_bytes, trace);
         let next = self.route.load().next.clone();
         next.validation.post(Validate { events: Offered::Made(events), reply, next: next.clone() });
-        waiter
+        pending
     }
 }

@@ -120,8 +120,8 @@ struct Failed {
 
 impl<'a> Status<'a> {
     pub fn of(shared: &'a Shared, history: &History, stuck: &[ActorKind]) -> Self {
-        let (reading, gate) = (shared.metrics.read(), &shared.pipeline.gate);
-        let ((events, bytes), (max_events, max_bytes)) = (gate.in_use(), gate.limits());
+        let (reading, admission) = (shared.metrics.read(), &shared.pipeline.admission);
+        let ((events, bytes), (max_events, max_bytes)) = (admission.in_use(), admission.limits());
         let Overall { requests, batches, delays } = history.overall(&reading);
         let reasons = probes::reasons(shared, stuck);
         shared.pipeline.registry.publish_waiting();
@@ -148,7 +148,7 @@ impl<'a> Status<'a> {
                 hosts: shared.metrics.slowest_hosts(MAX_SLOWEST).into_iter().map(Host::from).collect(),
             },
             cache: Cache {
-                up: shared.pipeline.health.is_cache_up(),
+                up: shared.pipeline.readiness.is_cache_up(),
                 place: &shared.cache_name,
                 reconnects: shared.metrics.reconnects(),
                 latency: Latency::of(batches),

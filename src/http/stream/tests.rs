@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
-use crate::pipeline::work::admission::Gate;
+use crate::pipeline::work::admission::Admission;
 
 const PATIENCE: Patience =
     Patience { head: Duration::from_secs(5), answer: Duration::from_millis(200), idle: Duration::from_secs(620) };
@@ -38,7 +38,7 @@ async fn over_tls() -> (Stream, impl Sized) {
     let (io, _): (TcpStream, _) = listener.accept().await.unwrap();
     let connecting = TlsConnector::from(Arc::new(client)).connect(ServerName::try_from("a.test").unwrap(), peer);
     let (io, peer) = futures::join!(TlsAcceptor::from(Arc::new(server)).accept(io), connecting);
-    let permit = Gate::new(1, 1, 1).permit();
+    let permit = Admission::new(1, 1, 1).permit();
     (Stream::new(Io::Tls(Box::new(io.unwrap())), PATIENCE, Metrics::new("").unwrap(), None, permit), peer.unwrap())
 }
 

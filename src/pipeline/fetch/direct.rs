@@ -1,7 +1,7 @@
 //! The direct way of a blob that has to wait for nothing but its own download: it is fetched and written on the thread on
 //! which it came, past the router.
 //!
-//! Only what is [alone](crate::pipeline::work::key_order::Way::Alone) on its key may take it, and only while its fetch is in
+//! Only what is [alone](crate::pipeline::work::key_order::NextStep::Direct) on its key may take it, and only while its fetch is in
 //! nobody's way: limits, turns and breaker of the [`FetchScheduler`](super::scheduler::FetchScheduler) hold for it too. While
 //! it is under way everything else on its key goes to the router, which [takes it over](DirectFetch::take_over) before it
 //! accepts what is behind it; from then on it goes on as if it had come to the router. So does one whose fetch brings no blob.
@@ -21,7 +21,7 @@ use super::shared::SharedScheduler;
 use crate::event::CacheKey;
 use crate::pipeline::runtime::{Notifier, Pool, WorkerThread};
 use crate::pipeline::work::job::{AwaitedBlob, Operation};
-use crate::pipeline::work::timing::Leg;
+use crate::pipeline::work::timing::Phase;
 use crate::pipeline::write::queue::Ready;
 use crate::pipeline::write::writer::{Writer, hand_over};
 
@@ -94,7 +94,7 @@ impl DirectFetch {
         let Some(fetcher) = started else { return Err(operation) };
         state.last += 1;
         let number = state.last;
-        operation.slot.enter(Leg::Fetching, now);
+        operation.slot.enter(Phase::Fetching, now);
         state.under_way.insert(key, (number, operation));
         drop(state);
         let lost = FetchEnded { epoch: 0, direct: Some(number), fetcher, request, result: FetchResult::Lost };

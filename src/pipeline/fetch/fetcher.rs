@@ -10,7 +10,7 @@ use crate::blob;
 use crate::blob::client::BlobClient;
 use crate::event::outcome::ProblemKind;
 use crate::pipeline::runtime::{DropNotice, Heartbeat, Stage, StageContext, TaskSet};
-use crate::pipeline::work::admission::{Gate, Permit, Standing};
+use crate::pipeline::work::admission::{Admission, FetchPriority, Permit};
 use crate::telemetry::metrics::Metrics;
 
 /// Everything that may be sent to a fetcher.
@@ -48,7 +48,7 @@ pub struct Fetcher {
 pub struct Parts {
     pub scheduler: Arc<SharedScheduler>,
     pub settings: Arc<blob::Settings>,
-    pub gate: Arc<Gate>,
+    pub admission: Arc<Admission>,
     pub metrics: Metrics,
 }
 
@@ -63,13 +63,13 @@ impl Fetcher {
         let Some(client) = self.client() else { return };
         let Some(FetchEnded { request, .. }) = ended.letter_mut() else { return };
         let (host, prepaid) = (request.host.clone(), request.prepaid.take());
-        let standing = if request.is_head { Standing::Head } else { Standing::Ahead };
-        let Parts { scheduler, settings, gate, metrics } = &self.parts;
-        let (gate, cap, metrics) = (gate.clone(), settings.max_blob_bytes, metrics.clone());
+        let priority = if request.is_head { FetchPriority::Head } else { FetchPriority::Ahead };
+        let Parts { scheduler, settings, admission, metrics } = &self.parts;
+        let (admission, cap, metrics) = (admission.clone(), settings.max_blob_bytes, metrics.clone());
         let scheduler = scheduler.clone();
         let work = async move {
             let begun = Instant::now();
-            let room = |bytes| hold(prepaid, bytes, &gate, standing);
+            let room = |bytes| hold(prepaid, bytes, &admission, priority);
             let result = match ended.letter() {
                 Some(FetchEnded { request, .. }) => attempt(&client, request, until, cap, room, &scheduler).await,
                 None => FetchResult::Lost,
@@ -135,12 +135,12 @@ async fn attempt(
     }
 }
 
-fn hold(prepaid: Option<Permit>, bytes: usize, gate: &Arc<Gate>, standing: Standing) -> Option<Permit> {
+fn hold(prepaid: Option<Permit>, bytes: usize, admission: &Arc<Admission>, priority: FetchPriority) -> Option<Permit> {
     match prepaid {
         Some(permit) if permit.bytes() >= bytes => Some(permit),
         too_small => {
             drop(too_small);
-            gate.try_blob(bytes, standing)
+            admission.try_blob(bytes, priority)
         }
     }
 }

@@ -28,9 +28,9 @@ use crate::pipeline::fetch::scheduler::FetchScheduler;
 use crate::pipeline::fetch::shared::SharedScheduler;
 use crate::pipeline::runtime::{Mailbox, Notifier, Pool, Stage, StageContext};
 use crate::pipeline::work::Seq;
-use crate::pipeline::work::admission::Gate;
+use crate::pipeline::work::admission::Admission;
 use crate::pipeline::work::barriers::{BarrierId, Barriers};
-use crate::pipeline::work::job::{AwaitedBlob, Operation, Sweep};
+use crate::pipeline::work::job::{AwaitedBlob, Operation, PatternDelete};
 use crate::pipeline::write::queue::{FenceReached, Ready};
 use crate::pipeline::write::scanner::{ScanEnded, ScanKind, Scanner};
 use crate::pipeline::write::writer::{Writer, hand_over};
@@ -60,7 +60,7 @@ pub enum RouterMessage {
 pub enum Task {
     Ready(Operation),
     Blob(Operation<AwaitedBlob>),
-    Pattern(Sweep),
+    Pattern(PatternDelete),
 }
 
 /// What the router needs to know of the settings.
@@ -79,7 +79,7 @@ pub struct CentralRouter {
     notify: Notifiers,
     /// Counts the restarts.
     epoch: u64,
-    lanes: Lanes<Operation, Operation<AwaitedBlob>, Sweep>,
+    lanes: Lanes<Operation, Operation<AwaitedBlob>, PatternDelete>,
     /// Where operations stand that were taken over from the direct way, by the number of their fetch.
     taken_over: HashMap<u64, Seq>,
     /// Fetches that wait for this number of bytes of the budget.
@@ -127,7 +127,7 @@ enum Scan {
 /// Sweeps that wait until all writers have reached their fence.
 struct Fencing {
     round: u64,
-    sweeps: Vec<Sweep>,
+    deletes: Vec<PatternDelete>,
     writers_left: usize,
     tries: u32,
 }
@@ -136,7 +136,7 @@ struct Fencing {
 pub struct Parts {
     pub limits: Limits,
     pub metrics: Metrics,
-    pub gate: Arc<Gate>,
+    pub admission: Arc<Admission>,
     pub writers: Arc<Pool<Writer>>,
     pub fetchers: Arc<Pool<Fetcher>>,
     pub scheduler: Arc<SharedScheduler>,
@@ -179,7 +179,7 @@ impl CentralRouter {
             match task {
                 Task::Ready(operation) => self.accept_ready(operation),
                 Task::Blob(operation) => self.accept_blob(operation),
-                Task::Pattern(sweep) => self.accept_pattern(sweep),
+                Task::Pattern(delete) => self.accept_pattern(delete),
             }
         }
         self.advance();
@@ -212,16 +212,16 @@ impl CentralRouter {
         self.submit(request);
     }
 
-    fn accept_pattern(&mut self, sweep: Sweep) {
-        let (id, patterns) = (sweep.barrier.id(), sweep.patterns.clone());
-        self.lanes.put_up(id, patterns.clone(), !sweep.dry_run, sweep);
+    fn accept_pattern(&mut self, delete: PatternDelete) {
+        let (id, patterns) = (delete.barrier.id(), delete.patterns.clone());
+        self.lanes.put_up(id, patterns.clone(), !delete.dry_run, delete);
         self.match_keys(id, patterns);
     }
 
     /// The last barrier that it is behind, unless that was lifted meanwhile.
     fn behind<A>(&self, operation: &Operation<A>) -> Option<BarrierId> {
         let stands = |id: &BarrierId| self.lanes.knows(*id) || self.parts.barriers.stands(*id);
-        operation.turn.behind().filter(stands)
+        operation.ticket.behind().filter(stands)
     }
 
     /// It goes on as if it had come this way. Gives its place.

@@ -142,13 +142,13 @@ impl<T, B, S> Lanes<T, B, S> {
 
     /// The blob has come, or not: `turn` makes of the operation what is to be done now, if anything. What may go on
     /// because of it is added to `out`, in order.
-    pub fn blob_ended(&mut self, key: &CacheKey, seq: Seq, turn: impl FnOnce(B) -> Option<T>, out: &mut Vec<T>) {
+    pub fn blob_ended(&mut self, key: &CacheKey, seq: Seq, ticket: impl FnOnce(B) -> Option<T>, out: &mut Vec<T>) {
         let Some(Lane { items, .. }) = self.lanes.get_mut(key) else { return };
         let Ok(index) = items.binary_search_by_key(&seq, Item::seq) else { return };
         let Some(item) = items.get_mut(index) else { return };
         match std::mem::replace(item, Item::Gone(seq)) {
             Item::Awaited(seq, operation) => {
-                if let Some(operation) = turn(operation) {
+                if let Some(operation) = ticket(operation) {
                     *item = Item::Ready(seq, operation);
                 }
             }

@@ -13,9 +13,9 @@ use crate::event::{Action, CacheKey, Few, Source};
 use crate::pipeline::fetch::direct::DirectFetch;
 use crate::pipeline::runtime::{ActiveSet, Mailbox, Pool, Stage, StageContext, WorkerThread};
 use crate::pipeline::work::barriers::Barriers;
-use crate::pipeline::work::job::{AwaitedBlob, Operation, Slot, Slots, Sweep, Verb};
-use crate::pipeline::work::key_order::{Turns, Way};
-use crate::pipeline::write::pace::Backlogs;
+use crate::pipeline::work::job::{AwaitedBlob, Operation, PatternDelete, Slot, Slots, Verb};
+use crate::pipeline::work::key_order::{KeyOrder, NextStep};
+use crate::pipeline::write::pace::Paces;
 use crate::pipeline::write::queue::Ready;
 use crate::pipeline::write::writer::{Writer, hand_over};
 
@@ -74,11 +74,11 @@ pub struct LocalRouter {
 
 /// What a local router is built of.
 pub struct Parts {
-    pub turns: &'static Turns,
+    pub key_order: &'static KeyOrder,
     pub writers: Arc<Pool<Writer>>,
     /// The writers that may be chosen.
     pub active: Arc<ActiveSet>,
-    pub backlogs: Arc<Backlogs>,
+    pub paces: Arc<Paces>,
     pub thread: WorkerThread,
     pub central: Mailbox<CentralRouter>,
     pub direct: Arc<DirectFetch>,
@@ -108,7 +108,7 @@ impl LocalRouter {
     /// What is left when the slice is over.
     fn route_slice(&mut self, accepted: Accepted) -> Option<Accepted> {
         let Accepted { actions, mut slots, deadline, sweep_deadline } = accepted;
-        let mut slice = Slice::begin(self.parts.turns.barriers());
+        let mut slice = Slice::begin(self.parts.key_order.barriers());
         let mut actions = actions.into_iter();
         while let Some((action, version)) = actions.next() {
             let times = (deadline, sweep_deadline);
@@ -179,8 +179,8 @@ impl LocalRouter {
     ) {
         hand_over(&mut self.ready, &self.parts.writers);
         let LocalRouter { parts, tasks, .. } = self;
-        parts.turns.barriers().put_up(patterns.clone(), !dry_run, |barrier| {
-            tasks.push(Task::Pattern(Sweep { patterns, version, slots, dry_run, barrier, deadline }));
+        parts.key_order.barriers().put_up(patterns.clone(), !dry_run, |barrier| {
+            tasks.push(Task::Pattern(PatternDelete { patterns, version, slots, dry_run, barrier, deadline }));
             parts.central.post(RouterMessage::Tasks(std::mem::take(tasks)));
         });
     }
@@ -195,7 +195,7 @@ impl LocalRouter {
     /// Who is near changes only with the active set, and with those that are late.
     fn choose_nearest(&mut self) {
         let active = self.parts.active.bits();
-        let in_time = active & !self.parts.backlogs.late(Instant::now());
+        let in_time = active & !self.parts.paces.late(Instant::now());
         let bits = if in_time == 0 { active } else { in_time };
         if bits != self.nearest.0 {
             self.nearest = (bits, self.parts.thread.nearest(bits));
@@ -203,24 +203,24 @@ impl LocalRouter {
     }
 
     fn add(&mut self, key: CacheKey, asked: Asked, version: Option<Version>, slot: Slot, deadline: Instant) {
-        let Parts { turns, thread, max_answer_bytes, .. } = &self.parts;
+        let Parts { key_order, thread, max_answer_bytes, .. } = &self.parts;
         let nearest = &self.nearest.1;
         let must_wait = matches!(asked, Asked::Blob(_));
-        let (turn, way) =
-            turns.take(&key, must_wait, |hash| nearest.get(hash % nearest.len().max(1)).copied().unwrap_or_default());
+        let (ticket, way) = key_order
+            .take(&key, must_wait, |hash| nearest.get(hash % nearest.len().max(1)).copied().unwrap_or_default());
         match asked {
             Asked::Now(action) => {
-                let operation = Operation { key, action, version, slot, turn, deadline };
+                let operation = Operation { key, action, version, slot, ticket, deadline };
                 match way {
-                    Way::Writer => Ready::send(operation, *max_answer_bytes, &mut self.ready),
-                    Way::Router | Way::Alone => self.tasks.push(Task::Ready(operation)),
+                    NextStep::Write => Ready::send(operation, *max_answer_bytes, &mut self.ready),
+                    NextStep::Route | NextStep::Direct => self.tasks.push(Task::Ready(operation)),
                 }
             }
             Asked::Blob(action) => {
-                let operation = Operation { key, action, version, slot, turn, deadline };
+                let operation = Operation { key, action, version, slot, ticket, deadline };
                 let left = match way {
-                    Way::Alone => self.parts.direct.start(operation, *thread).err(),
-                    Way::Writer | Way::Router => Some(operation),
+                    NextStep::Direct => self.parts.direct.start(operation, *thread).err(),
+                    NextStep::Write | NextStep::Route => Some(operation),
                 };
                 self.tasks.extend(left.map(Task::Blob));
             }

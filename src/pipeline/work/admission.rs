@@ -7,7 +7,7 @@
 //!
 //! Blobs draw on the same bytes, but never on all of them: slow downloads must not close the door to everything else. A
 //! fetch that runs ahead on its key also leaves room for one largest blob, so that what the head of a key needs cannot be
-//! held by those behind it. See [`Gate::try_blob`].
+//! held by those behind it. See [`Admission::try_blob`].
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
@@ -18,7 +18,7 @@ use crate::cache::room::{Lender, Loan};
 const DOOR_SHARE: usize = 4;
 
 /// The bounds and what is in use of them.
-pub struct Gate {
+pub struct Admission {
     max_events: usize,
     max_bytes: usize,
     max_blob_bytes: usize,
@@ -38,7 +38,7 @@ pub struct Gate {
 
 /// Who asks for a blob's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum FetchPriority {
     /// Something else on its key must be done first.
     Ahead,
     /// Nothing on its key is before it.
@@ -47,9 +47,9 @@ pub enum Standing {
     OldestHead,
 }
 
-impl Gate {
+impl Admission {
     pub fn new(max_events: usize, max_bytes: usize, max_blob_bytes: usize) -> Arc<Self> {
-        Arc::new(Gate {
+        Arc::new(Admission {
             max_events,
             max_bytes,
             max_blob_bytes,
@@ -66,7 +66,7 @@ impl Gate {
 
     /// An empty permit: it holds nothing and can grow.
     pub fn permit(self: &Arc<Self>) -> Permit {
-        Permit { gate: self.clone(), events: 0, bytes: 0, patterns: 0, is_reserve: false }
+        Permit { admission: self.clone(), events: 0, bytes: 0, patterns: 0, is_reserve: false }
     }
 
     /// Patterns under way, at most: each is held against every key that comes. Set when the pipeline is built.
@@ -88,10 +88,10 @@ impl Gate {
     /// one largest blob besides. The oldest head that waits may have a reserve of one largest blob beyond the budget, one
     /// at a time: with that, and only with that, every blob of permitted size gets its turn, however the budget is set and
     /// whatever else holds it.
-    pub fn try_blob(self: &Arc<Self>, bytes: usize, standing: Standing) -> Option<Permit> {
-        let limit = match standing {
-            Standing::Ahead => self.for_blobs().saturating_sub(self.max_blob_bytes),
-            Standing::Head | Standing::OldestHead => self.for_blobs(),
+    pub fn try_blob(self: &Arc<Self>, bytes: usize, priority: FetchPriority) -> Option<Permit> {
+        let limit = match priority {
+            FetchPriority::Ahead => self.for_blobs().saturating_sub(self.max_blob_bytes),
+            FetchPriority::Head | FetchPriority::OldestHead => self.for_blobs(),
         };
         let mut permit = self.permit();
         if bytes == 0 || add_within(&self.bytes, bytes, limit) {
@@ -99,7 +99,7 @@ impl Gate {
             return Some(permit);
         }
         let free = || self.reserve.compare_exchange(0, bytes, SeqCst, Relaxed).is_ok();
-        if standing == Standing::OldestHead && bytes <= self.max_blob_bytes && free() {
+        if priority == FetchPriority::OldestHead && bytes <= self.max_blob_bytes && free() {
             permit.bytes = bytes;
             permit.is_reserve = true;
             return Some(permit);
@@ -118,7 +118,7 @@ impl Gate {
         } else {
             return None;
         }
-        Some(ValuePermit { gate: self.clone(), bytes })
+        Some(ValuePermit { admission: self.clone(), bytes })
     }
 
     fn for_blobs(&self) -> usize {
@@ -139,7 +139,7 @@ impl Gate {
         self.events.load(SeqCst) == 0
     }
 
-    /// What to call when bytes come home after [`Gate::want`]. Set once, when the pipeline is built.
+    /// What to call when bytes come home after [`Admission::want`]. Set once, when the pipeline is built.
     pub fn on_release(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
     }
@@ -173,19 +173,19 @@ impl Gate {
 
 /// Room for a value that was read; given back on drop.
 pub struct ValuePermit {
-    gate: Arc<Gate>,
+    admission: Arc<Admission>,
     bytes: usize,
 }
 
 impl Drop for ValuePermit {
     fn drop(&mut self) {
-        self.gate.values.fetch_sub(self.bytes, SeqCst);
-        self.gate.release(0, self.bytes);
+        self.admission.values.fetch_sub(self.bytes, SeqCst);
+        self.admission.release(0, self.bytes);
     }
 }
 
 /// Lends room for the values that the cache brings over.
-pub struct ValueLender(pub Arc<Gate>);
+pub struct ValueLender(pub Arc<Admission>);
 
 impl Lender for ValueLender {
     fn lend(&self, bytes: usize) -> Option<Loan> {
@@ -203,7 +203,7 @@ fn add_within(counter: &AtomicUsize, amount: usize, limit: usize) -> bool {
 
 /// What its holder has been let in with; given back on drop.
 pub struct Permit {
-    gate: Arc<Gate>,
+    admission: Arc<Admission>,
     events: usize,
     bytes: usize,
     patterns: usize,
@@ -213,11 +213,11 @@ pub struct Permit {
 impl Permit {
     /// Takes on so much more, or nothing if the gate has no room for it.
     pub fn try_grow(&mut self, events: usize, bytes: usize) -> bool {
-        if !add_within(&self.gate.bytes, bytes, self.gate.max_bytes) {
+        if !add_within(&self.admission.bytes, bytes, self.admission.max_bytes) {
             return false;
         }
-        if !add_within(&self.gate.events, events, self.gate.max_events) {
-            self.gate.release(0, bytes);
+        if !add_within(&self.admission.events, events, self.admission.max_events) {
+            self.admission.release(0, bytes);
             return false;
         }
         self.events += events;
@@ -227,7 +227,8 @@ impl Permit {
 
     /// Takes on so many more patterns, or none.
     pub fn try_patterns(&mut self, patterns: usize) -> bool {
-        let has_room = patterns == 0 || add_within(&self.gate.patterns, patterns, self.gate.max_patterns.load(Relaxed));
+        let has_room =
+            patterns == 0 || add_within(&self.admission.patterns, patterns, self.admission.max_patterns.load(Relaxed));
         self.patterns += if has_room { patterns } else { 0 };
         has_room
     }
@@ -235,12 +236,12 @@ impl Permit {
     /// Keeps nothing but so many bytes, whether there is room for them or not.
     pub fn become_bytes(&mut self, bytes: usize) {
         if self.patterns > 0 {
-            self.gate.patterns.fetch_sub(self.patterns, SeqCst);
+            self.admission.patterns.fetch_sub(self.patterns, SeqCst);
             self.patterns = 0;
         }
-        self.gate.bytes.fetch_add(bytes, SeqCst);
+        self.admission.bytes.fetch_add(bytes, SeqCst);
         let held = std::mem::replace(&mut self.bytes, bytes);
-        self.gate.release(std::mem::take(&mut self.events), held);
+        self.admission.release(std::mem::take(&mut self.events), held);
     }
 
     /// Gives back all bytes beyond these; the reserve is given back as a whole.
@@ -250,26 +251,26 @@ impl Permit {
         }
         let surplus = self.bytes.saturating_sub(bytes);
         self.bytes -= surplus;
-        self.gate.release(0, surplus);
+        self.admission.release(0, surplus);
     }
 
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub fn gate(&self) -> &Arc<Gate> {
-        &self.gate
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.patterns > 0 {
-            self.gate.patterns.fetch_sub(self.patterns, SeqCst);
+            self.admission.patterns.fetch_sub(self.patterns, SeqCst);
         }
         match self.is_reserve {
-            true => self.gate.release_reserve(),
-            false => self.gate.release(self.events, self.bytes),
+            true => self.admission.release_reserve(),
+            false => self.admission.release(self.events, self.bytes),
         }
     }
 }
@@ -280,25 +281,25 @@ mod tests {
 
     #[test]
     fn a_full_gate_takes_nothing_on_and_a_dropped_permit_gives_all_back() {
-        let gate = Gate::new(2, 1000, 100);
-        let mut first = gate.permit();
+        let admission = Admission::new(2, 1000, 100);
+        let mut first = admission.permit();
         assert!(first.try_grow(2, 600));
-        let mut second = gate.permit();
+        let mut second = admission.permit();
         assert!(!second.try_grow(1, 10), "events are full");
         assert!(!second.try_grow(0, 500), "bytes are full");
-        assert_eq!(gate.in_use(), (2, 600));
+        assert_eq!(admission.in_use(), (2, 600));
         drop(first);
         assert!(second.try_grow(1, 1000));
         drop(second);
-        assert_eq!(gate.in_use(), (0, 0));
+        assert_eq!(admission.in_use(), (0, 0));
     }
 
     #[test]
     fn patterns_are_counted_over_all_permits() {
-        let gate = Gate::new(1, 1, 1);
-        gate.limit_patterns(3);
-        let (mut first, mut second) = (gate.permit(), gate.permit());
-        assert!(gate.could_hold_patterns(3) && !gate.could_hold_patterns(4));
+        let admission = Admission::new(1, 1, 1);
+        admission.limit_patterns(3);
+        let (mut first, mut second) = (admission.permit(), admission.permit());
+        assert!(admission.could_hold_patterns(3) && !admission.could_hold_patterns(4));
         assert!(first.try_patterns(2) && !second.try_patterns(2) && second.try_patterns(1) && !first.try_patterns(1));
         drop(first);
         assert!(second.try_patterns(2));
@@ -306,62 +307,63 @@ mod tests {
 
     #[test]
     fn running_ahead_leaves_room_for_the_head_of_a_key() {
-        let gate = Gate::new(1, 400, 100);
-        let ahead = gate.try_blob(200, Standing::Ahead).expect("a quarter for the door, one blob for the head");
-        assert!(gate.try_blob(1, Standing::Ahead).is_none());
-        let head = gate.try_blob(100, Standing::Head).expect("all but the door's quarter is for heads");
-        assert!(gate.try_blob(1, Standing::Head).is_none());
-        let reserve = gate.try_blob(100, Standing::OldestHead).expect("one goes beyond the budget");
-        assert!(gate.try_blob(1, Standing::OldestHead).is_none(), "but only one at a time");
-        assert_eq!(gate.in_use(), (0, 400));
-        assert!(gate.permit().try_grow(1, 100), "the door is open all the same");
+        let admission = Admission::new(1, 400, 100);
+        let ahead =
+            admission.try_blob(200, FetchPriority::Ahead).expect("a quarter for the door, one blob for the head");
+        assert!(admission.try_blob(1, FetchPriority::Ahead).is_none());
+        let head = admission.try_blob(100, FetchPriority::Head).expect("all but the door's quarter is for heads");
+        assert!(admission.try_blob(1, FetchPriority::Head).is_none());
+        let reserve = admission.try_blob(100, FetchPriority::OldestHead).expect("one goes beyond the budget");
+        assert!(admission.try_blob(1, FetchPriority::OldestHead).is_none(), "but only one at a time");
+        assert_eq!(admission.in_use(), (0, 400));
+        assert!(admission.permit().try_grow(1, 100), "the door is open all the same");
         drop((ahead, head, reserve));
-        assert_eq!(gate.in_use(), (0, 0));
-        assert!(gate.try_blob(300, Standing::Head).is_some());
+        assert_eq!(admission.in_use(), (0, 0));
+        assert!(admission.try_blob(300, FetchPriority::Head).is_some());
     }
 
     #[test]
     fn values_leave_the_door_its_share_and_one_alone_goes_beyond_it() {
-        let gate = Gate::new(1, 400, 100);
-        let first = gate.try_value(300).expect("all but the door's quarter");
-        assert!(gate.try_value(1).is_none() && gate.permit().try_grow(1, 100));
-        assert_eq!(gate.in_use(), (0, 300));
+        let admission = Admission::new(1, 400, 100);
+        let first = admission.try_value(300).expect("all but the door's quarter");
+        assert!(admission.try_value(1).is_none() && admission.permit().try_grow(1, 100));
+        assert_eq!(admission.in_use(), (0, 300));
         drop(first);
-        let mut body = gate.permit();
+        let mut body = admission.permit();
         assert!(body.try_grow(1, 400));
-        let alone = gate.try_value(50).expect("each can be read at some time");
-        assert!(gate.try_value(1).is_none(), "but only one");
-        assert_eq!(gate.in_use(), (1, 450));
+        let alone = admission.try_value(50).expect("each can be read at some time");
+        assert!(admission.try_value(1).is_none(), "but only one");
+        assert_eq!(admission.in_use(), (1, 450));
         drop((alone, body));
-        assert_eq!(gate.in_use(), (0, 0));
-        assert!(gate.try_value(300).is_some());
+        assert_eq!(admission.in_use(), (0, 0));
+        assert!(admission.try_value(300).is_some());
     }
 
     #[test]
     fn a_permit_keeps_the_bytes_of_an_answer_and_nothing_else() {
-        let gate = Gate::new(1, 100, 10);
-        let mut permit = gate.permit();
+        let admission = Admission::new(1, 100, 10);
+        let mut permit = admission.permit();
         assert!(permit.try_grow(1, 60) && permit.try_patterns(2));
         permit.become_bytes(150);
-        assert!(gate.is_idle() && gate.patterns.load(SeqCst) == 0);
-        assert_eq!(gate.in_use(), (0, 150));
+        assert!(admission.is_idle() && admission.patterns.load(SeqCst) == 0);
+        assert_eq!(admission.in_use(), (0, 150));
         drop(permit);
-        assert_eq!(gate.in_use(), (0, 0));
+        assert_eq!(admission.in_use(), (0, 0));
     }
 
     #[test]
     fn the_hook_is_called_once_for_each_want() {
-        let gate = Gate::new(1, 100, 10);
+        let admission = Admission::new(1, 100, 10);
         let calls = Arc::new(AtomicUsize::new(0));
         let seen = calls.clone();
-        gate.on_release(move || {
+        admission.on_release(move || {
             seen.fetch_add(1, SeqCst);
         });
-        drop(gate.try_blob(10, Standing::Head));
+        drop(admission.try_blob(10, FetchPriority::Head));
         assert_eq!(calls.load(SeqCst), 0);
-        gate.want();
-        drop(gate.try_blob(10, Standing::Head));
-        drop(gate.try_blob(10, Standing::Head));
+        admission.want();
+        drop(admission.try_blob(10, FetchPriority::Head));
+        drop(admission.try_blob(10, FetchPriority::Head));
         assert_eq!(calls.load(SeqCst), 1);
     }
 }

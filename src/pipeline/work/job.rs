@@ -18,8 +18,8 @@ use smallvec::smallvec;
 
 use super::admission::Permit;
 use super::barriers::Barrier;
-use super::key_order::Turn;
-use super::timing::{Leg, Stopwatch, micros};
+use super::key_order::KeyTicket;
+use super::timing::{Phase, Stopwatch, micros};
 use super::weight;
 use crate::cache::room::{COUNTED_FROM_BYTES, NO_ROOM};
 use crate::event::outcome::{Class, Origin, Outcome, ProblemKind};
@@ -58,17 +58,17 @@ pub enum Verdict {
 }
 
 /// Makes the two ends of a request's answer. `permit` is held until the last slot is gone, however early the answer.
-pub fn reply(permit: Permit, max_answer_bytes: usize, trace: Option<Arc<Trace>>) -> (Reply, Waiter) {
+pub fn reply(permit: Permit, max_answer_bytes: usize, trace: Option<Arc<Trace>>) -> (Reply, PendingReply) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
-            phase: Phase::Unread,
+            phase: Progress::Unread,
             permit,
             values: Values { max_bytes: max_answer_bytes, held: 0, hits: None },
         }),
         waker: AtomicWaker::new(),
         trace,
     });
-    (Reply { shared: Some(shared.clone()) }, Waiter { shared })
+    (Reply { shared: Some(shared.clone()) }, PendingReply { shared })
 }
 
 struct Shared {
@@ -79,7 +79,7 @@ struct Shared {
 }
 
 struct State {
-    phase: Phase,
+    phase: Progress,
     permit: Permit,
     values: Values,
 }
@@ -93,7 +93,7 @@ struct Values {
     hits: Option<BinaryHeap<usize>>,
 }
 
-enum Phase {
+enum Progress {
     /// Its events are not known yet.
     Unread,
     Working(Work),
@@ -119,14 +119,14 @@ impl Shared {
     }
 
     fn finish(&self, state: &mut State, verdict: Verdict) {
-        state.phase = Phase::Done(verdict);
+        state.phase = Progress::Done(verdict);
         self.waker.wake();
     }
 
     /// `now` is in microseconds after the acceptance.
     fn settle(&self, state: &mut State, index: usize, outcome: Outcome, now: u32) {
         let State { phase, values, permit } = state;
-        let Phase::Working(work) = phase else { return };
+        let Progress::Working(work) = phase else { return };
         let Some(place @ None) = work.outcomes.get_mut(index) else { return };
         if let Some(watch) = work.watches.get_mut(index) {
             watch.stop(now);
@@ -149,8 +149,8 @@ impl Shared {
 }
 
 impl State {
-    fn enter(&mut self, index: usize, leg: Leg, now: u32) {
-        let Phase::Working(work) = &mut self.phase else { return };
+    fn enter(&mut self, index: usize, leg: Phase, now: u32) {
+        let Progress::Working(work) = &mut self.phase else { return };
         if let Some(watch) = work.watches.get_mut(index) {
             watch.enter(leg, now);
         }
@@ -159,8 +159,8 @@ impl State {
     /// Microseconds after the acceptance, if that was.
     fn after_acceptance(&self, now: Instant) -> u32 {
         match &self.phase {
-            Phase::Working(work) => micros(work.accepted, now),
-            Phase::Unread | Phase::Done(_) | Phase::Taken => 0,
+            Progress::Working(work) => micros(work.accepted, now),
+            Progress::Unread | Progress::Done(_) | Progress::Taken => 0,
         }
     }
 }
@@ -292,7 +292,7 @@ impl Reply {
     pub fn refuse(mut self, refusal: Refusal) {
         if let Some(shared) = self.shared.take() {
             let mut state = shared.lock();
-            if matches!(state.phase, Phase::Unread) {
+            if matches!(state.phase, Progress::Unread) {
                 let has_room = match &refusal {
                     Refusal::Invalid(invalid) => state.permit.try_grow(0, weight::of_invalid(invalid)),
                     _ => true,
@@ -309,14 +309,14 @@ impl Reply {
     pub fn admit(&self, events: usize, least: usize, bytes: usize, patterns: usize) -> Result<(), Refusal> {
         let Some(shared) = &self.shared else { return Ok(()) };
         let mut state = shared.lock();
-        let (gate, held) = (state.permit.gate(), state.permit.bytes());
-        if !gate.could_hold(events, held + least) {
+        let (admission, held) = (state.permit.admission(), state.permit.bytes());
+        if !admission.could_hold(events, held + least) {
             return Err(Refusal::TooLargeToAdmit);
         }
-        if !gate.could_hold_patterns(patterns) {
+        if !admission.could_hold_patterns(patterns) {
             return Err(Refusal::TooManyPatterns);
         }
-        let bytes = bytes.min(gate.limits().1.saturating_sub(held));
+        let bytes = bytes.min(admission.limits().1.saturating_sub(held));
         let has_room = state.permit.try_patterns(patterns) && state.permit.try_grow(events, bytes);
         if has_room { Ok(()) } else { Err(Refusal::Overloaded) }
     }
@@ -333,14 +333,14 @@ impl Reply {
         let shared = self.shared.take();
         if let Some(shared) = &shared {
             let mut state = shared.lock();
-            if matches!(state.phase, Phase::Unread) {
+            if matches!(state.phase, Progress::Unread) {
                 let (outcomes, watches) = (smallvec![None; total], smallvec![Stopwatch::default(); total]);
                 let mut work = Work { batch, accepted, elements, outcomes, watches, left: total };
                 if total == 0 {
                     let verdict = conclude(&mut work, ProblemKind::Interrupted, 0, 0);
                     shared.finish(&mut state, verdict);
                 } else {
-                    state.phase = Phase::Working(work);
+                    state.phase = Progress::Working(work);
                 }
             }
         }
@@ -387,7 +387,7 @@ impl Drop for Slots {
 }
 
 /// These begin this part of their way, with one look at the request for all of its own that stand side by side.
-pub fn enter_all<'s>(slots: impl IntoIterator<Item = &'s Slot>, leg: Leg, now: Instant) {
+pub fn enter_all<'s>(slots: impl IntoIterator<Item = &'s Slot>, leg: Phase, now: Instant) {
     let mut slots = slots.into_iter().peekable();
     while let Some(slot) = slots.next() {
         let Some(shared) = &slot.shared else { continue };
@@ -444,7 +444,7 @@ impl Slot {
     }
 
     /// It begins this part of its way.
-    pub fn enter(&self, leg: Leg, now: Instant) {
+    pub fn enter(&self, leg: Phase, now: Instant) {
         enter_all([self], leg, now);
     }
 }
@@ -459,11 +459,11 @@ impl Drop for Slot {
 }
 
 /// The end that waits for the verdict.
-pub struct Waiter {
+pub struct PendingReply {
     shared: Arc<Shared>,
 }
 
-impl Waiter {
+impl PendingReply {
     /// After the verdict: keeps room for so many bytes of the answer, beside the values that have their own. The body and its
     /// events are not held any longer, unless some of the work is still under way.
     pub fn keep_for_answer(self, bytes: usize) -> Unwritten {
@@ -477,10 +477,10 @@ impl Waiter {
     pub fn expire(&self, kind: ProblemKind) -> Verdict {
         let mut state = self.shared.lock();
         let now = state.after_acceptance(Instant::now());
-        match std::mem::replace(&mut state.phase, Phase::Taken) {
-            Phase::Working(mut work) => conclude(&mut work, kind, state.values.max_bytes, now),
-            Phase::Done(verdict) => verdict,
-            Phase::Unread | Phase::Taken => Verdict::Refused(Refusal::Unavailable(kind)),
+        match std::mem::replace(&mut state.phase, Progress::Taken) {
+            Progress::Working(mut work) => conclude(&mut work, kind, state.values.max_bytes, now),
+            Progress::Done(verdict) => verdict,
+            Progress::Unread | Progress::Taken => Verdict::Refused(Refusal::Unavailable(kind)),
         }
     }
 }
@@ -490,17 +490,17 @@ pub struct Unwritten {
     _shared: Arc<Shared>,
 }
 
-impl Future for Waiter {
+impl Future for PendingReply {
     type Output = Verdict;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Verdict> {
         self.shared.waker.register(context.waker());
         let mut state = self.shared.lock();
-        if !matches!(state.phase, Phase::Done(_)) {
+        if !matches!(state.phase, Progress::Done(_)) {
             return Poll::Pending;
         }
-        match std::mem::replace(&mut state.phase, Phase::Taken) {
-            Phase::Done(verdict) => Poll::Ready(verdict),
+        match std::mem::replace(&mut state.phase, Progress::Taken) {
+            Progress::Done(verdict) => Poll::Ready(verdict),
             other => {
                 state.phase = other;
                 Poll::Pending
@@ -518,7 +518,7 @@ pub struct Operation<A = Verb> {
     pub version: Option<Version>,
     pub slot: Slot,
     /// Its place in the order of its key.
-    pub turn: Turn,
+    pub ticket: KeyTicket,
     /// When its request is answered whatever has become of it; what is not begun by then is dropped.
     pub deadline: Instant,
 }
@@ -545,15 +545,15 @@ pub struct AwaitedBlob {
 impl Operation<AwaitedBlob> {
     /// The operation now that its blob is there. `permit` is what the bytes hold of admission.
     pub fn with_blob(self, value: Bytes, permit: Permit, now: Instant) -> Operation {
-        let Operation { key, action: AwaitedBlob { ttl, .. }, version, slot, turn, deadline } = self;
-        slot.enter(Leg::Waiting, now);
+        let Operation { key, action: AwaitedBlob { ttl, .. }, version, slot, ticket, deadline } = self;
+        slot.enter(Phase::Waiting, now);
         let action = Verb::Set { value, origin: Origin::Blob, ttl, held: Some(permit) };
-        Operation { key, action, version, slot, turn, deadline }
+        Operation { key, action, version, slot, ticket, deadline }
     }
 }
 
 /// A pattern delete, or its preview.
-pub struct Sweep {
+pub struct PatternDelete {
     pub patterns: Few<Pattern>,
     pub version: Option<Version>,
     /// One a pattern.

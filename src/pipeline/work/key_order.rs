@@ -1,7 +1,7 @@
 //! Where the unfinished work on a key is, for all threads: what lets an operation go straight to a writer, past the
 //! router, and keeps the order of its key all the same.
 //!
-//! Every operation holds a [`Turn`] from its acceptance until it is done or given up. Operations on one key that are
+//! Every operation holds a [`KeyTicket`] from its acceptance until it is done or given up. Operations on one key that are
 //! under way together share a writer: the first chooses it, those that come while it is unfinished follow it there, and
 //! a writer takes things in the order in which they come. Once an operation on a key has to wait, for a blob or for a
 //! pattern that matches it, all that comes after it goes through the router too, until nothing on the key is unfinished any more.
@@ -21,7 +21,7 @@ const BUCKETS: usize = 1 << 12;
 /// As many as fit beside a lock into a line of the processor's cache. The last is shared by all that find no other.
 const PLACES: usize = 7;
 
-pub struct Turns {
+pub struct KeyOrder {
     buckets: Box<[Bucket]>,
     barriers: Barriers,
     hasher: RandomState,
@@ -44,11 +44,11 @@ struct Place {
 
 /// Where an operation is to go next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    Writer,
-    Router,
+pub enum NextStep {
+    Write,
+    Route,
     /// To the router, were it not that nothing else is unfinished: it need only wait for itself.
-    Alone,
+    Direct,
 }
 
 impl Bucket {
@@ -67,12 +67,12 @@ fn find(places: &[Place; PLACES], tag: u16) -> usize {
     })
 }
 
-impl Turns {
+impl KeyOrder {
     /// For the rest of the process: to count who holds it, thread by thread and turn by turn, would cost more than all
     /// else here.
     pub fn new() -> &'static Self {
         let buckets = (0..BUCKETS).map(|_| Bucket::default()).collect();
-        Box::leak(Box::new(Turns { buckets, barriers: Barriers::new(), hasher: RandomState::new() }))
+        Box::leak(Box::new(KeyOrder { buckets, barriers: Barriers::new(), hasher: RandomState::new() }))
     }
 
     /// The patterns that are not done.
@@ -82,7 +82,12 @@ impl Turns {
 
     /// The next turn on the key. If nothing on it is unfinished, `choose` picks the writer, given a hash of the key.
     /// `must_wait`: the operation cannot be written yet.
-    pub fn take(&'static self, key: &CacheKey, must_wait: bool, choose: impl Fn(usize) -> usize) -> (Turn, Way) {
+    pub fn take(
+        &'static self,
+        key: &CacheKey,
+        must_wait: bool,
+        choose: impl Fn(usize) -> usize,
+    ) -> (KeyTicket, NextStep) {
         loop {
             // Held until the turn is taken: a barrier that is put up later finds it in the table.
             let standing = self.barriers.standing();
@@ -99,7 +104,7 @@ impl Turns {
         must_wait: bool,
         standing: Option<&Standing>,
         choose: impl Fn(usize) -> usize,
-    ) -> Option<(Turn, Way)> {
+    ) -> Option<(KeyTicket, NextStep)> {
         let hash = self.hasher.hash_one(key);
         let of_bucket = hash as usize % BUCKETS;
         let bucket = &self.buckets[of_bucket];
@@ -118,11 +123,14 @@ impl Turns {
         place.out += 1;
         place.is_routed |= must_wait || behind.is_some();
         let way = match place.is_routed {
-            false => Way::Writer,
-            true if is_first && behind.is_none() => Way::Alone,
-            true => Way::Router,
+            false => NextStep::Write,
+            true if is_first && behind.is_none() => NextStep::Direct,
+            true => NextStep::Route,
         };
-        Some((Turn { bucket, of_bucket: of_bucket as u16, place: number as u8, writer: place.writer, behind }, way))
+        Some((
+            KeyTicket { bucket, of_bucket: of_bucket as u16, place: number as u8, writer: place.writer, behind },
+            way,
+        ))
     }
 
     /// The writer that has unfinished operations on the key, or on one that shares its place.
@@ -135,7 +143,7 @@ impl Turns {
 }
 
 /// An operation's place in the order of its key; given back on drop.
-pub struct Turn {
+pub struct KeyTicket {
     bucket: &'static Bucket,
     of_bucket: u16,
     place: u8,
@@ -143,7 +151,7 @@ pub struct Turn {
     behind: Option<BarrierId>,
 }
 
-impl Turn {
+impl KeyTicket {
     /// The last barrier that it has to wait for.
     pub fn behind(&self) -> Option<BarrierId> {
         self.behind
@@ -155,7 +163,7 @@ impl Turn {
     }
 }
 
-impl Turn {
+impl KeyTicket {
     /// Where the key is in the table. It stays there while a turn on it is out.
     pub fn key_place(&self) -> KeyPlace {
         KeyPlace { of_bucket: self.of_bucket, place: self.place }
@@ -169,7 +177,7 @@ pub struct KeyPlace {
     place: u8,
 }
 
-impl Drop for Turn {
+impl Drop for KeyTicket {
     fn drop(&mut self) {
         self.bucket.lock()[usize::from(self.place)].out -= 1;
     }
@@ -177,21 +185,21 @@ impl Drop for Turn {
 
 /// A note of keys on which turns are out, without looking at a key. It may say of a key that it is noted when another is that
 /// shares its place.
-pub struct Noted {
+pub struct TicketSet {
     /// Of each bucket, a bit for each place.
     places: Box<[u8; BUCKETS]>,
     is_empty: bool,
 }
 
-impl Default for Noted {
+impl Default for TicketSet {
     fn default() -> Self {
-        Noted { places: Box::new([0; BUCKETS]), is_empty: true }
+        TicketSet { places: Box::new([0; BUCKETS]), is_empty: true }
     }
 }
 
-impl Noted {
-    pub fn add(&mut self, turn: &Turn) {
-        self.places[usize::from(turn.of_bucket)] |= 1 << turn.place;
+impl TicketSet {
+    pub fn add(&mut self, ticket: &KeyTicket) {
+        self.places[usize::from(ticket.of_bucket)] |= 1 << ticket.place;
         self.is_empty = false;
     }
 
@@ -199,8 +207,8 @@ impl Noted {
         self.places[usize::from(of_bucket)] &= !(1 << place);
     }
 
-    pub fn has(&self, turn: &Turn) -> bool {
-        self.places[usize::from(turn.of_bucket)] & 1 << turn.place != 0
+    pub fn has(&self, ticket: &KeyTicket) -> bool {
+        self.places[usize::from(ticket.of_bucket)] & 1 << ticket.place != 0
     }
 
     pub fn clear(&mut self) {
@@ -227,31 +235,31 @@ mod tests {
 
     #[test]
     fn unfinished_operations_on_a_key_share_the_writer_that_the_first_has_chosen() {
-        let turns = Turns::new();
-        let (first, way) = turns.take(&key(), false, |_| 3);
-        assert_eq!((first.writer(), way), (3, Way::Writer));
-        let (second, way) = turns.take(&key(), false, |_| 5);
-        assert_eq!((second.writer(), way), (3, Way::Writer));
+        let key_order = KeyOrder::new();
+        let (first, way) = key_order.take(&key(), false, |_| 3);
+        assert_eq!((first.writer(), way), (3, NextStep::Write));
+        let (second, way) = key_order.take(&key(), false, |_| 5);
+        assert_eq!((second.writer(), way), (3, NextStep::Write));
         drop(first);
-        let (third, _) = turns.take(&key(), false, |_| 5);
+        let (third, _) = key_order.take(&key(), false, |_| 5);
         assert_eq!(third.writer(), 3, "the second is still there");
         drop((second, third));
-        assert_eq!(turns.take(&key(), false, |_| 5).0.writer(), 5);
+        assert_eq!(key_order.take(&key(), false, |_| 5).0.writer(), 5);
     }
 
     #[test]
     fn however_many_threads_take_turns_those_that_are_out_together_share_a_writer() {
-        let turns = Turns::new();
+        let key_order = KeyOrder::new();
         let out: Mutex<Vec<usize>> = Mutex::default();
         thread::scope(|scope| {
             for own in 0..4 {
                 let out = &out;
                 scope.spawn(move || {
                     for _ in 0..20_000 {
-                        let (turn, _) = turns.take(&key(), false, |_| own);
+                        let (ticket, _) = key_order.take(&key(), false, |_| own);
                         let mut held = out.lock().unwrap();
-                        assert!(held.iter().all(|writer| *writer == turn.writer()), "{held:?}");
-                        held.push(turn.writer());
+                        assert!(held.iter().all(|writer| *writer == ticket.writer()), "{held:?}");
+                        held.push(ticket.writer());
                         drop(held);
                         thread::yield_now();
                         out.lock().unwrap().pop();
@@ -259,51 +267,51 @@ mod tests {
                 });
             }
         });
-        assert_eq!(turns.take(&key(), false, |_| 9).0.writer(), 9, "all turns are given back");
+        assert_eq!(key_order.take(&key(), false, |_| 9).0.writer(), 9, "all key_order are given back");
     }
 
     #[test]
     fn however_full_the_table_is_a_key_stays_with_its_writer_until_it_is_done() {
-        let turns = Turns::new();
+        let key_order = KeyOrder::new();
         let keys: Vec<CacheKey> =
             (0..3 * BUCKETS * PLACES).map(|number| CacheKey::new_unchecked(number.to_string())).collect();
-        let mut held: Vec<Option<Turn>> =
-            keys.iter().enumerate().map(|(number, key)| Some(turns.take(key, false, |_| number % 64).0)).collect();
+        let mut held: Vec<Option<KeyTicket>> =
+            keys.iter().enumerate().map(|(number, key)| Some(key_order.take(key, false, |_| number % 64).0)).collect();
         for (number, key) in keys.iter().enumerate() {
             let before = held[number].take().unwrap();
-            let (next, _) = turns.take(key, false, |_| 64);
+            let (next, _) = key_order.take(key, false, |_| 64);
             assert_eq!(next.writer(), before.writer());
             drop(before);
             held[number] = (number % 2 == 0).then_some(next);
         }
-        for (key, turn) in keys.iter().zip(&held) {
-            let Some(turn) = turn else { continue };
-            assert_eq!(turns.take(key, false, |_| 64).0.writer(), turn.writer());
+        for (key, ticket) in keys.iter().zip(&held) {
+            let Some(ticket) = ticket else { continue };
+            assert_eq!(key_order.take(key, false, |_| 64).0.writer(), ticket.writer());
         }
         drop(held);
-        assert!(keys.iter().all(|key| turns.take(key, false, |_| 64).0.writer() == 64), "all are given back");
+        assert!(keys.iter().all(|key| key_order.take(key, false, |_| 64).0.writer() == 64), "all are given back");
     }
 
     #[test]
     fn behind_one_that_waits_all_go_through_the_router_until_the_key_is_done() {
-        let turns = Turns::new();
-        let (first, _) = turns.take(&key(), false, |_| 1);
-        let (blob, way) = turns.take(&key(), true, |_| 2);
-        assert_eq!((blob.writer(), way), (1, Way::Router));
+        let key_order = KeyOrder::new();
+        let (first, _) = key_order.take(&key(), false, |_| 1);
+        let (blob, way) = key_order.take(&key(), true, |_| 2);
+        assert_eq!((blob.writer(), way), (1, NextStep::Route));
         drop(blob);
-        let (behind, way) = turns.take(&key(), false, |_| 2);
-        assert_eq!((behind.writer(), way), (1, Way::Router));
+        let (behind, way) = key_order.take(&key(), false, |_| 2);
+        assert_eq!((behind.writer(), way), (1, NextStep::Route));
         drop((first, behind));
-        let (next, way) = turns.take(&key(), false, |_| 2);
-        assert_eq!((next.writer(), way), (2, Way::Writer));
+        let (next, way) = key_order.take(&key(), false, |_| 2);
+        assert_eq!((next.writer(), way), (2, NextStep::Write));
     }
 
     #[test]
     fn a_key_is_noted_as_long_as_a_turn_on_it_is_out() {
-        let turns = Turns::new();
-        let take = |key: &str| turns.take(&CacheKey::new_unchecked(key.to_owned()), false, |_| 0).0;
+        let key_order = KeyOrder::new();
+        let take = |key: &str| key_order.take(&CacheKey::new_unchecked(key.to_owned()), false, |_| 0).0;
         let (first, again, other) = (take("k"), take("k"), take("other"));
-        let mut noted = Noted::default();
+        let mut noted = TicketSet::default();
         assert!(!noted.has(&first));
         noted.add(&first);
         drop(first);
@@ -314,35 +322,35 @@ mod tests {
         noted.add(&other);
         noted.remove(again.key_place());
         assert!(!noted.has(&again) && noted.has(&other));
-        assert_eq!(turns.writer_of(&key()), Some(0));
+        assert_eq!(key_order.writer_of(&key()), Some(0));
         drop((again, other));
-        assert_eq!(turns.writer_of(&key()), None);
+        assert_eq!(key_order.writer_of(&key()), None);
     }
 
     #[test]
     fn while_a_pattern_is_not_done_what_it_matches_goes_through_the_router_and_nothing_else() {
-        let turns = Turns::new();
+        let key_order = KeyOrder::new();
         let put_up = |text: &'static str, holds: bool| {
             let patterns = smallvec![Pattern::parse(text, true).unwrap()];
             let mut put_up = None;
-            turns.barriers().put_up(patterns, holds, |barrier| put_up = Some(barrier));
+            key_order.barriers().put_up(patterns, holds, |barrier| put_up = Some(barrier));
             put_up.unwrap()
         };
-        let take = |key: &'static str, must_wait| turns.take(&CacheKey::new_unchecked(key), must_wait, |_| 1);
+        let take = |key: &'static str, must_wait| key_order.take(&CacheKey::new_unchecked(key), must_wait, |_| 1);
         let (first, second, looks) = (put_up("k*", true), put_up("k*", true), put_up("*", false));
         assert!(first.id() < second.id() && second.id() < looks.id());
-        let (turn, way) = take("k1", false);
-        assert_eq!((way, turn.behind()), (Way::Router, Some(second.id())));
+        let (ticket, way) = take("k1", false);
+        assert_eq!((way, ticket.behind()), (NextStep::Route, Some(second.id())));
         let (other, way) = take("other", false);
-        assert_eq!((way, other.behind()), (Way::Writer, None));
+        assert_eq!((way, other.behind()), (NextStep::Write, None));
         let (blob, way) = take("blob", true);
-        assert_eq!((way, blob.behind()), (Way::Alone, None));
+        assert_eq!((way, blob.behind()), (NextStep::Direct, None));
         drop(second);
-        let (turn, _) = take("k2", true);
-        assert_eq!(turn.behind(), Some(first.id()));
-        assert!(turns.barriers().stands(first.id()));
-        drop((first, turn));
-        assert_eq!(take("k2", false).1, Way::Writer);
-        assert!(!turns.barriers().are_there());
+        let (ticket, _) = take("k2", true);
+        assert_eq!(ticket.behind(), Some(first.id()));
+        assert!(key_order.barriers().stands(first.id()));
+        drop((first, ticket));
+        assert_eq!(take("k2", false).1, NextStep::Write);
+        assert!(!key_order.barriers().are_there());
     }
 }

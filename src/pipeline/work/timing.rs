@@ -7,7 +7,7 @@ use crate::event::outcome::Spent;
 
 /// A part of its way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Leg {
+pub enum Phase {
     /// For its turn, a slot, room, a pattern.
     #[default]
     Waiting,
@@ -20,7 +20,7 @@ pub enum Leg {
 /// One entry's. All moments are microseconds after the acceptance.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stopwatch {
-    leg: Leg,
+    leg: Phase,
     has_stopped: bool,
     since: u32,
     fetching: u32,
@@ -29,12 +29,12 @@ pub struct Stopwatch {
 
 impl Stopwatch {
     /// It begins this part. What has ended stays ended.
-    pub fn enter(&mut self, leg: Leg, now: u32) {
+    pub fn enter(&mut self, leg: Phase, now: u32) {
         if !self.has_stopped {
             match self.leg {
-                Leg::Waiting => {}
-                Leg::Fetching => self.fetching += now.saturating_sub(self.since),
-                Leg::Cache => self.cache += now.saturating_sub(self.since),
+                Phase::Waiting => {}
+                Phase::Fetching => self.fetching += now.saturating_sub(self.since),
+                Phase::Cache => self.cache += now.saturating_sub(self.since),
             }
             (self.leg, self.since) = (leg, now.max(self.since));
         }
@@ -42,7 +42,7 @@ impl Stopwatch {
 
     /// It ends, if it has not before.
     pub fn stop(&mut self, now: u32) {
-        self.enter(Leg::Waiting, now);
+        self.enter(Phase::Waiting, now);
         self.has_stopped = true;
     }
 
@@ -66,13 +66,17 @@ mod tests {
     #[test]
     fn the_parts_are_what_was_spent_in_each_place_and_nothing_counts_after_the_end() {
         let mut watch = Stopwatch::default();
-        for (leg, now) in
-            [(Leg::Fetching, 10), (Leg::Waiting, 110), (Leg::Fetching, 150), (Leg::Waiting, 160), (Leg::Cache, 1_000)]
-        {
+        for (leg, now) in [
+            (Phase::Fetching, 10),
+            (Phase::Waiting, 110),
+            (Phase::Fetching, 150),
+            (Phase::Waiting, 160),
+            (Phase::Cache, 1_000),
+        ] {
             watch.enter(leg, now);
         }
         watch.stop(1_500);
-        watch.enter(Leg::Fetching, 9_000);
+        watch.enter(Phase::Fetching, 9_000);
         watch.stop(10_000);
         assert_eq!(watch.spent(), Spent { total: 1_500, fetching: 110, cache: 500 });
     }
@@ -80,7 +84,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_read_early_takes_nothing_back() {
         let mut watch = Stopwatch::default();
-        watch.enter(Leg::Cache, 100);
+        watch.enter(Phase::Cache, 100);
         watch.stop(90);
         assert_eq!(watch.spent(), Spent { total: 100, fetching: 0, cache: 0 });
     }

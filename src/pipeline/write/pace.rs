@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::event::Action;
 use crate::event::version::Version;
 use crate::pipeline::runtime::{ActiveSet, MAX_POOL};
-use crate::pipeline::work::key_order::Turns;
+use crate::pipeline::work::key_order::KeyOrder;
 
 /// With more than this to wait a writer is late.
 const MAX_WAIT: Duration = Duration::from_millis(750);
@@ -28,7 +28,7 @@ const MAX_BATCH: Duration = Duration::from_millis(250);
 const FEW: usize = 64;
 
 /// What the writers publish.
-pub struct Backlogs {
+pub struct Paces {
     writers: Box<[Published; MAX_POOL]>,
     /// Above the number of any writer that has started.
     started: AtomicUsize,
@@ -47,10 +47,10 @@ struct Published {
     is_silent: AtomicBool,
 }
 
-impl Backlogs {
+impl Paces {
     pub fn new() -> Arc<Self> {
         let writers = Box::new(std::array::from_fn(|_| Published::default()));
-        Arc::new(Backlogs { writers, started: AtomicUsize::new(0), base: Instant::now() })
+        Arc::new(Paces { writers, started: AtomicUsize::new(0), base: Instant::now() })
     }
 
     /// The writers that are late, a bit for each.
@@ -78,17 +78,17 @@ impl Published {
 }
 
 /// One writer's.
-pub struct Backlog {
-    all: Arc<Backlogs>,
+pub struct Pace {
+    all: Arc<Paces>,
     number: usize,
     /// Operations done in a second. None: there was never a backlog.
     pace: Option<f64>,
 }
 
-impl Backlog {
-    pub fn new(all: Arc<Backlogs>, number: usize) -> Self {
+impl Pace {
+    pub fn new(all: Arc<Paces>, number: usize) -> Self {
         all.started.fetch_max((number + 1).min(MAX_POOL), Relaxed);
-        Backlog { all, number, pace: None }
+        Pace { all, number, pace: None }
     }
 
     /// So many were done in one batch, and so many wait.
@@ -132,7 +132,7 @@ impl Backlog {
     }
 }
 
-impl Drop for Backlog {
+impl Drop for Pace {
     fn drop(&mut self) {
         self.publish(0, None);
     }
@@ -140,20 +140,20 @@ impl Drop for Backlog {
 
 /// Whether new events would be carried out in time.
 pub struct Lateness {
-    pub backlogs: Arc<Backlogs>,
+    pub paces: Arc<Paces>,
     pub active: Arc<ActiveSet>,
-    pub turns: &'static Turns,
+    pub key_order: &'static KeyOrder,
 }
 
 impl Lateness {
     /// A request is taken on as a whole or not at all: one key that is with a late writer would hold up its answer. A key with
     /// nothing unfinished goes to a writer that is not late, while there is one; a pattern waits for all.
     pub fn allows(&self, actions: &[(Action, Option<Version>)], now: Instant) -> bool {
-        let late = self.backlogs.late(now);
+        let late = self.paces.late(now);
         if late == 0 || actions.is_empty() {
             return true;
         }
-        let is_well = |key| self.turns.writer_of(key).is_none_or(|writer| late >> writer & 1 == 0);
+        let is_well = |key| self.key_order.writer_of(key).is_none_or(|writer| late >> writer & 1 == 0);
         self.active.bits() & !late != 0
             && actions.iter().all(|(action, _)| match action {
                 Action::Set(entries) => entries.iter().all(|entry| is_well(&entry.key)),
@@ -171,49 +171,49 @@ mod tests {
     const TENTH: Duration = Duration::from_millis(100);
 
     /// Publishes that so many have waited for half a second.
-    fn wait(backlog: &Backlog, waiting: usize) {
-        backlog.publish(waiting, Some(backlog.all.base));
+    fn wait(pace: &Pace, waiting: usize) {
+        pace.publish(waiting, Some(pace.all.base));
     }
 
-    fn late(backlog: &Backlog) -> u64 {
-        backlog.all.late(backlog.all.base + 5 * TENTH)
+    fn late(pace: &Pace) -> u64 {
+        pace.all.late(pace.all.base + 5 * TENTH)
     }
 
     #[test]
     fn a_writer_is_late_while_its_queue_takes_too_long() {
-        let mut backlog = Backlog::new(Backlogs::new(), 3);
-        backlog.landed(100, TENTH, 700);
-        wait(&backlog, 700);
-        assert_eq!((late(&backlog), backlog.batch()), (0, 250), "700 at 1,000 a second");
-        wait(&backlog, 800);
-        assert_eq!(late(&backlog), 1 << 3);
-        wait(&backlog, 0);
-        assert_eq!(late(&backlog), 0);
+        let mut pace = Pace::new(Paces::new(), 3);
+        pace.landed(100, TENTH, 700);
+        wait(&pace, 700);
+        assert_eq!((late(&pace), pace.batch()), (0, 250), "700 at 1,000 a second");
+        wait(&pace, 800);
+        assert_eq!(late(&pace), 1 << 3);
+        wait(&pace, 0);
+        assert_eq!(late(&pace), 0);
     }
 
     #[test]
     fn a_burst_and_a_cache_that_does_not_answer_make_nobody_late() {
-        let mut backlog = Backlog::new(Backlogs::new(), 0);
-        wait(&backlog, 100_000);
-        assert_eq!(late(&backlog), 0, "no pace is known yet");
-        backlog.landed(1, TENTH, 0);
-        assert_eq!(late(&backlog), 0, "one in a tenth of a second, but nothing was left behind");
-        backlog.landed(100, TENTH, 5_000);
-        assert_eq!(backlog.all.late(backlog.all.base + TENTH / 2), 0, "nothing has waited for long");
-        assert_eq!(late(&backlog), 1);
-        backlog.set_silent(true);
-        assert_eq!(late(&backlog), 0);
+        let mut pace = Pace::new(Paces::new(), 0);
+        wait(&pace, 100_000);
+        assert_eq!(late(&pace), 0, "no pace is known yet");
+        pace.landed(1, TENTH, 0);
+        assert_eq!(late(&pace), 0, "one in a tenth of a second, but nothing was left behind");
+        pace.landed(100, TENTH, 5_000);
+        assert_eq!(pace.all.late(pace.all.base + TENTH / 2), 0, "nothing has waited for long");
+        assert_eq!(late(&pace), 1);
+        pace.set_silent(true);
+        assert_eq!(late(&pace), 0);
     }
 
     #[test]
     fn a_late_writer_closes_the_door_for_the_keys_that_it_has_in_hand_and_a_lost_one_for_none() {
-        let (backlogs, active, turns) = (Backlogs::new(), ActiveSet::of(2), Turns::new());
-        let lateness = Lateness { backlogs: backlogs.clone(), active: active.clone(), turns };
+        let (paces, active, key_order) = (Paces::new(), ActiveSet::of(2), KeyOrder::new());
+        let lateness = Lateness { paces: paces.clone(), active: active.clone(), key_order };
         let key = |key: &str| CacheKey::new_unchecked(key.to_owned());
         let get = |keys: &[&str]| [(Action::Get(keys.iter().map(|name| key(name)).collect()), None)];
-        let _turns = [turns.take(&key("slow"), false, |_| 0), turns.take(&key("fast"), false, |_| 1)];
-        let later = backlogs.base + 5 * TENTH;
-        let mut all: Vec<Backlog> = (0..2).map(|number| Backlog::new(backlogs.clone(), number)).collect();
+        let _turns = [key_order.take(&key("slow"), false, |_| 0), key_order.take(&key("fast"), false, |_| 1)];
+        let later = paces.base + 5 * TENTH;
+        let mut all: Vec<Pace> = (0..2).map(|number| Pace::new(paces.clone(), number)).collect();
         assert!(lateness.allows(&get(&["slow"]), later));
         all[0].landed(100, TENTH, 5_000);
         wait(&all[0], 5_000);

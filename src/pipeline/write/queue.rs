@@ -16,20 +16,20 @@ use std::time::{Duration, Instant};
 use self::delayed::Delayed;
 pub use self::given_up::{not_tried, seconds};
 use self::packing::{Notes, Packing};
-use super::pace::Backlog;
+use super::pace::Pace;
 use crate::cache::{CacheError, Command};
 use crate::event::outcome::Origin;
 use crate::pipeline::runtime::DropNotice;
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::job::{Operation, Slot, Verb};
-use crate::pipeline::work::key_order::{KeyPlace, Noted, Turn};
+use crate::pipeline::work::key_order::{KeyPlace, KeyTicket, TicketSet};
 
 /// An operation that can be written.
 pub struct Ready {
     command: Command,
     origin: Origin,
     pub slot: Slot,
-    turn: Turn,
+    ticket: KeyTicket,
     deadline: Instant,
     /// What the value's bytes hold of admission.
     held: Option<Permit>,
@@ -38,17 +38,17 @@ pub struct Ready {
 impl Ready {
     /// Puts it beside the others for its writer.
     pub fn send(operation: Operation, max_answer_bytes: usize, outbox: &mut Vec<Vec<Ready>>) {
-        let Operation { key, action, version, slot, turn, deadline } = operation;
+        let Operation { key, action, version, slot, ticket, deadline } = operation;
         let (command, origin, held) = match action {
             Verb::Set { value, origin, ttl, held } => (Command::Set { key, value, ttl, version }, origin, held),
             Verb::Get => (Command::Get { key, max_bytes: max_answer_bytes }, Origin::Inline, None),
             Verb::Delete => (Command::Delete { key, version }, Origin::Inline, None),
         };
-        if outbox.len() <= turn.writer() {
-            outbox.resize_with(turn.writer() + 1, Vec::new);
+        if outbox.len() <= ticket.writer() {
+            outbox.resize_with(ticket.writer() + 1, Vec::new);
         }
-        if let Some(ready) = outbox.get_mut(turn.writer()) {
-            ready.push(Ready { command, origin, slot, turn, deadline, held });
+        if let Some(ready) = outbox.get_mut(ticket.writer()) {
+            ready.push(Ready { command, origin, slot, ticket, deadline, held });
         }
     }
 }
@@ -81,7 +81,7 @@ pub struct Pending {
     /// In the order of coming.
     number: u64,
     /// Given back when it is done.
-    turn: Turn,
+    ticket: KeyTicket,
     _held: Option<Permit>,
 }
 
@@ -114,12 +114,12 @@ pub struct Queue {
     /// For the batch being made.
     notes: Notes,
     /// For a batch that has landed: keys that go back to the front, and keys that were refused.
-    to_front: Noted,
-    refused: Noted,
+    to_front: TicketSet,
+    refused: TicketSet,
     number: u64,
     /// How long an operation is tried (`redis.retry_ms`).
     retry: Duration,
-    backlog: Backlog,
+    pace: Pace,
 }
 
 /// What of a batch is to be repeated, in order.
@@ -156,17 +156,17 @@ impl Again {
 }
 
 impl Queue {
-    pub fn new(retry: Duration, backlog: Backlog) -> Self {
+    pub fn new(retry: Duration, pace: Pace) -> Self {
         Queue {
             entries: VecDeque::new(),
             delayed: Delayed::default(),
             fences: VecDeque::new(),
             notes: Notes::default(),
-            to_front: Noted::default(),
-            refused: Noted::default(),
+            to_front: TicketSet::default(),
+            refused: TicketSet::default(),
             number: 0,
             retry,
-            backlog,
+            pace,
         }
     }
 
@@ -184,17 +184,17 @@ impl Queue {
         self.delayed.next_due()
     }
 
-    pub fn backlog(&mut self) -> &mut Backlog {
-        &mut self.backlog
+    pub fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
     }
 
     pub fn add(&mut self, ready: Vec<Ready>, now: Instant) {
         let (expires, mut number) = (now + self.retry, self.number);
-        self.entries.extend(ready.into_iter().map(|Ready { command, origin, slot, turn, deadline, held }| {
+        self.entries.extend(ready.into_iter().map(|Ready { command, origin, slot, ticket, deadline, held }| {
             number += 1;
             let (expires, crashes, is_delayed, was_left) = (expires.min(deadline), 0, false, false);
             let pending =
-                Pending { origin, slot, deadline, expires, crashes, is_delayed, was_left, number, turn, _held: held };
+                Pending { origin, slot, deadline, expires, crashes, is_delayed, was_left, number, ticket, _held: held };
             Entry::Write(command, pending)
         }));
         self.number = number;
@@ -210,7 +210,7 @@ impl Queue {
     /// batch: the first of a key that is to be repeated decides for all after it.
     pub fn is_done<T>(&mut self, again: &mut Again, pending: &Pending, result: &Result<T, CacheError>) -> bool {
         let error = result.as_ref().err().filter(|error| error.is_worth_retrying());
-        let is_behind = self.to_front.has(&pending.turn) || self.refused.has(&pending.turn);
+        let is_behind = self.to_front.has(&pending.ticket) || self.refused.has(&pending.ticket);
         if error.is_none() && !is_behind {
             return true;
         }
@@ -221,12 +221,12 @@ impl Queue {
             return false;
         }
         if let Some(CacheError::RefusedForNow(cause)) = error {
-            again.refused.push((pending.turn.key_place(), cause.clone()));
-            self.refused.add(&pending.turn);
+            again.refused.push((pending.ticket.key_place(), cause.clone()));
+            self.refused.add(&pending.ticket);
         } else if pending.is_delayed {
-            self.refused.add(&pending.turn);
+            self.refused.add(&pending.ticket);
         } else {
-            self.to_front.add(&pending.turn);
+            self.to_front.add(&pending.ticket);
         }
         false
     }
@@ -235,7 +235,7 @@ impl Queue {
     pub fn landed(&mut self, again: Again, now: Instant) {
         let is_line_well = again.failure.is_none();
         for (command, mut pending) in again.entries.into_iter().rev() {
-            pending.is_delayed |= self.refused.has(&pending.turn);
+            pending.is_delayed |= self.refused.has(&pending.ticket);
             if pending.is_delayed {
                 self.delayed.put_back(command, pending, now);
             } else {
@@ -280,7 +280,7 @@ impl Queue {
             };
             if pending.expires <= now {
                 pending.give_up(hindrance, now);
-            } else if self.delayed.has(&pending.turn) {
+            } else if self.delayed.has(&pending.ticket) {
                 self.delayed.push(command, Pending { is_delayed: true, ..pending });
             } else if packing.has_room_for(&command) {
                 packing.add_or_leave(command, pending);
@@ -371,7 +371,7 @@ impl Queue {
             Entry::Write(_, pending) => Some(pending.expires),
             Entry::Fence(..) => None,
         });
-        self.backlog.publish(self.entries.len(), oldest.and_then(|expires| expires.checked_sub(self.retry)));
+        self.pace.publish(self.entries.len(), oldest.and_then(|expires| expires.checked_sub(self.retry)));
     }
 }
 

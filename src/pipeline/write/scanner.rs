@@ -20,14 +20,14 @@ use self::seen::Seen;
 use self::walk::Walk;
 use crate::cache::Session;
 use crate::pipeline::runtime::{DropNotice, Stage, StageContext};
-use crate::pipeline::work::admission::Gate;
-use crate::pipeline::work::job::{Sweep, enter_all};
-use crate::pipeline::work::timing::Leg;
+use crate::pipeline::work::admission::Admission;
+use crate::pipeline::work::job::{PatternDelete, enter_all};
+use crate::pipeline::work::timing::Phase;
 
 /// The only message to the scanner: sweeps that start together, in the order of acceptance. All that was accepted before them is in the cache.
-pub struct StartSweeps {
+pub struct StartScan {
     pub kind: ScanKind,
-    pub sweeps: Vec<Sweep>,
+    pub deletes: Vec<PatternDelete>,
     pub ended: DropNotice<ScanEnded>,
 }
 
@@ -46,7 +46,7 @@ pub enum ScanKind {
 }
 
 pub struct Scanner {
-    gate: Arc<Gate>,
+    admission: Arc<Admission>,
     /// By the kinds of scans, each with the places where scans on it have stopped.
     lines: [Rc<Mutex<Line>>; 2],
     /// How long a step is tried (`redis.retry_ms`).
@@ -59,17 +59,17 @@ struct Line {
 }
 
 impl Scanner {
-    pub fn new(gate: Arc<Gate>, sessions: [Box<dyn Session>; 2], retry: Duration) -> Self {
+    pub fn new(admission: Arc<Admission>, sessions: [Box<dyn Session>; 2], retry: Duration) -> Self {
         let line = |session| Rc::new(Mutex::new(Line { session, places: Rc::default() }));
-        Scanner { gate, lines: sessions.map(line), retry }
+        Scanner { admission, lines: sessions.map(line), retry }
     }
 
-    fn start(&mut self, StartSweeps { kind, sweeps, ended }: StartSweeps, context: &mut StageContext<'_, Self>) {
-        enter_all(sweeps.iter().flat_map(|sweep| &sweep.slots), Leg::Cache, Instant::now());
-        let (line, retry, seen) = (self.lines[kind as usize].clone(), self.retry, Seen::new(self.gate.permit()));
+    fn start(&mut self, StartScan { kind, deletes, ended }: StartScan, context: &mut StageContext<'_, Self>) {
+        enter_all(deletes.iter().flat_map(|delete| &delete.slots), Phase::Cache, Instant::now());
+        let (line, retry, seen) = (self.lines[kind as usize].clone(), self.retry, Seen::new(self.admission.permit()));
         let work = async move {
             let Line { session, places } = &mut *line.lock().await;
-            let (walk, barriers) = Walk::new(session.as_mut(), retry, places.clone(), seen, sweeps);
+            let (walk, barriers) = Walk::new(session.as_mut(), retry, places.clone(), seen, deletes);
             walk.run().await;
             drop((barriers, ended));
         };
@@ -78,9 +78,9 @@ impl Scanner {
 }
 
 impl Stage for Scanner {
-    type Message = StartSweeps;
+    type Message = StartScan;
 
-    fn handle(&mut self, sweeps: StartSweeps, context: &mut StageContext<'_, Self>) {
-        self.start(sweeps, context);
+    fn handle(&mut self, deletes: StartScan, context: &mut StageContext<'_, Self>) {
+        self.start(deletes, context);
     }
 }

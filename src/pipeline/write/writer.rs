@@ -19,14 +19,14 @@ use log::{info, warn};
 use tokio::task::yield_now;
 
 use self::line::Line;
-use super::pace::{Backlog, Backlogs};
+use super::pace::{Pace, Paces};
 use super::queue::{self, Again, Bounds, FenceReached, Pending, Queue, Ready};
 use crate::cache::{Cache, CacheError, Command, Reply, Session};
 use crate::event::outcome::{Origin, Outcome, ProblemKind};
-use crate::pipeline::readiness::Health;
+use crate::pipeline::readiness::Readiness;
 use crate::pipeline::runtime::{ActiveSet, DropNotice, Heartbeat, Pool, Stage, StageContext};
 use crate::pipeline::work::job::{enter_all, settle_all};
-use crate::pipeline::work::timing::Leg;
+use crate::pipeline::work::timing::Phase;
 use crate::telemetry::metrics::Metrics;
 
 /// How often expired operations are answered while an attempt hangs.
@@ -66,9 +66,9 @@ pub fn hand_over(ready: &mut [Vec<Ready>], writers: &Pool<Writer>) {
 pub struct Parts {
     pub limits: Limits,
     pub metrics: Metrics,
-    pub health: Arc<Health>,
+    pub readiness: Arc<Readiness>,
     pub active: Arc<ActiveSet>,
-    pub backlogs: Arc<Backlogs>,
+    pub paces: Arc<Paces>,
     pub cache: Arc<dyn Cache>,
 }
 
@@ -76,11 +76,11 @@ pub struct Writer {
     heartbeat: Arc<Heartbeat>,
     limits: Limits,
     metrics: Metrics,
-    health: Arc<Health>,
+    readiness: Arc<Readiness>,
     active: Arc<ActiveSet>,
     cache: Arc<dyn Cache>,
     index: usize,
-    standing: Standing,
+    membership: Membership,
     session: Rc<Mutex<Box<dyn Session>>>,
     queue: Queue,
     activity: Activity,
@@ -95,7 +95,7 @@ pub struct Writer {
 
 /// What it is to its pool.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum Membership {
     /// Not on the active before it has heard from the cache.
     Joining,
     Open,
@@ -117,19 +117,19 @@ enum Activity {
 
 impl Writer {
     pub fn new(heartbeat: Arc<Heartbeat>, index: usize, parts: Parts) -> Self {
-        let Parts { limits, metrics, health, active, backlogs, cache } = parts;
+        let Parts { limits, metrics, readiness, active, paces, cache } = parts;
         let retry = limits.retry;
         Writer {
             heartbeat,
             limits,
             metrics,
-            health,
+            readiness,
             index,
-            standing: if active.has(index) { Standing::Open } else { Standing::Joining },
+            membership: if active.has(index) { Membership::Open } else { Membership::Joining },
             active,
             session: Rc::new(Mutex::new(cache.session())),
             cache,
-            queue: Queue::new(retry, Backlog::new(backlogs, index)),
+            queue: Queue::new(retry, Pace::new(paces, index)),
             activity: Activity::Idle,
             line: Line::new(retry),
             wake_at: None,
@@ -143,7 +143,7 @@ impl Writer {
         fail_point!("write");
         self.heartbeat.set_active(true);
         let now = Instant::now();
-        enter_all(ready.iter().map(|ready| &ready.slot), Leg::Cache, now);
+        enter_all(ready.iter().map(|ready| &ready.slot), Phase::Cache, now);
         if self.line.is_down() {
             let outcome = queue::not_tried(self.line.hindrance(), now);
             return settle_all(ready.into_iter().map(|ready| (ready.slot, outcome.clone())), now);
@@ -156,11 +156,11 @@ impl Writer {
     /// What is on its way comes here whatever is wanted.
     fn set_wanted(&mut self, is_wanted: bool, context: &mut StageContext<'_, Self>) {
         if !is_wanted {
-            self.standing = Standing::Leaving;
+            self.membership = Membership::Leaving;
             return self.active.close(self.index);
         }
-        if self.standing == Standing::Leaving {
-            self.standing = Standing::Joining;
+        if self.membership == Membership::Leaving {
+            self.membership = Membership::Joining;
         }
         self.heartbeat.set_active(true);
         // A sign of life puts it on the active.
@@ -172,7 +172,7 @@ impl Writer {
         self.session = Rc::new(Mutex::new(self.cache.session()));
         self.reconnects = 0;
         self.line = Line::new(self.limits.retry);
-        self.health.forget_writer(self.index);
+        self.readiness.forget_writer(self.index);
         self.heartbeat.set_active(false);
     }
 
@@ -198,7 +198,7 @@ impl Writer {
         }
         self.activity = Activity::Idle;
         let begun = Instant::now();
-        let most = self.limits.batch_max.min(self.queue.backlog().batch());
+        let most = self.limits.batch_max.min(self.queue.pace().batch());
         let bounds = Bounds { commands: most, bytes: self.limits.batch_max_bytes, repeats: most.div_ceil(2) };
         let (commands, pending) = self.queue.next_batch(bounds, self.line.hindrance(), begun);
         if commands.is_empty() {
@@ -266,7 +266,7 @@ impl Writer {
             // What the cache refuses for now tells nothing of its pace.
             let counted = if again.refusal().is_none() { done } else { 0 };
             let waiting = self.queue.ready();
-            self.queue.backlog().landed(counted, now - begun, waiting);
+            self.queue.pace().landed(counted, now - begun, waiting);
             self.queue.landed(again, now);
             self.is_well();
             return self.go_on(context);
@@ -296,10 +296,10 @@ impl Writer {
     }
 
     fn show_well(&mut self) {
-        self.queue.backlog().set_silent(false);
-        self.health.set_writer(self.index, None);
-        if self.standing == Standing::Joining {
-            self.standing = Standing::Open;
+        self.queue.pace().set_silent(false);
+        self.readiness.set_writer(self.index, None);
+        if self.membership == Membership::Joining {
+            self.membership = Membership::Open;
             self.active.open(self.index);
         }
     }
@@ -309,10 +309,10 @@ impl Writer {
             warn!(writer = self.index, cause:% = cause; "cache cannot be written, trying again");
         }
         self.line.failed(cause, begun, some_done, is_ping);
-        self.queue.backlog().set_silent(true);
+        self.queue.pace().set_silent(true);
         // Before it is on the active it has nobody's work, and that it cannot begin turns nothing.
-        if !some_done && self.standing != Standing::Joining {
-            self.health.set_writer(self.index, self.line.hindrance());
+        if !some_done && self.membership != Membership::Joining {
+            self.readiness.set_writer(self.index, self.line.hindrance());
         }
     }
 
@@ -393,7 +393,7 @@ impl Writer {
         if now.duration_since(self.last_used) < PING_EVERY {
             return;
         }
-        if self.standing != Standing::Leaving {
+        if self.membership != Membership::Leaving {
             self.ping(context);
         } else if self.heartbeat.is_active() {
             self.lay_off();
@@ -422,7 +422,7 @@ impl Writer {
                 // A part of the cache: others go on.
                 Err(CacheError::RefusedForNow(cause) | CacheError::Down(cause)) => {
                     writer.line.pinged();
-                    writer.health.set_writer(writer.index, Some((&cause, begun)));
+                    writer.readiness.set_writer(writer.index, Some((&cause, begun)));
                     writer.pump(context);
                 }
                 Err(error) => {

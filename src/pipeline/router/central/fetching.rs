@@ -12,9 +12,9 @@ use crate::pipeline::fetch::fetcher::{Fetch, FetcherMessage};
 use crate::pipeline::fetch::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
 use crate::pipeline::runtime::StageContext;
 use crate::pipeline::work::Seq;
-use crate::pipeline::work::admission::Standing;
+use crate::pipeline::work::admission::FetchPriority;
 use crate::pipeline::work::job::{AwaitedBlob, Operation};
-use crate::pipeline::work::timing::Leg;
+use crate::pipeline::work::timing::Phase;
 
 /// Heads of their keys for which there was no room, after which the younger are not asked about: with very many waiting
 /// each release of bytes would cost a look at all of them.
@@ -38,11 +38,11 @@ impl CentralRouter {
             let Some((index, mut request)) = next else { break };
             if request.deadline <= now {
                 self.parts.scheduler.with(|scheduler| scheduler.ended(index, &mut request));
-                self.fail(&request, failure(&request, ProblemKind::Timeout, "its blob's turn did not come in time"));
+                self.fail(&request, failure(&request, ProblemKind::Timeout, "its blob's ticket did not come in time"));
                 continue;
             }
             request.is_head = self.lanes.is_head(&request.key, request.seq);
-            self.note(&request, Leg::Fetching, now);
+            self.note(&request, Phase::Fetching, now);
             let until = request.begin(now, self.parts.limits.attempt, self.parts.limits.retry.deadline);
             let (epoch, result) = (self.epoch, FetchResult::Lost);
             let lost = FetchEnded { epoch, direct: None, fetcher: index, request, result };
@@ -52,7 +52,7 @@ impl CentralRouter {
     }
 
     /// The request's operation begins this part of its way.
-    fn note(&self, request: &FetchRequest, leg: Leg, now: Instant) {
+    fn note(&self, request: &FetchRequest, leg: Phase, now: Instant) {
         if let Some(operation) = self.lanes.awaited(&request.key, request.seq) {
             operation.slot.enter(leg, now);
         }
@@ -85,7 +85,7 @@ impl CentralRouter {
             }
             FetchResult::NeedsBytes(bytes) => {
                 self.parts.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
-                self.note(&request, Leg::Waiting, now);
+                self.note(&request, Phase::Waiting, now);
                 request.attempts -= 1;
                 request.waits += 1;
                 if request.waits > MAX_WAITS {
@@ -97,7 +97,7 @@ impl CentralRouter {
             FetchResult::GaveUp => {
                 let begun = request.attempt_begun;
                 self.parts.scheduler.with(|scheduler| scheduler.heard_nothing(&request.host, begun));
-                self.note(&request, Leg::Waiting, now);
+                self.note(&request, Phase::Waiting, now);
                 request.attempts -= 1;
                 request.given_up += 1;
                 self.submit(request);
@@ -105,7 +105,7 @@ impl CentralRouter {
             FetchResult::Lost if request.losses == 0 => {
                 request.losses += 1;
                 request.attempts -= 1;
-                self.note(&request, Leg::Waiting, now);
+                self.note(&request, Phase::Waiting, now);
                 self.submit(request);
             }
             FetchResult::Lost => {
@@ -137,7 +137,7 @@ impl CentralRouter {
             Decision::RetryAfter(pause) if Instant::now() + pause < request.deadline => {
                 self.parts.metrics.fetch_retried();
                 context.after(pause, |router, _| {
-                    router.note(&request, Leg::Waiting, Instant::now());
+                    router.note(&request, Phase::Waiting, Instant::now());
                     router.submit(request);
                     router.advance();
                 });
@@ -198,7 +198,7 @@ impl CentralRouter {
         if self.parked.is_empty() {
             return;
         }
-        self.parts.gate.want();
+        self.parts.admission.want();
         let now = Instant::now();
         let mut leaving = Vec::new();
         let (mut is_oldest, mut refused) = (true, 0);
@@ -207,14 +207,14 @@ impl CentralRouter {
                 leaving.push((*seq, None));
                 continue;
             }
-            let standing = match self.lanes.is_head(&request.key, *seq) {
-                true if std::mem::take(&mut is_oldest) => Standing::OldestHead,
-                true => Standing::Head,
-                false => Standing::Ahead,
+            let priority = match self.lanes.is_head(&request.key, *seq) {
+                true if std::mem::take(&mut is_oldest) => FetchPriority::OldestHead,
+                true => FetchPriority::Head,
+                false => FetchPriority::Ahead,
             };
-            match self.parts.gate.try_blob(*bytes, standing) {
+            match self.parts.admission.try_blob(*bytes, priority) {
                 Some(permit) => leaving.push((*seq, Some(permit))),
-                None if standing == Standing::Ahead => {}
+                None if priority == FetchPriority::Ahead => {}
                 None if refused < MAX_REFUSED => refused += 1,
                 None => break,
             }

@@ -2,9 +2,9 @@
 
 use super::{CentralRouter, Fencing, Scan};
 use crate::pipeline::work::barriers::BarrierId;
-use crate::pipeline::work::job::Sweep;
+use crate::pipeline::work::job::PatternDelete;
 use crate::pipeline::write::queue::FenceReached;
-use crate::pipeline::write::scanner::{ScanEnded, ScanKind, StartSweeps};
+use crate::pipeline::write::scanner::{ScanEnded, ScanKind, StartScan};
 use crate::pipeline::write::writer::WriterMessage;
 
 /// How often a fence is posted again to a writer that lost it.
@@ -17,19 +17,19 @@ impl CentralRouter {
             if !matches!(self.scans[kind as usize], Scan::Idle) {
                 continue;
             }
-            let (ids, sweeps): (Vec<BarrierId>, Vec<Sweep>) =
+            let (ids, deletes): (Vec<BarrierId>, Vec<PatternDelete>) =
                 self.lanes.start(kind == ScanKind::Previews).into_iter().unzip();
             if !ids.is_empty() {
-                self.put_up_fence(kind, ids, sweeps);
+                self.put_up_fence(kind, ids, deletes);
             }
         }
     }
 
-    fn put_up_fence(&mut self, kind: ScanKind, lifting: Vec<BarrierId>, sweeps: Vec<Sweep>) {
+    fn put_up_fence(&mut self, kind: ScanKind, lifting: Vec<BarrierId>, deletes: Vec<PatternDelete>) {
         self.rounds += 1;
         let round = self.rounds;
         let writers = self.parts.writers.started();
-        let fencing = Fencing { round, sweeps, writers_left: writers.len(), tries: FENCE_TRIES };
+        let fencing = Fencing { round, deletes, writers_left: writers.len(), tries: FENCE_TRIES };
         self.scans[kind as usize] = Scan::Fencing { fencing, lifting };
         for writer in writers {
             self.post_fence(round, writer);
@@ -69,7 +69,7 @@ impl CentralRouter {
         let Scan::Fencing { fencing, lifting } = std::mem::take(scan) else { return };
         *scan = Scan::Running { lifting };
         let ended = self.notify.scan_ended.notice(ScanEnded { epoch: self.epoch, kind });
-        self.parts.scanner.post(StartSweeps { kind, sweeps: fencing.sweeps, ended });
+        self.parts.scanner.post(StartScan { kind, deletes: fencing.deletes, ended });
     }
 
     pub(super) fn scan_ended(&mut self, ScanEnded { epoch, kind }: ScanEnded) {

@@ -128,14 +128,14 @@ fn a_barrier_waits_for_what_was_before_it_and_holds_what_comes_after() {
     let mut lanes: Tested<&str> = Tested::default();
     let mut out = Vec::new();
     let blob = lanes.wait_for_blob(&key("a:1"), 1);
-    lanes.put_up("a:*", "sweep");
+    lanes.put_up("a:*", "delete");
     assert_eq!(lanes.pass(&key("a:2"), 2), None);
     assert_eq!(lanes.pass(&key("b:1"), 3), Some(3));
     assert!(lanes.start().0.is_empty(), "the blob is before it");
     lanes.lanes.blob_ended(&key("a:1"), blob, Some, &mut out);
     assert_eq!(out, [1]);
     let (ids, work) = lanes.start();
-    assert_eq!(work, ["sweep"]);
+    assert_eq!(work, ["delete"]);
     assert_eq!(lanes.pass(&key("a:1"), 4), None, "it still runs");
     lanes.lift(&ids, &mut out);
     out.sort_unstable();
@@ -166,7 +166,7 @@ fn an_operation_that_comes_before_the_barrier_that_it_is_behind_waits_for_it() {
     let id = lanes.announce(pattern("a:*"), true);
     assert_eq!(lanes.pass(&key("a:1"), 2), None);
     assert_eq!(lanes.pass(&key("a:2"), 3), None);
-    lanes.lanes.put_up(id, smallvec![pattern("a:*")], true, "sweep");
+    lanes.lanes.put_up(id, smallvec![pattern("a:*")], true, "delete");
     assert_eq!(lanes.pass(&key("a:1"), 4), None);
     lanes.look(id);
     assert!(lanes.start().0.is_empty(), "the blob is before it");
@@ -186,17 +186,17 @@ fn a_preview_sees_what_was_before_it_and_holds_up_nobody() {
     let blob = lanes.wait_for_blob(&key("a:1"), 1);
     lanes.preview("a:*", "waits for the blob");
     lanes.preview("b:*", "waits for nothing");
-    lanes.put_up("b:1", "sweep");
-    lanes.preview("b:*", "waits for the sweep");
+    lanes.put_up("b:1", "delete");
+    lanes.preview("b:*", "waits for the delete");
     assert_eq!(lanes.pass(&key("a:2"), 2), Some(2));
     assert_eq!(lanes.pass(&key("a:1"), 3), None, "it waits for the blob alone");
     let previews = lanes.lanes.start(true);
     assert_eq!(previews[0].1, "waits for nothing");
-    let (sweep, work) = lanes.start();
-    assert_eq!(work, ["sweep"], "it does not wait for a preview that runs");
+    let (delete, work) = lanes.start();
+    assert_eq!(work, ["delete"], "it does not wait for a preview that runs");
     assert!(lanes.lanes.start(true).is_empty());
-    lanes.lift(&sweep, &mut out);
-    assert_eq!(lanes.lanes.start(true)[0].1, "waits for the sweep");
+    lanes.lift(&delete, &mut out);
+    assert_eq!(lanes.lanes.start(true)[0].1, "waits for the delete");
     lanes.lanes.blob_ended(&key("a:1"), blob, Some, &mut out);
     assert_eq!(out, [1, 3], "what is behind a preview does not wait for it");
     assert_eq!(lanes.lanes.start(true)[0].1, "waits for the blob");
@@ -208,7 +208,7 @@ fn barriers_with_nothing_between_them_take_one_place_in_a_lane() {
     let mut out = Vec::new();
     let blob = lanes.wait_for_blob(&key("a:1"), 1);
     for _ in 0..MAX_TOGETHER * 2 {
-        lanes.put_up("a:*", "sweep");
+        lanes.put_up("a:*", "delete");
     }
     assert_eq!(lanes.pass(&key("a:1"), 2), None);
     assert_eq!(lanes.pass(&key("a:2"), 3), None);

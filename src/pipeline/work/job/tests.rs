@@ -1,5 +1,5 @@
 use super::*;
-use crate::pipeline::work::admission::Gate;
+use crate::pipeline::work::admission::Admission;
 
 fn element(event: EventType, keys: &[&'static str]) -> Element {
     let targets = keys.iter().map(|key| ByteString::from_static(key)).collect();
@@ -31,38 +31,38 @@ fn outcomes(verdict: Verdict) -> Vec<Vec<&'static str>> {
 
 #[test]
 fn a_lost_reply_refuses_and_a_lost_slot_is_interrupted() {
-    let gate = Gate::new(10, 10_000, 10);
-    let (reply, waiter) = reply(gate.permit(), 100, None);
+    let admission = Admission::new(10, 10_000, 10);
+    let (reply, pending) = reply(admission.permit(), 100, None);
     drop(reply);
-    let verdict = futures::executor::block_on(waiter);
+    let verdict = futures::executor::block_on(pending);
     assert!(matches!(verdict, Verdict::Refused(Refusal::Unavailable(ProblemKind::Interrupted))));
 
-    let (reply, waiter) = super::reply(gate.permit(), 100, None);
+    let (reply, pending) = super::reply(admission.permit(), 100, None);
     let mut slots = reply.begin(false, vec![element(EventType::Delete, &["a", "b", "c"])], Instant::now());
     slots.next().unwrap().settle(Outcome::Absent, Instant::now());
     drop(slots.next());
     drop(slots);
-    assert_eq!(outcomes(futures::executor::block_on(waiter)), [["absent", "unavailable", "unavailable"]]);
+    assert_eq!(outcomes(futures::executor::block_on(pending)), [["absent", "unavailable", "unavailable"]]);
 }
 
 #[test]
 fn the_permit_is_held_until_the_last_slot_is_gone_even_after_the_answer() {
-    let gate = Gate::new(10, 10_000, 10);
-    let (reply, waiter) = reply(gate.permit(), 100, None);
+    let admission = Admission::new(10, 10_000, 10);
+    let (reply, pending) = reply(admission.permit(), 100, None);
     reply.admit(1, 256, 256, 0).unwrap();
     let mut slots = reply.begin(false, vec![element(EventType::Get, &["a"])], Instant::now());
     let slot = slots.next().unwrap();
-    assert_eq!(outcomes(waiter.expire(ProblemKind::Timeout)), [["unavailable"]]);
-    drop((waiter, slots));
-    assert_eq!(gate.in_use(), (1, 256));
+    assert_eq!(outcomes(pending.expire(ProblemKind::Timeout)), [["unavailable"]]);
+    drop((pending, slots));
+    assert_eq!(admission.in_use(), (1, 256));
     drop(slot);
-    assert_eq!(gate.in_use(), (0, 0));
+    assert_eq!(admission.in_use(), (0, 0));
 }
 
 #[test]
 fn an_unavailable_write_is_superseded_by_a_later_one_that_is_ok() {
-    let gate = Gate::new(10, 10_000, 10);
-    let (reply, waiter) = reply(gate.permit(), 100, None);
+    let admission = Admission::new(10, 10_000, 10);
+    let (reply, pending) = reply(admission.permit(), 100, None);
     let elements = vec![
         element(EventType::Set, &["k", "other"]),
         element(EventType::Get, &["k"]),
@@ -75,7 +75,7 @@ fn an_unavailable_write_is_superseded_by_a_later_one_that_is_ok() {
         }
     }
     assert_eq!(
-        outcomes(futures::executor::block_on(waiter)),
+        outcomes(futures::executor::block_on(pending)),
         [vec!["superseded", "unavailable"], vec!["unavailable"], vec!["deleted"]]
     );
 }
@@ -83,35 +83,35 @@ fn an_unavailable_write_is_superseded_by_a_later_one_that_is_ok() {
 /// The later one was left undone, so the earlier may be repeated.
 #[test]
 fn an_unavailable_write_is_not_superseded_by_a_later_one_that_was_superseded() {
-    let gate = Gate::new(10, 10_000, 10);
-    let (reply, waiter) = reply(gate.permit(), 100, None);
+    let admission = Admission::new(10, 10_000, 10);
+    let (reply, pending) = reply(admission.permit(), 100, None);
     let elements = vec![element(EventType::Set, &["k"]), element(EventType::Set, &["k"])];
     let mut slots = reply.begin(true, elements, Instant::now());
     drop(slots.next());
     slots.for_each(|slot| slot.settle(Outcome::Superseded, Instant::now()));
-    assert_eq!(outcomes(futures::executor::block_on(waiter)), [["unavailable"], ["superseded"]]);
+    assert_eq!(outcomes(futures::executor::block_on(pending)), [["unavailable"], ["superseded"]]);
 }
 
 #[test]
 fn values_beyond_the_answers_budget_are_rejected() {
-    let gate = Gate::new(10, 10_000, 10);
-    let (reply, waiter) = reply(gate.permit(), 5, None);
+    let admission = Admission::new(10, 10_000, 10);
+    let (reply, pending) = reply(admission.permit(), 5, None);
     let slots: Vec<Slot> =
         reply.begin(false, vec![element(EventType::Get, &["a", "b", "c"])], Instant::now()).collect();
     for (slot, value) in slots.into_iter().zip(["123", "456", "78"]).rev() {
         slot.settle(Outcome::Hit(Bytes::from_static(value.as_bytes())), Instant::now());
     }
-    assert_eq!(outcomes(futures::executor::block_on(waiter)), [["hit", "rejected", "hit"]]);
+    assert_eq!(outcomes(futures::executor::block_on(pending)), [["hit", "rejected", "hit"]]);
 }
 
 #[test]
 fn letting_go_of_values_takes_no_look_at_every_entry() {
-    let gate = Gate::new(10, 10_000, 10);
-    let (reply, waiter) = reply(gate.permit(), 50, None);
+    let admission = Admission::new(10, 10_000, 10);
+    let (reply, pending) = reply(admission.permit(), 50, None);
     let slots = reply.begin(false, vec![element(EventType::Get, &["a"; 60_000])], Instant::now());
     let begin = Instant::now();
     slots.for_each(|slot| slot.settle(Outcome::Hit(Bytes::from_static(b"0123456789")), begin));
     assert!(begin.elapsed().as_secs() < 3, "{:?}", begin.elapsed());
-    let statuses = outcomes(futures::executor::block_on(waiter)).remove(0);
+    let statuses = outcomes(futures::executor::block_on(pending)).remove(0);
     assert!(statuses.iter().enumerate().all(|(index, status)| (*status == "hit") == (index < 5)));
 }

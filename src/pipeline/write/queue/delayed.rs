@@ -15,7 +15,7 @@ use ahash::RandomState;
 
 use super::{Hindrance, Packing, Pending};
 use crate::cache::Command;
-use crate::pipeline::work::key_order::{KeyPlace, Noted, Turn};
+use crate::pipeline::work::key_order::{KeyPlace, KeyTicket, TicketSet};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Between two attempts on a key, at most.
@@ -26,7 +26,7 @@ const MAX_GROUPS: usize = 256;
 #[derive(Default)]
 pub struct Delayed {
     lanes: HashMap<KeyPlace, Lane, RandomState>,
-    noted: Noted,
+    noted: TicketSet,
     /// All that there were since the last time that nothing was delayed.
     groups: Vec<Group>,
     /// With which group the next batch begins.
@@ -106,13 +106,13 @@ impl Delayed {
     }
 
     /// Whether what comes on this key has to wait behind others.
-    pub fn has(&self, turn: &Turn) -> bool {
-        !self.lanes.is_empty() && self.noted.has(turn)
+    pub fn has(&self, ticket: &KeyTicket) -> bool {
+        !self.lanes.is_empty() && self.noted.has(ticket)
     }
 
     /// It waits behind the others of its key.
     pub fn push(&mut self, command: Command, pending: Pending) {
-        if let Some(lane) = self.lanes.get_mut(&pending.turn.key_place()) {
+        if let Some(lane) = self.lanes.get_mut(&pending.ticket.key_place()) {
             lane.waiting.push_back((command, pending));
             self.operations += 1;
         }
@@ -120,8 +120,8 @@ impl Delayed {
 
     /// It was refused, or has to come after such a one: it goes before the others of its key.
     pub fn put_back(&mut self, command: Command, pending: Pending, now: Instant) {
-        let place = pending.turn.key_place();
-        self.noted.add(&pending.turn);
+        let place = pending.ticket.key_place();
+        self.noted.add(&pending.ticket);
         let groups = &mut self.groups;
         let lane = self.lanes.entry(place).or_insert_with(|| {
             let group = group_of(groups, Cow::Borrowed("it was not tried"));

@@ -6,7 +6,7 @@
 
 use super::{Batch, Bounds, Pending};
 use crate::cache::Command;
-use crate::pipeline::work::key_order::Noted;
+use crate::pipeline::work::key_order::TicketSet;
 
 /// What is left for the next batch is at most this part of the one that goes.
 const LITTLE: usize = 4;
@@ -15,10 +15,10 @@ const LITTLE: usize = 4;
 #[derive(Default)]
 pub struct Notes {
     /// More is done on them than to set them.
-    mixed: Noted,
-    read: Noted,
+    mixed: TicketSet,
+    read: TicketSet,
     /// What comes on them is left.
-    left: Noted,
+    left: TicketSet,
 }
 
 impl Notes {
@@ -62,12 +62,12 @@ impl<'a> Packing<'a> {
 
     /// Takes it, for this batch or the next.
     pub fn add_or_leave(&mut self, command: Command, mut pending: Pending) {
-        let is_behind_read = command.is_write() && self.notes.read.has(&pending.turn);
-        if !self.notes.left.has(&pending.turn) && (!is_behind_read || pending.was_left) {
+        let is_behind_read = command.is_write() && self.notes.read.has(&pending.ticket);
+        if !self.notes.left.has(&pending.ticket) && (!is_behind_read || pending.was_left) {
             return self.add(command, pending);
         }
         self.bytes += command.weight();
-        self.notes.left.add(&pending.turn);
+        self.notes.left.add(&pending.ticket);
         pending.was_left = true;
         self.left.0.push(command);
         self.left.1.push(pending);
@@ -80,12 +80,12 @@ impl<'a> Packing<'a> {
 
     fn put(&mut self, command: Command, pending: Pending) {
         let Packing { room, notes, sets, others, .. } = self;
-        let part = if command.is_plain_set() && !notes.mixed.has(&pending.turn) {
+        let part = if command.is_plain_set() && !notes.mixed.has(&pending.ticket) {
             sets
         } else {
-            notes.mixed.add(&pending.turn);
+            notes.mixed.add(&pending.ticket);
             if !command.is_write() {
-                notes.read.add(&pending.turn);
+                notes.read.add(&pending.ticket);
             }
             others
         };

@@ -9,16 +9,16 @@ use crate::event::outcome::Outcome;
 use crate::event::wire::{Answered, Element};
 use crate::event::{CacheKey, EventType, Few, Ttl};
 use crate::pipeline::runtime::Notifier;
-use crate::pipeline::work::admission::Gate;
-use crate::pipeline::work::job::{Slots, Waiter, reply};
-use crate::pipeline::work::key_order::Turns;
-use crate::pipeline::write::pace::Backlogs;
+use crate::pipeline::work::admission::Admission;
+use crate::pipeline::work::job::{PendingReply, Slots, reply};
+use crate::pipeline::work::key_order::KeyOrder;
+use crate::pipeline::write::pace::Paces;
 
 const ALL: Bounds = Bounds { commands: 100, bytes: usize::MAX, repeats: 100 };
 const LONG: Duration = Duration::from_secs(60);
 
 /// A request's slots, one for each of these keys.
-fn slots(keys: &[&'static str]) -> (Slots, Waiter) {
+fn slots(keys: &[&'static str]) -> (Slots, PendingReply) {
     let answered = |key: &&'static str| Answered {
         id: None,
         event: EventType::Set,
@@ -29,14 +29,14 @@ fn slots(keys: &[&'static str]) -> (Slots, Waiter) {
         age_when_accepted_ms: None,
     };
     let elements = keys.iter().map(answered).map(Element::Answered).collect();
-    let (reply, waiter) = reply(Gate::new(100, 100_000, 10).permit(), 100, None);
-    (reply.begin(true, elements, Instant::now()), waiter)
+    let (reply, pending) = reply(Admission::new(100, 100_000, 10).permit(), 100, None);
+    (reply.begin(true, elements, Instant::now()), pending)
 }
 
 /// A queue of these: `+k` sets the key, `*k` does so for a while, `-k` deletes it, `?k` reads it.
-fn queue(operations: &[&'static str], expires: Instant) -> (Queue, Waiter) {
-    let (turns, keys) = (Turns::new(), operations.iter().map(|operation| &operation[1..]).collect::<Vec<_>>());
-    let (slots, waiter) = slots(&keys);
+fn queue(operations: &[&'static str], expires: Instant) -> (Queue, PendingReply) {
+    let (key_order, keys) = (KeyOrder::new(), operations.iter().map(|operation| &operation[1..]).collect::<Vec<_>>());
+    let (slots, pending) = slots(&keys);
     let mut outbox = Vec::new();
     for (operation, slot) in operations.iter().zip(slots) {
         let key = CacheKey::new_unchecked(&operation[1..]);
@@ -47,13 +47,13 @@ fn queue(operations: &[&'static str], expires: Instant) -> (Queue, Waiter) {
             "-" => Verb::Delete,
             _ => Verb::Get,
         };
-        let (turn, _) = turns.take(&key, false, |_| 0);
+        let (ticket, _) = key_order.take(&key, false, |_| 0);
         let deadline = Instant::now() + LONG;
-        Ready::send(Operation { key, action, version: None, slot, turn, deadline }, 100, &mut outbox);
+        Ready::send(Operation { key, action, version: None, slot, ticket, deadline }, 100, &mut outbox);
     }
-    let mut queue = Queue::new(LONG, Backlog::new(Backlogs::new(), 0));
+    let mut queue = Queue::new(LONG, Pace::new(Paces::new(), 0));
     queue.add(outbox.remove(0), expires - LONG);
-    (queue, waiter)
+    (queue, pending)
 }
 
 fn names((commands, _): &Batch) -> Vec<String> {
@@ -258,16 +258,16 @@ fn a_fence_waits_for_what_came_before_it_and_holds_nobody_up() {
 #[test]
 fn however_its_operations_leave_what_is_published_is_what_waits() {
     let now = Instant::now();
-    let backlogs = Backlogs::new();
+    let paces = Paces::new();
     let (mut of_100, _waiter) = queue(&["+a"; 100], now + LONG);
-    let mut queue = Queue::new(LONG, Backlog::new(backlogs.clone(), 0));
+    let mut queue = Queue::new(LONG, Pace::new(paces.clone(), 0));
     let mut add = |queue: &mut Queue| {
         std::mem::swap(&mut queue.entries, &mut of_100.entries);
         queue.publish();
     };
-    queue.backlog().landed(FEW_DONE, Duration::from_secs(1), 1000);
+    queue.pace().landed(FEW_DONE, Duration::from_secs(1), 1000);
     add(&mut queue);
-    let is_late = || backlogs.late(now + LONG) != 0;
+    let is_late = || paces.late(now + LONG) != 0;
     assert!(is_late());
     let much_later = now + 2 * LONG;
     assert!(queue.next_batch(ALL, None, much_later).0.is_empty());
@@ -302,12 +302,12 @@ fn a_batch_is_bounded_in_commands_and_bytes_but_takes_one_of_any_size() {
 #[test]
 fn what_has_expired_is_answered_and_not_sent() {
     let now = Instant::now();
-    let (mut sent, waiter) = queue(&["+a", "?b"], now);
+    let (mut sent, pending) = queue(&["+a", "?b"], now);
     assert!(sent.next_batch(ALL, None, now).0.is_empty() && sent.is_empty());
     let (mut waiting, other) = queue(&["+a", "?b"], now);
     assert!(waiting.expire(None, now) && waiting.is_empty() && !waiting.expire(None, now));
-    for waiter in [waiter, other] {
-        let verdict = format!("{:?}", futures::executor::block_on(waiter));
+    for pending in [pending, other] {
+        let verdict = format!("{:?}", futures::executor::block_on(pending));
         assert_eq!(verdict.matches("CacheUnavailable").count(), 2, "{verdict}");
     }
 }

@@ -71,7 +71,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::work::admission::Gate;
+    use crate::pipeline::work::admission::Admission;
 
     fn count(seen: &mut Seen, keys: std::ops::Range<u32>) -> u64 {
         keys.map(|key| seen.note(key)).sum()
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_key_counts_once() {
-        let mut seen = Seen::new(Gate::new(1, 1 << 30, 1).permit());
+        let mut seen = Seen::new(Admission::new(1, 1 << 30, 1).permit());
         assert_eq!(count(&mut seen, 0..100_000), 100_000);
         assert_eq!(count(&mut seen, 50_000..150_000), 50_000);
         assert!(!seen.is_estimating());
@@ -87,13 +87,13 @@ mod tests {
 
     #[test]
     fn where_admission_is_full_counts_become_estimates_and_memory_stays_as_it_is() {
-        let gate = Gate::new(1, 100_000, 1);
-        let mut seen = Seen::new(gate.permit());
+        let admission = Admission::new(1, 100_000, 1);
+        let mut seen = Seen::new(admission.permit());
         let counted = count(&mut seen, 0..1_000_000);
-        assert!(seen.is_estimating() && seen.hashes.capacity() <= 8192 && gate.in_use().1 <= 100_000);
+        assert!(seen.is_estimating() && seen.hashes.capacity() <= 8192 && admission.in_use().1 <= 100_000);
         assert!((900_000..1_100_000).contains(&counted), "{counted}");
         assert!(count(&mut seen, 0..1_000_000) < 300_000, "most were seen before");
         drop(seen);
-        assert_eq!(gate.in_use().1, 0);
+        assert_eq!(admission.in_use().1, 0);
     }
 }

@@ -22,7 +22,7 @@ use crate::cache::{CacheError, Cursor, Doomed, Portion, Scan, ScanStep, Session}
 use crate::event::outcome::ProblemKind;
 use crate::event::pattern::{PatternIndex, Wider};
 use crate::pipeline::work::barriers::Barrier;
-use crate::pipeline::work::job::Sweep;
+use crate::pipeline::work::job::PatternDelete;
 
 const PAUSE: Duration = Duration::from_millis(100);
 /// For so long keys are held against patterns before others on the thread have their turn.
@@ -61,10 +61,10 @@ impl<'a> Walk<'a> {
         retry: Duration,
         places: Rc<RefCell<Places>>,
         seen: Seen,
-        sweeps: Vec<Sweep>,
+        deletes: Vec<PatternDelete>,
     ) -> (Self, Vec<Barrier>) {
         let (mut rules, mut legs, mut barriers) = (Vec::new(), Vec::new(), Vec::new());
-        for Sweep { patterns, version, slots, dry_run, barrier, deadline } in sweeps {
+        for PatternDelete { patterns, version, slots, dry_run, barrier, deadline } in deletes {
             barriers.push(barrier);
             let name = places.borrow().name(&patterns, version.as_ref(), dry_run);
             let mut found = HashMap::new();
