@@ -3,9 +3,9 @@
 //! # Code map
 //!
 //! Imports run one way: [`event`] ← [`blob`], [`cache`], [`telemetry`] ← [`pipeline`] ← [`http`] ← [`cli`]. Only [`cli`]
-//! reads [`config`] and hands each room the settings it needs. `tests/house.rs` holds that.
+//! reads [`config`] and gives each module the settings it needs. `tests/house.rs` holds that.
 //!
-//! | room | what it owns |
+//! | module | what it owns |
 //! | --- | --- |
 //! | [`event`] | the contract, pure: no I/O, no actors, no clock |
 //! | [`blob`] | downloading; knows nothing of Redis or actors |
@@ -16,14 +16,7 @@
 //! | [`config`] | every setting: name, default, bounds, where it came from |
 //! | [`cli`] | one file a command |
 //!
-//! # Invariants
-//!
-//! 1. A 2xx means that the cache has acknowledged the work.
-//! 2. A job that is dropped anywhere answers `interrupted` by itself.
-//! 3. Operations on one key take effect in the order in which they were accepted.
-//! 4. Every queue, body, wait and retry has a bound.
-//! 5. After validation only valid types exist; nobody checks twice.
-//! 6. No value, token or URL query reaches a log.
+//! What must stay true, and where a new line belongs, is in `docs/architecture.md`.
 
 /// A place where a test makes a real panic happen (`fail_point!`). Without the feature it is nothing, and the crate
 /// `fail` is no part of the build.
