@@ -326,7 +326,7 @@ fn blob_settings(config: &Config) -> blob::Settings {
 
 fn issuer(source: &config::SourceConfig) -> Option<IssuerSettings> {
     let (name, audience) = (source.oidc_issuer.clone()?, source.oidc_audience.clone()?);
-    Some(IssuerSettings { name, audience })
+    Some(IssuerSettings { name, audience, subjects: source.oidc_subjects.clone() })
 }
 
 fn sources(config: &Config) -> Vec<SourceSettings> {

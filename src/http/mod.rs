@@ -38,8 +38,9 @@ use std::time::Duration;
 pub use self::auth::Auth;
 pub use self::client::Proxies;
 pub use self::server::{Server, StartError};
-pub use self::sources::{IssuerSettings, SourceSettings};
+pub use self::sources::SourceSettings;
 pub use self::tls::{Pems, Tls, TlsError};
+pub use self::trust::IssuerSettings;
 
 use self::trust::Fetch;
 

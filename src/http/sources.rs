@@ -20,7 +20,7 @@ use super::events::{Done, Taken, answer_to, take_in};
 use super::posters::Posters;
 use super::problem::{Turned, status_for_producer};
 use super::request::{About, turn_away};
-use super::trust::{Fetch, Issuer, Sns};
+use super::trust::{Fetch, Issuer, IssuerSettings, Sns};
 use super::under_way::UnderWay;
 use super::worker::Worker;
 use super::{body, handshake};
@@ -47,13 +47,6 @@ pub struct SourceSettings {
     pub issuer: Option<IssuerSettings>,
     /// Of SNS, by their ARNs: beside the others.
     pub topics: Vec<String>,
-}
-
-/// Whose tokens are accepted, and whom they must be for.
-#[derive(Debug, Clone)]
-pub struct IssuerSettings {
-    pub name: String,
-    pub audience: String,
 }
 
 /// A source in force.
@@ -118,8 +111,8 @@ impl Sources {
 
     /// The one in force with its keys, if it is the same.
     fn issuer(&self, old: Option<&Posters>, settings: &IssuerSettings) -> Issuer {
-        let same = old.and_then(|old| old.issuer.as_ref()).filter(|old| old.is(&settings.name, &settings.audience));
-        let made = || Issuer::new(settings.name.clone(), settings.audience.clone(), self.keys.clone());
+        let same = old.and_then(|old| old.issuer.as_ref()).filter(|old| old.is(settings));
+        let made = || Issuer::new(settings.clone(), self.keys.clone());
         same.cloned().unwrap_or_else(made)
     }
 }

@@ -203,6 +203,16 @@ fn a_token_of_the_issuer_lets_in() {
 }
 
 #[test]
+fn a_token_of_another_account_is_refused_where_accounts_are_named() {
+    let issuer = Issuer::start();
+    let daemon = issuer.source().set("sources.s.oidc_subjects", "1").set("sources.t.oidc_issuer", issuer.name());
+    let daemon = daemon.set("sources.t.oidc_audience", "us").set("sources.t.oidc_subjects", "2,3").start();
+    let token = issuer.token("k1", "us", now() + 60);
+    assert_eq!(post(&daemon, "/sources/s", &[("authorization", &token)]).status, 200);
+    assert_refused(&post(&daemon, "/sources/t", &[("authorization", &token)]));
+}
+
+#[test]
 fn while_the_keys_cannot_be_had_a_producer_is_to_try_again() {
     let issuer = Issuer::start();
     issuer.server.put("/keys", Blob::status(503));

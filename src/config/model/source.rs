@@ -36,6 +36,9 @@ pub struct SourceConfig {
     pub webhook_secrets: Vec<WebhookSecret>,
     pub oidc_issuer: Option<String>,
     pub oidc_audience: Option<String>,
+    /// Accounts; none: any that the issuer has.
+    #[serde(default)]
+    pub oidc_subjects: Vec<String>,
     /// ARNs.
     #[serde(default)]
     pub topics: Vec<String>,

@@ -14,6 +14,7 @@ pub fn check(settings: &Effective, name: &str, faults: &mut Vec<Fault>, warnings
     faults.extend(exceeds(settings, path("ttl"), 1, "event.max_ttl_seconds"));
     faults.extend(alone(settings, path("oidc_audience"), path("oidc_issuer")));
     faults.extend(alone(settings, path("oidc_issuer"), path("oidc_audience")));
+    faults.extend(alone(settings, path("oidc_subjects"), path("oidc_issuer")));
     if settings.get(path("store")).is_some() {
         let what = "no store is set, so there is none of this name; leave it out, and set value to facts or none";
         faults.push(Fault::Usage(format!("{}: {what}", described(settings, path("store")))));

@@ -13,7 +13,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, P
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use log::{info, warn};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::{Fetch, Unproven, crypto};
@@ -36,17 +36,28 @@ const GOOGLE: &str = "https://accounts.google.com";
 
 const NO_TOKEN: Unproven = Unproven::Refused("the bearer token is no JWT that is signed with RS256 or ES256");
 const UNKNOWN_KEY: Unproven = Unproven::Refused("the token is signed with a key that its issuer does not publish");
+const STRANGER: Unproven = Unproven::Refused("the token is of an account that is none of `oidc_subjects`");
 const NO_KEYS: Unproven = Unproven::Unavailable("the keys of the tokens' issuer (`oidc_issuer`) cannot be fetched now");
 
-/// One issuer, and whom its tokens must be meant for.
+/// Whose tokens are accepted, for whom, and of whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerSettings {
+    /// The issuer's URL, as its tokens say it.
+    pub name: String,
+    /// A token must be meant for it.
+    pub audience: String,
+    /// A token must be of one of these accounts; none: of any.
+    pub subjects: Vec<String>,
+}
+
+/// One issuer with its keys.
 #[derive(Clone)]
 pub struct Issuer {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    name: String,
-    audience: String,
+    settings: IssuerSettings,
     fetch: Arc<dyn Fetch>,
     keys: ArcSwapOption<Keys>,
     /// Held by whoever fetches. When that last began, and whether it failed.
@@ -71,22 +82,45 @@ struct Discovery {
     jwks_uri: String,
 }
 
+/// Of which account a token is.
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    sub: Value,
+    #[serde(default)]
+    email: Value,
+    #[serde(default)]
+    email_verified: Value,
+    #[serde(default)]
+    azp: Value,
+    #[serde(default)]
+    appid: Value,
+}
+
+impl Claims {
+    fn accounts(&self) -> impl Iterator<Item = &str> {
+        let is_verified = self.email_verified.as_bool() == Some(true) || self.email_verified.as_str() == Some("true");
+        let email = Some(&self.email).filter(|_| is_verified);
+        [Some(&self.sub), email, Some(&self.azp), Some(&self.appid)].into_iter().flatten().filter_map(Value::as_str)
+    }
+}
+
 #[derive(Deserialize)]
 struct Published {
-    keys: Vec<serde_json::Value>,
+    keys: Vec<Value>,
 }
 
 impl Issuer {
-    /// `name` is the issuer's URL, as its tokens say it. A token must be meant for the audience.
-    pub fn new(name: String, audience: String, fetch: Arc<dyn Fetch>) -> Self {
+    /// Its keys are fetched when a token first needs them.
+    pub fn new(settings: IssuerSettings, fetch: Arc<dyn Fetch>) -> Self {
         crypto::install();
-        let inner = Inner { name, audience, fetch, keys: ArcSwapOption::empty(), fetching: Arc::default() };
+        let inner = Inner { settings, fetch, keys: ArcSwapOption::empty(), fetching: Arc::default() };
         Issuer { inner: Arc::new(inner) }
     }
 
-    /// Whether it is this issuer, for this audience.
-    pub fn is(&self, name: &str, audience: &str) -> bool {
-        self.inner.name == name && self.inner.audience == audience
+    /// Whether it has these settings.
+    pub fn is(&self, settings: &IssuerSettings) -> bool {
+        self.inner.settings == *settings
     }
 
     /// Whether a bearer token may be one of an issuer's.
@@ -105,13 +139,13 @@ impl Issuer {
         let mut validation = Validation::new(header.alg);
         validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
-        validation.set_audience(&[&self.inner.audience]);
+        validation.set_audience(&[&self.inner.settings.audience]);
         validation.set_issuer(&self.names());
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         let mut verdict = Err(UNKNOWN_KEY);
         for key in keys.of(header.kid.as_deref(), header.alg) {
-            verdict =
-                decode::<IgnoredAny>(token, &key.key, &validation).map(drop).map_err(|error| refused(error.kind()));
+            let claims = decode::<Claims>(token, &key.key, &validation).map_err(|error| refused(error.kind()));
+            verdict = claims.and_then(|token| self.judge(&token.claims));
             if verdict.is_ok() {
                 break;
             }
@@ -119,8 +153,15 @@ impl Issuer {
         verdict
     }
 
+    fn judge(&self, claims: &Claims) -> Result<(), Unproven> {
+        let subjects = &self.inner.settings.subjects;
+        let is_let_in =
+            subjects.is_empty() || claims.accounts().any(|account| subjects.iter().any(|own| own == account));
+        if is_let_in { Ok(()) } else { Err(STRANGER) }
+    }
+
     fn names(&self) -> Vec<&str> {
-        let name = self.inner.name.as_str();
+        let name = self.inner.settings.name.as_str();
         let bare = (name == GOOGLE).then(|| name.trim_start_matches("https://"));
         [name].into_iter().chain(bare).collect()
     }
@@ -151,7 +192,7 @@ impl Issuer {
         *last = Some((Instant::now(), true));
         let inner = self.inner.clone();
         let fetched = actix_rt::spawn(async move {
-            let issuer = inner.name.as_str();
+            let issuer = inner.settings.name.as_str();
             match inner.published().await {
                 Ok(keys) => {
                     info!(issuer, keys = keys.len(); "keys fetched");
@@ -167,7 +208,7 @@ impl Issuer {
 
 impl Inner {
     async fn published(&self) -> Result<Vec<Key>, String> {
-        let name = self.name.trim_end_matches('/');
+        let name = self.settings.name.trim_end_matches('/');
         let document = self.fetch.fetch(&format!("{name}/.well-known/openid-configuration"), name).await?;
         let discovery: Discovery =
             serde_json::from_slice(&document).map_err(|_| "its openid-configuration cannot be read".to_owned())?;
@@ -198,7 +239,7 @@ impl Keys {
 
 impl Key {
     /// None: it is for something else.
-    fn of(published: serde_json::Value) -> Option<Self> {
+    fn of(published: Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(published).ok()?;
         let is_for_encryption = matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption));
         let algorithm = match &jwk.algorithm {

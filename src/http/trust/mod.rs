@@ -16,7 +16,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
-pub use self::issuer::Issuer;
+pub use self::issuer::{Issuer, IssuerSettings};
 pub use self::sns::Sns;
 
 /// Bytes of a key set, a certificate, or what names them, at most.

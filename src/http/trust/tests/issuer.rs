@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -7,7 +8,7 @@ use ring::rsa::PublicKeyComponents;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use super::super::{Issuer, Unproven};
+use super::super::{Issuer, IssuerSettings, Unproven};
 use super::{Documents, documents, rsa, run, signed_by_rsa};
 
 const ISSUER: &str = "https://issuer.example/tenant/v2.0";
@@ -22,6 +23,11 @@ fn publish(documents: &Documents, issuer: &str, keys: &[Value]) {
     let discovery = json!({"issuer": issuer, "jwks_uri": "https://issuer.example/keys", "authorization_endpoint": "x"});
     documents.publish(&format!("{issuer}/.well-known/openid-configuration"), discovery.to_string());
     documents.publish("https://issuer.example/keys", json!({"keys": keys}).to_string());
+}
+
+fn issuer_of(name: &str, subjects: &[&str], documents: Arc<Documents>) -> Issuer {
+    let subjects = subjects.iter().map(|subject| (*subject).to_owned()).collect();
+    Issuer::new(IssuerSettings { name: name.into(), audience: AUDIENCE.into(), subjects }, documents)
 }
 
 fn now() -> i64 {
@@ -69,7 +75,7 @@ fn a_token_of_the_issuer_for_the_audience_and_of_now_is_good_and_no_other() {
     run(async {
         let documents = documents();
         publish(&documents, ISSUER, &[json!({"kty": "oct", "k": "AAAA"}), json!(7), rsa_jwk("k0"), rsa_jwk("k1")]);
-        let issuer = Issuer::new(ISSUER.into(), AUDIENCE.into(), documents.clone());
+        let issuer = issuer_of(ISSUER, &[], documents.clone());
         for good in
             [json!({}), json!({"aud": ["other", AUDIENCE]}), json!({"exp": now() - 50}), json!({"nbf": now() + 50})]
         {
@@ -102,7 +108,7 @@ fn only_what_is_signed_with_a_published_key_by_an_algorithm_that_is_let_in_is_go
             ISSUER,
             &[rsa_jwk("k1"), json!({"kty": "RSA", "use": "enc", "kid": "k2", "n": rsa_jwk("")["n"], "e": "AQAB"})],
         );
-        let issuer = Issuer::new(ISSUER.into(), AUDIENCE.into(), documents.clone());
+        let issuer = issuer_of(ISSUER, &[], documents.clone());
         assert_eq!(
             issuer.verify(&token(&json!({"alg": "RS256"}), &claims())).await,
             Ok(()),
@@ -137,7 +143,7 @@ fn es256_is_good_too() {
         let jwk = json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "e", "x": BASE64.encode(x), "y": BASE64.encode(y)});
         let documents = documents();
         publish(&documents, ISSUER, &[rsa_jwk("k1"), jwk]);
-        let issuer = Issuer::new(ISSUER.into(), AUDIENCE.into(), documents);
+        let issuer = issuer_of(ISSUER, &[], documents);
         let text = format!("{}.{}", part(&json!({"alg": "ES256", "kid": "e"})), part(&claims()));
         let signature = key.sign(&random, text.as_bytes()).unwrap();
         assert_eq!(issuer.verify(&format!("{text}.{}", BASE64.encode(signature))).await, Ok(()));
@@ -151,7 +157,7 @@ fn keys_are_fetched_again_for_an_unknown_one_but_not_for_each() {
     run(async {
         let documents = documents();
         publish(&documents, ISSUER, &[rsa_jwk("k1")]);
-        let issuer = Issuer::new(ISSUER.into(), AUDIENCE.into(), documents.clone());
+        let issuer = issuer_of(ISSUER, &[], documents.clone());
         assert_eq!(issuer.verify(&by_rsa(&claims())).await, Ok(()));
         documents.asked();
         for id in 0..100 {
@@ -167,7 +173,7 @@ fn keys_are_fetched_again_for_an_unknown_one_but_not_for_each() {
 fn an_issuer_without_keys_proves_nothing_yet() {
     run(async {
         let documents = documents();
-        let issuer = Issuer::new(ISSUER.into(), AUDIENCE.into(), documents.clone());
+        let issuer = issuer_of(ISSUER, &[], documents.clone());
         for _ in 0..20 {
             assert!(matches!(issuer.verify(&by_rsa(&claims())).await, Err(Unproven::Unavailable(_))));
         }
@@ -181,7 +187,7 @@ fn an_issuer_without_keys_proves_nothing_yet() {
             let discovery = json!({"issuer": other, "jwks_uri": "https://issuer.example/keys"});
             documents.publish(&format!("{ISSUER}/.well-known/openid-configuration"), discovery.to_string());
             documents.publish("https://issuer.example/keys", json!({"keys": keys}).to_string());
-            let issuer = Issuer::new(ISSUER.into(), AUDIENCE.into(), documents.clone());
+            let issuer = issuer_of(ISSUER, &[], documents.clone());
             assert!(
                 matches!(issuer.verify(&by_rsa(&claims())).await, Err(Unproven::Unavailable(_))),
                 "{other} {keys:?}"
@@ -196,7 +202,7 @@ fn keys_beyond_the_bound_are_left_out() {
         let documents = documents();
         let many: Vec<Value> = (0..1000).map(|id| rsa_jwk(&id.to_string())).collect();
         publish(&documents, ISSUER, &many);
-        let issuer = Issuer::new(ISSUER.into(), AUDIENCE.into(), documents);
+        let issuer = issuer_of(ISSUER, &[], documents);
         assert_eq!(issuer.verify(&token(&json!({"alg": "RS256", "kid": "63"}), &claims())).await, Ok(()));
         refused(issuer.verify(&token(&json!({"alg": "RS256", "kid": "64"}), &claims())).await, "does not publish");
     });
@@ -207,10 +213,37 @@ fn google_may_leave_out_its_scheme() {
     run(async {
         let (documents, google) = (documents(), "https://accounts.google.com");
         publish(&documents, google, &[rsa_jwk("k1")]);
-        let issuer = Issuer::new(google.into(), AUDIENCE.into(), documents);
+        let issuer = issuer_of(google, &[], documents);
         for name in [google, "accounts.google.com"] {
             assert_eq!(verdict(&issuer, json!({"iss": name})).await, Ok(()), "{name}");
         }
         refused(verdict(&issuer, json!({"iss": "accounts.google.com.evil"})).await, "another issuer");
+    });
+}
+
+#[test]
+fn a_token_must_be_of_an_account_that_is_let_in_where_some_are_named() {
+    run(async {
+        let documents = documents();
+        publish(&documents, ISSUER, &[rsa_jwk("k1")]);
+        let issuer = issuer_of(ISSUER, &["push@p.iam.gserviceaccount.com", "4962773b"], documents);
+        for good in [
+            json!({"email": "push@p.iam.gserviceaccount.com", "email_verified": true}),
+            json!({"sub": "push@p.iam.gserviceaccount.com"}),
+            json!({"appid": "4962773b"}),
+            json!({"azp": "4962773b"}),
+        ] {
+            assert_eq!(verdict(&issuer, good.clone()).await, Ok(()), "{good}");
+        }
+        for bad in [
+            json!({}),
+            json!({"email": "push@p.iam.gserviceaccount.com"}),
+            json!({"email": "push@p.iam.gserviceaccount.com", "email_verified": false}),
+            json!({"email": ["push@p.iam.gserviceaccount.com"], "email_verified": true}),
+            json!({"sub": null}),
+            json!({"appid": "4962773"}),
+        ] {
+            refused(verdict(&issuer, bad.clone()).await, "oidc_subjects");
+        }
     });
 }
