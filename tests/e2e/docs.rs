@@ -150,7 +150,11 @@ const NOT_RUN: [(&str, &str); 16] = [
          '{\"EventBridgeConfiguration\":{}}'",
     ),
     ("docs/sources.md", "az eventgrid event-subscription create --name cache --source-resource-id STORAGE_ACCOUNT \\"),
-    ("docs/sources.md", "gcloud storage buckets notifications create gs://photos --topic=photos"),
+    (
+        "docs/sources.md",
+        "gcloud storage buckets notifications create gs://photos --topic=photos \
+         --event-types=OBJECT_FINALIZE,OBJECT_DELETE,OBJECT_ARCHIVE",
+    ),
     ("tests/README.md", "FAILPOINTS='fetch=1%panic' cargo run --features failpoints -- --embedded"),
 ];
 
