@@ -24,6 +24,7 @@ pub(super) fn judge(response: ClientResponse, url: &Url) -> Result<Answer, Fetch
         200 => return Ok(Answer::Body(response)),
         301 | 302 | 303 | 307 | 308 => return redirect(&response, url).map(Answer::Redirect),
         404 | 410 => FetchErrorKind::NotFound,
+        409 | 412 => FetchErrorKind::Changed,
         408 | 425 | 429 | 500..=599 => FetchErrorKind::Unavailable,
         _ => FetchErrorKind::Denied,
     };

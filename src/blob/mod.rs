@@ -66,6 +66,8 @@ pub struct FetchError {
 pub enum FetchErrorKind {
     Forbidden,
     NotFound,
+    /// It is not any more what was asked for: 409 and 412.
+    Changed,
     Denied,
     TooLarge,
     /// The only kind that is worth another attempt.

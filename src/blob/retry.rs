@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn only_what_is_unavailable_is_tried_again() {
         use FetchErrorKind::*;
-        for kind in [Forbidden, NotFound, Denied, TooLarge] {
+        for kind in [Forbidden, NotFound, Changed, Denied, TooLarge] {
             assert_eq!(POLICY.decide(1, &FetchError::new(kind, ""), Duration::ZERO, 0.0), Decision::GiveUp);
         }
     }

@@ -159,6 +159,8 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// It is of no use to try again before; 0: nobody says so. At most [`MAX_RETRY_AFTER_SECONDS`].
     pub retry_after_seconds: u16,
+    /// The blob is gone, or has changed since it was told of: whatever made it so is told of by itself.
+    pub is_overtaken: bool,
 }
 
 /// The longest that a sender is told to wait.
@@ -166,7 +168,7 @@ pub const MAX_RETRY_AFTER_SECONDS: u16 = 300;
 
 impl Problem {
     pub fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Problem { kind, detail: detail.into(), retry_after_seconds: 0 }
+        Problem { kind, detail: detail.into(), retry_after_seconds: 0, is_overtaken: false }
     }
 
     /// Which will be so for this long, cut to the bound and rounded up.

@@ -28,6 +28,7 @@ async fn every_status_falls_into_its_kind() {
     use FetchErrorKind::*;
     for (kind, statuses) in [
         (NotFound, vec![404, 410]),
+        (Changed, vec![409, 412]),
         (Unavailable, vec![408, 425, 429, 500, 501, 502, 503, 504, 599]),
         (Denied, vec![101, 201, 202, 204, 206, 300, 304, 305, 306, 400, 401, 403, 405, 416, 451, 600, 999]),
     ] {

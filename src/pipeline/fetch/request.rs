@@ -137,7 +137,7 @@ pub fn problem_kind(kind: FetchErrorKind) -> ProblemKind {
     match kind {
         FetchErrorKind::Forbidden => ProblemKind::BlobForbidden,
         FetchErrorKind::NotFound => ProblemKind::BlobNotFound,
-        FetchErrorKind::Denied => ProblemKind::BlobDenied,
+        FetchErrorKind::Denied | FetchErrorKind::Changed => ProblemKind::BlobDenied,
         FetchErrorKind::TooLarge => ProblemKind::BlobTooLarge,
         FetchErrorKind::Unavailable => ProblemKind::BlobUnavailable,
     }

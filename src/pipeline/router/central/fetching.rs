@@ -7,7 +7,7 @@ use super::{CentralRouter, RouterMessage};
 use crate::blob::retry::Decision;
 use crate::blob::{FetchError, FetchErrorKind};
 use crate::event::CacheKey;
-use crate::event::outcome::{Outcome, ProblemKind};
+use crate::event::outcome::{Outcome, Problem, ProblemKind};
 use crate::pipeline::fetch::fetcher::{Fetch, FetcherMessage};
 use crate::pipeline::fetch::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
 use crate::pipeline::runtime::StageContext;
@@ -257,7 +257,11 @@ fn fetch_outcome(error: FetchError, request: &FetchRequest) -> Outcome {
         attempts => format!("{} (attempt {attempts})", error.detail),
     };
     let outcome = failure(request, problem_kind(error.kind), &why);
-    lasting(outcome, error.retry_after.unwrap_or_default())
+    let is_overtaken = matches!(error.kind, FetchErrorKind::NotFound | FetchErrorKind::Changed);
+    match lasting(outcome, error.retry_after.unwrap_or_default()) {
+        Outcome::Failed(problem) => Outcome::Failed(Problem { is_overtaken, ..problem }),
+        other => other,
+    }
 }
 
 fn lasting(outcome: Outcome, wait: Duration) -> Outcome {
