@@ -24,9 +24,9 @@ use super::trust::{Fetch, Issuer, IssuerSettings, Sns};
 use super::under_way::UnderWay;
 use super::worker::Worker;
 use super::{body, handshake};
-use crate::event::outcome::{Class, Outcome, ProblemKind};
+use crate::event::outcome::{Class, Outcome};
 use crate::event::sources::{
-    Handshake, Headers, Ignored, Mapped, Mapping, Message, Notified, Parsed, SourceFault, parse,
+    Format, Handshake, Headers, Ignored, Mapped, Mapping, Message, Notified, Parsed, SourceFault, parse,
 };
 use crate::event::wire::Element;
 use crate::pipeline::work::job::{Refusal, Verdict};
@@ -88,6 +88,14 @@ impl Sources {
         self.by_name.store(Arc::new(settings.into_iter().map(source).collect()));
     }
 
+    /// This of each source, in the order of their names.
+    pub fn each<T>(&self, of: impl Fn(&str, &Source) -> T) -> Vec<T> {
+        let by_name = self.by_name.load();
+        let mut sources: Vec<(&String, &Arc<Source>)> = by_name.iter().collect();
+        sources.sort_unstable_by_key(|(name, _)| *name);
+        sources.into_iter().map(|(name, source)| of(name, source)).collect()
+    }
+
     /// The source of this name.
     pub fn find(&self, name: &str) -> Option<Arc<Source>> {
         self.by_name.load().get(name).cloned()
@@ -123,18 +131,26 @@ pub fn name(path: &str) -> Option<&str> {
 }
 
 impl Source {
+    pub fn format(&self) -> Format {
+        self.mapping.format
+    }
+
+    pub fn metrics(&self) -> &SourceMetrics {
+        &self.metrics
+    }
+
     /// Whether it asks its posters for nothing.
     pub fn is_open(&self) -> bool {
         self.posters.is_open()
     }
 
-    /// A verdict as the source sees it, counted. An object that is gone by the time it is fetched is no fault: that it went has a
-    /// notification of its own.
+    /// A verdict as the source sees it, counted. An object that is gone or another one by the time it is fetched is no
+    /// fault: what made it so has a notification of its own.
     pub fn settled(&self, mut verdict: Verdict) -> Verdict {
         let Verdict::Batch(elements) = &mut verdict else { return verdict };
         for element in elements {
             let Element::Answered(answered) = element else { continue };
-            for outcome in answered.outcomes.iter_mut().filter(|outcome| is_gone(outcome)) {
+            for outcome in answered.outcomes.iter_mut().filter(|outcome| is_overtaken(outcome)) {
                 *outcome = Outcome::Superseded;
             }
             if answered.class() == Class::Ok
@@ -147,8 +163,8 @@ impl Source {
     }
 }
 
-fn is_gone(outcome: &Outcome) -> bool {
-    outcome.problem().is_some_and(|problem| problem.kind == ProblemKind::BlobNotFound)
+fn is_overtaken(outcome: &Outcome) -> bool {
+    outcome.problem().is_some_and(|problem| problem.is_overtaken)
 }
 
 /// The headers of a request, for the formats.

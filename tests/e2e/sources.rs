@@ -333,14 +333,14 @@ fn a_notification_is_answered_as_its_producer_expects() {
     };
     let json = "application/json";
     assert_eq!(post("/sources/s", json, "{\"Records\":"), (400, "malformed-json".to_owned()));
-    assert_eq!(post("/sources/s", json, "{}"), (400, "malformed-json".to_owned()));
+    assert_eq!(post("/sources/s", json, r#"{"a":1}"#), (400, "malformed-json".to_owned()));
     assert_eq!(post("/sources/s", "text/csv", "a,b"), (415, "unsupported-media-type".to_owned()));
     assert_eq!(post("/sources/other", json, "{}"), (404, "not-found".to_owned()));
     assert_eq!(post("/sources/%73", json, "{}"), (404, "not-found".to_owned()));
     assert_eq!(post("/sources/", json, "{}"), (404, "not-found".to_owned()));
     let many = records(&[one("1"), one("2"), one("3"), one("4")]).to_string();
     assert_eq!(post("/sources/s", json, &many), (413, "payload-too-large".to_owned()));
-    let answer = daemon.get("/sources/s");
+    let answer = daemon.raw(b"DELETE /sources/s HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!((answer.status, answer.header("allow").is_some()), (405, true));
     assert_eq!(daemon.post_to("/sources/s", &[], b"").status, 200, "a probe");
 }
@@ -376,7 +376,7 @@ fn an_object_is_fetched_and_one_that_is_gone_by_then_is_no_fault() {
     blobs.put("/c/k", Blob::bytes("bytes"));
     assert_eq!(statuses(&notify(&daemon, &blob_created(&url, "0A"))), ["stored"]);
     assert_eq!(results(&daemon.post(&get(json!("k"))), 200, "ok")[0]["value"], "bytes");
-    for status in [404, 410] {
+    for status in [404, 410, 409, 412] {
         blobs.put("/c/k", Blob::status(status));
         let answer = notify(&daemon, &blob_created(&url, "0B"));
         assert_eq!((answer.status, statuses(&answer)), (200, vec!["superseded".to_owned()]), "{status}");
@@ -430,6 +430,10 @@ fn what_is_not_asked_for_is_counted_as_ignored() {
     assert_eq!((ignored("filtered"), ignored("folder"), ignored("metadata")), (2.0, 1.0, 1.0));
     assert_eq!(daemon.metric("cache_sync_source_elements_total", &["source=\"s\""]), 6.0);
     assert_eq!(daemon.metric("cache_sync_source_lag_seconds_count", &["source=\"s\""]), 2.0);
+    let shown = &daemon.get("/status.json").json()["sources"];
+    assert_eq!((&shown[0]["source"], &shown[0]["format"]), (&json!("s"), &json!("s3")), "{shown}");
+    assert_eq!((&shown[0]["received"], &shown[0]["ignored"]), (&json!(6), &json!(4)), "{shown}");
+    assert!(shown[0]["mean_lag_seconds"].is_number(), "{shown}");
 }
 
 #[test]

@@ -219,7 +219,7 @@ function used(id, name, now, most, text) {
 }
 
 function show(status) {
-  const { service, admission, queue, blobs, cache, latency, pipeline, history } = status;
+  const { service, admission, queue, blobs, cache, sources, latency, pipeline, history } = status;
   at("door").hidden = true;
   at("all").hidden = false;
   document.title = `${status.ready ? "" : "not ready: "}redis-cache-sync${service.cluster ? ` in ${service.cluster}` : ""}`;
@@ -237,6 +237,11 @@ function show(status) {
     ["hosts of blobs that are down", count(blobs.hosts_down), blobs.hosts_down ? "bad" : ""],
     ["slowest hosts, mean of an attempt", blobs.hosts.map(({ host, mean_ms, failed }) => `${host} ${milliseconds(mean_ms)}${failed ? `, ${count(failed)} failed` : ""}`).join("; ") || "–"],
   ]);
+  facts(at("sources"), sources.map(({ source, format, received, ignored, mean_lag_seconds }) => [
+    `${source} (${format})`,
+    `${count(received)} received, ${count(ignored)} ignored${mean_lag_seconds === null ? "" : `, ${short(mean_lag_seconds)} s behind the storage on average`}`,
+  ]));
+  at("sources-card").hidden = !sources.length;
   facts(at("cache"), [
     ["state", cache.up ? "✓ up" : "✗ down", cache.up ? "good" : "bad"],
     ["where", cache.where],

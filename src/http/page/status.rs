@@ -6,6 +6,7 @@ use serde::ser::{SerializeMap, Serializer};
 use crate::event::outcome::Class;
 use crate::http::probes;
 use crate::http::shared::Shared;
+use crate::http::sources::Source;
 use crate::telemetry::ActorKind;
 use crate::telemetry::history::{Failure, History, Overall, Quantiles, STEP, Step};
 use crate::telemetry::metrics::{EVENT_TYPES, HostState};
@@ -25,6 +26,8 @@ pub struct Status<'a> {
     queue: Queue,
     blobs: Blobs,
     cache: Cache<'a>,
+    /// In the order of their names.
+    sources: Vec<SourceState>,
     history: Course,
     failures: Vec<Failed>,
 }
@@ -86,6 +89,24 @@ struct Cache<'a> {
     place: &'a str,
     reconnects: u64,
     latency: Latency,
+}
+
+#[derive(Serialize)]
+struct SourceState {
+    source: String,
+    format: &'static str,
+    received: u64,
+    ignored: u64,
+    /// From a change at the storage to the cache.
+    mean_lag_seconds: Option<f64>,
+}
+
+impl From<(&str, &Source)> for SourceState {
+    fn from((name, source): (&str, &Source)) -> Self {
+        let (received, ignored) = source.metrics().counts();
+        let mean_lag_seconds = source.metrics().mean_lag().map(|lag| (lag * 1e3).round() / 1e3);
+        SourceState { source: name.to_owned(), format: source.format().as_str(), received, ignored, mean_lag_seconds }
+    }
 }
 
 /// A column for each thing that is drawn.
@@ -153,6 +174,7 @@ impl<'a> Status<'a> {
                 reconnects: shared.metrics.reconnects(),
                 latency: Latency::of(batches),
             },
+            sources: shared.sources.each(|name, source| SourceState::from((name, source))),
             history: Course::of(&history.steps()),
             failures: history.failures().into_iter().map(Failed::from).collect(),
         }
