@@ -16,12 +16,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::difference::differences;
-use self::steps::{STEPS, Step};
+use self::steps::{NOTIFICATIONS, SOURCE, STEPS, Step};
 use super::serve;
 use super::signals::Signals;
 use crate::config::Config;
 use crate::telemetry::logging;
 
+/// Where events go.
+const EVENTS: &str = "/events";
 /// Columns of a line, about.
 const WIDTH: usize = 116;
 
@@ -57,6 +59,7 @@ async fn demonstrate(keep: bool) -> Result<bool, Failure> {
         ("http.workers", "1"),
         ("cache.backend", "embedded"),
         ("fetch.allowed_hosts", &blobs.address.to_string()),
+        ("sources.photos.value", "facts"),
     ])
     .map_err(|faults| faults.to_string())?;
     let daemon = serve::start(&config, None).await.map_err(|error| error.to_string())?;
@@ -77,16 +80,18 @@ async fn run_steps(daemon: SocketAddr, blobs: SocketAddr) -> Result<bool, Failur
     let client = awc::Client::builder().timeout(ANSWER_WITHIN).finish();
     writeln!(io::stdout(), "the daemon listens on http://{daemon}, the blobs are on http://{blobs}\n")?;
     let mut matching = 0;
-    for (number, step) in (1..).zip(STEPS) {
+    let events = STEPS.iter().map(|step| (EVENTS, step));
+    let all: Vec<(&str, &Step)> = events.chain(NOTIFICATIONS.iter().map(|step| (SOURCE, step))).collect();
+    for (number, (route, step)) in (1..).zip(&all) {
         let sent = step.body.replace(steps::BLOBS, &format!("http://{blobs}"));
-        let answer = post(&client, daemon, step, sent.clone()).await?;
+        let answer = post(&client, &format!("http://{daemon}{route}"), step, sent.clone()).await?;
         let faults = differences(step, &answer);
         matching += usize::from(faults.is_empty());
         print_step(number, step, &sent, &answer, &faults)?;
     }
     let took = started.elapsed().as_secs_f32();
-    writeln!(io::stdout(), "{matching} of {} answers as expected, in {took:.1} seconds", STEPS.len())?;
-    Ok(matching == STEPS.len())
+    writeln!(io::stdout(), "{matching} of {} answers as expected, in {took:.1} seconds", all.len())?;
+    Ok(matching == all.len())
 }
 
 struct Answer {
@@ -94,8 +99,8 @@ struct Answer {
     body: String,
 }
 
-async fn post(client: &awc::Client, daemon: SocketAddr, step: &Step, body: String) -> Result<Answer, Failure> {
-    let request = client.post(format!("http://{daemon}/events")).content_type(step.content_type());
+async fn post(client: &awc::Client, url: &str, step: &Step, body: String) -> Result<Answer, Failure> {
+    let request = client.post(url).content_type(step.content_type());
     // A client's errors are not `Sync`, and a demo needs no more than their text.
     let mut response = request.send_body(body).await.map_err(|error| error.to_string())?;
     let body = response.body().limit(MAX_ANSWER_BYTES).await?;

@@ -34,6 +34,10 @@ fn it_shows_every_event_beside_its_answer_and_ends_well() {
         assert!(said.contains(&format!("{{\"key\":\"{kind}\"")), "no {kind}: {said}");
         assert!(said.contains(&format!("\"event\":\"{kind}\"")), "no answer to {kind}: {said}");
     }
+    assert!(
+        said.contains("{\"Records\":") && said.contains("Microsoft.Storage.BlobDeleted"),
+        "no notification: {said}"
+    );
 }
 
 #[test]

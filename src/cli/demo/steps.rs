@@ -158,13 +158,38 @@ pub(super) const STEPS: &[Step] = &[
     },
 ];
 
+/// Where notifications go: a source that stores what they say.
+pub(super) const SOURCE: &str = "/sources/photos";
+
+/// Notifications of storage, in the producers' own words.
+pub(super) const NOTIFICATIONS: &[Step] = &[
+    Step {
+        title: "a notification of S3: what it says of the object is stored",
+        body: r#"{"Records":[{"eventName":"ObjectCreated:Put","eventTime":"2026-11-28T22:10:23.403Z","s3":{"bucket":{"name":"photos"},"object":{"key":"2026/a+cat.jpg","size":5,"eTag":"e1","sequencer":"0055AED6DCD90281E6"}}}]}"#,
+        status: 200,
+        answer: r#"{"status":"ok","counts":{"ok":1,"rejected":0,"unavailable":0},"events":[{"index":0,"status":"ok","event":"SET","results":[{"key":"2026/a cat.jpg","status":"stored","bytes":100,"ttl":null,"source":"inline"}]}]}"#,
+    },
+    Step {
+        title: "a late one: its sequencer comes before the last one's",
+        body: r#"{"Records":[{"eventName":"ObjectRemoved:Delete","eventTime":"2026-11-28T22:10:21.000Z","s3":{"bucket":{"name":"photos"},"object":{"key":"2026/a+cat.jpg","sequencer":"0055AED6DCD90281E4"}}}]}"#,
+        status: 200,
+        answer: r#"{"status":"ok","counts":{"ok":1,"rejected":0,"unavailable":0},"events":[{"index":0,"status":"ok","event":"DELETE","results":[{"key":"2026/a cat.jpg","status":"superseded"}]}]}"#,
+    },
+    Step {
+        title: "a notification of Event Grid",
+        body: r#"[{"id":"1","eventType":"Microsoft.Storage.BlobDeleted","subject":"/blobServices/default/containers/photos/blobs/2026/a dog.jpg","eventTime":"2026-11-28T22:44:51Z","data":{"url":"https://account.blob.core.windows.net/photos/2026/a dog.jpg","sequencer":"00000000000004420000000000028963"},"dataVersion":""}]"#,
+        status: 200,
+        answer: r#"{"status":"ok","counts":{"ok":1,"rejected":0,"unavailable":0},"events":[{"index":0,"status":"ok","event":"DELETE","id":"1","results":[{"key":"2026/a dog.jpg","status":"absent"}]}]}"#,
+    },
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_expected_answer_is_json_and_agrees_with_its_status() {
-        for step in STEPS {
+        for step in STEPS.iter().chain(NOTIFICATIONS) {
             let answer: serde_json::Value = serde_json::from_str(step.answer).unwrap();
             let is_ok = answer["status"] == "ok";
             assert_eq!(is_ok, step.status == 200, "{}", step.title);
