@@ -47,10 +47,10 @@ bench: compiler servers ## measure speed and memory beside references, eight min
 
 # Each target runs for SECONDS. Findings are in tests/fuzz/artifacts; move a file that is worth keeping to tests/fuzz/seeds.
 SECONDS ?= 600
-fuzz: compiler ## look for input that breaks a parser, ten minutes each; ONLY=events, patterns, urls or settings
+fuzz: compiler ## look for input that breaks a parser, ten minutes each; ONLY=events, patterns, urls, settings or notifications
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	@rustup run nightly rustc --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
-	@for target in $(or $(ONLY),events patterns urls settings); do \
+	@for target in $(or $(ONLY),events patterns urls settings notifications); do \
 		mkdir -p tests/fuzz/corpus/$$target; \
 		cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target -- \
 			-max_total_time=$(SECONDS) -max_len=4096 -timeout=10 || exit 1; \

@@ -37,3 +37,24 @@ fn urls() {
 fn settings() {
     replay("settings", checks::settings);
 }
+
+#[test]
+fn notifications() {
+    replay("notifications", checks::notifications);
+}
+
+/// Each captured notification in every format, whole and cut off.
+#[test]
+fn captured_notifications() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/payloads");
+    for entry in fs::read_dir(&folder).expect("a folder of notifications") {
+        let bytes = fs::read(entry.expect("a notification").path()).expect("a file");
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |end| end + 4);
+        let body = &bytes[end..];
+        for choice in 0..56 {
+            for length in [body.len(), body.len() / 2, body.len() - 1] {
+                checks::notifications(&[&[choice], &body[..length]].concat());
+            }
+        }
+    }
+}

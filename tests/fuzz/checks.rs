@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redis_cache_sync::blob::guard::{AllowedHosts, is_public};
 use redis_cache_sync::config::{Args, Config};
 use redis_cache_sync::event::pattern::Pattern;
+use redis_cache_sync::event::sources::{Format, Headers, Mapping, Message, Parsed, ValueMode, parse};
 use redis_cache_sync::event::validate::{InvalidKind, validate};
 use redis_cache_sync::event::wire::{Form, RawEvent, Split, SplitError, split};
 use redis_cache_sync::event::{Action, BlobUrl, Event, Limits};
@@ -46,6 +47,56 @@ pub fn events(data: &[u8]) {
             assert!(form == Form::Json && (!is_json || detail.contains("nested deeper")), "{detail}");
         }
         Err(SplitError::TooManyEvents { .. }) => {}
+    }
+}
+
+/// A body behind a byte that says in which format, and with which headers: whatever it is, it is taken apart or refused, and what
+/// is valid of it keeps to the limits.
+pub fn notifications(data: &[u8]) {
+    let Some((&choice, body)) = data.split_first() else { return };
+    let format = Format::ALL[usize::from(choice) % Format::ALL.len()];
+    let limits = Limits {
+        max_events: 100,
+        max_keys: 10,
+        max_key_bytes: 64,
+        default_ttl: None,
+        max_ttl_seconds: 1000,
+        allow_match_all: false,
+        version_prefix: "rcs:v:".into(),
+    };
+    let all = [
+        ("content-type", "application/json"),
+        ("ce-specversion", "1.0"),
+        ("ce-type", "Microsoft.Storage.BlobCreated"),
+        ("ce-id", "1"),
+        ("ce-source", "/s"),
+        ("x-amz-sns-message-type", "Notification"),
+    ];
+    let headers = &all[..usize::from(choice / 8) % (all.len() + 1)];
+    let headers = Pairs(headers);
+    let Ok(Parsed::Elements(elements)) = parse(format, &Message { headers: &headers, body }) else { return };
+    let (count, key) = (elements.len(), "{bucket}/{object}".parse().expect("a template"));
+    let mapping =
+        Mapping { name: "s".into(), format, key, ttl: None, include: vec![], exclude: vec![], value: ValueMode::Facts };
+    let mapped = mapping.events(elements, &limits);
+    assert_eq!(mapped.events.len() as u64 + mapped.ignored.iter().sum::<u64>(), count as u64);
+    for event in mapped.events.iter().flatten() {
+        let (Action::Set(_) | Action::Delete(_)) = &event.action else { panic!("{event:?}") };
+        assert!(event.version.as_ref().is_none_or(|version| version.stored().starts_with(b"s")), "{event:?}");
+        let keys: Vec<&str> = match &event.action {
+            Action::Set(entries) => entries.iter().map(|entry| entry.key.as_str()).collect(),
+            Action::Delete(keys) => keys.iter().map(|key| key.as_str()).collect(),
+            _ => Vec::new(),
+        };
+        assert!(keys.len() == 1 && (1..=64).contains(&keys[0].len()) && !keys[0].starts_with("rcs:v:"), "{event:?}");
+    }
+}
+
+struct Pairs<'a>(&'a [(&'a str, &'a str)]);
+
+impl Headers for Pairs<'_> {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_bytes())
     }
 }
 
