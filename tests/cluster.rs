@@ -26,3 +26,5 @@ mod sentinels;
 mod servers;
 #[path = "cluster/slots.rs"]
 mod slots;
+#[path = "cluster/sources.rs"]
+mod sources;
