@@ -20,7 +20,9 @@ mod requests;
 #[allow(dead_code, unused_imports, reason = "the bench needs a part of it")]
 mod servers;
 mod service;
+
 mod singles;
+mod sources;
 #[path = "../e2e/support/mod.rs"]
 #[allow(unused_imports, reason = "the bench needs a part of it")]
 mod support;
@@ -57,6 +59,8 @@ const GROUPS: &[Group] = &[
     Group { figures: waiting::STEP, run: waiting::step },
     Group { figures: waiting::PREVIEW, run: waiting::preview },
     Group { figures: memory::IDLE, run: memory::idle },
+    Group { figures: sources::BATCHES, run: sources::batches },
+    Group { figures: sources::SINGLES, run: sources::singles },
     Group { figures: memory::PEAK, run: memory::peak },
     Group { figures: capacity::REPLICAS, run: capacity::replicas },
     Group { figures: capacity::PRIMARIES, run: capacity::primaries },

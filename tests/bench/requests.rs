@@ -106,6 +106,8 @@ pub fn lines(commands: &[Command], size: usize) -> Vec<String> {
 pub struct Bodies {
     dir: TempDir,
     pub content_type: &'static str,
+    /// Where they are posted.
+    pub route: &'static str,
     /// The first of them, to compare answers by.
     pub first: String,
 }
@@ -119,6 +121,11 @@ impl Bodies {
         Self::of(bodies, "application/x-ndjson")
     }
 
+    /// The same to another route.
+    pub fn to(self, route: &'static str) -> Self {
+        Bodies { route, ..self }
+    }
+
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("bodies")
     }
@@ -129,7 +136,7 @@ impl Bodies {
 
     fn of(bodies: &[String], content_type: &'static str) -> Self {
         let dir = scratch();
-        let made = Bodies { dir, content_type, first: bodies.first().cloned().expect("a body") };
+        let made = Bodies { dir, content_type, route: "/events", first: bodies.first().cloned().expect("a body") };
         std::fs::write(made.script(), include_str!("wrk.lua")).expect("a file");
         let mut file = create(&made.path());
         for body in bodies {

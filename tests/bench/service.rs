@@ -30,6 +30,12 @@ impl Service {
         Self::with(&[("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()))])
     }
 
+    /// Ours, with a source that stores what notifications of S3 say.
+    pub fn with_source(redis: &Redis) -> Self {
+        let url = ("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()));
+        Self::with(&[url, ("SOURCES_PHOTOS_FORMAT", "s3".to_owned()), ("SOURCES_PHOTOS_VALUE", "facts".to_owned())])
+    }
+
     /// Ours, before these nodes of a cluster.
     pub fn of_cluster(nodes: String) -> Self {
         Self::with(&[("REDIS_MODE", "cluster".to_owned()), ("REDIS_NODES", nodes)])

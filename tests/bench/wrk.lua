@@ -13,7 +13,7 @@ function init(args)
     local size = file:read("*n")
     while size do
         file:read(1)
-        requests[#requests + 1] = wrk.format("POST", "/events", headers, file:read(size))
+        requests[#requests + 1] = wrk.format("POST", nil, headers, file:read(size))
         size = file:read("*n")
     end
     file:close()

@@ -73,7 +73,7 @@ impl Load<'_> {
             .args(["-t", &threads, "-c", &self.connections.to_string(), "-d", &seconds.to_string()])
             .args(["--timeout", "10s", "-s"])
             .arg(self.bodies.script())
-            .arg(format!("http://127.0.0.1:{}/events", service.port))
+            .arg(format!("http://127.0.0.1:{}{}", service.port, self.bodies.route))
             .arg("--")
             .arg(self.bodies.path())
             .arg(self.bodies.content_type);
