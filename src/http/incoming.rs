@@ -275,7 +275,7 @@ mod tests {
         let mut incoming = Incoming::default();
         let head = SIZED.len() - "body".len();
         for cut in 0..head {
-            let_through(&mut incoming, &[SIZED[..cut].as_bytes(), SIZED[cut..].as_bytes()]);
+            let_through(&mut incoming, &[&SIZED.as_bytes()[..cut], &SIZED.as_bytes()[cut..]]);
             assert_eq!(incoming.head_bytes(), head, "cut at {cut}");
             incoming.answered();
         }

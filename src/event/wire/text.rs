@@ -48,6 +48,7 @@ impl Text {
     /// # Errors
     ///
     /// The pieces.
+    #[expect(clippy::result_large_err, reason = "seldom, and moved once")]
     pub fn into_whole(self) -> Result<Vec<u8>, Pieces> {
         if self.left_out.is_empty() && self.bytes.len() <= MAX_WHOLE_BYTES {
             Ok(self.bytes)
