@@ -128,14 +128,17 @@ fn answered(entries: &[Value]) -> Value {
     json!({"status": "ok", "counts": {"ok": events.len(), "rejected": 0, "unavailable": 0}, "events": events})
 }
 
+/// An element of an answer, and what its key then holds.
+type Expected = (Value, Option<Value>);
+
 /// A SET of an object, as it is answered, and what is stored of it.
-fn stored(facts: Value) -> (Value, Option<Value>) {
+fn stored(facts: Value) -> Expected {
     let key = format!("{}/{}", facts["bucket"].as_str().expect("a bucket"), facts["object"].as_str().expect("a name"));
     let bytes = facts.to_string().len();
     (json!({"key": key, "status": "stored", "bytes": bytes, "ttl": null, "source": "inline"}), Some(facts))
 }
 
-fn absent(key: &str) -> (Value, Option<Value>) {
+fn absent(key: &str) -> Expected {
     (json!({"key": key, "status": "absent"}), None)
 }
 
@@ -160,7 +163,7 @@ fn captured_notifications_of_s3_and_seaweedfs_have_their_exact_answers() {
         stored(facts)
     };
     let text = Some("text/plain; charset=utf-8");
-    let cases: Vec<(&str, &str, Vec<(Value, Option<Value>)>)> = vec![
+    let cases: Vec<(&str, &str, Vec<Expected>)> = vec![
         ("s3", "moto-s3-test-event.json", vec![]),
         ("s3", "moto-s3-put.json", vec![moto("a b+c/é.txt", 5, hello, "2026-11-28T22:10:23.403Z")]),
         (

@@ -166,6 +166,7 @@ pub struct Facts<'a> {
 
 /// One element of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "nearly every element is a change, and none outlives its request")]
 pub enum Notified<'a> {
     Change(ObjectChange<'a>),
     Ignored(Ignored),
@@ -269,12 +270,15 @@ pub fn parse<'a>(format: Format, message: &Message<'a>) -> Result<Parsed<'a>, So
     }
 }
 
+/// Whether a message has the looks of one format.
+type LooksLike = fn(&Message) -> bool;
+
 /// Which format a message has: the most particular first.
 fn recognised(message: &Message) -> Result<Format, SourceFault> {
     if s3::begins_as(message.body) {
         return Ok(Format::S3);
     }
-    let known: [(Format, fn(&Message) -> bool); 7] = [
+    let known: [(Format, LooksLike); 7] = [
         (Format::EventGrid, event_grid::looks_like),
         (Format::CloudEvents, cloudevents::looks_like),
         (Format::Sns, sns::looks_like),
