@@ -68,7 +68,9 @@ pub struct Args {
 /// A setting given by flag.
 #[derive(Clone)]
 pub struct Flag {
+    /// The row of [`SETTINGS`] that the flag sets.
     pub setting: &'static Setting,
+    /// The text behind the flag, not yet checked.
     pub value: String,
     /// How it was given: `--fetch-pool-size`, or `--embedded`.
     pub given_as: String,
@@ -83,6 +85,7 @@ impl std::fmt::Debug for Flag {
 /// Settings that may be used.
 #[derive(Debug)]
 pub struct Loaded {
+    /// The settings as the program uses them.
     pub config: Config,
     /// What is allowed but surely not meant, for the log.
     pub warnings: Vec<String>,
@@ -94,6 +97,7 @@ pub struct Loaded {
 /// A setting as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
+    /// The name of the setting, as in the file: `fetch.pool_size`.
     pub path: &'static str,
     /// As TOML; `***` for a secret, `none` if it is unset.
     pub value: String,

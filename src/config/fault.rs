@@ -5,20 +5,62 @@ use std::fmt;
 /// One thing wrong: what, where it came from and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
+    /// A name that no setting has, in the file, in the environment or among the flags.
     #[error("{name} ({origin}): there is no such setting{}; allowed: {allowed}", hint(.nearest))]
-    UnknownName { name: String, origin: String, nearest: Option<String>, allowed: String },
+    UnknownName {
+        /// The name as it was given.
+        name: String,
+        /// The layer that it was found in, as [`Shown::source`](super::Shown::source) names it.
+        origin: String,
+        /// The setting that was probably meant; None: nothing is near enough.
+        nearest: Option<String>,
+        /// What would be accepted there, in words.
+        allowed: String,
+    },
     /// `value` is as it was given, cut to a length that fits a line; none for a secret.
     #[error("{setting}{} ({origin}): {reason}; allowed: {allowed}", shown(.value))]
-    BadValue { setting: String, value: Option<String>, origin: String, reason: String, allowed: String },
+    BadValue {
+        /// The path of the setting: `fetch.pool_size`.
+        setting: String,
+        /// The value as it was given.
+        value: Option<String>,
+        /// The layer that the value came from.
+        origin: String,
+        /// Why the value is not accepted.
+        reason: String,
+        /// What would be accepted, in words with bounds and unit.
+        allowed: String,
+    },
     /// Two settings, each with its value and origin, that do not go together.
     #[error("{first} and {second}: {reason}")]
-    Pair { first: String, second: String, reason: String },
+    Pair {
+        /// One of the two, with its value and origin.
+        first: String,
+        /// The other one, likewise.
+        second: String,
+        /// Why both cannot hold, and what to change.
+        reason: String,
+    },
     /// A file that a setting names.
     #[error("{setting} ({origin}): {path}: {reason}")]
-    NamedFile { setting: &'static str, origin: String, path: String, reason: String },
+    NamedFile {
+        /// The path of the setting that names the file.
+        setting: &'static str,
+        /// The layer that the setting came from.
+        origin: String,
+        /// The file as it was named.
+        path: String,
+        /// Why the file is of no use: not readable, larger than 1 MiB, or not in its form.
+        reason: String,
+    },
     /// A file that holds settings.
     #[error("{file}: {reason}")]
-    SettingsFile { file: String, reason: String },
+    SettingsFile {
+        /// The file as it was named: `--config`, the default file or `.env`.
+        file: String,
+        /// Why it cannot be read, with line and column where they are known.
+        reason: String,
+    },
     /// The command line itself.
     #[error("{0}")]
     Usage(String),

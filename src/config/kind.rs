@@ -15,27 +15,39 @@ const MAX_ITEMS: usize = 1024;
 pub enum Kind {
     /// A whole number; the unit is for a person.
     Integer {
+        /// The smallest value that is accepted.
         min: u64,
+        /// The largest value that is accepted.
         max: u64,
+        /// What it counts, for messages and the docs: `milliseconds`, `seconds`; empty for plain counts.
         unit: &'static str,
     },
     /// A size in bytes: an integer, or text with `KiB`, `MiB`, `GiB` or `TiB`.
     Bytes {
+        /// The smallest size that is accepted, in bytes.
         min: u64,
+        /// The largest size that is accepted, in bytes.
         max: u64,
     },
+    /// `true` or `false`.
     Switch,
     /// One of `allowed`.
     Choice {
+        /// The choices, in the order in which messages list them.
         allowed: &'static [&'static str],
     },
+    /// A text that a check of its own accepts: an address, a URL, a path.
     Text {
+        /// Says why a text is not accepted, without quoting it.
         check: fn(&str) -> Result<(), String>,
+        /// What is accepted, in words, for messages and the docs.
         allowed: &'static str,
     },
     /// Comma- or line-separated text, or in TOML also an array of texts; each item is checked.
     List {
+        /// Says why an item is not accepted, without quoting it.
         check: fn(&str) -> Result<(), String>,
+        /// What is accepted, in words, for messages and the docs.
         allowed: &'static str,
     },
 }

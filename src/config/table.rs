@@ -12,7 +12,9 @@ use Preset::{Cores, Number, Switch, Text, Unset};
 pub struct Setting {
     /// `fetch.pool_size`: its name in the file and in messages.
     pub path: &'static str,
+    /// The form of its value and the bounds.
     pub kind: Kind,
+    /// Its value when no layer gives one.
     pub default: Preset,
     /// How much of its value may be shown.
     pub privacy: Privacy,
@@ -25,8 +27,11 @@ pub struct Setting {
 /// What a setting is when no layer says.
 #[derive(Clone, Copy)]
 pub enum Preset {
+    /// A whole number, in the unit of the setting's [`Kind`].
     Number(u64),
+    /// A switch that is on or off.
     Switch(bool),
+    /// A text or one of the choices.
     Text(&'static str),
     /// One for each processor core.
     Cores,
@@ -34,8 +39,10 @@ pub enum Preset {
     Unset(&'static str),
 }
 
+/// How much of a setting's value `check-config`, messages and the log may show.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Privacy {
+    /// All of it.
     Open,
     /// Shown as `***`.
     Secret,

@@ -14,27 +14,37 @@ use crate::event::sources::{Format, KeyTemplate, Mapping, ValueMode};
 /// One producer of notifications. What may post is empty where that of [`AuthConfig`] holds.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SourceConfig {
+    /// What the producer's notifications look like (`sources.NAME.format`); auto tells by headers and body. Live.
     #[serde(deserialize_with = "parsed")]
     pub format: Format,
+    /// The cache key of an object, made of its name and bucket (`sources.NAME.key`). Live.
     #[serde(deserialize_with = "parsed")]
     pub key: KeyTemplate,
     /// In seconds, at most `event.max_ttl_seconds`. None: `event.default_ttl_seconds`.
     pub ttl: Option<u32>,
+    /// The only objects that are followed, as globs on `bucket/object` (`sources.NAME.include`); empty: all. Live.
     #[serde(default, deserialize_with = "globs")]
     pub include: Vec<Pattern>,
+    /// Objects that are not followed (`sources.NAME.exclude`); it wins over `include`. Live.
     #[serde(default, deserialize_with = "globs")]
     pub exclude: Vec<Pattern>,
+    /// What is stored for an object: its bytes, the facts as JSON, or nothing (`sources.NAME.value`). Live.
     #[serde(deserialize_with = "parsed")]
     pub value: ValueMode,
+    /// Bearer tokens that the producer may show (`sources.NAME.tokens`). Live.
     #[serde(default)]
     pub tokens: Vec<Secret>,
+    /// The file of further tokens (`sources.NAME.tokens_file`); it is read again with the settings.
     pub tokens_file: Option<PathBuf>,
     /// What that file held when the settings were read.
     #[serde(skip)]
     pub tokens_of_file: Vec<Secret>,
+    /// Secrets with which the producer may sign, Standard Webhooks (`sources.NAME.webhook_secrets`). Live.
     #[serde(default)]
     pub webhook_secrets: Vec<WebhookSecret>,
+    /// The issuer of the JSON Web Tokens that the producer shows (`sources.NAME.oidc_issuer`), an https URL. Live.
     pub oidc_issuer: Option<String>,
+    /// The audience that such a token must be made for (`sources.NAME.oidc_audience`). Live.
     pub oidc_audience: Option<String>,
     /// Accounts; none: any that the issuer has.
     #[serde(default)]
