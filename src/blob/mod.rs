@@ -32,9 +32,11 @@ use self::guard::AllowedHosts;
 /// The `fetch.*` settings that a single attempt needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// The only hosts that blobs may come from (`fetch.allowed_hosts`); empty: any public host, on ports 80 and 443.
     pub allowed_hosts: AllowedHosts,
     /// PEM roots beside the usual ones (`fetch.ca_file`), already read.
     pub extra_roots: Vec<CertificateDer<'static>>,
+    /// The time to connect to a host (`fetch.connect_timeout_ms`).
     pub connect_timeout: Duration,
     /// One attempt, from its start up to the last byte of the body.
     pub attempt_timeout: Duration,
@@ -52,7 +54,9 @@ pub struct Settings {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{detail}")]
 pub struct FetchError {
+    /// What went wrong; it decides whether another attempt is made and which problem the sender sees.
     pub kind: FetchErrorKind,
+    /// What happened, for the log and the answer.
     pub detail: String,
     /// What the server asked for in `Retry-After`, counted from now.
     pub retry_after: Option<Duration>,
@@ -62,13 +66,18 @@ pub struct FetchError {
     pub elsewhere: bool,
 }
 
+/// The ways in which an attempt at a blob can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchErrorKind {
+    /// The guard refused the URL or an address it resolves to; nothing was sent there.
     Forbidden,
+    /// The host answered 404 or 410.
     NotFound,
     /// It is not any more what was asked for: 409 and 412.
     Changed,
+    /// The host refused for good: another 4xx, or a response that cannot be used.
     Denied,
+    /// The blob has more than [`Settings::max_blob_bytes`].
     TooLarge,
     /// The only kind that is worth another attempt.
     Unavailable,
@@ -95,7 +104,13 @@ impl From<guard::Forbidden> for FetchError {
 pub enum SetupError {
     /// `number` counts from 1.
     #[error("certificate {number} of `fetch.ca_file` is not a usable root: {reason}")]
-    Root { number: usize, reason: String },
+    Root {
+        /// Its place in the file, counted from 1.
+        number: usize,
+        /// What the TLS library says of it.
+        reason: String,
+    },
+    /// The TLS library cannot be set up at all; the text is its own.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
 }

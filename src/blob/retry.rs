@@ -18,10 +18,12 @@ pub struct Policy {
     pub deadline: Duration,
 }
 
+/// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Try again once this long has passed.
     RetryAfter(Duration),
+    /// Make no further attempt: the error is final, or attempts or time are used up.
     GiveUp,
 }
 

@@ -26,31 +26,44 @@ use crate::event::{CacheKey, Ttl};
 /// the key: the check and the write are one step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
+    /// Writes a value and sets its expiry; an expiry that the key had before is gone.
     Set {
+        /// The key to write.
         key: CacheKey,
+        /// The bytes to store as they are.
         value: Bytes,
+        /// The seconds to live, from the write; None: the key does not expire.
         ttl: Option<Ttl>,
+        /// The place in the source's order that decides against the key's last version; None: it is written whatever
+        /// came before.
         version: Option<Version>,
     },
     /// A value larger than `max_bytes` is not brought over: [`CacheError::ValueTooLarge`].
     Get {
+        /// The key to read.
         key: CacheKey,
+        /// The longest value that is read, in bytes.
         max_bytes: usize,
     },
     /// Leaves its version behind, if it has one.
     Delete {
+        /// The key to delete.
         key: CacheKey,
+        /// The place in the source's order that decides against the key's last version; None: it is deleted whatever
+        /// came before.
         version: Option<Version>,
     },
 }
 
 impl Command {
+    /// The one key that the command touches.
     pub fn key(&self) -> &CacheKey {
         match self {
             Command::Set { key, .. } | Command::Get { key, .. } | Command::Delete { key, .. } => key,
         }
     }
 
+    /// The version of a write, if the source's own order is to decide.
     pub fn version(&self) -> Option<&Version> {
         match self {
             Command::Set { version, .. } | Command::Delete { version, .. } => version.as_ref(),
@@ -58,6 +71,7 @@ impl Command {
         }
     }
 
+    /// Whether the command changes the key. Batches and the waits for replicas treat writes and reads apart.
     pub fn is_write(&self) -> bool {
         !matches!(self, Command::Get { .. })
     }
@@ -77,18 +91,24 @@ impl Command {
     }
 }
 
+/// How a command ended that the cache carried out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     /// A SET is done.
     Stored,
+    /// A GET found this value.
     Hit(Bytes),
+    /// A GET found no such key.
     Miss,
+    /// A DELETE removed a key that was there.
     Deleted,
+    /// A DELETE found no such key.
     Absent,
     /// Nothing was done: the key has a version that is not less.
     Superseded,
 }
 
+/// Why a command was not carried out. [`CacheError::is_worth_retrying`] tells the writer whether to try again.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CacheError {
     /// The line to the cache is no good for now, for whatever command: connection lost, timed out, LOADING, READONLY.
@@ -123,7 +143,12 @@ pub enum CacheError {
     WrongType,
     /// The value to be read is larger than was asked for, or the value to be stored larger than the cache may ever hold.
     #[error("the value has {bytes} bytes, allowed are {max_bytes}")]
-    ValueTooLarge { bytes: u64, max_bytes: u64 },
+    ValueTooLarge {
+        /// Bytes that the value has.
+        bytes: u64,
+        /// Bytes that are allowed.
+        max_bytes: u64,
+    },
 }
 
 impl CacheError {
@@ -138,6 +163,7 @@ impl CacheError {
         }
     }
 
+    /// Whether the writer keeps the command and sends it again, up to `redis.retry_ms`.
     pub fn is_worth_retrying(&self) -> bool {
         use CacheError::{Postponed, RefusedForNow, RefusedTogether, Unavailable, Unsupported};
         matches!(self, Unavailable(_) | Unsupported(_) | RefusedForNow(_) | RefusedTogether | Postponed)
@@ -148,6 +174,7 @@ impl CacheError {
 /// over any number of connections; where it is not any more, [`Progress::is_lost`] says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
+    /// The number that the next `SCAN` continues from; 0: the beginning.
     pub at: u64,
     /// By what the session knows who gave it.
     pub server: u64,
@@ -178,6 +205,7 @@ pub struct Scan<'a> {
 /// Keys to be deleted together, whatever they hold.
 #[derive(Debug, Clone, Default)]
 pub struct Doomed {
+    /// The keys, each by its full name.
     pub keys: Vec<Bytes>,
     /// If there is one: only what has no greater version goes, and what goes, or has a version, has this one from then on.
     pub version: Option<Version>,
@@ -192,6 +220,7 @@ pub struct Unlinked {
     pub newer: Vec<Bytes>,
     /// Those that are left because the cache refuses to delete them, and why it does.
     pub refused: Vec<Bytes>,
+    /// Why the first of `refused` was refused; None if that list is empty.
     pub refusal: Option<CacheError>,
 }
 

@@ -10,6 +10,7 @@ pub const MASK: &str = "***";
 pub struct Secret(Box<str>);
 
 impl Secret {
+    /// Takes the text as it is; nothing is trimmed.
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Secret(text.into())
     }
@@ -37,6 +38,7 @@ impl fmt::Display for Secret {
 pub struct Pem(Vec<u8>);
 
 impl Pem {
+    /// Takes the file as it was read; whoever builds TLS of it parses it.
     pub fn new(bytes: Vec<u8>) -> Self {
         Pem(bytes)
     }

@@ -33,9 +33,11 @@ pub struct Limits {
     pub max_events: usize,
     /// Entries of one event.
     pub max_keys: usize,
+    /// Bytes of a key or pattern in UTF-8 (`event.max_key_bytes`).
     pub max_key_bytes: usize,
     /// For an event that names no ttl; none: the key does not expire.
     pub default_ttl: Option<Ttl>,
+    /// The longest time to live that an event may name (`event.max_ttl_seconds`).
     pub max_ttl_seconds: u32,
     /// Whether a pattern of nothing but wildcards is let through.
     pub allow_match_all: bool,
@@ -62,6 +64,7 @@ pub struct Event {
     pub version: Option<Version>,
     /// When it happened at its source, in milliseconds since 1970, if it carries a time: for the metrics alone.
     pub time: Option<i64>,
+    /// What it asks for, with all keys or patterns.
     pub action: Action,
 }
 
@@ -74,8 +77,13 @@ pub enum Action {
     Get(Few<CacheKey>),
     /// At least one key.
     Delete(Few<CacheKey>),
-    /// At least one pattern.
-    DeletePattern { patterns: Few<Pattern>, dry_run: bool },
+    /// At least one pattern and at most [`MAX_PATTERNS`].
+    DeletePattern {
+        /// What the keys to be deleted look like.
+        patterns: Few<Pattern>,
+        /// Whether nothing is deleted, and the answer only says what would be.
+        dry_run: bool,
+    },
 }
 
 impl Action {
@@ -110,15 +118,21 @@ impl Action {
 /// The four types of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventType {
+    /// Writes values, inline or from blobs.
     Set,
+    /// Reads values.
     Get,
+    /// Deletes keys by name.
     Delete,
+    /// Deletes, or previews, the keys that match a glob.
     DeletePattern,
 }
 
 impl EventType {
+    /// Every type, in the order of the discriminants: metrics index their arrays by it.
     pub const ALL: [EventType; 4] = [EventType::Set, EventType::Get, EventType::Delete, EventType::DeletePattern];
 
+    /// The type as the member `key` of an event and the metric labels spell it: `SET`.
     pub fn as_str(self) -> &'static str {
         match self {
             EventType::Set => "SET",
@@ -132,7 +146,9 @@ impl EventType {
 /// One key to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SetEntry {
+    /// The key that the value is stored under.
     pub key: CacheKey,
+    /// The value itself, or where to download it.
     pub source: Source,
     /// None: the key does not expire.
     pub ttl: Option<Ttl>,
@@ -143,6 +159,7 @@ pub struct SetEntry {
 pub enum Source {
     /// The bytes as they are stored; usually a slice of the request's body.
     Inline(Bytes),
+    /// The URL to download them from when the entry is carried out.
     Blob(BlobUrl),
 }
 
@@ -156,14 +173,17 @@ impl CacheKey {
         CacheKey(text.into())
     }
 
+    /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
+    /// The key as Redis sees it, in UTF-8.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
+    /// The shared text: a clone of it copies no bytes, but keeps the buffer alive that it is a slice of.
     pub fn text(&self) -> &ByteString {
         &self.0
     }
@@ -190,10 +210,12 @@ impl fmt::Debug for CacheKey {
 pub struct Ttl(pub NonZeroU32);
 
 impl Ttl {
+    /// None for 0: a key that expires at once is a delete.
     pub fn from_seconds(seconds: u32) -> Option<Self> {
         NonZeroU32::new(seconds).map(Ttl)
     }
 
+    /// Seconds to live, at least 1.
     pub fn seconds(self) -> u32 {
         self.0.get()
     }

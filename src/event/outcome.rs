@@ -19,8 +19,10 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every class, in the order of the discriminants: metrics index their arrays by it.
     pub const ALL: [Class; 3] = [Class::Ok, Class::Rejected, Class::Unavailable];
 
+    /// The class as the wire, the log and the metric label `outcome` name it.
     pub fn as_str(self) -> &'static str {
         match self {
             Class::Ok => "ok",
@@ -33,34 +35,51 @@ impl Class {
 /// How one entry ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
+    /// A SET is in the cache.
     Stored {
+        /// Bytes of the value as it was stored.
         bytes: usize,
+        /// The time to live that it was stored with; None: the key does not expire.
         ttl: Option<Ttl>,
+        /// Whether the value came with the event or from a blob.
         source: Origin,
     },
+    /// A GET found this value.
     Hit(Bytes),
+    /// A GET found no such key.
     Miss,
+    /// A DELETE removed the key.
     Deleted,
+    /// A DELETE found no such key; the key is as gone as the sender wants it.
     Absent,
     /// A pattern's keys are deleted.
     Swept {
+        /// Keys that the scan found to match.
         matched: u64,
+        /// Keys that were there and are no more. It is less than `matched` if some were newer, or had gone by then.
         deleted: u64,
     },
     /// What a pattern would delete; the sample holds at most [`MAX_SAMPLE`] keys. Whether `matched` is an estimate: so
     /// many keys cannot be told apart.
     Preview {
+        /// Keys that match.
         matched: u64,
+        /// Some of these keys.
         sample: Vec<Bytes>,
+        /// Whether `matched` is an estimate.
         is_estimated: bool,
     },
     /// Made needless by something newer on the same key.
     Superseded,
+    /// The entry was not carried out.
     Failed(Problem),
     /// A pattern that was not finished: what it deleted stays deleted.
     SweepFailed {
+        /// Keys that matched up to the failure.
         matched: u64,
+        /// Keys that were deleted up to the failure.
         deleted: u64,
+        /// Why it stopped.
         problem: Problem,
     },
 }
@@ -69,6 +88,7 @@ pub enum Outcome {
 pub const MAX_SAMPLE: usize = 100;
 
 impl Outcome {
+    /// The class that the outcome counts as in the answer and the metrics.
     pub fn class(&self) -> Class {
         match self {
             Outcome::Failed(problem) | Outcome::SweepFailed { problem, .. } => problem.kind.class(),
@@ -98,6 +118,8 @@ impl Outcome {
         }
     }
 
+    /// An entry that was not carried out, with no time after which to try again. `detail` must hold no value, token or
+    /// URL query.
     pub fn failed(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Outcome::Failed(Problem::new(kind, detail))
     }
@@ -129,21 +151,28 @@ impl EventType {
 /// that in the cache's hands. The rest it waited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spent {
+    /// From the acceptance to the end.
     pub total: u32,
+    /// While its blob was fetched, retries and their waits included; 0 without a blob.
     pub fetching: u32,
+    /// In the queue of a writer and on the way to the cache and back; for a pattern, its scan.
     pub cache: u32,
 }
 
 /// Where a stored value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
+    /// The event carried it.
     Inline,
+    /// The service downloaded it from the event's URL.
     Blob,
 }
 
 impl Origin {
+    /// Both origins, in the order of the discriminants: metrics index their arrays by it.
     pub const ALL: [Origin; 2] = [Origin::Inline, Origin::Blob];
 
+    /// The origin as the wire and the metric labels name it.
     pub fn as_str(self) -> &'static str {
         match self {
             Origin::Inline => "inline",
@@ -155,7 +184,9 @@ impl Origin {
 /// Why an entry was not carried out. `detail` never holds a value, a token or a URL's query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
+    /// What went wrong; it decides the class and the problem's `type` and `title`.
     pub kind: ProblemKind,
+    /// What happened, to what, and what to do, for a person. Clients must not parse it.
     pub detail: Cow<'static, str>,
     /// It is of no use to try again before; 0: nobody says so. At most [`MAX_RETRY_AFTER_SECONDS`].
     pub retry_after_seconds: u16,
@@ -167,6 +198,7 @@ pub struct Problem {
 pub const MAX_RETRY_AFTER_SECONDS: u16 = 300;
 
 impl Problem {
+    /// A problem that says nothing of when to try again.
     pub fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Problem { kind, detail: detail.into(), retry_after_seconds: 0, is_overtaken: false }
     }
@@ -182,22 +214,34 @@ impl Problem {
 /// The problems that stand inside results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProblemKind {
+    /// The guard does not let the blob's URL be called: a private address, or a host that `fetch.allowed_hosts` lacks.
     BlobForbidden,
+    /// The blob's host answered 404 or 410.
     BlobNotFound,
+    /// The blob's host refused the request for good (another 4xx), or the blob is not the one that was asked for.
     BlobDenied,
+    /// The value exceeds `fetch.max_blob_bytes`, or what the cache can hold.
     BlobTooLarge,
+    /// The values of the answer would exceed `http.max_answer_bytes`. Read fewer keys in one request.
     AnswerTooLarge,
+    /// A GET met a key that holds a list, a hash or another type but string.
     WrongType,
     /// Redis refuses it for good: NOPERM, an unknown command, a value beyond its own limit.
     CacheRefused,
+    /// All attempts at the blob failed, or the time for them was over (`fetch.attempts`, `fetch.deadline_ms`).
     BlobUnavailable,
+    /// The cache did not carry it out within `redis.retry_ms`.
     CacheUnavailable,
+    /// An actor panicked with the operation in hand. Whether it took effect is unknown; it may be sent again.
     Interrupted,
+    /// The request's time (`event.deadline_ms`) was over first.
     Timeout,
+    /// The drain after SIGTERM ended first (`http.shutdown_seconds`).
     ShuttingDown,
 }
 
 impl ProblemKind {
+    /// Every kind, in the order in which the documentation and the metrics list them.
     pub const ALL: [ProblemKind; 12] = [
         ProblemKind::BlobForbidden,
         ProblemKind::BlobNotFound,
@@ -213,6 +257,8 @@ impl ProblemKind {
         ProblemKind::ShuttingDown,
     ];
 
+    /// Whether another attempt could succeed: [`Class::Unavailable`], or [`Class::Rejected`] for what fails again as
+    /// it stands.
     pub fn class(self) -> Class {
         use ProblemKind::*;
         match self {
@@ -242,6 +288,7 @@ impl ProblemKind {
         }
     }
 
+    /// The problem's `title`: the same sentence for each problem of the kind.
     pub const fn title(self) -> &'static str {
         use ProblemKind::*;
         match self {

@@ -33,8 +33,10 @@ pub struct Pattern {
 /// Why a text is no pattern that we carry out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
+    /// A `[` without its `]`: Redis would read the rest of the pattern as the class.
     #[error("has a `[` that is not closed")]
     UnclosedClass,
+    /// No literal character at all, while `event.allow_match_all` is off.
     #[error("must hold at least one literal character: nothing but `*`, `?` and classes could match every key")]
     MatchesAll,
 }

@@ -67,6 +67,7 @@ impl Trace {
         self
     }
 
+    /// The trace's id, 32 lower-case hexadecimal digits: the log field `trace_id`.
     pub fn trace_id(&self) -> &str {
         self.part(TRACE_ID)
     }
@@ -81,6 +82,7 @@ impl Trace {
         str::from_utf8(&self.parent).unwrap_or_default()
     }
 
+    /// The trace's flags, two hexadecimal digits: `01` if the caller samples it.
     pub fn flags(&self) -> &str {
         self.part(FLAGS)
     }

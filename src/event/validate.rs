@@ -31,9 +31,11 @@ pub struct Invalid {
     pub id: Option<ByteString>,
     /// If `key` was valid.
     pub event: Option<EventType>,
+    /// What is wrong with it.
     pub kind: InvalidKind,
 }
 
+/// How an event fails validation: its syntax, or its members.
 #[derive(Debug, Clone, PartialEq)]
 pub enum InvalidKind {
     /// An NDJSON line that is not JSON; what and where.

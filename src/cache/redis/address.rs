@@ -9,11 +9,14 @@ const MAX_HOST_BYTES: usize = 253;
 /// A host, IPv6 without brackets, and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
+    /// A name or an address.
     pub host: Arc<str>,
+    /// The TCP port.
     pub port: u16,
 }
 
 impl Address {
+    /// An address as the settings have it; nothing is resolved here.
     pub fn new(host: &str, port: u16) -> Self {
         Address { host: host.into(), port }
     }

@@ -15,6 +15,7 @@ const MAX_VALUES_BYTES: u64 = 4 << 20;
 /// A key that was found. It may have gone since.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Exported {
+    /// The name of the key, which need not be UTF-8.
     pub key: Vec<u8>,
     /// None: it holds no string, or one of more bytes than are wanted.
     pub value: Option<Vec<u8>>,
@@ -22,6 +23,8 @@ pub struct Exported {
     pub ttl_seconds: Option<u64>,
 }
 
+/// A scan in progress: an iterator over [`Exported`] keys, perhaps some of them twice. It holds the values of one step
+/// at a time.
 pub struct Export {
     connection: Connection,
     pattern: Vec<u8>,

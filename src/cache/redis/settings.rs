@@ -15,15 +15,19 @@ use crate::cache::{Pem, Room, Secret};
 pub struct Settings {
     /// Name or address, IPv6 without brackets.
     pub host: String,
+    /// The TCP port (`redis.port`).
     pub port: u16,
     /// None: without TLS.
     pub tls: Option<Tls>,
+    /// The ACL user (`redis.username`); None: the default user.
     pub username: Option<String>,
+    /// The password to log in with; None: no login, unless `reread` gives one.
     pub password: Option<Secret>,
     /// Where the password is read anew for each login; if that fails, `password` is tried.
     pub reread: Option<Reread>,
     /// How sentinels are reached, where that differs; None: as the master, and with its credentials if they ask for some.
     pub sentinels: Option<Access>,
+    /// The number of the database (`redis.db`); 0 in a Cluster.
     pub db: u32,
     /// For the connection to be ready: name, TCP, TLS, login and what an earlier connection left behind.
     pub connect_timeout: Duration,
@@ -46,6 +50,7 @@ pub struct Settings {
 pub struct Reread(Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>);
 
 impl Reread {
+    /// `read` is called for each login, on a thread that may block.
     pub fn new(read: impl Fn() -> Result<Secret, String> + Send + Sync + 'static) -> Self {
         Reread(Arc::new(read))
     }
@@ -65,8 +70,11 @@ impl fmt::Debug for Reread {
 /// How sentinels are reached.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
+    /// The ACL user of the sentinels (`redis.sentinel_username`).
     pub username: Option<String>,
+    /// Their password (`redis.sentinel_password`).
     pub password: Option<Secret>,
+    /// Where that password is read anew for each login (`redis.sentinel_password_file`).
     pub reread: Option<Reread>,
     /// None: without TLS.
     pub tls: Option<Tls>,
@@ -85,18 +93,23 @@ pub struct Tls {
     pub ca: Option<Pem>,
     /// The client's own certificate chain; goes with `key`.
     pub cert: Option<Pem>,
+    /// The private key to `cert`.
     pub key: Option<Pem>,
 }
 
 /// Why no cache can be built from these settings. Never repeats a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
+    /// A PEM file of `redis.tls_*` that TLS cannot use; the text says which and why.
     #[error("TLS: {0}")]
     Tls(&'static str),
+    /// `redis.version_prefix` is empty: the service's keys could not be told from others.
     #[error("the service needs a `version_prefix` for keys of its own")]
     NoPrefix,
+    /// `redis.db` is not 0 while `redis.mode` is cluster.
     #[error("a Redis Cluster has no database but 0")]
     Database,
+    /// `redis.mode` is sentinel, but `redis.nodes` or `redis.sentinel_master` is unset.
     #[error("Sentinel needs sentinels and the name of a master")]
     NoSentinels,
 }

@@ -35,6 +35,8 @@ impl<T> Default for PatternIndex<T> {
 }
 
 impl<T: Copy + Ord> PatternIndex<T> {
+    /// Adds a pattern under a number, which [`PatternIndex::all`] gives for keys that match. One number may have
+    /// several patterns.
     pub fn insert(&mut self, number: T, pattern: &Pattern) {
         let compiled = &pattern.compiled;
         let (min_len, requires) = (compiled.min_len(), *compiled.requires());

@@ -22,7 +22,9 @@ const NUMBER_DIGITS: usize = 16;
 /// Of two changes at the same place the higher rank is the later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// The object was written.
     Set,
+    /// The object was deleted: it wins over a write at the same place.
     Delete,
 }
 

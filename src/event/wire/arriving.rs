@@ -62,9 +62,16 @@ pub enum Split {
 pub enum SplitError {
     /// Not JSON, or nested too deep; `detail` has line and column.
     #[error("{detail}")]
-    Malformed { detail: String },
+    Malformed {
+        /// What the parser met and where, without quoting the body.
+        detail: String,
+    },
+    /// More events than `event.max_events` allows; none is looked at.
     #[error("the request holds more than {found_more_than} events")]
-    TooManyEvents { found_more_than: usize },
+    TooManyEvents {
+        /// The limit that was exceeded. The rest of the body is not counted.
+        found_more_than: usize,
+    },
 }
 
 /// Splits a body, without a byte order mark at its beginning, into at most `max_events` events, without a copy. The whole syntax of a JSON body comes before the

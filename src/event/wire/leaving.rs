@@ -16,7 +16,9 @@ use crate::event::{EventType, Few};
 /// An event that became work, with what became of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
+    /// The event's own `id`, as it was sent.
     pub id: Option<ByteString>,
+    /// The event's type: the member `event` of the result.
     pub event: EventType,
     /// Whether it has a place in the source's own order.
     pub has_version: bool,
@@ -57,11 +59,14 @@ impl Answered {
 /// One event of a batch as it is answered.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Element {
+    /// A valid event, with the outcome of each of its entries.
     Answered(Answered),
+    /// An event that validation refused, with its faults; the other events of the batch are not affected.
     Invalid(Invalid),
 }
 
 impl Element {
+    /// The worst class among the outcomes of its entries; an invalid event is rejected.
     pub fn class(&self) -> Class {
         match self {
             Element::Answered(answered) => answered.class(),
@@ -82,12 +87,16 @@ pub fn retry_after_seconds(elements: &[Element]) -> u16 {
 /// How many events of a batch ended in each class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Events all of whose entries are ok.
     pub ok: usize,
+    /// Events whose worst entry is rejected.
     pub rejected: usize,
+    /// Events with an entry that is unavailable: these may be sent again.
     pub unavailable: usize,
 }
 
 impl Counts {
+    /// Counts each event once, by its class.
     pub fn of(elements: &[Element]) -> Counts {
         let mut counts = Counts::default();
         for element in elements {

@@ -17,9 +17,11 @@ pub const PROBLEM_TYPE_PREFIX: &str = "urn:redis-cache-sync:";
 pub struct ProblemDocument<'a> {
     /// The last part of `type`, after [`PROBLEM_TYPE_PREFIX`].
     pub slug: &'static str,
+    /// The same sentence for each problem of that type.
     pub title: &'static str,
     /// The HTTP status; left out inside a result.
     pub status: Option<u16>,
+    /// What is the matter this time, for a person. It holds no value, token or URL query.
     pub detail: Cow<'a, str>,
     /// Left out when empty.
     pub errors: &'a [Fault],
@@ -27,13 +29,17 @@ pub struct ProblemDocument<'a> {
 
 /// A kind of problem by which an event is refused.
 pub struct Refusing {
+    /// The last part of `type`.
     pub slug: &'static str,
+    /// The same sentence for each such event.
     pub title: &'static str,
+    /// The HTTP status if the event came alone; inside a batch it stands in the result.
     pub status: u16,
 }
 
 /// An event, or a line of NDJSON, that is not JSON.
 pub const MALFORMED: Refusing = Refusing { slug: "malformed-json", title: "The event is not JSON", status: 400 };
+/// An event that is JSON but breaks the contract; `errors` lists its faults.
 pub const INVALID: Refusing = Refusing { slug: "invalid-event", title: "The event is not valid", status: 422 };
 
 impl Refusing {
