@@ -41,14 +41,39 @@ pub const EXIT_USAGE: u8 = 64;
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
+    /// Run the daemon; the command when none is named.
     Serve,
-    Demo { keep: bool },
-    CheckConfig { connect: bool },
+    /// Show the whole job on this machine, with an embedded cache and blobs of its own.
+    Demo {
+        /// Whether it goes on serving afterwards (`--keep`).
+        keep: bool,
+    },
+    /// Print every setting with its origin, and every fault.
+    CheckConfig {
+        /// Whether Redis is called as well (`--connect`).
+        connect: bool,
+    },
+    /// Post the events of files, a folder, a table or another Redis to a running service.
     Send(Box<send::Args>),
-    Clear { pattern: String, yes: bool },
-    Healthcheck { live: bool },
+    /// Delete the keys that match, straight in Redis, without the daemon.
+    Clear {
+        /// The Redis glob of the keys.
+        pattern: String,
+        /// Whether nobody is asked first (`--yes`).
+        yes: bool,
+    },
+    /// Ask the daemon on this machine for its probe; the exit code is the answer, for images without a shell.
+    Healthcheck {
+        /// Whether `/live` is asked; otherwise `/ready`.
+        live: bool,
+    },
+    /// Print the completions for this shell.
     Completions(Shell),
-    Man { command: Option<String> },
+    /// Print a manual page.
+    Man {
+        /// The command whose page it is; None: the page of the program.
+        command: Option<String>,
+    },
 }
 
 /// The command and what the command line says about settings. Unknown flags are among the faults of [`Args`], to be

@@ -57,25 +57,37 @@ const EVENTS: &str = "/events";
 /// What the command line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Args {
+    /// The files with events, JSON or NDJSON, read in this order; `-` is the standard input.
     pub files: Vec<PathBuf>,
     /// In place of `files`, as are the next two.
     pub folder: Option<Folder>,
+    /// A CSV file whose rows are sent as SETs.
     pub table: Option<Table>,
+    /// Another Redis whose strings are sent as SETs.
     pub redis: Option<Redis>,
     /// The URL of the Redis whose keys go that the folder has no file for.
     pub mirror: Option<Secret>,
+    /// The URL of the service, such as `http://localhost:8080`.
     pub to: String,
+    /// Events of one request, at most (`--batch`).
     pub batch: usize,
+    /// Requests under way at once, at most (`--in-flight`).
     pub in_flight: usize,
+    /// How long what is unavailable is sent again before `send` gives up (`--retry-for`).
     pub retry_for: Duration,
+    /// Events at the beginning that are not sent (`--skip`): those that an earlier run finished.
     pub skip: u64,
+    /// A file that gets the events that were not stored (`--failed`), to be sent again; None: they are only reported.
     pub failed: Option<PathBuf>,
+    /// A file whose token goes into `Authorization` (`--token-file`).
     pub token_file: Option<PathBuf>,
     /// The password to the URL of `redis` or `mirror`.
     pub redis_password_file: Option<PathBuf>,
+    /// A PEM file of the authorities to trust for `to` (`--ca-file`); None: the usual ones.
     pub ca_file: Option<PathBuf>,
     /// PEM files of a certificate to show, and of its key.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// A file whose secret signs each request (`--webhook-secret-file`).
     pub webhook_secret_file: Option<PathBuf>,
     /// For the answer to one request.
     pub answer_within: Duration,

@@ -87,22 +87,31 @@ async fn serve(config: &Config, origin: Origin, hang_up: HangUp) -> Result<(), S
     Ok(())
 }
 
+/// Why the daemon does not start. `Display` says what to change; the exit code is 1.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The `redis.*` settings build no cache.
     #[error(transparent)]
     Redis(#[from] redis::SetupError),
+    /// The server answered, and is too old or of a kind that cannot be worked with.
     #[error("{0}")]
     Unsupported(String),
+    /// The `fetch.*` settings build no HTTP client.
     #[error(transparent)]
     Blobs(#[from] blob::SetupError),
+    /// A listener cannot be opened.
     #[error(transparent)]
     Http(#[from] http::StartError),
+    /// The listener's certificate, key or authorities are of no use.
     #[error(transparent)]
     Tls(#[from] http::TlsError),
+    /// A metric cannot be registered: a name or `cluster` that Prometheus does not accept.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The thread that follows files of settings and secrets cannot be started.
     #[error("files cannot be followed: {0}")]
     Rereading(std::io::Error),
+    /// The handlers of SIGTERM, SIGINT and SIGHUP cannot be installed.
     #[error("signals cannot be listened to: {0}")]
     Signals(std::io::Error),
 }

@@ -9,6 +9,7 @@ use super::{definition, wrong_usage};
 
 const NAME: &str = "redis-cache-sync";
 
+/// Prints the completions for a shell to stdout, as a script that the shell reads at its start.
 pub fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut definition(&[]), NAME, &mut script);

@@ -13,6 +13,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub struct Proxies(pub Vec<IpNet>);
 
 impl Proxies {
+    /// Whether no proxy is trusted: the other side of the connection is then the client.
     pub fn are_none(&self) -> bool {
         self.0.is_empty()
     }

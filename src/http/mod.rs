@@ -47,11 +47,13 @@ use self::trust::Fetch;
 /// The `http.*` settings and their neighbours.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The address of the listeners (`bind`).
     pub bind: IpAddr,
     /// 0: a free one.
     pub port: u16,
     /// Probes and metrics are there and not on `port`. 0: a free one.
     pub admin_port: Option<u16>,
+    /// Threads that serve HTTP (`http.workers`).
     pub workers: usize,
     /// At once, divided among the workers.
     pub max_connections: usize,
@@ -65,8 +67,11 @@ pub struct Settings {
     pub asks_for_certificates: bool,
     /// What bodies may hold together whose signature is not proven yet.
     pub max_unproven_bytes: usize,
+    /// Bytes of one request's body, decompressed (`http.max_body_bytes`).
     pub max_body_bytes: usize,
+    /// The time for a request's head to arrive (`http.head_timeout_ms`).
     pub head_timeout: Duration,
+    /// The time for a request's body to arrive, and for an answer to be read (`http.body_timeout_ms`).
     pub body_timeout: Duration,
     /// The name of the Kubernetes cluster, or nothing.
     pub cluster: String,
@@ -78,6 +83,7 @@ pub struct Settings {
     pub slow: Duration,
     /// So long without a sign of life, and an actor is stuck (`live.stall_seconds`).
     pub stall: Duration,
+    /// Who may post to `/events`; its tokens and secrets may change while the server runs.
     pub auth: Arc<Auth>,
     /// Producers of notifications, at the start.
     pub sources: Vec<SourceSettings>,

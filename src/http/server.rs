@@ -48,10 +48,17 @@ const PROBES: [(&str, Probe); 3] = [("/live", probes::live), ("/ready", probes::
 const OPENAPI: (&str, Page) = ("/openapi.json", openapi::get);
 const PAGES: [(&str, Page); 3] = [("/", page::overview), ("/docs", page::docs), ("/status.json", page::status)];
 
+/// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The port cannot be opened.
     #[error("cannot listen on {address}: {cause}{}", what_to_do(.cause))]
-    Listen { address: SocketAddr, cause: io::Error },
+    Listen {
+        /// The address and port that were asked for.
+        address: SocketAddr,
+        /// What the system says.
+        cause: io::Error,
+    },
 }
 
 fn what_to_do(cause: &io::Error) -> &'static str {
@@ -67,6 +74,7 @@ fn what_to_do(cause: &io::Error) -> &'static str {
 
 /// A server that listens.
 pub struct Server {
+    /// Where events are accepted: with `port = 0` the port that the system gave.
     pub address: SocketAddr,
     /// Where probes and metrics are, if on a port of their own.
     pub admin_address: Option<SocketAddr>,

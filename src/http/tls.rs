@@ -27,18 +27,24 @@ use tokio_rustls::server::TlsStream;
 /// PEM files, as they were read.
 #[derive(Clone, Copy)]
 pub struct Pems<'a> {
+    /// The certificate chain that clients see, the server's own certificate first (`http.tls_cert`).
     pub cert: &'a [u8],
+    /// The private key to it (`http.tls_key`).
     pub key: &'a [u8],
     /// Clients must show a certificate of one of these authorities.
     pub client_ca: Option<&'a [u8]>,
 }
 
+/// Why the listener's PEM files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
+    /// One of the files is no PEM, or lacks what it should hold.
     #[error("a certificate, key or authority of the listener is not good PEM")]
     Pem,
+    /// The key is not that of the certificate, or its kind is not supported.
     #[error("the listener's certificates are of no use: {0}")]
     Useless(#[from] rustls::Error),
+    /// The authorities cannot be made into a check of client certificates.
     #[error("the authorities of client certificates are of no use: {0}")]
     Clients(#[from] rustls::server::VerifierBuilderError),
 }
@@ -53,6 +59,11 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
+    /// TLS with these files, for connections to come.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`]: nothing can be listened to with them.
     pub fn new(pems: Pems<'_>) -> Result<Self, TlsError> {
         Ok(Tls(ArcSwap::from(config(pems)?)))
     }

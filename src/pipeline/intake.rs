@@ -11,20 +11,28 @@ use crate::pipeline::work::job::{Refusal, Reply};
 
 /// The only message to intake: a request's body, whole. Its bytes are admitted already.
 pub struct Ingest {
+    /// The whole body, decompressed.
     pub body: Bytes,
+    /// How the body is written: JSON or NDJSON.
     pub form: Form,
+    /// The sending end of the answer; dropped unused it answers `interrupted`.
     pub reply: Reply,
+    /// The actors that the request passes.
     pub route: Arc<Route>,
 }
 
 /// By whom a request goes. It holds the addresses of the actors in whose mailboxes it waits, so these are there as long as it
 /// does, whatever route the next one takes.
 pub struct Route {
+    /// The first stage.
     pub intake: Mailbox<Intake>,
+    /// The stages after intake.
     pub next: Arc<NextStages>,
 }
 
+/// The actor. It has no state between messages.
 pub struct Intake {
+    /// Events of one request at most (`event.max_events`); a request beyond it is refused as a whole.
     pub max_events: usize,
 }
 

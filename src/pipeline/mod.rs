@@ -62,8 +62,11 @@ use crate::telemetry::metrics::{ActorKind, Metrics};
 /// The running pipeline. Cheap to clone.
 #[derive(Clone)]
 pub struct Pipeline {
+    /// The bounds on events and bytes in progress; HTTP asks it before it reads a body.
     pub admission: Arc<Admission>,
+    /// Whether the cache answers and whether the service drains; `/ready` reads it.
     pub readiness: Arc<Readiness>,
+    /// All actors with their signs of life; `/live` reads it.
     pub registry: ActorRegistry,
     settings: Arc<Settings>,
     placement: Arc<Placement>,

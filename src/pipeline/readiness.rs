@@ -29,6 +29,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
+    /// For so many writers, none of which has reached the cache yet: not ready.
     pub fn new(writers: usize, metrics: Metrics) -> Arc<Self> {
         let state = |number| if number < writers { UNKNOWN } else { ABSENT };
         let writers = std::array::from_fn(|number| AtomicU8::new(state(number)));
@@ -81,6 +82,7 @@ impl Readiness {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the cache answers every writer that is there.
     pub fn is_cache_up(&self) -> bool {
         self.writers.iter().all(|state| matches!(state.load(Relaxed), UP | ABSENT))
     }
@@ -90,6 +92,7 @@ impl Readiness {
         self.draining.store(true, Relaxed);
     }
 
+    /// Whether [`drain`](Readiness::drain) was called; requests are then answered `shutting-down`.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }

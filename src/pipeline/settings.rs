@@ -12,16 +12,23 @@ use crate::pipeline::write::writer;
 pub struct Settings {
     /// At the start, and so are the hosts in `blob`.
     pub sizes: Sizes,
+    /// Events in progress at most (`intake.max_in_flight`).
     pub max_in_flight: usize,
+    /// Bytes held at once at most (`intake.max_in_flight_bytes`).
     pub max_in_flight_bytes: usize,
     /// Patterns under way, all requests together.
     pub max_patterns: usize,
     /// From acceptance to the answer.
     pub deadline: Duration,
+    /// Bytes of all values of one answer at most (`http.max_answer_bytes`).
     pub max_answer_bytes: usize,
+    /// What a request and its events may hold; validation reads it.
     pub limits: Arc<Limits>,
+    /// How a single attempt at a blob is made.
     pub blob: Arc<blob::Settings>,
+    /// Whether and when an attempt is repeated (`fetch.attempts`, `fetch.deadline_ms`).
     pub retry: blob::retry::Policy,
+    /// The bounds of a batch and of trying (`redis.batch_max`, `redis.batch_max_bytes`, `redis.retry_ms`).
     pub writer: writer::Limits,
     /// HTTP workers: how often a [`Submitter`](super::submitter::Submitter) is asked for.
     pub workers: usize,
@@ -32,10 +39,14 @@ pub struct Settings {
 pub struct Sizes {
     /// Actors on threads of their own; 0: one on each HTTP worker's thread.
     pub intake: usize,
+    /// Validation actors on threads of their own (`validation.pool_size`); 0: one on each HTTP worker's thread.
     pub validation: usize,
+    /// Fetch actors (`fetch.pool_size`).
     pub fetchers: usize,
     /// Fetches at once in each fetcher.
     pub fetches_each: usize,
+    /// Fetches at once to one host, over all fetchers (`fetch.per_host`).
     pub fetches_per_host: usize,
+    /// Writer actors (`redis.pool_size`).
     pub writers: usize,
 }

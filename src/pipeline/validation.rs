@@ -16,8 +16,11 @@ use crate::pipeline::write::pace::Lateness;
 
 /// The only message to validation: a request's events.
 pub struct Validate {
+    /// What the request holds.
     pub events: Offered,
+    /// The sending end of the answer; it is refused here, or becomes one slot for each entry.
     pub reply: Reply,
+    /// The route of the request; the router in it gets what is valid.
     pub next: Arc<NextStages>,
 }
 
@@ -32,17 +35,22 @@ pub enum Offered {
 /// Where a request's events go from here: beside the caller, or to one of a pool; and then back beside the caller. As
 /// long as one waits in a mailbox it holds the address of it.
 pub struct NextStages {
+    /// The actor that checks the events.
     pub validation: Mailbox<Validation>,
+    /// The local router of the thread that the request came in on.
     pub router: Mailbox<LocalRouter>,
 }
 
 /// How long before the end of `event.deadline_ms` a pattern delete stops: the 16th part, this at most.
 const MAX_SWEEP_MARGIN: Duration = Duration::from_millis(500);
 
+/// The actor. It has no state between messages.
 pub struct Validation {
+    /// What a request and its events may hold.
     pub limits: Arc<Limits>,
     /// From acceptance to the answer (`event.deadline_ms`).
     pub deadline: Duration,
+    /// Says whether the writers could carry out new events in time.
     pub lateness: Lateness,
 }
 

@@ -20,6 +20,7 @@ pub const MAX_FAILURES: usize = 50;
 /// Bytes of a failure's texts, each.
 const MAX_TEXT_BYTES: usize = 300;
 
+/// The steps and the failures that are kept: the status page reads them, and every server thread adds to them.
 #[derive(Debug, Default)]
 pub struct History(Mutex<Kept>);
 
@@ -33,8 +34,11 @@ struct Kept {
 /// What was there at the end of a step.
 #[derive(Debug, Clone)]
 pub struct Sample {
+    /// All counters since the start, as they stood then.
     pub reading: Reading,
+    /// Events that held admission at that moment.
     pub admission_events: usize,
+    /// Bytes that were held of admission at that moment.
     pub admission_bytes: usize,
 }
 
@@ -47,43 +51,61 @@ pub struct Failed<'a> {
     pub id: &'a str,
     /// The last part of the problem's type.
     pub problem: &'static str,
+    /// The problem's detail; longer texts are cut.
     pub detail: &'a str,
+    /// The id of the request, as in the log and in the response's `x-request-id`.
     pub request_id: &'a str,
 }
 
+/// A [`Failed`] event or request as it is kept, with its texts cut to 300 bytes each.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// Milliseconds since 1970.
     pub at_ms: u64,
+    /// The event's type; empty if that could not be told.
     pub event: &'static str,
+    /// The event's own id; empty if it has none.
     pub id: String,
+    /// The last part of the problem's type.
     pub problem: &'static str,
+    /// The problem's detail.
     pub detail: String,
+    /// The id of the request, to find it in the log.
     pub request_id: String,
 }
 
 /// What happened within a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
+    /// Events that ended within the step, by [`EVENT_TYPES`] and [`Class::ALL`].
     pub events: [[u64; Class::ALL.len()]; EVENT_TYPES.len()],
+    /// How long requests to `POST /events` took.
     pub requests: Quantiles,
+    /// How long pipelines to the cache took.
     pub batches: Quantiles,
+    /// Events that held admission at the end of the step.
     pub admission_events: usize,
+    /// Bytes that were held of admission at the end of the step.
     pub admission_bytes: usize,
 }
 
 /// Of all steps that are kept together, as the readings name them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Overall {
+    /// How long requests to `POST /events` took.
     pub requests: Quantiles,
+    /// How long pipelines to the cache took.
     pub batches: Quantiles,
+    /// How long events took, from their acceptance to their end.
     pub delays: Quantiles,
 }
 
 /// Seconds; none if there was nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Quantiles {
+    /// The median: half of them took no longer.
     pub p50: Option<f64>,
+    /// 99 of 100 took no longer.
     pub p99: Option<f64>,
 }
 

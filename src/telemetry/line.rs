@@ -18,6 +18,7 @@ use log::kv::VisitSource;
 /// `log_format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
+    /// `key=value` text, for a person at a terminal.
     #[default]
     Text,
     /// One object a line.

@@ -43,16 +43,21 @@ const HTTP_PARSER: &str = "actix_http::h1::dispatcher";
 /// `log_level`, `log_format` and `cluster`.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Lines of this level and above are written (`log_level`); a reload may change it.
     pub level: LevelFilter,
+    /// The form of a line (`log_format`).
     pub format: Format,
     /// Stands on every line unless it is empty.
     pub cluster: String,
 }
 
+/// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
+    /// The process has a logger: it can be set once only.
     #[error("logging has been set up already")]
     AlreadySet,
+    /// The thread that writes to stderr cannot be started.
     #[error("cannot start the thread that writes the log: {0}")]
     Thread(#[source] io::Error),
 }

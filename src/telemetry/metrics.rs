@@ -136,6 +136,7 @@ impl Metrics {
         self.inner.redis_reconnects.inc();
     }
 
+    /// Whether every writer's connection to the cache works: the gauge `cache_sync_redis_up`.
     pub fn set_redis_up(&self, is_up: bool) {
         self.inner.redis_up.set(i64::from(is_up));
     }
@@ -157,10 +158,12 @@ impl Metrics {
         self.inner.queue_oldest_age.set(age.as_secs_f64());
     }
 
+    /// An actor of this role has begun to run.
     pub fn actor_started(&self, actor: ActorKind) {
         self.inner.actors[actor as usize].inc();
     }
 
+    /// An actor of this role has ended, by a panic or for good.
     pub fn actor_stopped(&self, actor: ActorKind) {
         self.inner.actors[actor as usize].dec();
     }

@@ -29,6 +29,7 @@ const DELETED_TOGETHER: usize = 100;
 pub struct Redis {
     /// It may hold a password.
     pub url: Secret,
+    /// The Redis glob that keys must match to be copied.
     pub pattern: String,
 }
 

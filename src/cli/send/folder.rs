@@ -15,6 +15,7 @@ use walkdir::{DirEntry, WalkDir};
 use super::made;
 use super::split::MAX_EVENT_BYTES;
 
+/// A folder to send, as the command line names it, or with its real path once [opened](Folder::open).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
     path: PathBuf,
@@ -35,10 +36,13 @@ pub struct Found {
 }
 
 impl Folder {
+    /// Nothing is read yet. `prefix` stands before each file's path in its key, `ttl` is in seconds, and files before
+    /// `start_at` are left out.
     pub fn new(path: PathBuf, prefix: String, ttl: Option<u32>, start_at: Option<PathBuf>) -> Self {
         Folder { name: path.display().to_string(), path, prefix, ttl, start_at }
     }
 
+    /// The text before each file's path in its key.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -61,6 +65,7 @@ impl Folder {
         Ok(Folder { path, ..self.clone() })
     }
 
+    /// The folder as it was named on the command line, for messages.
     pub fn name(&self) -> &str {
         &self.name
     }

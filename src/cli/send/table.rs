@@ -15,6 +15,7 @@ use super::split::MAX_EVENT_BYTES;
 /// What the command line says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
+    /// The CSV file, with a header line.
     pub path: PathBuf,
     /// The key of a row: text with `{column}` in it.
     pub key: String,

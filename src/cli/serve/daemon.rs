@@ -19,6 +19,7 @@ use crate::telemetry::logging;
 const KILLED: i32 = 128;
 /// The running daemon.
 pub struct Daemon {
+    /// Where events are accepted: with `port = 0` the port that the system gave.
     pub address: SocketAddr,
     pub(super) server: Server,
     pub(super) pipeline: Pipeline,

@@ -43,8 +43,11 @@ pub struct Parts {
     pub fetch: Duration,
     /// Bytes (`http.max_answer_bytes`).
     pub max_answer_bytes: usize,
+    /// Decides when a fetch starts; the central router asks the same one.
     pub scheduler: Arc<SharedScheduler>,
+    /// The actors that download.
     pub fetchers: Arc<Pool<Fetcher>>,
+    /// The actors that get an operation once its blob is there.
     pub writers: Arc<Pool<Writer>>,
 }
 
@@ -59,6 +62,7 @@ struct State {
 }
 
 impl DirectFetch {
+    /// Nothing is under way yet. Fetches that bring no blob have nowhere to go until the router is set.
     pub fn new(parts: Parts) -> Arc<Self> {
         let state = State { under_way: HashMap::default(), last: 0, outbox: Vec::new() };
         Arc::new_cyclic(|direct| {

@@ -16,7 +16,9 @@ use crate::telemetry::metrics::Metrics;
 /// Everything that may be sent to a fetcher.
 #[expect(clippy::large_enum_variant, reason = "nearly all are fetches, and each is moved once")]
 pub enum FetcherMessage {
+    /// One attempt; from the central router and from direct fetches.
     Fetch(Fetch),
+    /// Settings that changed, or whether more is to come; from the placement.
     Adapt(Adapt),
 }
 
@@ -30,10 +32,13 @@ pub struct Fetch {
 
 /// How fetches are made from now on, and whether this fetcher will be given more of them.
 pub struct Adapt {
+    /// The settings for attempts that begin from now on.
     pub settings: Arc<blob::Settings>,
+    /// If not, the fetcher finishes what it has and closes its connections.
     pub is_wanted: bool,
 }
 
+/// The actor. Each has an HTTP client and connections of its own, on its own thread.
 pub struct Fetcher {
     heartbeat: Arc<Heartbeat>,
     parts: Parts,
@@ -46,13 +51,18 @@ pub struct Fetcher {
 
 /// What a fetcher is built of.
 pub struct Parts {
+    /// Learns of each sign of life from a host, and may ask an attempt to give up its place.
     pub scheduler: Arc<SharedScheduler>,
+    /// How attempts are made, until an [`Adapt`] says otherwise.
     pub settings: Arc<blob::Settings>,
+    /// Lends the bytes that a blob takes while it is read and written.
     pub admission: Arc<Admission>,
+    /// Counts attempts, by host and outcome.
     pub metrics: Metrics,
 }
 
 impl Fetcher {
+    /// A fetcher without a client: its first attempt makes one, on the actor's thread.
     pub fn new(heartbeat: Arc<Heartbeat>, parts: Parts) -> Self {
         Fetcher { heartbeat, parts, client: None, attempts: TaskSet::default(), is_wanted: true }
     }

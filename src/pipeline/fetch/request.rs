@@ -15,9 +15,13 @@ use crate::pipeline::work::job::{AwaitedBlob, Operation};
 
 /// A blob to be fetched.
 pub struct FetchRequest {
+    /// Its place in the order of acceptance: of two fetches that could start, the older does.
     pub seq: Seq,
+    /// The key that the blob is for.
     pub key: CacheKey,
+    /// Where the blob is.
     pub url: BlobUrl,
+    /// The host and port of `url`: what `fetch.per_host` and the breaker count by.
     pub host: Arc<str>,
     /// Of its request; the fetch has one of its own beside it.
     pub deadline: Instant,
@@ -27,6 +31,7 @@ pub struct FetchRequest {
     pub begun: Option<Instant>,
     /// Begin of this one.
     pub attempt_begun: Option<Instant>,
+    /// Attempts begun so far, the present one included (`fetch.attempts` is the most).
     pub attempts: u32,
     /// How often the fetcher died under it.
     pub losses: u32,
@@ -46,6 +51,7 @@ pub struct FetchRequest {
 }
 
 impl FetchRequest {
+    /// A fetch of which no attempt has begun.
     pub fn new(seq: Seq, key: CacheKey, url: BlobUrl, deadline: Instant) -> Self {
         let host = url.authority().into();
         FetchRequest {
@@ -115,7 +121,9 @@ pub struct FetchEnded {
     pub direct: Option<u64>,
     /// The fetcher's number in its pool.
     pub fetcher: usize,
+    /// The fetch, for another attempt or for the problem it becomes.
     pub request: FetchRequest,
+    /// What the attempt brought.
     pub result: FetchResult,
 }
 
@@ -129,6 +137,7 @@ pub enum FetchResult {
     NeedsBytes(usize),
     /// Nothing was heard of the host, and others wait for the place.
     GaveUp,
+    /// The host, the network or the guard said no; [`blob::retry`](crate::blob::retry) decides what follows.
     Failed(FetchError),
 }
 

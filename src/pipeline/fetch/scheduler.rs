@@ -34,6 +34,8 @@ const MAX_FEW: usize = 32;
 /// How long an attempt may hear nothing while others wait for its place. It doubles each time that the fetch gave up.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The fetches that wait, and the places of those under way: at most `concurrency` for each fetcher and `per_host` for
+/// each host.
 pub struct FetchScheduler {
     per_host: usize,
     concurrency: usize,
@@ -84,6 +86,8 @@ struct Host {
 }
 
 impl FetchScheduler {
+    /// A scheduler without fetches: the number of fetchers, the fetches at once in each, and the fetches at once to
+    /// one host.
     pub fn new(fetchers: usize, concurrency: usize, per_host: usize) -> Self {
         FetchScheduler {
             per_host,

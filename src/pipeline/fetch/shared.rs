@@ -15,6 +15,7 @@ pub struct SharedScheduler {
 }
 
 impl SharedScheduler {
+    /// Puts the scheduler behind its lock; nobody is told of free places until a receiver is set.
     pub fn new(scheduler: FetchScheduler) -> Arc<Self> {
         Arc::new(SharedScheduler { scheduler: Mutex::new(scheduler), on_free_place: OnceLock::new() })
     }

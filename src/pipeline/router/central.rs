@@ -58,14 +58,18 @@ pub enum RouterMessage {
 
 /// What has to wait.
 pub enum Task {
+    /// An operation that could be written, but something before it on its key is not done.
     Ready(Operation),
+    /// A SET whose blob is to be fetched.
     Blob(Operation<AwaitedBlob>),
+    /// A pattern delete or preview: it waits for everything that was accepted before it.
     Pattern(PatternDelete),
 }
 
 /// What the router needs to know of the settings.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// When a failed attempt at a fetch is made again, and how often.
     pub retry: Policy,
     /// How long one attempt at a fetch may take.
     pub attempt: Duration,
@@ -73,6 +77,7 @@ pub struct Limits {
     pub max_answer_bytes: usize,
 }
 
+/// The actor; there is one in the process.
 pub struct CentralRouter {
     parts: Parts,
     own: Mailbox<CentralRouter>,
@@ -134,18 +139,28 @@ struct Fencing {
 
 /// Everything the router is built of.
 pub struct Parts {
+    /// The settings of fetches and answers.
     pub limits: Limits,
+    /// Counts fetches that are repeated, and shows what waits.
     pub metrics: Metrics,
+    /// Lends the bytes of blobs; tells when some come home.
     pub admission: Arc<Admission>,
+    /// The actors that operations leave for.
     pub writers: Arc<Pool<Writer>>,
+    /// The actors that download.
     pub fetchers: Arc<Pool<Fetcher>>,
+    /// Decides which fetch starts when.
     pub scheduler: Arc<SharedScheduler>,
+    /// The fetches past the router, to be taken over when something comes behind them.
     pub direct: Arc<DirectFetch>,
+    /// The actor that carries out pattern deletes.
     pub scanner: Mailbox<Scanner>,
+    /// The patterns that are not done, as the local routers see them.
     pub barriers: &'static Barriers,
 }
 
 impl CentralRouter {
+    /// A router without work. `own` is its mailbox, to which ends of fetches, fences and scans come back.
     pub fn new(own: Mailbox<CentralRouter>, parts: Parts) -> Self {
         let notify = Notifiers {
             fetch_ended: own.notifier(RouterMessage::FetchEnded),

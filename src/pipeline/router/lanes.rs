@@ -126,6 +126,7 @@ impl<T, B, S> Lanes<T, B, S> {
         behind.is_none() && (self.lanes.is_empty() || !self.lanes.contains_key(key))
     }
 
+    /// Whether this barrier has come here and is not done.
     pub fn knows(&self, id: BarrierId) -> bool {
         self.barriers.contains_key(&id)
     }
@@ -189,6 +190,7 @@ impl<T, B, S> Lanes<T, B, S> {
             (patterns, holds, before, Some(work));
     }
 
+    /// The keys with unfinished operations here, in no order.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &CacheKey> {
         self.lanes.keys()
     }

@@ -21,6 +21,7 @@ use crate::pipeline::write::writer::{Writer, hand_over};
 
 /// The only message to the local router: a request's work, validated and admitted, in the order sent.
 pub struct Accepted {
+    /// What each event asks for, with its version.
     pub actions: Vec<(Action, Option<Version>)>,
     /// One an entry.
     pub slots: Slots,
@@ -61,6 +62,7 @@ impl Slice {
     }
 }
 
+/// The actor; there is one on each HTTP worker's thread.
 pub struct LocalRouter {
     own: Mailbox<LocalRouter>,
     parts: Parts,
@@ -74,18 +76,26 @@ pub struct LocalRouter {
 
 /// What a local router is built of.
 pub struct Parts {
+    /// Who has unfinished work on a key; gives each operation its ticket.
     pub key_order: &'static KeyOrder,
+    /// The actors that ready operations leave for.
     pub writers: Arc<Pool<Writer>>,
     /// The writers that may be chosen.
     pub active: Arc<ActiveSet>,
+    /// How fast each writer empties its queue: one that is late gets no new keys.
     pub paces: Arc<Paces>,
+    /// The thread that it runs on, to prefer writers of the same thread.
     pub thread: WorkerThread,
+    /// Gets what has to wait.
     pub central: Mailbox<CentralRouter>,
+    /// Fetches blobs that have nothing to wait for.
     pub direct: Arc<DirectFetch>,
+    /// Bytes of the longest value that a GET reads (`http.max_answer_bytes`).
     pub max_answer_bytes: usize,
 }
 
 impl LocalRouter {
+    /// A router without work. `own` is its mailbox: a long request is routed in slices, and it posts itself the rest.
     pub fn new(own: Mailbox<LocalRouter>, parts: Parts) -> Self {
         LocalRouter { own, parts, nearest: (0, Vec::new()), ready: Vec::new(), tasks: Vec::new() }
     }

@@ -24,12 +24,14 @@ pub struct KeysMatched {
 }
 
 impl Matching {
+    /// Takes copies, so that the work can go to another thread. `barriers` come in ascending order of their ids.
     pub fn new(barriers: Vec<(BarrierId, Few<Pattern>)>, keys: Vec<CacheKey>) -> Self {
         let mut patterns = PatternIndex::default();
         barriers.iter().for_each(|(id, own)| own.iter().for_each(|pattern| patterns.insert(*id, pattern)));
         Matching { ids: barriers.into_iter().map(|(id, _)| id).collect(), patterns, keys }
     }
 
+    /// Tries every key against every pattern; may take long.
     pub fn run(self) -> MatchedKeys {
         let mut found: MatchedKeys = self.ids.into_iter().map(|id| (id, Vec::new())).collect();
         let mut matching = Vec::new();

@@ -16,6 +16,7 @@ pub const MAX_POOL: usize = 64;
 pub struct Pool<S: Stage>([OnceLock<Mailbox<S>>; MAX_POOL]);
 
 impl<S: Stage> Pool<S> {
+    /// A pool of [`MAX_POOL`] places, all empty.
     pub fn new() -> Arc<Self> {
         Arc::new(Pool(std::array::from_fn(|_| OnceLock::new())))
     }
@@ -25,6 +26,7 @@ impl<S: Stage> Pool<S> {
         (0..MAX_POOL).filter(|number| self.is_started(*number)).collect()
     }
 
+    /// Whether the actor with this number runs.
     pub fn is_started(&self, number: usize) -> bool {
         self.0.get(number).is_some_and(|place| place.get().is_some())
     }
@@ -53,14 +55,17 @@ impl ActiveSet {
         Arc::new(ActiveSet(AtomicU64::new((0..count.min(MAX_POOL)).fold(0, |all, number| all | bit(number)))))
     }
 
+    /// Adds an actor: it may be chosen from now on. Its place in the pool must be taken before.
     pub fn open(&self, number: usize) {
         self.0.fetch_or(bit(number), SeqCst);
     }
 
+    /// Takes an actor out: it is not chosen any more, but finishes what it has.
     pub fn close(&self, number: usize) {
         self.0.fetch_and(!bit(number), SeqCst);
     }
 
+    /// Whether the actor with this number may be chosen.
     pub fn has(&self, number: usize) -> bool {
         self.bits() & bit(number) != 0
     }
@@ -94,6 +99,7 @@ impl WorkerThread {
         self.number
     }
 
+    /// Whether the actor with this number lives on this thread.
     pub fn is_of(self, number: usize) -> bool {
         number % self.threads == self.number
     }

@@ -20,6 +20,7 @@ pub struct ActorRegistry {
 }
 
 impl ActorRegistry {
+    /// A registry without actors; `metrics` shows how many run, and counts restarts.
     pub fn new(metrics: Metrics) -> Self {
         ActorRegistry { metrics, actors: Arc::default() }
     }

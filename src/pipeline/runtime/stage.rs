@@ -32,6 +32,8 @@ pub trait Stage: Sized + Unpin + 'static {
     /// Called after a panic, before [`started`](Stage::started): gives up what it cannot go on with.
     fn restarting(&mut self) {}
 
+    /// Handles one message. It must not block the thread; what takes time is spawned on `context`. A panic here
+    /// restarts the stage, and the messages behind it survive.
     fn handle(&mut self, message: Self::Message, context: &mut StageContext<'_, Self>);
 
     /// Called four times a second, for what need not be done at once.

@@ -37,6 +37,7 @@ impl TaskSet {
         set
     }
 
+    /// Whether no future is unfinished.
     pub fn is_idle(&self) -> bool {
         self.tasks.borrow().is_empty()
     }

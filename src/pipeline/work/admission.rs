@@ -48,6 +48,8 @@ pub enum FetchPriority {
 }
 
 impl Admission {
+    /// Bounds with nothing in use: events and bytes in progress, and the largest blob, for which there is a reserve
+    /// beyond the bytes.
     pub fn new(max_events: usize, max_bytes: usize, max_blob_bytes: usize) -> Arc<Self> {
         Arc::new(Admission {
             max_events,
@@ -135,6 +137,7 @@ impl Admission {
         (self.max_events, self.max_bytes)
     }
 
+    /// Whether no event is in progress: the drain ends then.
     pub fn is_idle(&self) -> bool {
         self.events.load(SeqCst) == 0
     }
@@ -254,10 +257,12 @@ impl Permit {
         self.admission.release(0, surplus);
     }
 
+    /// Bytes that it holds now.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// Where it gives back what it holds.
     pub fn admission(&self) -> &Arc<Admission> {
         &self.admission
     }

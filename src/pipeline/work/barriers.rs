@@ -16,6 +16,7 @@ use crate::event::{CacheKey, Few};
 /// A place in the order of barriers.
 pub type BarrierId = NonZeroU64;
 
+/// The patterns that are not done, behind one lock: many readers, and a writer for each pattern that comes or goes.
 pub struct Barriers {
     /// Spares a lock while there are none.
     count: AtomicUsize,
@@ -42,6 +43,7 @@ impl Barriers {
         Barriers { count: AtomicUsize::new(0), standing: RwLock::default(), last: Mutex::new(BarrierId::MIN) }
     }
 
+    /// Whether any pattern holds somebody up; without a lock, so it may be a moment old.
     pub fn are_there(&self) -> bool {
         self.count.load(SeqCst) > 0
     }
@@ -84,6 +86,7 @@ pub struct Barrier {
 }
 
 impl Barrier {
+    /// Its place in the order of barriers: a greater one came later.
     pub fn id(&self) -> BarrierId {
         self.id
     }

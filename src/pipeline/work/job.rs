@@ -33,9 +33,12 @@ use crate::event::{BlobUrl, CacheKey, EventType, Few, Ttl};
 /// Why a request as a whole became no work.
 #[derive(Debug)]
 pub enum Refusal {
+    /// The body is not JSON, or is nested too deep.
     Malformed {
+        /// What the parser met and where, without quoting the body.
         detail: String,
     },
+    /// More events than `event.max_events`.
     TooManyEvents,
     /// More events or bytes than admission could ever hold.
     TooLargeToAdmit,
@@ -52,8 +55,11 @@ pub enum Refusal {
 /// How a request ended.
 #[derive(Debug)]
 pub enum Verdict {
+    /// No event became work; the answer is a single problem document.
     Refused(Refusal),
+    /// The body was one event, and this became of it.
     One(Answered),
+    /// The body was an array or NDJSON: one result for each event, in the order sent.
     Batch(Vec<Element>),
 }
 
@@ -289,6 +295,8 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Answers the request with a refusal. An answer that is there already stays; faults that admission has no room
+    /// for become [`Refusal::Overloaded`].
     pub fn refuse(mut self, refusal: Refusal) {
         if let Some(shared) = self.shared.take() {
             let mut state = shared.lock();
@@ -365,6 +373,7 @@ pub struct Slots {
 }
 
 impl Slots {
+    /// Slots that were not handed out yet. Those that are dropped with this answer `interrupted`.
     pub fn left(&self) -> usize {
         self.total - self.next
     }
@@ -424,6 +433,7 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Ends the entry with this outcome, unless it was answered before. The last slot of a request sends the answer.
     pub fn settle(mut self, outcome: Outcome, now: Instant) {
         self.settle_early(outcome, now);
         self.shared = None;
@@ -511,11 +521,13 @@ impl Future for PendingReply {
 
 /// One key's share of an event, on its way to the cache: ready to be written, or ([`AwaitedBlob`]) not yet.
 pub struct Operation<A = Verb> {
+    /// The one key that it touches.
     pub key: CacheKey,
     /// What is to be done to the key.
     pub action: A,
     /// If the source's own order is to decide.
     pub version: Option<Version>,
+    /// Its place in the answer; dropped unsettled it answers `interrupted`.
     pub slot: Slot,
     /// Its place in the order of its key.
     pub ticket: KeyTicket,
@@ -525,20 +537,28 @@ pub struct Operation<A = Verb> {
 
 /// What the cache can do at once.
 pub enum Verb {
+    /// Writes a value that is at hand.
     Set {
+        /// The bytes to store.
         value: Bytes,
+        /// Whether they came with the event or from a blob: for the answer and the metrics.
         origin: Origin,
+        /// Seconds to live; None: the key does not expire.
         ttl: Option<Ttl>,
         /// What the value's bytes hold of admission, if it is a blob.
         held: Option<Permit>,
     },
+    /// Reads a value.
     Get,
+    /// Deletes the key.
     Delete,
 }
 
 /// A SET whose value has yet to be fetched.
 pub struct AwaitedBlob {
+    /// Where the blob is.
     pub url: BlobUrl,
+    /// Seconds to live, from the write and not from the fetch; None: the key does not expire.
     pub ttl: Option<Ttl>,
 }
 
@@ -554,10 +574,13 @@ impl Operation<AwaitedBlob> {
 
 /// A pattern delete, or its preview.
 pub struct PatternDelete {
+    /// The globs, carried out in one scan.
     pub patterns: Few<Pattern>,
+    /// If the source's own order is to decide: keys with a greater version stay.
     pub version: Option<Version>,
     /// One a pattern.
     pub slots: Vec<Slot>,
+    /// Whether it only counts and shows a sample.
     pub dry_run: bool,
     /// Holds up the keys that it matches; a preview holds up nobody.
     pub barrier: Barrier,

@@ -21,6 +21,8 @@ const BUCKETS: usize = 1 << 12;
 /// As many as fit beside a lock into a line of the processor's cache. The last is shared by all that find no other.
 const PLACES: usize = 7;
 
+/// The unfinished work by the hash of its key, in a table of fixed size. Two keys with one hash share a place, which
+/// costs them speed and never order.
 pub struct KeyOrder {
     buckets: Box<[Bucket]>,
     barriers: Barriers,
@@ -45,7 +47,9 @@ struct Place {
 /// Where an operation is to go next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {
+    /// To the writer that the ticket names, at once.
     Write,
+    /// To the central router: it has to wait, or what is before it on its key does.
     Route,
     /// To the router, were it not that nothing else is unfinished: it need only wait for itself.
     Direct,
@@ -198,19 +202,23 @@ impl Default for TicketSet {
 }
 
 impl TicketSet {
+    /// Puts the ticket's key, and whichever share its place, into the set.
     pub fn add(&mut self, ticket: &KeyTicket) {
         self.places[usize::from(ticket.of_bucket)] |= 1 << ticket.place;
         self.is_empty = false;
     }
 
+    /// Takes a place out of the set.
     pub fn remove(&mut self, KeyPlace { of_bucket, place }: KeyPlace) {
         self.places[usize::from(of_bucket)] &= !(1 << place);
     }
 
+    /// Whether the ticket's key, or one that shares its place, is in the set.
     pub fn has(&self, ticket: &KeyTicket) -> bool {
         self.places[usize::from(ticket.of_bucket)] & 1 << ticket.place != 0
     }
 
+    /// Empties the set and keeps its memory; costs nothing if it is empty.
     pub fn clear(&mut self) {
         if !self.is_empty {
             self.places.fill(0);

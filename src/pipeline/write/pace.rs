@@ -48,6 +48,7 @@ struct Published {
 }
 
 impl Paces {
+    /// Room for [`MAX_POOL`] writers, none of which has started.
     pub fn new() -> Arc<Self> {
         let writers = Box::new(std::array::from_fn(|_| Published::default()));
         Arc::new(Paces { writers, started: AtomicUsize::new(0), base: Instant::now() })
@@ -86,6 +87,7 @@ pub struct Pace {
 }
 
 impl Pace {
+    /// The pace of the writer with this number, published among `all`. It is unknown until a backlog shows it.
     pub fn new(all: Arc<Paces>, number: usize) -> Self {
         all.started.fetch_max((number + 1).min(MAX_POOL), Relaxed);
         Pace { all, number, pace: None }
@@ -140,8 +142,11 @@ impl Drop for Pace {
 
 /// Whether new events would be carried out in time.
 pub struct Lateness {
+    /// What the writers publish.
     pub paces: Arc<Paces>,
+    /// The writers that new keys may go to.
     pub active: Arc<ActiveSet>,
+    /// Says which writer has a key in hand.
     pub key_order: &'static KeyOrder,
 }
 

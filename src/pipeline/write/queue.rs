@@ -28,6 +28,7 @@ use crate::pipeline::work::key_order::{KeyPlace, KeyTicket, TicketSet};
 pub struct Ready {
     command: Command,
     origin: Origin,
+    /// Its place in the answer, for who looks at it before it is queued.
     pub slot: Slot,
     ticket: KeyTicket,
     deadline: Instant,
@@ -55,9 +56,14 @@ impl Ready {
 
 /// A writer has passed a fence, or lost it.
 pub struct FenceReached {
+    /// The epoch of the router that put the fence; a later router ignores it.
     pub epoch: u64,
+    /// The number of the router's round of fences, one fence to each writer.
     pub round: u64,
+    /// The writer's number in its pool.
     pub writer: usize,
+    /// Whether everything before the fence is done or given up. If not, the writer died under it, and the router asks
+    /// again.
     pub passed: bool,
 }
 
@@ -68,11 +74,15 @@ enum Entry {
 
 /// What is to be done when its command has ended.
 pub struct Pending {
+    /// Whether a SET's value came with the event or from a blob.
     pub origin: Origin,
+    /// Its place in the answer.
     pub slot: Slot,
+    /// When its request is answered whatever has become of it.
     pub deadline: Instant,
     /// When it is given up.
     pub expires: Instant,
+    /// How often the writer panicked with it in hand. One that does it again and again is given up.
     pub crashes: u8,
     /// It was refused before, or comes after one of its key that was.
     is_delayed: bool,
@@ -97,6 +107,7 @@ pub type Batch = (Vec<Command>, Vec<Pending>);
 /// How much of the queue goes together.
 #[derive(Clone, Copy)]
 pub struct Bounds {
+    /// Commands of one batch at most (`redis.batch_max`).
     pub commands: usize,
     /// Or a single larger command.
     pub bytes: usize,
@@ -132,10 +143,12 @@ pub struct Again {
 }
 
 impl Again {
+    /// Operations that are to be repeated.
     pub fn count(&self) -> usize {
         self.entries.len()
     }
 
+    /// Adds an operation behind those that are there; called in the order of the batch.
     pub fn add(&mut self, command: Command, pending: Pending) {
         self.entries.push((command, pending));
     }
@@ -156,6 +169,7 @@ impl Again {
 }
 
 impl Queue {
+    /// An empty queue. `retry` is how long an operation is tried after it came in (`redis.retry_ms`).
     pub fn new(retry: Duration, pace: Pace) -> Self {
         Queue {
             entries: VecDeque::new(),
@@ -175,6 +189,7 @@ impl Queue {
         self.entries.len()
     }
 
+    /// Whether nothing waits: no operation, nothing refused that is to be tried again, and no fence.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.delayed.is_empty() && self.fences.is_empty()
     }
@@ -184,10 +199,13 @@ impl Queue {
         self.delayed.next_due()
     }
 
+    /// The pace at which the queue is emptied, for the writer to report batches to.
     pub fn pace(&mut self) -> &mut Pace {
         &mut self.pace
     }
 
+    /// Takes operations at the end, in the order in which they are to take effect. From `now` on each has
+    /// `redis.retry_ms`.
     pub fn add(&mut self, ready: Vec<Ready>, now: Instant) {
         let (expires, mut number) = (now + self.retry, self.number);
         self.entries.extend(ready.into_iter().map(|Ready { command, origin, slot, ticket, deadline, held }| {
@@ -201,6 +219,7 @@ impl Queue {
         self.publish();
     }
 
+    /// Takes a fence at the end: its notice is sent once everything before it is done or given up.
     pub fn add_fence(&mut self, notice: DropNotice<FenceReached>) {
         self.number += 1;
         self.entries.push_back(Entry::Fence(self.number, notice));

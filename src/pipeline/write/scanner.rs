@@ -26,14 +26,19 @@ use crate::pipeline::work::timing::Phase;
 
 /// The only message to the scanner: sweeps that start together, in the order of acceptance. All that was accepted before them is in the cache.
 pub struct StartScan {
+    /// Which of the two sessions the scan runs on.
     pub kind: ScanKind,
+    /// The sweeps of this scan; those of one kind share each step.
     pub deletes: Vec<PatternDelete>,
+    /// Tells the central router when all of them have ended, also by a panic.
     pub ended: DropNotice<ScanEnded>,
 }
 
 /// The scanner is done with what it was given.
 pub struct ScanEnded {
+    /// The epoch of the router that asked for the scan.
     pub epoch: u64,
+    /// Which of the two scans has ended.
     pub kind: ScanKind,
 }
 
@@ -42,9 +47,11 @@ pub struct ScanEnded {
 pub enum ScanKind {
     /// Previews may be among them.
     Deletes,
+    /// Only previews: they hold up nobody and are never waited for.
     Previews,
 }
 
+/// The actor; there is one in the process, on a thread of its own.
 pub struct Scanner {
     admission: Arc<Admission>,
     /// By the kinds of scans, each with the places where scans on it have stopped.
@@ -59,6 +66,8 @@ struct Line {
 }
 
 impl Scanner {
+    /// A scanner with a session for each kind of scan, by the order of [`ScanKind`]. A step is tried for `retry`
+    /// (`redis.retry_ms`).
     pub fn new(admission: Arc<Admission>, sessions: [Box<dyn Session>; 2], retry: Duration) -> Self {
         let line = |session| Rc::new(Mutex::new(Line { session, places: Rc::default() }));
         Scanner { admission, lines: sessions.map(line), retry }

@@ -39,7 +39,9 @@ const FEW: usize = 8;
 /// The bounds of a batch and of trying (`redis.*` settings).
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// Commands of one batch at most (`redis.batch_max`).
     pub batch_max: usize,
+    /// Bytes of one batch at most (`redis.batch_max_bytes`); a larger value goes alone.
     pub batch_max_bytes: usize,
     /// How long an operation is tried, from when it came in.
     pub retry: Duration,
@@ -64,14 +66,21 @@ pub fn hand_over(ready: &mut [Vec<Ready>], writers: &Pool<Writer>) {
 
 /// What a writer is built of.
 pub struct Parts {
+    /// The bounds of its batches and of trying.
     pub limits: Limits,
+    /// Counts batches and shows how long they take.
     pub metrics: Metrics,
+    /// Learns whether its connection works; `/ready` answers from it.
     pub readiness: Arc<Readiness>,
+    /// The writers that may be chosen: it adds and removes itself.
     pub active: Arc<ActiveSet>,
+    /// Where it publishes how fast it empties its queue.
     pub paces: Arc<Paces>,
+    /// Opens its session.
     pub cache: Arc<dyn Cache>,
 }
 
+/// The actor. Each has one session and one batch in flight.
 pub struct Writer {
     heartbeat: Arc<Heartbeat>,
     limits: Limits,
@@ -116,6 +125,7 @@ enum Activity {
 }
 
 impl Writer {
+    /// A writer with this number in its pool. It opens a session, which connects with the first batch or ping.
     pub fn new(heartbeat: Arc<Heartbeat>, index: usize, parts: Parts) -> Self {
         let Parts { limits, metrics, readiness, active, paces, cache } = parts;
         let retry = limits.retry;

@@ -6,15 +6,22 @@ use crate::event::outcome::ProblemKind;
 /// The roles of the pipeline, as the label `actor` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ActorKind {
+    /// Splits bodies into events.
     Intake,
+    /// Checks events and admits requests.
     Validation,
+    /// Keeps the order of each key: the local routers and the central one.
     Router,
+    /// Downloads blobs.
     Fetcher,
+    /// Carries out pattern deletes and previews.
     Scanner,
+    /// Writes batches to the cache.
     Writer,
 }
 
 impl ActorKind {
+    /// Every role, in the order of the discriminants: the metrics index their arrays by it.
     pub const ALL: [ActorKind; 6] = [
         ActorKind::Intake,
         ActorKind::Validation,
@@ -24,6 +31,7 @@ impl ActorKind {
         ActorKind::Writer,
     ];
 
+    /// The role as the label `actor` and the names of threads spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             ActorKind::Intake => "intake",

@@ -22,8 +22,11 @@ pub struct Reading {
 /// How the blobs of one host have come since the start.
 #[derive(Debug, Clone)]
 pub struct HostState {
+    /// The host and port, or what stands for all that have no series of their own.
     pub host: String,
+    /// Attempts that brought a blob.
     pub ok: u64,
+    /// Attempts that failed, whatever the reason.
     pub failed: u64,
     /// Seconds of one attempt. A quantile of so few buckets would say little.
     pub mean: f64,
@@ -32,8 +35,11 @@ pub struct HostState {
 /// Actors of one kind.
 #[derive(Debug, Clone, Copy)]
 pub struct ActorState {
+    /// Actors that run now.
     pub running: u64,
+    /// Messages sent to them and not yet handled.
     pub waiting: u64,
+    /// How often supervision restarted one of them since the start.
     pub restarts: u64,
 }
 
@@ -46,6 +52,8 @@ pub struct Spread {
 }
 
 impl Metrics {
+    /// All counters at this moment, for [`History::keep`](crate::telemetry::history::History::keep). Costs a pass over
+    /// the histograms, so it is called every few seconds.
     pub fn read(&self) -> Reading {
         Reading {
             events: self.inner.events.each_ref().map(|classes| classes.each_ref().map(|counter| counter.get())),
