@@ -22,7 +22,7 @@
 //! | [writer](write::writer) | one line to the cache, group commit | ready operations | replies | what was in flight is written again, in order |
 //! | [scanner](write::scanner) | pattern deletes and previews | sweeps that may start | replies | its sweeps answer `interrupted` |
 //!
-//! One way, no polling back: whoever ends the work answers it. [`router`], [`fetch`] and [`write`](self::write) are three
+//! One way, no polling back: whoever ends the work answers it. [`router`], [`fetch`] and [`write`] are three
 //! wings over shared ground: [`work`] has what travels and the bounds at the door, [`runtime`] what keeps actors alive;
 //! `placement` says who runs where and how many, [`readiness`] whether requests are welcome.
 

@@ -11,7 +11,7 @@ use crate::event::Ttl;
 use crate::event::pattern::Pattern;
 use crate::event::sources::{Format, KeyTemplate, Mapping, ValueMode};
 
-/// One producer of notifications. What may post is empty where that of [`AuthConfig`] holds.
+/// One producer of notifications. What may post is empty where that of [`AuthConfig`](super::AuthConfig) holds.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SourceConfig {
     /// What the producer's notifications look like (`sources.NAME.format`); auto tells by headers and body. Live.
