@@ -12,16 +12,15 @@ use std::vec;
 
 use bytes::Bytes;
 
+use super::cause::unexpected;
 use super::encode::Outbox;
 use super::guarded::{self, Guard, MAX_BYTES, MAX_KEYS};
-use super::parts::Window;
+use super::parts::{Window, window};
 use super::reply::{Code, Frame, Hint, Redirect};
 use super::sharing::{Refusal, RefusedTogether, Singly};
 use super::wait::{Wait, add_wait};
 use crate::cache::{CacheError, Command, Reply};
 
-/// The start of a value that is read within the pipeline. 512 GETs of it are 32 MiB, once.
-pub(super) const WINDOW_BYTES: usize = 64 * 1024;
 /// Of a pipeline's size, what is set aside for it beforehand, at most: large values are not copied into it.
 const MAX_RESERVED_BYTES: usize = 256 * 1024;
 
@@ -33,7 +32,7 @@ pub(super) struct Manner<'a> {
     pub(super) with_exists: bool,
     /// How each GET is asked for, in order; empty: each for `window_bytes`, and once more if need be.
     pub(super) windows: &'a [Window],
-    /// At most [`WINDOW_BYTES`].
+    /// At most [`WINDOW_BYTES`](super::parts::WINDOW_BYTES).
     pub(super) window_bytes: usize,
     /// With the scripts before all else.
     pub(super) with_scripts: bool,
@@ -289,15 +288,6 @@ pub(super) fn decode_exists(frame: Frame) -> Step {
         Frame::Error(code) => Step::Done(Err(code.to_error("EXISTS"))),
         _ => Step::Done(Err(unexpected())),
     }
-}
-
-/// One byte more than is allowed shows that there is too much.
-pub(super) fn window(max_bytes: usize, window_bytes: usize) -> usize {
-    max_bytes.saturating_add(1).min(window_bytes)
-}
-
-pub(super) fn unexpected() -> CacheError {
-    CacheError::Unavailable("redis answered something unexpected".into())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error as TlsError, PeerMisbehaved};
 
 use super::reply::{Code, Hint};
+use crate::cache::CacheError;
 
 /// Names that a certificate is for, as far as a message shows them.
 const MAX_NAMES: usize = 4;
@@ -133,3 +134,8 @@ pub(super) fn of_refusal(code: &Code) -> String {
 
 /// What connecting fails with where credentials are missing.
 pub(super) const NO_CREDENTIALS: &str = "it asks for a password (NOAUTH)";
+
+/// A reply that the command cannot have.
+pub(super) fn unexpected() -> CacheError {
+    CacheError::Unavailable("redis answered something unexpected".into())
+}

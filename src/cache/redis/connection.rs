@@ -1,7 +1,7 @@
 //! One connection to Redis, with one pipeline in flight at a time.
 //!
 //! It knows whether a pipeline is unanswered ([`Connection::owes_replies`]) and by which name the server knows it
-//! ([`Identity`]), so that what was sent can be taken back. Whether and when to do that is the session's business.
+//! ([`Identity`](super::facts::Identity)), so that what was sent can be taken back. Whether and when to do that is the session's business.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -25,7 +25,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::cause::{self, Broken};
 use super::encode::Outbox;
-use super::greeting::Facts;
+use super::facts::Facts;
 use super::reply::{Frame, Hint, Inbox, Malformed};
 use super::settings::{Settings, TlsClient};
 use crate::cache::CacheError;
@@ -54,14 +54,6 @@ pub(super) const HANDSHAKE: &str = "the TLS handshake";
 
 trait Transport: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Transport for T {}
-
-/// By what the server knows a connection. The address (as the server sees it, so right behind a proxy too) makes it
-/// exact: a restarted server counts its ids from the start, and another client may have got the same one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) id: i64,
-    pub(super) address: Bytes,
-}
 
 pub(super) struct Connection {
     stream: Pin<Box<dyn Transport>>,

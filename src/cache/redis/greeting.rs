@@ -13,15 +13,14 @@ use log::warn;
 use tokio::time::timeout;
 
 use super::cause::{self, Broken};
-use super::connection::{Connection, HANDSHAKE, Identity};
+use super::connection::{Connection, HANDSHAKE};
 use super::encode::Outbox;
+use super::facts::{Facts, Identity, Make, OLDEST};
 use super::reply::Frame;
 use super::settings::Settings;
 use super::{MAX_OWN_BYTES, Part, Shared};
 use crate::cache::{CacheError, Secret};
 
-/// The oldest Redis that is worked with: CLIENT INFO, by which a lost connection is told apart, came with it.
-const OLDEST: (u32, u32) = (6, 2);
 /// Whom `CLIENT KILL` is asked for, to see whether we may: an address always has a port, so no client has this one, and no
 /// version of Redis does anything about it. (`CLIENT KILL ID 0` closes all other connections before Redis 7.0.)
 const NOBODY: &str = "nobody";
@@ -29,39 +28,6 @@ const NOBODY: &str = "nobody";
 const PLAIN_PORT: &str = ": is this a port without TLS? (redis.tls, or rediss:// in redis.url)";
 /// Of what a server says of itself, at most.
 const MAX_WORD_BYTES: usize = 64;
-
-/// What a server says of itself, as far as it does.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Facts {
-    pub(super) identity: Option<Identity>,
-    /// Whether this user may kill connections, its own of old among them.
-    pub(super) may_kill: bool,
-    /// The policy by which it evicts keys that it was not told to delete.
-    pub(super) evicts: Option<String>,
-    pub(super) make: Option<Make>,
-    /// `standalone`, `cluster` or `sentinel`.
-    pub(super) mode: Option<String>,
-    /// The connection was closed over the questions, and has been made without them.
-    pub(super) is_bare: bool,
-}
-
-/// The name of a server, and its version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Make {
-    pub(super) name: String,
-    pub(super) version: String,
-}
-
-impl Make {
-    /// Whether it is Redis and too old. Others have versions of their own, and all began later.
-    fn is_too_old(&self) -> bool {
-        let mut parts = self.version.split('.').map(|part| part.parse::<u32>().ok());
-        match (parts.next().flatten(), parts.next().flatten()) {
-            (Some(major), Some(minor)) => self.name == "redis" && (major, minor) < OLDEST,
-            _ => false,
-        }
-    }
-}
 
 enum Trouble {
     /// Closed before everything was answered.

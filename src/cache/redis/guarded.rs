@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Script;
 
-use super::batch::unexpected;
+use super::cause::unexpected;
 use super::encode::Outbox;
 use super::reply::Frame;
 use crate::cache::companion::{companion, slot};

@@ -36,6 +36,7 @@ mod cluster;
 mod connection;
 mod encode;
 pub mod export;
+mod facts;
 mod greeting;
 mod guarded;
 mod lengths;
@@ -54,8 +55,9 @@ use std::time::Duration;
 
 pub use self::address::Address;
 pub use self::cluster::ClusterCache;
-use self::connection::{Connection, Identity};
+use self::connection::Connection;
 use self::encode::Outbox;
+use self::facts::Identity;
 use self::guarded::Guard;
 use self::lengths::Lengths;
 use self::reply::Frame;

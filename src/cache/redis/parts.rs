@@ -8,7 +8,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::batch::{WINDOW_BYTES, window};
 use super::lengths::MAX_SURE_BYTES;
 use crate::cache::{CacheError, Command, Reply};
 use crate::event::CacheKey;
@@ -38,6 +37,8 @@ pub(super) struct Part {
     pub(super) windows: Vec<Window>,
 }
 
+/// The start of a value that is read within the pipeline. 512 GETs of it are 32 MiB, once.
+pub(super) const WINDOW_BYTES: usize = 64 * 1024;
 /// A pipeline's reads come before room is taken for them: they bring this part of what is free, at most.
 const FREE_SHARE: usize = 8;
 /// The start of a value that is asked for at least.
@@ -216,6 +217,11 @@ fn written(command: &Command, bound: Option<usize>, is_filled: bool) -> (Option<
         Command::Set { value, .. } => (bound.map(|bound| bound.max(value.len())), false),
         Command::Delete { .. } => (bound, false),
     }
+}
+
+/// One byte more than is allowed shows that there is too much.
+pub(super) fn window(max_bytes: usize, window_bytes: usize) -> usize {
+    max_bytes.saturating_add(1).min(window_bytes)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::batch::unexpected;
+use super::cause::unexpected;
 use super::encode::Outbox;
 use super::guarded::{self, Guard};
 use super::reply::{Frame, Redirect};

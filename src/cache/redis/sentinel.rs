@@ -20,8 +20,8 @@ use tokio::time::{Instant, timeout};
 
 use self::lookout::{Finder, GRACE, Lookout, Named};
 use super::address::Address;
-use super::batch::unexpected;
 use super::budget::Budget;
+use super::cause::unexpected;
 use super::connection::{Connection, unavailable};
 use super::encode::Outbox;
 use super::reply::Frame;

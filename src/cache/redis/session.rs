@@ -16,11 +16,12 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use log::{error, warn};
 
-use super::batch;
 use super::budget::{Budget, extra};
+use super::cause::unexpected;
 use super::connection::{Connection, unavailable};
 use super::encode::Outbox;
-use super::greeting::{self, Facts};
+use super::facts::Facts;
+use super::greeting;
 use super::reply::{Frame, Redirect};
 use super::scan::{self, Misplaced};
 use super::sharing::SharedCalls;
@@ -113,7 +114,7 @@ impl Session for RedisSession {
             match self.call(outbox, MAX_OWN_BYTES, Budget::new(within)).await?.pop() {
                 Some(Frame::Status) => Ok(()),
                 Some(Frame::Error(code)) => Err(code.to_error("PING")),
-                _ => Err(batch::unexpected()),
+                _ => Err(unexpected()),
             }
         }
         .boxed_local()

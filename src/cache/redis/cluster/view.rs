@@ -6,7 +6,7 @@ use std::vec;
 use crate::cache::CacheError;
 use crate::cache::companion::SLOTS;
 use crate::cache::redis::address::Address;
-use crate::cache::redis::batch::unexpected;
+use crate::cache::redis::cause::unexpected;
 use crate::cache::redis::reply::Frame;
 
 /// Nodes of a cluster, at most; Redis itself advises against more.

@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::cache::CacheError;
 use crate::cache::redis::address::Address;
-use crate::cache::redis::batch::unexpected;
 use crate::cache::redis::budget::Budget;
 use crate::cache::redis::cause::NO_CREDENTIALS;
+use crate::cache::redis::cause::unexpected;
 use crate::cache::redis::connection::unavailable;
 use crate::cache::redis::encode::Outbox;
 use crate::cache::redis::reply::Frame;

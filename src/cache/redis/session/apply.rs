@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::RedisSession;
 use crate::cache::redis::MAX_OWN_BYTES;
-use crate::cache::redis::batch::{self, Answers, Manner, Step, WINDOW_BYTES};
+use crate::cache::redis::batch::{self, Answers, Manner, Step};
 use crate::cache::redis::budget::Budget;
+use crate::cache::redis::cause::unexpected;
 use crate::cache::redis::connection::unavailable;
 use crate::cache::redis::encode::Outbox;
-use crate::cache::redis::parts::{Bounds, Parts, Window, is_one_part, long_value};
+use crate::cache::redis::parts::{Bounds, Parts, WINDOW_BYTES, Window, is_one_part, long_value};
 use crate::cache::redis::reply::{Frame, Hint, too_long};
 use crate::cache::redis::wait::{self, Wait, Waited};
 use crate::cache::room::COUNTED_FROM_BYTES;
@@ -253,9 +254,9 @@ impl RedisSession {
         let mut frames = Vec::new();
         self.exchange(ask("STRLEN"), MAX_OWN_BYTES, budget, 0, &mut frames).await?;
         let bytes = match frames.pop() {
-            Some(Frame::Number(bytes)) => u64::try_from(bytes).map_err(|_| batch::unexpected())?,
+            Some(Frame::Number(bytes)) => u64::try_from(bytes).map_err(|_| unexpected())?,
             Some(Frame::Error(code)) => return Err(code.to_error("STRLEN")),
-            _ => return Err(batch::unexpected()),
+            _ => return Err(unexpected()),
         };
         let allowed = u64::try_from(max_bytes).unwrap_or(u64::MAX);
         let size = match usize::try_from(bytes) {
@@ -279,7 +280,7 @@ impl RedisSession {
             },
             Some(Frame::Nil) => Ok(Reply::Miss),
             Some(Frame::Error(code)) => Err(code.to_error("GET")),
-            _ => Err(batch::unexpected()),
+            _ => Err(unexpected()),
         }
     }
 }
