@@ -5,10 +5,12 @@
 //! fault it has, [`pattern`] is Redis's glob, [`version`] the source's own order, [`outcome`] is what became of it;
 //! [`trace`] is the trace that its request belongs to, [`sources`] reads what storage says in words of its own.
 
+pub mod invalid;
 mod json;
 pub mod outcome;
 pub mod pattern;
 pub mod sources;
+mod time;
 pub mod trace;
 pub mod validate;
 pub mod version;

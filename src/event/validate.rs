@@ -9,7 +9,6 @@ mod named;
 mod plain;
 mod url;
 
-use std::borrow::Cow;
 use std::str::FromStr;
 
 use bytestring::ByteString;
@@ -19,72 +18,17 @@ use self::faults::{At, Faults, Others, ROOT, Reported, Slot};
 use self::named::Named;
 pub use self::url::MAX_URL_BYTES;
 pub(in crate::event) use self::url::parse as parse_url;
+use super::invalid::{Invalid, InvalidKind};
 use super::json::{Kind, NoText, NoTree, Node, Tree};
 use super::version::{MAX_TEXT_BYTES, Version};
 use super::wire::{Document, RawEvent};
 use super::{Action, Event, EventType, Few, Limits, MAX_ID_BYTES, Ttl};
-
-/// An event that breaks the contract: none of its work starts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Invalid {
-    /// If that was valid.
-    pub id: Option<ByteString>,
-    /// If `key` was valid.
-    pub event: Option<EventType>,
-    /// What is wrong with it.
-    pub kind: InvalidKind,
-}
-
-/// How an event fails validation: its syntax, or its members.
-#[derive(Debug, Clone, PartialEq)]
-pub enum InvalidKind {
-    /// An NDJSON line that is not JSON; what and where.
-    Malformed(String),
-    /// Every fault found, in the order of the checks; at least one.
-    Faults(Vec<Fault>),
-}
-
-/// One fault of an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// RFC 6901: the member at fault, or where a missing one belongs.
-    pub pointer: String,
-    /// What is allowed there. Never holds a value or a URL.
-    pub detail: Cow<'static, str>,
-}
 
 /// Members of `value` or of `data`. Beside `value` they are no extras but stand in the wrong place, where they would be lost.
 const MISPLACED: [&str; 8] = ["ttl", "data", "url", "pattern", "patterns", "keys", "dry_run", "encoding"];
 
 /// Faults listed in the answer to one request, at most; an invalid event always has its first.
 pub const MAX_FAULTS: usize = 10_000;
-
-impl Invalid {
-    /// How many faults it lists; long ones count as several.
-    pub fn listed(&self) -> usize {
-        match &self.kind {
-            InvalidKind::Malformed(_) => 1,
-            InvalidKind::Faults(faults) => faults.len().max(self.text_bytes() / FAULT_TEXT_BYTES),
-        }
-    }
-
-    /// Bytes of its faults' texts.
-    pub fn text_bytes(&self) -> usize {
-        match &self.kind {
-            InvalidKind::Malformed(detail) => detail.len(),
-            InvalidKind::Faults(faults) => faults.iter().map(Fault::text_bytes).sum(),
-        }
-    }
-}
-
-/// A fault's texts have so many bytes, or it counts as several.
-const FAULT_TEXT_BYTES: usize = 128;
-
-impl Fault {
-    fn text_bytes(&self) -> usize {
-        self.pointer.len() + self.detail.len()
-    }
-}
 
 /// Validates one event.
 ///
@@ -292,7 +236,7 @@ impl Check<'_> {
 
 /// The milliseconds since 1970 of an RFC 3339 text. An extra may be anything: what is no time is none.
 fn unix_millis(time: Node<'_>) -> Option<i64> {
-    super::sources::unix_millis(&time.string().ok()?)
+    super::time::unix_millis(&time.string().ok()?)
 }
 
 /// Digits and nothing else, as a number.

@@ -3,6 +3,7 @@
 //! submitter and its health only.
 
 mod answer;
+mod answering;
 mod auth;
 mod body;
 mod client;
@@ -12,13 +13,17 @@ mod host;
 mod idle;
 mod incoming;
 mod linger;
+mod notifications;
+mod oldest;
 mod openapi;
 mod page;
 mod posters;
 mod probes;
 mod problem;
 mod progress;
+mod receive;
 mod request;
+mod request_ids;
 mod server;
 mod shared;
 mod slow;
@@ -28,6 +33,7 @@ mod tls;
 pub mod trust;
 mod under_way;
 mod unproven;
+mod verdict_log;
 mod webhook;
 mod worker;
 

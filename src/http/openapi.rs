@@ -3,14 +3,13 @@
 //! The frame is a template, `openapi.json`, which is JSON itself. What the code knows better, it says: the bounds of the
 //! running service, and every set of names (types, statuses, problems), from the very values that answers are made of.
 
+use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Settings;
 use super::problem::{DOCUMENTS, Kind};
-use super::shared::Shared;
 use crate::event::outcome::{Class, MAX_SAMPLE, Origin, ProblemKind};
 use crate::event::sources::Format;
 use crate::event::validate::{MAX_FAULTS, MAX_URL_BYTES};
@@ -22,14 +21,6 @@ use crate::telemetry::history::MAX_FAILURES;
 
 const TEMPLATE: &str = include_str!("openapi.json");
 
-pub fn get(shared: &Shared, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "application/json"))
-        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((CACHE_CONTROL, "no-cache"))
-        .body(if shared.settings.auth.is_open() { shared.openapi.open.clone() } else { shared.openapi.shut.clone() })
-}
-
 /// The document while nothing is asked for, and while something is: the door may be shut later.
 pub struct Documents {
     open: Bytes,
@@ -40,6 +31,15 @@ impl Documents {
     pub fn new(settings: &Settings, limits: &Limits) -> Self {
         let [open, shut] = [true, false].map(|is_open| document(settings, limits, is_open).into());
         Documents { open, shut }
+    }
+
+    /// The one for now.
+    pub fn answer(&self, is_open: bool) -> HttpResponse {
+        HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, "application/json"))
+            .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .insert_header((CACHE_CONTROL, "no-cache"))
+            .body(if is_open { self.open.clone() } else { self.shut.clone() })
     }
 }
 

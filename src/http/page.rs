@@ -4,94 +4,24 @@
 //! A page is one file without data of its own: what it shows it asks for with the token that is typed in. It lets in
 //! nothing from elsewhere, and runs no script but its own (its hash is in the policy).
 
+pub mod html;
 mod status;
 
 use std::time::Duration;
 
 use actix_rt::time::interval;
-use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
-};
+use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use ring::digest::{SHA256, digest};
+use actix_web::{HttpRequest, HttpResponse};
 use tokio_util::sync::CancellationToken;
 
+use self::html::guarded;
 use self::status::Status;
 use super::problem::Turned;
 use super::request::turn_away;
 use super::shared::Shared;
 use crate::telemetry::ActorKind;
-use crate::telemetry::history::{History, STEP, Sample};
-
-const STYLE: &str = include_str!("page/style.css");
-const OVERVIEW: (&str, &str) = (include_str!("page/overview.html"), include_str!("page/overview.js"));
-const DOCS: (&str, &str) = (include_str!("page/docs.html"), include_str!("page/docs.js"));
-
-const GUARDS: [(HeaderName, &str); 4] = [
-    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (X_FRAME_OPTIONS, "DENY"),
-    (REFERRER_POLICY, "no-referrer"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-];
-
-/// What is there unless `http.page` is off.
-pub struct Pages {
-    pub history: History,
-    overview: Page,
-    docs: Page,
-}
-
-struct Page {
-    html: Bytes,
-    policy: HeaderValue,
-}
-
-impl Pages {
-    pub fn new() -> Self {
-        Pages { history: History::default(), overview: Page::new(OVERVIEW), docs: Page::new(DOCS) }
-    }
-}
-
-impl Page {
-    fn new((html, script): (&str, &str)) -> Self {
-        let policy = format!(
-            "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; base-uri 'none'; \
-             form-action 'none'; frame-ancestors 'none'",
-            hash(script),
-            hash(STYLE)
-        );
-        Page {
-            html: html.replace("{{style}}", STYLE).replace("{{script}}", script).into(),
-            policy: HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'")),
-        }
-    }
-
-    fn show(&self) -> HttpResponse {
-        guarded()
-            .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
-            .insert_header((CONTENT_SECURITY_POLICY, self.policy.clone()))
-            .insert_header((CACHE_CONTROL, "no-cache"))
-            .body(self.html.clone())
-    }
-}
-
-/// As a source of the Content-Security-Policy.
-fn hash(text: &str) -> String {
-    format!("'sha256-{}'", STANDARD.encode(digest(&SHA256, text.as_bytes())))
-}
-
-fn guarded() -> HttpResponseBuilder {
-    let mut response = HttpResponse::Ok();
-    for guard in GUARDS {
-        response.insert_header(guard);
-    }
-    response
-}
+use crate::telemetry::history::{STEP, Sample};
 
 pub fn overview(shared: &Shared, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
     shared.pages.as_ref().map_or_else(|| HttpResponse::NotFound().finish(), |pages| pages.overview.show())
@@ -139,25 +69,5 @@ async fn sample(shared: &Shared, step: Duration) {
         steps.tick().await;
         let (admission_events, admission_bytes) = shared.pipeline.admission.in_use();
         pages.history.keep(Sample { reading: shared.metrics.read(), admission_events, admission_bytes });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_lets_in_what_it_is_made_of_and_nothing_else() {
-        for (page, (_, script)) in [(Page::new(OVERVIEW), OVERVIEW), (Page::new(DOCS), DOCS)] {
-            let html = str::from_utf8(&page.html).unwrap();
-            let between = |from: &str, to: &str| html.split_once(from).unwrap().1.split_once(to).unwrap().0;
-            assert_eq!(between("<script>", "</script>"), script);
-            assert_eq!(between("<style>", "</style>"), STYLE);
-            assert_eq!((html.matches("<script").count(), html.matches("<style").count()), (1, 1));
-            let policy = page.policy.to_str().unwrap();
-            assert!(policy.contains(&hash(script)) && policy.contains(&hash(STYLE)), "{policy}");
-            assert!(!html.contains("http://") || html.matches("http://").count() == html.matches("www.w3.org").count());
-            assert!(!script.contains("innerHTML") && !script.contains("eval("));
-        }
     }
 }

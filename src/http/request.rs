@@ -2,14 +2,13 @@
 //! in the metrics.
 
 use std::cell::{Cell, RefCell};
-use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
@@ -17,92 +16,19 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::problem::{Turned, turned_away};
 use super::progress::{Answer, InRequest, Progress};
+use super::request_ids::{RequestIds, X_REQUEST_ID, log_request};
 use super::shared::Shared;
 use super::{host, sources};
-use crate::event::trace::Trace;
 use crate::pipeline::work::job::Unwritten;
 use crate::telemetry::history::Failed;
 use crate::telemetry::metrics::{ROUTES, SOURCES_ROUTE};
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// Visible characters of a request id that is taken over, at most.
-const MAX_ID: usize = 128;
 /// Characters of an unknown path that are logged, at most.
 const MAX_PATH: usize = 100;
 
-pub struct RequestId(HeaderValue);
-
-impl RequestId {
-    fn of(request: &ServiceRequest) -> Self {
-        let given = request.headers().get(X_REQUEST_ID).filter(|value| {
-            let bytes = value.as_bytes();
-            (1..=MAX_ID).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
-        });
-        given.map_or_else(RequestId::made, |given| RequestId(given.clone()))
-    }
-
-    /// One of our own: 32 hexadecimal digits.
-    pub fn made() -> Self {
-        let mut bits = fastrand::u128(..);
-        let digits: [u8; 32] = std::array::from_fn(|_| {
-            let digit = b"0123456789abcdef"[(bits & 0xf) as usize];
-            bits >>= 4;
-            digit
-        });
-        RequestId(HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("none")))
-    }
-
-    pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
-    }
-}
-
-/// By which a request is found again, here and elsewhere.
-pub struct Marks {
-    pub id: RequestId,
-    pub trace: Option<Arc<Trace>>,
-}
-
-impl Marks {
-    fn of(request: &ServiceRequest) -> Self {
-        Marks { id: RequestId::of(request), trace: trace(request.headers()) }
-    }
-}
-
-/// Of two `traceparent`s nobody can say which holds.
-fn trace(headers: &HeaderMap) -> Option<Arc<Trace>> {
-    let mut given = headers.get_all(TRACEPARENT);
-    let (only, None) = (given.next()?, given.next()) else { return None };
-    let span = NonZeroU64::new(fastrand::u64(..)).unwrap_or(NonZeroU64::MIN);
-    let trace = Trace::follow(only.as_bytes(), span)?;
-    Some(Arc::new(trace.with_state(headers.get_all(TRACESTATE).map(HeaderValue::as_bytes))))
-}
-
-/// A line about a request: `say!(warn of marks; problem, detail; "request refused")`. Its marks stand on it as well, and
-/// behind the message may stand what else is to be told of its trace. Two calls, so that most lines pay nothing for it.
-macro_rules! say {
-    ($level:ident of $marks:expr; $($key:ident $(:$capture:tt)? $(= $value:expr)?),+; $message:literal $(, $more:ident)?) => {
-        match $marks.trace.as_deref() {
-            None => log::$level!($($key $(:$capture)? $(= $value)?),+, request_id = $marks.id.as_str(); $message),
-            Some(trace) => log::$level!(
-                $($key $(:$capture)? $(= $value)?),+,
-                request_id = $marks.id.as_str(),
-                trace_id = trace.trace_id(),
-                span_id = trace.span_id(),
-                $($more = trace.$more(),)?
-                trace_flags = trace.flags();
-                $message
-            ),
-        }
-    };
-}
-pub(super) use say;
-
 /// What is known of a request; found in its extensions.
-pub struct About {
-    pub marks: Marks,
+pub struct RequestContext {
+    pub ids: RequestIds,
     shared: Rc<Data<Shared>>,
     /// Where it comes from.
     client: Rc<str>,
@@ -111,9 +37,9 @@ pub struct About {
     unwritten: Cell<Option<Unwritten>>,
 }
 
-impl About {
+impl RequestContext {
     /// Of every request that has been through [`observe`].
-    pub fn of(request: &HttpRequest) -> Option<Rc<About>> {
+    pub fn of(request: &HttpRequest) -> Option<Rc<RequestContext>> {
         request.extensions().get().cloned()
     }
 
@@ -149,7 +75,7 @@ pub struct Summary {
 
 /// The answer to a request that never became work.
 pub fn turn_away(request: &HttpRequest, why: &Turned, asked: &'static str) -> HttpResponse {
-    let about = About::of(request);
+    let about = RequestContext::of(request);
     let (response, outcome) = turned_away(why, || about.as_ref().map_or(1, |about| about.shared.retry_after()));
     if let Some(about) = about {
         about.sum_up(Summary { asked, outcome, turned_away: Some(why.cause().to_owned()), ..Summary::default() });
@@ -163,8 +89,8 @@ pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let about = Rc::new(About {
-        marks: Marks::of(&request),
+    let about = Rc::new(RequestContext {
+        ids: RequestIds::of(&request),
         shared: shared.clone(),
         client: client(&request, &shared),
         token: RefCell::default(),
@@ -183,7 +109,7 @@ pub async fn observe(
             request.into_response(response).map_into_right_body()
         }
     };
-    response.headers_mut().insert(X_REQUEST_ID, line.about.marks.id.0.clone());
+    response.headers_mut().insert(X_REQUEST_ID, line.about.ids.id.header());
     let summary = line.about.summary.take();
     if summary.turned_away.is_some() {
         shared.metrics.request_refused(summary.outcome);
@@ -203,7 +129,7 @@ pub async fn observe(
     }
     line.tell(response.status(), &summary, bytes_out, took);
     if let (Some(cause), "events" | "notification") = (&summary.turned_away, summary.asked) {
-        let (problem, request_id) = (summary.outcome, line.about.marks.id.as_str());
+        let (problem, request_id) = (summary.outcome, line.about.ids.id.as_str());
         shared.failed(Failed { event: "", id: "", problem, detail: cause, request_id });
     }
     Ok(response)
@@ -250,13 +176,13 @@ struct Line {
     route: &'static str,
     /// The path of one that is not ours, or of a source.
     other: String,
-    about: Rc<About>,
+    about: Rc<RequestContext>,
     begun: Instant,
     told: bool,
 }
 
 impl Line {
-    fn of(request: &ServiceRequest, about: Rc<About>) -> Self {
+    fn of(request: &ServiceRequest, about: Rc<RequestContext>) -> Self {
         let path = request.uri().path();
         let is_source = path.starts_with(sources::PREFIX);
         let route = ROUTES.into_iter().find(|route| *route == path || is_source && *route == SOURCES_ROUTE);
@@ -274,11 +200,11 @@ impl Line {
 
     fn tell(&mut self, status: StatusCode, summary: &Summary, bytes_out: u64, took: Duration) {
         self.told = true;
-        let (method, path, marks, client) = (self.method.as_str(), self.path(), &self.about.marks, &*self.about.client);
+        let (method, path, ids, client) = (self.method.as_str(), self.path(), &self.about.ids, &*self.about.client);
         let token = self.about.token.borrow();
         let token = token.as_deref().unwrap_or("-");
         if let Some(cause) = &summary.turned_away {
-            say!(warn of marks; method, path, outcome = summary.outcome, cause, client; "request turned away");
+            log_request!(warn of ids; method, path, outcome = summary.outcome, cause, client; "request turned away");
         }
         let (ms, is_success, status) = (milliseconds(took), status.is_success(), status.as_u16());
         if summary.asked.is_empty() {
@@ -287,11 +213,11 @@ impl Line {
                 "" => "unavailable",
                 outcome => outcome,
             };
-            say!(info of marks; method, path, status, outcome, ms, bytes_out, client, token; "request", parent_span_id);
+            log_request!(info of ids; method, path, status, outcome, ms, bytes_out, client, token; "request", parent_span_id);
             return;
         }
         let Summary { asked, events, keys, outcome, bytes_in, .. } = *summary;
-        say!(info of marks; method, path, status, asked, events, keys, outcome, ms, bytes_in, bytes_out, client, token;
+        log_request!(info of ids; method, path, status, asked, events, keys, outcome, ms, bytes_in, bytes_out, client, token;
             "request", parent_span_id);
     }
 }
@@ -304,9 +230,9 @@ fn milliseconds(took: Duration) -> f64 {
 impl Drop for Line {
     fn drop(&mut self) {
         if !self.told {
-            let (method, path, marks) = (self.method.as_str(), self.path(), &self.about.marks);
+            let (method, path, ids) = (self.method.as_str(), self.path(), &self.about.ids);
             let (outcome, ms, client) = ("hung-up", milliseconds(self.begun.elapsed()), &*self.about.client);
-            say!(info of marks; method, path, outcome, ms, client; "request", parent_span_id);
+            log_request!(info of ids; method, path, outcome, ms, client; "request", parent_span_id);
         }
     }
 }

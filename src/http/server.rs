@@ -28,7 +28,7 @@ use super::shared::Shared;
 use super::stream::{Patience, Stream};
 use super::tls::{Io, Tls};
 use super::worker::Worker;
-use super::{Settings, SourceSettings, body, events, openapi, page, probes, sources};
+use super::{Settings, SourceSettings, body, events, notifications, page, probes, sources};
 use crate::pipeline::Pipeline;
 use crate::pipeline::readiness::Readiness;
 use crate::pipeline::work::admission::Permit;
@@ -45,7 +45,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 type Probe = fn(&Shared, &[ActorKind]) -> HttpResponse;
 type Page = fn(&Shared, &[ActorKind], &HttpRequest) -> HttpResponse;
 const PROBES: [(&str, Probe); 3] = [("/live", probes::live), ("/ready", probes::ready), ("/metrics", probes::metrics)];
-const OPENAPI: (&str, Page) = ("/openapi.json", openapi::get);
+const OPENAPI: (&str, Page) = ("/openapi.json", openapi);
 const PAGES: [(&str, Page); 3] = [("/", page::overview), ("/docs", page::docs), ("/status.json", page::status)];
 
 /// Why the server does not start.
@@ -237,7 +237,7 @@ fn app(
     let (observing, posting) = (Rc::new(shared.clone()), worker.clone());
     let post = move |request, payload| events::post(posting.clone(), request, payload);
     let notified = worker.clone();
-    let notify = move |request, payload| sources::handle(notified.clone(), request, payload);
+    let notify = move |request, payload| notifications::handle(notified.clone(), request, payload);
     let app = App::new()
         .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
         .service(only(exactly("/events").route(web::post().to(post)), "POST"))
@@ -339,6 +339,10 @@ fn last_call_on(born: Instant, closing: CancellationToken, readiness: Arc<Readin
         woken = Some(context.waker().clone());
         last_call.as_mut().poll(context)
     })
+}
+
+fn openapi(shared: &Shared, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
+    shared.openapi.answer(shared.settings.auth.is_open())
 }
 
 /// The document is for who posts events too; the pages are for who operates the service.

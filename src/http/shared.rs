@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Settings;
+use super::oldest::OldestPending;
 use super::openapi::Documents;
-use super::page::Pages;
+use super::page::html::Pages;
 use super::slow::SlowLog;
 use super::sources::{self, Sources};
 use super::unproven::Unproven;
-use super::worker::Oldest;
 use crate::event::outcome::{Class, Outcome};
 use crate::event::wire::{Answered, Element};
 use crate::pipeline::Pipeline;
@@ -36,7 +36,7 @@ pub struct Shared {
     pub unproven: Unproven,
     pub sources: Sources,
     /// What waits longest, of each worker.
-    oldest: Mutex<Vec<Arc<Oldest>>>,
+    oldest: Mutex<Vec<Arc<OldestPending>>>,
     busy: AtomicUsize,
     cut_off: AtomicBool,
 }
@@ -115,8 +115,8 @@ impl Shared {
     }
 
     /// Where a worker is to say since when its oldest event waits.
-    pub fn enrol(&self) -> Arc<Oldest> {
-        let oldest = Arc::new(Oldest::new(self.begun));
+    pub fn enrol(&self) -> Arc<OldestPending> {
+        let oldest = Arc::new(OldestPending::new(self.begun));
         self.oldest.lock().unwrap_or_else(PoisonError::into_inner).push(oldest.clone());
         oldest
     }

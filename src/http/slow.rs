@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::request::{Marks, say};
+use super::request_ids::{RequestIds, log_request};
 use crate::event::outcome::Spent;
 use crate::event::wire::Answered;
 
@@ -38,12 +38,12 @@ impl SlowLog {
     }
 
     /// Tells of every operation of the event that ended ok and was slow.
-    pub fn tell(&self, answered: &Answered, marks: &Marks) {
+    pub fn tell(&self, answered: &Answered, ids: &RequestIds) {
         let (event, event_id) = (answered.event.as_str(), answered.id.as_deref().unwrap_or_default());
         let ended = answered.targets.iter().zip(&answered.outcomes).zip(&answered.spent);
         for ((key, _), spent) in ended.filter(|((_, outcome), _)| outcome.problem().is_none()) {
             let Some(Parts { ms, waiting_ms, fetching_ms, redis_ms }) = self.parts(*spent) else { continue };
-            say!(warn of marks; event, event_id, key:% = key, ms, waiting_ms, fetching_ms, redis_ms; "slow operation");
+            log_request!(warn of ids; event, event_id, key:% = key, ms, waiting_ms, fetching_ms, redis_ms; "slow operation");
         }
     }
 

@@ -39,7 +39,7 @@ use super::idle::Idle;
 use super::linger::linger;
 use super::problem::{HEAD_TOO_LARGE, HEAD_TOO_SLOW, NO_ROOM_FOR_HEAD, NOT_HTTP};
 use super::progress::{HeadFault, Progress};
-use super::request::RequestId;
+use super::request_ids::RequestId;
 use super::tls::Io;
 use crate::event::wire::ProblemDocument;
 use crate::pipeline::work::admission::Permit;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 
-use super::events::tell;
 use super::problem::refused;
-use super::request::About;
+use super::request::RequestContext;
 use super::sources::Source;
+use super::verdict_log::log_verdict;
 use super::worker::{Ended, Stay, Worker};
 use crate::event::outcome::ProblemKind;
 use crate::pipeline::work::job::{PendingReply, Refusal, Verdict};
@@ -56,7 +56,7 @@ impl<'a> UnderWay<'a> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let (Some(mut waiter), Some(about)) = (self.waiter.take(), About::of(self.request)) else { return };
+        let (Some(mut waiter), Some(about)) = (self.waiter.take(), RequestContext::of(self.request)) else { return };
         let (worker, begun, source) = (self.worker.clone(), self.begun, self.source.take());
         actix_rt::spawn(async move {
             let shared = &worker.shared;
@@ -67,7 +67,7 @@ impl Drop for UnderWay<'_> {
                 Verdict::One(_) | Verdict::Batch(_) => "",
             };
             shared.count(&verdict, problem);
-            tell(&verdict, problem, &about.marks, shared);
+            log_verdict(&verdict, problem, &about.ids, shared);
         });
     }
 }

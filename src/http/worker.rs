@@ -10,13 +10,13 @@ use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use actix_rt::time::interval;
 use actix_web::web::Data;
 
+use super::oldest::OldestPending;
 use super::shared::Shared;
 use crate::pipeline::Submitter;
 use crate::telemetry::ActorKind;
@@ -29,7 +29,7 @@ pub struct Worker {
     pub submitter: Submitter,
     /// When it last looked.
     looked: Cell<Instant>,
-    oldest: Arc<Oldest>,
+    oldest: Arc<OldestPending>,
     /// The kinds of which an actor has been stuck for `live.stall_seconds`, seen then.
     stuck: RefCell<Vec<ActorKind>>,
     stays: RefCell<Stays>,
@@ -47,29 +47,6 @@ struct Place {
     /// When what it waits for was accepted, if it was.
     since: Option<Instant>,
     waker: Waker,
-}
-
-/// Since when a worker's oldest event waits, readable from every thread. As good as the worker's last look.
-pub struct Oldest {
-    born: Instant,
-    /// Microseconds after that, and one more; 0: nothing waits.
-    since: AtomicU64,
-}
-
-impl Oldest {
-    pub fn new(born: Instant) -> Self {
-        Oldest { born, since: AtomicU64::new(0) }
-    }
-
-    fn set(&self, since: Option<Instant>) {
-        let micros = |since: Instant| 1 + since.saturating_duration_since(self.born).as_micros() as u64;
-        self.since.store(since.map_or(0, micros), Relaxed);
-    }
-
-    pub fn since(&self) -> Option<Instant> {
-        let micros = self.since.load(Relaxed).checked_sub(1)?;
-        Some(self.born + Duration::from_micros(micros))
-    }
 }
 
 /// What ended a wait before its time.

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::event::validate::{Invalid, MAX_FAULTS, validate};
+use crate::event::invalid::Invalid;
+use crate::event::validate::{MAX_FAULTS, validate};
 use crate::event::version::Version;
 use crate::event::wire::{Answered, Element, Split};
 use crate::event::{Action, Event, Few, Limits};

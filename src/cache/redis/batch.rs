@@ -294,6 +294,7 @@ pub(super) fn decode_exists(frame: Frame) -> Step {
 mod tests {
     use std::time::Duration;
 
+    use super::super::parts::WINDOW_BYTES;
     use super::*;
     use crate::event::{CacheKey, Ttl};
 

@@ -17,8 +17,9 @@ use percent_encoding::percent_decode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::scalar::{Scalar, number, unix_millis};
+use super::scalar::{Scalar, number};
 use super::{Change, Ignored, Message, Notified, Parsed, Place, SourceFault, event_grid, gcs, media, s3};
+use crate::event::time::unix_millis;
 
 const STRUCTURED: &str = "application/cloudevents";
 const BATCH: &str = "application/cloudevents-batch";

@@ -10,9 +10,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::scalar::{Scalar, unix_millis, unquoted};
+use super::scalar::{Scalar, unquoted};
 use super::{Change, Facts, Handshake, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault};
 use super::{cloudevents, media};
+use crate::event::time::unix_millis;
 
 const VALIDATION: &str = "Microsoft.EventGrid.SubscriptionValidationEvent";
 const DELETION: &str = "Microsoft.EventGrid.SubscriptionDeletedEvent";

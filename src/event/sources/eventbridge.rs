@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use super::json::{read, trimmed};
 use super::s3::{place, version};
-use super::scalar::{Scalar, unix_millis, unquoted};
+use super::scalar::{Scalar, unquoted};
 use super::{Change, Facts, Ignored, Message, Notified, ObjectChange, Parsed, SourceFault, media};
+use crate::event::time::unix_millis;
 
 const SOURCE: &str = "aws.s3";
 const ACCOUNT_OF_LOCALSTACK: &str = "000000000000";

@@ -9,8 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
-use super::scalar::{Scalar, number, unix_millis, unquoted};
+use super::scalar::{Scalar, number, unquoted};
 use super::{Change, Facts, Headers, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, media};
+use crate::event::time::unix_millis;
 
 /// What attributes stand behind in the headers of some pushes.
 const PREFIX: &str = "x-goog-pubsub-";

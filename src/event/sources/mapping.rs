@@ -9,8 +9,9 @@ use serde::Serialize;
 use smallvec::smallvec;
 
 use super::{Change, Facts, Format, Ignored, KeyTemplate, Notified, ObjectChange, Place};
+use crate::event::invalid::{Fault, Invalid, InvalidKind};
 use crate::event::pattern::Pattern;
-use crate::event::validate::{Fault, Invalid, InvalidKind, key_fault};
+use crate::event::validate::key_fault;
 use crate::event::version::{Rank, Version};
 use crate::event::{
     Action, BlobUrl, CacheKey, Event, EventType, Limits, MAX_ID_BYTES, SetEntry, Source as ValueSource, Ttl,

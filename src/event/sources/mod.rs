@@ -21,7 +21,6 @@ pub mod sns;
 mod template;
 
 pub use self::mapping::{Mapped, Mapping, ValueMode};
-pub(in crate::event) use self::scalar::unix_millis;
 pub use self::template::{KeyTemplate, TemplateError};
 
 use std::borrow::Cow;

@@ -11,8 +11,9 @@ use percent_encoding::percent_decode;
 use serde::Deserialize;
 
 use super::json::{read, trimmed};
-use super::scalar::{Scalar, unix_millis, unquoted};
+use super::scalar::{Scalar, unquoted};
 use super::{Change, Facts, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, media};
+use crate::event::time::unix_millis;
 
 /// Sequencers from AWS's documentation, which emulators send with everything.
 const EXAMPLES: [&str; 3] = ["0055AED6DCD90281E5", "0062E99A88DC407460", "617f08299329d189"];

@@ -5,11 +5,6 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
-/// Bytes of a time that is looked into: all its digits, and more behind the second's point than anybody sends.
-const MAX_TIME_BYTES: usize = 64;
 
 /// The text of a string, or the digits of an integer. Anything else is as good as missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,15 +47,6 @@ pub(super) fn unquoted(etag: Cow<'_, str>) -> Cow<'_, str> {
         (Some(length), Cow::Borrowed(etag)) => Cow::Borrowed(etag.get(1..=length).unwrap_or_default()),
         (Some(length), Cow::Owned(etag)) => Cow::Owned(etag.get(1..=length).unwrap_or_default().to_owned()),
     }
-}
-
-/// The milliseconds since 1970 of an RFC 3339 text.
-pub(in crate::event) fn unix_millis(time: &str) -> Option<i64> {
-    if time.len() > MAX_TIME_BYTES {
-        return None;
-    }
-    let time = OffsetDateTime::parse(time, &Rfc3339).ok()?;
-    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
@@ -147,15 +133,6 @@ mod tests {
         assert_eq!(number::<u128>("1699999999999999999999"), Some(1_699_999_999_999_999_999_999));
         for none in ["", "+1", "-1", "1.0", " 1", "0x1", "9999999999999999999999999999999999999999"] {
             assert_eq!(number::<u128>(none), None, "{none}");
-        }
-    }
-
-    #[test]
-    fn a_time_is_rfc_3339() {
-        assert_eq!(unix_millis("2026-11-28T22:44:51.4118Z"), Some(1_795_905_891_411));
-        assert_eq!(unix_millis("2026-11-28T22:44:51+01:00"), Some(1_795_902_291_000));
-        for none in ["", "yesterday", "2026-11-28", "1795905891"] {
-            assert_eq!(unix_millis(none), None, "{none}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{FAULT_TEXT_BYTES, Fault};
+use crate::event::invalid::{FAULT_TEXT_BYTES, Fault};
 use crate::event::json::Node;
 
 /// A place in an event, kept as a chain on the stack: it becomes text only if there is a fault.

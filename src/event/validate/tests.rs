@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::event::invalid::Fault;
 use crate::event::wire::{Form, Split, split};
 use crate::event::{CacheKey, SetEntry, Source};
 

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::problem::in_result;
 use super::text::Text;
+use crate::event::invalid::Invalid;
 use crate::event::outcome::{Class, Outcome, Problem, Spent};
-use crate::event::validate::Invalid;
 use crate::event::{EventType, Few};
 
 /// An event that became work, with what became of it.

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use crate::event::invalid::{Fault, Invalid, InvalidKind};
 use crate::event::outcome::Problem;
-use crate::event::validate::{Fault, Invalid, InvalidKind};
 
 /// What every problem's `type` begins with; the slug follows.
 pub const PROBLEM_TYPE_PREFIX: &str = "urn:redis-cache-sync:";

@@ -1,8 +1,8 @@
 //! Weight: what an event holds in memory from its acceptance to its answer, beside its body. Measured with thousands of each
 //! kind that wait for Redis or for their blobs (`make torture`, rows `memory-…`), and rounded up.
 
+use crate::event::invalid::{Invalid, InvalidKind};
 use crate::event::pattern::Pattern;
-use crate::event::validate::{Invalid, InvalidKind};
 use crate::event::wire::RawEvent;
 use crate::event::{Action, Event, Source};
 

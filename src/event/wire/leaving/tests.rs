@@ -2,8 +2,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::event::Ttl;
+use crate::event::invalid::{Fault, InvalidKind};
 use crate::event::outcome::{Origin, Problem, ProblemKind};
-use crate::event::validate::{Fault, InvalidKind};
 
 fn answered(event: EventType, results: Vec<(&'static str, Outcome)>) -> Answered {
     let (targets, outcomes) = results.into_iter().map(|(target, outcome)| (ByteString::from(target), outcome)).unzip();

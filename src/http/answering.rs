@@ -1,0 +1,145 @@
+//! From a verdict to the answer.
+
+use actix_web::body::{BodySize, MessageBody as _};
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+
+use super::answer::with_text;
+use super::problem::{add_retry_after, refused};
+use super::request::{RequestContext, Summary};
+use super::shared::Shared;
+use super::verdict_log::log_verdict;
+use crate::event::invalid::Invalid;
+use crate::event::outcome::{Class, Outcome};
+use crate::event::wire::{Element, Text, retry_after_seconds, write_answer, write_batch};
+use crate::pipeline::work::job::{PendingReply, Refusal, Verdict};
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const RETURN_MINIMAL: &str = "return=minimal";
+/// An answer of so many bytes is not counted while it waits to be written: a connection has one at a time.
+const SMALL_ANSWER_BYTES: usize = 8 * 1024;
+/// What is set aside beforehand for the answer to one event, at most.
+const MAX_RESERVED_BYTES: usize = 64 * 1024;
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A request that was carried out, or refused by who was to do that.
+pub(super) struct Done {
+    pub verdict: Verdict,
+    /// Holds what admission has lent for it.
+    pub waiter: Option<PendingReply>,
+    pub bytes_in: usize,
+}
+
+/// The answer, counted and told of. `status` is that of an answer in which work was done, by its class and whether it is a
+/// batch's.
+pub(super) fn answer_to(
+    Done { verdict, waiter, bytes_in }: Done,
+    request: &HttpRequest,
+    shared: &Shared,
+    status: fn(Class, bool) -> StatusCode,
+) -> HttpResponse {
+    let (mut response, held_bytes, summary) = answer(&verdict, wants_minimal(request.headers()), shared, status);
+    shared.count(&verdict, summary.outcome);
+    if let Some(about) = RequestContext::of(request) {
+        if let Some(waiter) = waiter.filter(|_| held_bytes > SMALL_ANSWER_BYTES) {
+            about.keep(waiter.keep_for_answer(held_bytes));
+        }
+        log_verdict(&verdict, summary.outcome, &about.ids, shared);
+        about.sum_up(Summary { bytes_in, ..summary });
+    }
+    if shared.pipeline.readiness.is_draining() {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    response
+}
+
+/// The answer, and bytes that it takes in memory until it is written, beside the values in it.
+fn answer(
+    verdict: &Verdict,
+    minimal: bool,
+    shared: &Shared,
+    status: fn(Class, bool) -> StatusCode,
+) -> (HttpResponse, usize, Summary) {
+    let (response, text, summary) = match verdict {
+        Verdict::Refused(refusal) => {
+            let (response, outcome) = refused(refusal, shared.max_events, || shared.retry_after());
+            let asked = match refusal {
+                Refusal::Invalid(Invalid { event: Some(event), .. }) => event.as_str(),
+                _ => "events",
+            };
+            let held = match response.body().size() {
+                BodySize::Sized(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+                BodySize::None | BodySize::Stream => 0,
+            };
+            return (response, held, Summary { asked, outcome, ..Summary::default() });
+        }
+        Verdict::One(answered) => {
+            let class = answered.class();
+            let size = 128 + answered.outcomes.iter().map(answer_size).sum::<usize>();
+            let mut text = Text::with_capacity(size.min(MAX_RESERVED_BYTES));
+            write_answer(&mut text, answered);
+            let keys = answered.targets.len();
+            let summary = Summary { asked: answered.event.as_str(), events: 1, keys, ..Summary::default() };
+            let asked = answered.retry_after_seconds();
+            (
+                respond(class, asked, status(class, false), false, shared),
+                text,
+                Summary { outcome: class.as_str(), ..summary },
+            )
+        }
+        Verdict::Batch(elements) => {
+            let mut text = Text::with_capacity(64 + if minimal { 0 } else { elements.len() * 128 });
+            let class = write_batch(&mut text, elements, minimal).class();
+            let keys = elements.iter().map(keys).sum();
+            let summary = Summary { asked: "batch", events: elements.len(), keys, ..Summary::default() };
+            let asked = retry_after_seconds(elements);
+            (
+                respond(class, asked, status(class, true), minimal, shared),
+                text,
+                Summary { outcome: class.as_str(), ..summary },
+            )
+        }
+    };
+    let held = text.held_bytes();
+    (with_text(response, text), held, summary)
+}
+
+/// `asked` is how long the sender is to wait before it tries again, at least, in seconds.
+fn respond(class: Class, asked: u16, status: StatusCode, minimal: bool, shared: &Shared) -> HttpResponseBuilder {
+    let mut response = HttpResponse::build(status);
+    response.insert_header((CONTENT_TYPE, JSON));
+    if minimal {
+        response.insert_header((PREFERENCE_APPLIED, RETURN_MINIMAL));
+    }
+    if class == Class::Unavailable {
+        add_retry_after(&mut response, shared.retry_after().max(asked.into()));
+    }
+    response
+}
+
+fn answer_size(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Hit(value) => value.len() + 64,
+        _ => 96,
+    }
+}
+
+fn keys(element: &Element) -> usize {
+    match element {
+        Element::Answered(answered) => answered.targets.len(),
+        Element::Invalid(_) => 0,
+    }
+}
+
+/// RFC 7240: preferences are comma-separated, and may stand in several headers; of one given twice the first counts.
+fn wants_minimal(headers: &HeaderMap) -> bool {
+    let mut returns = headers
+        .get_all(PREFER)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|preference| preference.split(';').next()?.split_once('='))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("return"));
+    returns.next().is_some_and(|(_, value)| value.trim().trim_matches('"') == "minimal")
+}

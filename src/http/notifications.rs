@@ -1,0 +1,115 @@
+//! `POST /sources/NAME`: notifications of storage, in the producer's own words. A request is let in, read and bounded as one to
+//! `/events`; then it is taken apart, and each change that it tells of goes its way as an event of its own.
+//!
+//! [`posters`](super::posters) says who may post, [`handshake`] what producers ask before they do.
+//!
+//! The status is for the producer, who would send again whatever is no success; the body says what became of each event.
+
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use actix_web::http::Method;
+use actix_web::http::header::HeaderMap;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::answering::{Done, answer_to};
+use super::problem::{Turned, status_for_producer};
+use super::receive::{Taken, take_in};
+use super::request::{RequestContext, turn_away};
+use super::sources::{Source, name};
+use super::under_way::UnderWay;
+use super::worker::Worker;
+use super::{body, handshake};
+use crate::event::sources::{Handshake, Headers, Ignored, Mapped, Message, Notified, Parsed, SourceFault, parse};
+use crate::pipeline::work::job::{Refusal, Verdict};
+
+/// What a notification is called in the log.
+const ASKED: &str = "notification";
+
+/// The headers of a request, for the formats.
+struct Given<'a>(&'a HeaderMap);
+
+impl Headers for Given<'_> {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(|value| value.as_bytes())
+    }
+}
+
+/// Answers any request to a path below [`PREFIX`].
+pub async fn handle(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
+    let shared = &worker.shared;
+    let _busy = shared.enter();
+    match carry_out(&request, &mut payload, &worker).await {
+        Ok(Reply::Events(done)) => answer_to(done, &request, shared, |class, _| status_for_producer(class)),
+        Ok(Reply::Question(response)) => response,
+        Err(turned) => {
+            // Behind broken chunks the connection is gone with this very look at it.
+            if !matches!(turned, Turned::BrokenChunks) {
+                body::skim(&mut payload).await;
+            }
+            turn_away(&request, &turned, ASKED)
+        }
+    }
+}
+
+/// What a request comes to.
+enum Reply {
+    /// Its events, and what became of them.
+    Events(Done),
+    /// The answer to what it asked.
+    Question(HttpResponse),
+}
+
+async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &Rc<Worker>) -> Result<Reply, Turned> {
+    let shared = &worker.shared;
+    let source = name(request.uri().path()).and_then(|name| shared.sources.find(name)).ok_or(Turned::NotFound)?;
+    let (headers, query) = (request.headers(), request.uri().query().unwrap_or_default());
+    if request.method() != Method::POST {
+        return asked(request, &source, query).await.map(Reply::Question);
+    }
+    let mut stay = worker.stay();
+    let admitted = source.posters.admit(headers, query, SystemTime::now()).await?;
+    let by_sns = admitted.is_by_sns();
+    let taken = take_in(request, payload, worker, &mut stay, admitted, body::kind_of_notification).await?;
+    source.posters.prove(by_sns, &taken.body).await?;
+    let Taken { body, permit, unproven, .. } = taken;
+    drop(unproven);
+    let given = Given(headers);
+    let elements = match parse(source.mapping.format, &Message { headers: &given, body: &body }) {
+        Ok(Parsed::Elements(elements)) => elements,
+        Ok(Parsed::Handshake(Handshake::EventGridValidation { code })) => {
+            return Ok(Reply::Question(handshake::validated(&code)));
+        }
+        Ok(Parsed::Handshake(Handshake::SnsConfirmation { .. })) => {
+            source.posters.subscribe(&body).await?;
+            Vec::new()
+        }
+        Err(_) if handshake::is_probe(&body) => vec![Notified::Ignored(Ignored::Test)],
+        Err(SourceFault::Malformed(detail)) => return Err(Turned::Malformed { detail }),
+        Err(SourceFault::MediaType(detail)) => return Err(Turned::ForeignMediaType { detail }),
+    };
+    if elements.len() > shared.max_events {
+        let verdict = Verdict::Refused(Refusal::TooManyEvents);
+        return Ok(Reply::Events(Done { verdict, waiter: None, bytes_in: body.len() }));
+    }
+    source.metrics.received(elements.len());
+    let Mapped { events, ignored } = source.mapping.events(elements, shared.pipeline.limits());
+    source.metrics.ignored(&ignored);
+    let trace = RequestContext::of(request).and_then(|about| about.ids.trace.clone());
+    let waiter = worker.submitter.submit_events(events, permit, trace);
+    let (verdict, waiter) = UnderWay::new(waiter, worker, request, Some(source)).verdict(&mut stay).await;
+    Ok(Reply::Events(Done { verdict, waiter, bytes_in: body.len() }))
+}
+
+/// The answer to a request without a notification.
+async fn asked(request: &HttpRequest, source: &Source, query: &str) -> Result<HttpResponse, Turned> {
+    let is_probe = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !is_probe && !handshake::asks_for_leave(request) {
+        return Err(Turned::MethodNotAllowed { allow: handshake::METHODS });
+    }
+    source.posters.admit_question(request.headers(), query, SystemTime::now()).await?;
+    Ok(match is_probe {
+        true => handshake::probe(&source.mapping.name, source.mapping.format),
+        false => handshake::leave(request.headers()),
+    })
+}

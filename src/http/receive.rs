@@ -1,0 +1,95 @@
+//! From a request to its body, whole and admitted.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix_web::http::header::HeaderMap;
+use actix_web::{HttpRequest, web};
+use bytes::Bytes;
+
+use super::body;
+use super::posters::Admitted;
+use super::problem::Turned;
+use super::progress::Progress;
+use super::request::RequestContext;
+use super::unproven::Share;
+use super::worker::{Ended, Stay, Worker};
+use crate::event::wire::Form;
+use crate::pipeline::work::admission::Permit;
+
+/// A body whose signature is still to be proven has that part of `http.body_timeout_ms`.
+const UNPROVEN_HASTE: u32 = 3;
+
+/// A request's body, whole, and what holds its bytes.
+pub(super) struct Taken<'a> {
+    pub body: Bytes,
+    pub form: Form,
+    pub permit: Permit,
+    /// The place of a body that has still to prove something.
+    pub unproven: Option<Share<'a>>,
+}
+
+/// Lets the sender in, and reads what it sends. Faults are looked for in the order of the contract: who it is, whether the
+/// service goes on, what the headers say of the body (`kind`), its size.
+pub(super) async fn take_in<'a>(
+    request: &HttpRequest,
+    payload: &mut web::Payload,
+    worker: &'a Rc<Worker>,
+    stay: &mut Stay<'_>,
+    mut admitted: Admitted,
+    kind: fn(&HeaderMap) -> Result<body::Kind, Turned>,
+) -> Result<Taken<'a>, Turned> {
+    let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
+    let share = admitted.is_unproven().then(|| worker.shared.unproven.share());
+    let mut entry = admitted.entry;
+    if let Some(about) = RequestContext::of(request).filter(|_| entry.token().is_some()) {
+        about.note_token(entry.token());
+    }
+    if pipeline.readiness.is_draining() {
+        return Err(Turned::Draining);
+    }
+    let kind = kind(headers)?;
+    let mut permit = pipeline.admission.permit();
+    let connection = request.conn_data::<Rc<Progress>>().map(Rc::as_ref);
+    if connection.is_some_and(Progress::is_polled_again) {
+        // To ask for the body before it has been looked for would have the connection woken for nothing once it is found.
+        stay.give_way().await;
+    }
+    let body = {
+        let max_bytes = settings.max_body_bytes;
+        let bounds = body::Bounds { max_bytes, permit: &mut permit, unproven: share.as_ref() };
+        let reading = body::read(payload, headers, kind, bounds, entry.claim(), connection);
+        let begun = Instant::now();
+        let read = match &share {
+            None => stay.wait(pin!(reading), None, begun + settings.body_timeout).await,
+            Some(share) => {
+                let reading = Box::pin(unless_evicted(reading, share));
+                stay.wait(pin!(reading), None, begun + settings.body_timeout / UNPROVEN_HASTE).await
+            }
+        };
+        match read {
+            Ok(body) => body,
+            Err(Ended::CutOff) => return Err(Turned::Draining),
+            Err(Ended::Late) => return Err(Turned::BodyTooSlow),
+        }
+    };
+    let body = match body {
+        // It was not read whole, which proves nothing.
+        Err(turned) if !matches!(turned, Turned::Malformed { .. }) => return Err(turned),
+        body => entry.confirm().and(body)?,
+    };
+    Ok(Taken { body, form: kind.form, permit, unproven: share })
+}
+
+/// A body that nobody has vouched for has to go when the bytes of such bodies run out.
+async fn unless_evicted(
+    reading: impl Future<Output = Result<Bytes, Turned>>,
+    share: &Share<'_>,
+) -> Result<Bytes, Turned> {
+    tokio::select! {
+        biased;
+        body = reading => body,
+        () = share.evicted() => Err(Turned::Overloaded),
+    }
+}

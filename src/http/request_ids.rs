@@ -1,0 +1,88 @@
+//! By what a request is found again, here and elsewhere: its id and its trace, and the log lines that carry both.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use actix_web::dev::ServiceRequest;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::event::trace::Trace;
+
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// Visible characters of a request id that is taken over, at most.
+const MAX_ID: usize = 128;
+
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    fn of(request: &ServiceRequest) -> Self {
+        let given = request.headers().get(X_REQUEST_ID).filter(|value| {
+            let bytes = value.as_bytes();
+            (1..=MAX_ID).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+        });
+        given.map_or_else(RequestId::made, |given| RequestId(given.clone()))
+    }
+
+    /// One of our own: 32 hexadecimal digits.
+    pub fn made() -> Self {
+        let mut bits = fastrand::u128(..);
+        let digits: [u8; 32] = std::array::from_fn(|_| {
+            let digit = b"0123456789abcdef"[(bits & 0xf) as usize];
+            bits >>= 4;
+            digit
+        });
+        RequestId(HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("none")))
+    }
+
+    /// For the answer.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+/// By which a request is found again, here and elsewhere.
+pub struct RequestIds {
+    pub id: RequestId,
+    pub trace: Option<Arc<Trace>>,
+}
+
+impl RequestIds {
+    pub fn of(request: &ServiceRequest) -> Self {
+        RequestIds { id: RequestId::of(request), trace: trace(request.headers()) }
+    }
+}
+
+/// Of two `traceparent`s nobody can say which holds.
+fn trace(headers: &HeaderMap) -> Option<Arc<Trace>> {
+    let mut given = headers.get_all(TRACEPARENT);
+    let (only, None) = (given.next()?, given.next()) else { return None };
+    let span = NonZeroU64::new(fastrand::u64(..)).unwrap_or(NonZeroU64::MIN);
+    let trace = Trace::follow(only.as_bytes(), span)?;
+    Some(Arc::new(trace.with_state(headers.get_all(TRACESTATE).map(HeaderValue::as_bytes))))
+}
+
+/// A line about a request: `log_request!(warn of ids; problem, detail; "request refused")`. Its ids stand on it as well, and
+/// behind the message may stand what else is to be told of its trace. Two calls, so that most lines pay nothing for it.
+macro_rules! log_request {
+    ($level:ident of $ids:expr; $($key:ident $(:$capture:tt)? $(= $value:expr)?),+; $message:literal $(, $more:ident)?) => {
+        match $ids.trace.as_deref() {
+            None => log::$level!($($key $(:$capture)? $(= $value)?),+, request_id = $ids.id.as_str(); $message),
+            Some(trace) => log::$level!(
+                $($key $(:$capture)? $(= $value)?),+,
+                request_id = $ids.id.as_str(),
+                trace_id = trace.trace_id(),
+                span_id = trace.span_id(),
+                $($more = trace.$more(),)?
+                trace_flags = trace.flags();
+                $message
+            ),
+        }
+    };
+}
+pub(super) use log_request;

@@ -1,0 +1,89 @@
+//! What the log and the page say of a verdict.
+
+use log::{Level, log_enabled};
+
+use super::request_ids::{RequestIds, log_request};
+use super::shared::Shared;
+use super::slow::Parts;
+use crate::event::EventType;
+use crate::event::invalid::{Invalid, InvalidKind};
+use crate::event::outcome::Class;
+use crate::event::wire::{Answered, Element};
+use crate::pipeline::work::job::{Refusal, Verdict};
+use crate::telemetry::history::Failed;
+
+/// A line an event at debug, and one at warn for each that was not carried out.
+pub fn log_verdict(verdict: &Verdict, problem: &'static str, ids: &RequestIds, shared: &Shared) {
+    match verdict {
+        Verdict::Refused(Refusal::Invalid(invalid)) => log_invalid(invalid, ids, shared),
+        Verdict::Refused(refusal) => {
+            let detail = refusal_cause(refusal);
+            log_request!(warn of ids; problem, detail; "request refused");
+            shared.failed(Failed { event: "", id: "", problem, detail, request_id: ids.id.as_str() });
+        }
+        Verdict::One(answered) => log_answered(answered, ids, shared),
+        Verdict::Batch(elements) => {
+            for element in elements {
+                match element {
+                    Element::Answered(answered) => log_answered(answered, ids, shared),
+                    Element::Invalid(invalid) => log_invalid(invalid, ids, shared),
+                }
+            }
+        }
+    }
+}
+
+fn refusal_cause(refusal: &Refusal) -> &str {
+    match refusal {
+        Refusal::Malformed { detail } => detail,
+        Refusal::TooManyEvents => "more events than event.max_events",
+        Refusal::TooLargeToAdmit => "more than admission could ever hold",
+        Refusal::TooManyPatterns => "more patterns than event.max_patterns",
+        Refusal::Invalid(_) => "",
+        Refusal::Overloaded => "admission is full, or what is inside takes too long",
+        Refusal::Unavailable(kind) => kind.title(),
+    }
+}
+
+fn log_invalid(invalid: &Invalid, ids: &RequestIds, shared: &Shared) {
+    let event_id = invalid.id.as_deref().unwrap_or_default();
+    let problem = invalid.problem();
+    let (slug, cause) = (problem.slug, problem.detail.as_ref());
+    let at = match &invalid.kind {
+        InvalidKind::Faults(faults) => faults.first().map_or("", |fault| fault.pointer.as_str()),
+        InvalidKind::Malformed(_) => "",
+    };
+    log_request!(warn of ids; event_id, problem = slug, at, cause; "event rejected");
+    let event = invalid.event.map_or("", EventType::as_str);
+    shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id: ids.id.as_str() });
+}
+
+fn log_answered(answered: &Answered, ids: &RequestIds, shared: &Shared) {
+    let class = answered.class();
+    if shared.slow.concerns(answered) {
+        shared.slow.tell(answered, ids);
+    }
+    if class == Class::Ok && !log_enabled!(Level::Debug) {
+        return;
+    }
+    let (event, event_id) = (answered.event.as_str(), answered.id.as_deref().unwrap_or_default());
+    let (keys, outcome) = (answered.targets.len(), class.as_str());
+    log_request!(debug of ids; event, event_id, keys, outcome; "event");
+    let ended = answered.targets.iter().zip(&answered.outcomes).zip(&answered.spent);
+    let worst = ended.filter(|_| class != Class::Ok).find_map(|((key, outcome), spent)| {
+        outcome.problem().filter(|problem| problem.kind.class() == class).map(|problem| (key, problem, *spent))
+    });
+    if let Some((key, problem, spent)) = worst {
+        let (slug, cause) = (problem.kind.slug(), problem.detail.as_ref());
+        match shared.slow.parts(spent) {
+            Some(Parts { ms, waiting_ms, fetching_ms, redis_ms }) => log_request!(warn of ids;
+                event, event_id, key:% = key, keys, problem = slug, cause, ms, waiting_ms, fetching_ms, redis_ms;
+                "event not carried out"
+            ),
+            None => {
+                log_request!(warn of ids; event, event_id, key:% = key, keys, problem = slug, cause; "event not carried out")
+            }
+        }
+        shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id: ids.id.as_str() });
+    }
+}
