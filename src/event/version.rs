@@ -19,7 +19,7 @@ const NUMBER: u8 = b'n';
 const PLACED: u8 = b's';
 const TEXT: u8 = b't';
 /// Bytes of a stored version that need no allocation: of a number, and of most places.
-const STORED: usize = 24;
+const STORED: usize = 28;
 
 /// A version of a key. All numbers order before all places of a storage's own, those before all texts, and texts byte by
 /// byte. Cheap to clone.

@@ -70,15 +70,20 @@ impl Placed {
     }
 }
 
+/// Decimal digits alone, which every locale of Redis orders alike: those of the first 16, and two for each one behind.
 fn hexadecimal(form: &mut String, digits: &str) -> Option<()> {
     let is_good = (1..=MAX_TEXT_BYTES).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_good {
         return None;
     }
-    form.push('h');
-    form.extend(std::iter::repeat_n('0', NUMBER_DIGITS.saturating_sub(digits.len())));
-    let end = digits.trim_end_matches('0').len().max(NUMBER_DIGITS).min(digits.len());
-    form.extend(digits.chars().take(end).map(|digit| digit.to_ascii_lowercase()));
+    let (number, rest) = digits.split_at(digits.len().min(NUMBER_DIGITS));
+    let number = u64::from_str_radix(number, 16).ok()?;
+    let written = write!(form, "h{number:020}");
+    debug_assert!(written.is_ok(), "a string takes everything");
+    for digit in rest.trim_end_matches('0').chars().filter_map(|digit| digit.to_digit(16)) {
+        form.push(if digit < 10 { '0' } else { '1' });
+        form.extend(char::from_digit(digit % 10, 10));
+    }
     Some(())
 }
 

@@ -10,10 +10,12 @@ local function bare(held)
   return held, false
 end
 
--- Whether version a comes before version b. Numbers have a fixed width, so that any locale orders their digits alike; texts
--- are compared byte by byte.
+-- Whether version a comes before version b. Numbers ("n") have a fixed width, and places of a storage ("s") that are no texts
+-- ("sx") are digits too: of one length any locale orders them alike. The rest is compared byte by byte.
 local function older(a, b)
-  if byte(a) == 110 and byte(b) == 110 then return a < b end
+  local x, y = byte(a), byte(b)
+  if x == 110 and y == 110 then return a < b end
+  if x == 115 and y == 115 and #a == #b and byte(a, 2) ~= 120 and byte(b, 2) ~= 120 then return a < b end
   for i = 1, #a do
     local x, y = byte(a, i), byte(b, i)
     if x ~= y then return y ~= nil and x < y end
