@@ -7,7 +7,9 @@ use crate::servers::*;
 #[test]
 fn whatever_the_order_of_delivery_the_storage_s_own_order_holds_in_a_cluster() {
     let cluster = Cluster::start(3, 0);
-    for dialect in &DIALECTS {
+    // Some of them will do, unless more is asked for: it takes a while.
+    let every = if seeds() > 1 { 1 } else { 4 };
+    for dialect in DIALECTS.iter().step_by(every) {
         for seed in 0..seeds() {
             cluster.flush();
             let port = cluster.servers[0].port;
