@@ -32,6 +32,7 @@ mod render;
 mod secret;
 mod sources;
 mod table;
+mod tls;
 mod together;
 mod unheard;
 
@@ -47,6 +48,7 @@ pub use self::render::{default_in_words, default_toml, markdown_table};
 pub use self::secret::{MASK, Pem, Secret, WebhookSecret};
 pub use self::sources::{find, source_of_flag, source_settings};
 pub use self::table::{Preset, Privacy, SETTINGS, SOURCE_SETTINGS, Setting};
+pub use self::tls::{TlsFiles, TlsPems};
 
 use self::effective::Effective;
 use self::layers::Layers;

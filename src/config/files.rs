@@ -14,9 +14,9 @@ use super::checks;
 use super::effective::Effective;
 use super::fault::Fault;
 use super::kind::items;
-use super::model::{TlsFiles, TlsPems};
 use super::secret::{Pem, Secret, WebhookSecret};
 use super::sources::source_settings;
+use super::tls::{TlsFiles, TlsPems};
 
 /// Bytes of a file at most.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -24,6 +24,7 @@ use super::fault::Fault;
 use super::files::Files;
 use super::redis_url;
 use super::secret::{Pem, Secret, WebhookSecret};
+use super::tls::{TlsFiles, TlsPems};
 use crate::blob::Proxy;
 use crate::blob::guard::AllowedHosts;
 
@@ -233,28 +234,6 @@ pub struct ListenerTls {
     pub files: TlsFiles,
     /// The contents at the start, for the first handshakes.
     pub held: TlsPems,
-}
-
-/// Where they are.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// The certificate chain that clients see (`http.tls_cert`).
-    pub cert: PathBuf,
-    /// The private key to it (`http.tls_key`).
-    pub key: PathBuf,
-    /// The authorities of client certificates (`http.tls_client_ca`); None: clients need no certificate.
-    pub client_ca: Option<PathBuf>,
-}
-
-/// What they hold: the key is that of the certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsPems {
-    /// The certificate chain that clients see.
-    pub cert: Pem,
-    /// The private key to it.
-    pub key: Pem,
-    /// The authorities of client certificates; None: clients need no certificate.
-    pub client_ca: Option<Pem>,
 }
 
 /// The listeners, their limits and their timeouts (`[http]`).

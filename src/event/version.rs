@@ -7,8 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use self::placed::Placed;
-pub use self::placed::{Rank, is_reapplied};
-use super::sources::Place;
+pub use self::placed::{Place, Rank, is_reapplied};
 
 /// Bytes of a version that is a text, at most.
 pub const MAX_TEXT_BYTES: usize = 128;

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::scalar::{Scalar, number};
-use super::{Change, Ignored, Message, Notified, Parsed, Place, SourceFault, event_grid, gcs, media, s3};
+use super::{Change, Ignored, Message, Notified, Parsed, Place, SourceFault, azure, gcs, media, s3};
 use crate::event::time::unix_millis;
 
 const STRUCTURED: &str = "application/cloudevents";
@@ -166,7 +166,7 @@ impl<'a> Event<'a> {
         self.check(is_binary)?;
         let kind = self.kind.as_str().unwrap_or_default();
         let is_amazon = AMAZON.iter().any(|prefix| kind.starts_with(prefix));
-        let is_storage = kind.starts_with(event_grid::STORAGE) || kind.starts_with(GOOGLE) || kind == PUBSUB;
+        let is_storage = kind.starts_with(azure::STORAGE) || kind.starts_with(GOOGLE) || kind == PUBSUB;
         if !is_amazon && !is_storage && !QUEUES.contains(&kind) {
             return Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::UnknownEvent)]));
         }
@@ -229,9 +229,8 @@ impl<'a> Event<'a> {
     fn azure(self, text: &'a str) -> Result<Vec<Notified<'a>>, SourceFault> {
         let kind = self.kind.text().unwrap_or_default();
         let place = place(self.sequence);
-        let about =
-            event_grid::About { id: self.id.text(), subject: self.subject.text(), time: self.time.text(), place };
-        event_grid::storage(&kind, about, text)
+        let about = azure::About { id: self.id.text(), subject: self.subject.text(), time: self.time.text(), place };
+        azure::storage(&kind, about, text)
     }
 
     fn google(self, kind: &str, text: &'a str) -> Result<Notified<'a>, SourceFault> {

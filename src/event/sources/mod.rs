@@ -3,6 +3,7 @@
 //! One file a format. [`parse`] turns the bytes and the headers of a request into [`ObjectChange`]s: pure data, in which
 //! nothing was fetched and nothing is judged against the service's limits.
 
+mod azure;
 #[cfg(test)]
 mod captured;
 pub mod cloudevents;
@@ -22,6 +23,7 @@ mod template;
 
 pub use self::mapping::{Mapped, Mapping, ValueMode};
 pub use self::template::{KeyTemplate, TemplateError};
+pub use crate::event::version::Place;
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -133,20 +135,6 @@ pub struct ObjectChange<'a> {
     pub id: Option<Cow<'a, str>>,
     /// When it happened at the storage, in milliseconds since 1970: for the metrics, and the order where there is no better.
     pub time_ms: Option<i64>,
-}
-
-/// The place of a change in its producer's own order of what happened to that object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place<'a> {
-    /// The hexadecimal sequencers of S3 and Event Grid, of unequal lengths.
-    Hex(Cow<'a, str>),
-    Number(u128),
-    /// A `sequence` of CloudEvents that is no number: compared byte by byte.
-    Text(Cow<'a, str>),
-    /// Nanoseconds since 1970.
-    Time(i64),
-    /// The notification says nothing: the time of the event decides, if it has one.
-    None,
 }
 
 /// What else a notification says of the object: what `value = "facts"` stores, beside bucket and object.

@@ -8,16 +8,30 @@
 //! - Numbers are their digits behind the number of digits.
 //! - Times are nanoseconds since 1970 in fixed width.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use super::MAX_TEXT_BYTES;
-use crate::event::sources::Place;
 
 /// Comes before every byte of a place.
 const END: u8 = 0x1f;
 /// Digits of a sequencer that is a number of 64 bits.
 const NUMBER_DIGITS: usize = 16;
+
+/// The place of a change in its producer's own order of what happened to that object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// The hexadecimal sequencers of S3 and Event Grid, of unequal lengths.
+    Hex(Cow<'a, str>),
+    Number(u128),
+    /// A `sequence` of CloudEvents that is no number: compared byte by byte.
+    Text(Cow<'a, str>),
+    /// Nanoseconds since 1970.
+    Time(i64),
+    /// The notification says nothing: the time of the event decides, if it has one.
+    None,
+}
 
 /// Of two changes at the same place the higher rank is the later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
