@@ -59,7 +59,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "cli/send/post.rs",
             "cli/send/run.rs",
-            "http/request.rs",
+            "http/request_ids.rs",
             "http/shared.rs",
             "pipeline/router/central/fetching.rs",
         ],
