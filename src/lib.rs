@@ -18,6 +18,8 @@
 //!
 //! What must stay true, and where a new line belongs, is in `docs/architecture.md`.
 
+#![warn(missing_docs)]
+
 /// A place where a test makes a real panic happen (`fail_point!`). Without the feature it is nothing, and the crate
 /// `fail` is no part of the build.
 #[cfg(feature = "failpoints")]

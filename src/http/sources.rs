@@ -20,10 +20,13 @@ pub const PREFIX: &str = "/sources/";
 /// A source as the settings have it.
 #[derive(Debug, Clone)]
 pub struct SourceSettings {
+    /// What becomes of its notifications.
     pub mapping: Mapping,
     /// None of them, nor of the secrets, nor an issuer: who may post events may notify.
     pub tokens: Vec<String>,
+    /// Secrets that it may sign with, decoded (Standard Webhooks).
     pub webhook_secrets: Vec<Vec<u8>>,
+    /// Who issues the JSON Web Tokens that it may show; None: none are accepted.
     pub issuer: Option<IssuerSettings>,
     /// Of SNS, by their ARNs: beside the others.
     pub topics: Vec<String>,

@@ -9,6 +9,7 @@ use super::scalar::Scalar;
 /// What a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
+    /// It carries a message of the topic.
     Notification,
     /// The endpoint is asked whether it wants the topic's messages.
     Subscription,
@@ -50,6 +51,7 @@ impl<'a> Envelope<'a> {
         serde_json::from_slice(body).ok().filter(|envelope: &Envelope| envelope.purpose().is_some())
     }
 
+    /// What it is for, by its `Type`; None: SNS has no such type.
     pub fn purpose(&self) -> Option<Purpose> {
         match self.kind.as_str()? {
             "Notification" => Some(Purpose::Notification),
@@ -79,10 +81,12 @@ impl<'a> Envelope<'a> {
         self.signature.as_str()
     }
 
+    /// Where the certificate is that it was signed with. It is not trusted: the caller checks the host.
     pub fn certificate_url(&self) -> Option<&str> {
         self.certificate_url.as_str()
     }
 
+    /// The URL that confirms the subscription. It carries a token: never for the log.
     pub fn subscribe_url(&self) -> Option<&str> {
         self.subscribe_url.as_str()
     }

@@ -46,13 +46,17 @@ impl FromStr for ValueMode {
 pub struct Mapping {
     /// The source's name, as it stands in its route.
     pub name: String,
+    /// What its notifications look like (`sources.NAME.format`).
     pub format: Format,
+    /// The key of an object (`sources.NAME.key`).
     pub key: KeyTemplate,
     /// None: that of the service, if it has one.
     pub ttl: Option<Ttl>,
     /// Globs on `bucket/object`; none: all.
     pub include: Vec<Pattern>,
+    /// Globs on `bucket/object` that are not followed, even if `include` has them.
     pub exclude: Vec<Pattern>,
+    /// What is stored for an object (`sources.NAME.value`).
     pub value: ValueMode,
 }
 

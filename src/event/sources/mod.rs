@@ -50,6 +50,7 @@ pub enum Format {
 }
 
 impl Format {
+    /// Every format, in the order in which the OpenAPI document lists them.
     pub const ALL: [Format; 8] = [
         Format::Auto,
         Format::S3,
@@ -106,7 +107,9 @@ impl<const N: usize> Headers for [(&str, &str); N] {
 /// The parts of a request that a format looks at.
 #[derive(Clone, Copy)]
 pub struct Message<'a> {
+    /// The headers of the request, by lower-case name.
     pub headers: &'a dyn Headers,
+    /// The whole body, decompressed.
     pub body: &'a [u8],
 }
 
@@ -122,6 +125,7 @@ pub enum Change {
 /// What a notification says of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectChange<'a> {
+    /// Whether the object was written or deleted.
     pub change: Change,
     /// Decoded.
     pub bucket: Cow<'a, str>,
@@ -129,7 +133,9 @@ pub struct ObjectChange<'a> {
     pub object: Cow<'a, str>,
     /// Where the object's bytes are, if the notification says.
     pub url: Option<Cow<'a, str>>,
+    /// Where the change stands among those of the same object; it becomes the event's version.
     pub place: Place<'a>,
+    /// Size, etag and the like, where the notification has them.
     pub facts: Facts<'a>,
     /// The producer's id of the notification: for logs and answers alone, never to tell repeats.
     pub id: Option<Cow<'a, str>>,
@@ -144,6 +150,7 @@ pub struct Facts<'a> {
     pub size: Option<u64>,
     /// Without quotes.
     pub etag: Option<Cow<'a, str>>,
+    /// The media type that the object was stored with.
     pub content_type: Option<Cow<'a, str>>,
     /// When it happened, as RFC 3339.
     pub time: Option<Cow<'a, str>>,
@@ -155,7 +162,9 @@ pub struct Facts<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "nearly every element is a change, and none outlives its request")]
 pub enum Notified<'a> {
+    /// An object was written or deleted: it becomes an event.
     Change(ObjectChange<'a>),
+    /// Nothing that a cache would have to follow: it is only counted.
     Ignored(Ignored),
 }
 
@@ -179,6 +188,7 @@ pub enum Ignored {
 }
 
 impl Ignored {
+    /// Every reason, in the order of the discriminants: counters index their arrays by it.
     pub const ALL: [Ignored; 7] = [
         Ignored::Test,
         Ignored::Metadata,
@@ -189,6 +199,7 @@ impl Ignored {
         Ignored::Filtered,
     ];
 
+    /// The reason as the label `reason` of the metrics names it.
     pub fn as_str(self) -> &'static str {
         match self {
             Ignored::Test => "test",
@@ -207,6 +218,7 @@ impl Ignored {
 pub enum Parsed<'a> {
     /// In the order in which they were sent.
     Elements(Vec<Notified<'a>>),
+    /// A question that must be answered before the producer sends changes.
     Handshake(Handshake<'a>),
 }
 
@@ -214,9 +226,17 @@ pub enum Parsed<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handshake<'a> {
     /// Event Grid's `SubscriptionValidationEvent`: the code is to be sent back.
-    EventGridValidation { code: Cow<'a, str> },
+    EventGridValidation {
+        /// The code that the answer repeats.
+        code: Cow<'a, str>,
+    },
     /// SNS's `SubscriptionConfirmation`: its URL is to be called once topic and signature are found good.
-    SnsConfirmation { topic: Cow<'a, str>, subscribe_url: Cow<'a, str> },
+    SnsConfirmation {
+        /// The ARN of the topic, which `sources.NAME.topics` must list.
+        topic: Cow<'a, str>,
+        /// The URL that confirms the subscription. It carries a token: never for the log.
+        subscribe_url: Cow<'a, str>,
+    },
 }
 
 /// Why a request is no notification of its format. Its `Display` is the detail of the problem that answers it.

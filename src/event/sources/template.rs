@@ -21,10 +21,13 @@ enum Piece {
 /// Why a text is no key template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
+    /// The text is empty: every object would have the same key.
     #[error("empty")]
     Empty,
+    /// A `{` has no `}`.
     #[error("a `{{` that is not closed")]
     Unclosed,
+    /// Braces hold a name that is no part of a key.
     #[error("something in braces that is none of the parts of a key")]
     UnknownPart,
 }

@@ -24,6 +24,7 @@ const NUMBER_DIGITS: usize = 16;
 pub enum Place<'a> {
     /// The hexadecimal sequencers of S3 and Event Grid, of unequal lengths.
     Hex(Cow<'a, str>),
+    /// A number that grows with each change, such as a generation of GCS.
     Number(u128),
     /// A `sequence` of CloudEvents that is no number: compared byte by byte.
     Text(Cow<'a, str>),

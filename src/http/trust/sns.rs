@@ -47,6 +47,7 @@ pub struct Sns {
 }
 
 impl Sns {
+    /// No certificate is known yet; `fetch` gets them from the hosts of SNS, a bounded number each minute.
     pub fn new(fetch: Arc<dyn Fetch>) -> Self {
         let (fetches, confirmations) = (Pace::new(CERTIFICATES_PER_MINUTE), Pace::new(CONFIRMATIONS_PER_MINUTE));
         Sns { fetch, certificates: Mutex::default(), fetches, confirmations }
