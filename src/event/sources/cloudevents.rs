@@ -17,6 +17,7 @@ use percent_encoding::percent_decode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::json::malformed;
 use super::scalar::{Scalar, number};
 use super::{Change, Ignored, Message, Notified, Parsed, Place, SourceFault, azure, gcs, media, s3};
 use crate::event::time::unix_millis;
@@ -66,7 +67,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
 }
 
 fn many(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
-    let events = events(body).map_err(|error| SourceFault::Malformed(error.to_string()))?;
+    let events = events(body).map_err(|error| malformed(&error))?;
     let mut elements = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
         match event.read(false).map_err(|fault| fault.of_element(index))? {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::azure::{About, storage};
+use super::json::malformed;
 use super::scalar::Scalar;
 use super::{Handshake, Ignored, Message, Notified, Parsed, Place, SourceFault};
 use super::{cloudevents, media};
@@ -45,7 +46,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
 fn no_events(body: &[u8]) -> SourceFault {
     match serde_json::from_slice::<&RawValue>(body) {
         Ok(_) => SourceFault::Malformed("the body is no array of Event Grid events, each with `eventType`".to_owned()),
-        Err(error) => SourceFault::Malformed(error.to_string()),
+        Err(error) => malformed(&error),
     }
 }
 

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
+use super::json::{malformed, malformed_in};
 use super::scalar::{Scalar, number, unquoted};
 use super::{Change, Facts, Headers, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, media};
 use crate::event::time::unix_millis;
@@ -34,7 +35,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
         return attributes.notified(resource, id).map(|notified| Parsed::Elements(vec![notified]));
     }
     media::expect_json(message, "Cloud Storage")?;
-    let push = push(message.body).map_err(|error| SourceFault::Malformed(error.to_string()))?;
+    let push = push(message.body).map_err(|error| malformed(&error))?;
     wrapped(push)
 }
 
@@ -43,7 +44,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
 /// # Errors
 /// When it is none.
 pub(super) fn of_push(text: &str) -> Result<Parsed<'_>, SourceFault> {
-    serde_json::from_str(text).map_err(|error| SourceFault::Malformed(error.to_string())).and_then(wrapped)
+    serde_json::from_str(text).map_err(|error| malformed(&error)).and_then(wrapped)
 }
 
 fn wrapped(push: Push<'_>) -> Result<Parsed<'_>, SourceFault> {
@@ -221,7 +222,7 @@ pub(super) fn object<'a>(
 /// When it is none.
 pub(super) fn described(text: &str) -> Result<Resource<'_>, SourceFault> {
     let resource = resource(text.as_bytes());
-    resource.map_err(|error| SourceFault::Malformed(format!("`data`: {error}")))
+    resource.map_err(|error| malformed_in("`data`", &error))
 }
 
 fn header<'a>(headers: &'a dyn Headers, name: &str) -> Option<Cow<'a, str>> {

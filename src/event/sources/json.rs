@@ -22,11 +22,16 @@ pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, SourceFa
 
 /// serde_json's own texts may quote a value, so only the kind of fault and its place are told.
 pub(super) fn malformed(error: &serde_json::Error) -> SourceFault {
+    malformed_in("the body", error)
+}
+
+/// The same of a text that stands in the body, by its name.
+pub(super) fn malformed_in(part: &str, error: &serde_json::Error) -> SourceFault {
     let what = match error.classify() {
-        serde_json::error::Category::Data => "the body is JSON of another shape than this format has",
-        _ => "the body is not JSON",
+        serde_json::error::Category::Data => "is JSON of another shape than this format has",
+        _ => "is not JSON",
     };
-    SourceFault::Malformed(format!("{what}: line {}, column {}", error.line(), error.column()))
+    SourceFault::Malformed(format!("{part} {what}: line {}, column {}", error.line(), error.column()))
 }
 
 #[cfg(test)]
