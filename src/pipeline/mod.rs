@@ -2,29 +2,29 @@
 //!
 //! ```text
 //!                   HTTP worker threads
-//! POST /events ─▶ intake ─▶ validation ─▶ switch ──────────▶ writer ─▶ cache
+//! POST /events ─▶ intake ─▶ validation ─▶ local router ────▶ writer ─▶ cache
 //!                   │           │            │                 ▲
 //!                   ▼           ▼            │ what has to     │ what need not
 //!                refused     rejected        ▼ wait            │ wait any more
-//!                                          router ─────────────┘
+//!                                     central router ──────────┘
 //!                                           │  ▲
 //!                                           ├──┴── fetcher (pool): blobs
 //!                                           └───── scanner ─▶ cache
 //! ```
 //!
-//! | actor | owns | receives | sends | on death |
+//! | actor | owns | receives | sends | after a panic |
 //! | --- | --- | --- | --- | --- |
-//! | [`intake`] | splitting a body into events | a request body | raw events | its request answers `interrupted` |
-//! | [`validation`] | raw event → valid event or every fault; admission | raw events | what to do, in order | the same |
-//! | [switch](router::local) | each operation's turn on its key | what to do | ready operations; the rest to the router | what it held answers `interrupted` |
-//! | [router](router::central) | the order of what has to wait, which fetch runs when | operations, ended fetches | fetches, ready operations, sweeps | what is queued answers `interrupted`; starts empty |
+//! | [`intake`] | splitting a body into events | a request's body | raw events | its request answers `interrupted` |
+//! | [`validation`] | raw event → valid event or every fault; admission | raw events | actions, in order | the same |
+//! | [local router](router::local) | each operation's place in the order of its key | actions | ready operations; the rest to the central router | what it held answers `interrupted` |
+//! | [central router](router::central) | the order of what has to wait, which fetch runs when | operations and pattern deletes, ended fetches | fetches, ready operations, fences, scans | what is queued answers `interrupted`; it starts empty |
 //! | [fetcher](fetch::fetcher) | one attempt at a download | a fetch | the bytes or the failure | its fetches are ordered once more, then `interrupted` |
-//! | [writer](write::writer) | one line to the cache, group commit | ready operations | replies | what was in flight is written again, in order |
-//! | [scanner](write::scanner) | pattern deletes and previews | sweeps that may start | replies | its sweeps answer `interrupted` |
+//! | [writer](write::writer) | one session of the cache, group commit | ready operations, fences | replies | what was in flight is written again, in order |
+//! | [scanner](write::scanner) | pattern deletes and previews | those that may start | replies | they answer `interrupted` |
 //!
-//! One way, no polling back: whoever ends the work answers it. [`router`], [`fetch`] and [`write`] are three
-//! wings over shared ground: [`work`] has what travels and the bounds at the door, [`runtime`] what keeps actors alive;
-//! `placement` says who runs where and how many, [`readiness`] whether requests are welcome.
+//! Work goes one way, and whoever ends it answers it. [`router`], [`fetch`] and [`write`](self::write) are three wings over
+//! shared ground: [`work`] has what travels, with its order and its admission; [`runtime`] keeps actors alive; `placement`
+//! says who runs where and how many there are, [`readiness`] whether requests are welcome.
 
 pub mod fetch;
 pub mod intake;

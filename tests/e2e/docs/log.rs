@@ -6,14 +6,14 @@ use std::path::Path;
 
 use super::read;
 
-/// What `say!` of `http/request.rs` puts on each line besides.
-const MARKS: [&str; 5] = ["request_id", "trace_id", "span_id", "trace_flags", "parent_span_id"];
+/// What `log_request!` of `http/request_ids.rs` puts on each line besides.
+const IDS: [&str; 5] = ["request_id", "trace_id", "span_id", "trace_flags", "parent_span_id"];
 
 /// Which fields, which message; a message that is made at run time is left out.
 fn lines(code: &str) -> Vec<(Vec<&str>, Option<&str>)> {
     let mut found = Vec::new();
     for (at, name) in
-        ["error!(", "warn!(", "info!(", "debug!(", "say!("].iter().flat_map(|name| code.match_indices(name))
+        ["error!(", "warn!(", "info!(", "debug!(", "log_request!("].iter().flat_map(|name| code.match_indices(name))
     {
         let begins = !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
         let rest = &code[at + name.len()..];
@@ -21,14 +21,14 @@ fn lines(code: &str) -> Vec<(Vec<&str>, Option<&str>)> {
         let (fields, message) = (&rest[..quote], &rest[quote + 1..]);
         let message = &message[..message.find('"').expect("it ends")];
         let message = Some(message).filter(|message| !message.contains('{'));
-        let (marks, fields) = match fields.split_once(" of marks;") {
-            Some((_, fields)) => (&MARKS[..], fields),
+        let (ids, fields) = match fields.split_once(" of ids;") {
+            Some((_, fields)) => (&IDS[..], fields),
             None => (&[][..], fields),
         };
         let fields = fields.trim_end().trim_end_matches(';');
         let names = top(fields).map(|field| field.split(['=', ':']).next().unwrap_or_default().trim());
         let names = names.filter(|name| !name.is_empty() && *name != "target");
-        found.push((names.chain(marks.iter().copied()).collect(), message));
+        found.push((names.chain(ids.iter().copied()).collect(), message));
     }
     found
 }
