@@ -99,17 +99,20 @@ function keys(security) {
   return `Takes ${ways.join(", or ")}.`;
 }
 
-function route(path, method, operation) {
+function route(path, method, operation, shared) {
   const id = `route-${operation.operationId}`;
   at("contents").append(make("li", {}, make("a", { href: `#${id}` }, `${method.toUpperCase()} ${path}`), " ", prose(operation.summary, "span")));
-  const parameters = (operation.parameters || []).map(resolve);
+  const parameters = [...shared, ...(operation.parameters || [])].map(resolve);
+  const inHeaders = parameters.filter((parameter) => parameter.in === "header");
+  const inUrl = parameters.filter((parameter) => parameter.in !== "header");
   const body = operation.requestBody;
   return make("section", { "aria-labelledby": id },
     make("h2", { id }, make("span", { class: "method" }, method.toUpperCase()), " ", make("code", {}, path)),
     prose(operation.summary),
     operation.description ? prose(operation.description) : null,
     make("p", { class: "quiet" }, keys(operation.security)),
-    named("h3", "Headers of the request", parameters.map((parameter) => [parameter.name, parameter])),
+    named("h3", "In the URL", inUrl.map((parameter) => [parameter.name, parameter])),
+    named("h3", "Headers of the request", inHeaders.map((parameter) => [parameter.name, parameter])),
     body ? make("div", {}, make("h3", {}, "Body"), prose(body.description), ...content(body.content)) : null,
     make("h3", {}, "Answers"),
     ...responses(operation.responses));
@@ -120,8 +123,8 @@ function show(document_) {
   const { info, paths, components } = whole;
   at("title").textContent = `${info.title} ${info.version}: API`;
   at("about").replaceChildren(prose(info.summary), prose(info.description));
-  for (const [path, methods] of Object.entries(paths)) {
-    for (const [method, operation] of Object.entries(methods)) at("routes").append(route(path, method, operation));
+  for (const [path, { parameters = [], ...methods }] of Object.entries(paths)) {
+    for (const [method, operation] of Object.entries(methods)) at("routes").append(route(path, method, operation, parameters));
   }
   at("security").append(...Object.entries(components.securitySchemes).flatMap(([name, scheme]) => [
     make("dt", {}, make("code", {}, scheme.name || `Authorization: ${scheme.scheme}`), ` (${name})`), prose(scheme.description, "dd"),
