@@ -47,7 +47,7 @@ use self::fetch::shared::SharedScheduler;
 use self::placement::Placement;
 use self::readiness::Readiness;
 use self::router::central::{self, CentralRouter, RouterMessage};
-use self::runtime::{ActorRegistry, Notifier, Pool, Thread};
+use self::runtime::{ActorRegistry, Pool, Thread};
 pub use self::settings::{Settings, Sizes};
 pub use self::submitter::Submitter;
 use self::work::admission::{Admission, ValueLender};
@@ -125,8 +125,7 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
         registry.start_on(&router_thread.handle(), ActorKind::Router, move |_, own| CentralRouter::new(own, parts));
     let waker = router.clone();
     admission.on_release(move || waker.post(RouterMessage::CapacityFreed));
-    let waker = router.clone();
-    scheduler.on_free_place(Notifier::new(move |()| waker.post(RouterMessage::CapacityFreed)));
+    scheduler.on_free_place(router.notifier(|()| RouterMessage::CapacityFreed));
     direct.set_router(router.notifier(RouterMessage::FetchEnded));
 
     let settings = Arc::new(settings);

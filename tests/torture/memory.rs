@@ -201,19 +201,16 @@ pub fn hot_keys(site: &Site) -> Vec<TcpStream> {
 
 /// Heads that are never whole.
 pub fn heads(site: &Site) -> Vec<TcpStream> {
-    let head = format!("POST /events HTTP/1.1\r\nHost: test\r\nX-Long: {}", "x".repeat(100 * 1024));
-    let streams = (0..3000).map(|_| {
-        let mut stream = TcpStream::connect(site.daemon.address()).expect("a connection");
-        let _ = stream.set_write_timeout(Some(SECOND / 10));
-        let _ = stream.write_all(head.as_bytes());
-        stream
-    });
-    streams.collect()
+    unfinished_heads(site, 100 * 1024)
 }
 
 /// Heads that are never whole either, and no larger than may be.
 pub fn heads_permitted(site: &Site) -> Vec<TcpStream> {
-    let head = format!("POST /events HTTP/1.1\r\nHost: test\r\nX-Long: {}", "x".repeat(30 * 1024));
+    unfinished_heads(site, 30 * 1024)
+}
+
+fn unfinished_heads(site: &Site, bytes: usize) -> Vec<TcpStream> {
+    let head = format!("POST /events HTTP/1.1\r\nHost: test\r\nX-Long: {}", "x".repeat(bytes));
     let streams = (0..3000).map(|_| {
         let mut stream = TcpStream::connect(site.daemon.address()).expect("a connection");
         let _ = stream.set_write_timeout(Some(SECOND / 10));
