@@ -19,7 +19,7 @@ mod signs;
 #[cfg(test)]
 mod tests;
 
-pub use self::client::BlobClient;
+pub use self::client::{Asked, BlobClient, Opened};
 pub use self::download::Download;
 pub use self::proxy::Proxy;
 

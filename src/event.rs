@@ -10,6 +10,7 @@ mod json;
 pub mod outcome;
 pub mod pattern;
 pub mod sources;
+mod target;
 mod time;
 pub mod trace;
 pub mod validate;
@@ -26,6 +27,7 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use self::pattern::Pattern;
+pub use self::target::{EntityTag, FetchTarget, MAX_ENTITY_TAG_BYTES, MAX_OBJECT_BYTES, StoreObject};
 use self::version::Version;
 
 /// The bounds an event is validated against (`event.*` settings).
@@ -45,6 +47,8 @@ pub struct Limits {
     pub allow_match_all: bool,
     /// Keys that begin so belong to the service.
     pub version_prefix: String,
+    /// The names of the stores that an entry may fetch from (`stores.NAME`); None: any name is let through.
+    pub stores: Option<Arc<[String]>>,
 }
 
 /// Patterns of one event, at most.
@@ -161,8 +165,8 @@ pub struct SetEntry {
 pub enum Source {
     /// The bytes as they are stored; usually a slice of the request's body.
     Inline(Bytes),
-    /// The URL to download them from when the entry is carried out.
-    Blob(BlobUrl),
+    /// Where to download them from when the entry is carried out.
+    Blob(FetchTarget),
 }
 
 /// A cache key: UTF-8, of permitted length, outside the service's own prefix. Cheap to clone.

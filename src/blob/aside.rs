@@ -14,6 +14,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
+use crate::event::EntityTag;
+
 /// Read in one go, at most.
 const STEP_BYTES: usize = 256 * 1024;
 /// After so many, others on the thread have their turn.
@@ -22,18 +24,24 @@ const MAX_STEPS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Aside {
     length: usize,
+    etag: Option<EntityTag>,
     data: RefCell<Vec<u8>>,
     is_whole: Cell<bool>,
 }
 
 impl Aside {
-    pub(super) fn new(length: usize) -> Self {
-        Aside { length, data: RefCell::default(), is_whole: Cell::new(false) }
+    pub(super) fn new(length: usize, etag: Option<EntityTag>) -> Self {
+        Aside { length, etag, data: RefCell::default(), is_whole: Cell::new(false) }
     }
 
     /// The body's length in bytes.
     pub(super) fn length(&self) -> usize {
         self.length
+    }
+
+    /// What the server calls the body, which awc is not told.
+    pub(super) fn etag(&self) -> Option<&EntityTag> {
+        self.etag.as_ref()
     }
 
     /// The body, once it is whole.

@@ -31,8 +31,8 @@ use super::decoding::Decoding;
 use super::dial::{Resolve, USER_AGENT, by_the_system, fault};
 use super::signs::Signs;
 use super::{Download, FetchError, FetchErrorKind, Settings, SetupError};
-use crate::event::BlobUrl;
 use crate::event::trace::Trace;
+use crate::event::{EntityTag, FetchTarget};
 
 /// Redirects followed in one attempt, at most.
 pub const MAX_REDIRECTS: u32 = 3;
@@ -59,13 +59,46 @@ struct Inner {
     pool: RefCell<Pool>,
 }
 
+/// What an attempt is to bring.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Where the blob is.
+    pub target: &'a FetchTarget,
+    /// Sent as `If-None-Match`: the blob is wanted only if it is another than this.
+    pub unless: Option<&'a EntityTag>,
+    /// The trace that the fetch belongs to.
+    pub trace: Option<&'a Trace>,
+}
+
+/// What an attempt brought.
+#[derive(Debug)]
+pub enum Opened {
+    /// The head of the blob; its body is still to be read.
+    Body(Download),
+    /// The blob is the one that [`Asked::unless`] names.
+    NotModified,
+    /// Nothing was heard of the host, and the attempt was told to give up.
+    GaveUp,
+}
+
 /// One request of an attempt.
 struct Question<'a> {
     url: &'a Url,
     /// The path and query as they are sent.
     target: &'a str,
+    unless: Option<&'a EntityTag>,
     trace: Option<&'a Trace>,
     signs: &'a Rc<Signs>,
+}
+
+/// What an attempt begins with.
+#[derive(Clone, Copy)]
+struct First<'a> {
+    url: &'a Url,
+    /// The path and query as they are sent.
+    target: &'a str,
+    unless: Option<&'a EntityTag>,
+    trace: Option<&'a Trace>,
 }
 
 /// awc's pool tells connections apart by host and port alone, so each scheme has one of its own.
@@ -97,20 +130,27 @@ impl BlobClient {
     }
 
     /// Resolves, judges, connects, follows redirects and reads the head. `until` ends the attempt, the body included.
-    /// As long as nothing is heard of the host, `gives_up` is asked four times a second; `None` if it said so.
+    /// As long as nothing is heard of the host, `gives_up` is asked four times a second.
     ///
     /// # Errors
     ///
     /// Of every kind. `TooLarge` if the announced length is beyond the cap.
     pub async fn open(
         &self,
-        url: &BlobUrl,
-        trace: Option<&Trace>,
+        asked: Asked<'_>,
         until: Instant,
         gives_up: impl FnMut() -> bool,
-    ) -> Result<Option<Download>, FetchError> {
-        let trace = trace.filter(|_| self.inner.settings.propagate_trace);
-        self.open_head(url.expose(), url.target(), trace, until, gives_up).await
+    ) -> Result<Opened, FetchError> {
+        let trace = asked.trace.filter(|_| self.inner.settings.propagate_trace);
+        match asked.target {
+            FetchTarget::Url(url) => {
+                let first = First { url: url.expose(), target: url.target(), unless: asked.unless, trace };
+                self.open_head(first, until, gives_up).await
+            }
+            FetchTarget::Object(_) => {
+                Err(FetchError::new(FetchErrorKind::Forbidden, "no store of this name is set up"))
+            }
+        }
     }
 
     #[cfg(test)]
@@ -126,44 +166,42 @@ impl BlobClient {
         until: Instant,
     ) -> Result<Download, FetchError> {
         let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-        let download = self.open_head(url, target, trace, until, || false).await?;
-        download.ok_or_else(|| FetchError::unavailable("it was told to give up"))
+        match self.open_head(First { url, target, unless: None, trace }, until, || false).await? {
+            Opened::Body(download) => Ok(download),
+            other => Err(FetchError::unavailable(format!("no body: {other:?}"))),
+        }
     }
 
     async fn open_head(
         &self,
-        url: &Url,
-        target: &str,
-        trace: Option<&Trace>,
+        first: First<'_>,
         until: Instant,
         mut gives_up: impl FnMut() -> bool,
-    ) -> Result<Option<Download>, FetchError> {
+    ) -> Result<Opened, FetchError> {
         let signs = Rc::new(Signs::default());
         let timed_out = || FetchError { silent: true, ..FetchError::unavailable("no answer came in time") };
-        let mut head = pin!(self.inner.follow(url, target, trace, until, &signs));
+        let mut head = pin!(self.inner.follow(first, until, &signs));
         let result = loop {
             let look = until.min(Instant::now() + LOOK_EVERY);
             match timeout_at(look, &mut head).await {
                 Ok(result) => break result,
                 Err(_) if look == until => break Err(timed_out()),
-                Err(_) if signs.silent() && gives_up() => return Ok(None),
+                Err(_) if signs.silent() && gives_up() => return Ok(Opened::GaveUp),
                 Err(_) => {}
             }
         };
         // A host that sent a redirect was not silent, whatever its target is.
-        result.map(Some).map_err(|error| FetchError { silent: error.silent && signs.silent(), ..error })
+        result.map_err(|error| FetchError { silent: error.silent && signs.silent(), ..error })
     }
 }
 
 impl Inner {
     async fn follow(
         &self,
-        first: &Url,
-        target: &str,
-        trace: Option<&Trace>,
+        First { url: first, target, unless, trace }: First<'_>,
         until: Instant,
         signs: &Rc<Signs>,
-    ) -> Result<Download, FetchError> {
+    ) -> Result<Opened, FetchError> {
         let closed = |_| FetchError::unavailable("the client is closed");
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
         let (mut url, mut target) = (Cow::Borrowed(first), Cow::Borrowed(target));
@@ -171,13 +209,15 @@ impl Inner {
             self.connector.allowed.judge(&url)?;
             let trace = trace.filter(|_| is_same_host(&url, first));
             let elsewhere = !is_same_host(&url, first);
-            let question = Question { url: &url, target: &target, trace, signs };
-            let asked = self.ask(&question).await.and_then(|response| judge(response, &url));
+            let question = Question { url: &url, target: &target, unless, trace, signs };
+            let asked = self.ask(&question).await.and_then(|response| judge(response, &url, unless.is_some()));
             match asked.map_err(|error| FetchError { elsewhere, ..error })? {
                 Answer::Body(response) => {
                     let (aside, cap) = (signs.take_aside(), self.settings.max_blob_bytes);
-                    return Download::new(response, aside, cap, until, self.decoding.clone(), permit);
+                    let download = Download::new(response, aside, cap, until, self.decoding.clone(), permit);
+                    return download.map(Opened::Body);
                 }
+                Answer::NotModified => return Ok(Opened::NotModified),
                 Answer::Redirect(next) => {
                     target = Cow::Owned(next[url::Position::BeforePath..url::Position::AfterQuery].to_owned());
                     url = Cow::Owned(next);
@@ -201,7 +241,7 @@ impl Inner {
     }
 
     async fn send(&self, question: &Question<'_>) -> Result<ClientResponse, FetchError> {
-        let Question { url, target, trace, signs } = question;
+        let Question { url, target, unless, trace, signs } = question;
         let secure = url.scheme() == "https";
         let pool = self.pool();
         let client = if secure { pool.tls } else { pool.plain };
@@ -212,6 +252,9 @@ impl Inner {
             .insert_header((header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
             .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
             .no_decompress();
+        if let Some(tag) = unless {
+            request = request.insert_header((header::IF_NONE_MATCH, tag.to_string()));
+        }
         if let Some(trace) = trace {
             request = request.insert_header((TRACEPARENT, trace.traceparent()));
             if !trace.tracestate().is_empty() {

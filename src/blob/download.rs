@@ -17,6 +17,7 @@ use super::decode::{Coding, codings, decoded};
 use super::decoding::Decoding;
 use super::dial::fault;
 use super::{FetchError, FetchErrorKind};
+use crate::event::EntityTag;
 
 /// A first chunk of at least this size is passed on without a copy if it is the whole body; a smaller one is copied out of
 /// the read buffer, which it would keep alive.
@@ -31,6 +32,7 @@ pub struct Download {
     /// Where the body goes if not through the response.
     aside: Option<Rc<Aside>>,
     codings: Vec<Coding>,
+    etag: Option<EntityTag>,
     /// `Content-Length`, which counts coded bytes.
     announced: Option<u64>,
     max_bytes: usize,
@@ -58,7 +60,16 @@ impl Download {
         if codings.is_empty() && announced.is_some_and(|length: u64| length > max_bytes as u64) {
             return Err(too_large(max_bytes));
         }
-        Ok(Download { response, aside, codings, announced, max_bytes, until, decoding, _permit: permit })
+        let etag = match &aside {
+            Some(aside) => aside.etag().cloned(),
+            None => headers.get(header::ETAG).and_then(|tag| EntityTag::parse(tag.to_str().ok()?)),
+        };
+        Ok(Download { response, aside, codings, etag, announced, max_bytes, until, decoding, _permit: permit })
+    }
+
+    /// What the server calls this state of the blob.
+    pub fn etag(&self) -> Option<&EntityTag> {
+        self.etag.as_ref()
     }
 
     /// The body's decoded length in bytes, if it is known beforehand; at most the cap.

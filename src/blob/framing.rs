@@ -90,6 +90,10 @@ impl Connection {
                     self.ahead.truncate(length);
                 }
                 self.state = State::Body(end);
+                if let Some(stand_in) = head.not_modified() {
+                    self.ahead.advance(length);
+                    self.stand_in = stand_in;
+                }
                 if let Some(aside) = head.aside()
                     && signs::note_aside(&aside)
                 {

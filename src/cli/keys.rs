@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::blob::{BlobClient, Settings};
-use crate::event::BlobUrl;
+use crate::blob::{Asked, BlobClient, Opened, Settings};
+use crate::event::{BlobUrl, FetchTarget};
 use crate::http::trust::{Fetch, Fetched, MAX_DOCUMENT_BYTES};
 
 /// A fetch that takes longer is given up: a request waits for it.
@@ -71,7 +71,7 @@ async fn carry_out(settings: Settings, mut orders: Receiver<Order>) {
             },
         };
         actix_rt::spawn(async move {
-            let _ = reply.send(fetch(&client, &url).await);
+            let _ = reply.send(fetch(&client, url).await);
         });
     }
 }
@@ -81,10 +81,13 @@ fn for_issuer(settings: &Settings, named: &str) -> Settings {
     Settings { allowed_hosts, ..settings.clone() }
 }
 
-async fn fetch(client: &BlobClient, url: &BlobUrl) -> Result<Bytes, String> {
-    let opened = client.open(url, None, Instant::now() + TIMEOUT, || false).await;
-    let download = opened.map_err(|error| error.to_string())?.ok_or("it was given up")?;
-    download.read().await.map_err(|error| error.to_string())
+async fn fetch(client: &BlobClient, url: BlobUrl) -> Result<Bytes, String> {
+    let target = FetchTarget::Url(url);
+    let asked = Asked { target: &target, unless: None, trace: None };
+    match client.open(asked, Instant::now() + TIMEOUT, || false).await.map_err(|error| error.to_string())? {
+        Opened::Body(download) => download.read().await.map_err(|error| error.to_string()),
+        Opened::NotModified | Opened::GaveUp => Err("it was given up".to_owned()),
+    }
 }
 
 impl Fetch for Client {

@@ -277,6 +277,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
             max_ttl_seconds: event.max_ttl_seconds,
             allow_match_all: event.allow_match_all,
             version_prefix: redis.version_prefix.clone(),
+            stores: Some(Arc::default()),
         }),
         blob: Arc::new(blob_settings(config)),
         retry: Policy { attempts: fetch.attempts, deadline: fetch.deadline },

@@ -29,6 +29,7 @@ pub fn events(data: &[u8]) {
         max_ttl_seconds: 1000,
         allow_match_all: false,
         version_prefix: "rcs:v:".into(),
+        stores: Some(["main".to_owned()].into()),
     };
     let body = Bytes::copy_from_slice(body);
     let is_json = serde_json::from_slice::<&RawValue>(&body).is_ok();
@@ -64,6 +65,7 @@ pub fn notifications(data: &[u8]) {
         max_ttl_seconds: 1000,
         allow_match_all: false,
         version_prefix: "rcs:v:".into(),
+        stores: Some(["main".to_owned()].into()),
     };
     let all = [
         ("content-type", "application/json"),

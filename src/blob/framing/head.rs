@@ -5,14 +5,15 @@ use std::rc::Rc;
 
 use super::broken;
 use crate::blob::aside::Aside;
+use crate::event::EntityTag;
 
 /// Headers that most responses stay below, and awc's parser too.
 const FEW_HEADERS: usize = 96;
 /// Headers of a response, at most.
 const MAX_HEADERS: usize = 4096;
 /// The headers that somebody looks at.
-const KEPT_HEADERS: [&str; 6] =
-    ["connection", "content-encoding", "content-length", "location", "retry-after", "transfer-encoding"];
+const KEPT_HEADERS: [&str; 7] =
+    ["connection", "content-encoding", "content-length", "etag", "location", "retry-after", "transfer-encoding"];
 
 /// What an end of the connection means now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Head {
     keeps_alive: bool,
     /// What the one length says.
     length: Option<usize>,
+    /// What a body that goes past awc is called.
+    etag: Option<EntityTag>,
 }
 
 impl Head {
@@ -68,6 +71,8 @@ impl Head {
             if header.name.eq_ignore_ascii_case("content-length") {
                 head.length = if head.has_length { None } else { length(header.value) };
                 head.has_length = true;
+            } else if header.name.eq_ignore_ascii_case("etag") {
+                head.etag = std::str::from_utf8(header.value).ok().and_then(EntityTag::parse);
             } else if header.name.eq_ignore_ascii_case("content-encoding") {
                 head.is_encoded = true;
             } else if header.name.eq_ignore_ascii_case("connection") {
@@ -115,14 +120,26 @@ impl Head {
     pub fn aside(&self) -> Option<Rc<Aside>> {
         let length = self.length.filter(|length| *length > 0)?;
         let fits = self.status == 200 && !self.has_coding && !self.is_encoded;
-        fits.then(|| Rc::new(Aside::new(length)))
+        fits.then(|| Rc::new(Aside::new(length, self.etag.clone())))
+    }
+
+    fn is_last(&self) -> bool {
+        self.closes || (self.minor_version == 0 && !self.keeps_alive)
+    }
+
+    /// What awc gets in place of a 304, which tells the length of a body that does not come: awc would wait for it.
+    pub fn not_modified(&self) -> Option<&'static [u8]> {
+        let stand_in: &[u8] = match self.is_last() {
+            false => b"HTTP/1.1 304 -\r\n\r\n",
+            true => b"HTTP/1.1 304 -\r\nconnection: close\r\n\r\n",
+        };
+        (self.status == 304).then_some(stand_in)
     }
 
     /// All that awc has to know of such a response: whether there is more to come, and whether the connection can be used
     /// again. Nobody asks for its other headers, so awc need not take them apart.
     pub fn stand_in(&self, is_whole: bool) -> &'static [u8] {
-        let is_last = self.closes || (self.minor_version == 0 && !self.keeps_alive);
-        match (is_whole, is_last) {
+        match (is_whole, self.is_last()) {
             (true, false) => b"HTTP/1.1 200 OK\r\n\r\n",
             (true, true) => b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
             (false, false) => b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n",

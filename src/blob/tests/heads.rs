@@ -1,4 +1,6 @@
 use super::*;
+use crate::blob::{Asked, Opened};
+use crate::event::{BlobUrl, EntityTag, FetchTarget};
 
 fn status(status: u16) -> Vec<u8> {
     response(&format!("HTTP/1.1 {status} Whatever\n"), b"body")
@@ -258,4 +260,32 @@ async fn a_head_without_end_is_cut_off() {
     let error = fetch(&client(), &server.url("/")).await.unwrap_err();
     assert_eq!(error.kind, FetchErrorKind::Unavailable);
     assert_ne!(error.detail, "no answer came in time");
+}
+
+#[actix_web::test]
+async fn a_blob_that_has_not_changed_is_told_as_such_and_the_connection_stays_usable() {
+    let server = Server::start(|path, stream| {
+        let head = match path {
+            // The length is that of the blob, which is not sent.
+            "/same" => "HTTP/1.1 304 Not Modified\r\nETag: \"v1\"\r\nContent-Length: 5\r\n\r\n".to_owned(),
+            _ => "HTTP/1.1 200 OK\r\nETag: \"v2\"\r\nContent-Length: 3\r\n\r\nnew".to_owned(),
+        };
+        stream.write_all(head.as_bytes()).unwrap();
+        After::Keep
+    });
+    let (client, tag) = (client(), EntityTag::parse("v1").unwrap());
+    for path in ["/same", "/other", "/same"] {
+        let target = FetchTarget::Url(BlobUrl::parse(server.url(path).as_str()).unwrap());
+        let asked = Asked { target: &target, unless: Some(&tag), trace: None };
+        match client.open(asked, soon(), || false).await.unwrap() {
+            Opened::NotModified => assert_eq!(path, "/same"),
+            Opened::Body(download) => {
+                assert_eq!((path, download.etag().unwrap().opaque()), ("/other", "v2"));
+                assert_eq!(download.read().await.unwrap(), "new");
+            }
+            Opened::GaveUp => panic!("{path}"),
+        }
+    }
+    assert!(server.heads().iter().all(|head| head.to_ascii_lowercase().contains("if-none-match: \"v1\"\r\n")));
+    assert_eq!(server.connections(), 1);
 }

@@ -76,6 +76,7 @@ impl Looker {
             max_ttl_seconds: u32::MAX,
             allow_match_all: true,
             version_prefix: String::new(),
+            stores: None,
         };
         Looker { limits, hasher: RandomState::new() }
     }

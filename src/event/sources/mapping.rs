@@ -14,7 +14,8 @@ use crate::event::pattern::Pattern;
 use crate::event::validate::key_fault;
 use crate::event::version::{Rank, Version};
 use crate::event::{
-    Action, BlobUrl, CacheKey, Event, EventType, Limits, MAX_ID_BYTES, SetEntry, Source as ValueSource, Ttl,
+    Action, BlobUrl, CacheKey, Event, EventType, FetchTarget, Limits, MAX_ID_BYTES, SetEntry, Source as ValueSource,
+    Ttl,
 };
 
 /// What is stored of an object (`sources.NAME.value`).
@@ -125,7 +126,8 @@ impl Mapping {
             "is missing: the notification says nowhere where the object's bytes are, and the source has no store to fetch \
              them from; set sources.NAME.value to facts or none",
         )?;
-        BlobUrl::parse(url).map(ValueSource::Blob).ok_or(Cow::Borrowed("is no URL from which a blob can be fetched"))
+        let url = BlobUrl::parse(url).ok_or(Cow::Borrowed("is no URL from which a blob can be fetched"))?;
+        Ok(ValueSource::Blob(FetchTarget::Url(url)))
     }
 }
 

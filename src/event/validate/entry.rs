@@ -1,4 +1,4 @@
-//! The entries of a SET: a key with a value, a key with a blob's URL, or a URL alone.
+//! The entries of a SET: a key with a value, a key with a blob's URL or with an object of a store, or a URL alone.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use smallvec::smallvec;
 
 use super::faults::{At, Others, Slot};
 use super::{Check, Kind, Node, Ttl, url};
-use crate::event::{BlobUrl, CacheKey, Few, SetEntry, Source};
+use crate::event::{BlobUrl, CacheKey, FetchTarget, Few, SetEntry, Source, StoreObject};
 
 impl Check<'_> {
     pub(super) fn entries(&mut self, data: Node<'_>, at: &At<'_>, ttl: Option<Ttl>) -> Option<Few<SetEntry>> {
@@ -26,38 +26,74 @@ impl Check<'_> {
             Kind::String => {
                 let url = self.url(entry, at)?;
                 let key = self.key_of_url(&url, at)?;
-                Some(SetEntry { key, source: Source::Blob(url), ttl })
+                Some(SetEntry { key, source: Source::Blob(FetchTarget::Url(url)), ttl })
             }
-            _ => self.faults.refuse(at, "must be an entry: an object with `key` and `value` or with `url`, or a URL"),
+            _ => self.faults.refuse(
+                at,
+                "must be an entry: an object with `key` and `value`, with `url`, or with `key`, `store` and `object`; or a URL",
+            ),
         }
     }
 
     fn entry_object(&mut self, entry: Node<'_>, at: &At<'_>, ttl: Option<Ttl>) -> Option<SetEntry> {
-        let names = ["key", "value", "url", "encoding", "ttl"];
-        let [key, value, url, encoding, own_ttl] = self.faults.members(entry, names, Others::Refused, at);
+        let names = ["key", "value", "url", "store", "object", "encoding", "ttl"];
+        let [key, value, url, store, object, encoding, own_ttl] =
+            self.faults.members(entry, names, Others::Refused, at);
         let ttl = self.ttl(own_ttl, at).or(ttl);
         let named = key.given().and_then(|node| self.key(node, &at.name("key")));
         let blob = url.given().and_then(|node| self.url(node, &at.name("url")));
-        let is_base64 = self.encoding(encoding, value, url, &at.name("encoding"));
+        let stored = self.store_object(store, object, at);
+        let is_blob = !url.is_absent() || stored.is_some();
+        let is_base64 = self.encoding(encoding, value, is_blob, &at.name("encoding"));
         let inline = value.given().and_then(|node| self.inline(node, &at.name("value"), is_base64));
-        match (value.is_absent(), url.is_absent()) {
-            (true, true) => return self.faults.refuse(at, "must have `value` or `url`"),
-            (false, false) => return self.faults.refuse(at, "must have only one of `value` and `url`"),
-            (true, false) => {
-                let url = blob?;
-                let key = if key.is_absent() { self.key_of_url(&url, &at.name("url")) } else { named };
-                return Some(SetEntry { key: key?, source: Source::Blob(url), ttl });
+        let source = match (value.is_absent(), url.is_absent(), stored) {
+            (true, true, None) => {
+                return self.faults.refuse(at, "must have `value`, or `url`, or `store` and `object`");
             }
-            (false, true) => {}
+            (false, true, None) => inline.map(Source::Inline),
+            (true, false, None) => blob.map(|url| Source::Blob(FetchTarget::Url(url))),
+            (true, true, Some(object)) => object.map(|object| Source::Blob(FetchTarget::Object(object))),
+            _ => return self.faults.refuse(at, "must have only one of `value`, `url`, and `store` with `object`"),
+        };
+        let key = match &source {
+            Some(Source::Blob(FetchTarget::Url(url))) if key.is_absent() => self.key_of_url(url, &at.name("url")),
+            _ if key.is_absent() && url.is_absent() => {
+                self.faults.refuse(&at.name("key"), "is missing: only a blob's URL may go without")
+            }
+            _ => named,
+        };
+        Some(SetEntry { key: key?, source: source?, ttl })
+    }
+
+    /// The object that `store` and `object` name. None if neither is there; inside, None that a fault is reported.
+    fn store_object(&mut self, store: Slot<'_>, object: Slot<'_>, at: &At<'_>) -> Option<Option<StoreObject>> {
+        if store.is_absent() && object.is_absent() {
+            return None;
         }
-        if key.is_absent() {
-            self.faults.add(&at.name("key"), "is missing: only a blob may go without");
+        for (slot, name) in [(store, "store"), (object, "object")] {
+            if slot.is_absent() {
+                self.faults.add(&at.name(name), "is missing: `store` and `object` go together");
+            }
         }
-        Some(SetEntry { key: named?, source: Source::Inline(inline?), ttl })
+        let (at_store, at_object) = (at.name("store"), at.name("object"));
+        let store = store.given().and_then(|node| self.text(node, &at_store, "must be a string: the name of a store"));
+        let store = store.and_then(|name| match &self.limits.stores {
+            Some(known) if !known.iter().any(|known| **known == *name) => {
+                self.faults.refuse(&at_store, "is not the name of a store that is set up (`stores.NAME`)")
+            }
+            _ => Some(name),
+        });
+        let object = object.given().and_then(|node| self.text(node, &at_object, "must be a string: `bucket/name`"));
+        // A fault of the object is told whatever the store is.
+        let object = object.and_then(|path| match StoreObject::parse(store.as_deref().unwrap_or_default(), &path) {
+            Ok(object) => Some(object),
+            Err(detail) => self.faults.refuse(&at_object, detail),
+        });
+        Some(object.filter(|_| store.is_some()))
     }
 
     /// Whether the value is base64; None if that cannot be told.
-    fn encoding(&mut self, encoding: Slot<'_>, value: Slot<'_>, url: Slot<'_>, at: &At<'_>) -> Option<bool> {
+    fn encoding(&mut self, encoding: Slot<'_>, value: Slot<'_>, is_blob: bool, at: &At<'_>) -> Option<bool> {
         let encoding = match encoding {
             Slot::Given(node) => node,
             Slot::Absent => return Some(false),
@@ -66,7 +102,7 @@ impl Check<'_> {
         if !encoding.string().is_ok_and(|text| text == "base64") {
             return self.faults.refuse(at, "must be `base64`, or be left out");
         }
-        if !url.is_absent() {
+        if is_blob {
             return self.faults.refuse(at, "is for an inline value: a blob is stored byte for byte");
         }
         if value.given().is_some_and(|node| node.kind() != Kind::String) {

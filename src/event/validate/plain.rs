@@ -7,7 +7,7 @@ use smallvec::smallvec;
 
 use super::{Action, Check, Event, EventType, MAX_ID_BYTES, Version, parse_url};
 use crate::event::wire::{self, Plain};
-use crate::event::{CacheKey, SetEntry, Source};
+use crate::event::{CacheKey, FetchTarget, SetEntry, Source};
 
 impl Check<'_> {
     /// The event, if nothing is wrong with it.
@@ -35,7 +35,7 @@ impl Check<'_> {
                 };
                 let source = match source {
                     wire::Source::Value(value) => Source::Inline(part(value)?.into_bytes()),
-                    wire::Source::Url(url) => Source::Blob(parse_url(text.get(url.clone())?).ok()?),
+                    wire::Source::Url(url) => Source::Blob(FetchTarget::Url(parse_url(text.get(url.clone())?).ok()?)),
                 };
                 Action::Set(smallvec![SetEntry { key, source, ttl }])
             }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::event::invalid::Fault;
 use crate::event::wire::{Form, Split, split};
-use crate::event::{CacheKey, SetEntry, Source};
+use crate::event::{CacheKey, FetchTarget, SetEntry, Source};
 
 mod data;
 mod envelope;
@@ -21,6 +21,7 @@ fn limits() -> Limits {
         max_ttl_seconds: 1000,
         allow_match_all: false,
         version_prefix: "rcs:v:".into(),
+        stores: Some(["main".to_owned()].into()),
     }
 }
 

@@ -117,9 +117,9 @@ impl DirectFetch {
             drop(state);
             return self.tell_router(ended);
         };
-        let FetchEnded { fetcher, mut request, result: FetchResult::Blob(value, permit), .. } = ended else { return };
+        let FetchEnded { fetcher, mut request, result: FetchResult::Blob(blob), .. } = ended else { return };
         let now = Instant::now();
-        let ready = operation.with_blob(value, permit, now);
+        let ready = operation.with_blob(blob, now);
         Ready::send(ready, self.parts.max_answer_bytes, &mut state.outbox);
         // Under the lock: once it is not here any more, what the router sends to the writer comes behind it.
         hand_over(&mut state.outbox, &self.parts.writers);

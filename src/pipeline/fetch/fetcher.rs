@@ -7,10 +7,11 @@ use std::time::Instant;
 use super::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
 use super::shared::SharedScheduler;
 use crate::blob;
-use crate::blob::client::BlobClient;
+use crate::blob::{Asked, BlobClient, Opened};
 use crate::event::outcome::ProblemKind;
 use crate::pipeline::runtime::{DropNotice, Heartbeat, Stage, StageContext, TaskSet};
 use crate::pipeline::work::admission::{Admission, FetchPriority, Permit};
+use crate::pipeline::work::job::FetchedBlob;
 use crate::telemetry::metrics::Metrics;
 
 /// Everything that may be sent to a fetcher.
@@ -89,7 +90,12 @@ impl Fetcher {
             metrics.fetch_done(outcome, took, bytes);
             if !matches!(result, FetchResult::NeedsBytes(_) | FetchResult::GaveUp) {
                 let may_be_called = outcome != ProblemKind::BlobForbidden.slug();
-                metrics.host_fetch_done(&host, may_be_called, matches!(result, FetchResult::Blob(..)), took);
+                metrics.host_fetch_done(
+                    &host,
+                    may_be_called,
+                    matches!(result, FetchResult::Blob(_) | FetchResult::NotModified),
+                    took,
+                );
             }
             if let Some(message) = ended.letter_mut() {
                 message.result = result;
@@ -126,9 +132,11 @@ async fn attempt(
     scheduler: &SharedScheduler,
 ) -> FetchResult {
     let gives_up = || scheduler.with(|scheduler| scheduler.gives_up(request, Instant::now()));
-    let download = match client.open(&request.url, request.trace.as_deref(), until.into(), gives_up).await {
-        Ok(Some(download)) => download,
-        Ok(None) => return FetchResult::GaveUp,
+    let asked = Asked { target: &request.target, unless: request.unless.as_ref(), trace: request.trace.as_deref() };
+    let download = match client.open(asked, until.into(), gives_up).await {
+        Ok(Opened::Body(download)) => download,
+        Ok(Opened::NotModified) => return FetchResult::NotModified,
+        Ok(Opened::GaveUp) => return FetchResult::GaveUp,
         Err(error) => return FetchResult::Failed(error),
     };
     if request.is_first_sign_wanted() {
@@ -136,10 +144,11 @@ async fn attempt(
     }
     let bytes = download.length().unwrap_or(cap);
     let Some(mut permit) = hold(bytes) else { return FetchResult::NeedsBytes(bytes) };
+    let etag = download.etag().cloned();
     match download.read().await {
-        Ok(blob) => {
-            permit.shrink_to(blob.len());
-            FetchResult::Blob(blob, permit)
+        Ok(value) => {
+            permit.shrink_to(value.len());
+            FetchResult::Blob(FetchedBlob { value, permit, etag })
         }
         Err(error) => FetchResult::Failed(error),
     }
@@ -157,7 +166,8 @@ fn hold(prepaid: Option<Permit>, bytes: usize, admission: &Arc<Admission>, prior
 
 fn summary(result: &FetchResult) -> (&'static str, usize) {
     match result {
-        FetchResult::Blob(blob, _) => ("ok", blob.len()),
+        FetchResult::Blob(blob) => ("ok", blob.value.len()),
+        FetchResult::NotModified => ("ok", 0),
         FetchResult::NeedsBytes(_) | FetchResult::GaveUp | FetchResult::Lost => ("other", 0),
         FetchResult::Failed(error) => (problem_kind(error.kind).slug(), 0),
     }

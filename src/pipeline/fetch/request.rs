@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::blob::{FetchError, FetchErrorKind};
 use crate::event::outcome::ProblemKind;
 use crate::event::trace::Trace;
-use crate::event::{BlobUrl, CacheKey};
+use crate::event::{CacheKey, EntityTag, FetchTarget};
 use crate::pipeline::work::Seq;
 use crate::pipeline::work::admission::Permit;
-use crate::pipeline::work::job::{AwaitedBlob, Operation};
+use crate::pipeline::work::job::{AwaitedBlob, FetchedBlob, Operation};
 
 /// A blob to be fetched.
 pub struct FetchRequest {
@@ -20,8 +18,10 @@ pub struct FetchRequest {
     /// The key that the blob is for.
     pub key: CacheKey,
     /// Where the blob is.
-    pub url: BlobUrl,
-    /// The host and port of `url`: what `fetch.per_host` and the breaker count by.
+    pub target: FetchTarget,
+    /// What the key holds already: if the blob is still that, it is not fetched again.
+    pub unless: Option<EntityTag>,
+    /// The [authority](FetchTarget::authority) of `target`: what `fetch.per_host` and the breaker count by.
     pub host: Arc<str>,
     /// Of its request; the fetch has one of its own beside it.
     pub deadline: Instant,
@@ -52,12 +52,13 @@ pub struct FetchRequest {
 
 impl FetchRequest {
     /// A fetch of which no attempt has begun.
-    pub fn new(seq: Seq, key: CacheKey, url: BlobUrl, deadline: Instant) -> Self {
-        let host = url.authority().into();
+    pub fn new(seq: Seq, key: CacheKey, target: FetchTarget, deadline: Instant) -> Self {
+        let host = target.authority().into();
         FetchRequest {
             seq,
             key,
-            url,
+            target,
+            unless: None,
             host,
             deadline,
             trace: None,
@@ -82,8 +83,8 @@ impl FetchRequest {
 
     /// For what the operation waits for. Its place in the order of acceptance is for the router to add.
     pub fn of(operation: &Operation<AwaitedBlob>) -> Self {
-        let AwaitedBlob { url, .. } = &operation.action;
-        let request = FetchRequest::new(0, operation.key.clone(), url.clone(), operation.deadline);
+        let AwaitedBlob { target, .. } = &operation.action;
+        let request = FetchRequest::new(0, operation.key.clone(), target.clone(), operation.deadline);
         FetchRequest { trace: operation.slot.trace(), ..request }
     }
 
@@ -131,8 +132,10 @@ pub struct FetchEnded {
 pub enum FetchResult {
     /// The fetcher panicked.
     Lost,
-    /// The bytes, and what they hold of admission.
-    Blob(Bytes, Permit),
+    /// What was fetched.
+    Blob(FetchedBlob),
+    /// The blob is what [`FetchRequest::unless`] says.
+    NotModified,
     /// The budget has no room for this number of bytes now.
     NeedsBytes(usize),
     /// Nothing was heard of the host, and others wait for the place.

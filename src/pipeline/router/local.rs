@@ -154,7 +154,7 @@ impl LocalRouter {
                         Source::Inline(value) => {
                             Asked::Now(Verb::Set { value, origin: Origin::Inline, ttl, held: None })
                         }
-                        Source::Blob(url) => Asked::Blob(AwaitedBlob { url, ttl }),
+                        Source::Blob(target) => Asked::Blob(AwaitedBlob { target, ttl }),
                     };
                     add(entry.key, task)
                 });

@@ -28,7 +28,7 @@ use crate::event::pattern::Pattern;
 use crate::event::trace::Trace;
 use crate::event::version::Version;
 use crate::event::wire::{Answered, Element};
-use crate::event::{BlobUrl, CacheKey, EventType, Few, Ttl};
+use crate::event::{CacheKey, EntityTag, EventType, FetchTarget, Few, Ttl};
 
 /// Why a request as a whole became no work.
 #[derive(Debug)]
@@ -557,14 +557,24 @@ pub enum Verb {
 /// A SET whose value has yet to be fetched.
 pub struct AwaitedBlob {
     /// Where the blob is.
-    pub url: BlobUrl,
+    pub target: FetchTarget,
     /// Seconds to live, from the write and not from the fetch; None: the key does not expire.
     pub ttl: Option<Ttl>,
 }
 
+/// A blob that is there.
+pub struct FetchedBlob {
+    /// Its bytes, content codings undone.
+    pub value: Bytes,
+    /// What the bytes hold of admission.
+    pub permit: Permit,
+    /// What the server calls this state of it.
+    pub etag: Option<EntityTag>,
+}
+
 impl Operation<AwaitedBlob> {
-    /// The operation now that its blob is there. `permit` is what the bytes hold of admission.
-    pub fn with_blob(self, value: Bytes, permit: Permit, now: Instant) -> Operation {
+    /// The operation now that its blob is there.
+    pub fn with_blob(self, FetchedBlob { value, permit, .. }: FetchedBlob, now: Instant) -> Operation {
         let Operation { key, action: AwaitedBlob { ttl, .. }, version, slot, ticket, deadline } = self;
         slot.enter(Phase::Waiting, now);
         let action = Verb::Set { value, origin: Origin::Blob, ttl, held: Some(permit) };

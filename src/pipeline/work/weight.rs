@@ -28,7 +28,7 @@ pub fn of_event(event: &Event, raw: &RawEvent) -> usize {
             });
             let blob = |source: &Source| match source {
                 Source::Inline(_) => 0,
-                Source::Blob(url) => BLOB_BYTES + url.expose().as_str().len(),
+                Source::Blob(target) => BLOB_BYTES + target.text_bytes(),
             };
             // What was decoded is a text of its own beside the body, and no longer than what it was made of.
             let decoded = if is_decoded { raw.len() } else { 0 };
@@ -50,7 +50,7 @@ pub fn of_made(event: &Event) -> usize {
         Action::Set(entries) => {
             let value = |source: &Source| match source {
                 Source::Inline(value) => value.len(),
-                Source::Blob(url) => BLOB_BYTES + url.expose().as_str().len(),
+                Source::Blob(target) => BLOB_BYTES + target.text_bytes(),
             };
             entries.iter().map(|entry| entry.key.as_str().len() + value(&entry.source)).sum()
         }
@@ -89,6 +89,7 @@ mod tests {
             max_ttl_seconds: 1000,
             allow_match_all: false,
             version_prefix: "rcs:v:".to_owned(),
+            stores: None,
         };
         match validate(&raw, &limits, MAX_FAULTS) {
             Ok(event) => of_event(&event, &raw),

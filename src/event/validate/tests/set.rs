@@ -10,8 +10,8 @@ fn one(data: &str) -> SetEntry {
 fn blob(data: &str) -> (String, String) {
     let entry = one(data);
     match entry.source {
-        Source::Blob(url) => (entry.key.as_str().to_owned(), url.expose().to_string()),
-        Source::Inline(bytes) => panic!("{bytes:?}"),
+        Source::Blob(FetchTarget::Url(url)) => (entry.key.as_str().to_owned(), url.expose().to_string()),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -183,5 +183,31 @@ fn no_fault_repeats_a_value_or_a_query() {
         for fault in faults(&event("SET", data)) {
             assert!(!format!("{fault:?}").contains("SECRET"), "{fault:?}");
         }
+    }
+}
+
+#[test]
+fn an_entry_may_name_an_object_of_a_store() {
+    let entry = one(r#"{"key":"k","store":"main","object":"b//a b%2F\u00e9?","ttl":7}"#);
+    let Source::Blob(FetchTarget::Object(object)) = entry.source else { panic!("{:?}", entry.source) };
+    assert_eq!((object.store(), object.bucket(), object.name()), ("main", "b", "/a b%2Fé?"));
+    assert_eq!((entry.key.as_str(), entry.ttl), ("k", Ttl::from_seconds(7)));
+}
+
+#[test]
+fn store_and_object_go_together_and_stand_in_place_of_a_value_or_a_url() {
+    for (members, pointers) in [
+        (r#""key":"k","store":"main""#, &["/value/data/object"][..]),
+        (r#""key":"k","object":"b/n""#, &["/value/data/store"]),
+        (r#""key":"k","store":"other","object":"b/n""#, &["/value/data/store"]),
+        (r#""key":"k","store":"other","object":"b""#, &["/value/data/store", "/value/data/object"]),
+        (r#""key":"k","store":1,"object":null"#, &["/value/data/store", "/value/data/object"]),
+        (r#""key":"k","store":"main","object":"b/""#, &["/value/data/object"]),
+        (r#""store":"main","object":"b/n""#, &["/value/data/key"]),
+        (r#""key":"k","store":"main","object":"b/n","value":1"#, &["/value/data"]),
+        (r#""key":"k","store":"main","object":"b/n","url":"http://h/a""#, &["/value/data"]),
+        (r#""key":"k","store":"main","object":"b/n","encoding":"base64""#, &["/value/data/encoding"]),
+    ] {
+        assert_faults(&event("SET", &format!("{{{members}}}")), pointers);
     }
 }

@@ -15,6 +15,7 @@ fn limits() -> Limits {
         max_ttl_seconds: 1000,
         allow_match_all: false,
         version_prefix: "rcs:v:".into(),
+        stores: Some(["main".to_owned()].into()),
     }
 }
 

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::event::{BlobUrl, CacheKey};
+use crate::event::{BlobUrl, CacheKey, FetchTarget};
 
 fn order(seq: Seq, host: &str) -> FetchRequest {
-    let url = BlobUrl::parse(&format!("http://{host}/blob")).expect("a url");
+    let url = FetchTarget::Url(BlobUrl::parse(&format!("http://{host}/blob")).expect("a url"));
     FetchRequest::new(seq, CacheKey::new_unchecked("k"), url, Instant::now() + Duration::from_secs(1))
 }
 

@@ -19,7 +19,7 @@ use crate::pipeline::work::timing::Phase;
 /// Heads of their keys for which there was no room, after which the younger are not asked about: with very many waiting
 /// each release of bytes would cost a look at all of them.
 const MAX_REFUSED: usize = 64;
-/// Bytes of a failed blob's URL that are shown, which leaves room for all but the oddest.
+/// Bytes of a failed blob's URL or object that are shown, which leaves room for all but the oddest.
 const MAX_SHOWN_URL_BYTES: usize = 512;
 /// How often a fetch may come back for want of bytes: each time it asks for what it then needed.
 const MAX_WAITS: u32 = 16;
@@ -78,10 +78,15 @@ impl CentralRouter {
     ) {
         let now = Instant::now();
         match result {
-            FetchResult::Blob(value, permit) => {
+            FetchResult::Blob(blob) => {
                 self.parts.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
-                let with_value = |operation: Operation<AwaitedBlob>| Some(operation.with_blob(value, permit, now));
+                let with_value = |operation: Operation<AwaitedBlob>| Some(operation.with_blob(blob, now));
                 self.lanes.blob_ended(&request.key, request.seq, with_value, &mut self.freed);
+            }
+            // Nobody asks yet under a condition.
+            FetchResult::NotModified => {
+                let detail = "the server answered 304 to a request without a condition";
+                self.fail(&request, failure(&request, ProblemKind::BlobDenied, detail));
             }
             FetchResult::NeedsBytes(bytes) => {
                 self.parts.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
@@ -243,10 +248,10 @@ impl CentralRouter {
 
 /// What was asked, of whom, and why it failed.
 fn failure(request: &FetchRequest, kind: ProblemKind, why: &str) -> Outcome {
-    let url = request.url.to_string();
-    let (shown, rest) = match url.get(..MAX_SHOWN_URL_BYTES) {
-        Some(first) if url.len() > MAX_SHOWN_URL_BYTES => (first, "…"),
-        _ => (url.as_str(), ""),
+    let target = request.target.to_string();
+    let (shown, rest) = match target.get(..target.floor_char_boundary(MAX_SHOWN_URL_BYTES)) {
+        Some(first) if first.len() < target.len() => (first, "…"),
+        _ => (target.as_str(), ""),
     };
     Outcome::failed(kind, format!("GET {shown}{rest}: {why}"))
 }
