@@ -7,8 +7,10 @@
 mod companion;
 pub mod embedded;
 pub mod redis;
+pub mod remembered;
 pub mod room;
 mod secret;
+mod standing;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,8 +18,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
+pub use self::remembered::{Fingerprint, Remembered};
 pub use self::room::Room;
 pub use self::secret::{MASK, Pem, Secret};
+pub use self::standing::{Seen, Standing};
 use crate::event::pattern::Wider;
 use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
@@ -37,6 +41,27 @@ pub enum Command {
         /// The place in the source's order that decides against the key's last version; None: it is written whatever
         /// came before.
         version: Option<Version>,
+        /// What is to be remembered beside the version; None, or without a version: nothing.
+        remembered: Option<Box<Remembered>>,
+    },
+    /// Looks at the version of a key before a value for it is fetched. Changes nothing.
+    Look {
+        /// The key that is to be written.
+        key: CacheKey,
+        /// The version that it is to be written with.
+        version: Version,
+    },
+    /// Lets a value stand that is what a SET would write: its time to live runs anew, and the key has the SET's version from
+    /// then on. If the key holds anything else, nothing happens.
+    Refresh {
+        /// The key that holds the value.
+        key: CacheKey,
+        /// The seconds to live from now on; None: the key does not expire.
+        ttl: Option<Ttl>,
+        /// The place in the source's order that decides against the key's last version.
+        version: Version,
+        /// What the value must look like, and what stays remembered. At most [`MAX_REFRESHED_BYTES`].
+        remembered: Box<Remembered>,
     },
     /// A value larger than `max_bytes` is not brought over: [`CacheError::ValueTooLarge`].
     Get {
@@ -60,6 +85,7 @@ impl Command {
     pub fn key(&self) -> &CacheKey {
         match self {
             Command::Set { key, .. } | Command::Get { key, .. } | Command::Delete { key, .. } => key,
+            Command::Look { key, .. } | Command::Refresh { key, .. } => key,
         }
     }
 
@@ -67,13 +93,19 @@ impl Command {
     pub fn version(&self) -> Option<&Version> {
         match self {
             Command::Set { version, .. } | Command::Delete { version, .. } => version.as_ref(),
-            Command::Get { .. } => None,
+            Command::Refresh { version, .. } => Some(version),
+            Command::Get { .. } | Command::Look { .. } => None,
         }
     }
 
-    /// Whether the command changes the key. Batches and the waits for replicas treat writes and reads apart.
+    /// Whether the command may change the key: waits for replicas are for such.
     pub fn is_write(&self) -> bool {
-        !matches!(self, Command::Get { .. })
+        !matches!(self, Command::Get { .. } | Command::Look { .. })
+    }
+
+    /// Whether the command reads a value. Batches treat such apart, for a value may be large.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Command::Get { .. })
     }
 
     /// Whether it writes a value and nothing else, neither expiry nor version: a cache may take several such at once.
@@ -85,7 +117,7 @@ impl Command {
     pub fn weight(&self) -> usize {
         let value = match self {
             Command::Set { value, .. } => value.len(),
-            Command::Get { .. } | Command::Delete { .. } => 0,
+            Command::Get { .. } | Command::Delete { .. } | Command::Look { .. } | Command::Refresh { .. } => 0,
         };
         self.key().as_bytes().len() + value + 48
     }
@@ -106,7 +138,16 @@ pub enum Reply {
     Absent,
     /// Nothing was done: the key has a version that is not less.
     Superseded,
+    /// What a look found.
+    Seen(Box<Seen>),
+    /// A refresh is done.
+    Unchanged,
+    /// A refresh found another value, or none: nothing was done.
+    Changed,
 }
+
+/// The longest value that a refresh compares, in bytes: it is done in one step, in which the cache does nothing else.
+pub const MAX_REFRESHED_BYTES: u64 = remembered::PIECE_BYTES as u64;
 
 /// Why a command was not carried out. [`CacheError::is_worth_retrying`] tells the writer whether to try again.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

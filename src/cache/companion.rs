@@ -7,7 +7,8 @@
 //!
 //! It holds the version as it is stored, and behind that of a SET stands [`WRITTEN`]. Without the mark it is a tombstone: of a
 //! DELETE or DELETE_PATTERN with that version, or left by a release that did not tell them apart. No version has the mark
-//! inside, and for releases that do not know it a version with it comes right after the same without it.
+//! inside, and for releases that do not know it a version with it comes right after the same without it. Behind the mark may
+//! stand what is remembered of a blob ([`super::remembered`]).
 
 use std::sync::LazyLock;
 

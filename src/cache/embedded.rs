@@ -5,7 +5,6 @@
 //! alive that no bound counts. What is read is shared, not copied. Never blocks on anything but its own locks, so it
 //! takes no notice of time limits; a scan is one step, however many keys there are.
 
-use std::cmp::Ordering;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,13 +18,16 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Map;
 
 use super::companion::{WRITTEN, companion, owner, slot};
-use super::{Cache, CacheError, Command, Doomed, Progress, Reply, Room, Scan, ScanStep, Session, Unlinked};
+use super::standing::{Held, Seen, Standing};
+use super::{Cache, CacheError, Command, Doomed, Progress, Remembered, Reply, Room, Scan, ScanStep, Session, Unlinked};
 use crate::event::pattern::Wider;
-use crate::event::version::{Version, is_reapplied};
+use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
 
 /// What an entry costs beside its key and value, about.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
+/// What is remembered of a value, about.
+const REMEMBERED_BYTES: usize = 160;
 /// The map may exceed its bound by this much, or a 64th of the bound if that is less, until it is made to evict.
 const MAX_SLACK_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -59,6 +61,8 @@ struct Entry {
     expires: Option<Instant>,
     /// That of the key, if it has one: so that it stays as long as the value does.
     version: Option<Kept>,
+    /// What is remembered of this very value: whoever writes another takes it away.
+    remembered: Option<Arc<Remembered>>,
 }
 
 /// A version, as long as it is kept.
@@ -77,11 +81,7 @@ impl Entry {
 
 impl Kept {
     fn bare(&self) -> &[u8] {
-        self.stored.strip_suffix(WRITTEN).unwrap_or(&self.stored)
-    }
-
-    fn is_of_a_write(&self) -> bool {
-        self.stored.ends_with(WRITTEN)
+        Held::parse(&self.stored).version
     }
 }
 
@@ -93,7 +93,8 @@ impl EmbeddedCache {
             .max_capacity(max_bytes)
             .weigher(|key: &Bytes, entry: &Entry| {
                 let version = entry.version.as_ref().map_or(0, |version| version.stored.len());
-                u32::try_from(weight(key.len(), entry.value.len() + version)).unwrap_or(u32::MAX)
+                let remembered = if entry.remembered.is_some() { REMEMBERED_BYTES } else { 0 };
+                u32::try_from(weight(key.len(), entry.value.len() + version + remembered)).unwrap_or(u32::MAX)
             })
             // The default policy may refuse a new entry, and then "stored" would not be true.
             .eviction_policy(EvictionPolicy::lru())
@@ -179,7 +180,14 @@ impl Session for EmbeddedSession {
 impl Shared {
     fn apply(&self, command: &Command) -> Result<Reply, CacheError> {
         match command {
-            Command::Set { key, value, ttl, version } => self.set(key, value, *ttl, version.as_ref()),
+            Command::Set { key, value, ttl, version, remembered } => {
+                let remembered = remembered.as_ref().filter(|_| version.is_some());
+                self.set(key, value, *ttl, version.as_ref(), remembered.map(|own| Arc::new((**own).clone())))
+            }
+            Command::Look { key, version } => Ok(Reply::Seen(Box::new(self.look(key.as_bytes(), version)))),
+            Command::Refresh { key, ttl, version, remembered } => {
+                Ok(self.refresh(key.as_bytes(), *ttl, version, remembered))
+            }
             Command::Get { key, max_bytes } => self.get(key.as_bytes(), *max_bytes),
             Command::Delete { key, version } => {
                 let _held = self.lock();
@@ -203,12 +211,30 @@ impl Shared {
     /// place, or if the key is gone and nothing with a version has deleted it.
     fn supersedes(&self, key: &[u8], version: &[u8]) -> bool {
         let Some(old) = self.version(key) else { return false };
-        match old.bare().cmp(version) {
-            Ordering::Less => false,
-            Ordering::Equal if is_reapplied(version) => false,
-            Ordering::Equal => !old.is_of_a_write() || self.holds(key),
-            Ordering::Greater => true,
+        Held::parse(&old.stored).standing(version, self.holds(key)) != Standing::Open
+    }
+
+    fn look(&self, key: &[u8], version: &Version) -> Seen {
+        let entry = self.map.get(key).filter(Entry::is_live);
+        let old = self.version(key);
+        let standing = old.map(|old| Held::parse(&old.stored).standing(&version.stored(), entry.is_some()));
+        let remembered = entry.and_then(|entry| entry.remembered).map(|remembered| (*remembered).clone());
+        Seen { standing: standing.unwrap_or_default(), remembered }
+    }
+
+    fn refresh(&self, key: &[u8], ttl: Option<Ttl>, version: &Version, remembered: &Remembered) -> Reply {
+        let _held = self.lock();
+        let stored = version.stored();
+        if self.supersedes(key, &stored) {
+            return Reply::Superseded;
         }
+        let is_it = |entry: &Entry| entry.is_live() && entry.remembered.as_deref() == Some(remembered);
+        let Some(entry) = self.map.get(key).filter(is_it) else { return Reply::Changed };
+        let version = self.now_applied(&[&stored, WRITTEN].concat());
+        self.keep(key, version.clone());
+        let entry = Entry { expires: ttl.map(from_now), version: Some(version), ..entry };
+        self.map.insert(Bytes::copy_from_slice(key), entry);
+        Reply::Unchanged
     }
 
     /// The last version applied to the key.
@@ -230,7 +256,8 @@ impl Shared {
         self.has_versions.store(true, Relaxed);
         let companion = self.companion(key);
         let added = weight(companion.len(), version.stored.len());
-        let entry = Entry { value: Bytes::new(), expires: Some(version.until), version: Some(version) };
+        let entry =
+            Entry { value: Bytes::new(), expires: Some(version.until), version: Some(version), remembered: None };
         self.map.insert(companion.into(), entry);
         self.settle(added);
     }
@@ -272,6 +299,7 @@ impl Shared {
         value: &[u8],
         ttl: Option<Ttl>,
         version: Option<&Version>,
+        remembered: Option<Arc<Remembered>>,
     ) -> Result<Reply, CacheError> {
         let key = key.as_bytes();
         let stored = version.map(Version::stored);
@@ -292,8 +320,7 @@ impl Shared {
                 Some(version)
             }
         };
-        let expires = ttl.map(|ttl| Instant::now() + Duration::from_secs(ttl.seconds().into()));
-        self.map.insert(own_key, Entry { value, expires, version });
+        self.map.insert(own_key, Entry { value, expires: ttl.map(from_now), version, remembered });
         drop(held);
         self.settle(added);
         Ok(Reply::Stored)
@@ -349,6 +376,10 @@ impl Shared {
             before = now;
         }
     }
+}
+
+fn from_now(ttl: Ttl) -> Instant {
+    Instant::now() + Duration::from_secs(ttl.seconds().into())
 }
 
 /// Tells the map when an entry may be reclaimed: counted from its last write, which also clears an earlier limit.

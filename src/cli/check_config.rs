@@ -102,7 +102,7 @@ async fn examine(config: &Config) -> Result<Vec<Check>, SetupError> {
     let key = CacheKey::new_unchecked(format!("{}check-config", redis.version_prefix));
     let set = |version| {
         let (key, ttl) = (key.clone(), Ttl::from_seconds(1));
-        Command::Set { key, value: "x".into(), ttl, version }
+        Command::Set { key, value: "x".into(), ttl, version, remembered: None }
     };
     for (what, command) in [
         ("right to write", set(None)),

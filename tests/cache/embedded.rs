@@ -63,7 +63,13 @@ async fn a_stored_slice_does_not_keep_the_whole_body_alive() {
     let cache = EmbeddedCache::new(8 << 20, "rcs:v:", std::time::Duration::from_secs(60));
     let name = bytestring::ByteString::try_from(body.slice(..10)).unwrap();
     let key = redis_cache_sync::event::CacheKey::new_unchecked(name);
-    let command = redis_cache_sync::cache::Command::Set { key, value: body.slice(10..20), ttl: None, version: None };
+    let command = redis_cache_sync::cache::Command::Set {
+        key,
+        value: body.slice(10..20),
+        ttl: None,
+        version: None,
+        remembered: None,
+    };
     let results = cache.session().apply(&[command], WITHIN).await;
     assert_eq!(results, [Ok(Reply::Stored)]);
     assert!(body.is_unique(), "the cache holds on to the body");

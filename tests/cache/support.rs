@@ -31,11 +31,17 @@ pub fn key(name: impl Into<String>) -> CacheKey {
 }
 
 pub fn set(name: &str, value: impl Into<Bytes>) -> Command {
-    Command::Set { key: key(name), value: value.into(), ttl: None, version: None }
+    Command::Set { key: key(name), value: value.into(), ttl: None, version: None, remembered: None }
 }
 
 pub fn set_for(name: &str, value: impl Into<Bytes>, seconds: u32) -> Command {
-    Command::Set { key: key(name), value: value.into(), ttl: Ttl::from_seconds(seconds), version: None }
+    Command::Set {
+        key: key(name),
+        value: value.into(),
+        ttl: Ttl::from_seconds(seconds),
+        version: None,
+        remembered: None,
+    }
 }
 
 pub fn get(name: &str) -> Command {
@@ -50,9 +56,9 @@ pub fn delete(name: &str) -> Command {
 pub fn at(version: u64, command: Command) -> Command {
     let version = Version::from_number(version);
     match command {
-        Command::Set { key, value, ttl, .. } => Command::Set { key, value, ttl, version },
+        Command::Set { key, value, ttl, remembered, .. } => Command::Set { key, value, ttl, version, remembered },
         Command::Delete { key, .. } => Command::Delete { key, version },
-        Command::Get { .. } => command,
+        Command::Get { .. } | Command::Look { .. } | Command::Refresh { .. } => command,
     }
 }
 

@@ -94,6 +94,7 @@ pub async fn versions_have_the_order_of_the_contract(cache: &dyn Cache) {
         value: "v".into(),
         ttl: None,
         version: Some(version.clone()),
+        remembered: None,
     };
     for (index, version) in rising.iter().enumerate() {
         assert_eq!(one(&mut session, with(version)).await, Ok(STORED), "{version:?}");
@@ -113,9 +114,9 @@ pub async fn what_a_storage_tells_is_applied_again_at_its_own_place_and_a_set_co
     let placed = |place: u128, rank, command: Command| {
         let version = Version::from_place(&Place::Number(place), rank);
         match command {
-            Command::Set { key, value, ttl, .. } => Command::Set { key, value, ttl, version },
+            Command::Set { key, value, ttl, remembered, .. } => Command::Set { key, value, ttl, version, remembered },
             Command::Delete { key, .. } => Command::Delete { key, version },
-            Command::Get { .. } => command,
+            Command::Get { .. } | Command::Look { .. } | Command::Refresh { .. } => command,
         }
     };
     let (superseded, hit) = (Reply::Superseded, |value: &'static str| Reply::Hit(value.into()));
@@ -193,7 +194,7 @@ pub async fn an_equal_version_is_applied_once_more_if_the_key_is_gone(cache: &dy
         let version = version.parse().ok().and_then(Version::from_number).or(Version::from_text(version)).unwrap();
         let with = |name: &str, value: &str| {
             let (key, value, version) = (key(name), Bytes::from(value.to_owned()), Some(version.clone()));
-            Command::Set { key, value, ttl: None, version }
+            Command::Set { key, value, ttl: None, version, remembered: None }
         };
         let deletion = |name: &str| Command::Delete { key: key(name), version: Some(version.clone()) };
         let names = ["deleted", "purged", "tombstone", "swept", "twice"];

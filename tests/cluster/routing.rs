@@ -20,7 +20,7 @@ pub fn cache(cluster: &Cluster) -> ClusterCache {
 pub fn set(key: &str, value: &str, version: Option<u64>) -> Command {
     let version = version.and_then(Version::from_number);
     let key = CacheKey::new_unchecked(key.to_owned());
-    Command::Set { key, value: Bytes::from(value.to_owned()), ttl: None, version }
+    Command::Set { key, value: Bytes::from(value.to_owned()), ttl: None, version, remembered: None }
 }
 
 pub fn get(key: &str) -> Command {

@@ -19,7 +19,8 @@ use super::parts::{Window, window};
 use super::reply::{Code, Frame, Hint, Redirect};
 use super::sharing::{Refusal, RefusedTogether, Singly};
 use super::wait::{Wait, add_wait};
-use crate::cache::{CacheError, Command, Reply};
+use crate::cache::{CacheError, Command, Reply, Seen};
+use crate::event::version::Version;
 
 /// Of a pipeline's size, what is set aside for it beforehand, at most: large values are not copied into it.
 const MAX_RESERVED_BYTES: usize = 256 * 1024;
@@ -97,9 +98,10 @@ pub(super) fn encode(
         let length = manner.run_length(rest);
         let (run, behind) = rest.split_at(length);
         match command {
-            Command::Set { version: Some(_), .. } | Command::Delete { version: Some(_), .. } => {
-                manner.guard.write(&mut outbox, run);
-            }
+            Command::Set { version: Some(_), .. }
+            | Command::Delete { version: Some(_), .. }
+            | Command::Refresh { .. } => manner.guard.write(&mut outbox, run),
+            Command::Look { key, .. } => manner.guard.look(&mut outbox, key.as_bytes()),
             Command::Set { version: None, .. } if length > 1 => {
                 outbox.begin(1 + 2 * length);
                 outbox.argument(b"MSET");
@@ -110,7 +112,7 @@ pub(super) fn encode(
                     }
                 }
             }
-            Command::Set { key, value, ttl, version: None } => {
+            Command::Set { key, value, ttl, version: None, .. } => {
                 outbox.set(key.as_bytes(), value, ttl.map(|ttl| ttl.seconds()));
             }
             Command::Delete { key, version: None } => outbox.pack(&[b"UNLINK", key.as_bytes()]),
@@ -224,7 +226,8 @@ impl<'a> Answers<'a> {
         let first = self.frames.next()?;
         let name = match command {
             Command::Get { max_bytes, .. } => return self.read(*max_bytes, first),
-            Command::Set { .. } => "SET",
+            Command::Look { version, .. } => return Some(looked(version, first, self.frames.next()?)),
+            Command::Set { .. } | Command::Refresh { .. } => "SET",
             Command::Delete { .. } => "UNLINK",
         };
         let step = match (command, first) {
@@ -257,6 +260,18 @@ impl<'a> Answers<'a> {
         let is_late = window.is_followed && matches!(step, Step::ReadOn | Step::Empty);
         Some(if is_late { Step::Done(Err(CacheError::Overtaken)) } else { step })
     }
+}
+
+/// What the two replies to a look say: the key's version, and whether there is a value.
+fn looked(version: &Version, stored: Frame, exists: Frame) -> Step {
+    let (stored, holds) = match (stored, exists) {
+        (Frame::Error(code), _) => return failed(&code, "GET"),
+        (_, Frame::Error(code)) => return failed(&code, "EXISTS"),
+        (Frame::Text(stored), Frame::Number(count)) => (stored, count > 0),
+        (Frame::Nil, Frame::Number(_)) => return Step::Done(Ok(Reply::Seen(Box::default()))),
+        _ => return Step::Done(Err(unexpected())),
+    };
+    Step::Done(Ok(Reply::Seen(Box::new(Seen::of(&stored, &version.stored(), holds)))))
 }
 
 fn failed(code: &Code, command: &'static str) -> Step {
@@ -303,7 +318,7 @@ mod tests {
     }
 
     fn set(name: &'static str) -> Command {
-        Command::Set { key: key(name), value: Bytes::new(), ttl: None, version: None }
+        Command::Set { key: key(name), value: Bytes::new(), ttl: None, version: None, remembered: None }
     }
 
     fn manner(guard: &Guard, sets: bool) -> Manner<'_> {
@@ -327,8 +342,20 @@ mod tests {
     #[test]
     fn plain_sets_side_by_side_share_a_call_within_bounds_and_one_node() {
         let calls = |segment: &[Command], manner: Manner<'_>| encode(segment, 0, manner, None, Vec::new()).commands();
-        let expiring = Command::Set { key: key("a"), value: Bytes::new(), ttl: Ttl::from_seconds(1), version: None };
-        let large = Command::Set { key: key("a"), value: vec![0; MAX_BYTES].into(), ttl: None, version: None };
+        let expiring = Command::Set {
+            key: key("a"),
+            value: Bytes::new(),
+            ttl: Ttl::from_seconds(1),
+            version: None,
+            remembered: None,
+        };
+        let large = Command::Set {
+            key: key("a"),
+            value: vec![0; MAX_BYTES].into(),
+            ttl: None,
+            version: None,
+            remembered: None,
+        };
         let one = guard(false);
         for (segment, count) in [
             (vec![set("a"), set("b"), set("a")], 1),

@@ -21,6 +21,7 @@ use super::encode::Outbox;
 use super::reply::Frame;
 use crate::cache::companion::{companion, slot};
 use crate::cache::{CacheError, Command, Reply, Unlinked};
+use crate::event::Ttl;
 use crate::event::version::Version;
 
 /// Keys of one call, at most: a fraction of a millisecond.
@@ -52,13 +53,15 @@ impl Source {
 static WRITE: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/write.lua")));
 static DELETE: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/delete.lua")));
 static SWEEP: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/sweep.lua")));
+static KEEP: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/keep.lua")));
+static REFRESH: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/refresh.lua")));
 
 /// Commands that `load` adds.
-pub(super) const LOADED: usize = 3;
+pub(super) const LOADED: usize = 5;
 
 /// Makes the scripts known to the server.
 pub(super) fn load(outbox: &mut Outbox) {
-    for source in [&WRITE, &DELETE, &SWEEP] {
+    for source in [&WRITE, &DELETE, &SWEEP, &KEEP, &REFRESH] {
         outbox.pack(&[b"SCRIPT", b"LOAD", source.text.as_bytes()]);
     }
 }
@@ -71,11 +74,14 @@ pub(super) fn run_length(commands: &[Command], guard: &Guard, is_single: bool) -
     for (index, command) in commands.iter().enumerate() {
         let key = command.key().as_bytes();
         bytes += command.weight();
-        let is_full = index > 0 && (index == at_most || bytes > MAX_BYTES);
+        let is_full = index > 0 && (index == at_most || bytes > MAX_BYTES || goes_alone(command));
         let mut is_beside = || !guard.is_cluster || *first_slot.get_or_insert_with(|| slot(key)) == slot(key);
         let is_other = index > 0 && commands.first().is_some_and(|first| is_set(first) != is_set(command));
         if command.version().is_none() || is_full || is_other || !keys.insert(key) || !is_beside() {
             return index;
+        }
+        if goes_alone(command) {
+            return 1;
         }
     }
     commands.len()
@@ -104,9 +110,35 @@ impl Guard {
         outbox.number(self.window.as_secs());
     }
 
-    /// Adds one call for SETs, or for DELETEs, that all have a version.
+    /// Adds what tells the version of a key, and whether the key has a value.
+    pub(super) fn look(&self, outbox: &mut Outbox, key: &[u8]) {
+        outbox.begin(2);
+        outbox.argument(b"GET");
+        outbox.joined(&companion(&self.prefix, slot(key), key));
+        outbox.pack(&[b"EXISTS", key]);
+    }
+
+    /// Adds one call for SETs, or for DELETEs, that all have a version; or for one command that goes alone.
     pub(super) fn write(&self, outbox: &mut Outbox, run: &[Command]) {
         let keys = run.iter().map(|command| command.key().as_str().as_bytes());
+        match run.first() {
+            Some(Command::Set { value, ttl, version: Some(version), remembered: Some(remembered), .. }) => {
+                self.begin(outbox, &KEEP, keys, 4);
+                argument_of(outbox, *ttl);
+                outbox.argument(&version.stored());
+                outbox.value(value);
+                return outbox.argument(&remembered.stored());
+            }
+            Some(Command::Refresh { ttl, version, remembered, .. }) => {
+                self.begin(outbox, &REFRESH, keys, 5);
+                argument_of(outbox, *ttl);
+                outbox.argument(&version.stored());
+                outbox.number(remembered.print.bytes());
+                outbox.argument(remembered.print.hex().as_bytes());
+                return outbox.argument(&remembered.stored());
+            }
+            _ => {}
+        }
         let version = |command: &Command| command.version().map(Version::stored).unwrap_or_default();
         if !run.first().is_some_and(is_set) {
             self.begin(outbox, &DELETE, keys, run.len());
@@ -157,6 +189,18 @@ impl Guard {
     }
 }
 
+/// Whether it is one of the few that share no call: they are about blobs, beside which a call costs nothing.
+fn goes_alone(command: &Command) -> bool {
+    matches!(command, Command::Set { remembered: Some(_), .. } | Command::Refresh { .. })
+}
+
+fn argument_of(outbox: &mut Outbox, ttl: Option<Ttl>) {
+    match ttl {
+        Some(ttl) => outbox.number(ttl.seconds()),
+        None => outbox.argument(b""),
+    }
+}
+
 fn is_set(command: &Command) -> bool {
     matches!(command, Command::Set { .. })
 }
@@ -181,6 +225,8 @@ pub(super) fn written(frame: &Frame) -> Result<Reply, CacheError> {
         Frame::Number(1) => Ok(Reply::Stored),
         Frame::Number(2) => Ok(Reply::Deleted),
         Frame::Number(3) => Ok(Reply::Absent),
+        Frame::Number(4) => Ok(Reply::Unchanged),
+        Frame::Number(5) => Ok(Reply::Changed),
         _ => Err(unexpected()),
     }
 }

@@ -60,7 +60,7 @@ impl Bounds {
         let window_bytes = if read_bytes >= MAX_COMMANDS * WINDOW_BYTES {
             WINDOW_BYTES
         } else {
-            let reads = batch.iter().filter(|command| !command.is_write()).count().clamp(1, MAX_COMMANDS);
+            let reads = batch.iter().filter(|command| command.is_read()).count().clamp(1, MAX_COMMANDS);
             (read_bytes / reads).clamp(LEAST_WINDOW_BYTES, WINDOW_BYTES)
         };
         Bounds { window_bytes, read_bytes }
@@ -72,7 +72,7 @@ pub(super) fn is_one_part(batch: &[Command]) -> bool {
     if batch.len() > 1 && batch.iter().any(|command| long_value(command).is_some()) {
         return false;
     }
-    let reads = batch.iter().filter(|command| !command.is_write()).count();
+    let reads = batch.iter().filter(|command| command.is_read()).count();
     if reads == 0 || batch.len() > MAX_COMMANDS {
         return batch.len() <= MAX_COMMANDS;
     }
@@ -82,7 +82,8 @@ pub(super) fn is_one_part(batch: &[Command]) -> bool {
             read.insert(key);
             true
         }
-        Command::Set { key, .. } | Command::Delete { key, .. } => !read.contains(key),
+        Command::Look { .. } => true,
+        Command::Set { key, .. } | Command::Delete { key, .. } | Command::Refresh { key, .. } => !read.contains(key),
     })
 }
 
@@ -90,7 +91,7 @@ pub(super) fn is_one_part(batch: &[Command]) -> bool {
 pub(super) fn long_value(command: &Command) -> Option<usize> {
     match command {
         Command::Set { value, .. } => Some(value.len()).filter(|bytes| *bytes > MAX_SURE_BYTES),
-        Command::Get { .. } | Command::Delete { .. } => None,
+        Command::Get { .. } | Command::Delete { .. } | Command::Look { .. } | Command::Refresh { .. } => None,
     }
 }
 
@@ -173,7 +174,9 @@ impl<'a> Parts<'a> {
         for command in part.places.iter().rev().filter_map(|place| self.batch.get(*place)) {
             if command.is_write() {
                 overwritten.insert(command.key());
-            } else if let Some((window, is_filled)) = reads.next() {
+            } else if command.is_read()
+                && let Some((window, is_filled)) = reads.next()
+            {
                 window.is_followed = overwritten.contains(command.key());
                 window.with_exists = window.is_followed && !is_filled;
             }
@@ -210,7 +213,8 @@ impl<'a> Parts<'a> {
 /// How large a value may be after a command, and whether it is known not to be empty.
 fn written(command: &Command, bound: Option<usize>, is_filled: bool) -> (Option<usize>, bool) {
     match command {
-        Command::Get { .. } => (bound, is_filled),
+        // A refresh lets what there is stand.
+        Command::Get { .. } | Command::Look { .. } | Command::Refresh { .. } => (bound, is_filled),
         Command::Set { value, version: None, .. } => (Some(value.len()), !value.is_empty()),
         Command::Delete { version: None, .. } => (Some(0), false),
         // It may be superseded.
@@ -241,6 +245,7 @@ mod tests {
             value: Bytes::from(vec![0; bytes]),
             ttl: None,
             version,
+            remembered: None,
         };
         match verb {
             "?" => Command::Get { key, max_bytes: 1 << 20 },
@@ -296,7 +301,7 @@ mod tests {
     fn what_one_pipeline_may_bring_has_a_bound() {
         let value = Bytes::from(vec![0; 1 << 20]);
         let key = || CacheKey::new_unchecked("a");
-        let set = Command::Set { key: key(), value, ttl: None, version: None };
+        let set = Command::Set { key: key(), value, ttl: None, version: None, remembered: None };
         let get = Command::Get { key: key(), max_bytes: 1 << 20 };
         let batch: Vec<Command> = (0..100).flat_map(|_| [set.clone(), get.clone()]).collect();
         assert!(!is_one_part(&batch));

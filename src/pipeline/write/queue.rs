@@ -41,7 +41,9 @@ impl Ready {
     pub fn send(operation: Operation, max_answer_bytes: usize, outbox: &mut Vec<Vec<Ready>>) {
         let Operation { key, action, version, slot, ticket, deadline } = operation;
         let (command, origin, held) = match action {
-            Verb::Set { value, origin, ttl, held } => (Command::Set { key, value, ttl, version }, origin, held),
+            Verb::Set { value, origin, ttl, held } => {
+                (Command::Set { key, value, ttl, version, remembered: None }, origin, held)
+            }
             Verb::Get => (Command::Get { key, max_bytes: max_answer_bytes }, Origin::Inline, None),
             Verb::Delete => (Command::Delete { key, version }, Origin::Inline, None),
         };

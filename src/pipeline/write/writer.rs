@@ -461,7 +461,9 @@ fn outcome(command: &Command, origin: Origin, result: Result<Reply, CacheError>)
         (_, Ok(Reply::Deleted)) => Outcome::Deleted,
         (_, Ok(Reply::Absent)) => Outcome::Absent,
         (_, Ok(Reply::Superseded)) => Outcome::Superseded,
-        (_, Ok(Reply::Stored)) => Outcome::failed(ProblemKind::CacheUnavailable, "the cache's reply makes no sense"),
+        (_, Ok(Reply::Stored | Reply::Seen(_) | Reply::Unchanged | Reply::Changed)) => {
+            Outcome::failed(ProblemKind::CacheUnavailable, "the cache's reply makes no sense")
+        }
         (_, Err(CacheError::Down(cause))) => {
             Outcome::failed(ProblemKind::CacheUnavailable, format!("Redis is down, so it was not tried: {cause}"))
         }

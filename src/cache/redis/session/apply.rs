@@ -154,7 +154,7 @@ impl RedisSession {
                 }
             }
         }
-        let reads = segment.iter().filter(|command| !command.is_write()).count();
+        let reads = segment.iter().filter(|command| command.is_read()).count();
         if reads > 0 {
             let misses = results.iter().filter(|result| matches!(result, Ok(Reply::Miss))).count();
             self.expects_misses = misses > reads / 4;
@@ -302,7 +302,8 @@ fn mark_overtaken(commands: &[Command], windows: &[Window], elsewhere: &HashSet<
             if !elsewhere.contains(&index) && matches!(result, Ok(_) | Err(CacheError::Unavailable(_))) {
                 overwritten.insert(command.key());
             }
-        } else if windows.next().is_some_and(|window| window.is_followed)
+        } else if command.is_read()
+            && windows.next().is_some_and(|window| window.is_followed)
             && overwritten.contains(command.key())
             && result.as_ref().is_err_and(CacheError::is_worth_retrying)
         {

@@ -84,7 +84,7 @@ impl<'a> Packing<'a> {
             sets
         } else {
             notes.mixed.add(&pending.ticket);
-            if !command.is_write() {
+            if command.is_read() {
                 notes.read.add(&pending.ticket);
             }
             others

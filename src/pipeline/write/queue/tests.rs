@@ -61,7 +61,8 @@ fn names((commands, _): &Batch) -> Vec<String> {
         Command::Set { ttl: None, .. } => '+',
         Command::Set { .. } => '*',
         Command::Delete { .. } => '-',
-        Command::Get { .. } => '?',
+        Command::Get { .. } | Command::Look { .. } => '?',
+        Command::Refresh { .. } => '=',
     };
     let name = |command: &Command| format!("{}{}", kind(command), command.key().as_str());
     commands.iter().map(name).collect()

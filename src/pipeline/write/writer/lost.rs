@@ -21,7 +21,7 @@ pub(super) fn to_repeat(commands: Vec<Command>, pending: Vec<Pending>, now: Inst
     for (command, mut pending) in commands.into_iter().zip(pending).rev() {
         if command.is_write() {
             written.insert(command.key().clone());
-        } else if written.contains(command.key()) {
+        } else if command.is_read() && written.contains(command.key()) {
             let detail = CacheError::Overtaken.to_string();
             pending.slot.settle(Outcome::failed(ProblemKind::Interrupted, detail), now);
             continue;
