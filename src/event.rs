@@ -9,6 +9,7 @@ pub mod invalid;
 mod json;
 pub mod outcome;
 pub mod pattern;
+pub mod rejection;
 pub mod sources;
 mod target;
 mod time;

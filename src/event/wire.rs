@@ -10,7 +10,7 @@ mod text;
 
 pub(in crate::event) use self::arriving::Document;
 pub use self::arriving::{Form, RawEvent, Split, SplitError, split};
-pub use self::leaving::{Answered, Counts, Element, retry_after_seconds, write_answer, write_batch};
+pub use self::leaving::{Answered, Counts, EventResult, retry_after_seconds, write_answer, write_batch};
 pub(in crate::event) use self::plain::{Plain, Source};
 pub use self::problem::{INVALID, MALFORMED, PROBLEM_TYPE_PREFIX, ProblemDocument};
 pub use self::text::{MAX_PIECE_BYTES, Pieces, Text};

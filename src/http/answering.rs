@@ -6,14 +6,15 @@ use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use super::answer::with_text;
-use super::problem::{add_retry_after, refused};
+use super::problem::{add_retry_after, rejection_answer};
 use super::request::{RequestContext, Summary};
 use super::shared::Shared;
 use super::verdict_log::log_verdict;
 use crate::event::invalid::Invalid;
 use crate::event::outcome::{Class, Outcome};
-use crate::event::wire::{Element, Text, retry_after_seconds, write_answer, write_batch};
-use crate::pipeline::work::job::{PendingReply, Refusal, Verdict};
+use crate::event::rejection::Rejection;
+use crate::event::wire::{EventResult, Text, retry_after_seconds, write_answer, write_batch};
+use crate::pipeline::work::reply::{PendingReply, Verdict};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -63,10 +64,10 @@ fn answer(
     status: fn(Class, bool) -> StatusCode,
 ) -> (HttpResponse, usize, Summary) {
     let (response, text, summary) = match verdict {
-        Verdict::Refused(refusal) => {
-            let (response, outcome) = refused(refusal, shared.max_events, || shared.retry_after());
-            let asked = match refusal {
-                Refusal::Invalid(Invalid { event: Some(event), .. }) => event.as_str(),
+        Verdict::Rejected(why) => {
+            let (response, outcome) = rejection_answer(why, || shared.retry_after());
+            let asked = match why {
+                Rejection::Invalid(Invalid { event: Some(event), .. }) => event.as_str(),
                 _ => "events",
             };
             let held = match response.body().size() {
@@ -126,10 +127,10 @@ fn answer_size(outcome: &Outcome) -> usize {
     }
 }
 
-fn keys(element: &Element) -> usize {
+fn keys(element: &EventResult) -> usize {
     match element {
-        Element::Answered(answered) => answered.targets.len(),
-        Element::Invalid(_) => 0,
+        EventResult::Answered(answered) => answered.targets.len(),
+        EventResult::Invalid(_) => 0,
     }
 }
 

@@ -15,26 +15,26 @@ use arc_swap::ArcSwap;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq;
 
-use super::problem::Turned;
 use super::webhook::{Claim, Keys, Unsigned};
+use crate::event::rejection::Rejection;
 
 /// Characters of a token's name, at most.
 const MAX_NAME: usize = 32;
 /// Characters below which a token is warned of.
 const SHORT_TOKEN: usize = 16;
 
-const NO_TOKEN: Turned =
-    Turned::Unauthorized { detail: "no token that is accepted: send one as Authorization: Bearer" };
-const NOT_SIGNED: Turned = Turned::Unauthorized {
+const NO_TOKEN: Rejection =
+    Rejection::Unauthorized { detail: "no token that is accepted: send one as Authorization: Bearer" };
+const NOT_SIGNED: Rejection = Rejection::Unauthorized {
     detail: "no signature: webhook-id, webhook-timestamp and webhook-signature are needed, the last with a v1 signature",
 };
-const NEITHER: Turned = Turned::Unauthorized {
+const NEITHER: Rejection = Rejection::Unauthorized {
     detail: "neither a token that is accepted (Authorization: Bearer) nor a signature (webhook-id, webhook-timestamp and \
              webhook-signature)",
 };
-const UNTIMELY: Turned =
-    Turned::Unauthorized { detail: "webhook-timestamp is more than 5 minutes away from the service's clock" };
-const WRONG_SIGNATURE: Turned = Turned::Unauthorized {
+const UNTIMELY: Rejection =
+    Rejection::Unauthorized { detail: "webhook-timestamp is more than 5 minutes away from the service's clock" };
+const WRONG_SIGNATURE: Rejection = Rejection::Unauthorized {
     detail: "none of webhook-signature was made of this request with a secret that is accepted",
 };
 
@@ -123,7 +123,7 @@ impl Auth {
     }
 
     /// What the headers are good for. `now` is asked for if it matters.
-    pub fn admit(&self, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Result<Entry, Turned> {
+    pub fn admit(&self, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Result<Entry, Rejection> {
         if self.is_open() {
             return Ok(Entry::Open(None));
         }
@@ -148,7 +148,7 @@ impl Auth {
     }
 
     /// For what is read rather than posted: a token, where anything is asked for. The name of the token, if it has one.
-    pub fn admit_reader(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, Turned> {
+    pub fn admit_reader(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, Rejection> {
         if self.is_open() { Ok(None) } else { self.token(headers).ok_or(NO_TOKEN) }
     }
 
@@ -203,7 +203,7 @@ impl Entry {
     }
 
     /// Asks for what was left open, once the body has come in.
-    pub fn confirm(self) -> Result<(), Turned> {
+    pub fn confirm(self) -> Result<(), Rejection> {
         match self {
             Entry::Open(_) => Ok(()),
             Entry::Claimed(claim) => {

@@ -13,10 +13,10 @@ use tokio::io::AsyncReadExt;
 use tokio::task::yield_now;
 use tokio_util::io::StreamReader;
 
-use super::problem::Turned;
 use super::progress::Progress;
 use super::unproven::Share;
 use super::webhook::Claim;
+use crate::event::rejection::Rejection;
 use crate::event::wire::Form;
 use crate::pipeline::work::admission::Permit;
 
@@ -33,17 +33,17 @@ pub struct Kind {
 }
 
 /// What the headers say about the body, if we understand it.
-pub fn kind(headers: &HeaderMap) -> Result<Kind, Turned> {
+pub fn kind(headers: &HeaderMap) -> Result<Kind, Rejection> {
     let mut types = headers.get_all(CONTENT_TYPE);
     let form = match types.next() {
         // RFC 9110 section 5.3: a field that is no list stands once; of two nobody can say which holds.
         Some(_) if types.next().is_some() => {
-            return Err(Turned::UnsupportedMediaType { detail: "there is more than one Content-Type" });
+            return Err(Rejection::UnsupportedMediaType { detail: "there is more than one Content-Type".into() });
         }
         // A browser lets any page send that without asking first; every other type of ours it would ask about.
         None if headers.contains_key(ORIGIN) => {
             let detail = "a request with an Origin names its Content-Type";
-            return Err(Turned::UnsupportedMediaType { detail });
+            return Err(Rejection::UnsupportedMediaType { detail: detail.into() });
         }
         None => Form::Json,
         Some(value) => {
@@ -54,7 +54,7 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Turned> {
                 Form::NdJson
             } else {
                 let detail = "Content-Type is application/json or application/x-ndjson";
-                return Err(Turned::UnsupportedMediaType { detail });
+                return Err(Rejection::UnsupportedMediaType { detail: detail.into() });
             }
         }
     };
@@ -63,15 +63,15 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Turned> {
 
 /// The same of a notification. What it is, is for its format to say; but a page may send some types without asking first, and
 /// producers are no pages.
-pub fn kind_of_notification(headers: &HeaderMap) -> Result<Kind, Turned> {
+pub fn kind_of_notification(headers: &HeaderMap) -> Result<Kind, Rejection> {
     if headers.contains_key(ORIGIN) && kind(headers).is_err() {
         let detail = "a request with an Origin has the Content-Type application/json";
-        return Err(Turned::UnsupportedMediaType { detail });
+        return Err(Rejection::UnsupportedMediaType { detail: detail.into() });
     }
     Ok(Kind { form: Form::Json, gzip: is_gzip(headers)? })
 }
 
-fn is_gzip(headers: &HeaderMap) -> Result<bool, Turned> {
+fn is_gzip(headers: &HeaderMap) -> Result<bool, Rejection> {
     let mut codings = headers.get_all(CONTENT_ENCODING);
     match (codings.next().map(|value| value.to_str().unwrap_or_default().trim()), codings.next()) {
         (None, _) => Ok(false),
@@ -79,7 +79,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Turned> {
         (Some(coding), None) if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") => {
             Ok(true)
         }
-        _ => Err(Turned::UnsupportedMediaType { detail: "Content-Encoding is gzip, or is left out" }),
+        _ => Err(Rejection::UnsupportedMediaType { detail: "Content-Encoding is gzip, or is left out".into() }),
     }
 }
 
@@ -100,14 +100,14 @@ pub async fn read(
     bounds: Bounds<'_>,
     claim: Option<&mut Claim>,
     connection: Option<&Progress>,
-) -> Result<Bytes, Turned> {
+) -> Result<Bytes, Rejection> {
     let declared = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
         .and_then(|length| usize::try_from(length).ok());
     let max_bytes = bounds.max_bytes;
     if !kind.gzip && declared.is_some_and(|length| length > max_bytes) {
-        return Err(Turned::BodyTooLarge { max_bytes });
+        return Err(Rejection::BodyTooLarge { max_bytes });
     }
     if let Some(connection) = connection {
         connection.ask_for_body();
@@ -142,7 +142,7 @@ struct Body<'a> {
 }
 
 impl Body<'_> {
-    async fn read_plain(mut self, payload: &mut Payload, declared: Option<usize>) -> Result<Bytes, Turned> {
+    async fn read_plain(mut self, payload: &mut Payload, declared: Option<usize>) -> Result<Bytes, Rejection> {
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|_| self.unreadable())?;
             self.hold(chunk.len())?;
@@ -161,7 +161,7 @@ impl Body<'_> {
     }
 
     /// Compressed bytes are bounded too: empty gzip members take time without making a byte.
-    async fn read_gzip(mut self, payload: &mut Payload) -> Result<Bytes, Turned> {
+    async fn read_gzip(mut self, payload: &mut Payload) -> Result<Bytes, Rejection> {
         let mut compressed_left = self.bounds.max_bytes.saturating_mul(2).saturating_add(INFLATE_CHUNK);
         let mut claim = self.claim.take();
         let bounded = payload.map(move |chunk| {
@@ -183,7 +183,7 @@ impl Body<'_> {
                 Ok(0) => return Ok(self.buffer.freeze()),
                 Ok(_) => self.hold(self.buffer.len() - before)?,
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                    return Err(Turned::BodyTooLarge { max_bytes: self.bounds.max_bytes });
+                    return Err(Rejection::BodyTooLarge { max_bytes: self.bounds.max_bytes });
                 }
                 Err(error) if error.get_ref().is_some_and(|cause| cause.is::<PayloadError>()) => {
                     return Err(self.unreadable());
@@ -191,26 +191,26 @@ impl Body<'_> {
                 Err(_) => {
                     let mut rest = decoder.into_inner().into_inner();
                     while let Some(Ok(_)) = rest.next().await {}
-                    return Err(Turned::Malformed { detail: "the body is not whole, valid gzip".to_owned() });
+                    return Err(Rejection::Malformed { detail: "the body is not whole, valid gzip".to_owned() });
                 }
             }
         }
     }
 
     /// Why the body ended before it was whole. To actix-http chunks that are none and a sender that hangs up are the same.
-    fn unreadable(&self) -> Turned {
+    fn unreadable(&self) -> Rejection {
         if self.connection.is_some_and(Progress::is_open) {
-            return Turned::BrokenChunks;
+            return Rejection::BrokenChunks;
         }
-        Turned::Malformed { detail: "the body ended before it was whole".to_owned() }
+        Rejection::Malformed { detail: "the body ended before it was whole".to_owned() }
     }
 
-    fn hold(&mut self, more: usize) -> Result<(), Turned> {
+    fn hold(&mut self, more: usize) -> Result<(), Rejection> {
         let Bounds { max_bytes, permit, unproven } = &mut self.bounds;
         if permit.bytes() + more > *max_bytes {
-            return Err(Turned::BodyTooLarge { max_bytes: *max_bytes });
+            return Err(Rejection::BodyTooLarge { max_bytes: *max_bytes });
         }
         let has_room = unproven.is_none_or(|share| share.grow(more)) && permit.try_grow(0, more);
-        if has_room { Ok(()) } else { Err(Turned::Overloaded) }
+        if has_room { Ok(()) } else { Err(Rejection::Overloaded) }
     }
 }

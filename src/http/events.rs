@@ -9,11 +9,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::answering::{Done, answer_to};
 use super::body;
 use super::posters::Admitted;
-use super::problem::{Turned, status_of};
+use super::problem::status_of;
 use super::receive::{Taken, take_in};
-use super::request::{RequestContext, turn_away};
+use super::request::{RequestContext, reject};
 use super::under_way::UnderWay;
 use super::worker::Worker;
+use crate::event::rejection::Rejection;
 use crate::event::trace::Trace;
 
 pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
@@ -23,12 +24,12 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
     let trace = about.as_ref().and_then(|about| about.ids.trace.clone());
     match carry_out(&request, trace, &mut payload, &worker).await {
         Ok(done) => answer_to(done, &request, shared, status_of),
-        Err(turned) => {
+        Err(why) => {
             // Behind broken chunks the connection is gone with this very look at it.
-            if !matches!(turned, Turned::BrokenChunks) {
+            if !matches!(why, Rejection::BrokenChunks) {
                 body::skim(&mut payload).await;
             }
-            turn_away(&request, &turned, "events")
+            reject(&request, &why, "events")
         }
     }
 }
@@ -38,7 +39,7 @@ async fn carry_out(
     trace: Option<Arc<Trace>>,
     payload: &mut web::Payload,
     worker: &Rc<Worker>,
-) -> Result<Done, Turned> {
+) -> Result<Done, Rejection> {
     let mut stay = worker.stay();
     let admitted = Admitted::by(worker.shared.settings.auth.admit(request.headers(), SystemTime::now)?);
     let Taken { body, form, permit, .. } = take_in(request, payload, worker, &mut stay, admitted, body::kind).await?;

@@ -13,15 +13,16 @@ use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::answering::{Done, answer_to};
-use super::problem::{Turned, status_for_producer};
+use super::problem::status_for_producer;
 use super::receive::{Taken, take_in};
-use super::request::{RequestContext, turn_away};
+use super::request::{RequestContext, reject};
 use super::sources::{Source, name};
 use super::under_way::UnderWay;
 use super::worker::Worker;
 use super::{body, handshake};
+use crate::event::rejection::Rejection;
 use crate::event::sources::{Handshake, Headers, Ignored, Mapped, Message, Notified, Parsed, SourceFault, parse};
-use crate::pipeline::work::job::{Refusal, Verdict};
+use crate::pipeline::work::reply::Verdict;
 
 /// What a notification is called in the log.
 const ASKED: &str = "notification";
@@ -42,12 +43,12 @@ pub async fn handle(worker: Rc<Worker>, request: HttpRequest, mut payload: web::
     match carry_out(&request, &mut payload, &worker).await {
         Ok(Reply::Events(done)) => answer_to(done, &request, shared, |class, _| status_for_producer(class)),
         Ok(Reply::Question(response)) => response,
-        Err(turned) => {
+        Err(why) => {
             // Behind broken chunks the connection is gone with this very look at it.
-            if !matches!(turned, Turned::BrokenChunks) {
+            if !matches!(why, Rejection::BrokenChunks) {
                 body::skim(&mut payload).await;
             }
-            turn_away(&request, &turned, ASKED)
+            reject(&request, &why, ASKED)
         }
     }
 }
@@ -60,9 +61,9 @@ enum Reply {
     Question(HttpResponse),
 }
 
-async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &Rc<Worker>) -> Result<Reply, Turned> {
+async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &Rc<Worker>) -> Result<Reply, Rejection> {
     let shared = &worker.shared;
-    let source = name(request.uri().path()).and_then(|name| shared.sources.find(name)).ok_or(Turned::NotFound)?;
+    let source = name(request.uri().path()).and_then(|name| shared.sources.find(name)).ok_or(Rejection::NotFound)?;
     let (headers, query) = (request.headers(), request.uri().query().unwrap_or_default());
     if request.method() != Method::POST {
         return asked(request, &source, query).await.map(Reply::Question);
@@ -85,11 +86,11 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
             Vec::new()
         }
         Err(_) if handshake::is_probe(&body) => vec![Notified::Ignored(Ignored::Test)],
-        Err(SourceFault::Malformed(detail)) => return Err(Turned::Malformed { detail }),
-        Err(SourceFault::MediaType(detail)) => return Err(Turned::ForeignMediaType { detail }),
+        Err(SourceFault::Malformed(detail)) => return Err(Rejection::Malformed { detail }),
+        Err(SourceFault::MediaType(detail)) => return Err(Rejection::UnsupportedMediaType { detail: detail.into() }),
     };
     if elements.len() > shared.max_events {
-        let verdict = Verdict::Refused(Refusal::TooManyEvents);
+        let verdict = Verdict::Rejected(Rejection::TooManyEvents { max_events: shared.max_events });
         return Ok(Reply::Events(Done { verdict, waiter: None, bytes_in: body.len() }));
     }
     source.metrics.received(elements.len());
@@ -102,10 +103,10 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
 }
 
 /// The answer to a request without a notification.
-async fn asked(request: &HttpRequest, source: &Source, query: &str) -> Result<HttpResponse, Turned> {
+async fn asked(request: &HttpRequest, source: &Source, query: &str) -> Result<HttpResponse, Rejection> {
     let is_probe = matches!(*request.method(), Method::GET | Method::HEAD);
     if !is_probe && !handshake::asks_for_leave(request) {
-        return Err(Turned::MethodNotAllowed { allow: handshake::METHODS });
+        return Err(Rejection::MethodNotAllowed { allow: handshake::METHODS });
     }
     source.posters.admit_question(request.headers(), query, SystemTime::now()).await?;
     Ok(match is_probe {

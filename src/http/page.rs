@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::html::guarded;
 use self::status::Status;
-use super::problem::Turned;
-use super::request::turn_away;
+use super::request::reject;
 use super::shared::Shared;
+use crate::event::rejection::Rejection;
 use crate::telemetry::ActorKind;
 use crate::telemetry::history::{STEP, Sample};
 
@@ -45,11 +45,11 @@ pub fn status(shared: &Shared, stuck: &[ActorKind], request: &HttpRequest) -> Ht
         && shared.settings.asks_for_certificates
         && shared.settings.auth.is_open();
     if is_locked_out {
-        return turn_away(request, &Turned::Unauthorized { detail: ONLY_CERTIFICATES }, "");
+        return reject(request, &Rejection::Unauthorized { detail: ONLY_CERTIFICATES }, "");
     }
     match shared.settings.auth.admit_reader(request.headers()) {
         Ok(_) => guarded().insert_header((CACHE_CONTROL, "no-store")).json(Status::of(shared, &pages.history, stuck)),
-        Err(turned) => turn_away(request, &turned, ""),
+        Err(why) => reject(request, &why, ""),
     }
 }
 

@@ -12,18 +12,18 @@ use bytes::Bytes;
 use url::form_urlencoded;
 
 use super::auth::{self, Auth, Entry};
-use super::problem::Turned;
 use super::trust::{Issuer, Sns, Unproven};
+use crate::event::rejection::Rejection;
 use crate::event::sources::envelope::{Envelope, Purpose};
 
 /// Where a token stands in a URL.
 const PARAMETERS: [&str; 2] = ["token", "access_token"];
 
-const NOBODY: Turned = Turned::Unauthorized {
+const NOBODY: Rejection = Rejection::Unauthorized {
     detail: "nothing shows that the sender may post here. Send a token (Authorization: Bearer, or ?token=), or sign the \
              request as the source asks for",
 };
-const NO_ENVELOPE: Turned = Turned::Unauthorized {
+const NO_ENVELOPE: Rejection = Rejection::Unauthorized {
     detail: "without a token a message must be one of SNS with its signature: raw delivery has none",
 };
 
@@ -70,7 +70,7 @@ impl Posters {
     ///
     /// # Errors
     /// The answer to a sender that cannot be let in, whatever its body.
-    pub async fn admit(&self, headers: &HeaderMap, query: &str, now: SystemTime) -> Result<Admitted, Turned> {
+    pub async fn admit(&self, headers: &HeaderMap, query: &str, now: SystemTime) -> Result<Admitted, Rejection> {
         if self.is_open() {
             return Ok(Admitted::by(Entry::Open(None)));
         }
@@ -86,17 +86,17 @@ impl Posters {
         match claimed {
             Ok(entry) => Ok(Admitted::by(entry)),
             Err(_) if !self.topics.is_empty() => Ok(Admitted { entry: Entry::Open(None), by_sns: true }),
-            Err(turned) => Err(if self.has_one_way() { turned } else { NOBODY }),
+            Err(why) => Err(if self.has_one_way() { why } else { NOBODY }),
         }
     }
 
     /// Whether it shows a token of the issuer.
-    async fn by_issuer(&self, headers: &HeaderMap, in_url: &[String]) -> Result<bool, Turned> {
+    async fn by_issuer(&self, headers: &HeaderMap, in_url: &[String]) -> Result<bool, Rejection> {
         let Some(issuer) = &self.issuer else { return Ok(false) };
         let in_header = auth::bearer_of(headers).and_then(|token| std::str::from_utf8(token).ok());
         let mut shown = in_header.into_iter().chain(in_url.iter().map(String::as_str));
         let Some(token) = shown.find(|token| Issuer::is_token(token)) else { return Ok(false) };
-        issuer.verify(token).await.map(|()| true).map_err(turned)
+        issuer.verify(token).await.map(|()| true).map_err(rejection)
     }
 
     /// Whether tokens and secrets are all that is accepted, so that their own words say what is missing.
@@ -109,13 +109,13 @@ impl Posters {
     ///
     /// # Errors
     /// The answer to a sender that is not let in after all.
-    pub async fn prove(&self, by_sns: bool, body: &Bytes) -> Result<(), Turned> {
+    pub async fn prove(&self, by_sns: bool, body: &Bytes) -> Result<(), Rejection> {
         if self.topics.is_empty() {
             return Ok(());
         }
         match Envelope::read(body) {
-            Some(envelope) if by_sns => self.sns.verify(&envelope, &self.topics).await.map_err(turned),
-            Some(envelope) => Sns::is_of(&envelope, &self.topics).map_err(turned),
+            Some(envelope) if by_sns => self.sns.verify(&envelope, &self.topics).await.map_err(rejection),
+            Some(envelope) => Sns::is_of(&envelope, &self.topics).map_err(rejection),
             None if by_sns => Err(NO_ENVELOPE),
             None => Ok(()),
         }
@@ -125,18 +125,18 @@ impl Posters {
     ///
     /// # Errors
     /// If it cannot be confirmed, or not now.
-    pub async fn subscribe(&self, body: &Bytes) -> Result<(), Turned> {
+    pub async fn subscribe(&self, body: &Bytes) -> Result<(), Rejection> {
         let envelope = Envelope::read(body).filter(|envelope| envelope.purpose() == Some(Purpose::Subscription));
         let envelope = envelope.ok_or(NO_ENVELOPE)?;
-        self.sns.verify(&envelope, &self.topics).await.map_err(turned)?;
-        self.sns.confirm(&envelope, &self.topics).await.map_err(turned)
+        self.sns.verify(&envelope, &self.topics).await.map_err(rejection)?;
+        self.sns.confirm(&envelope, &self.topics).await.map_err(rejection)
     }
 
     /// Whether a question without a body may be answered: a signature over nothing cannot be asked for.
     ///
     /// # Errors
     /// The answer to a sender that should have shown a token.
-    pub async fn admit_question(&self, headers: &HeaderMap, query: &str, now: SystemTime) -> Result<(), Turned> {
+    pub async fn admit_question(&self, headers: &HeaderMap, query: &str, now: SystemTime) -> Result<(), Rejection> {
         if !self.auth.has_tokens() && self.issuer.is_none() {
             return Ok(());
         }
@@ -145,10 +145,10 @@ impl Posters {
     }
 }
 
-fn turned(unproven: Unproven) -> Turned {
+fn rejection(unproven: Unproven) -> Rejection {
     match unproven {
-        Unproven::Refused(detail) => Turned::Unauthorized { detail },
-        Unproven::Unavailable(detail) => Turned::NoKeys { detail },
+        Unproven::Refused(detail) => Rejection::Unauthorized { detail },
+        Unproven::Unavailable(detail) => Rejection::KeysUnavailable { detail },
     }
 }
 

@@ -8,25 +8,24 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::answer::with_text;
 use crate::event::outcome::{Class, ProblemKind};
+use crate::event::rejection::Rejection;
 use crate::event::wire::{INVALID, MALFORMED, ProblemDocument};
-use crate::pipeline::work::job::Refusal;
 
-const BROKEN_CHUNKS: &str = "the body is not chunked as its head says";
 const PROBLEM_JSON: &str = "application/problem+json";
 
-const NOT_FOUND: Kind = Kind(404, "not-found", "There is no such route");
+const NOT_FOUND: Kind = Kind(404, "not-found", "The route does not exist");
 const METHOD_NOT_ALLOWED: Kind = Kind(405, "method-not-allowed", "The route does not take this method");
-const MISDIRECTED: Kind = Kind(421, "misdirected-request", "The service is not known by this name");
-const UNAUTHORIZED: Kind = Kind(401, "unauthorized", "The sender has not shown that it may do this");
+const MISDIRECTED: Kind = Kind(421, "misdirected-request", "The service does not have this name");
+const UNAUTHORIZED: Kind = Kind(401, "unauthorized", "The sender is not authorized");
 const REQUEST_TIMEOUT: Kind = Kind(408, "request-timeout", "The request took too long to arrive");
 const HEAD_LARGE: Kind = Kind(431, "head-too-large", "The head of the request is too large");
 const MALFORMED_REQUEST: Kind = Kind(400, "malformed-request", "The request is not HTTP");
 const MALFORMED_JSON: Kind = Kind(400, MALFORMED.slug, "The body is not JSON");
 const TOO_LARGE: Kind = Kind(413, "payload-too-large", "The request is too large");
-const MEDIA_TYPE: Kind = Kind(415, "unsupported-media-type", "The body's type is not understood");
+const MEDIA_TYPE: Kind = Kind(415, "unsupported-media-type", "The body's media type is not supported");
 const INVALID_EVENT: Kind = Kind(422, INVALID.slug, INVALID.title);
-const OVERLOADED: Kind = Kind(503, "overloaded", "The service has as much work as it takes on");
-const NO_KEYS: Kind = Kind(503, "keys-unavailable", "The keys that prove the sender cannot be had now");
+const OVERLOADED: Kind = Kind(503, "overloaded", "The service is overloaded");
+const NO_KEYS: Kind = Kind(503, "keys-unavailable", "The keys that prove the sender are unavailable");
 
 /// A kind of problem document: its status, the last part of its type, its title.
 #[derive(Clone, Copy)]
@@ -54,12 +53,12 @@ pub const DOCUMENTS: [Kind; 16] = [
 
 /// The answer to a head that did not arrive in time: nothing of the request is known.
 pub static HEAD_TOO_SLOW: ProblemDocument<'static> =
-    REQUEST_TIMEOUT.headless("the head did not arrive within http.head_timeout_ms");
+    REQUEST_TIMEOUT.headless("The head did not arrive within http.head_timeout_ms.");
 pub static HEAD_TOO_LARGE: ProblemDocument<'static> =
-    HEAD_LARGE.headless("its headers are too many, or have more than 32 KiB");
-pub static NO_ROOM_FOR_HEAD: ProblemDocument<'static> =
-    OVERLOADED.headless("the head is large, and other requests hold what intake.max_in_flight_bytes allows");
-pub static NOT_HTTP: ProblemDocument<'static> = MALFORMED_REQUEST.headless("its head cannot be understood");
+    HEAD_LARGE.headless("The head has too many headers, or more than 32 KiB.");
+pub static NO_ROOM_FOR_HEAD: ProblemDocument<'static> = OVERLOADED
+    .headless("The head is large, and other requests use all of intake.max_in_flight_bytes. Send it again later.");
+pub static NOT_HTTP: ProblemDocument<'static> = MALFORMED_REQUEST.headless("The head is not that of an HTTP request.");
 
 impl Kind {
     const fn unavailable(kind: ProblemKind) -> Self {
@@ -72,121 +71,100 @@ impl Kind {
     }
 }
 
-/// Why a request was turned away before it reached the pipeline.
-#[derive(Debug)]
-pub enum Turned {
-    Misdirected,
-    NotFound,
-    MethodNotAllowed {
-        allow: &'static str,
-    },
-    Unauthorized {
-        detail: &'static str,
-    },
-    /// Whether the sender may do this depends on keys that could not be fetched.
-    NoKeys {
-        detail: &'static str,
-    },
-    Draining,
-    UnsupportedMediaType {
-        detail: &'static str,
-    },
-    /// A notification of a media type that its format does not have.
-    ForeignMediaType {
-        detail: String,
-    },
-    BodyTooLarge {
-        max_bytes: usize,
-    },
-    Malformed {
-        detail: String,
-    },
-    BodyTooSlow,
-    BrokenChunks,
-    Overloaded,
-}
-
-impl Turned {
-    /// For the log.
-    pub fn cause(&self) -> &str {
-        match self {
-            Turned::UnsupportedMediaType { detail } | Turned::Unauthorized { detail } | Turned::NoKeys { detail } => {
-                detail
-            }
-            Turned::Malformed { detail } | Turned::ForeignMediaType { detail } => detail,
-            Turned::Misdirected => "Host is none of http.hosts, and nothing else is asked for",
-            Turned::NotFound => "no such route",
-            Turned::MethodNotAllowed { .. } => "not a method of this route",
-            Turned::Draining => "the service is draining",
-            Turned::BodyTooLarge { .. } => "more than http.max_body_bytes",
-            Turned::BodyTooSlow => "the body was slower than http.body_timeout_ms",
-            Turned::BrokenChunks => BROKEN_CHUNKS,
-            Turned::Overloaded => "admission is full, or what is inside takes too long",
-        }
-    }
-}
-
-/// The answer to a request that was turned away, and the last part of its problem's type.
-/// `retry_after` is asked for where it matters.
-pub fn turned_away(why: &Turned, retry_after: impl FnOnce() -> u64) -> (HttpResponse, &'static str) {
-    use Turned::*;
+/// The answer to a request that became no work, and the last part of its problem's type. `retry_after`, in seconds, is
+/// asked for where the answer names it.
+pub fn rejection_answer(why: &Rejection, retry_after: impl FnOnce() -> u64) -> (HttpResponse, &'static str) {
+    use Rejection::*;
     match why {
-        Misdirected => document(
-            MISDIRECTED,
-            "without tokens, secrets or client certificates, Host must be an IP address, localhost or one of http.hosts",
-            |_| {},
-        ),
-        NotFound => document(
-            NOT_FOUND,
-            "see POST /events and GET /openapi.json, and GET /live, /ready and /metrics, which may be on a port of their own",
-            |_| {},
-        ),
-        MethodNotAllowed { allow } => document(METHOD_NOT_ALLOWED, &format!("allowed: {allow}"), |response| {
+        Invalid(invalid) => {
+            let problem = invalid.problem();
+            (render(&problem, |_| {}), problem.slug)
+        }
+        MethodNotAllowed { allow } => document(METHOD_NOT_ALLOWED, &detail(why), |response| {
             response.insert_header((ALLOW, *allow));
         }),
         Unauthorized { detail } => document(UNAUTHORIZED, detail, |response| {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }),
-        NoKeys { detail } => document(NO_KEYS, detail, |response| add_retry_after(response, retry_after())),
-        Draining => unavailable(ProblemKind::ShuttingDown, retry_after()),
-        UnsupportedMediaType { detail } => document(MEDIA_TYPE, detail, |_| {}),
-        ForeignMediaType { detail } => document(MEDIA_TYPE, detail, |_| {}),
-        BodyTooLarge { max_bytes } => {
-            too_large(&format!("the body has more than the {max_bytes} bytes that http.max_body_bytes allows"))
+        BodyTooSlow | BrokenChunks => document(kind(why), &detail(why), |response| {
+            response.force_close();
+        }),
+        Overloaded | KeysUnavailable { .. } => {
+            document(kind(why), &detail(why), |response| add_retry_after(response, retry_after()))
         }
-        Malformed { detail } => malformed(detail),
-        BodyTooSlow => document(REQUEST_TIMEOUT, "the body did not arrive within http.body_timeout_ms", |response| {
-            response.force_close();
-        }),
-        BrokenChunks => document(MALFORMED_REQUEST, BROKEN_CHUNKS, |response| {
-            response.force_close();
-        }),
-        Overloaded => overloaded(retry_after()),
+        Unavailable(problem) => unavailable(*problem, retry_after()),
+        Misdirected
+        | NotFound
+        | UnsupportedMediaType { .. }
+        | Malformed { .. }
+        | BodyTooLarge { .. }
+        | TooManyEvents { .. }
+        | TooLargeToAdmit
+        | TooManyPatterns => document(kind(why), &detail(why), |_| {}),
     }
 }
 
-/// The answer to a request that became no work, and the last part of its problem's type.
-pub fn refused(
-    refusal: &Refusal,
-    max_events: usize,
-    retry_after: impl FnOnce() -> u64,
-) -> (HttpResponse, &'static str) {
-    match refusal {
-        Refusal::Malformed { detail } => malformed(detail),
-        Refusal::TooManyEvents => {
-            too_large(&format!("it has more than the {max_events} events that event.max_events allows"))
+/// The last part of the type of a rejection's problem, as the metrics and the log name it.
+pub fn slug(why: &Rejection) -> &'static str {
+    match why {
+        Rejection::Invalid(invalid) => invalid.problem().slug,
+        why => kind(why).1,
+    }
+}
+
+fn kind(why: &Rejection) -> Kind {
+    use Rejection::*;
+    match why {
+        Misdirected => MISDIRECTED,
+        NotFound => NOT_FOUND,
+        MethodNotAllowed { .. } => METHOD_NOT_ALLOWED,
+        Unauthorized { .. } => UNAUTHORIZED,
+        KeysUnavailable { .. } => NO_KEYS,
+        UnsupportedMediaType { .. } => MEDIA_TYPE,
+        BodyTooLarge { .. } | TooManyEvents { .. } | TooLargeToAdmit | TooManyPatterns => TOO_LARGE,
+        BodyTooSlow => REQUEST_TIMEOUT,
+        BrokenChunks => MALFORMED_REQUEST,
+        Malformed { .. } => MALFORMED_JSON,
+        Invalid(_) => INVALID_EVENT,
+        Overloaded => OVERLOADED,
+        Unavailable(problem) => Kind::unavailable(*problem),
+    }
+}
+
+/// What happened, to what, and what to do.
+fn detail(why: &Rejection) -> Cow<'_, str> {
+    use Rejection::*;
+    match why {
+        Misdirected => {
+            "The service has no tokens, secrets or client certificates, so Host must be an IP address, localhost \
+                        or one of http.hosts."
+                .into()
         }
-        Refusal::TooLargeToAdmit => too_large(
-            "it needs more than intake.max_in_flight events or intake.max_in_flight_bytes (what its entries, patterns and \
-             faults hold beside the body) could ever hold",
-        ),
-        Refusal::TooManyPatterns => too_large("it has more patterns than event.max_patterns lets be under way"),
-        Refusal::Invalid(invalid) => {
-            let problem = invalid.problem();
-            (render(&problem, |_| {}), problem.slug)
+        NotFound => {
+            "See POST /events and GET /openapi.json, and GET /live, /ready and /metrics, which may be on a port of \
+                     their own."
+                .into()
         }
-        Refusal::Overloaded => overloaded(retry_after()),
-        Refusal::Unavailable(kind) => unavailable(*kind, retry_after()),
+        MethodNotAllowed { allow } => format!("Allowed: {allow}.").into(),
+        BodyTooLarge { max_bytes } => {
+            format!("The body has more than {max_bytes} bytes (http.max_body_bytes). Send fewer events at once.").into()
+        }
+        TooManyEvents { max_events } => {
+            format!("The body has more than {max_events} events (event.max_events). Send fewer at once.").into()
+        }
+        TooLargeToAdmit => {
+            "The request needs more than all of intake.max_in_flight or intake.max_in_flight_bytes: its \
+                            entries, patterns and faults count beside its body. Send fewer events at once."
+                .into()
+        }
+        TooManyPatterns => "The request has more patterns than event.max_patterns. Send fewer at once.".into(),
+        BodyTooSlow => "The body did not arrive within http.body_timeout_ms.".into(),
+        Overloaded => {
+            "The service is at its limits (intake.max_in_flight, intake.max_in_flight_bytes), or work would wait \
+                       too long. Nothing of this request was done; send it again later."
+                .into()
+        }
+        other => other.cause().into(),
     }
 }
 
@@ -213,27 +191,11 @@ pub fn add_retry_after(response: &mut HttpResponseBuilder, seconds: u64) {
     response.insert_header((RETRY_AFTER, seconds));
 }
 
-fn malformed(detail: &str) -> (HttpResponse, &'static str) {
-    document(MALFORMED_JSON, detail, |_| {})
-}
-
-fn too_large(detail: &str) -> (HttpResponse, &'static str) {
-    document(TOO_LARGE, detail, |_| {})
-}
-
-fn overloaded(retry_after: u64) -> (HttpResponse, &'static str) {
-    document(
-        OVERLOADED,
-        "admission is full, or what is inside takes too long; nothing of this request was taken on",
-        |response| add_retry_after(response, retry_after),
-    )
-}
-
 fn unavailable(kind: ProblemKind, retry_after: u64) -> (HttpResponse, &'static str) {
     let detail = match kind {
-        ProblemKind::ShuttingDown => "the service takes on no new events; another replica does",
-        ProblemKind::Timeout => "the request was not answered within event.deadline_ms",
-        _ => "a part of the service failed under the request; it may be repeated",
+        ProblemKind::ShuttingDown => "The service is stopping. Send the request again; another replica will accept it.",
+        ProblemKind::Timeout => "The request did not end within event.deadline_ms.",
+        _ => "A part of the service failed and restarts. Send the request again.",
     };
     document(Kind::unavailable(kind), detail, |response| {
         add_retry_after(response, retry_after);

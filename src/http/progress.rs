@@ -13,7 +13,7 @@ use actix_rt::time::Instant;
 
 use super::incoming::Incoming;
 use crate::pipeline::work::admission::Permit;
-use crate::pipeline::work::job::Unwritten;
+use crate::pipeline::work::reply::Unwritten;
 
 /// A head has so many bytes at most.
 const MAX_HEAD_BYTES: usize = 32 * 1024;

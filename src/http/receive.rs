@@ -10,11 +10,12 @@ use bytes::Bytes;
 
 use super::body;
 use super::posters::Admitted;
-use super::problem::Turned;
 use super::progress::Progress;
 use super::request::RequestContext;
 use super::unproven::Share;
 use super::worker::{Ended, Stay, Worker};
+use crate::event::outcome::ProblemKind;
+use crate::event::rejection::Rejection;
 use crate::event::wire::Form;
 use crate::pipeline::work::admission::Permit;
 
@@ -38,8 +39,8 @@ pub(super) async fn take_in<'a>(
     worker: &'a Rc<Worker>,
     stay: &mut Stay<'_>,
     mut admitted: Admitted,
-    kind: fn(&HeaderMap) -> Result<body::Kind, Turned>,
-) -> Result<Taken<'a>, Turned> {
+    kind: fn(&HeaderMap) -> Result<body::Kind, Rejection>,
+) -> Result<Taken<'a>, Rejection> {
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
     let share = admitted.is_unproven().then(|| worker.shared.unproven.share());
     let mut entry = admitted.entry;
@@ -47,7 +48,7 @@ pub(super) async fn take_in<'a>(
         about.note_token(entry.token());
     }
     if pipeline.readiness.is_draining() {
-        return Err(Turned::Draining);
+        return Err(Rejection::Unavailable(ProblemKind::ShuttingDown));
     }
     let kind = kind(headers)?;
     let mut permit = pipeline.admission.permit();
@@ -70,13 +71,13 @@ pub(super) async fn take_in<'a>(
         };
         match read {
             Ok(body) => body,
-            Err(Ended::CutOff) => return Err(Turned::Draining),
-            Err(Ended::Late) => return Err(Turned::BodyTooSlow),
+            Err(Ended::CutOff) => return Err(Rejection::Unavailable(ProblemKind::ShuttingDown)),
+            Err(Ended::Late) => return Err(Rejection::BodyTooSlow),
         }
     };
     let body = match body {
         // It was not read whole, which proves nothing.
-        Err(turned) if !matches!(turned, Turned::Malformed { .. }) => return Err(turned),
+        Err(why) if !matches!(why, Rejection::Malformed { .. }) => return Err(why),
         body => entry.confirm().and(body)?,
     };
     Ok(Taken { body, form: kind.form, permit, unproven: share })
@@ -84,12 +85,12 @@ pub(super) async fn take_in<'a>(
 
 /// A body that nobody has vouched for has to go when the bytes of such bodies run out.
 async fn unless_evicted(
-    reading: impl Future<Output = Result<Bytes, Turned>>,
+    reading: impl Future<Output = Result<Bytes, Rejection>>,
     share: &Share<'_>,
-) -> Result<Bytes, Turned> {
+) -> Result<Bytes, Rejection> {
     tokio::select! {
         biased;
         body = reading => body,
-        () = share.evicted() => Err(Turned::Overloaded),
+        () = share.evicted() => Err(Rejection::Overloaded),
     }
 }

@@ -14,12 +14,13 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
-use super::problem::{Turned, turned_away};
+use super::problem::rejection_answer;
 use super::progress::{Answer, InRequest, Progress};
 use super::request_ids::{RequestIds, X_REQUEST_ID, log_request};
 use super::shared::Shared;
 use super::{host, sources};
-use crate::pipeline::work::job::Unwritten;
+use crate::event::rejection::Rejection;
+use crate::pipeline::work::reply::Unwritten;
 use crate::telemetry::history::Failed;
 use crate::telemetry::metrics::{ROUTES, SOURCES_ROUTE};
 
@@ -74,9 +75,9 @@ pub struct Summary {
 }
 
 /// The answer to a request that never became work.
-pub fn turn_away(request: &HttpRequest, why: &Turned, asked: &'static str) -> HttpResponse {
+pub fn reject(request: &HttpRequest, why: &Rejection, asked: &'static str) -> HttpResponse {
     let about = RequestContext::of(request);
-    let (response, outcome) = turned_away(why, || about.as_ref().map_or(1, |about| about.shared.retry_after()));
+    let (response, outcome) = rejection_answer(why, || about.as_ref().map_or(1, |about| about.shared.retry_after()));
     if let Some(about) = about {
         about.sum_up(Summary { asked, outcome, turned_away: Some(why.cause().to_owned()), ..Summary::default() });
     }
@@ -105,7 +106,7 @@ pub async fn observe(
     let mut response = match shared.is_open_at(request.uri().path()) && is_foreign() {
         false => next.call(request).await?.map_into_left_body(),
         true => {
-            let response = turn_away(request.request(), &Turned::Misdirected, "");
+            let response = reject(request.request(), &Rejection::Misdirected, "");
             request.into_response(response).map_into_right_body()
         }
     };

@@ -22,13 +22,13 @@ use log::{debug, info, warn};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::problem::Turned;
-use super::request::{observe, turn_away};
+use super::request::{observe, reject};
 use super::shared::Shared;
 use super::stream::{Patience, Stream};
 use super::tls::{Io, Tls};
 use super::worker::Worker;
 use super::{Settings, SourceSettings, body, events, notifications, page, probes, sources};
+use crate::event::rejection::Rejection;
 use crate::pipeline::Pipeline;
 use crate::pipeline::readiness::Readiness;
 use crate::pipeline::work::admission::Permit;
@@ -362,16 +362,16 @@ fn exactly(path: &'static str) -> Resource {
 }
 
 async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    refuse(request, payload, Turned::NotFound).await
+    refuse(request, payload, Rejection::NotFound).await
 }
 
-async fn refuse(request: HttpRequest, mut payload: web::Payload, turned: Turned) -> HttpResponse {
+async fn refuse(request: HttpRequest, mut payload: web::Payload, why: Rejection) -> HttpResponse {
     body::skim(&mut payload).await;
-    turn_away(&request, &turned, "")
+    reject(&request, &why, "")
 }
 
 fn only(resource: Resource, allow: &'static str) -> Resource {
-    let refuse = move |request, payload| refuse(request, payload, Turned::MethodNotAllowed { allow });
+    let refuse = move |request, payload| refuse(request, payload, Rejection::MethodNotAllowed { allow });
     resource.default_service(web::to(refuse))
 }
 

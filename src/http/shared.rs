@@ -13,9 +13,10 @@ use super::slow::SlowLog;
 use super::sources::{self, Sources};
 use super::unproven::Unproven;
 use crate::event::outcome::{Class, Outcome};
-use crate::event::wire::{Answered, Element};
+use crate::event::rejection::Rejection;
+use crate::event::wire::{Answered, EventResult};
 use crate::pipeline::Pipeline;
-use crate::pipeline::work::job::{Refusal, Verdict};
+use crate::pipeline::work::reply::Verdict;
 use crate::telemetry::history::Failed;
 use crate::telemetry::metrics::Metrics;
 
@@ -152,7 +153,7 @@ impl Shared {
         }
     }
 
-    /// Counts a verdict's events and entries; of a refusal, `problem` is the last part of its type.
+    /// Counts a verdict's events and entries; of a rejection, `problem` is the last part of its type.
     pub fn count(&self, verdict: &Verdict, problem: &str) {
         match verdict {
             Verdict::One(answered) => {
@@ -166,20 +167,20 @@ impl Shared {
                 }
             }
             Verdict::Batch(elements) => self.count_batch(elements),
-            Verdict::Refused(refusal) => {
+            Verdict::Rejected(why) => {
                 self.metrics.request_refused(problem);
-                if let Refusal::Invalid(invalid) = refusal {
+                if let Rejection::Invalid(invalid) = why {
                     self.metrics.event_rejected(invalid.event);
                 }
             }
         }
     }
 
-    fn count_batch(&self, elements: &[Element]) {
+    fn count_batch(&self, elements: &[EventResult]) {
         let mut settled = self.metrics.settled();
         for element in elements {
             match element {
-                Element::Answered(answered) => {
+                EventResult::Answered(answered) => {
                     let class = answered.class();
                     settled.event(answered.event, class);
                     for outcome in &answered.outcomes {
@@ -190,7 +191,7 @@ impl Shared {
                         Class::Rejected | Class::Unavailable => self.count_failed(answered),
                     }
                 }
-                Element::Invalid(invalid) => {
+                EventResult::Invalid(invalid) => {
                     self.metrics.event_rejected(invalid.event);
                     self.metrics.event_failed(invalid.event);
                 }

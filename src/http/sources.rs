@@ -10,8 +10,8 @@ use super::posters::Posters;
 use super::trust::{Fetch, Issuer, IssuerSettings, Sns};
 use crate::event::outcome::{Class, Outcome};
 use crate::event::sources::{Format, Mapping};
-use crate::event::wire::Element;
-use crate::pipeline::work::job::Verdict;
+use crate::event::wire::EventResult;
+use crate::pipeline::work::reply::Verdict;
 use crate::telemetry::metrics::{Metrics, SourceMetrics};
 
 /// Where the sources are: their names follow.
@@ -132,7 +132,7 @@ impl Source {
     pub fn settled(&self, mut verdict: Verdict) -> Verdict {
         let Verdict::Batch(elements) = &mut verdict else { return verdict };
         for element in elements {
-            let Element::Answered(answered) = element else { continue };
+            let EventResult::Answered(answered) = element else { continue };
             for outcome in answered.outcomes.iter_mut().filter(|outcome| is_overtaken(outcome)) {
                 *outcome = Outcome::Superseded;
             }

@@ -43,7 +43,7 @@ use super::request_ids::RequestId;
 use super::tls::Io;
 use crate::event::wire::ProblemDocument;
 use crate::pipeline::work::admission::Permit;
-use crate::pipeline::work::job::Unwritten;
+use crate::pipeline::work::reply::Unwritten;
 use crate::telemetry::metrics::Metrics;
 
 /// Who is refused for want of room may find some soon.

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 
-use super::problem::refused;
+use super::problem;
 use super::request::RequestContext;
 use super::sources::Source;
 use super::verdict_log::log_verdict;
 use super::worker::{Ended, Stay, Worker};
 use crate::event::outcome::ProblemKind;
-use crate::pipeline::work::job::{PendingReply, Refusal, Verdict};
+use crate::event::rejection::Rejection;
+use crate::pipeline::work::reply::{PendingReply, Verdict};
 
 async fn verdict(waiter: &mut PendingReply, stay: &mut Stay<'_>, begun: Instant, deadline: Duration) -> Verdict {
     match stay.wait(Pin::new(&mut *waiter), Some(begun), begun + deadline).await {
@@ -48,7 +49,7 @@ impl<'a> UnderWay<'a> {
     pub async fn verdict(mut self, stay: &mut Stay<'_>) -> (Verdict, Option<PendingReply>) {
         let verdict = match &mut self.waiter {
             Some(waiter) => verdict(waiter, stay, self.begun, self.worker.shared.pipeline.deadline()).await,
-            None => Verdict::Refused(Refusal::Unavailable(ProblemKind::Interrupted)),
+            None => Verdict::Rejected(Rejection::Unavailable(ProblemKind::Interrupted)),
         };
         (settled(verdict, self.source.as_deref()), self.waiter.take())
     }
@@ -63,7 +64,7 @@ impl Drop for UnderWay<'_> {
             let verdict = verdict(&mut waiter, &mut worker.stay(), begun, shared.pipeline.deadline()).await;
             let verdict = settled(verdict, source.as_deref());
             let problem = match &verdict {
-                Verdict::Refused(refusal) => refused(refusal, shared.max_events, || 0).1,
+                Verdict::Rejected(why) => problem::slug(why),
                 Verdict::One(_) | Verdict::Batch(_) => "",
             };
             shared.count(&verdict, problem);

@@ -8,16 +8,17 @@ use super::slow::Parts;
 use crate::event::EventType;
 use crate::event::invalid::{Invalid, InvalidKind};
 use crate::event::outcome::Class;
-use crate::event::wire::{Answered, Element};
-use crate::pipeline::work::job::{Refusal, Verdict};
+use crate::event::rejection::Rejection;
+use crate::event::wire::{Answered, EventResult};
+use crate::pipeline::work::reply::Verdict;
 use crate::telemetry::history::Failed;
 
 /// A line an event at debug, and one at warn for each that was not carried out.
 pub fn log_verdict(verdict: &Verdict, problem: &'static str, ids: &RequestIds, shared: &Shared) {
     match verdict {
-        Verdict::Refused(Refusal::Invalid(invalid)) => log_invalid(invalid, ids, shared),
-        Verdict::Refused(refusal) => {
-            let detail = refusal_cause(refusal);
+        Verdict::Rejected(Rejection::Invalid(invalid)) => log_invalid(invalid, ids, shared),
+        Verdict::Rejected(why) => {
+            let detail = why.cause();
             log_request!(warn of ids; problem, detail; "request refused");
             shared.failed(Failed { event: "", id: "", problem, detail, request_id: ids.id.as_str() });
         }
@@ -25,23 +26,11 @@ pub fn log_verdict(verdict: &Verdict, problem: &'static str, ids: &RequestIds, s
         Verdict::Batch(elements) => {
             for element in elements {
                 match element {
-                    Element::Answered(answered) => log_answered(answered, ids, shared),
-                    Element::Invalid(invalid) => log_invalid(invalid, ids, shared),
+                    EventResult::Answered(answered) => log_answered(answered, ids, shared),
+                    EventResult::Invalid(invalid) => log_invalid(invalid, ids, shared),
                 }
             }
         }
-    }
-}
-
-fn refusal_cause(refusal: &Refusal) -> &str {
-    match refusal {
-        Refusal::Malformed { detail } => detail,
-        Refusal::TooManyEvents => "more events than event.max_events",
-        Refusal::TooLargeToAdmit => "more than admission could ever hold",
-        Refusal::TooManyPatterns => "more patterns than event.max_patterns",
-        Refusal::Invalid(_) => "",
-        Refusal::Overloaded => "admission is full, or what is inside takes too long",
-        Refusal::Unavailable(kind) => kind.title(),
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::validation::{NextStages, Offered, Validate};
+use crate::event::rejection::Rejection;
 use crate::event::wire::{Form, SplitError, split};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
-use crate::pipeline::work::job::{Refusal, Reply};
+use crate::pipeline::work::reply::Reply;
 
 /// The only message to intake: a request's body, whole. Its bytes are admitted already.
 pub struct Ingest {
@@ -44,8 +45,10 @@ impl Intake {
                 let next = route.next.clone();
                 route.next.validation.post(Validate { events: Offered::Sent(events), reply, next })
             }
-            Err(SplitError::Malformed { detail }) => reply.refuse(Refusal::Malformed { detail }),
-            Err(SplitError::TooManyEvents { .. }) => reply.refuse(Refusal::TooManyEvents),
+            Err(SplitError::Malformed { detail }) => reply.reject(Rejection::Malformed { detail }),
+            Err(SplitError::TooManyEvents { found_more_than: max_events }) => {
+                reply.reject(Rejection::TooManyEvents { max_events });
+            }
         }
     }
 }

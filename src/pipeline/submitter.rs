@@ -12,7 +12,7 @@ use crate::event::invalid::Invalid;
 use crate::event::trace::Trace;
 use crate::event::wire::Form;
 use crate::pipeline::work::admission::Permit;
-use crate::pipeline::work::job::{self, PendingReply, Reply};
+use crate::pipeline::work::reply::{self, PendingReply, Reply};
 
 /// The way in for one HTTP worker. Cheap to clone.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ pub struct Submitter {
 impl Submitter {
     /// Hands a body over; its verdict comes through the waiter. `permit` holds the body's bytes.
     pub fn submit(&self, body: Bytes, form: Form, permit: Permit, trace: Option<Arc<Trace>>) -> PendingReply {
-        let (reply, pending): (Reply, PendingReply) = job::reply(permit, self.max_answer_bytes, trace);
+        let (reply, pending): (Reply, PendingReply) = reply::reply(permit, self.max_answer_bytes, trace);
         let route = self.route.load_full();
         route.intake.post(Ingest { body, form, reply, route: route.clone() });
         pending
@@ -38,7 +38,7 @@ impl Submitter {
         permit: Permit,
         trace: Option<Arc<Trace>>,
     ) -> PendingReply {
-        let (reply, pending): (Reply, PendingReply) = job::reply(permit, self.max_answer_bytes, trace);
+        let (reply, pending): (Reply, PendingReply) = reply::reply(permit, self.max_answer_bytes, trace);
         let next = self.route.load().next.clone();
         next.validation.post(Validate { events: Offered::Made(events), reply, next: next.clone() });
         pending

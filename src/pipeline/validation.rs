@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::event::invalid::Invalid;
+use crate::event::rejection::Rejection;
 use crate::event::validate::{MAX_FAULTS, validate};
 use crate::event::version::Version;
-use crate::event::wire::{Answered, Element, Split};
+use crate::event::wire::{Answered, EventResult, Split};
 use crate::event::{Action, Event, Few, Limits};
 use crate::pipeline::router::local::{Accepted, LocalRouter};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
-use crate::pipeline::work::job::{Refusal, Reply};
+use crate::pipeline::work::reply::Reply;
 use crate::pipeline::work::weight;
 use crate::pipeline::write::pace::Lateness;
 
@@ -61,7 +62,7 @@ impl Validation {
         let mut checked = Checked::default();
         let is_batch = match events {
             Offered::Sent(Split::One(raw)) => match validate(&raw, &self.limits, MAX_FAULTS) {
-                Err(invalid) => return reply.refuse(Refusal::Invalid(invalid)),
+                Err(invalid) => return reply.reject(Rejection::Invalid(invalid)),
                 Ok(event) => {
                     checked.add(Ok(event), |event| weight::of_event(event, &raw));
                     false
@@ -84,10 +85,10 @@ impl Validation {
         let Checked { elements, actions, entries, bytes, patterns, .. } = checked;
         let accepted = Instant::now();
         if !self.lateness.allows(&actions, accepted) {
-            return reply.refuse(Refusal::Overloaded);
+            return reply.reject(Rejection::Overloaded);
         }
-        if let Err(refusal) = reply.admit(actions.len(), entries * weight::LEAST_BYTES, bytes, patterns) {
-            return reply.refuse(refusal);
+        if let Err(why) = reply.admit(actions.len(), entries * weight::LEAST_BYTES, bytes, patterns) {
+            return reply.reject(why);
         }
         let slots = reply.begin(is_batch, elements, accepted);
         if !actions.is_empty() {
@@ -101,7 +102,7 @@ impl Validation {
 /// The events of a request as they are checked, one by one.
 #[derive(Default)]
 struct Checked {
-    elements: Vec<Element>,
+    elements: Vec<EventResult>,
     actions: Vec<(Action, Option<Version>)>,
     entries: usize,
     bytes: usize,
@@ -128,13 +129,13 @@ impl Checked {
                 self.patterns += event.action.patterns();
                 self.bytes += weigh(&event);
                 let age = event.time.map(|time| self.now.get_or_insert_with(unix_millis).saturating_sub(time));
-                self.elements.push(Element::Answered(to_be_answered(&event, age)));
+                self.elements.push(EventResult::Answered(to_be_answered(&event, age)));
                 self.actions.push((event.action, event.version));
             }
             Err(invalid) => {
                 self.faults += invalid.listed();
                 self.bytes += weight::of_invalid(&invalid);
-                self.elements.push(Element::Invalid(invalid));
+                self.elements.push(EventResult::Invalid(invalid));
             }
         }
     }

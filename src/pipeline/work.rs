@@ -3,8 +3,9 @@
 
 pub mod admission;
 pub mod barriers;
-pub mod job;
 pub mod key_order;
+pub mod operation;
+pub mod reply;
 pub mod timing;
 pub mod weight;
 

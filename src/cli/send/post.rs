@@ -30,7 +30,7 @@ pub struct Poster {
 
 /// What came of a request.
 #[derive(Debug, PartialEq)]
-pub enum Verdict {
+pub enum PostOutcome {
     /// All events are stored but these.
     Answered { not_ok: Vec<NotOk>, after: Option<Duration> },
     /// Fewer at once may be taken.
@@ -38,7 +38,7 @@ pub enum Verdict {
     /// Nothing is known to be stored, and the same may be taken later; not before the time that was asked for.
     Later { why: String, after: Option<Duration> },
     /// Nothing will ever be taken like this.
-    Refused { why: String },
+    Rejected { why: String },
 }
 
 /// An event of a request that is not stored.
@@ -63,7 +63,7 @@ impl Poster {
         Poster { client, url, token, webhook_secret: webhook_secret.map(Arc::new), answer_within }
     }
 
-    pub async fn post(self, events: Bytes) -> Verdict {
+    pub async fn post(self, events: Bytes) -> PostOutcome {
         let within = self.answer_within;
         match timeout(within, self.attempt(events)).await {
             Ok(verdict) => verdict,
@@ -71,7 +71,7 @@ impl Poster {
         }
     }
 
-    async fn attempt(self, events: Bytes) -> Verdict {
+    async fn attempt(self, events: Bytes) -> PostOutcome {
         let mut request = self.client.post(&self.url);
         request = request.insert_header((CONTENT_TYPE, "application/x-ndjson"));
         request = request.insert_header((ACCEPT, "application/json, application/problem+json"));
@@ -126,8 +126,8 @@ fn plainly(error: &SendRequestError, within: Duration) -> String {
     }
 }
 
-fn later(why: String) -> Verdict {
-    Verdict::Later { why, after: None }
+fn later(why: String) -> PostOutcome {
+    PostOutcome::Later { why, after: None }
 }
 
 fn asked_to_wait<S>(response: &ClientResponse<S>) -> Option<Duration> {
@@ -142,22 +142,22 @@ fn location<S>(response: &ClientResponse<S>) -> Option<&str> {
     response.headers().get(LOCATION)?.to_str().ok()
 }
 
-fn judge(status: u16, body: &[u8], after: Option<Duration>, location: Option<&str>) -> Verdict {
+fn judge(status: u16, body: &[u8], after: Option<Duration>, location: Option<&str>) -> PostOutcome {
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
     match (status, answer) {
         (200 | 207 | 503, Some(Answer { events: Some(events), .. })) => {
-            Verdict::Answered { not_ok: events.into_iter().filter_map(Element::not_ok).collect(), after }
+            PostOutcome::Answered { not_ok: events.into_iter().filter_map(Element::not_ok).collect(), after }
         }
-        (413, answer) => Verdict::TooLarge { why: said(status, answer) },
-        (408 | 425 | 429 | 500.., answer) => Verdict::Later { why: said(status, answer), after },
+        (413, answer) => PostOutcome::TooLarge { why: said(status, answer) },
+        (408 | 425 | 429 | 500.., answer) => PostOutcome::Later { why: said(status, answer), after },
         (200..=299, _) => {
-            Verdict::Refused { why: format!("answered {status}, but not as this service answers events") }
+            PostOutcome::Rejected { why: format!("answered {status}, but not as this service answers events") }
         }
         (300..=399, _) => {
             let elsewhere = location.map(|to| format!(" to {to}")).unwrap_or_default();
-            Verdict::Refused { why: format!("answered {status}, a redirect{elsewhere}: give that URL to --to") }
+            PostOutcome::Rejected { why: format!("answered {status}, a redirect{elsewhere}: give that URL to --to") }
         }
-        (_, answer) => Verdict::Refused { why: said(status, answer) },
+        (_, answer) => PostOutcome::Rejected { why: said(status, answer) },
     }
 }
 
@@ -224,7 +224,7 @@ impl Problem {
 mod tests {
     use super::*;
 
-    fn judged(status: u16, body: &str) -> Verdict {
+    fn judged(status: u16, body: &str) -> PostOutcome {
         judge(status, body.as_bytes(), None, None)
     }
 
@@ -255,7 +255,7 @@ mod tests {
             why: why.to_owned(),
         };
         let expected = vec![not_ok(1, Some("e"), false, "T: D"), not_ok(3, None, true, "U")];
-        assert_eq!(judged(503, body), Verdict::Answered { not_ok: expected, after: None });
+        assert_eq!(judged(503, body), PostOutcome::Answered { not_ok: expected, after: None });
     }
 
     #[test]
@@ -263,15 +263,15 @@ mod tests {
         let problem = r#"{"type":"t","title":"T","status":1,"detail":"D"}"#;
         for status in [408, 429, 500, 502, 503, 504] {
             assert!(
-                matches!(judged(status, problem), Verdict::Later { why, .. } if why.ends_with(": T: D")),
+                matches!(judged(status, problem), PostOutcome::Later { why, .. } if why.ends_with(": T: D")),
                 "{status}"
             );
         }
-        assert!(matches!(judged(413, problem), Verdict::TooLarge { .. }));
+        assert!(matches!(judged(413, problem), PostOutcome::TooLarge { .. }));
         for status in [400, 401, 403, 404, 405, 415, 422, 301] {
-            assert!(matches!(judged(status, problem), Verdict::Refused { .. }), "{status}");
+            assert!(matches!(judged(status, problem), PostOutcome::Rejected { .. }), "{status}");
         }
-        assert!(matches!(judged(200, "<html>"), Verdict::Refused { .. }));
-        assert!(matches!(judged(503, "<html>"), Verdict::Later { .. }));
+        assert!(matches!(judged(200, "<html>"), PostOutcome::Rejected { .. }));
+        assert!(matches!(judged(503, "<html>"), PostOutcome::Later { .. }));
     }
 }

@@ -17,7 +17,7 @@ use super::held::Held;
 use super::input::{Input, News};
 use super::ledger::{Fate, Ledger};
 use super::plan::{Batch, Bounds, Planner};
-use super::post::{NotOk, Poster, Verdict};
+use super::post::{NotOk, PostOutcome, Poster};
 use super::screen::Screen;
 use crate::blob::retry::backoff;
 use crate::cli::signals::Signals;
@@ -59,7 +59,7 @@ pub enum End {
     Stopped(String),
 }
 
-type Posts = FuturesUnordered<LocalBoxFuture<'static, (u64, Verdict)>>;
+type Posts = FuturesUnordered<LocalBoxFuture<'static, (u64, PostOutcome)>>;
 
 pub struct Run {
     settings: Settings,
@@ -229,25 +229,25 @@ impl Run {
         Some(body.freeze())
     }
 
-    fn landed(&mut self, id: u64, verdict: Verdict) {
+    fn landed(&mut self, id: u64, verdict: PostOutcome) {
         self.slots -= 1;
         let Some(mut flight) = self.flights.remove(&id) else { return };
         flight.tries += 1;
         match verdict {
-            Verdict::Answered { not_ok, after } => self.answered(id, flight, not_ok, after),
-            Verdict::Later { why, after } => self.failed(id, flight, &why, after),
-            Verdict::TooLarge { why } if flight.take == 1 => {
+            PostOutcome::Answered { not_ok, after } => self.answered(id, flight, not_ok, after),
+            PostOutcome::Later { why, after } => self.failed(id, flight, &why, after),
+            PostOutcome::TooLarge { why } if flight.take == 1 => {
                 let rest = flight.items.split_off(1);
                 self.reject(id, &flight.items, &why);
                 self.go_on(id, Flight { items: rest, ..flight });
             }
-            Verdict::TooLarge { .. } => {
+            PostOutcome::TooLarge { .. } => {
                 flight.take /= 2;
                 self.planner.limit_events(flight.take);
                 self.flights.insert(id, flight);
                 self.ready.push_front(id);
             }
-            Verdict::Refused { why } => {
+            PostOutcome::Rejected { why } => {
                 self.flights.insert(id, flight);
                 self.stop = Some(why);
             }

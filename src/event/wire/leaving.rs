@@ -58,28 +58,28 @@ impl Answered {
 
 /// One event of a batch as it is answered.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Element {
+pub enum EventResult {
     /// A valid event, with the outcome of each of its entries.
     Answered(Answered),
     /// An event that validation refused, with its faults; the other events of the batch are not affected.
     Invalid(Invalid),
 }
 
-impl Element {
+impl EventResult {
     /// The worst class among the outcomes of its entries; an invalid event is rejected.
     pub fn class(&self) -> Class {
         match self {
-            Element::Answered(answered) => answered.class(),
-            Element::Invalid(_) => Class::Rejected,
+            EventResult::Answered(answered) => answered.class(),
+            EventResult::Invalid(_) => Class::Rejected,
         }
     }
 }
 
 /// The longest that an event of the batch asks for ([`Answered::retry_after_seconds`]).
-pub fn retry_after_seconds(elements: &[Element]) -> u16 {
-    let asked = |element: &Element| match element {
-        Element::Answered(answered) => answered.retry_after_seconds(),
-        Element::Invalid(_) => 0,
+pub fn retry_after_seconds(elements: &[EventResult]) -> u16 {
+    let asked = |element: &EventResult| match element {
+        EventResult::Answered(answered) => answered.retry_after_seconds(),
+        EventResult::Invalid(_) => 0,
     };
     elements.iter().map(asked).max().unwrap_or(0)
 }
@@ -97,7 +97,7 @@ pub struct Counts {
 
 impl Counts {
     /// Counts each event once, by its class.
-    pub fn of(elements: &[Element]) -> Counts {
+    pub fn of(elements: &[EventResult]) -> Counts {
         let mut counts = Counts::default();
         for element in elements {
             match element.class() {
@@ -126,7 +126,7 @@ pub fn write_answer(out: &mut Text, answered: &Answered) {
 }
 
 /// Appends the answer to a batch; with `minimal` only the events that are not ok are listed, though all are counted.
-pub fn write_batch(out: &mut Text, elements: &[Element], minimal: bool) -> Counts {
+pub fn write_batch(out: &mut Text, elements: &[EventResult], minimal: bool) -> Counts {
     let counts = Counts::of(elements);
     raw(out, "{\"status\":\"");
     raw(out, counts.class().as_str());
@@ -141,8 +141,8 @@ pub fn write_batch(out: &mut Text, elements: &[Element], minimal: bool) -> Count
         number(out, "{\"index\":", index as u64);
         raw(out, ",");
         match element {
-            Element::Answered(answered) => write_event(out, answered),
-            Element::Invalid(invalid) => write_invalid(out, invalid),
+            EventResult::Answered(answered) => write_event(out, answered),
+            EventResult::Invalid(invalid) => write_invalid(out, invalid),
         }
     }
     raw(out, "]}");

@@ -20,7 +20,7 @@ use super::request::{FetchEnded, FetchRequest, FetchResult};
 use super::shared::SharedScheduler;
 use crate::event::CacheKey;
 use crate::pipeline::runtime::{Notifier, Pool, WorkerThread};
-use crate::pipeline::work::job::{AwaitedBlob, Operation};
+use crate::pipeline::work::operation::{AwaitedBlob, Operation};
 use crate::pipeline::work::timing::Phase;
 use crate::pipeline::write::queue::Ready;
 use crate::pipeline::write::writer::{Writer, hand_over};

@@ -9,7 +9,7 @@ use crate::event::trace::Trace;
 use crate::event::{CacheKey, EntityTag, FetchTarget};
 use crate::pipeline::work::Seq;
 use crate::pipeline::work::admission::Permit;
-use crate::pipeline::work::job::{AwaitedBlob, FetchedBlob, Operation};
+use crate::pipeline::work::operation::{AwaitedBlob, FetchedBlob, Operation};
 
 /// A blob to be fetched.
 pub struct FetchRequest {

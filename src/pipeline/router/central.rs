@@ -30,7 +30,7 @@ use crate::pipeline::runtime::{Mailbox, Notifier, Pool, Stage, StageContext};
 use crate::pipeline::work::Seq;
 use crate::pipeline::work::admission::Admission;
 use crate::pipeline::work::barriers::{BarrierId, Barriers};
-use crate::pipeline::work::job::{AwaitedBlob, Operation, PatternDelete};
+use crate::pipeline::work::operation::{AwaitedBlob, Operation, PatternDelete};
 use crate::pipeline::write::queue::{FenceReached, Ready};
 use crate::pipeline::write::scanner::{ScanEnded, ScanKind, Scanner};
 use crate::pipeline::write::writer::{Writer, hand_over};
@@ -206,10 +206,7 @@ impl CentralRouter {
     }
 
     fn accept_ready(&mut self, operation: Operation) {
-        let behind = self.behind(&operation);
-        if let Some(before) = self.parts.direct.take_over(&operation.key) {
-            self.take_over(before);
-        }
+        let behind = self.line_up(&operation);
         if self.lanes.is_clear(&operation.key, behind) {
             Ready::send(operation, self.parts.limits.max_answer_bytes, &mut self.outbox);
         } else {
@@ -218,10 +215,7 @@ impl CentralRouter {
     }
 
     fn accept_blob(&mut self, operation: Operation<AwaitedBlob>) {
-        let behind = self.behind(&operation);
-        if let Some(before) = self.parts.direct.take_over(&operation.key) {
-            self.take_over(before);
-        }
+        let behind = self.line_up(&operation);
         let mut request = FetchRequest::of(&operation);
         request.seq = self.lanes.wait_for_blob(&request.key, behind, operation);
         self.submit(request);
@@ -233,8 +227,12 @@ impl CentralRouter {
         self.match_keys(id, patterns);
     }
 
-    /// The last barrier that it is behind, unless that was lifted meanwhile.
-    fn behind<A>(&self, operation: &Operation<A>) -> Option<BarrierId> {
+    /// Puts a direct fetch of the same key in the lane, where the operation comes behind it. Gives the last barrier that the
+    /// operation is behind, unless that was lifted meanwhile.
+    fn line_up<A>(&mut self, operation: &Operation<A>) -> Option<BarrierId> {
+        if let Some(before) = self.parts.direct.take_over(&operation.key) {
+            self.take_over(before);
+        }
         let stands = |id: &BarrierId| self.lanes.knows(*id) || self.parts.barriers.stands(*id);
         operation.ticket.behind().filter(stands)
     }

@@ -21,8 +21,9 @@ use crate::cache::{CacheError, Command};
 use crate::event::outcome::Origin;
 use crate::pipeline::runtime::DropNotice;
 use crate::pipeline::work::admission::Permit;
-use crate::pipeline::work::job::{Operation, Slot, Verb};
 use crate::pipeline::work::key_order::{KeyPlace, KeyTicket, TicketSet};
+use crate::pipeline::work::operation::{Operation, Verb};
+use crate::pipeline::work::reply::Slot;
 
 /// An operation that can be written.
 pub struct Ready {

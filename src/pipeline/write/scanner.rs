@@ -21,7 +21,8 @@ use self::walk::Walk;
 use crate::cache::Session;
 use crate::pipeline::runtime::{DropNotice, Stage, StageContext};
 use crate::pipeline::work::admission::Admission;
-use crate::pipeline::work::job::{PatternDelete, enter_all};
+use crate::pipeline::work::operation::PatternDelete;
+use crate::pipeline::work::reply::enter_all;
 use crate::pipeline::work::timing::Phase;
 
 /// The only message to the scanner: sweeps that start together, in the order of acceptance. All that was accepted before them is in the cache.

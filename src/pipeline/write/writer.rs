@@ -25,7 +25,7 @@ use crate::cache::{Cache, CacheError, Command, Reply, Session};
 use crate::event::outcome::{Origin, Outcome, ProblemKind};
 use crate::pipeline::readiness::Readiness;
 use crate::pipeline::runtime::{ActiveSet, DropNotice, Heartbeat, Pool, Stage, StageContext};
-use crate::pipeline::work::job::{enter_all, settle_all};
+use crate::pipeline::work::reply::{enter_all, settle_all};
 use crate::pipeline::work::timing::Phase;
 use crate::telemetry::metrics::Metrics;
 

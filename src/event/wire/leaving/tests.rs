@@ -22,7 +22,7 @@ fn assert_answer(answered: &Answered, json: &str) {
     assert_eq!(String::from_utf8(out.into_whole().unwrap()).unwrap(), json);
 }
 
-fn batch(elements: &[Element], minimal: bool) -> String {
+fn batch(elements: &[EventResult], minimal: bool) -> String {
     let mut out = Text::default();
     write_batch(&mut out, elements, minimal);
     String::from_utf8(out.into_whole().unwrap()).unwrap()
@@ -119,9 +119,9 @@ fn an_event_is_as_bad_as_its_worst_entry() {
 #[test]
 fn a_batch_counts_events_and_lists_them_with_their_index() {
     let elements = [
-        Element::Answered(answered(EventType::Delete, vec![("a", Outcome::Deleted)])),
-        Element::Invalid(invalid(Some("e-2"), &[("/value/ttl", "must be so")])),
-        Element::Invalid(Invalid {
+        EventResult::Answered(answered(EventType::Delete, vec![("a", Outcome::Deleted)])),
+        EventResult::Invalid(invalid(Some("e-2"), &[("/value/ttl", "must be so")])),
+        EventResult::Invalid(Invalid {
             id: None,
             event: None,
             kind: InvalidKind::Malformed("bad at line 3 column 1".into()),
@@ -141,10 +141,10 @@ fn a_batch_counts_events_and_lists_them_with_their_index() {
 
 #[test]
 fn a_batch_is_as_bad_as_its_worst_event() {
-    let ok = || Element::Answered(answered(EventType::Delete, vec![("a", Outcome::Absent)]));
-    let rejected = || Element::Invalid(invalid(None, &[("", "must be a JSON object")]));
+    let ok = || EventResult::Answered(answered(EventType::Delete, vec![("a", Outcome::Absent)]));
+    let rejected = || EventResult::Invalid(invalid(None, &[("", "must be a JSON object")]));
     let outcome = Outcome::failed(ProblemKind::Interrupted, "");
-    let unavailable = || Element::Answered(answered(EventType::Delete, vec![("a", outcome.clone())]));
+    let unavailable = || EventResult::Answered(answered(EventType::Delete, vec![("a", outcome.clone())]));
     assert_eq!(batch(&[], false), r#"{"status":"ok","counts":{"ok":0,"rejected":0,"unavailable":0},"events":[]}"#);
     assert_eq!(Counts::of(&[ok()]).class(), Class::Ok);
     assert_eq!(Counts::of(&[ok(), rejected()]).class(), Class::Rejected);

@@ -13,7 +13,7 @@ use crate::pipeline::fetch::request::{FetchEnded, FetchRequest, FetchResult, pro
 use crate::pipeline::runtime::StageContext;
 use crate::pipeline::work::Seq;
 use crate::pipeline::work::admission::FetchPriority;
-use crate::pipeline::work::job::{AwaitedBlob, Operation};
+use crate::pipeline::work::operation::{AwaitedBlob, Operation};
 use crate::pipeline::work::timing::Phase;
 
 /// Heads of their keys for which there was no room, after which the younger are not asked about: with very many waiting

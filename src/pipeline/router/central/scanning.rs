@@ -2,7 +2,7 @@
 
 use super::{CentralRouter, Fencing, Scan};
 use crate::pipeline::work::barriers::BarrierId;
-use crate::pipeline::work::job::PatternDelete;
+use crate::pipeline::work::operation::PatternDelete;
 use crate::pipeline::write::queue::FenceReached;
 use crate::pipeline::write::scanner::{ScanEnded, ScanKind, StartScan};
 use crate::pipeline::write::writer::WriterMessage;

@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use super::*;
 use crate::event::outcome::Outcome;
-use crate::event::wire::{Answered, Element};
+use crate::event::wire::{Answered, EventResult};
 use crate::event::{CacheKey, EventType, Few, Ttl};
 use crate::pipeline::runtime::Notifier;
 use crate::pipeline::work::admission::Admission;
-use crate::pipeline::work::job::{PendingReply, Slots, reply};
 use crate::pipeline::work::key_order::KeyOrder;
+use crate::pipeline::work::reply::{PendingReply, Slots, reply};
 use crate::pipeline::write::pace::Paces;
 
 const ALL: Bounds = Bounds { commands: 100, bytes: usize::MAX, repeats: 100 };
@@ -28,7 +28,7 @@ fn slots(keys: &[&'static str]) -> (Slots, PendingReply) {
         spent: Few::new(),
         age_when_accepted_ms: None,
     };
-    let elements = keys.iter().map(answered).map(Element::Answered).collect();
+    let elements = keys.iter().map(answered).map(EventResult::Answered).collect();
     let (reply, pending) = reply(Admission::new(100, 100_000, 10).permit(), 100, None);
     (reply.begin(true, elements, Instant::now()), pending)
 }

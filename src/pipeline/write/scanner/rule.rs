@@ -10,7 +10,7 @@ use crate::cache::{CacheError, Unlinked};
 use crate::event::outcome::{MAX_SAMPLE, Outcome, Problem, ProblemKind};
 use crate::event::pattern::Pattern;
 use crate::event::version::Version;
-use crate::pipeline::work::job::Slot;
+use crate::pipeline::work::reply::Slot;
 
 /// Bytes of the keys that a preview shows, at most.
 const MAX_SAMPLE_BYTES: usize = 64 * 1024;

@@ -22,7 +22,7 @@ use crate::cache::{CacheError, Cursor, Doomed, Portion, Scan, ScanStep, Session}
 use crate::event::outcome::ProblemKind;
 use crate::event::pattern::{PatternIndex, Wider};
 use crate::pipeline::work::barriers::Barrier;
-use crate::pipeline::work::job::PatternDelete;
+use crate::pipeline::work::operation::PatternDelete;
 
 const PAUSE: Duration = Duration::from_millis(100);
 /// For so long keys are held against patterns before others on the thread have their turn.

@@ -1,9 +1,13 @@
+use bytes::Bytes;
+use bytestring::ByteString;
+
 use super::*;
+use crate::event::{EventType, Few};
 use crate::pipeline::work::admission::Admission;
 
-fn element(event: EventType, keys: &[&'static str]) -> Element {
+fn element(event: EventType, keys: &[&'static str]) -> EventResult {
     let targets = keys.iter().map(|key| ByteString::from_static(key)).collect();
-    Element::Answered(Answered {
+    EventResult::Answered(Answered {
         id: None,
         event,
         has_version: false,
@@ -21,11 +25,11 @@ fn outcomes(verdict: Verdict) -> Vec<Vec<&'static str>> {
         Verdict::Batch(elements) => elements
             .into_iter()
             .filter_map(|element| match element {
-                Element::Answered(answered) => Some(statuses(answered)),
-                Element::Invalid(_) => None,
+                EventResult::Answered(answered) => Some(statuses(answered)),
+                EventResult::Invalid(_) => None,
             })
             .collect(),
-        Verdict::Refused(refusal) => panic!("refused: {refusal:?}"),
+        Verdict::Rejected(refusal) => panic!("refused: {refusal:?}"),
     }
 }
 
@@ -35,7 +39,7 @@ fn a_lost_reply_refuses_and_a_lost_slot_is_interrupted() {
     let (reply, pending) = reply(admission.permit(), 100, None);
     drop(reply);
     let verdict = futures::executor::block_on(pending);
-    assert!(matches!(verdict, Verdict::Refused(Refusal::Unavailable(ProblemKind::Interrupted))));
+    assert!(matches!(verdict, Verdict::Rejected(Rejection::Unavailable(ProblemKind::Interrupted))));
 
     let (reply, pending) = super::reply(admission.permit(), 100, None);
     let mut slots = reply.begin(false, vec![element(EventType::Delete, &["a", "b", "c"])], Instant::now());
