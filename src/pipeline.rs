@@ -47,7 +47,7 @@ use self::fetch::shared::SharedScheduler;
 use self::placement::Placement;
 use self::readiness::Readiness;
 use self::router::central::{self, CentralRouter, RouterMessage};
-use self::runtime::{ActorRegistry, Pool, Thread};
+use self::runtime::{ActorRegistry, Mailbox, Pool, Thread};
 pub use self::settings::{Settings, Sizes};
 pub use self::submitter::Submitter;
 use self::work::admission::{Admission, ValueLender};
@@ -83,22 +83,12 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
     cache.room().borrow_from(ValueLender(admission.clone()));
     let readiness = Readiness::new(settings.sizes.writers, metrics.clone());
     let registry = ActorRegistry::new(metrics.clone());
-    // Scans hold many keys against many patterns: on a thread where nobody waits for it.
-    let (router_thread, scan_thread) = (Thread::new(), Thread::new());
     let key_order = KeyOrder::new();
 
-    let writers = Pool::new();
-    let scanner = {
-        let (retry, cache, admission) = (settings.writer.retry, cache.clone(), admission.clone());
-        registry.start_on(&scan_thread.handle(), ActorKind::Scanner, move |_, _| {
-            let sessions = [cache.session(), cache.session()];
-            Scanner::new(admission, sessions, retry)
-        })
-    };
-    let fetchers = Pool::new();
+    let (writers, fetchers) = (Pool::new(), Pool::new());
     let Sizes { fetchers: count, fetches_each, fetches_per_host, .. } = settings.sizes;
     let scheduler = SharedScheduler::new(FetchScheduler::new(count, fetches_each, fetches_per_host));
-    let direct = DirectFetch::new(direct::Parts {
+    let direct = DirectFetch::new(direct::Deps {
         attempt: settings.blob.attempt_timeout,
         fetch: settings.retry.deadline,
         max_answer_bytes: settings.max_answer_bytes,
@@ -106,30 +96,21 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
         fetchers: fetchers.clone(),
         writers: writers.clone(),
     });
-    let parts = central::Parts {
-        limits: central::Limits {
-            retry: settings.retry,
-            attempt: settings.blob.attempt_timeout,
-            max_answer_bytes: settings.max_answer_bytes,
-        },
+    let deps = central::Deps {
+        limits: settings.router_limits(),
         metrics: metrics.clone(),
         admission: admission.clone(),
         writers: writers.clone(),
         fetchers: fetchers.clone(),
         scheduler: scheduler.clone(),
         direct: direct.clone(),
-        scanner,
+        scanner: start_scanner(&registry, &cache, &admission, settings.writer.retry),
         barriers: key_order.barriers(),
     };
-    let router =
-        registry.start_on(&router_thread.handle(), ActorKind::Router, move |_, own| CentralRouter::new(own, parts));
-    let waker = router.clone();
-    admission.on_release(move || waker.post(RouterMessage::CapacityFreed));
-    scheduler.on_free_place(router.notifier(|()| RouterMessage::CapacityFreed));
-    direct.set_router(router.notifier(RouterMessage::FetchEnded));
+    let router = start_router(&registry, deps);
 
     let settings = Arc::new(settings);
-    let placement = Placement::new(placement::Parts {
+    let placement = Placement::new(placement::Deps {
         settings: settings.clone(),
         admission: admission.clone(),
         readiness: readiness.clone(),
@@ -144,6 +125,32 @@ pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Re
         router,
     });
     Ok(Pipeline { admission, readiness, registry, settings, placement })
+}
+
+/// On a thread of its own: scans hold many keys against many patterns.
+fn start_scanner(
+    registry: &ActorRegistry,
+    cache: &Arc<dyn Cache>,
+    admission: &Arc<Admission>,
+    retry: Duration,
+) -> Mailbox<Scanner> {
+    let (cache, admission) = (cache.clone(), admission.clone());
+    registry.start_on(&Thread::new().handle(), ActorKind::Scanner, move |_, _| {
+        let sessions = [cache.session(), cache.session()];
+        Scanner::new(admission, sessions, retry)
+    })
+}
+
+/// On a thread of its own, with everything that wakes it.
+fn start_router(registry: &ActorRegistry, deps: central::Deps) -> Mailbox<CentralRouter> {
+    let (admission, scheduler, direct) = (deps.admission.clone(), deps.scheduler.clone(), deps.direct.clone());
+    let thread = Thread::new();
+    let router = registry.start_on(&thread.handle(), ActorKind::Router, move |_, own| CentralRouter::new(own, deps));
+    let waker = router.clone();
+    admission.on_release(move || waker.post(RouterMessage::CapacityFreed));
+    scheduler.on_free_place(router.notifier(|()| RouterMessage::CapacityFreed));
+    direct.set_router(router.notifier(RouterMessage::FetchEnded));
+    router
 }
 
 impl Pipeline {

@@ -54,7 +54,7 @@ use crate::pipeline::write::writer::{self, Writer, WriterMessage};
 use crate::telemetry::metrics::{ActorKind, Metrics};
 
 /// What actors are made of.
-pub struct Parts {
+pub struct Deps {
     pub settings: Arc<Settings>,
     pub admission: Arc<Admission>,
     pub readiness: Arc<Readiness>,
@@ -70,7 +70,7 @@ pub struct Parts {
 }
 
 pub struct Placement {
-    parts: Parts,
+    deps: Deps,
     active: Arc<ActiveSet>,
     paces: Arc<Paces>,
     state: Mutex<State>,
@@ -98,12 +98,12 @@ struct WorkerEntry {
 }
 
 impl Placement {
-    pub fn new(parts: Parts) -> Arc<Self> {
-        let (sizes, blob) = (parts.settings.sizes.clone(), parts.settings.blob.clone());
+    pub fn new(deps: Deps) -> Arc<Self> {
+        let (sizes, blob) = (deps.settings.sizes.clone(), deps.settings.blob.clone());
         let active = ActiveSet::of(sizes.writers);
         let state =
             State { sizes, blob, key_order: 0, workers: Vec::new(), intakes: Vec::new(), validations: Vec::new() };
-        let placement = Placement { parts, active, paces: Paces::new(), state: Mutex::new(state) };
+        let placement = Placement { deps, active, paces: Paces::new(), state: Mutex::new(state) };
         let mut state = placement.lock();
         placement.fill_pools(&mut state);
         placement.publish_wanted(&state);
@@ -114,7 +114,7 @@ impl Placement {
     /// The way in for one HTTP worker; to be called on its thread.
     pub fn submitter(&self) -> Submitter {
         let state = &mut *self.lock();
-        let worker = WorkerThread::new(state.key_order, self.parts.settings.workers);
+        let worker = WorkerThread::new(state.key_order, self.deps.settings.workers);
         state.key_order += 1;
         let thread = Thread::current();
         for number in worker.share(state.sizes.writers) {
@@ -135,7 +135,7 @@ impl Placement {
         state.workers.retain(|entry| entry.worker != worker);
         state.workers.push(WorkerEntry { worker, thread, router, intake, validation, route: route.clone() });
         self.publish_wanted(state);
-        Submitter { route, max_answer_bytes: self.parts.settings.max_answer_bytes }
+        Submitter { route, max_answer_bytes: self.deps.settings.max_answer_bytes }
     }
 
     /// From now on there are so many, and blobs may come from these hosts. Must be called within an actix system.
@@ -171,13 +171,13 @@ impl Placement {
             (ActorKind::Writer, sizes.writers),
             (ActorKind::Scanner, 1),
         ] {
-            self.parts.metrics.set_actors_wanted(actor, count);
+            self.deps.metrics.set_actors_wanted(actor, count);
         }
     }
 
     /// Hosts of blobs that are taken for down.
     pub fn hosts_down(&self) -> usize {
-        self.parts.scheduler.with(|scheduler| scheduler.hosts_down())
+        self.deps.scheduler.with(|scheduler| scheduler.hosts_down())
     }
 
     fn resize_fetchers(&self, state: &State) {
@@ -187,23 +187,23 @@ impl Placement {
                 self.start_fetcher(number, thread, &state.blob);
             }
         }
-        for number in self.parts.fetchers.started() {
+        for number in self.deps.fetchers.started() {
             let (settings, is_wanted) = (state.blob.clone(), number < fetchers);
-            self.parts.fetchers.post(number, FetcherMessage::Adapt(Adapt { settings, is_wanted }));
+            self.deps.fetchers.post(number, FetcherMessage::Adapt(Adapt { settings, is_wanted }));
         }
-        self.parts.scheduler.with(|scheduler| scheduler.resize(fetchers, fetches_each, fetches_per_host));
+        self.deps.scheduler.with(|scheduler| scheduler.resize(fetchers, fetches_each, fetches_per_host));
         // What waited for a slot may start.
-        self.parts.router.post(RouterMessage::CapacityFreed);
+        self.deps.router.post(RouterMessage::CapacityFreed);
     }
 
     fn resize_writers(&self, state: &State) {
         for number in 0..MAX_POOL {
             let is_wanted = number < state.sizes.writers;
-            if self.parts.writers.is_started(number) {
-                self.parts.writers.post(number, WriterMessage::SetWanted(is_wanted));
+            if self.deps.writers.is_started(number) {
+                self.deps.writers.post(number, WriterMessage::SetWanted(is_wanted));
             } else if !is_wanted {
                 self.active.close(number);
-                self.parts.readiness.forget_writer(number);
+                self.deps.readiness.forget_writer(number);
             } else if let Some(thread) = state.thread_of(number) {
                 self.start_writer(number, thread);
             }
@@ -212,7 +212,7 @@ impl Placement {
 
     /// Those on threads of their own.
     fn fill_pools(&self, state: &mut State) {
-        let registry = &self.parts.registry;
+        let registry = &self.deps.registry;
         fill(&mut state.intakes, state.sizes.intake, || registry.start_alone(ActorKind::Intake, self.intake()));
         let validation = || registry.start_alone(ActorKind::Validation, self.validation());
         fill(&mut state.validations, state.sizes.validation, validation);
@@ -227,7 +227,7 @@ impl Placement {
         (own_intake, intakes): (&mut Option<Mailbox<Intake>>, &[Mailbox<Intake>]),
         (own_validation, validations): (&mut Option<Mailbox<Validation>>, &[Mailbox<Validation>]),
     ) -> Route {
-        let registry = &self.parts.registry;
+        let registry = &self.deps.registry;
         let validation = pick(worker, validations, own_validation, || {
             registry.start_on(thread, ActorKind::Validation, self.validation())
         });
@@ -236,22 +236,22 @@ impl Placement {
     }
 
     fn start_fetcher(&self, number: usize, thread: &ThreadHandle, settings: &Arc<blob::Settings>) {
-        let Parts { fetchers, registry, admission, metrics, scheduler, .. } = &self.parts;
+        let Deps { fetchers, registry, admission, metrics, scheduler, .. } = &self.deps;
         fetchers.start(number, || {
-            let parts = fetcher::Parts {
+            let deps = fetcher::Deps {
                 scheduler: scheduler.clone(),
                 settings: settings.clone(),
                 admission: admission.clone(),
                 metrics: metrics.clone(),
             };
-            registry.start_on(thread, ActorKind::Fetcher, move |heartbeat, _| Fetcher::new(heartbeat, parts))
+            registry.start_on(thread, ActorKind::Fetcher, move |heartbeat, _| Fetcher::new(heartbeat, deps))
         });
     }
 
     fn start_writer(&self, number: usize, thread: &ThreadHandle) {
-        let Parts { settings, writers, registry, metrics, readiness, cache, .. } = &self.parts;
+        let Deps { settings, writers, registry, metrics, readiness, cache, .. } = &self.deps;
         writers.start(number, || {
-            let parts = writer::Parts {
+            let deps = writer::Deps {
                 limits: settings.writer.clone(),
                 metrics: metrics.clone(),
                 readiness: readiness.clone(),
@@ -259,13 +259,13 @@ impl Placement {
                 paces: self.paces.clone(),
                 cache: cache.clone(),
             };
-            registry.start_on(thread, ActorKind::Writer, move |heartbeat, _| Writer::new(heartbeat, number, parts))
+            registry.start_on(thread, ActorKind::Writer, move |heartbeat, _| Writer::new(heartbeat, number, deps))
         });
     }
 
     fn start_local_router(&self, worker: WorkerThread, thread: &ThreadHandle) -> Mailbox<LocalRouter> {
-        let Parts { settings, key_order, writers, direct, router, .. } = &self.parts;
-        let parts = local::Parts {
+        let Deps { settings, key_order, writers, direct, router, .. } = &self.deps;
+        let deps = local::Deps {
             key_order,
             writers: writers.clone(),
             active: self.active.clone(),
@@ -275,17 +275,17 @@ impl Placement {
             direct: direct.clone(),
             max_answer_bytes: settings.max_answer_bytes,
         };
-        self.parts.registry.start_on(thread, ActorKind::Router, move |_, own| LocalRouter::new(own, parts))
+        self.deps.registry.start_on(thread, ActorKind::Router, move |_, own| LocalRouter::new(own, deps))
     }
 
     fn validation(&self) -> impl FnOnce(Arc<Heartbeat>, Mailbox<Validation>) -> Validation + Send + use<> {
-        let (limits, deadline) = (self.parts.settings.limits.clone(), self.parts.settings.deadline);
-        let (paces, active, key_order) = (self.paces.clone(), self.active.clone(), self.parts.key_order);
+        let (limits, deadline) = (self.deps.settings.limits.clone(), self.deps.settings.deadline);
+        let (paces, active, key_order) = (self.paces.clone(), self.active.clone(), self.deps.key_order);
         move |_, _| Validation { limits, deadline, lateness: Lateness { paces, active, key_order } }
     }
 
     fn intake(&self) -> impl FnOnce(Arc<Heartbeat>, Mailbox<Intake>) -> Intake + Send + use<> {
-        let max_events = self.parts.settings.limits.max_events;
+        let max_events = self.deps.settings.limits.max_events;
         move |_, _| Intake { max_events }
     }
 

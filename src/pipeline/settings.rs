@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::blob;
 use crate::event::Limits;
+use crate::pipeline::router::central;
 use crate::pipeline::write::writer;
 
 /// Read once, by [`build`](super::build); what can change later is said at its field.
@@ -49,4 +50,15 @@ pub struct Sizes {
     pub fetches_per_host: usize,
     /// Writer actors (`redis.pool_size`).
     pub writers: usize,
+}
+
+impl Settings {
+    /// The part that the central router needs.
+    pub(super) fn router_limits(&self) -> central::Limits {
+        central::Limits {
+            retry: self.retry,
+            attempt: self.blob.attempt_timeout,
+            max_answer_bytes: self.max_answer_bytes,
+        }
+    }
 }

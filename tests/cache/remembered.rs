@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use redis_cache_sync::cache::{Cache, Command, Doomed, Fingerprint, Remembered, Reply, Seen, Session, Standing};
-use redis_cache_sync::event::{EntityTag, Ttl};
 use redis_cache_sync::event::sources::Place;
 use redis_cache_sync::event::version::{Rank, Version};
+use redis_cache_sync::event::{EntityTag, Ttl};
 
 use crate::support::*;
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::{each_once, parsed};
+use super::auth::each_once;
+use super::read::parsed;
 use crate::config::secret::{Secret, WebhookSecret};
 use crate::event::Ttl;
 use crate::event::pattern::Pattern;

@@ -27,7 +27,7 @@ use crate::pipeline::write::writer::{Writer, hand_over};
 
 /// The operations whose blobs are fetched directly, for all threads.
 pub struct DirectFetch {
-    parts: Parts,
+    deps: Deps,
     /// Comes after the fetchers and before any work.
     router: OnceLock<Notifier<FetchEnded>>,
     /// Of the fetches that begin here.
@@ -36,7 +36,7 @@ pub struct DirectFetch {
 }
 
 /// What it is built of.
-pub struct Parts {
+pub struct Deps {
     /// How long one attempt may take.
     pub attempt: Duration,
     /// How long all attempts of a fetch may take.
@@ -63,7 +63,7 @@ struct State {
 
 impl DirectFetch {
     /// Nothing is under way yet. Fetches that bring no blob have nowhere to go until the router is set.
-    pub fn new(parts: Parts) -> Arc<Self> {
+    pub fn new(deps: Deps) -> Arc<Self> {
         let state = State { under_way: HashMap::default(), last: 0, outbox: Vec::new() };
         Arc::new_cyclic(|direct| {
             let direct: Weak<DirectFetch> = direct.clone();
@@ -72,7 +72,7 @@ impl DirectFetch {
                     direct.ended(ended);
                 }
             });
-            DirectFetch { parts, router: OnceLock::new(), on_end, state: Mutex::new(state) }
+            DirectFetch { deps, router: OnceLock::new(), on_end, state: Mutex::new(state) }
         })
     }
 
@@ -88,13 +88,13 @@ impl DirectFetch {
         let mut request = FetchRequest::of(&operation);
         request.is_head = true;
         let now = Instant::now();
-        let until = request.begin(now, self.parts.attempt, self.parts.fetch);
+        let until = request.begin(now, self.deps.attempt, self.deps.fetch);
 
         let mut state = self.lock();
         if state.under_way.contains_key(&key) {
             return Err(operation);
         }
-        let started = self.parts.scheduler.with(|scheduler| scheduler.start_at_once(&mut request, thread, now));
+        let started = self.deps.scheduler.with(|scheduler| scheduler.start_at_once(&mut request, thread, now));
         let Some(fetcher) = started else { return Err(operation) };
         state.last += 1;
         let number = state.last;
@@ -103,7 +103,7 @@ impl DirectFetch {
         drop(state);
         let lost = FetchEnded { epoch: 0, direct: Some(number), fetcher, request, result: FetchResult::Lost };
         let fetch = Fetch { ended: self.on_end.notice(lost), until };
-        self.parts.fetchers.post(fetcher, FetcherMessage::Fetch(fetch));
+        self.deps.fetchers.post(fetcher, FetcherMessage::Fetch(fetch));
         Ok(())
     }
 
@@ -120,11 +120,11 @@ impl DirectFetch {
         let FetchEnded { fetcher, mut request, result: FetchResult::Blob(blob), .. } = ended else { return };
         let now = Instant::now();
         let ready = operation.with_blob(blob, now);
-        Ready::send(ready, self.parts.max_answer_bytes, &mut state.outbox);
+        Ready::send(ready, self.deps.max_answer_bytes, &mut state.outbox);
         // Under the lock: once it is not here any more, what the router sends to the writer comes behind it.
-        hand_over(&mut state.outbox, &self.parts.writers);
+        hand_over(&mut state.outbox, &self.deps.writers);
         drop(state);
-        self.parts.scheduler.free_place(|scheduler| {
+        self.deps.scheduler.free_place(|scheduler| {
             scheduler.ended(fetcher, &mut request);
             scheduler.answered(&request.host, now);
         });

@@ -11,7 +11,7 @@ use crate::blob::{Asked, BlobClient, Opened};
 use crate::event::outcome::ProblemKind;
 use crate::pipeline::runtime::{DropNotice, Heartbeat, Stage, StageContext, TaskSet};
 use crate::pipeline::work::admission::{Admission, FetchPriority, Permit};
-use crate::pipeline::work::job::FetchedBlob;
+use crate::pipeline::work::operation::FetchedBlob;
 use crate::telemetry::metrics::Metrics;
 
 /// Everything that may be sent to a fetcher.
@@ -42,7 +42,7 @@ pub struct Adapt {
 /// The actor. Each has an HTTP client and connections of its own, on its own thread.
 pub struct Fetcher {
     heartbeat: Arc<Heartbeat>,
-    parts: Parts,
+    deps: Deps,
     /// Made on the actor's own thread, where its connections live.
     client: Option<BlobClient>,
     attempts: TaskSet,
@@ -51,7 +51,7 @@ pub struct Fetcher {
 }
 
 /// What a fetcher is built of.
-pub struct Parts {
+pub struct Deps {
     /// Learns of each sign of life from a host, and may ask an attempt to give up its place.
     pub scheduler: Arc<SharedScheduler>,
     /// How attempts are made, until an [`Adapt`] says otherwise.
@@ -64,8 +64,8 @@ pub struct Parts {
 
 impl Fetcher {
     /// A fetcher without a client: its first attempt makes one, on the actor's thread.
-    pub fn new(heartbeat: Arc<Heartbeat>, parts: Parts) -> Self {
-        Fetcher { heartbeat, parts, client: None, attempts: TaskSet::default(), is_wanted: true }
+    pub fn new(heartbeat: Arc<Heartbeat>, deps: Deps) -> Self {
+        Fetcher { heartbeat, deps, client: None, attempts: TaskSet::default(), is_wanted: true }
     }
 
     fn fetch(&mut self, Fetch { mut ended, until }: Fetch) {
@@ -75,7 +75,7 @@ impl Fetcher {
         let Some(FetchEnded { request, .. }) = ended.letter_mut() else { return };
         let (host, prepaid) = (request.host.clone(), request.prepaid.take());
         let priority = if request.is_head { FetchPriority::Head } else { FetchPriority::Ahead };
-        let Parts { scheduler, settings, admission, metrics } = &self.parts;
+        let Deps { scheduler, settings, admission, metrics } = &self.deps;
         let (admission, cap, metrics) = (admission.clone(), settings.max_blob_bytes, metrics.clone());
         let scheduler = scheduler.clone();
         let work = async move {
@@ -106,8 +106,8 @@ impl Fetcher {
 
     /// Attempts that are under way keep what they began with.
     fn adapt(&mut self, Adapt { settings, is_wanted }: Adapt) {
-        if !Arc::ptr_eq(&self.parts.settings, &settings) {
-            (self.parts.settings, self.client) = (settings, None);
+        if !Arc::ptr_eq(&self.deps.settings, &settings) {
+            (self.deps.settings, self.client) = (settings, None);
         }
         self.is_wanted = is_wanted;
         if is_wanted {
@@ -117,7 +117,7 @@ impl Fetcher {
 
     fn client(&mut self) -> Option<BlobClient> {
         if self.client.is_none() {
-            self.client = BlobClient::new((*self.parts.settings).clone()).ok();
+            self.client = BlobClient::new((*self.deps.settings).clone()).ok();
         }
         self.client.clone()
     }
@@ -177,7 +177,7 @@ impl Stage for Fetcher {
     type Message = FetcherMessage;
 
     fn started(&mut self, context: &mut StageContext<'_, Self>) {
-        self.client = BlobClient::new((*self.parts.settings).clone()).ok();
+        self.client = BlobClient::new((*self.deps.settings).clone()).ok();
         self.attempts = TaskSet::start(context);
     }
 

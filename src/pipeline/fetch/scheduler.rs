@@ -13,12 +13,15 @@
 //! while, the rest fail at once, until it answers. A probe does not wait for the one before it: what a host was asked
 //! while it hung may stay without an answer when it is back.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod host;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 
+use self::host::{Host, HostQueue};
 use super::request::{FetchRequest, Liveness};
 use crate::pipeline::runtime::WorkerThread;
 use crate::pipeline::work::Seq;
@@ -27,8 +30,6 @@ use crate::pipeline::work::Seq;
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Hosts remembered while nothing asks for them.
 const MAX_IDLE_HOSTS: usize = 1024;
-/// How long a host counts as alive after a sign of life.
-const ALIVE_FOR: Duration = Duration::from_secs(60);
 /// Places for hosts that are not known to be alive, at most; half of all places if those are fewer.
 const MAX_FEW: usize = 32;
 /// How long an attempt may hear nothing while others wait for its place. It doubles each time that the fetch gave up.
@@ -45,44 +46,13 @@ pub struct FetchScheduler {
     /// Beyond so many hosts the idle ones are looked through.
     max_hosts: usize,
     /// By [`Liveness`].
-    lines: [Line; 3],
-    /// Starts so far: lines and the ends of a line take turns.
+    queues: [HostQueue; 3],
+    /// Starts so far: the queues take turns, and so do the two ends of one.
     starts: usize,
     /// Attempts under way in each fetcher.
     busy: Vec<usize>,
     /// Fetches wait for bytes of the budget: nothing starts [at once](FetchScheduler::start_at_once), past them.
     waits_for_bytes: bool,
-}
-
-/// Hosts of one liveness.
-#[derive(Default)]
-struct Line {
-    /// Those that may have something to start.
-    turns: VecDeque<Arc<str>>,
-    /// Attempts under way.
-    busy: usize,
-}
-
-#[derive(Default)]
-struct Host {
-    waiting: BTreeMap<Seq, FetchRequest>,
-    busy: usize,
-    /// Under way beside those, whatever hangs there.
-    probes: usize,
-    /// How many of both count in which line.
-    counted: [usize; 3],
-    /// The line in which it has its turn.
-    stands_in: Option<Liveness>,
-    is_down: bool,
-    /// Something was asked since the last sign of life.
-    is_asked: bool,
-    probed: Option<Instant>,
-    /// The last sign of life.
-    answered: Option<Instant>,
-    /// What waits has no turn before: it asked to be left alone.
-    rests_until: Option<Instant>,
-    /// Until when it asked for that, which may be longer than it is granted.
-    asked_until: Option<Instant>,
 }
 
 impl FetchScheduler {
@@ -95,7 +65,7 @@ impl FetchScheduler {
             fetchers,
             hosts: HashMap::default(),
             max_hosts: MAX_IDLE_HOSTS,
-            lines: Default::default(),
+            queues: Default::default(),
             starts: 0,
             busy: vec![0; fetchers],
             waits_for_bytes: false,
@@ -107,7 +77,7 @@ impl FetchScheduler {
         (self.fetchers, self.concurrency, self.per_host) = (fetchers, concurrency, per_host);
         self.busy.resize(self.busy.len().max(fetchers), 0);
         for (name, host) in self.hosts.iter_mut() {
-            host.take_turn(name, &mut self.lines);
+            host.join_queue(name, &mut self.queues);
         }
     }
 
@@ -129,7 +99,7 @@ impl FetchScheduler {
         }
         host.waiting.insert(request.seq, request);
         host.forget_age(now);
-        host.take_turn(&name, &mut self.lines);
+        host.join_queue(&name, &mut self.queues);
         Ok(())
     }
 
@@ -140,18 +110,18 @@ impl FetchScheduler {
         if busy >= self.concurrency {
             return None;
         }
-        while let Some((line, name)) = self.next_turn(now) {
+        while let Some((liveness, name)) = self.next_turn(now) {
             let Some(host) = self.hosts.get_mut(&name) else { continue };
-            if host.stands_in != Some(line) {
+            if host.queued_in != Some(liveness) {
                 continue;
             }
-            host.stands_in = None;
+            host.queued_in = None;
             host.forget_age(now);
-            if host.rests_until.is_some() {
+            if host.paused_until.is_some() {
                 continue;
             }
-            if host.liveness() != line {
-                host.take_turn(&name, &mut self.lines);
+            if host.liveness() != liveness {
+                host.join_queue(&name, &mut self.queues);
                 continue;
             }
             let next_is_probe = host.waiting.values().next().is_some_and(|request| request.is_probe);
@@ -160,9 +130,9 @@ impl FetchScheduler {
             }
             let Some((_, mut request)) = host.waiting.pop_first() else { continue };
             self.starts = self.starts.wrapping_add(1);
-            request.liveness = line;
-            host.count(request.is_probe, line, &mut self.lines);
-            host.take_turn(&name, &mut self.lines);
+            request.liveness = liveness;
+            host.count(request.is_probe, liveness, &mut self.queues);
+            host.join_queue(&name, &mut self.queues);
             if let Some(busy) = self.busy.get_mut(fetcher) {
                 *busy += 1;
             }
@@ -171,30 +141,30 @@ impl FetchScheduler {
         None
     }
 
-    /// A host out of the lines that have room, which take turns.
+    /// The next host, from one of the queues that have a place left; queues take turns.
     fn next_turn(&mut self, now: Instant) -> Option<(Liveness, Arc<str>)> {
         let first = self.starts;
-        let lines = (0..Liveness::ALL.len()).map(|step| Liveness::ALL[(first + step) % Liveness::ALL.len()]);
-        let line = lines.into_iter().find(|line| self.is_ready(*line))?;
-        let turns = &mut self.lines[line as usize].turns;
+        let queues = (0..Liveness::ALL.len()).map(|step| Liveness::ALL[(first + step) % Liveness::ALL.len()]);
+        let liveness = queues.into_iter().find(|liveness| self.is_ready(*liveness))?;
+        let turns = &mut self.queues[liveness as usize].turns;
         let oldest = turns.front().and_then(|name| self.hosts.get(name));
         let is_late =
             oldest.and_then(|host| host.waiting.values().next()).is_none_or(|request| request.deadline <= now);
         // What is too late is done with on the way, and takes no place.
-        let takes_newest = line == Liveness::New && !is_late && first % 2 == 1;
+        let takes_newest = liveness == Liveness::New && !is_late && first % 2 == 1;
         let name = if takes_newest { turns.pop_back() } else { turns.pop_front() };
-        name.map(|name| (line, name))
+        name.map(|name| (liveness, name))
     }
 
-    /// Whether the line has somebody in it, and a place left.
-    fn is_ready(&self, line: Liveness) -> bool {
-        let Line { turns, busy } = &self.lines[line as usize];
-        !turns.is_empty() && *busy < self.places(line)
+    /// Whether a host waits in this queue and a place is left for it.
+    fn is_ready(&self, liveness: Liveness) -> bool {
+        let HostQueue { turns, busy } = &self.queues[liveness as usize];
+        !turns.is_empty() && *busy < self.places(liveness)
     }
 
-    fn places(&self, line: Liveness) -> usize {
+    fn places(&self, liveness: Liveness) -> usize {
         let few = (self.fetchers * self.concurrency / 2).clamp(1, MAX_FEW);
-        match line {
+        match liveness {
             Liveness::Alive => usize::MAX,
             Liveness::New => few,
             Liveness::Asked => (few / 2).max(1),
@@ -210,10 +180,10 @@ impl FetchScheduler {
         if self.waits_for_bytes || self.has_turns() {
             return None;
         }
-        let line = match self.hosts.get_mut(&request.host) {
+        let liveness = match self.hosts.get_mut(&request.host) {
             Some(host) => {
                 host.forget_age(now);
-                if host.is_down || host.rests_until.is_some() || host.busy >= self.per_host || !host.waiting.is_empty()
+                if host.is_down || host.paused_until.is_some() || host.busy >= self.per_host || !host.waiting.is_empty()
                 {
                     return None;
                 }
@@ -221,12 +191,12 @@ impl FetchScheduler {
             }
             None => Liveness::New,
         };
-        let Line { turns, busy } = &self.lines[line as usize];
-        if !turns.is_empty() || *busy >= self.places(line) {
+        let HostQueue { turns, busy } = &self.queues[liveness as usize];
+        if !turns.is_empty() || *busy >= self.places(liveness) {
             return None;
         }
-        request.liveness = line;
-        self.hosts.entry(request.host.clone()).or_default().count(false, line, &mut self.lines);
+        request.liveness = liveness;
+        self.hosts.entry(request.host.clone()).or_default().count(false, liveness, &mut self.queues);
         if let Some(busy) = self.busy.get_mut(fetcher) {
             *busy += 1;
         }
@@ -240,7 +210,7 @@ impl FetchScheduler {
 
     /// Whether a request may be waiting for a slot only.
     pub fn has_turns(&self) -> bool {
-        Liveness::ALL.into_iter().any(|line| self.is_ready(line))
+        Liveness::ALL.into_iter().any(|liveness| self.is_ready(liveness))
     }
 
     /// Whether an attempt that has heard nothing so far is to make room: others wait for its place, and it has had its time.
@@ -251,7 +221,7 @@ impl FetchScheduler {
         }
         let has_answered = self.hosts.get(&request.host).is_some_and(|host| host.answered > request.attempt_begun);
         let is_full = self.busy.iter().take(self.fetchers).all(|busy| *busy >= self.concurrency);
-        let own = &self.lines[request.liveness as usize];
+        let own = &self.queues[request.liveness as usize];
         let is_own_wanted = !own.turns.is_empty() && own.busy >= self.places(request.liveness);
         !has_answered && (is_own_wanted || (is_full && self.has_turns()))
     }
@@ -262,8 +232,8 @@ impl FetchScheduler {
             *busy = busy.saturating_sub(1);
         }
         let Some(host) = self.hosts.get_mut(&request.host) else { return };
-        host.discount(std::mem::take(&mut request.is_probe), request.liveness, &mut self.lines);
-        host.take_turn(&request.host, &mut self.lines);
+        host.discount(std::mem::take(&mut request.is_probe), request.liveness, &mut self.queues);
+        host.join_queue(&request.host, &mut self.queues);
         self.forget_some();
     }
 
@@ -271,16 +241,16 @@ impl FetchScheduler {
     pub fn answered(&mut self, name: &Arc<str>, now: Instant) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         (host.is_down, host.is_asked, host.answered) = (false, false, Some(now));
-        for line in [Liveness::New, Liveness::Asked] {
-            let counted = std::mem::take(&mut host.counted[line as usize]);
-            self.lines[line as usize].busy = self.lines[line as usize].busy.saturating_sub(counted);
+        for liveness in [Liveness::New, Liveness::Asked] {
+            let counted = std::mem::take(&mut host.counted[liveness as usize]);
+            self.queues[liveness as usize].busy = self.queues[liveness as usize].busy.saturating_sub(counted);
             host.counted[Liveness::Alive as usize] += counted;
-            self.lines[Liveness::Alive as usize].busy += counted;
+            self.queues[Liveness::Alive as usize].busy += counted;
         }
-        if host.stands_in.is_some_and(|line| line != Liveness::Alive) {
+        if host.queued_in.is_some_and(|liveness| liveness != Liveness::Alive) {
             // Where it stood it is passed over.
-            host.stands_in = None;
-            host.take_turn(name, &mut self.lines);
+            host.queued_in = None;
+            host.join_queue(name, &mut self.queues);
         }
     }
 
@@ -305,7 +275,7 @@ impl FetchScheduler {
     /// The host asked to be left alone `until` then, and is until `granted`. What cannot wait for so long is given back.
     pub fn rest(&mut self, name: &Arc<str>, until: Instant, granted: Instant) -> Vec<FetchRequest> {
         let host = self.hosts.entry(name.clone()).or_default();
-        host.rests_until = host.rests_until.max(Some(granted));
+        host.paused_until = host.paused_until.max(Some(granted));
         host.asked_until = host.asked_until.max(Some(until));
         let late: Vec<Seq> =
             host.waiting.values().filter(|request| request.deadline <= until).map(|request| request.seq).collect();
@@ -320,9 +290,9 @@ impl FetchScheduler {
     /// Time has passed: if the host has rested for long enough, what waits for it has its turn again.
     pub fn rested(&mut self, name: &Arc<str>, now: Instant) {
         let Some(host) = self.hosts.get_mut(name) else { return };
-        if host.rests_until.is_some_and(|until| until <= now) {
-            (host.rests_until, host.asked_until) = (None, None);
-            host.take_turn(name, &mut self.lines);
+        if host.paused_until.is_some_and(|until| until <= now) {
+            (host.paused_until, host.asked_until) = (None, None);
+            host.join_queue(name, &mut self.queues);
         }
     }
 
@@ -333,11 +303,11 @@ impl FetchScheduler {
 
     /// Forgets what waits; attempts under way still end here.
     pub fn clear(&mut self) {
-        self.lines.iter_mut().for_each(|line| line.turns.clear());
+        self.queues.iter_mut().for_each(|queue| queue.turns.clear());
         self.hosts.retain(|_, host| {
             host.waiting.clear();
-            (host.stands_in, host.is_down, host.probed) = (None, false, None);
-            (host.rests_until, host.asked_until) = (None, None);
+            (host.queued_in, host.is_down, host.probed) = (None, false, None);
+            (host.paused_until, host.asked_until) = (None, None);
             !host.is_idle()
         });
     }
@@ -357,56 +327,6 @@ impl FetchScheduler {
         };
         self.hosts.retain(|_, host| !host.is_idle() || (host.answered.is_some() && host.answered >= since));
         self.max_hosts = MAX_IDLE_HOSTS.max(2 * self.hosts.len());
-    }
-}
-
-impl Host {
-    fn is_idle(&self) -> bool {
-        self.busy == 0 && self.probes == 0 && self.waiting.is_empty() && self.rests_until.is_none()
-    }
-
-    fn liveness(&self) -> Liveness {
-        match (self.answered, self.is_asked) {
-            (Some(_), _) => Liveness::Alive,
-            (None, false) => Liveness::New,
-            (None, true) => Liveness::Asked,
-        }
-    }
-
-    /// A sign of life of long ago says nothing.
-    fn forget_age(&mut self, now: Instant) {
-        if self.answered.is_some_and(|answered| now >= answered + ALIVE_FOR) {
-            self.answered = None;
-        }
-    }
-
-    /// Stands in the line that it belongs to, if it has something to start.
-    fn take_turn(&mut self, name: &Arc<str>, lines: &mut [Line; 3]) {
-        if !self.waiting.is_empty() && self.stands_in.is_none() && self.rests_until.is_none() {
-            let line = self.liveness();
-            self.stands_in = Some(line);
-            lines[line as usize].turns.push_back(name.clone());
-        }
-    }
-
-    /// An attempt begins.
-    fn count(&mut self, is_probe: bool, line: Liveness, lines: &mut [Line; 3]) {
-        *if is_probe { &mut self.probes } else { &mut self.busy } += 1;
-        self.is_asked = true;
-        self.counted[line as usize] += 1;
-        lines[line as usize].busy += 1;
-    }
-
-    /// One ends. It may count in another line by now.
-    fn discount(&mut self, was_probe: bool, line: Liveness, lines: &mut [Line; 3]) {
-        let count = if was_probe { &mut self.probes } else { &mut self.busy };
-        *count = count.saturating_sub(1);
-        let others = Liveness::ALL.into_iter().filter(|other| *other != line);
-        let line = std::iter::once(line).chain(others).find(|line| self.counted[*line as usize] > 0);
-        if let Some(line) = line {
-            self.counted[line as usize] -= 1;
-            lines[line as usize].busy = lines[line as usize].busy.saturating_sub(1);
-        }
     }
 }
 

@@ -79,7 +79,7 @@ pub struct Limits {
 
 /// The actor; there is one in the process.
 pub struct CentralRouter {
-    parts: Parts,
+    deps: Deps,
     own: Mailbox<CentralRouter>,
     notify: Notifiers,
     /// Counts the restarts.
@@ -138,7 +138,7 @@ struct Fencing {
 }
 
 /// Everything the router is built of.
-pub struct Parts {
+pub struct Deps {
     /// The settings of fetches and answers.
     pub limits: Limits,
     /// Counts fetches that are repeated, and shows what waits.
@@ -161,7 +161,7 @@ pub struct Parts {
 
 impl CentralRouter {
     /// A router without work. `own` is its mailbox, to which ends of fetches, fences and scans come back.
-    pub fn new(own: Mailbox<CentralRouter>, parts: Parts) -> Self {
+    pub fn new(own: Mailbox<CentralRouter>, deps: Deps) -> Self {
         let notify = Notifiers {
             fetch_ended: own.notifier(RouterMessage::FetchEnded),
             fence_reached: own.notifier(RouterMessage::FenceReached),
@@ -169,7 +169,7 @@ impl CentralRouter {
             scan_ended: own.notifier(RouterMessage::ScanEnded),
         };
         CentralRouter {
-            parts,
+            deps,
             own,
             notify,
             epoch: 0,
@@ -208,7 +208,7 @@ impl CentralRouter {
     fn accept_ready(&mut self, operation: Operation) {
         let behind = self.line_up(&operation);
         if self.lanes.is_clear(&operation.key, behind) {
-            Ready::send(operation, self.parts.limits.max_answer_bytes, &mut self.outbox);
+            Ready::send(operation, self.deps.limits.max_answer_bytes, &mut self.outbox);
         } else {
             self.lanes.wait(&operation.key.clone(), behind, operation);
         }
@@ -230,10 +230,10 @@ impl CentralRouter {
     /// Puts a direct fetch of the same key in the lane, where the operation comes behind it. Gives the last barrier that the
     /// operation is behind, unless that was lifted meanwhile.
     fn line_up<A>(&mut self, operation: &Operation<A>) -> Option<BarrierId> {
-        if let Some(before) = self.parts.direct.take_over(&operation.key) {
+        if let Some(before) = self.deps.direct.take_over(&operation.key) {
             self.take_over(before);
         }
-        let stands = |id: &BarrierId| self.lanes.knows(*id) || self.parts.barriers.stands(*id);
+        let stands = |id: &BarrierId| self.lanes.knows(*id) || self.deps.barriers.stands(*id);
         operation.ticket.behind().filter(stands)
     }
 
@@ -247,7 +247,7 @@ impl CentralRouter {
     /// Finds out which of the keys that have something unfinished here the patterns match: on another thread, if it may
     /// take long.
     fn match_keys(&mut self, id: BarrierId, patterns: Few<Pattern>) {
-        let keys = self.lanes.keys().len() + self.parts.direct.count();
+        let keys = self.lanes.keys().len() + self.deps.direct.count();
         self.to_match.push((id, patterns));
         if keys * self.to_match.iter().map(|(_, patterns)| patterns.len()).sum::<usize>() > MAX_COMPARED_HERE {
             self.match_on_another_thread();
@@ -273,7 +273,7 @@ impl CentralRouter {
     }
 
     fn next_matching(&mut self) -> Matching {
-        let keys = self.lanes.keys().cloned().chain(self.parts.direct.keys()).collect();
+        let keys = self.lanes.keys().cloned().chain(self.deps.direct.keys()).collect();
         Matching::new(std::mem::take(&mut self.to_match), keys)
     }
 
@@ -285,7 +285,7 @@ impl CentralRouter {
         let ids = std::mem::take(&mut self.being_matched);
         // If it was lost, the barriers wait for all keys.
         let all = || {
-            let keys = || self.lanes.keys().cloned().chain(self.parts.direct.keys()).collect();
+            let keys = || self.lanes.keys().cloned().chain(self.deps.direct.keys()).collect();
             ids.into_iter().map(|id| (id, keys())).collect()
         };
         let found = found.unwrap_or_else(all);
@@ -297,7 +297,7 @@ impl CentralRouter {
     fn place_barriers(&mut self, found: MatchedKeys) {
         for (id, keys) in found {
             for key in &keys {
-                if let Some(operation) = self.parts.direct.take_over(key) {
+                if let Some(operation) = self.deps.direct.take_over(key) {
                     self.take_over(operation);
                 }
             }
@@ -314,12 +314,12 @@ impl CentralRouter {
                 break;
             }
             for operation in std::mem::take(&mut self.freed) {
-                Ready::send(operation, self.parts.limits.max_answer_bytes, &mut self.outbox);
+                Ready::send(operation, self.deps.limits.max_answer_bytes, &mut self.outbox);
             }
         }
-        hand_over(&mut self.outbox, &self.parts.writers);
+        hand_over(&mut self.outbox, &self.deps.writers);
         let waits_for_bytes = !self.parked.is_empty();
-        self.parts.scheduler.with(|scheduler| scheduler.set_waits_for_bytes(waits_for_bytes));
+        self.deps.scheduler.with(|scheduler| scheduler.set_waits_for_bytes(waits_for_bytes));
         self.start_scans();
     }
 }
@@ -348,7 +348,7 @@ impl Stage for CentralRouter {
         self.epoch += 1;
         self.lanes = Lanes::default();
         self.taken_over.clear();
-        self.parts.scheduler.with(FetchScheduler::clear);
+        self.deps.scheduler.with(FetchScheduler::clear);
         self.parked.clear();
         self.to_match.clear();
         self.being_matched.clear();

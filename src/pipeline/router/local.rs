@@ -66,7 +66,7 @@ impl Slice {
 /// The actor; there is one on each HTTP worker's thread.
 pub struct LocalRouter {
     own: Mailbox<LocalRouter>,
-    parts: Parts,
+    deps: Deps,
     /// The writers on its thread, or the nearest there are, and the active set they were chosen from.
     nearest: (u64, Vec<usize>),
     /// On their way out, writer by writer.
@@ -76,7 +76,7 @@ pub struct LocalRouter {
 }
 
 /// What a local router is built of.
-pub struct Parts {
+pub struct Deps {
     /// Who has unfinished work on a key; gives each operation its ticket.
     pub key_order: &'static KeyOrder,
     /// The actors that ready operations leave for.
@@ -97,8 +97,8 @@ pub struct Parts {
 
 impl LocalRouter {
     /// A router without work. `own` is its mailbox: a long request is routed in slices, and it posts itself the rest.
-    pub fn new(own: Mailbox<LocalRouter>, parts: Parts) -> Self {
-        LocalRouter { own, parts, nearest: (0, Vec::new()), ready: Vec::new(), tasks: Vec::new() }
+    pub fn new(own: Mailbox<LocalRouter>, deps: Deps) -> Self {
+        LocalRouter { own, deps, nearest: (0, Vec::new()), ready: Vec::new(), tasks: Vec::new() }
     }
 
     fn route(&mut self, accepted: Accepted) {
@@ -119,7 +119,7 @@ impl LocalRouter {
     /// What is left when the slice is over.
     fn route_slice(&mut self, accepted: Accepted) -> Option<Accepted> {
         let Accepted { actions, mut slots, deadline, sweep_deadline } = accepted;
-        let mut slice = Slice::begin(self.parts.key_order.barriers());
+        let mut slice = Slice::begin(self.deps.key_order.barriers());
         let mut actions = actions.into_iter();
         while let Some((action, version)) = actions.next() {
             let times = (deadline, sweep_deadline);
@@ -188,33 +188,33 @@ impl LocalRouter {
         dry_run: bool,
         deadline: Instant,
     ) {
-        hand_over(&mut self.ready, &self.parts.writers);
-        let LocalRouter { parts, tasks, .. } = self;
-        parts.key_order.barriers().put_up(patterns.clone(), !dry_run, |barrier| {
+        hand_over(&mut self.ready, &self.deps.writers);
+        let LocalRouter { deps, tasks, .. } = self;
+        deps.key_order.barriers().put_up(patterns.clone(), !dry_run, |barrier| {
             tasks.push(Task::Pattern(PatternDelete { patterns, version, slots, dry_run, barrier, deadline }));
-            parts.central.post(RouterMessage::Tasks(std::mem::take(tasks)));
+            deps.central.post(RouterMessage::Tasks(std::mem::take(tasks)));
         });
     }
 
     fn hand_over(&mut self) {
-        hand_over(&mut self.ready, &self.parts.writers);
+        hand_over(&mut self.ready, &self.deps.writers);
         if !self.tasks.is_empty() {
-            self.parts.central.post(RouterMessage::Tasks(std::mem::take(&mut self.tasks)));
+            self.deps.central.post(RouterMessage::Tasks(std::mem::take(&mut self.tasks)));
         }
     }
 
     /// Who is near changes only with the active set, and with those that are late.
     fn choose_nearest(&mut self) {
-        let active = self.parts.active.bits();
-        let in_time = active & !self.parts.paces.late(Instant::now());
+        let active = self.deps.active.bits();
+        let in_time = active & !self.deps.paces.late(Instant::now());
         let bits = if in_time == 0 { active } else { in_time };
         if bits != self.nearest.0 {
-            self.nearest = (bits, self.parts.thread.nearest(bits));
+            self.nearest = (bits, self.deps.thread.nearest(bits));
         }
     }
 
     fn add(&mut self, key: CacheKey, asked: Asked, version: Option<Version>, slot: Slot, deadline: Instant) {
-        let Parts { key_order, thread, max_answer_bytes, .. } = &self.parts;
+        let Deps { key_order, thread, max_answer_bytes, .. } = &self.deps;
         let nearest = &self.nearest.1;
         let must_wait = matches!(asked, Asked::Blob(_));
         let (ticket, way) = key_order
@@ -230,7 +230,7 @@ impl LocalRouter {
             Asked::Blob(action) => {
                 let operation = Operation { key, action, version, slot, ticket, deadline };
                 let left = match way {
-                    NextStep::Direct => self.parts.direct.start(operation, *thread).err(),
+                    NextStep::Direct => self.deps.direct.start(operation, *thread).err(),
                     NextStep::Write | NextStep::Route => Some(operation),
                 };
                 self.tasks.extend(left.map(Task::Blob));

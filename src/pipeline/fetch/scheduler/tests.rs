@@ -211,7 +211,7 @@ fn what_a_host_was_asked_takes_no_place_of_the_few_once_it_answers() {
     for (fetcher, order) in &mut started {
         dispatch.ended(*fetcher, order);
     }
-    assert_eq!(dispatch.lines.each_ref().map(|line| (line.busy, line.turns.len())), [(0, 0); 3]);
+    assert_eq!(dispatch.queues.each_ref().map(|queue| (queue.busy, queue.turns.len())), [(0, 0); 3]);
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn a_bounded_number_of_hosts_is_remembered_those_first_that_answered_last() {
     }
     let last = order(0, "h5000").host;
     assert_eq!(dispatch.hosts[&last].liveness(), Liveness::Alive);
-    assert!(dispatch.lines.iter().all(|line| line.turns.is_empty()));
+    assert!(dispatch.queues.iter().all(|queue| queue.turns.is_empty()));
 }
 
 #[test]

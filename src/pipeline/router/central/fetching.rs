@@ -26,7 +26,7 @@ const MAX_WAITS: u32 = 16;
 
 impl CentralRouter {
     pub(super) fn submit(&mut self, request: FetchRequest) {
-        if let Err(request) = self.parts.scheduler.submit(request) {
+        if let Err(request) = self.deps.scheduler.submit(request) {
             self.fail_unasked(&request);
         }
     }
@@ -34,20 +34,20 @@ impl CentralRouter {
     pub(super) fn start_fetches(&mut self) {
         loop {
             let now = Instant::now();
-            let next = self.parts.scheduler.with(|scheduler| scheduler.start_next(now));
+            let next = self.deps.scheduler.with(|scheduler| scheduler.start_next(now));
             let Some((index, mut request)) = next else { break };
             if request.deadline <= now {
-                self.parts.scheduler.with(|scheduler| scheduler.ended(index, &mut request));
+                self.deps.scheduler.with(|scheduler| scheduler.ended(index, &mut request));
                 self.fail(&request, failure(&request, ProblemKind::Timeout, "its blob's ticket did not come in time"));
                 continue;
             }
             request.is_head = self.lanes.is_head(&request.key, request.seq);
             self.note(&request, Phase::Fetching, now);
-            let until = request.begin(now, self.parts.limits.attempt, self.parts.limits.retry.deadline);
+            let until = request.begin(now, self.deps.limits.attempt, self.deps.limits.retry.deadline);
             let (epoch, result) = (self.epoch, FetchResult::Lost);
             let lost = FetchEnded { epoch, direct: None, fetcher: index, request, result };
             let ended = self.notify.fetch_ended.notice(lost);
-            self.parts.fetchers.post(index, FetcherMessage::Fetch(Fetch { ended, until }));
+            self.deps.fetchers.post(index, FetcherMessage::Fetch(Fetch { ended, until }));
         }
     }
 
@@ -60,7 +60,7 @@ impl CentralRouter {
 
     pub(super) fn fetch_ended(&mut self, ended: FetchEnded, context: &mut StageContext<'_, Self>) {
         let FetchEnded { epoch, direct, fetcher, mut request, result } = ended;
-        self.parts.scheduler.with(|scheduler| scheduler.ended(fetcher, &mut request));
+        self.deps.scheduler.with(|scheduler| scheduler.ended(fetcher, &mut request));
         let place = self.place(epoch, direct, &request.key, request.seq);
         fail_point!("router");
         if let Some(seq) = place {
@@ -79,7 +79,7 @@ impl CentralRouter {
         let now = Instant::now();
         match result {
             FetchResult::Blob(blob) => {
-                self.parts.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
+                self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
                 let with_value = |operation: Operation<AwaitedBlob>| Some(operation.with_blob(blob, now));
                 self.lanes.blob_ended(&request.key, request.seq, with_value, &mut self.freed);
             }
@@ -89,7 +89,7 @@ impl CentralRouter {
                 self.fail(&request, failure(&request, ProblemKind::BlobDenied, detail));
             }
             FetchResult::NeedsBytes(bytes) => {
-                self.parts.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
+                self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
                 self.note(&request, Phase::Waiting, now);
                 request.attempts -= 1;
                 request.waits += 1;
@@ -101,7 +101,7 @@ impl CentralRouter {
             }
             FetchResult::GaveUp => {
                 let begun = request.attempt_begun;
-                self.parts.scheduler.with(|scheduler| scheduler.heard_nothing(&request.host, begun));
+                self.deps.scheduler.with(|scheduler| scheduler.heard_nothing(&request.host, begun));
                 self.note(&request, Phase::Waiting, now);
                 request.attempts -= 1;
                 request.given_up += 1;
@@ -124,7 +124,7 @@ impl CentralRouter {
     fn attempt_failed(&mut self, request: FetchRequest, error: FetchError, context: &mut StageContext<'_, Self>) {
         if error.silent {
             let begun = request.attempt_begun;
-            let given_back = self.parts.scheduler.with(|scheduler| {
+            let given_back = self.deps.scheduler.with(|scheduler| {
                 scheduler.heard_nothing(&request.host, begun);
                 if request.is_cut_short { Vec::new() } else { scheduler.was_silent(&request.host, begun) }
             });
@@ -132,15 +132,15 @@ impl CentralRouter {
                 self.fail_unasked(&request);
             }
         } else {
-            self.parts.scheduler.with(|scheduler| scheduler.answered(&request.host, Instant::now()));
+            self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, Instant::now()));
         }
         if let Some(asked) = error.retry_after.filter(|asked| !asked.is_zero() && !error.elsewhere) {
             self.leave_alone(&request.host, asked, context);
         }
         let elapsed = request.begun.map(|begun| begun.elapsed()).unwrap_or_default();
-        match self.parts.limits.retry.decide(request.attempts, &error, elapsed, fastrand::f64()) {
+        match self.deps.limits.retry.decide(request.attempts, &error, elapsed, fastrand::f64()) {
             Decision::RetryAfter(pause) if Instant::now() + pause < request.deadline => {
-                self.parts.metrics.fetch_retried();
+                self.deps.metrics.fetch_retried();
                 context.after(pause, |router, _| {
                     router.note(&request, Phase::Waiting, Instant::now());
                     router.submit(request);
@@ -158,20 +158,20 @@ impl CentralRouter {
 
     /// A host asked for it. No longer than a fetch may take: then it is asked again, and may say so once more.
     fn leave_alone(&mut self, host: &Arc<str>, asked: Duration, context: &mut StageContext<'_, Self>) {
-        let (now, wait) = (Instant::now(), asked.min(self.parts.limits.retry.deadline));
-        for request in self.parts.scheduler.with(|scheduler| scheduler.rest(host, now + asked, now + wait)) {
+        let (now, wait) = (Instant::now(), asked.min(self.deps.limits.retry.deadline));
+        for request in self.deps.scheduler.with(|scheduler| scheduler.rest(host, now + asked, now + wait)) {
             self.fail_unasked(&request);
         }
         let host = host.clone();
         context.after(wait, move |router, _| {
-            router.parts.scheduler.with(|scheduler| scheduler.rested(&host, Instant::now()));
+            router.deps.scheduler.with(|scheduler| scheduler.rested(&host, Instant::now()));
             router.advance();
         });
     }
 
     /// Its host is down, or rests for too long.
     fn fail_unasked(&mut self, request: &FetchRequest) {
-        let outcome = match self.parts.scheduler.with(|scheduler| scheduler.asked_until(&request.host)) {
+        let outcome = match self.deps.scheduler.with(|scheduler| scheduler.asked_until(&request.host)) {
             Some(until) => {
                 let left = until.saturating_duration_since(Instant::now());
                 let detail = "its host asked to be left alone (Retry-After) for longer than the event may wait";
@@ -203,7 +203,7 @@ impl CentralRouter {
         if self.parked.is_empty() {
             return;
         }
-        self.parts.admission.want();
+        self.deps.admission.want();
         let now = Instant::now();
         let mut leaving = Vec::new();
         let (mut is_oldest, mut refused) = (true, 0);
@@ -217,7 +217,7 @@ impl CentralRouter {
                 true => FetchPriority::Head,
                 false => FetchPriority::Ahead,
             };
-            match self.parts.admission.try_blob(*bytes, priority) {
+            match self.deps.admission.try_blob(*bytes, priority) {
                 Some(permit) => leaving.push((*seq, Some(permit))),
                 None if priority == FetchPriority::Ahead => {}
                 None if refused < MAX_REFUSED => refused += 1,
@@ -239,7 +239,7 @@ impl CentralRouter {
     /// Where the operation of an ended fetch stands; None if this epoch knows nothing of it.
     fn place(&mut self, epoch: u64, direct: Option<u64>, key: &CacheKey, seq: Seq) -> Option<Seq> {
         let Some(number) = direct else { return (epoch == self.epoch).then_some(seq) };
-        if let Some(operation) = self.parts.direct.take_over_number(key, number) {
+        if let Some(operation) = self.deps.direct.take_over_number(key, number) {
             self.take_over((number, operation));
         }
         self.taken_over.remove(&number)

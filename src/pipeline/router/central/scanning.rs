@@ -28,7 +28,7 @@ impl CentralRouter {
     fn put_up_fence(&mut self, kind: ScanKind, lifting: Vec<BarrierId>, deletes: Vec<PatternDelete>) {
         self.rounds += 1;
         let round = self.rounds;
-        let writers = self.parts.writers.started();
+        let writers = self.deps.writers.started();
         let fencing = Fencing { round, deletes, writers_left: writers.len(), tries: FENCE_TRIES };
         self.scans[kind as usize] = Scan::Fencing { fencing, lifting };
         for writer in writers {
@@ -38,7 +38,7 @@ impl CentralRouter {
 
     fn post_fence(&self, round: u64, writer: usize) {
         let lost = FenceReached { epoch: self.epoch, round, writer, passed: false };
-        self.parts.writers.post(writer, WriterMessage::Fence(self.notify.fence_reached.notice(lost)));
+        self.deps.writers.post(writer, WriterMessage::Fence(self.notify.fence_reached.notice(lost)));
     }
 
     pub(super) fn fence_reached(&mut self, FenceReached { epoch, round, writer, passed }: FenceReached) {
@@ -69,7 +69,7 @@ impl CentralRouter {
         let Scan::Fencing { fencing, lifting } = std::mem::take(scan) else { return };
         *scan = Scan::Running { lifting };
         let ended = self.notify.scan_ended.notice(ScanEnded { epoch: self.epoch, kind });
-        self.parts.scanner.post(StartScan { kind, deletes: fencing.deletes, ended });
+        self.deps.scanner.post(StartScan { kind, deletes: fencing.deletes, ended });
     }
 
     pub(super) fn scan_ended(&mut self, ScanEnded { epoch, kind }: ScanEnded) {

@@ -1,0 +1,160 @@
+//! One batch of a writer: from what waits in its queue to the outcome of each operation.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use tokio::task::yield_now;
+
+use super::{Activity, Writer};
+use crate::cache::{CacheError, Command, Reply};
+use crate::event::outcome::{Origin, Outcome, ProblemKind};
+use crate::pipeline::runtime::StageContext;
+use crate::pipeline::work::reply::settle_all;
+use crate::pipeline::write::queue::{Again, Bounds};
+
+/// With less than this part of a batch waiting, the next may wait for more.
+const FEW: usize = 8;
+
+impl Writer {
+    /// Starts the next batch when `first` is over, with all that waits by then.
+    pub(super) fn pump_after(
+        &mut self,
+        first: impl Future<Output = ()> + 'static,
+        context: &mut StageContext<'_, Self>,
+    ) {
+        if matches!(self.activity, Activity::Idle) && !self.queue.is_empty() {
+            self.activity = Activity::Gathering;
+            context.spawn(first, |writer, (), context| writer.pump(context));
+        }
+    }
+
+    /// Starts the next batch if none is in flight.
+    pub(super) fn pump(&mut self, context: &mut StageContext<'_, Self>) {
+        if !matches!(self.activity, Activity::Idle | Activity::Gathering) {
+            return;
+        }
+        self.activity = Activity::Idle;
+        let begun = Instant::now();
+        let most = self.limits.batch_max.min(self.queue.pace().batch());
+        let bounds = Bounds { commands: most, bytes: self.limits.batch_max_bytes, repeats: most.div_ceil(2) };
+        let (commands, pending) = self.queue.next_batch(bounds, self.health.hindrance(), begun);
+        if commands.is_empty() {
+            return self.wake_when_due(begun, context);
+        }
+        let left = pending.iter().map(|pending| pending.expires).max().unwrap_or(begun) - begun;
+        let commands = Rc::new(commands);
+        let (session, batch, metrics) = (self.session.clone(), commands.clone(), self.metrics.clone());
+        self.activity = Activity::Writing(commands, pending);
+        let work = async move {
+            let begun = Instant::now();
+            let mut session = session.lock().await;
+            let results = session.apply(&batch, left).await;
+            metrics.redis_batch(batch.len(), begun.elapsed());
+            (results, begun, session.reconnects())
+        };
+        context.spawn(work, |writer, (results, begun, reconnects), context| {
+            writer.note_reconnects(reconnects);
+            writer.batch_ended(results, begun, context);
+        });
+    }
+
+    /// Nothing can be sent before what was refused is due.
+    pub(super) fn wake_when_due(&mut self, now: Instant, context: &mut StageContext<'_, Self>) {
+        let Some(due) = self.queue.next_due() else { return };
+        if self.wake_at.is_some_and(|at| at <= due) {
+            return;
+        }
+        self.wake_at = Some(due);
+        context.after(due.saturating_duration_since(now), |writer, context| {
+            writer.wake_at = None;
+            writer.pump(context);
+        });
+    }
+
+    pub(super) fn batch_ended(
+        &mut self,
+        mut results: Vec<Result<Reply, CacheError>>,
+        begun: Instant,
+        context: &mut StageContext<'_, Self>,
+    ) {
+        let Activity::Writing(commands, pending) = std::mem::replace(&mut self.activity, Activity::Idle) else {
+            return;
+        };
+        let commands = Rc::unwrap_or_clone(commands);
+        let now = Instant::now();
+        self.last_used = now;
+        let (mut again, sent) = (Again::default(), commands.len());
+        // What a session gives no result for is not known to be done.
+        results.resize(sent, Err(CacheError::Unavailable("the cache gave no result".into())));
+        let queue = &mut self.queue;
+        let ended = commands.into_iter().zip(pending).zip(results);
+        let done = ended.filter_map(|((command, pending), result)| {
+            if queue.is_done(&mut again, &pending, &result) {
+                return Some((pending.slot, outcome(&command, pending.origin, result)));
+            }
+            again.add(command, pending);
+            None
+        });
+        settle_all(done, now);
+        let done = sent - again.count();
+        self.note_refusal(again.refusal().cloned(), done > 0, now);
+        let failure = again.failure.clone();
+        if failure.is_none() {
+            // What the cache refuses for now tells nothing of its pace.
+            let counted = if again.refusal().is_none() { done } else { 0 };
+            let waiting = self.queue.ready();
+            self.queue.pace().landed(counted, now - begun, waiting);
+            self.queue.landed(again, now);
+            self.is_well();
+            return self.advance(context);
+        }
+        self.metrics.redis_batch_failed();
+        self.note_failure(failure.unwrap_or_default(), begun, done > 0, false);
+        if self.health.is_suspect() {
+            again.give_up(self.health.hindrance(), now);
+        }
+        self.queue.landed(again, now);
+        self.back_off(context);
+    }
+
+    pub(super) fn advance(&mut self, context: &mut StageContext<'_, Self>) {
+        if self.queue.ready() >= self.limits.batch_max / FEW {
+            self.pump(context);
+        } else {
+            // While this thread tells of what is done, more comes in: a larger batch costs both sides less.
+            self.pump_after(yield_now(), context);
+        }
+    }
+}
+
+fn outcome(command: &Command, origin: Origin, result: Result<Reply, CacheError>) -> Outcome {
+    match (command, result) {
+        (Command::Set { value, ttl, .. }, Ok(Reply::Stored)) => {
+            Outcome::Stored { bytes: value.len(), ttl: *ttl, source: origin }
+        }
+        (_, Ok(Reply::Hit(value))) => Outcome::Hit(value),
+        (_, Ok(Reply::Miss)) => Outcome::Miss,
+        (_, Ok(Reply::Deleted)) => Outcome::Deleted,
+        (_, Ok(Reply::Absent)) => Outcome::Absent,
+        (_, Ok(Reply::Superseded)) => Outcome::Superseded,
+        (_, Ok(Reply::Stored | Reply::Seen(_) | Reply::Unchanged | Reply::Changed)) => {
+            Outcome::failed(ProblemKind::CacheUnavailable, "the cache's reply makes no sense")
+        }
+        (_, Err(CacheError::Down(cause))) => {
+            Outcome::failed(ProblemKind::CacheUnavailable, format!("Redis is down, so it was not tried: {cause}"))
+        }
+        (_, Err(error)) => Outcome::failed(problem_kind(command, &error), error.to_string()),
+    }
+}
+
+fn problem_kind(command: &Command, error: &CacheError) -> ProblemKind {
+    match (error, command) {
+        (CacheError::WrongType, _) => ProblemKind::WrongType,
+        (CacheError::ValueTooLarge { .. }, Command::Set { .. }) => ProblemKind::BlobTooLarge,
+        (CacheError::ValueTooLarge { .. }, _) => ProblemKind::AnswerTooLarge,
+        (CacheError::Refused(_), _) => ProblemKind::CacheRefused,
+        (CacheError::Unavailable(_) | CacheError::Unsupported(_), _)
+        | (CacheError::RefusedForNow(_) | CacheError::Down(_) | CacheError::RefusedTogether, _)
+        | (CacheError::Postponed | CacheError::Overtaken, _) => ProblemKind::CacheUnavailable,
+    }
+}
