@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{PATIENCE, problem_type};
 
@@ -110,11 +110,26 @@ impl Wire {
         Ok(Wire { reader: BufReader::new(Channel::Plain(connect(address)?)) })
     }
 
+    /// Segments and buffers are so small that what the other side sends leaves in many pieces.
+    pub fn narrow(address: SocketAddr) -> Self {
+        let socket = narrow_socket(address).expect("the daemon accepts connections");
+        Wire { reader: BufReader::new(Channel::Plain(socket)) }
+    }
+
+    /// [`narrow`](Wire::narrow), over TLS.
+    pub fn narrow_tls(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        let socket = narrow_socket(address).expect("the daemon accepts connections");
+        Self::handshake(address, socket, config).expect("a handshake")
+    }
+
     /// Over TLS; the handshake is done.
     pub fn try_tls(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
+        Self::handshake(address, connect(address)?, config)
+    }
+
+    fn handshake(address: SocketAddr, mut socket: TcpStream, config: Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::from(address.ip());
         let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        let mut socket = connect(address)?;
         while connection.is_handshaking() {
             connection.complete_io(&mut socket)?;
         }
@@ -216,7 +231,18 @@ impl Wire {
 }
 
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    configured(TcpStream::connect_timeout(&address, Duration::from_secs(5))?)
+}
+
+fn narrow_socket(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_recv_buffer_size(16 * 1024)?;
+    socket.set_tcp_mss(536)?;
+    socket.connect(&address.into())?;
+    configured(socket.into())
+}
+
+fn configured(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
