@@ -9,7 +9,6 @@ pub mod embedded;
 pub mod redis;
 pub mod remembered;
 pub mod room;
-mod secret;
 mod standing;
 
 use std::borrow::Cow;
@@ -20,7 +19,6 @@ use futures::future::LocalBoxFuture;
 
 pub use self::remembered::{Fingerprint, Remembered};
 pub use self::room::Room;
-pub use self::secret::{MASK, Pem, Secret};
 pub use self::standing::{Seen, Standing};
 use crate::event::pattern::Wider;
 use crate::event::version::Version;

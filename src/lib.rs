@@ -2,14 +2,15 @@
 //!
 //! # Code map
 //!
-//! Imports run one way: [`event`] ← [`blob`], [`cache`], [`telemetry`] ← [`pipeline`] ← [`http`] ← [`cli`]. Only [`cli`]
-//! reads [`config`] and gives each module the settings it needs. `tests/house.rs` holds that.
+//! Imports run one way: [`event`] ← [`blob`], [`cache`], [`telemetry`] ← [`pipeline`] ← [`http`] ← [`cli`], and [`redis`] ←
+//! [`cache`]. Only [`cli`] reads [`config`] and gives each module the settings it needs. `tests/house.rs` holds that.
 //!
 //! | module | what it owns |
 //! | --- | --- |
 //! | [`event`] | the contract, pure: no I/O, no actors, no clock |
 //! | [`blob`] | downloading; knows nothing of Redis or actors |
-//! | [`cache`] | every Redis command; knows nothing of HTTP or the wire |
+//! | [`cache`] | what is asked of Redis; knows nothing of HTTP or the wire |
+//! | [`redis`] | the client for Redis; knows nothing of caching |
 //! | [`pipeline`] | the actors: order, flow, supervision |
 //! | [`http`] | routes; outcome → status code and problem document; auth |
 //! | [`telemetry`] | logging, metrics and their last minutes: names in one place |
@@ -40,4 +41,6 @@ pub mod config;
 pub mod event;
 pub mod http;
 pub mod pipeline;
+pub mod redis;
+pub mod secret;
 pub mod telemetry;

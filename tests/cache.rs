@@ -46,7 +46,7 @@ macro_rules! on_every_backend {
             #[tokio::test]
             async fn every_promise() {
                 let cluster = crate::servers::Cluster::start(3, 0);
-                let settings = redis_cache_sync::cache::redis::Settings::new("127.0.0.1", cluster.servers[1].port);
+                let settings = redis_cache_sync::redis::Settings::new("127.0.0.1", cluster.servers[1].port);
                 $(
                     println!("{}", stringify!($promise));
                     cluster.flush();

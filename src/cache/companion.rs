@@ -12,15 +12,10 @@
 
 use std::sync::LazyLock;
 
-use crc::{CRC_16_XMODEM, Crc, Table};
+use crate::redis::slot::{SLOTS, slot, slot_of_tag};
 
 /// Stands behind the version of a SET. Its second byte is none of UTF-8, and its first comes before those of any text.
 pub const WRITTEN: &[u8] = b"\0\xff";
-
-/// Of a Redis Cluster.
-pub const SLOTS: u16 = 16_384;
-
-static CRC: Crc<u16, Table<1>> = Crc::<u16, Table<1>>::new(&CRC_16_XMODEM);
 
 /// In their braces.
 static TAGS: LazyLock<Box<[String]>> = LazyLock::new(|| {
@@ -39,20 +34,6 @@ static TAGS: LazyLock<Box<[String]>> = LazyLock::new(|| {
     tags.into_iter().flatten().map(|number: u32| format!("{{{number}}}")).collect()
 });
 
-/// The slot of a key, by the rules of the Redis Cluster specification.
-pub fn slot(key: &[u8]) -> u16 {
-    let tag = key.iter().position(|&byte| byte == b'{').and_then(|open| {
-        let inside = key.get(open + 1..)?;
-        let end = inside.iter().position(|&byte| byte == b'}').filter(|end| *end > 0)?;
-        inside.get(..end)
-    });
-    slot_of_tag(tag.unwrap_or(key))
-}
-
-fn slot_of_tag(tag: &[u8]) -> u16 {
-    CRC.checksum(tag) % SLOTS
-}
-
 /// The companion of a key in this slot, in pieces. That of the empty key is one of the service's own.
 pub fn companion<'a>(prefix: &'a str, slot: u16, key: &'a [u8]) -> [&'a [u8]; 3] {
     let tag = TAGS.get(usize::from(slot)).map(String::as_bytes).unwrap_or_default();
@@ -70,21 +51,6 @@ pub fn owner<'a>(prefix: &str, companion: &'a [u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_slot_is_that_which_redis_says() {
-        for (key, expected) in [
-            ("123456789", 12739),
-            ("foo", 12182),
-            ("{user1000}.following", 3443),
-            ("foo{}{bar}", 8363),
-            ("foo{{bar}}zap", 4015),
-            ("foo{bar}{zap}", 5061),
-            ("", 0),
-        ] {
-            assert_eq!(slot(key.as_bytes()), expected, "{key}");
-        }
-    }
 
     #[test]
     fn every_slot_has_a_tag_of_its_own_and_it_never_changes() {

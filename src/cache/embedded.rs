@@ -17,12 +17,13 @@ use moka::Expiry;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Map;
 
-use super::companion::{WRITTEN, companion, owner, slot};
+use super::companion::{WRITTEN, companion, owner};
 use super::standing::{Held, Seen, Standing};
 use super::{Cache, CacheError, Command, Doomed, Progress, Remembered, Reply, Room, Scan, ScanStep, Session, Unlinked};
 use crate::event::pattern::Wider;
 use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
+use crate::redis::slot::slot;
 
 /// What an entry costs beside its key and value, about.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;

@@ -19,7 +19,7 @@ use super::signals::{HangUp, Signals};
 use super::{keys, refuse};
 use crate::blob::retry::Policy;
 use crate::cache::embedded::EmbeddedCache;
-use crate::cache::redis::{self, Address, ClusterCache, RedisCache, SentinelCache};
+use crate::cache::redis::{CacheSettings, ClusterCache, RedisCache, SentinelCache, SetupError};
 use crate::cache::{Cache, CacheError, Room};
 use crate::config::{
     self, Args, CacheBackend, Config, LogFormat, Pem, RedisMode, Secret, Texts, TlsPems, WebhookSecret,
@@ -27,6 +27,7 @@ use crate::config::{
 use crate::event::{Limits, Ttl};
 use crate::http::{self, Auth, IssuerSettings, Pems, Proxies, Server, SourceSettings, Tls};
 use crate::pipeline::Sizes;
+use crate::redis::{self, Address};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 use crate::{blob, pipeline};
@@ -92,7 +93,7 @@ async fn serve(config: &Config, origin: Origin, hang_up: HangUp) -> Result<(), S
 pub enum StartError {
     /// The `redis.*` settings build no cache.
     #[error(transparent)]
-    Redis(#[from] redis::SetupError),
+    Redis(#[from] SetupError),
     /// The server answered, and is too old or of a kind that cannot be worked with.
     #[error("{0}")]
     Unsupported(String),
@@ -212,7 +213,7 @@ fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
 }
 
 /// Redis as the settings say, whatever the backend.
-pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, redis::SetupError> {
+pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, SetupError> {
     let from = &config.redis;
     let with_tls = || redis::Tls { ca: from.tls_ca.clone(), cert: from.tls_cert.clone(), key: from.tls_key.clone() };
     let reread = |path: &Option<PathBuf>| {
@@ -225,7 +226,7 @@ pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, redis::SetupError>
         reread: reread(&from.sentinel_password_file),
         tls: from.sentinel_tls.unwrap_or(from.tls).then(with_tls),
     };
-    let settings = redis::Settings {
+    let connection = redis::Settings {
         host: from.host.clone(),
         port: from.port,
         tls: from.tls.then(with_tls),
@@ -236,7 +237,10 @@ pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, redis::SetupError>
         db: from.db,
         connect_timeout: from.connect_timeout,
         response_timeout: from.response_timeout,
-        retry: from.retry,
+        down_after: from.retry,
+    };
+    let settings = CacheSettings {
+        connection,
         wait_replicas: from.wait_replicas,
         version_prefix: from.version_prefix.clone(),
         version_window: from.version_window,

@@ -5,8 +5,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use redis_cache_sync::cache::redis::{Address, ClusterCache, RedisCache, Reread, SentinelCache, Settings, Tls};
-use redis_cache_sync::cache::{Cache, CacheError, Pem, Reply, Secret};
+use redis_cache_sync::cache::redis::{ClusterCache, RedisCache, SentinelCache};
+use redis_cache_sync::cache::{Cache, CacheError, Reply};
+use redis_cache_sync::redis::{Address, Reread, Settings, Tls};
+use redis_cache_sync::secret::{Pem, Secret};
 
 use crate::middlebox::Middlebox;
 use crate::servers::{Cluster, MASTER, Server, Watched};

@@ -1,7 +1,8 @@
 //! What a new connection says before it is used, and that nobody else on the server notices.
 
-use redis_cache_sync::cache::redis::{RedisCache, Settings};
+use redis_cache_sync::cache::redis::RedisCache;
 use redis_cache_sync::cache::{Cache, Reply, Session};
+use redis_cache_sync::redis::Settings;
 
 use crate::support::*;
 

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use redis_cache_sync::cache::redis::{RedisCache, Settings, Tls};
-use redis_cache_sync::cache::{Cache, CacheError, Cursor, Pem, Reply, Scan, Secret, Session};
+use redis_cache_sync::cache::redis::{CacheSettings, RedisCache};
+use redis_cache_sync::cache::{Cache, CacheError, Cursor, Reply, Scan, Session};
 use redis_cache_sync::event::version::Version;
+use redis_cache_sync::redis::{Settings, Tls};
+use redis_cache_sync::secret::{Pem, Secret};
 
 use crate::support::*;
 
@@ -280,7 +282,7 @@ async fn a_write_counts_only_when_enough_replicas_have_it() {
     let mut settings = quick(master.settings());
     // Half of it is for the replicas, and Redis ends that up to a tenth of a second late.
     settings.response_timeout = Duration::from_secs(1);
-    settings.wait_replicas = 1;
+    let settings = CacheSettings { wait_replicas: 1, ..settings.into() };
     let cache = RedisCache::new(settings).unwrap();
     let mut first = cache.session();
     let batch = [set("k", "v"), set("l", "v"), get("k")];

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use redis_cache_sync::cache::redis::RedisCache;
-use redis_cache_sync::cache::{Cache, CacheError, Command, Doomed, Reply, Secret, Session};
+use redis_cache_sync::cache::redis::{CacheSettings, RedisCache};
+use redis_cache_sync::cache::{Cache, CacheError, Command, Doomed, Reply, Session};
 use redis_cache_sync::event::version::Version;
+use redis_cache_sync::secret::Secret;
 
 use crate::middlebox::Middlebox;
 use crate::support::*;
@@ -183,7 +184,7 @@ async fn on_a_full_redis_deletions_count_once_replicas_have_them() {
     });
     let mut settings = master.settings();
     settings.response_timeout = Duration::from_secs(1);
-    settings.wait_replicas = 1;
+    let settings = CacheSettings { wait_replicas: 1, ..settings.into() };
     let mut session = RedisCache::new(settings).unwrap().session();
     let old = ["a", "b", "c", "d"].map(|name| set(name, "v"));
     assert!(session.apply(&old, WITHIN).await.iter().all(Result::is_ok));

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use redis_cache_sync::cache::{CacheError, Command, Doomed, Reply, Secret, Session};
+use redis_cache_sync::cache::{CacheError, Command, Doomed, Reply, Session};
 use redis_cache_sync::event::version::Version;
+use redis_cache_sync::secret::Secret;
 
 use crate::support::*;
 

@@ -8,10 +8,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use redis_cache_sync::cache::redis::{RedisCache, Settings};
+use redis_cache_sync::cache::redis::RedisCache;
 use redis_cache_sync::cache::{Cache, CacheError, Command, Doomed, Progress, Reply, Session};
 use redis_cache_sync::event::version::Version;
 use redis_cache_sync::event::{CacheKey, Ttl};
+use redis_cache_sync::redis::Settings;
 
 pub const WITHIN: Duration = Duration::from_secs(5);
 /// For everything that is waited for in a test; never used up when the promise holds.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use redis_cache_sync::cache::redis::{ClusterCache, Settings};
+use redis_cache_sync::cache::redis::ClusterCache;
 use redis_cache_sync::cache::{Cache, CacheError, Reply};
+use redis_cache_sync::redis::Settings;
 use serde_json::json;
 
 use crate::harness::{Daemon, delete_pattern, eventually, get as get_event, ndjson, set_inline, signal};

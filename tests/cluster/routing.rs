@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis_cache_sync::cache::redis::{Address, ClusterCache, SentinelCache, Settings};
+use redis_cache_sync::cache::redis::{ClusterCache, SentinelCache};
 use redis_cache_sync::cache::{Cache, CacheError, Command, Reply};
 use redis_cache_sync::event::CacheKey;
 use redis_cache_sync::event::version::Version;
+use redis_cache_sync::redis::{Address, Settings};
 
 use crate::servers::*;
 
@@ -57,7 +58,7 @@ async fn every_key_goes_where_it_belongs() {
 
 #[tokio::test]
 async fn what_cannot_be_is_said_and_names_no_secret() {
-    let password = Some(redis_cache_sync::cache::Secret::new("hunter2"));
+    let password = Some(redis_cache_sync::secret::Secret::new("hunter2"));
     let settings = Settings { password, ..Settings::new("::1", 1) };
     let seeds = vec![Address::new("a", 1), Address::new("::1", 2)];
     assert!(ClusterCache::new(Settings { db: 1, ..settings.clone() }, seeds.clone()).is_err());

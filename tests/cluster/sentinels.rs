@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redis_cache_sync::cache::redis::{Address, SentinelCache, Settings};
+use redis_cache_sync::cache::redis::SentinelCache;
 use redis_cache_sync::cache::{Cache, CacheError};
+use redis_cache_sync::redis::{Address, Settings};
 
 use crate::failover::SERVED_AGAIN;
 use crate::harness::{Daemon, eventually, set_inline, signal};

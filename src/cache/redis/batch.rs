@@ -12,15 +12,14 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::cause::unexpected;
-use super::encode::Outbox;
 use super::guarded::{self, Guard, MAX_BYTES, MAX_KEYS};
 use super::parts::{Window, window};
-use super::reply::{Code, Frame, Hint, Redirect};
 use super::sharing::{Refusal, RefusedTogether, Singly};
+use super::unexpected;
 use super::wait::{Wait, add_wait};
 use crate::cache::{CacheError, Command, Reply, Seen};
 use crate::event::version::Version;
+use crate::redis::{Code, Frame, Hint, Outbox, Redirect};
 
 /// Of a pipeline's size, what is set aside for it beforehand, at most: large values are not copied into it.
 const MAX_RESERVED_BYTES: usize = 256 * 1024;
@@ -196,13 +195,12 @@ impl<'a> Answers<'a> {
                     if code.hint() == Some(Hint::UnknownCommand) {
                         refusal = Refusal::Unknown;
                     }
-                    Some(code.to_error(if has_version {
-                        "EVALSHA"
-                    } else if length > 1 {
-                        "MSET"
-                    } else {
-                        "SET"
-                    }))
+                    let call = match has_version {
+                        true => "EVALSHA",
+                        false if length > 1 => "MSET",
+                        false => "SET",
+                    };
+                    Some(code.to_error(call).into())
                 }
                 _ => Some(unexpected()),
             };
@@ -277,7 +275,7 @@ fn looked(version: &Version, stored: Frame, exists: Frame) -> Step {
 fn failed(code: &Code, command: &'static str) -> Step {
     match code.redirect() {
         Some(redirect) => Step::Elsewhere(redirect.clone()),
-        None => Step::Done(Err(code.to_error(command))),
+        None => Step::Done(Err(code.to_error(command).into())),
     }
 }
 
@@ -300,7 +298,7 @@ pub(super) fn decode_exists(frame: Frame) -> Step {
     match frame {
         Frame::Number(0) => Step::Done(Ok(Reply::Miss)),
         Frame::Number(_) => Step::ReadOn,
-        Frame::Error(code) => Step::Done(Err(code.to_error("EXISTS"))),
+        Frame::Error(code) => Step::Done(Err(code.to_error("EXISTS").into())),
         _ => Step::Done(Err(unexpected())),
     }
 }

@@ -36,11 +36,7 @@
 //! side: such a key waits for the slot to arrive.
 
 mod apply;
-mod census;
-mod lane;
 mod round;
-mod topology;
-mod view;
 mod walk;
 
 use std::collections::{HashMap, VecDeque};
@@ -50,15 +46,11 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, join_all};
 
-use self::lane::Lane;
 use self::round::Walk;
-use self::topology::{Scout, Topology};
-use self::view::View;
-use super::address::Address;
-use super::budget::Budget;
-use super::connection::unavailable;
-use super::{Settings, SetupError, checked};
+use super::{CacheSettings, RedisSession, SetupError, Shared, unavailable};
 use crate::cache::{Cache, CacheError, Command, Doomed, Progress, Reply, Room, Scan, Session};
+use crate::redis::cluster::{Lane, Scout, Topology, View};
+use crate::redis::{Address, Budget};
 
 /// A node that takes longer for a ping is not well.
 const MAX_PING: Duration = Duration::from_secs(1);
@@ -67,43 +59,40 @@ const MAX_PING: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct ClusterCache {
     topology: Arc<Topology>,
+    shared: Arc<Shared>,
 }
 
 impl ClusterCache {
     /// `seeds` are nodes to ask for the others; without any, the one that `settings` names. Connects to nothing.
-    pub fn new(settings: Settings, seeds: Vec<Address>) -> Result<Self, SetupError> {
-        if settings.db != 0 {
-            return Err(SetupError::Database);
-        }
-        let tls = checked(&settings)?;
-        let seeds = match seeds {
-            seeds if seeds.is_empty() => vec![Address::new(&settings.host, settings.port)],
-            seeds => seeds,
-        };
-        Ok(ClusterCache { topology: Arc::new(Topology::new(settings, tls, seeds)) })
+    ///
+    /// # Errors
+    /// Settings that no cache can be built from.
+    pub fn new(settings: impl Into<CacheSettings>, seeds: Vec<Address>) -> Result<Self, SetupError> {
+        let settings = settings.into();
+        let shared = Shared::new(&settings, true)?;
+        Ok(ClusterCache { topology: Arc::new(Topology::new(settings.connection, seeds)?), shared })
     }
 }
 
 impl Cache for ClusterCache {
     fn session(&self) -> Box<dyn Session> {
-        Box::new(ClusterSession::new(self.topology.clone()))
+        Box::new(ClusterSession::new(self.topology.clone(), self.shared.clone()))
     }
 
     fn room(&self) -> &Room {
-        &self.topology.settings.room
+        &self.shared.room
     }
 
     fn describe(&self) -> String {
-        let tls = if self.topology.settings.tls.is_some() { " with TLS" } else { "" };
-        let seeds: Vec<String> = self.topology.seeds.iter().map(ToString::to_string).collect();
-        format!("redis cluster{tls} at {}", seeds.join(","))
+        self.topology.describe()
     }
 }
 
 struct ClusterSession {
     topology: Arc<Topology>,
+    shared: Arc<Shared>,
     scout: Scout,
-    lanes: HashMap<Address, Lane>,
+    lanes: HashMap<Address, Lane<RedisSession>>,
     /// The view for which the lanes were last looked through.
     seen: Arc<View>,
     /// Scans that are not at their end, the last at the back.
@@ -116,12 +105,13 @@ struct ClusterSession {
 }
 
 impl ClusterSession {
-    fn new(topology: Arc<Topology>) -> Self {
+    fn new(topology: Arc<Topology>, shared: Arc<Shared>) -> Self {
         ClusterSession {
             scout: Scout::new(topology.clone()),
             lanes: HashMap::new(),
             seen: topology.view(),
             topology,
+            shared,
             kept: VecDeque::new(),
             walks: 0,
             turn: 0,
@@ -146,7 +136,8 @@ impl ClusterSession {
     fn open(&mut self, addresses: &[&Address]) -> Result<(), CacheError> {
         for address in addresses {
             if !self.lanes.contains_key(*address) {
-                let lane = Lane::new((*address).clone(), self.topology.clone())?;
+                let own = |session| RedisSession::new(session, self.shared.clone());
+                let lane = Lane::new((*address).clone(), self.topology.clone(), own)?;
                 self.lanes.insert((*address).clone(), lane);
             }
         }
@@ -163,7 +154,7 @@ impl ClusterSession {
         let patience = apply::PATIENCE.min(within);
         let calls = lanes.map(async |(_, lane)| {
             let pong = lane.with(patience, async move |session| session.ping(within).await).await;
-            pong.and_then(|pong| pong).map_err(|error| lane.named(error))
+            pong.map_err(CacheError::from).and_then(|pong| pong).map_err(|error| named(lane, error))
         });
         let pings = join_all(calls).await;
         for ping in pings {
@@ -207,6 +198,14 @@ impl Session for ClusterSession {
 
     fn reconnects(&self) -> u64 {
         self.reconnects + self.lanes.values().map(Lane::reconnects).sum::<u64>()
+    }
+}
+
+/// A failure with the node in it. What is told of connecting has it already.
+fn named(lane: &Lane<RedisSession>, error: CacheError) -> CacheError {
+    match error {
+        CacheError::Unavailable(cause) => CacheError::Unavailable(lane.named(cause)),
+        other => other,
     }
 }
 

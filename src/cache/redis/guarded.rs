@@ -16,13 +16,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Script;
 
-use super::cause::unexpected;
-use super::encode::Outbox;
-use super::reply::Frame;
-use crate::cache::companion::{companion, slot};
+use super::unexpected;
+use crate::cache::companion::companion;
 use crate::cache::{CacheError, Command, Reply, Unlinked};
 use crate::event::Ttl;
 use crate::event::version::Version;
+use crate::redis::slot::slot;
+use crate::redis::{Frame, Outbox};
 
 /// Keys of one call, at most: a fraction of a millisecond.
 pub(super) const MAX_KEYS: usize = 64;

@@ -8,9 +8,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::lengths::MAX_SURE_BYTES;
 use crate::cache::{CacheError, Command, Reply};
 use crate::event::CacheKey;
+use crate::redis::MAX_SURE_BYTES;
 
 /// Commands of one pipeline, at most.
 const MAX_COMMANDS: usize = 1024;

@@ -11,13 +11,12 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::cause::unexpected;
-use super::encode::Outbox;
 use super::guarded::{self, Guard};
-use super::reply::{Frame, Redirect};
+use super::unexpected;
 use super::wait::{self, Wait, Waited};
 use crate::cache::companion::owner;
 use crate::cache::{CacheError, Cursor, Doomed, LONG_CALL, Progress, Scan, ScanStep, Unlinked};
+use crate::redis::{Frame, Outbox, Redirect};
 
 /// A key in the answer to a SCAN, at most: what others wrote may have keys of any size.
 pub(super) const MAX_KEY_BYTES: usize = 16 * 1024 * 1024;
@@ -223,7 +222,7 @@ impl Stride<'_> {
                     Ok(())
                 }
                 (Some(Frame::Error(code)), version) => {
-                    match code.to_error(if version.is_some() { "EVALSHA" } else { "UNLINK" }) {
+                    match code.to_error(if version.is_some() { "EVALSHA" } else { "UNLINK" }).into() {
                         CacheError::Refused(_) if keys.len() > 1 && code.concerns_a_key() => {
                             apart.push(Apart { group, keys: keys.to_vec() });
                             Ok(())
@@ -255,7 +254,7 @@ fn step(
             let cursor = std::str::from_utf8(&cursor).ok().and_then(|text| text.parse().ok());
             (Cursor { at: cursor.ok_or_else(unexpected)?, server }, count)
         }
-        (Some(Frame::Error(code)), _, _) => return Err(code.to_error("SCAN")),
+        (Some(Frame::Error(code)), _, _) => return Err(code.to_error("SCAN").into()),
         _ => return Err(unexpected()),
     };
     if frames.len() != count {

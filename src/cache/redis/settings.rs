@@ -1,40 +1,15 @@
-//! How Redis is reached: address, TLS, credentials, limits in time. Nothing here connects.
+//! What a cache on Redis is told, beside how Redis is reached.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use crate::cache::Room;
+use crate::redis::{self, Settings};
 
-use crate::cache::{Pem, Room, Secret};
-
-/// Everything a connection needs to know. [`Settings::new`] gives the defaults of the `redis.*` settings.
+/// Everything that a cache on Redis needs to know. From [`Settings`] alone it has the defaults of the `redis.*` settings.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// Name or address, IPv6 without brackets.
-    pub host: String,
-    /// The TCP port (`redis.port`).
-    pub port: u16,
-    /// None: without TLS.
-    pub tls: Option<Tls>,
-    /// The ACL user (`redis.username`); None: the default user.
-    pub username: Option<String>,
-    /// The password to log in with; None: no login, unless `reread` gives one.
-    pub password: Option<Secret>,
-    /// Where the password is read anew for each login; if that fails, `password` is tried.
-    pub reread: Option<Reread>,
-    /// How sentinels are reached, where that differs; None: as the master, and with its credentials if they ask for some.
-    pub sentinels: Option<Access>,
-    /// The number of the database (`redis.db`); 0 in a Cluster.
-    pub db: u32,
-    /// For the connection to be ready: name, TCP, TLS, login and what an earlier connection left behind.
-    pub connect_timeout: Duration,
-    /// For a pipeline to be answered; 1 s more for every 4 MiB of values sent or asked for.
-    pub response_timeout: Duration,
-    /// How long the caller tries an operation. A node of a cluster that has not answered for so long is known to be down.
-    pub retry: Duration,
+pub struct CacheSettings {
+    /// How Redis is reached. [`Settings::down_after`] is how long the caller tries an operation.
+    pub connection: Settings,
     /// Replicas that must acknowledge a write before it counts; 0: none.
     pub wait_replicas: u32,
     /// Keys that begin so belong to the service and are left out of scans. Not empty, and without braces.
@@ -45,183 +20,25 @@ pub struct Settings {
     pub room: Room,
 }
 
-/// Reads a password; the error is for a person, and quotes nothing.
-#[derive(Clone)]
-pub struct Reread(Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>);
-
-impl Reread {
-    /// `read` is called for each login, on a thread that may block.
-    pub fn new(read: impl Fn() -> Result<Secret, String> + Send + Sync + 'static) -> Self {
-        Reread(Arc::new(read))
-    }
-
-    /// May block on a file.
-    pub(super) fn read(&self) -> Result<Secret, String> {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Reread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reread")
-    }
-}
-
-/// How sentinels are reached.
-#[derive(Debug, Clone, Default)]
-pub struct Access {
-    /// The ACL user of the sentinels (`redis.sentinel_username`).
-    pub username: Option<String>,
-    /// Their password (`redis.sentinel_password`).
-    pub password: Option<Secret>,
-    /// Where that password is read anew for each login (`redis.sentinel_password_file`).
-    pub reread: Option<Reread>,
-    /// None: without TLS.
-    pub tls: Option<Tls>,
-}
-
-impl Access {
-    pub(super) fn has_login(&self) -> bool {
-        self.username.is_some() || self.password.is_some()
-    }
-}
-
-/// TLS, with what the operator's PEM files hold.
-#[derive(Debug, Clone, Default)]
-pub struct Tls {
-    /// Certificates to trust, in place of the usual roots.
-    pub ca: Option<Pem>,
-    /// The client's own certificate chain; goes with `key`.
-    pub cert: Option<Pem>,
-    /// The private key to `cert`.
-    pub key: Option<Pem>,
-}
-
-/// Why no cache can be built from these settings. Never repeats a secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SetupError {
-    /// A PEM file of `redis.tls_*` that TLS cannot use; the text says which and why.
-    #[error("TLS: {0}")]
-    Tls(&'static str),
-    /// `redis.version_prefix` is empty: the service's keys could not be told from others.
-    #[error("the service needs a `version_prefix` for keys of its own")]
-    NoPrefix,
-    /// `redis.db` is not 0 while `redis.mode` is cluster.
-    #[error("a Redis Cluster has no database but 0")]
-    Database,
-    /// `redis.mode` is sentinel, but `redis.nodes` or `redis.sentinel_master` is unset.
-    #[error("Sentinel needs sentinels and the name of a master")]
-    NoSentinels,
-}
-
-impl Settings {
-    /// The defaults, for this address.
-    pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Settings {
-            host: host.into(),
-            port,
-            tls: None,
-            username: None,
-            password: None,
-            reread: None,
-            sentinels: None,
-            db: 0,
-            connect_timeout: Duration::from_millis(1000),
-            response_timeout: Duration::from_millis(2000),
-            retry: Duration::from_millis(5000),
+impl From<Settings> for CacheSettings {
+    fn from(connection: Settings) -> Self {
+        CacheSettings {
+            connection,
             wait_replicas: 0,
             version_prefix: "rcs:v:".into(),
             version_window: Duration::from_secs(86_400),
             room: Room::default(),
         }
     }
-
-    /// The address as an URL, without credentials.
-    pub fn describe(&self) -> String {
-        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
-        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        format!("{scheme}://{open}{}{close}:{}/{}", self.host, self.port, self.db)
-    }
 }
 
-/// What a TLS handshake needs, made once.
-#[derive(Clone)]
-pub(super) struct TlsClient {
-    pub(super) config: Arc<ClientConfig>,
-    pub(super) name: ServerName<'static>,
-}
-
-impl TlsClient {
-    pub(super) fn new(tls: &Tls, host: &str) -> Result<Self, SetupError> {
-        let name = server_name(host)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|_| SetupError::Tls("no protocol version in common with the provider"))?
-            .with_root_certificates(roots(tls.ca.as_ref().map(Pem::expose))?);
-        let config = match (&tls.cert, &tls.key) {
-            (None, None) => builder.with_no_client_auth(),
-            (Some(cert), Some(key)) => {
-                let chain = certificates(cert.expose(), SetupError::Tls("the client certificate is not PEM"))?;
-                let key = PrivateKeyDer::from_pem_slice(key.expose())
-                    .map_err(|_| SetupError::Tls("the client key is not PEM"))?;
-                builder
-                    .with_client_auth_cert(chain, key)
-                    .map_err(|_| SetupError::Tls("the client certificate and key do not fit"))?
-            }
-            _ => return Err(SetupError::Tls("a client certificate and a client key go together")),
-        };
-        Ok(TlsClient { config: Arc::new(config), name })
-    }
-
-    /// The same for another host.
-    pub(super) fn towards(&self, host: &str) -> Result<Self, SetupError> {
-        Ok(TlsClient { config: self.config.clone(), name: server_name(host)? })
-    }
-}
-
-fn server_name(host: &str) -> Result<ServerName<'static>, SetupError> {
-    ServerName::try_from(host.to_owned()).map_err(|_| SetupError::Tls("the host is no server name"))
-}
-
-fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, SetupError> {
-    let mut store = RootCertStore::empty();
-    match ca {
-        None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(pem) => {
-            const WRONG: SetupError = SetupError::Tls("the CA file holds no usable PEM certificate");
-            for certificate in certificates(pem, WRONG)? {
-                store.add(certificate).map_err(|_| WRONG)?;
-            }
-        }
-    }
-    Ok(store)
-}
-
-fn certificates(pem: &[u8], wrong: SetupError) -> Result<Vec<CertificateDer<'static>>, SetupError> {
-    match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(wrong),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_is_described_without_credentials() {
-        let mut settings = Settings { password: Some(Secret::new("hunter2")), db: 3, ..Settings::new("::1", 6379) };
-        assert_eq!(settings.describe(), "redis://[::1]:6379/3");
-        settings.tls = Some(Tls::default());
-        assert_eq!(settings.describe(), "rediss://[::1]:6379/3");
-    }
-
-    #[test]
-    fn debug_shows_no_secret() {
-        let password = Some(Secret::new("hunter2"));
-        let tls = Some(Tls { key: Some(Pem::new(b"hunter2".to_vec())), ..Tls::default() });
-        let settings = Settings { password, tls, ..Settings::new("host", 6379) };
-        assert!(!format!("{settings:?}").contains("hunter2"));
-    }
+/// Why no cache can be built from these settings. Never repeats a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// Redis cannot be reached by these settings.
+    #[error(transparent)]
+    Connection(#[from] redis::SetupError),
+    /// `redis.version_prefix` is empty: the service's keys could not be told from others.
+    #[error("the service needs a `version_prefix` for keys of its own")]
+    NoPrefix,
 }

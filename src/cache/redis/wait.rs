@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use redis::Script;
 
-use super::encode::Outbox;
-use super::reply::Frame;
 use crate::cache::CacheError;
+use crate::redis::{Frame, Outbox};
 
 /// Writes a key of the service's own.
 const MARK: &str = "redis.call('UNLINK', KEYS[1]) return redis.call('SET', KEYS[1], 1, 'PX', 1000)";
@@ -51,7 +50,7 @@ pub(super) fn waited(mut frames: impl Iterator<Item = Frame>, wait: &Wait) -> Wa
     match (frames.next(), frames.next()) {
         (Some(Frame::Error(code)), Some(_)) if code.as_str() == "OOM" => Waited::Full,
         (Some(Frame::Error(code)), Some(_)) | (Some(_), Some(Frame::Error(code))) => {
-            Waited::Failed(code.to_error("WAIT"))
+            Waited::Failed(code.to_error("WAIT").into())
         }
         (Some(Frame::Status), Some(Frame::Number(replicas))) if replicas >= i64::from(wait.replicas) => Waited::Enough,
         _ => Waited::Failed(CacheError::Unavailable("too few replicas acknowledged the write".into())),

@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures::future::{Either, join_all, select};
 use tokio::time::sleep;
 
-use super::topology::Scout;
-use super::view::View;
-use super::{Address, Budget, ClusterSession, Lane, unavailable};
-use crate::cache::companion::slot;
-use crate::cache::redis::reply::{self, Redirect};
+use super::{ClusterSession, named};
+use crate::cache::redis::{RedisSession, unavailable};
 use crate::cache::{CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
+use crate::redis::cluster::{Lane, Scout, View};
+use crate::redis::slot::slot;
+use crate::redis::{Address, Budget, CLUSTER_DOWN, Redirect};
 
 type Outcome = Result<Reply, CacheError>;
 
@@ -29,7 +29,7 @@ const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// What a cluster that is down as a whole refuses, or has nobody for, is not to be tried again.
 fn not_served(result: &mut Outcome) {
     if let Err(CacheError::RefusedForNow(cause)) = result
-        && (*cause == reply::CLUSTER_DOWN || *cause == NO_OWNER)
+        && (*cause == CLUSTER_DOWN || *cause == NO_OWNER)
     {
         *result = Err(CacheError::Down(std::mem::take(cause)));
     }
@@ -81,7 +81,7 @@ impl ClusterSession {
                     own.clone_from(result);
                 }
             }
-            let to = |redirect: &Redirect| target(redirect, &done.address);
+            let to = |redirect: &Redirect| redirect.target(&done.address);
             if !done.redirects.is_empty() {
                 self.topology.heard(done.redirects.iter().map(|(_, redirect)| to(redirect)), &done.address);
             }
@@ -132,13 +132,13 @@ impl ClusterSession {
         self.open(&parts.keys().collect::<Vec<_>>())?;
         let lanes = || parts.keys().filter_map(|address| self.lanes.get(address));
         let patience = match () {
-            () if lanes().any(|lane| lane.session().is_some()) => Duration::ZERO,
+            () if lanes().any(|lane| lane.is_good()) => Duration::ZERO,
             () if lanes().all(Lane::is_down) => LITTLE_PATIENCE,
             () => PATIENCE,
         };
         let patience = patience.min(budget.left());
         let (within, turn) = (budget.left(), self.turn);
-        let waits = self.topology.settings.wait_replicas > 0;
+        let waits = self.shared.wait_replicas > 0;
         let calls = self.lanes.iter_mut().filter_map(|(address, lane)| {
             let part = parts.remove(address)?;
             let own_slot = if waits && !asking { view.slot_of(address, turn) } else { None };
@@ -175,7 +175,7 @@ fn split(batch: &[Command], view: &Arc<View>) -> HashMap<Address, Part> {
 
 async fn send_part(
     address: Address,
-    lane: &mut Lane,
+    lane: &mut Lane<RedisSession>,
     part: Part,
     own_slot: Option<u16>,
     asking: bool,
@@ -191,10 +191,10 @@ async fn send_part(
     });
     let (mut results, redirects) = match call.await {
         Ok(done) => done,
-        Err(error) => (vec![Err(error); places.len()], Vec::new()),
+        Err(error) => (vec![Err(error.into()); places.len()], Vec::new()),
     };
     for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
-        *error = lane.named(error.clone());
+        *error = named(lane, error.clone());
     }
     Done { address, places, results, redirects }
 }
@@ -244,9 +244,4 @@ fn sendable<'a>(done: &'a Done, batch: &'a [Command], results: &mut [Outcome]) -
     }
     sendable.retain(|(_, key, _)| !held.contains(key));
     sendable.into_iter().map(|(place, _, redirect)| (place, redirect)).collect()
-}
-
-/// Where a redirection of the node at `from` points.
-pub(super) fn target(redirect: &Redirect, from: &Address) -> Address {
-    Address::new(redirect.host.as_deref().unwrap_or(&from.host), redirect.port)
 }

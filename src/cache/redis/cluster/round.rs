@@ -1,9 +1,9 @@
 //! One round of a scan: over which nodes it goes, how far it is, and whether it has met every key. Pure.
 
-use super::Address;
-use super::census::Census;
 use crate::cache::Cursor;
-use crate::cache::companion::slot;
+use crate::redis::Address;
+use crate::redis::cluster::Census;
+use crate::redis::slot::slot;
 
 /// A scan that is under way.
 pub(super) struct Walk {

@@ -10,17 +10,14 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::apply::target;
-use super::census::{Census, Other, Told};
 use super::round::{Walk, slot_of_all};
-use super::topology::MAX_TOLD_BYTES;
-use super::view::{Primary, View};
-use super::{Address, Budget, ClusterSession, MAX_PING, unavailable};
-use crate::cache::companion::slot;
-use crate::cache::redis::encode::Outbox;
-use crate::cache::redis::reply::Frame;
+use super::{ClusterSession, MAX_PING, named};
 use crate::cache::redis::scan::Misplaced;
+use crate::cache::redis::unavailable;
 use crate::cache::{CacheError, Cursor, Doomed, Progress, Scan, ScanStep, Session, Unlinked};
+use crate::redis::cluster::{Census, MAX_TOLD_BYTES, Other, Primary, Told, View};
+use crate::redis::slot::slot;
+use crate::redis::{Address, Budget, Frame, Outbox};
 
 /// How often keys that cannot be deleted where they were looked for are tried elsewhere within a call.
 const CHASES: usize = 3;
@@ -183,7 +180,7 @@ impl ClusterSession {
     ) -> Result<Visited, CacheError> {
         let addresses: Vec<&Address> = shares.keys().chain(places.iter().map(|(address, _)| address)).collect();
         self.open(&addresses)?;
-        let (view, waits) = (self.topology.view(), self.topology.settings.wait_replicas > 0);
+        let (view, waits) = (self.topology.view(), self.shared.wait_replicas > 0);
         self.turn = self.turn.wrapping_add(1);
         let (turn, within, patience) = (self.turn, budget.left(), budget.left().min(MAX_PING));
         let calls = self.lanes.iter_mut().filter_map(|(address, lane)| {
@@ -202,10 +199,10 @@ impl ClusterSession {
                     (session.asking, session.one_each) = (false, false);
                     (progress, std::mem::take(&mut session.misplaced))
                 });
-                let (mut progress, misplaced) = call
-                    .await
-                    .unwrap_or_else(|error| (Progress { failure: Some(error), ..Progress::default() }, Vec::new()));
-                progress.failure = progress.failure.map(|error| lane.named(error));
+                let (mut progress, misplaced) = call.await.unwrap_or_else(|error| {
+                    (Progress { failure: Some(error.into()), ..Progress::default() }, Vec::new())
+                });
+                progress.failure = progress.failure.map(|error| named(lane, error));
                 Brought { address: address.clone(), groups, progress, misplaced }
             })
         });
@@ -247,7 +244,7 @@ impl ClusterSession {
             }
             let told = |(from, keys): &(Address, Misplaced)| {
                 let redirect = keys.redirect.as_ref().filter(|redirect| !redirect.is_ask)?;
-                Some((redirect.slot, target(redirect, from)))
+                Some((redirect.slot, redirect.target(from)))
             };
             let moved: Vec<(u16, Address)> = misplaced.iter().filter_map(told).collect();
             if !moved.is_empty() {
@@ -258,7 +255,7 @@ impl ClusterSession {
             for (from, Misplaced { group, keys, redirect }) in misplaced.drain(..) {
                 let Some(of) = doomed.get(group) else { continue };
                 let is_asked = redirect.as_ref().is_some_and(|redirect| redirect.is_ask);
-                let to = redirect.map_or(from.clone(), |redirect| target(&redirect, &from));
+                let to = redirect.map_or(from.clone(), |redirect| redirect.target(&from));
                 let share = if is_asked { &mut asked } else { &mut others }.entry(to.clone()).or_default();
                 (share.is_chased, share.asking) = (true, is_asked);
                 self.topology.heard(std::iter::once(to.clone()), &from);
@@ -328,13 +325,13 @@ impl ClusterSession {
                 let frames = lane.with(within, async move |session| {
                     let mut outbox = Outbox::new();
                     outbox.pack(&[b"CLUSTER", b"NODES"]);
-                    session.call(outbox, MAX_TOLD_BYTES, Budget::new(within)).await
+                    session.as_mut().call(outbox, MAX_TOLD_BYTES, Budget::new(within)).await
                 });
                 let told = match frames.await.and_then(|frames| frames).map(|mut frames| frames.pop()) {
                     Ok(Some(Frame::Text(text))) => Told::read(&text).ok_or_else(senseless),
-                    Ok(Some(Frame::Error(code))) => Err(code.to_error("CLUSTER NODES")),
+                    Ok(Some(Frame::Error(code))) => Err(code.to_error("CLUSTER NODES").into()),
                     Ok(_) => Err(senseless()),
-                    Err(error) => Err(error),
+                    Err(error) => Err(error.into()),
                 };
                 (other, told)
             })

@@ -4,18 +4,14 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::RedisSession;
-use crate::cache::redis::MAX_OWN_BYTES;
 use crate::cache::redis::batch::{self, Answers, Manner, Step};
-use crate::cache::redis::budget::Budget;
-use crate::cache::redis::cause::unexpected;
-use crate::cache::redis::connection::unavailable;
-use crate::cache::redis::encode::Outbox;
 use crate::cache::redis::parts::{Bounds, Parts, WINDOW_BYTES, Window, is_one_part, long_value};
-use crate::cache::redis::reply::{Frame, Hint, too_long};
 use crate::cache::redis::wait::{self, Wait, Waited};
+use crate::cache::redis::{unavailable, unexpected};
 use crate::cache::room::COUNTED_FROM_BYTES;
 use crate::cache::{CacheError, Command, Reply, Room};
 use crate::event::CacheKey;
+use crate::redis::{Budget, Frame, Hint, MAX_OWN_BYTES, Outbox, too_long};
 
 /// Values that one call brings over, at most, and what the pipeline under way brings: the commands after that are not sent.
 const MAX_HELD_BYTES: usize = 64 * 1024 * 1024;
@@ -29,7 +25,7 @@ impl RedisSession {
         if batch.is_empty() {
             return results;
         }
-        let bounds = Bounds::new(batch, self.shared.settings.room.free_bytes());
+        let bounds = Bounds::new(batch, self.shared.room.free_bytes());
         if is_one_part(batch) {
             let asked = Asked { windows: &[], window_bytes: bounds.window_bytes };
             if let Err(error) = self.apply_part(batch, asked, &mut budget, 0, &mut results).await {
@@ -49,7 +45,7 @@ impl RedisSession {
             }
             // Nothing of these was done, and those that follow on their keys are sent on to the same node.
             let elsewhere: HashSet<usize> = self.redirects.iter().skip(redirects).map(|(index, _)| *index).collect();
-            if self.was_sent || ended.is_ok() {
+            if self.session.was_sent() || ended.is_ok() {
                 mark_overtaken(&commands, &part.windows, &elsewhere, &mut own);
             }
             for (place, _) in self.redirects.iter_mut().skip(redirects) {
@@ -83,11 +79,11 @@ impl RedisSession {
         budget.extend(bytes);
         let shared = self.shared.clone();
         let long = segment.iter().find_map(long_value);
-        if long.is_some_and(|bytes| shared.lengths().refuses(bytes, Instant::now())) {
-            results.push(Err(too_long("SET")));
+        if long.is_some_and(|bytes| self.session.server().lengths().refuses(bytes, Instant::now())) {
+            results.push(Err(too_long("SET").into()));
             return Ok(0);
         }
-        let sounds_out = long.is_some_and(|bytes| shared.lengths().is_doubtful(bytes));
+        let sounds_out = long.is_some_and(|bytes| self.session.server().lengths().is_doubtful(bytes));
         let written = segment.iter().rfind(|command| command.is_write());
         let wait = written.and_then(|command| self.wait(command.key().as_bytes(), budget, bytes));
         let with_scripts = !self.has_scripts && segment.iter().any(|command| command.version().is_some());
@@ -98,7 +94,7 @@ impl RedisSession {
         let largest = windows.iter().map(|window| window.bytes).fold(WINDOW_BYTES, usize::max);
         let known: usize = windows.iter().map(|window| window.bytes.saturating_sub(WINDOW_BYTES)).sum();
         budget.extend(known);
-        let room = self.connection.as_mut().map(|held| held.connection.take_room()).unwrap_or_default();
+        let room = self.session.take_room();
         let outbox = batch::encode(segment, bytes, manner, wait.as_ref(), room);
 
         let mut frames = Vec::with_capacity(outbox.commands());
@@ -112,7 +108,7 @@ impl RedisSession {
         for step in &mut answers {
             let list = match step {
                 Step::Done(Ok(Reply::Hit(value))) => {
-                    results.push(shared.settings.room.hold(value).map(Reply::Hit));
+                    results.push(shared.room.hold(value).map(Reply::Hit));
                     continue;
                 }
                 Step::Done(result) => {
@@ -142,7 +138,7 @@ impl RedisSession {
             }
         }
         sent?;
-        if self.connection.is_none() {
+        if !self.session.has_connection() {
             return Err(unavailable("not sent: redis asked for a new connection"));
         }
         if !empty.is_empty() {
@@ -179,12 +175,12 @@ impl RedisSession {
 
     /// Learns from what became of a long value.
     fn note_length(&self, bytes: usize, frames: &[Frame], is_answered: bool) {
-        let mut lengths = self.shared.lengths();
+        let mut lengths = self.session.server().lengths();
         let is_refused = |frame: &Frame| matches!(frame, Frame::Error(code) if code.hint() == Some(Hint::TooLong));
         match is_answered {
             _ if frames.iter().any(is_refused) => lengths.refused(bytes, Instant::now()),
             true => lengths.taken(bytes),
-            false if self.was_sent => lengths.lost(bytes),
+            false if self.session.was_sent() => lengths.lost(bytes),
             false => {}
         }
     }
@@ -198,7 +194,7 @@ impl RedisSession {
         budget: &Budget,
     ) -> Result<(), CacheError> {
         let waited = match waited {
-            Waited::Full if self.connection.is_some() => {
+            Waited::Full if self.session.has_connection() => {
                 let mut outbox = Outbox::new();
                 outbox.ask(self.asking);
                 wait::add_wait_when_full(&mut outbox, wait);
@@ -255,7 +251,7 @@ impl RedisSession {
         self.exchange(ask("STRLEN"), MAX_OWN_BYTES, budget, 0, &mut frames).await?;
         let bytes = match frames.pop() {
             Some(Frame::Number(bytes)) => u64::try_from(bytes).map_err(|_| unexpected())?,
-            Some(Frame::Error(code)) => return Err(code.to_error("STRLEN")),
+            Some(Frame::Error(code)) => return Err(code.to_error("STRLEN").into()),
             _ => return Err(unexpected()),
         };
         let allowed = u64::try_from(max_bytes).unwrap_or(u64::MAX);
@@ -268,7 +264,7 @@ impl RedisSession {
         if held > 0 && held.saturating_add(size) > MAX_HELD_BYTES {
             return Err(CacheError::Postponed);
         }
-        let room = self.shared.settings.room.clone();
+        let room = self.shared.room.clone();
         let loan = (size > COUNTED_FROM_BYTES).then(|| room.take(size)).transpose()?;
         budget.extend(size);
         self.exchange(ask("GET"), max_bytes, budget, size, &mut frames).await?;
@@ -279,7 +275,7 @@ impl RedisSession {
                 None => room.hold(value).map(Reply::Hit),
             },
             Some(Frame::Nil) => Ok(Reply::Miss),
-            Some(Frame::Error(code)) => Err(code.to_error("GET")),
+            Some(Frame::Error(code)) => Err(code.to_error("GET").into()),
             _ => Err(unexpected()),
         }
     }

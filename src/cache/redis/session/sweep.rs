@@ -1,15 +1,14 @@
 //! A step of a scan on a session, with the deletion of what earlier ones found.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::time::sleep;
 
 use super::RedisSession;
-use crate::cache::redis::budget::Budget;
-use crate::cache::redis::connection::unavailable;
 use crate::cache::redis::scan::{self, Apart, MAX_KEY_BYTES, Stride};
+use crate::cache::redis::unavailable;
 use crate::cache::{CacheError, Doomed, Progress, Scan, Unlinked};
+use crate::redis::Budget;
 
 impl RedisSession {
     pub(super) async fn sweep(&mut self, doomed: &[Doomed], scan: Option<Scan<'_>>, budget: &Budget) -> Progress {
@@ -20,7 +19,7 @@ impl RedisSession {
                 return Progress { unlinked, failure: Some(failure), is_lost, ..Progress::default() };
             }
         };
-        let connects = self.connects;
+        let connects = self.session.connects();
         let keys = doomed.iter().map(|doomed| doomed.keys.len()).sum();
         let count = self.pace.count(keys, Instant::now());
         let scan = scan.map(|scan| (scan, count));
@@ -30,7 +29,7 @@ impl RedisSession {
         if !apart.is_empty() {
             self.one_by_one(doomed, apart, &mut progress, budget).await;
         }
-        if self.connection.is_none() || self.connects != connects {
+        if !self.session.has_connection() || self.session.connects() != connects {
             progress.step = None;
         }
         progress
@@ -40,15 +39,17 @@ impl RedisSession {
     async fn prepare(&mut self, scan: Option<Scan<'_>>, budget: &Budget) -> Result<u64, (CacheError, bool)> {
         let from = scan.and_then(|scan| scan.from);
         if scan.is_some() && from.is_none() {
-            let round_trip = self.round_trip(budget).await;
+            let round_trip = self.session.round_trip(budget).await;
             self.pace.begin(round_trip, Instant::now());
-        } else if self.pace.rests(self.shared.batches.load(Ordering::Relaxed), Instant::now()) {
+        } else if self.pace.rests(self.session.server().requests(), Instant::now()) {
             sleep(scan::REST).await;
         }
         if scan.is_none() {
             return Ok(0);
         }
-        let server = self.server(budget).await.map_err(|error| (error, false))?;
+        let server = self.session.run_id(budget).await;
+        self.note_connection();
+        let server = server.map_err(|error| (error.into(), false))?;
         // Another server would make something else of the cursor.
         match from {
             Some(from) if from.server != server => {

@@ -12,18 +12,22 @@ use bytes::Bytes;
 use log::warn;
 use tokio::time::timeout;
 
+use super::MAX_OWN_BYTES;
 use super::cause::{self, Broken};
 use super::connection::{Connection, HANDSHAKE};
 use super::encode::Outbox;
+use super::error::{Error, unavailable};
 use super::facts::{Facts, Identity, Make, OLDEST};
 use super::reply::Frame;
+use super::server::{Role, Server};
 use super::settings::Settings;
-use super::{MAX_OWN_BYTES, Part, Shared};
-use crate::cache::{CacheError, Secret};
+use crate::secret::Secret;
 
 /// Whom `CLIENT KILL` is asked for, to see whether we may: an address always has a port, so no client has this one, and no
 /// version of Redis does anything about it. (`CLIENT KILL ID 0` closes all other connections before Redis 7.0.)
 const NOBODY: &str = "nobody";
+/// What `CLIENT LIST` shows as the name of our connections.
+const CLIENT_NAME: &str = env!("CARGO_PKG_NAME");
 /// A Redis that waits for the end of a line never answers to TLS.
 const PLAIN_PORT: &str = ": is this a port without TLS? (redis.tls, or rediss:// in redis.url)";
 /// Of what a server says of itself, at most.
@@ -38,13 +42,13 @@ enum Trouble {
 }
 
 /// Connects and logs in.
-pub(super) async fn open(shared: &Shared, within: Duration) -> Result<Connection, CacheError> {
+pub(crate) async fn open(server: &Server, within: Duration) -> Result<Connection, Error> {
     let step = Cell::new("connecting");
-    let name = || shared.name();
-    match timeout(within, attempts(shared, &step)).await {
+    let name = || server.name();
+    match timeout(within, attempts(server, &step)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(Trouble::Closed)) => {
-            let hint = if shared.tls.is_some() {
+            let hint = if server.tls.is_some() {
                 ""
             } else {
                 " (is this a port for TLS? redis.tls, or rediss:// in redis.url)"
@@ -52,7 +56,7 @@ pub(super) async fn open(shared: &Shared, within: Duration) -> Result<Connection
             Err(unavailable(format!("{}: it closed the connection before it answered{hint}", name())))
         }
         Ok(Err(Trouble::Told(cause))) => Err(unavailable(format!("{}: {cause}", name()))),
-        Ok(Err(Trouble::Unsupported(cause))) => Err(CacheError::Unsupported(format!("{}: {cause}", name()).into())),
+        Ok(Err(Trouble::Unsupported(cause))) => Err(Error::Unsupported(format!("{}: {cause}", name()).into())),
         Ok(Err(Trouble::Late)) | Err(_) => {
             let hint = if step.get() == HANDSHAKE { PLAIN_PORT } else { "" };
             let (step, millis) = (step.get(), within.as_millis());
@@ -61,16 +65,16 @@ pub(super) async fn open(shared: &Shared, within: Duration) -> Result<Connection
     }
 }
 
-async fn attempts(shared: &Shared, step: &Cell<&'static str>) -> Result<Connection, Trouble> {
-    match attempt(shared, step, false).await {
-        Err(Trouble::Closed) => attempt(shared, step, true).await,
+async fn attempts(server: &Server, step: &Cell<&'static str>) -> Result<Connection, Trouble> {
+    match attempt(server, step, false).await {
+        Err(Trouble::Closed) => attempt(server, step, true).await,
         ended => ended,
     }
 }
 
-async fn attempt(shared: &Shared, step: &Cell<&'static str>, is_bare: bool) -> Result<Connection, Trouble> {
-    let settings = &shared.settings;
-    let mut connection = Connection::establish(settings, shared.tls.as_ref(), step).await.map_err(Trouble::Told)?;
+async fn attempt(server: &Server, step: &Cell<&'static str>, is_bare: bool) -> Result<Connection, Trouble> {
+    let settings = &server.settings;
+    let mut connection = Connection::establish(settings, server.tls.as_ref(), step).await.map_err(Trouble::Told)?;
     step.set("logging in");
     let password = password(settings).await;
     let has_login = settings.username.is_some() || password.is_some();
@@ -103,7 +107,7 @@ async fn attempt(shared: &Shared, step: &Cell<&'static str>, is_bare: bool) -> R
     }
     first.map_err(Trouble::Told)?;
     connection.facts = if is_bare { Facts { is_bare, ..Facts::default() } } else { facts(&mut replies) };
-    fits(shared, &mut connection).await?;
+    fits(server, &mut connection).await?;
     Ok(connection)
 }
 
@@ -112,7 +116,7 @@ fn ask(outbox: &mut Outbox) {
     outbox.pack(&[b"HELLO"]);
     outbox.pack(&[b"CLIENT", b"ID"]);
     outbox.pack(&[b"CLIENT", b"INFO"]);
-    outbox.pack(&[b"CLIENT", b"SETNAME", b"redis-cache-sync"]);
+    outbox.pack(&[b"CLIENT", b"SETNAME", CLIENT_NAME.as_bytes()]);
     outbox.pack(&[b"CLIENT", b"KILL", NOBODY.as_bytes()]);
     outbox.pack(&[b"INFO", b"server"]);
     outbox.pack(&[b"INFO", b"memory"]);
@@ -180,38 +184,38 @@ fn facts(replies: &mut Replies) -> Facts {
 }
 
 /// Whether this is a server for the part it is to play.
-async fn fits(shared: &Shared, connection: &mut Connection) -> Result<(), Trouble> {
+async fn fits(server: &Server, connection: &mut Connection) -> Result<(), Trouble> {
     let told = |text: &str| Err(Trouble::Told(text.to_owned()));
     let Facts { make, mode, .. } = connection.facts.clone();
     if let Some(Make { name, version }) = make.as_ref().filter(|make| make.is_too_old())
-        && shared.part != Part::Sentinel
+        && server.role != Role::Sentinel
     {
         let (major, minor) = OLDEST;
         return Err(Trouble::Unsupported(format!("it is {name} {version}, and {major}.{minor} or later is needed")));
     }
-    match (shared.part, mode.as_deref()) {
-        (Part::Sentinel, Some("standalone" | "cluster")) => {
+    match (server.role, mode.as_deref()) {
+        (Role::Sentinel, Some("standalone" | "cluster")) => {
             told("it is no sentinel: redis.nodes must name sentinels, and these the master")
         }
-        (Part::Alone | Part::OfCluster | Part::Master, Some("sentinel")) => {
+        (Role::Standalone | Role::ClusterNode | Role::Master, Some("sentinel")) => {
             told("it is a sentinel and holds no data: set redis.mode = sentinel, and redis.nodes to its address")
         }
-        (Part::OfCluster, Some("standalone")) => {
+        (Role::ClusterNode, Some("standalone")) => {
             told("it is no node of a cluster: redis.mode = cluster does not fit, standalone does")
         }
         // One that has every slot works as it is.
-        (Part::Alone, Some("cluster")) if !has_every_slot(shared, connection).await => {
+        (Role::Standalone, Some("cluster")) if !has_every_slot(server, connection).await => {
             told("it is one of several nodes of a cluster: set redis.mode = cluster")
         }
         _ => Ok(()),
     }
 }
 
-async fn has_every_slot(shared: &Shared, connection: &mut Connection) -> bool {
+async fn has_every_slot(server: &Server, connection: &mut Connection) -> bool {
     let mut outbox = Outbox::new();
     outbox.pack(&[b"CLUSTER", b"INFO"]);
     let mut frames = Vec::new();
-    let asked = connection.talk(outbox, MAX_OWN_BYTES, shared.settings.connect_timeout, &mut frames).await;
+    let asked = connection.talk(outbox, MAX_OWN_BYTES, server.settings.connect_timeout, &mut frames).await;
     let info = asked.ok().and_then(|()| text(Replies(frames.into_iter()).next()));
     info.and_then(|info| field(&info, "cluster_size")).as_deref() == Some("1")
 }
@@ -276,10 +280,6 @@ fn in_hello(hello: &[Frame], name: &str) -> Option<String> {
 fn word(bytes: &[u8]) -> Option<String> {
     let is_good = !bytes.is_empty() && bytes.len() <= MAX_WORD_BYTES && bytes.iter().all(u8::is_ascii_graphic);
     is_good.then(|| String::from_utf8_lossy(bytes).into_owned())
-}
-
-fn unavailable(detail: String) -> CacheError {
-    CacheError::Unavailable(detail.into())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ const SHARED_FROM_BYTES: usize = 16 * 1024;
 
 /// A pipeline being packed.
 #[derive(Default)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     pieces: VecDeque<Bytes>,
     tail: Vec<u8>,
     commands: usize,
@@ -27,35 +27,35 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// With room for so many bytes, in memory that was used before.
-    pub(super) fn within(mut room: Vec<u8>, bytes: usize) -> Self {
+    pub(crate) fn within(mut room: Vec<u8>, bytes: usize) -> Self {
         room.clear();
         room.reserve(bytes);
         Outbox { tail: room, ..Self::default() }
     }
 
     /// Puts an `ASKING` before each command from here on: before the first, or never. Their replies are not handed out.
-    pub(super) fn ask(&mut self, is_asking: bool) {
+    pub(crate) fn ask(&mut self, is_asking: bool) {
         self.is_asking = is_asking;
     }
 
-    pub(super) fn is_asking(&self) -> bool {
+    pub(crate) fn is_asking(&self) -> bool {
         self.is_asking
     }
 
     /// Has the first value that is sent from where it lies wait until the server has read its length and said nothing against
     /// it. Begins with a `PING` whose reply shows that; it is not handed out. Nothing was added before.
-    pub(super) fn sound_out(&mut self) {
+    pub(crate) fn sound_out(&mut self) {
         self.sounds_out = true;
         self.pack(&[b"PING"]);
     }
 
     /// How many replies come before the value that is to wait; None: none is.
-    pub(super) fn replies_before_value(&self) -> Option<usize> {
+    pub(crate) fn replies_before_value(&self) -> Option<usize> {
         self.before_value.filter(|_| self.sounds_out)
     }
 
@@ -68,13 +68,13 @@ impl Outbox {
     }
 
     /// Adds one command, filled in by `fill`.
-    pub(super) fn command(&mut self, fill: impl FnOnce(&mut Cmd) -> &mut Cmd) {
+    pub(crate) fn command(&mut self, fill: impl FnOnce(&mut Cmd) -> &mut Cmd) {
         self.count();
         fill(&mut Cmd::new()).write_packed_command(&mut self.tail);
     }
 
     /// Adds one command, given by its arguments.
-    pub(super) fn pack(&mut self, arguments: &[&[u8]]) {
+    pub(crate) fn pack(&mut self, arguments: &[&[u8]]) {
         self.begin(arguments.len());
         for argument in arguments {
             self.argument(argument);
@@ -82,7 +82,7 @@ impl Outbox {
     }
 
     /// Adds `SET key value [EX ttl]`.
-    pub(super) fn set(&mut self, key: &[u8], value: &Bytes, ttl_seconds: Option<u32>) {
+    pub(crate) fn set(&mut self, key: &[u8], value: &Bytes, ttl_seconds: Option<u32>) {
         self.begin(if ttl_seconds.is_some() { 5 } else { 3 });
         self.argument(b"SET");
         self.argument(key);
@@ -94,17 +94,17 @@ impl Outbox {
     }
 
     /// Begins a command of so many arguments, its name among them; they are to be added next.
-    pub(super) fn begin(&mut self, arguments: usize) {
+    pub(crate) fn begin(&mut self, arguments: usize) {
         self.count();
         self.line(b'*', arguments);
     }
 
-    pub(super) fn number(&mut self, number: impl itoa::Integer) {
+    pub(crate) fn number(&mut self, number: impl itoa::Integer) {
         self.argument(itoa::Buffer::new().format(number).as_bytes());
     }
 
     /// Adds an argument that is shared if it is large.
-    pub(super) fn value(&mut self, value: &Bytes) {
+    pub(crate) fn value(&mut self, value: &Bytes) {
         if value.len() < SHARED_FROM_BYTES {
             return self.argument(value);
         }
@@ -116,13 +116,13 @@ impl Outbox {
     }
 
     /// Adds an argument that is in pieces.
-    pub(super) fn joined(&mut self, pieces: &[&[u8]]) {
+    pub(crate) fn joined(&mut self, pieces: &[&[u8]]) {
         self.line(b'$', pieces.iter().map(|piece| piece.len()).sum());
         pieces.iter().for_each(|piece| self.tail.extend_from_slice(piece));
         self.tail.extend_from_slice(b"\r\n");
     }
 
-    pub(super) fn argument(&mut self, bytes: &[u8]) {
+    pub(crate) fn argument(&mut self, bytes: &[u8]) {
         self.line(b'$', bytes.len());
         self.tail.extend_from_slice(bytes);
         self.tail.extend_from_slice(b"\r\n");
@@ -135,12 +135,12 @@ impl Outbox {
     }
 
     /// How many replies are due, those to `ASKING` among them.
-    pub(super) fn commands(&self) -> usize {
+    pub(crate) fn commands(&self) -> usize {
         self.commands
     }
 
     /// The pieces to be written, in order.
-    pub(super) fn into_pieces(mut self) -> VecDeque<Bytes> {
+    pub(crate) fn into_pieces(mut self) -> VecDeque<Bytes> {
         if !self.tail.is_empty() {
             self.pieces.push_back(self.tail.into());
         }

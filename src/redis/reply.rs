@@ -8,8 +8,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::address::Address;
-use crate::cache::CacheError;
-use crate::cache::companion::SLOTS;
+use super::error::Error;
+use super::slot::SLOTS;
 
 /// A status or error line, at most.
 const MAX_LINE_BYTES: usize = 16 * 1024;
@@ -55,7 +55,7 @@ const PASSING: [&str; 16] = [
 
 /// One reply, or one element of an array.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// `+OK` and other status lines.
     Status,
     Number(i64),
@@ -68,7 +68,7 @@ pub(super) enum Frame {
 
 /// An error's code word: capital letters only, at most 32 of them; `ERR` where there was nothing of the kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Code {
+pub(crate) struct Code {
     word: String,
     /// Inside of a script: what it was that Redis refused.
     inner: Option<&'static str>,
@@ -78,7 +78,7 @@ pub(super) struct Code {
 
 /// What an error's text says beyond its word, where that is known by heart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hint {
+pub(crate) enum Hint {
     /// To AUTH: the user has no password.
     NoPassword,
     /// To SELECT: there is no database of that number.
@@ -118,16 +118,21 @@ impl Hint {
 
 /// Where a node of a Redis Cluster sends us on to, for one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Redirect {
+pub(crate) struct Redirect {
     /// `ASK`: for this command alone; otherwise `MOVED`.
-    pub(super) is_ask: bool,
-    pub(super) slot: u16,
+    pub(crate) is_ask: bool,
+    pub(crate) slot: u16,
     /// None as host: that of the node which says so.
-    pub(super) host: Option<String>,
-    pub(super) port: u16,
+    pub(crate) host: Option<String>,
+    pub(crate) port: u16,
 }
 
 impl Redirect {
+    /// Where the redirection of the node at `from` points.
+    pub(crate) fn target(&self, from: &Address) -> Address {
+        Address::new(self.host.as_deref().unwrap_or(&from.host), self.port)
+    }
+
     fn from_line(word: &str, line: &[u8]) -> Option<Self> {
         let is_ask = match word {
             "ASK" => true,
@@ -164,7 +169,7 @@ fn code_word_in_script(line: &[u8]) -> Option<&'static str> {
 }
 
 impl Code {
-    pub(super) fn from_line(line: &[u8]) -> Self {
+    pub(crate) fn from_line(line: &[u8]) -> Self {
         let mut word = code_word(line);
         if word.is_empty() || word == "ERR" {
             word = code_word_in_script(line).unwrap_or("ERR").to_owned();
@@ -176,31 +181,31 @@ impl Code {
         Code { word, inner, redirect, hint }
     }
 
-    pub(super) fn hint(&self) -> Option<Hint> {
+    pub(crate) fn hint(&self) -> Option<Hint> {
         self.hint
     }
 
     /// Whether another key might not have been refused.
-    pub(super) fn concerns_a_key(&self) -> bool {
+    pub(crate) fn concerns_a_key(&self) -> bool {
         !matches!(self.hint, Some(Hint::UnknownCommand | Hint::ForbiddenCommand))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.word
     }
 
     /// Where it points, if it is a MOVED or ASK that makes sense.
-    pub(super) fn redirect(&self) -> Option<&Redirect> {
+    pub(crate) fn redirect(&self) -> Option<&Redirect> {
         self.redirect.as_deref()
     }
 
     /// Whether the server is about to change: a new connection may reach another one, or know better.
-    pub(super) fn asks_for_a_new_connection(&self) -> bool {
+    pub(crate) fn asks_for_a_new_connection(&self) -> bool {
         self.hint == Some(Hint::TooLong) || matches!(self.as_str(), "READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS")
     }
 
     /// Whether the fault lies with the server's state or set-up rather than with the command.
-    pub(super) fn is_passing(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         PASSING.contains(&self.as_str())
     }
 
@@ -213,46 +218,46 @@ impl Code {
     }
 
     /// What it means as the answer to this command.
-    pub(super) fn to_error(&self, command: &'static str) -> CacheError {
+    pub(crate) fn to_error(&self, command: &'static str) -> Error {
         match self.as_str() {
-            "WRONGTYPE" => CacheError::WrongType,
+            "WRONGTYPE" => Error::WrongType,
             _ if self.hint == Some(Hint::TooLong) => too_long(command),
-            code if self.is_of_the_command() => CacheError::RefusedForNow(format!("redis answered {code}").into()),
-            code if self.is_passing() => CacheError::Unavailable(format!("redis answered {code}").into()),
-            code => CacheError::Refused(format!("redis refused {}: {code}", self.inner.unwrap_or(command)).into()),
+            code if self.is_of_the_command() => Error::RefusedForNow(format!("redis answered {code}").into()),
+            code if self.is_passing() => Error::Unavailable(format!("redis answered {code}").into()),
+            code => Error::Refused(format!("redis refused {}: {code}", self.inner.unwrap_or(command)).into()),
         }
     }
 }
 
 /// A value that is longer than the server takes.
-pub(super) fn too_long(command: &'static str) -> CacheError {
-    CacheError::Refused(format!("redis refused {command}: the value is longer than its proto-max-bulk-len").into())
+pub(crate) fn too_long(command: &'static str) -> Error {
+    Error::Refused(format!("redis refused {command}: the value is longer than its proto-max-bulk-len").into())
 }
 
 /// What [`Code::to_error`] makes of a cluster that is down, and of a slot of it that nobody serves.
-pub(super) const CLUSTER_DOWN: &str = "redis answered CLUSTERDOWN";
+pub(crate) const CLUSTER_DOWN: &str = "redis answered CLUSTERDOWN";
 
 /// The server broke the protocol, or a limit.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("redis answered out of protocol or beyond a limit")]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
-impl From<Malformed> for CacheError {
+impl From<Malformed> for Error {
     fn from(malformed: Malformed) -> Self {
-        CacheError::Unavailable(malformed.to_string().into())
+        Error::Unavailable(malformed.to_string().into())
     }
 }
 
 /// Bytes that were read and not yet taken as frames.
 #[derive(Default)]
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     buffer: BytesMut,
     missing: usize,
 }
 
 impl Inbox {
     /// The next frame, if all of it has been read; a string may have up to `max_bytes`.
-    pub(super) fn next(&mut self, max_bytes: usize) -> Result<Option<Frame>, Malformed> {
+    pub(crate) fn next(&mut self, max_bytes: usize) -> Result<Option<Frame>, Malformed> {
         let Some(&kind) = self.buffer.first() else {
             if self.buffer.capacity() > KEPT_BYTES {
                 self.buffer = BytesMut::new();
@@ -286,16 +291,16 @@ impl Inbox {
     }
 
     /// Whether something was read that nobody asked for.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
-    pub(super) fn unread(&self) -> &[u8] {
+    pub(crate) fn unread(&self) -> &[u8] {
         &self.buffer
     }
 
     /// Where to read to. Room for the rest of a string that has begun, so that it grows once and no further.
-    pub(super) fn room(&mut self) -> &mut BytesMut {
+    pub(crate) fn room(&mut self) -> &mut BytesMut {
         self.buffer.reserve(self.missing.max(READ_BYTES));
         &mut self.buffer
     }

@@ -6,14 +6,13 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error as TlsError, PeerMisbehaved};
 
 use super::reply::{Code, Hint};
-use crate::cache::CacheError;
 
 /// Names that a certificate is for, as far as a message shows them.
 const MAX_NAMES: usize = 4;
 
 /// Why bytes did not get through.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// The peer has closed the connection.
     Closed,
     /// The reply is none of the Redis protocol, or beyond a limit.
@@ -25,7 +24,7 @@ pub(super) enum Broken {
 
 impl Broken {
     /// Whether the peer has ended the connection, in whatever way.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         match self {
             Broken::Closed => true,
@@ -38,7 +37,7 @@ impl Broken {
 }
 
 /// What an error of the socket says; that of TLS, if it is one.
-pub(super) fn of_io(error: &io::Error) -> String {
+pub(crate) fn of_io(error: &io::Error) -> String {
     match tls_error(error) {
         Some(error) => of_tls(error),
         None => error.kind().to_string(),
@@ -50,7 +49,7 @@ fn tls_error(error: &io::Error) -> Option<&TlsError> {
 }
 
 /// Why a handshake failed.
-pub(super) fn of_handshake(error: &io::Error) -> String {
+pub(crate) fn of_handshake(error: &io::Error) -> String {
     match tls_error(error) {
         Some(error) => of_tls(error),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -106,7 +105,7 @@ fn of_alert(alert: AlertDescription) -> String {
 }
 
 /// What something that is no reply of Redis looks like.
-pub(super) fn of_no_redis(bytes: &[u8]) -> &'static str {
+pub(crate) fn of_no_redis(bytes: &[u8]) -> &'static str {
     match bytes {
         [0x15 | 0x16, 3, ..] => "it speaks TLS on this port: set redis.tls, or rediss:// in redis.url",
         [b'H', b'T', b'T', b'P', b'/', ..] => "it speaks HTTP, not the Redis protocol: is this a Redis port?",
@@ -115,7 +114,7 @@ pub(super) fn of_no_redis(bytes: &[u8]) -> &'static str {
 }
 
 /// An error that Redis answers to whatever it is asked first, or to a login.
-pub(super) fn of_refusal(code: &Code) -> String {
+pub(crate) fn of_refusal(code: &Code) -> String {
     let word = code.as_str();
     match (word, code.hint()) {
         (_, Some(Hint::ManyClients)) => "it has as many clients as it takes (maxclients)".to_owned(),
@@ -133,9 +132,4 @@ pub(super) fn of_refusal(code: &Code) -> String {
 }
 
 /// What connecting fails with where credentials are missing.
-pub(super) const NO_CREDENTIALS: &str = "it asks for a password (NOAUTH)";
-
-/// A reply that the command cannot have.
-pub(super) fn unexpected() -> CacheError {
-    CacheError::Unavailable("redis answered something unexpected".into())
-}
+pub(crate) const NO_CREDENTIALS: &str = "it asks for a password (NOAUTH)";

@@ -9,31 +9,31 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout};
 
-use crate::cache::CacheError;
-use crate::cache::redis::address::Address;
-use crate::cache::redis::budget::Budget;
-use crate::cache::redis::cause::NO_CREDENTIALS;
-use crate::cache::redis::cause::unexpected;
-use crate::cache::redis::connection::unavailable;
-use crate::cache::redis::encode::Outbox;
-use crate::cache::redis::reply::Frame;
-use crate::cache::redis::settings::{Access, TlsClient};
-use crate::cache::redis::{MAX_OWN_BYTES, Part, RedisSession, Settings, SetupError, Shared, checked};
+use crate::redis::MAX_OWN_BYTES;
+use crate::redis::address::Address;
+use crate::redis::budget::Budget;
+use crate::redis::cause::NO_CREDENTIALS;
+use crate::redis::encode::Outbox;
+use crate::redis::error::{Error, unavailable, unexpected};
+use crate::redis::reply::Frame;
+use crate::redis::server::{Role, Server};
+use crate::redis::session::Session;
+use crate::redis::settings::{Access, Settings, SetupError, TlsClient};
 
 /// After the first answer the other sentinels have so long.
-pub(super) const GRACE: Duration = Duration::from_millis(50);
+pub(crate) const GRACE: Duration = Duration::from_millis(50);
 /// Masters of the past whose debts are remembered.
 const MAX_MASTERS: usize = 64;
 /// All sentinels must tell of an older epoch for so long before they are taken to have been set up anew.
 const TRUST: Duration = Duration::from_secs(15);
 
-pub(super) struct Finder {
-    pub(super) settings: Settings,
+pub(crate) struct Finder {
+    pub(crate) settings: Settings,
     tls: Option<TlsClient>,
-    pub(super) name: String,
-    pub(super) watchers: Vec<Watcher>,
+    pub(crate) name: String,
+    pub(crate) watchers: Vec<Watcher>,
     /// What is known of each that was a master, the last named last.
-    masters: Mutex<Vec<(Address, Arc<Shared>)>>,
+    masters: Mutex<Vec<(Address, Arc<Server>)>>,
     belief: Mutex<Belief>,
     /// That of the belief.
     epoch: AtomicU64,
@@ -70,31 +70,35 @@ impl Belief {
 }
 
 /// Masters that sentinels name, the best first, and the epoch in which they were elected.
-pub(super) struct Named {
-    pub(super) addresses: Vec<Address>,
-    pub(super) epoch: u64,
+pub(crate) struct Named {
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) epoch: u64,
 }
 
 /// A sentinel. Without credentials for sentinels, those of the master are used if it asks for some.
-pub(super) struct Watcher {
-    pub(super) address: Address,
-    with: Arc<Shared>,
-    without: Arc<Shared>,
+pub(crate) struct Watcher {
+    pub(crate) address: Address,
+    with: Arc<Server>,
+    without: Arc<Server>,
 }
 
 impl Finder {
-    pub(super) fn new(settings: Settings, sentinels: Vec<Address>, name: String) -> Result<Self, SetupError> {
+    /// `settings` are for the master, but for its address, which the `sentinels` know. Connects to nothing.
+    ///
+    /// # Errors
+    /// No sentinels or no name, or what TLS cannot use.
+    pub(crate) fn new(settings: Settings, sentinels: Vec<Address>, name: String) -> Result<Self, SetupError> {
         if sentinels.is_empty() || name.is_empty() {
             return Err(SetupError::NoSentinels);
         }
-        let tls = checked(&settings)?;
+        let tls = settings.tls_client()?;
         let theirs = of_sentinels(&settings);
-        let their_tls = checked(&theirs)?;
+        let their_tls = theirs.tls_client()?;
         let bare = Settings { username: None, password: None, reread: None, ..theirs.clone() };
         let has_own = settings.sentinels.as_ref().is_some_and(Access::has_login);
         let mut watchers = Vec::new();
         for address in sentinels {
-            let at = |settings| Shared::at(settings, their_tls.as_ref(), &address, Part::Sentinel).map(Arc::new);
+            let at = |settings| Server::at(settings, their_tls.as_ref(), &address, Role::Sentinel).map(Arc::new);
             let with = at(&theirs)?;
             let without = if has_own { with.clone() } else { at(&bare)? };
             watchers.push(Watcher { address, with, without });
@@ -110,12 +114,19 @@ impl Finder {
         })
     }
 
-    fn masters(&self) -> MutexGuard<'_, Vec<(Address, Arc<Shared>)>> {
+    /// What to call the master in a message, without secrets.
+    pub(crate) fn describe(&self) -> String {
+        let tls = if self.settings.tls.is_some() { " with TLS" } else { "" };
+        let at: Vec<String> = self.watchers.iter().map(|watcher| watcher.address.to_string()).collect();
+        format!("redis master {}{tls} by sentinels at {}", self.name, at.join(","))
+    }
+
+    fn masters(&self) -> MutexGuard<'_, Vec<(Address, Arc<Server>)>> {
         self.masters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The epoch of the masters that are believed in.
-    pub(super) fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
 
@@ -124,28 +135,28 @@ impl Finder {
     /// What is owed to masters of the past is remembered while they are few, the last named first. More were each followed
     /// by a newer one: a sentinel that makes a replica of an old master closes its connections, and it drops what it
     /// alone had.
-    pub(super) fn session(&self, address: &Address) -> Result<RedisSession, CacheError> {
+    pub(crate) fn session(&self, address: &Address) -> Result<Session, Error> {
         let mut masters = self.masters();
         let known = masters.iter().position(|(known, _)| known == address);
         let server = match known {
             Some(place) => masters.remove(place).1,
-            None => Shared::at(&self.settings, self.tls.as_ref(), address, Part::Master)
+            None => Server::at(&self.settings, self.tls.as_ref(), address, Role::Master)
                 .map(Arc::new)
                 .map_err(|error| unavailable(format!("the master cannot be reached: {error}")))?,
         };
-        let is_used = |server: &Arc<Shared>| Arc::strong_count(server) > 1;
-        masters.retain(|(_, server)| is_used(server) || !server.debts().is_empty());
+        let is_used = |server: &Arc<Server>| Arc::strong_count(server) > 1;
+        masters.retain(|(_, server)| is_used(server) || server.has_abandoned());
         if masters.len() >= MAX_MASTERS
             && let Some(oldest) = masters.iter().position(|(_, server)| !is_used(server))
         {
             masters.remove(oldest);
         }
         masters.push((address.clone(), server.clone()));
-        Ok(RedisSession::new(server))
+        Ok(Session::new(server))
     }
 
     /// What to make of the answers of one round.
-    fn judge(&self, told: Vec<(Address, u64)>) -> Result<Named, CacheError> {
+    fn judge(&self, told: Vec<(Address, u64)>) -> Result<Named, Error> {
         let epochs: Vec<u64> = told.iter().map(|(_, epoch)| *epoch).collect();
         let epoch = {
             let mut belief = self.belief.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,18 +191,18 @@ fn of_sentinels(settings: &Settings) -> Settings {
 }
 
 /// Lines to the sentinels.
-pub(super) struct Lookout {
+pub(crate) struct Lookout {
     finder: Arc<Finder>,
-    lines: HashMap<Address, RedisSession>,
+    lines: HashMap<Address, Session>,
 }
 
 impl Lookout {
-    pub(super) fn new(finder: Arc<Finder>) -> Self {
+    pub(crate) fn new(finder: Arc<Finder>) -> Self {
         Lookout { finder, lines: HashMap::new() }
     }
 
     /// Whom the sentinels name.
-    pub(super) async fn ask(&mut self) -> Result<Named, CacheError> {
+    pub(crate) async fn ask(&mut self) -> Result<Named, Error> {
         let mut calls = FuturesUnordered::new();
         for watcher in &self.finder.watchers {
             let line = self.lines.remove(&watcher.address);
@@ -216,14 +227,14 @@ impl Lookout {
     }
 }
 
-type Told = Result<(Address, u64), CacheError>;
+type Told = Result<(Address, u64), Error>;
 
-async fn told(finder: &Finder, watcher: &Watcher, line: Option<RedisSession>) -> (Address, RedisSession, Told) {
+async fn told(finder: &Finder, watcher: &Watcher, line: Option<Session>) -> (Address, Session, Told) {
     let within = finder.settings.connect_timeout;
-    let mut line = line.unwrap_or_else(|| RedisSession::new(watcher.without.clone()));
+    let mut line = line.unwrap_or_else(|| Session::new(watcher.without.clone()));
     let mut opened = line.open(within).await;
     if asks_for_a_password(&opened) && finder.settings.password.is_some() {
-        line = RedisSession::new(watcher.with.clone());
+        line = Session::new(watcher.with.clone());
         opened = line.open(within).await;
     }
     let named = match opened {
@@ -239,8 +250,8 @@ async fn told(finder: &Finder, watcher: &Watcher, line: Option<RedisSession>) ->
     (watcher.address.clone(), line, named)
 }
 
-fn asks_for_a_password(opened: &Result<(), CacheError>) -> bool {
-    matches!(opened, Err(CacheError::Unavailable(detail)) if detail.ends_with(NO_CREDENTIALS))
+fn asks_for_a_password(opened: &Result<(), Error>) -> bool {
+    matches!(opened, Err(Error::Unavailable(detail)) if detail.ends_with(NO_CREDENTIALS))
 }
 
 /// The address, and the epoch that it was given in: 0 if the sentinel does not tell.

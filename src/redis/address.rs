@@ -22,7 +22,7 @@ impl Address {
     }
 
     /// A host that a node tells. `Some(None)`: it leaves that out, and means itself; None: it makes no sense.
-    pub(super) fn read_host(host: &[u8]) -> Option<Option<String>> {
+    pub(crate) fn read_host(host: &[u8]) -> Option<Option<String>> {
         if host.is_empty() || host == b"?" {
             return Some(None);
         }

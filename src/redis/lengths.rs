@@ -7,13 +7,13 @@
 use std::time::{Duration, Instant};
 
 /// No server takes less: it is the least that can be set.
-pub(super) const MAX_SURE_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_SURE_BYTES: usize = 1024 * 1024;
 /// What was refused is not asked for again for so long, since each time costs a connection.
 const BELIEVED: Duration = Duration::from_secs(60);
 
 /// What is known of one server.
 #[derive(Debug, Default)]
-pub(super) struct Lengths {
+pub(crate) struct Lengths {
     /// The shortest value with which a connection was lost, and none of that length has been taken since.
     lost: Option<usize>,
     /// The shortest that was refused lately, and when.
@@ -22,25 +22,25 @@ pub(super) struct Lengths {
 
 impl Lengths {
     /// Whether a value of so many bytes is refused without being sent.
-    pub(super) fn refuses(&self, bytes: usize, now: Instant) -> bool {
+    pub(crate) fn refuses(&self, bytes: usize, now: Instant) -> bool {
         self.refused.is_some_and(|(least, when)| bytes >= least && now.saturating_duration_since(when) < BELIEVED)
     }
 
     /// Whether to ask before a value of so many bytes is sent.
-    pub(super) fn is_doubtful(&self, bytes: usize) -> bool {
+    pub(crate) fn is_doubtful(&self, bytes: usize) -> bool {
         self.lost.is_some_and(|least| bytes >= least)
     }
 
-    pub(super) fn lost(&mut self, bytes: usize) {
+    pub(crate) fn lost(&mut self, bytes: usize) {
         self.lost = Some(self.lost.map_or(bytes, |least| least.min(bytes)));
     }
 
-    pub(super) fn refused(&mut self, bytes: usize, now: Instant) {
+    pub(crate) fn refused(&mut self, bytes: usize, now: Instant) {
         let least = self.refused.filter(|_| self.refuses(bytes, now)).map_or(bytes, |(least, _)| least);
         self.refused = Some((least.min(bytes), now));
     }
 
-    pub(super) fn taken(&mut self, bytes: usize) {
+    pub(crate) fn taken(&mut self, bytes: usize) {
         self.lost = self.lost.filter(|least| *least > bytes);
         self.refused = self.refused.filter(|(least, _)| *least > bytes);
     }

@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::vec;
 
-use crate::cache::CacheError;
-use crate::cache::companion::SLOTS;
-use crate::cache::redis::address::Address;
-use crate::cache::redis::cause::unexpected;
-use crate::cache::redis::reply::Frame;
+use crate::redis::address::Address;
+use crate::redis::error::{Error, unexpected};
+use crate::redis::reply::Frame;
+use crate::redis::slot::SLOTS;
 
 /// Nodes of a cluster, at most; Redis itself advises against more.
 const MAX_NODES: usize = 1024;
@@ -17,33 +16,33 @@ const STRIDE: usize = 5003;
 
 /// A primary; its id, if a node has told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Primary {
-    pub(super) address: Address,
-    pub(super) id: String,
+pub(crate) struct Primary {
+    pub(crate) address: Address,
+    pub(crate) id: String,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct View {
+pub(crate) struct View {
     primaries: Vec<Primary>,
     /// By slot: which of the primaries.
     owners: Box<[u16]>,
     /// Those that may be asked, too.
-    pub(super) replicas: Vec<Address>,
+    pub(crate) replicas: Vec<Address>,
     /// Of the whole cluster: grows with each election and each slot that moves to a node which was not the last to get one.
-    pub(super) epoch: u64,
+    pub(crate) epoch: u64,
     /// The node that told sees a majority, and all slots served.
-    pub(super) is_ok: bool,
+    pub(crate) is_ok: bool,
 }
 
 impl View {
     /// Of a cluster of which nothing is known yet.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let owners = vec![NOBODY; SLOTS.into()].into_boxed_slice();
         View { primaries: Vec::new(), owners, replicas: Vec::new(), epoch: 0, is_ok: false }
     }
 
     /// From the answers to `CLUSTER INFO` and `CLUSTER SLOTS` of the node at `here`.
-    pub(super) fn read(frames: Vec<Frame>, here: &Address) -> Result<Self, CacheError> {
+    pub(crate) fn read(frames: Vec<Frame>, here: &Address) -> Result<Self, Error> {
         let mut frames = frames.into_iter();
         let mut view = View::empty();
         match frames.next() {
@@ -70,7 +69,7 @@ impl View {
     }
 
     /// `[first, last, primary, replica…]`
-    fn read_range(&mut self, frames: &mut vec::IntoIter<Frame>, here: &Address) -> Result<(), CacheError> {
+    fn read_range(&mut self, frames: &mut vec::IntoIter<Frame>, here: &Address) -> Result<(), Error> {
         let Some(Frame::Array(elements @ 2..)) = frames.next() else { return Err(unexpected()) };
         let (first, last) = (read_slot(frames.next())?, read_slot(frames.next())?);
         if first > last {
@@ -90,7 +89,7 @@ impl View {
         Ok(())
     }
 
-    fn place_of(&mut self, node: Primary) -> Result<u16, CacheError> {
+    fn place_of(&mut self, node: Primary) -> Result<u16, Error> {
         let place = match self.primaries.iter().position(|known| known.address == node.address) {
             Some(place) => place,
             None if self.primaries.len() < MAX_NODES => {
@@ -103,7 +102,7 @@ impl View {
     }
 
     /// What a node says about one slot, in passing.
-    pub(super) fn with_moved(&self, moved: &[(u16, Address)]) -> Self {
+    pub(crate) fn with_moved(&self, moved: &[(u16, Address)]) -> Self {
         let mut view = self.clone();
         for (slot, address) in moved {
             let node = Primary { address: address.clone(), id: String::new() };
@@ -114,32 +113,32 @@ impl View {
         view
     }
 
-    pub(super) fn owner(&self, slot: u16) -> Option<&Address> {
+    pub(crate) fn owner(&self, slot: u16) -> Option<&Address> {
         let place = self.owners.get(usize::from(slot))?;
         self.primaries.get(usize::from(*place)).map(|primary| &primary.address)
     }
 
-    pub(super) fn primaries(&self) -> &[Primary] {
+    pub(crate) fn primaries(&self) -> &[Primary] {
         &self.primaries
     }
 
     /// Those that have slots.
-    pub(super) fn owners(&self) -> Vec<&Address> {
+    pub(crate) fn owners(&self) -> Vec<&Address> {
         let used: HashSet<u16> = self.owners.iter().copied().collect();
         let places = (0u16..).zip(&self.primaries);
         places.filter(|(place, _)| used.contains(place)).map(|(_, primary)| &primary.address).collect()
     }
 
-    pub(super) fn is_covered(&self) -> bool {
+    pub(crate) fn is_covered(&self) -> bool {
         !self.owners.contains(&NOBODY)
     }
 
-    pub(super) fn covered(&self) -> usize {
+    pub(crate) fn covered(&self) -> usize {
         self.owners.iter().filter(|owner| **owner != NOBODY).count()
     }
 
     /// Some slot of the node, another for another `turn`.
-    pub(super) fn slot_of(&self, address: &Address, turn: usize) -> Option<u16> {
+    pub(crate) fn slot_of(&self, address: &Address, turn: usize) -> Option<u16> {
         let place = self.primaries.iter().position(|primary| primary.address == *address)?;
         let slots = usize::from(SLOTS);
         let scattered = (0..slots).map(|step| (turn % slots + step) * STRIDE % slots);
@@ -148,7 +147,7 @@ impl View {
     }
 }
 
-fn read_slot(frame: Option<Frame>) -> Result<usize, CacheError> {
+fn read_slot(frame: Option<Frame>) -> Result<usize, Error> {
     match frame {
         Some(Frame::Number(slot @ 0..)) if slot < i64::from(SLOTS) => usize::try_from(slot).map_err(|_| unexpected()),
         _ => Err(unexpected()),
@@ -156,7 +155,7 @@ fn read_slot(frame: Option<Frame>) -> Result<usize, CacheError> {
 }
 
 /// `[host, port, id, …]`; None: one that cannot be reached.
-fn read_node(frames: &mut vec::IntoIter<Frame>, here: &Address) -> Result<Option<Primary>, CacheError> {
+fn read_node(frames: &mut vec::IntoIter<Frame>, here: &Address) -> Result<Option<Primary>, Error> {
     let Some(Frame::Array(elements @ 2..)) = frames.next() else { return Err(unexpected()) };
     let host = match frames.next() {
         Some(Frame::Text(host)) => Address::read_host(&host).ok_or_else(unexpected)?,
@@ -178,7 +177,7 @@ fn read_node(frames: &mut vec::IntoIter<Frame>, here: &Address) -> Result<Option
 }
 
 /// Passes over one reply, with all that is in it.
-fn skip(frames: &mut vec::IntoIter<Frame>) -> Result<(), CacheError> {
+fn skip(frames: &mut vec::IntoIter<Frame>) -> Result<(), Error> {
     let mut due = 1usize;
     while due > 0 {
         due -= 1;
@@ -201,7 +200,7 @@ mod tests {
         Frame::Text(Bytes::from_static(text.as_bytes()))
     }
 
-    fn read(frames: &[Frame]) -> Result<View, CacheError> {
+    fn read(frames: &[Frame]) -> Result<View, Error> {
         let info = text("cluster_state:ok\r\ncluster_current_epoch:7\r\n");
         View::read([&[info], frames].concat(), &Address::new("asked", 1))
     }

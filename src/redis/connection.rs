@@ -3,7 +3,6 @@
 //! It knows whether a pipeline is unanswered ([`Connection::owes_replies`]) and by which name the server knows it
 //! ([`Identity`](super::facts::Identity)), so that what was sent can be taken back. Whether and when to do that is the session's business.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -25,10 +24,10 @@ use tokio_util::io::poll_read_buf;
 
 use super::cause::{self, Broken};
 use super::encode::Outbox;
+use super::error::{Error, unavailable};
 use super::facts::Facts;
 use super::reply::{Frame, Hint, Inbox, Malformed};
 use super::settings::{Settings, TlsClient};
-use crate::cache::CacheError;
 
 /// Addresses of one name that are tried, at most; all at once, the first to answer wins.
 const MAX_ADDRESSES: usize = 8;
@@ -50,19 +49,19 @@ const MAX_TOTAL_BYTES: usize = 128 * 1024 * 1024;
 const GRACE: Duration = Duration::from_millis(50);
 
 /// The step of connecting in which both sides agree on TLS.
-pub(super) const HANDSHAKE: &str = "the TLS handshake";
+pub(crate) const HANDSHAKE: &str = "the TLS handshake";
 
 trait Transport: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Transport for T {}
 
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: Pin<Box<dyn Transport>>,
     inbox: Inbox,
     /// What the last pipeline was packed into.
     room: Vec<u8>,
     owes_replies: bool,
     /// What the server has said of itself.
-    pub(super) facts: Facts,
+    pub(crate) facts: Facts,
 }
 
 impl Connection {
@@ -70,7 +69,7 @@ impl Connection {
     ///
     /// # Errors
     /// The cause, for a person.
-    pub(super) async fn establish(
+    pub(crate) async fn establish(
         settings: &Settings,
         tls: Option<&TlsClient>,
         step: &Cell<&'static str>,
@@ -97,18 +96,18 @@ impl Connection {
 
     /// Sends a pipeline and reads its replies into `frames`, which after a failure holds those that did arrive. Dropped
     /// or failed, it leaves the connection owing replies: of no further use.
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
         &mut self,
         outbox: Outbox,
         max_bytes: usize,
         within: Duration,
         frames: &mut Vec<Frame>,
-    ) -> Result<(), CacheError> {
+    ) -> Result<(), Error> {
         Ok(self.talk(outbox, max_bytes, within, frames).await?)
     }
 
     /// As [`Connection::exchange`], with the cause of a failure told apart.
-    pub(super) async fn talk(
+    pub(crate) async fn talk(
         &mut self,
         outbox: Outbox,
         max_bytes: usize,
@@ -141,22 +140,22 @@ impl Connection {
     }
 
     /// Memory for the next pipeline.
-    pub(super) fn take_room(&mut self) -> Vec<u8> {
+    pub(crate) fn take_room(&mut self) -> Vec<u8> {
         mem::take(&mut self.room)
     }
 
     /// Whether something was sent that was not answered in full, and may still take effect.
-    pub(super) fn owes_replies(&self) -> bool {
+    pub(crate) fn owes_replies(&self) -> bool {
         self.owes_replies
     }
 
     /// What was read and could not be taken for a reply.
-    pub(super) fn unread(&self) -> &[u8] {
+    pub(crate) fn unread(&self) -> &[u8] {
         self.inbox.unread()
     }
 
     /// Whether the server has closed an idle connection, or said something unasked.
-    pub(super) fn is_stale(&mut self) -> bool {
+    pub(crate) fn is_stale(&mut self) -> bool {
         !self.inbox.is_empty() || self.stream.read(&mut [0]).now_or_never().is_some()
     }
 
@@ -315,11 +314,7 @@ async fn connect_address(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-pub(super) fn unavailable(detail: impl Into<Cow<'static, str>>) -> CacheError {
-    CacheError::Unavailable(detail.into())
-}
-
-impl From<Broken> for CacheError {
+impl From<Broken> for Error {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::Closed => unavailable("redis closed the connection"),

@@ -23,13 +23,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::cache::companion::SLOTS;
-use crate::cache::redis::address::Address;
+use crate::redis::address::Address;
+use crate::redis::slot::SLOTS;
 
 /// What a primary says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
-    pub(super) id: String,
+pub(crate) struct Member {
+    pub(crate) id: String,
     epoch: u64,
     /// First and last.
     slots: Vec<(u16, u16)>,
@@ -46,24 +46,24 @@ struct Mark {
 }
 
 /// What a node's `CLUSTER NODES` tells.
-pub(super) struct Told {
+pub(crate) struct Told {
     /// None: it is a replica.
-    pub(super) own: Option<Member>,
+    pub(crate) own: Option<Member>,
     /// All primaries that it knows and can be addressed; not those that have failed and have no slots.
-    pub(super) primaries: Vec<Other>,
+    pub(crate) primaries: Vec<Other>,
 }
 
 /// What a node says of a primary.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Other {
-    pub(super) id: String,
-    pub(super) address: Address,
-    pub(super) has_slots: bool,
+pub(crate) struct Other {
+    pub(crate) id: String,
+    pub(crate) address: Address,
+    pub(crate) has_slots: bool,
 }
 
 impl Told {
     /// None: it makes no sense.
-    pub(super) fn read(text: &[u8]) -> Option<Self> {
+    pub(crate) fn read(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let mut told = Told { own: None, primaries: Vec::new() };
         let mut knows_itself = false;
@@ -120,8 +120,8 @@ impl Member {
 
 /// All primaries, each by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Census {
-    pub(super) members: BTreeMap<Address, Member>,
+pub(crate) struct Census {
+    pub(crate) members: BTreeMap<Address, Member>,
 }
 
 impl Census {
@@ -138,12 +138,12 @@ impl Census {
         owners
     }
 
-    pub(super) fn is_covered(&self) -> bool {
+    pub(crate) fn is_covered(&self) -> bool {
         !self.owners().contains(&None)
     }
 
     /// Whether some member gives slots to the node, or is to get some from it.
-    pub(super) fn has_business_with(&self, id: &str) -> bool {
+    pub(crate) fn has_business_with(&self, id: &str) -> bool {
         self.members.values().any(|member| member.moving.iter().any(|mark| mark.other == id))
     }
 
@@ -166,7 +166,7 @@ impl Census {
     }
 
     /// The primaries in an order in which keys may move meanwhile, as far as there is one.
-    pub(super) fn order(&self) -> Vec<Address> {
+    pub(crate) fn order(&self) -> Vec<Address> {
         let mut order: Vec<(&Address, &Member)> = self.members.iter().collect();
         order.sort_by_key(|(_, member)| member.epoch);
         // Each goes over those behind it that give slots to it; more rounds than nodes change nothing.
@@ -185,7 +185,7 @@ impl Census {
     }
 
     /// The one node on which all keys of a slot are, as long as the slot is not on its way.
-    pub(super) fn sole_owner(&self, slot: u16) -> Option<&Address> {
+    pub(crate) fn sole_owner(&self, slot: u16) -> Option<&Address> {
         let is_marked = |member: &Member| member.moving.iter().any(|mark| mark.slot == slot);
         let has = |member: &Member| member.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot));
         let mut owners = self.members.iter().filter(|(_, member)| has(member));
@@ -195,7 +195,7 @@ impl Census {
 
     /// Whether a scan of one node between this census and that `after` it has met every key of a slot that was there
     /// throughout. Other slots may move.
-    pub(super) fn was_complete_in(&self, slot: u16, after: &Census) -> bool {
+    pub(crate) fn was_complete_in(&self, slot: u16, after: &Census) -> bool {
         let owner = self.sole_owner(slot);
         owner.is_some() && owner == after.sole_owner(slot) && self.standing() == after.standing()
     }
@@ -207,7 +207,7 @@ impl Census {
 
     /// Whether a scan between this census and that `after` it has met every key that was there throughout. `order`: in
     /// which the nodes were scanned one after the other; None: side by side.
-    pub(super) fn was_complete(&self, after: &Census, order: Option<&[Address]>) -> bool {
+    pub(crate) fn was_complete(&self, after: &Census, order: Option<&[Address]>) -> bool {
         if self.standing() != after.standing() {
             return false;
         }

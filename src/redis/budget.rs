@@ -10,26 +10,26 @@ const BYTES_A_SECOND: u64 = 4 * 1024 * 1024;
 const MAX_CALL: Duration = Duration::from_secs(3600);
 
 /// The time that a call has.
-pub(super) struct Budget {
+pub(crate) struct Budget {
     until: Instant,
 }
 
 impl Budget {
-    pub(super) fn new(within: Duration) -> Self {
+    pub(crate) fn new(within: Duration) -> Self {
         Budget { until: Instant::now() + within.min(MAX_CALL) }
     }
 
-    pub(super) fn extend(&mut self, bytes: usize) {
+    pub(crate) fn extend(&mut self, bytes: usize) {
         self.until += extra(bytes);
     }
 
-    pub(super) fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 }
 
 /// What moving so many bytes adds to the time for a reply.
-pub(super) fn extra(bytes: usize) -> Duration {
+pub(crate) fn extra(bytes: usize) -> Duration {
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
     Duration::from_millis(bytes.saturating_mul(1000) / BYTES_A_SECOND)
 }

@@ -11,13 +11,13 @@ use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout};
 
 use super::view::View;
-use crate::cache::CacheError;
-use crate::cache::redis::address::Address;
-use crate::cache::redis::budget::Budget;
-use crate::cache::redis::connection::unavailable;
-use crate::cache::redis::encode::Outbox;
-use crate::cache::redis::settings::{Settings, TlsClient};
-use crate::cache::redis::{Part, RedisSession, Shared};
+use crate::redis::address::Address;
+use crate::redis::budget::Budget;
+use crate::redis::encode::Outbox;
+use crate::redis::error::{Error, unavailable};
+use crate::redis::server::{Role, Server};
+use crate::redis::session::Session;
+use crate::redis::settings::{Settings, SetupError, TlsClient};
 
 /// All sessions together look around this often, at most.
 const LOOK_GAP: Duration = Duration::from_millis(100);
@@ -32,18 +32,18 @@ const GRACE: Duration = Duration::from_millis(30);
 /// Addresses of which is remembered who gave them, at most.
 const MAX_TELLERS: usize = 4096;
 /// All that one node tells about the others.
-pub(super) const MAX_TOLD_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_TOLD_BYTES: usize = 4 * 1024 * 1024;
 
-pub(super) struct Topology {
-    pub(super) settings: Settings,
+pub(crate) struct Topology {
+    pub(crate) settings: Settings,
     tls: Option<TlsClient>,
-    pub(super) seeds: Vec<Address>,
+    pub(crate) seeds: Vec<Address>,
     state: Mutex<State>,
 }
 
 struct State {
     view: Arc<View>,
-    servers: HashMap<Address, Arc<Shared>>,
+    servers: HashMap<Address, Arc<Server>>,
     /// Which node gave a node's address.
     tellers: HashMap<Address, Address>,
     looked: Option<Instant>,
@@ -54,56 +54,75 @@ struct State {
 }
 
 impl Topology {
-    pub(super) fn new(settings: Settings, tls: Option<TlsClient>, seeds: Vec<Address>) -> Self {
+    /// `seeds` are nodes to ask for the others; without any, the one that `settings` names. Connects to nothing.
+    ///
+    /// # Errors
+    /// A database other than 0, or what TLS cannot use.
+    pub(crate) fn new(settings: Settings, seeds: Vec<Address>) -> Result<Self, SetupError> {
+        if settings.db != 0 {
+            return Err(SetupError::Database);
+        }
+        let tls = settings.tls_client()?;
+        let seeds = match seeds {
+            seeds if seeds.is_empty() => vec![Address::new(&settings.host, settings.port)],
+            seeds => seeds,
+        };
         let view = Arc::new(View::empty());
         let (servers, tellers) = (HashMap::new(), HashMap::new());
         let state = State { view, servers, tellers, looked: None, adopted: None, is_doubted: true, ailing: None };
-        Topology { settings, tls, seeds, state: Mutex::new(state) }
+        Ok(Topology { settings, tls, seeds, state: Mutex::new(state) })
     }
 
-    pub(super) fn view(&self) -> Arc<View> {
+    /// What to call the cluster in a message, without secrets.
+    pub(crate) fn describe(&self) -> String {
+        let tls = if self.settings.tls.is_some() { " with TLS" } else { "" };
+        let seeds: Vec<String> = self.seeds.iter().map(ToString::to_string).collect();
+        format!("redis cluster{tls} at {}", seeds.join(","))
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
         self.state().view.clone()
     }
 
     /// A new session to a node.
-    pub(super) fn session(&self, address: &Address) -> Result<RedisSession, CacheError> {
+    pub(crate) fn session(&self, address: &Address) -> Result<Session, Error> {
         let mut state = self.state();
         let State { servers, tellers, .. } = &mut *state;
         let server = match servers.entry(address.clone()) {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(place) => {
-                let server = Shared::at(&self.settings, self.tls.as_ref(), address, Part::OfCluster)
+                let server = Server::at(&self.settings, self.tls.as_ref(), address, Role::ClusterNode)
                     .map_err(|error| unavailable(format!("a node of the cluster cannot be reached: {error}")))?;
                 let told_by = tellers.get(address).filter(|_| !self.seeds.contains(address)).cloned();
-                place.insert(Arc::new(Shared { told_by, ..server })).clone()
+                place.insert(Arc::new(server.told_by(told_by))).clone()
             }
         };
-        Ok(RedisSession::new(server))
+        Ok(Session::new(server))
     }
 
     /// A node of which a session has been made, and who gave its address: for a message.
-    pub(super) fn name(&self, address: &Address) -> String {
+    pub(crate) fn name(&self, address: &Address) -> String {
         let server = self.state().servers.get(address).cloned();
         server.map_or_else(|| format!("the node of the cluster at {address}"), |server| server.name())
     }
 
     /// The node `from` has given these addresses.
-    pub(super) fn heard(&self, addresses: impl Iterator<Item = Address>, from: &Address) {
+    pub(crate) fn heard(&self, addresses: impl Iterator<Item = Address>, from: &Address) {
         self.state().hear(addresses, from);
     }
 
     /// Something has gone wrong that a look around may explain.
-    pub(super) fn doubt(&self) {
+    pub(crate) fn doubt(&self) {
         self.state().is_doubted = true;
     }
 
     /// Whether the cluster has refused its service as a whole for as long as operations are tried.
-    pub(super) fn is_down(&self) -> bool {
-        self.state().ailing.is_some_and(|since| since.elapsed() >= self.settings.retry)
+    pub(crate) fn is_down(&self) -> bool {
+        self.state().ailing.is_some_and(|since| since.elapsed() >= self.settings.down_after)
     }
 
     /// Takes over what nodes have said about single slots.
-    pub(super) fn moved(&self, moved: &[(u16, Address)]) {
+    pub(crate) fn moved(&self, moved: &[(u16, Address)]) {
         let mut state = self.state();
         state.view = Arc::new(state.view.with_moved(moved));
         state.is_doubted = true;
@@ -138,7 +157,7 @@ impl Topology {
         };
         state
             .servers
-            .retain(|address, server| is_known(address) || Arc::strong_count(server) > 1 || !server.debts().is_empty());
+            .retain(|address, server| is_known(address) || Arc::strong_count(server) > 1 || server.has_abandoned());
         state.tellers.retain(|address, _| is_known(address));
         let replicas = view.replicas.iter().cloned();
         state.hear(view.primaries().iter().map(|primary| primary.address.clone()).chain(replicas), from);
@@ -162,23 +181,23 @@ impl State {
 }
 
 /// Looks around for a session, on lines of its own: those that carry work are never held up or given up for it.
-pub(super) struct Scout {
+pub(crate) struct Scout {
     topology: Arc<Topology>,
-    lines: HashMap<Address, RedisSession>,
+    lines: HashMap<Address, Session>,
     turn: usize,
 }
 
 impl Scout {
-    pub(super) fn new(topology: Arc<Topology>) -> Self {
+    pub(crate) fn new(topology: Arc<Topology>) -> Self {
         Scout { topology, lines: HashMap::new(), turn: 0 }
     }
 
-    pub(super) fn doubt(&self) {
+    pub(crate) fn doubt(&self) {
         self.topology.doubt();
     }
 
     /// Looks around if that is due. Fails only if nothing is known at all.
-    pub(super) async fn refresh(&mut self, budget: &Budget) -> Result<Arc<View>, CacheError> {
+    pub(crate) async fn refresh(&mut self, budget: &Budget) -> Result<Arc<View>, Error> {
         if self.topology.claim(Instant::now()) {
             let looked = self.look(budget).await;
             let view = self.topology.view();
@@ -188,7 +207,7 @@ impl Scout {
     }
 
     /// Asks a few nodes, then others as long as none has an answer; the best answer becomes the view.
-    async fn look(&mut self, budget: &Budget) -> Result<(), CacheError> {
+    async fn look(&mut self, budget: &Budget) -> Result<(), Error> {
         let mut left = self.candidates().into_iter().peekable();
         let mut failure = unavailable("no node of the cluster is known");
         while left.peek().is_some() {
@@ -229,7 +248,7 @@ impl Scout {
     }
 
     /// The best of their answers, and whose it is.
-    async fn ask(&mut self, some: Vec<Address>, within: Duration) -> Result<(Address, View), CacheError> {
+    async fn ask(&mut self, some: Vec<Address>, within: Duration) -> Result<(Address, View), Error> {
         let mut calls = FuturesUnordered::new();
         let mut failure = unavailable("no node of the cluster answered in time");
         for address in some {
@@ -263,17 +282,13 @@ impl Scout {
     }
 }
 
-async fn told(
-    address: Address,
-    mut line: RedisSession,
-    within: Duration,
-) -> (Address, RedisSession, Result<View, CacheError>) {
+async fn told(address: Address, mut line: Session, within: Duration) -> (Address, Session, Result<View, Error>) {
     let mut outbox = Outbox::new();
     outbox.pack(&[b"CLUSTER", b"INFO"]);
     outbox.pack(&[b"CLUSTER", b"SLOTS"]);
     let frames = line.call(outbox, MAX_TOLD_BYTES, Budget::new(within)).await;
     let view = frames.and_then(|frames| View::read(frames, &address)).map_err(|error| match error {
-        CacheError::Refused(detail) => unavailable(format!("CLUSTER SLOTS brought nothing: {detail}")),
+        Error::Refused(detail) => unavailable(format!("CLUSTER SLOTS brought nothing: {detail}")),
         error => error,
     });
     (address, line, view)

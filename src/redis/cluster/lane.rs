@@ -5,6 +5,7 @@
 //! the node is unavailable at once; a call with business at such nodes alone gives the probes a moment. After a time a node
 //! is known to be down, and the caller is told not to try again.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,46 +14,51 @@ use futures::future::{Either, LocalBoxFuture, select};
 use tokio::time::{sleep, timeout};
 
 use super::topology::Topology;
-use crate::cache::redis::RedisSession;
-use crate::cache::redis::address::Address;
-use crate::cache::redis::connection::unavailable;
-use crate::cache::{CacheError, Session};
+use crate::redis::address::Address;
+use crate::redis::error::{Error, unavailable};
+use crate::redis::session::Session;
 
 /// How often a call that waits for a node asks whether that is still a primary.
 const GLANCE: Duration = Duration::from_millis(50);
 
-pub(super) struct Lane {
+/// `S` is a session with what its owner keeps beside it.
+pub(crate) struct Lane<S> {
     address: Address,
     /// With who gave the address, for a message.
     name: String,
     topology: Arc<Topology>,
-    line: Line,
+    line: Line<S>,
     /// Since when nothing that the node was asked for has been answered.
     failing: Option<Instant>,
     reconnects: u64,
 }
 
-enum Line {
-    Good(Box<RedisSession>),
-    Probed(LocalBoxFuture<'static, (Box<RedisSession>, bool)>),
+enum Line<S> {
+    Good(Box<S>),
+    Probed(LocalBoxFuture<'static, (Box<S>, bool)>),
     /// Only while it is changed.
     Gone,
 }
 
-impl Lane {
-    pub(super) fn new(address: Address, topology: Arc<Topology>) -> Result<Self, CacheError> {
-        let session = Box::new(topology.session(&address)?);
+impl<S: AsMut<Session> + 'static> Lane<S> {
+    /// `own` makes of a session to the node what its owner works with.
+    pub(crate) fn new(
+        address: Address,
+        topology: Arc<Topology>,
+        own: impl FnOnce(Session) -> S,
+    ) -> Result<Self, Error> {
+        let session = Box::new(own(topology.session(&address)?));
         let name = topology.name(&address);
         Ok(Lane { address, name, topology, line: Line::Good(session), failing: None, reconnects: 0 })
     }
 
     /// What `work` makes of the session. Fails if the node is not well, does not become so within `patience`, or stops
     /// to be a primary meanwhile; whether `work` was begun then, nobody can tell. `work` may be dropped half-way.
-    pub(super) async fn with<T>(
+    pub(crate) async fn with<T>(
         &mut self,
         patience: Duration,
-        work: impl AsyncFnOnce(&mut RedisSession) -> T,
-    ) -> Result<T, CacheError> {
+        work: impl AsyncFnOnce(&mut S) -> T,
+    ) -> Result<T, Error> {
         self.recover(patience).await?;
         let begun = Instant::now();
         let Line::Good(session) = &mut self.line else { return Err(self.not_well()) };
@@ -64,6 +70,7 @@ impl Lane {
                 Either::Right(((), _)) => Err(unavailable(format!("{} is no primary any more", self.name))),
             }
         };
+        let session = (**session).as_mut();
         self.reconnects = session.reconnects();
         if session.is_connected() {
             self.failing = None;
@@ -75,35 +82,32 @@ impl Lane {
     }
 
     /// Whether the node has not answered for as long as operations are tried: nothing is to wait for it.
-    pub(super) fn is_down(&self) -> bool {
-        let is_bad = !matches!(self.line, Line::Good(_));
-        is_bad && self.failing.is_some_and(|since| since.elapsed() >= self.topology.settings.retry)
+    pub(crate) fn is_down(&self) -> bool {
+        !self.is_good() && self.failing.is_some_and(|since| since.elapsed() >= self.topology.settings.down_after)
     }
 
-    fn not_well(&self) -> CacheError {
+    fn not_well(&self) -> Error {
         let cause = format!("{} does not answer", self.name);
-        if self.is_down() { CacheError::Down(cause.into()) } else { unavailable(cause) }
+        if self.is_down() { Error::Down(cause.into()) } else { unavailable(cause) }
     }
 
-    pub(super) fn session(&self) -> Option<&RedisSession> {
-        match &self.line {
-            Line::Good(session) => Some(session),
-            Line::Probed(_) | Line::Gone => None,
-        }
+    /// Whether the node is not known to be unwell.
+    pub(crate) fn is_good(&self) -> bool {
+        matches!(self.line, Line::Good(_))
     }
 
-    pub(super) fn reconnects(&self) -> u64 {
+    pub(crate) fn reconnects(&self) -> u64 {
         self.reconnects
     }
 
-    async fn recover(&mut self, patience: Duration) -> Result<(), CacheError> {
+    async fn recover(&mut self, patience: Duration) -> Result<(), Error> {
         let Line::Probed(probe) = &mut self.line else { return Ok(()) };
         let ended = match patience {
             Duration::ZERO => probe.now_or_never(),
             patience => timeout(patience, probe).await.ok(),
         };
-        let Some((session, is_well)) = ended else { return Err(self.not_well()) };
-        self.reconnects = session.reconnects();
+        let Some((mut session, is_well)) = ended else { return Err(self.not_well()) };
+        self.reconnects = (*session).as_mut().reconnects();
         self.line = Line::Good(session);
         if is_well {
             return Ok(());
@@ -113,13 +117,8 @@ impl Lane {
     }
 
     /// A failure with the node in it. What is told of connecting has it already.
-    pub(super) fn named(&self, error: CacheError) -> CacheError {
-        match error {
-            CacheError::Unavailable(cause) if !cause.starts_with(&self.name) => {
-                unavailable(format!("{}: {cause}", self.name))
-            }
-            other => other,
-        }
+    pub(crate) fn named(&self, cause: Cow<'static, str>) -> Cow<'static, str> {
+        if cause.starts_with(&self.name) { cause } else { format!("{}: {cause}", self.name).into() }
     }
 
     fn probe(&mut self) {
@@ -128,7 +127,7 @@ impl Lane {
         self.line = match std::mem::replace(&mut self.line, Line::Gone) {
             Line::Good(mut session) => Line::Probed(
                 async move {
-                    let is_well = session.ping(within).await.is_ok();
+                    let is_well = (*session).as_mut().ping(within).await.is_ok();
                     (session, is_well)
                 }
                 .boxed_local(),

@@ -1,0 +1,207 @@
+//! What all sessions to one Redis server share: how it is reached, what is known of it, and which connections were given up
+//! while they owed replies.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use log::warn;
+
+use super::MAX_OWN_BYTES;
+use super::address::Address;
+use super::connection::Connection;
+use super::encode::Outbox;
+use super::error::Error;
+use super::facts::{Facts, Identity};
+use super::lengths::Lengths;
+use super::reply::Frame;
+use super::settings::{Settings, SetupError, TlsClient};
+
+/// What part a server plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The one server of a standalone Redis.
+    Standalone,
+    /// A node of a Redis Cluster.
+    ClusterNode,
+    /// What sentinels call the master.
+    Master,
+    /// A sentinel.
+    Sentinel,
+}
+
+/// Something about a server that a person is told once in the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Warning {
+    /// Connections cannot be killed: lost writes cannot be taken back.
+    GhostWrites = 1,
+    /// The server is too old, or does not say how old it is.
+    Release = 2,
+    /// Memory may be freed by deleting keys that nobody deleted.
+    Eviction = 4,
+}
+
+/// One server, by its address. Sessions share it; it outlives them.
+pub(crate) struct Server {
+    pub(super) settings: Settings,
+    pub(super) tls: Option<TlsClient>,
+    pub(super) role: Role,
+    /// The node of the cluster that gave the address; None: the settings did.
+    pub(super) told_by: Option<Address>,
+    /// Requests that sessions have begun, as they count them.
+    requests: AtomicU64,
+    /// The warnings that were given, as bits.
+    warned: AtomicU8,
+    /// How long a value it takes.
+    lengths: Mutex<Lengths>,
+    /// Connections that were given up with something unanswered. At most one for every connection there was.
+    abandoned: Mutex<Vec<Identity>>,
+}
+
+impl Server {
+    pub(super) fn new(settings: Settings, tls: Option<TlsClient>, role: Role) -> Self {
+        Server {
+            settings,
+            tls,
+            role,
+            told_by: None,
+            requests: AtomicU64::new(0),
+            warned: AtomicU8::new(0),
+            lengths: Mutex::default(),
+            abandoned: Mutex::default(),
+        }
+    }
+
+    /// The one server of a standalone Redis. Connects to nothing.
+    ///
+    /// # Errors
+    /// What TLS cannot use of the settings.
+    pub(crate) fn standalone(settings: Settings) -> Result<Arc<Self>, SetupError> {
+        let tls = settings.tls_client()?;
+        Ok(Arc::new(Server::new(settings, tls, Role::Standalone)))
+    }
+
+    /// The same settings towards one address of several.
+    pub(super) fn at(
+        settings: &Settings,
+        tls: Option<&TlsClient>,
+        address: &Address,
+        role: Role,
+    ) -> Result<Self, SetupError> {
+        let tls = tls.map(|tls| tls.towards(&address.host)).transpose()?;
+        let host = address.host.as_ref().to_owned();
+        Ok(Self::new(Settings { host, port: address.port, ..settings.clone() }, tls, role))
+    }
+
+    /// The same server, with the node of the cluster that gave its address.
+    pub(super) fn told_by(self, node: Option<Address>) -> Self {
+        Server { told_by: node, ..self }
+    }
+
+    /// How it is reached.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The server and who gave its address, for a message.
+    pub(super) fn name(&self) -> String {
+        let Settings { host, port, .. } = &self.settings;
+        let address = Address::new(host, *port);
+        match self.role {
+            Role::Standalone => format!("redis at {address}"),
+            Role::ClusterNode => match &self.told_by {
+                Some(node) => format!("the node of the cluster at {address} (as the node at {node} says)"),
+                None => format!("the node of the cluster at {address} (as the settings say)"),
+            },
+            Role::Master => format!("the master at {address} (as the sentinels say)"),
+            Role::Sentinel => format!("the sentinel at {address} (of redis.nodes)"),
+        }
+    }
+
+    /// A session begins a request: work in the background makes way for those.
+    pub(crate) fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many requests were counted since the server was first known.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether the warning has not been given yet; from now on it has.
+    pub(crate) fn is_first(&self, warning: Warning) -> bool {
+        let bit = warning as u8;
+        self.warned.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    /// What is known of the longest value that it takes.
+    pub(crate) fn lengths(&self) -> MutexGuard<'_, Lengths> {
+        self.lengths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a connection that was given up while it owed replies.
+    pub(super) fn abandon(&self, identity: Identity) {
+        self.abandoned().push(identity);
+    }
+
+    /// Whether there are connections still to be killed.
+    pub(super) fn has_abandoned(&self) -> bool {
+        !self.abandoned().is_empty()
+    }
+
+    fn abandoned(&self) -> MutexGuard<'_, Vec<Identity>> {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes back what lost connections left behind. Fails if the server did not answer that: then all of it is still to be
+    /// done. The list is not locked meanwhile, so two sessions may both kill the same connection: no harm.
+    pub(super) async fn kill_abandoned(&self, connection: &mut Connection, within: Duration) -> Result<(), Error> {
+        let owed = match self.abandoned() {
+            abandoned if abandoned.is_empty() => return Ok(()),
+            abandoned => abandoned.clone(),
+        };
+        let within = within.min(self.settings.response_timeout);
+        kill(&owed, connection, within).await?;
+        self.abandoned().retain(|identity| !owed.contains(identity));
+        Ok(())
+    }
+
+    /// Says once what this server does not let be safe.
+    pub(super) fn warn_of(&self, facts: &Facts) {
+        if self.role == Role::Sentinel {
+            return;
+        }
+        let redis = self.settings.describe();
+        let redis = redis.as_str();
+        if facts.is_bare {
+            if self.is_first(Warning::GhostWrites) {
+                warn!(redis; "redis, or a proxy before it, closes connections over HELLO, CLIENT or INFO: its version is not known, and after a lost connection an old write may land on a newer one");
+            }
+            return;
+        }
+        if (facts.identity.is_none() || !facts.may_kill) && self.is_first(Warning::GhostWrites) {
+            warn!(redis; "redis forbids CLIENT ID, CLIENT INFO or CLIENT KILL: after a lost connection an old write may land on a newer one");
+        }
+        if facts.make.is_none() && self.is_first(Warning::Release) {
+            warn!(redis; "redis does not tell its version: Redis 6.2, Valkey 7.2 or later is needed");
+        }
+    }
+}
+
+/// Kills connections, wherever they were made. One that is gone already is no fault.
+pub(super) async fn kill(identities: &[Identity], connection: &mut Connection, within: Duration) -> Result<(), Error> {
+    let mut outbox = Outbox::new();
+    for Identity { id, address } in identities {
+        outbox.command(|cmd| cmd.arg("CLIENT").arg("KILL").arg("ID").arg(*id).arg("ADDR").arg(&address[..]));
+    }
+    let mut frames = Vec::new();
+    connection.exchange(outbox, MAX_OWN_BYTES, within, &mut frames).await?;
+    for frame in frames {
+        if let Frame::Error(code) = frame
+            && code.is_passing()
+        {
+            return Err(code.to_error("CLIENT KILL"));
+        }
+    }
+    Ok(())
+}

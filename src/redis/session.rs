@@ -1,0 +1,226 @@
+//! One ordered line to one server: which connection it runs on, when that is made, and when it is given up.
+//!
+//! Nothing is sent before every connection that was given up while it owed replies has been killed, whichever session of the
+//! server gave it up.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use log::error;
+
+use super::MAX_OWN_BYTES;
+use super::budget::{Budget, extra};
+use super::connection::Connection;
+use super::encode::Outbox;
+use super::error::{Error, unavailable, unexpected};
+use super::facts::Facts;
+use super::greeting;
+use super::reply::Frame;
+use super::role;
+use super::server::{Role, Server, Warning};
+
+/// PINGs that measure a round trip.
+const ROUND_TRIPS: u32 = 5;
+
+/// A session on one connection, made when needed and made anew when lost.
+pub(crate) struct Session {
+    server: Arc<Server>,
+    connection: Option<Held>,
+    connects: u64,
+    /// For which connection, by its count, the server was asked who it is, and by what it is known.
+    run: (u64, u64),
+    was_sent: bool,
+}
+
+impl Session {
+    /// Connects to nothing yet.
+    pub(crate) fn new(server: Arc<Server>) -> Self {
+        Session { server, connection: None, connects: 0, run: (0, 0), was_sent: false }
+    }
+
+    pub(crate) fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Connections made so far. Whoever keeps something about a connection compares this.
+    pub(crate) fn connects(&self) -> u64 {
+        self.connects
+    }
+
+    /// Connections made after the first.
+    pub(crate) fn reconnects(&self) -> u64 {
+        self.connects.saturating_sub(1)
+    }
+
+    /// Whether anything of the last pipeline may have reached the server.
+    pub(crate) fn was_sent(&self) -> bool {
+        self.was_sent
+    }
+
+    /// Whether there is a connection, as far as can be known without asking.
+    pub(crate) fn is_connected(&mut self) -> bool {
+        self.connection.as_mut().is_some_and(|held| !held.connection.is_stale())
+    }
+
+    /// Whether the last pipeline left a connection. The server may have closed it since.
+    pub(crate) fn has_connection(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// What the server has said of itself on this connection.
+    pub(crate) fn facts(&self) -> Option<&Facts> {
+        self.connection.as_ref().map(|held| &held.connection.facts)
+    }
+
+    /// Memory for the next pipeline.
+    pub(crate) fn take_room(&mut self) -> Vec<u8> {
+        self.connection.as_mut().map(|held| held.connection.take_room()).unwrap_or_default()
+    }
+
+    /// Connects, if it is not connected.
+    pub(crate) async fn open(&mut self, within: Duration) -> Result<(), Error> {
+        if !self.is_connected() {
+            self.connection = None;
+            self.connection = Some(self.connect(within).await?);
+        }
+        Ok(())
+    }
+
+    /// One pipeline whose replies count only together.
+    pub(crate) async fn call(&mut self, outbox: Outbox, max_bytes: usize, budget: Budget) -> Result<Vec<Frame>, Error> {
+        let mut frames = Vec::new();
+        self.exchange(outbox, max_bytes, &budget, 0, &mut frames).await?;
+        Ok(frames)
+    }
+
+    /// Sends a pipeline that moves about `bytes`, connecting first if need be. After a failure, or an answer that
+    /// makes another connection advisable, there is none.
+    pub(crate) async fn exchange(
+        &mut self,
+        outbox: Outbox,
+        max_bytes: usize,
+        budget: &Budget,
+        bytes: usize,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), Error> {
+        self.was_sent = false;
+        if !self.is_connected() {
+            self.connection = None;
+        }
+        if budget.left().is_zero() {
+            return Err(unavailable("not sent: the time for it had run out"));
+        }
+        // Held outside of the session: a call that is dropped half-way takes its connection with it.
+        let mut held = match self.connection.take() {
+            Some(held) => held,
+            None => self.connect(budget.left()).await?,
+        };
+        self.server.kill_abandoned(&mut held.connection, budget.left()).await?;
+        let within = budget.left().min(self.server.settings.response_timeout + extra(bytes));
+        self.was_sent = true;
+        held.connection.exchange(outbox, max_bytes, within, frames).await?;
+        if !asks_for_a_new_connection(frames) {
+            self.connection = Some(held);
+        }
+        Ok(())
+    }
+
+    /// Asks for a sign of life, connecting if need be.
+    pub(crate) async fn ping(&mut self, within: Duration) -> Result<(), Error> {
+        let mut outbox = Outbox::new();
+        outbox.command(|cmd| cmd.arg("PING"));
+        match self.call(outbox, MAX_OWN_BYTES, Budget::new(within)).await?.pop() {
+            Some(Frame::Status) => Ok(()),
+            Some(Frame::Error(code)) => Err(code.to_error("PING")),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// By what the server of this connection is known: the same after a reconnect, another after its restart. One that does
+    /// not say it is another with each connection.
+    pub(crate) async fn run_id(&mut self, budget: &Budget) -> Result<u64, Error> {
+        self.open(budget.left()).await?;
+        if self.run.0 != self.connects {
+            let mut outbox = Outbox::new();
+            outbox.command(|cmd| cmd.arg("INFO").arg("server"));
+            let run_id = match self.call(outbox, MAX_OWN_BYTES, Budget::new(budget.left())).await?.pop() {
+                Some(Frame::Text(text)) => run_id(&text),
+                _ => None,
+            };
+            self.run = (self.connects, run_id.unwrap_or_else(|| RandomState::new().hash_one(self.connects)));
+        }
+        Ok(self.run.1)
+    }
+
+    /// The shortest of a few: others and the connecting may delay some. Zero if it cannot be told.
+    pub(crate) async fn round_trip(&mut self, budget: &Budget) -> Duration {
+        let mut shortest = Duration::MAX;
+        for _ in 0..ROUND_TRIPS {
+            let begun = Instant::now();
+            if self.ping(budget.left()).await.is_err() {
+                return Duration::ZERO;
+            }
+            shortest = shortest.min(begun.elapsed());
+        }
+        shortest
+    }
+
+    async fn connect(&mut self, within: Duration) -> Result<Held, Error> {
+        let server = self.server.clone();
+        let within = within.min(server.settings.connect_timeout);
+        let opened = greeting::open(&server, within).await;
+        if let Err(Error::Unsupported(cause)) = &opened
+            && server.is_first(Warning::Release)
+        {
+            error!(cause = cause.as_ref(); "redis cannot be worked with");
+        }
+        let connection = opened?;
+        self.connects += 1;
+        server.warn_of(&connection.facts);
+        let mut held = Held { connection, server };
+        if held.server.role == Role::Master {
+            role::check(&mut held.connection, within).await?;
+        }
+        Ok(held)
+    }
+}
+
+impl AsRef<Session> for Session {
+    fn as_ref(&self) -> &Session {
+        self
+    }
+}
+
+impl AsMut<Session> for Session {
+    fn as_mut(&mut self) -> &mut Session {
+        self
+    }
+}
+
+/// The first half of the id that a server gives itself at its start.
+fn run_id(info: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(info).ok()?;
+    let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+    u64::from_str_radix(id.get(..16)?, 16).ok()
+}
+
+/// A connection that leaves word of what may still come of it, however it is given up.
+struct Held {
+    connection: Connection,
+    server: Arc<Server>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.connection.owes_replies()
+            && let Some(identity) = &self.connection.facts.identity
+        {
+            self.server.abandon(identity.clone());
+        }
+    }
+}
+
+fn asks_for_a_new_connection(frames: &[Frame]) -> bool {
+    frames.iter().any(|frame| matches!(frame, Frame::Error(code) if code.asks_for_a_new_connection()))
+}

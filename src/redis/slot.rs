@@ -1,0 +1,43 @@
+//! Slots of a Redis Cluster: which one a key is in, by the rules of its specification.
+
+use crc::{CRC_16_XMODEM, Crc, Table};
+
+/// How many slots a Redis Cluster has.
+pub const SLOTS: u16 = 16_384;
+
+static CRC: Crc<u16, Table<1>> = Crc::<u16, Table<1>>::new(&CRC_16_XMODEM);
+
+/// The slot of a key. What stands between its first braces decides, if that is not empty; otherwise all of the key.
+pub fn slot(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|&byte| byte == b'{').and_then(|open| {
+        let inside = key.get(open + 1..)?;
+        let end = inside.iter().position(|&byte| byte == b'}').filter(|end| *end > 0)?;
+        inside.get(..end)
+    });
+    slot_of_tag(tag.unwrap_or(key))
+}
+
+/// The slot of every key that has this hash tag, given without its braces.
+pub fn slot_of_tag(tag: &[u8]) -> u16 {
+    CRC.checksum(tag) % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_that_which_redis_says() {
+        for (key, expected) in [
+            ("123456789", 12739),
+            ("foo", 12182),
+            ("{user1000}.following", 3443),
+            ("foo{}{bar}", 8363),
+            ("foo{{bar}}zap", 4015),
+            ("foo{bar}{zap}", 5061),
+            ("", 0),
+        ] {
+            assert_eq!(slot(key.as_bytes()), expected, "{key}");
+        }
+    }
+}
