@@ -2,6 +2,49 @@
 //!
 //! It knows nothing of what the commands are for. What is tried again, and when, is for those who use it.
 //!
+//! # Calls to the keys of one slot
+//!
+//! [`Redis`] is one server, a cluster, or a master by Sentinel. A [`Client`] of it is one ordered line to whoever has the keys
+//! of one slot now, on a connection of its own. [`Client::call`] sends a [`Pipeline`] and has a [`Value`] for each command.
+//! It is one attempt, within [`Limits`]. After a failure the next call looks for the server anew. [`Failure::may_take_effect`]
+//! says whether what was sent may still be carried out, and [`Client::take_back`] puts an end to that.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use redis_cache_sync::redis::{Limits, Pipeline, Redis, Settings, Value};
+//!
+//! let redis = Redis::standalone(Settings::new("localhost", 6379))?;
+//! // All keys of the client have the same hash tag: in a cluster they are in one slot.
+//! let mut appending = redis.client(b"{journal}");
+//! let mut pipeline = Pipeline::new();
+//! pipeline.command(&[b"XADD", b"{journal}:events", b"*", b"event", b"..."]);
+//! // The server itself waits up to 100 ms for one replica.
+//! pipeline.command(&[b"WAIT", b"1", b"100"]);
+//! let limits = Limits { block: Duration::from_millis(100), ..Limits::within(Duration::from_secs(2)) };
+//! match appending.call(&pipeline, limits).await {
+//!     Ok(replies) => match &replies[..] {
+//!         [Value::Bulk(id), Value::Integer(1..)] => println!("{} is safe", String::from_utf8_lossy(id)),
+//!         [Value::Error(code), ..] => println!("{}", code.to_error("XADD")),
+//!         _ => println!("too few replicas"),
+//!     },
+//!     Err(failure) if failure.may_take_effect => {
+//!         appending.take_back(Duration::from_secs(2)).await?;
+//!         println!("{failure}: it was carried out before that, or never will be");
+//!     }
+//!     Err(failure) => println!("{failure}: nothing was sent"),
+//! }
+//!
+//! // A blocking read has a client of its own, for a call holds up whatever else the client is to do.
+//! let mut reading = redis.client(b"{journal}");
+//! let mut read = Pipeline::new();
+//! read.command(&[b"XREAD", b"COUNT", b"100", b"BLOCK", b"5000", b"STREAMS", b"{journal}:events", b"$"]);
+//! let limits = Limits { block: Duration::from_secs(5), ..Limits::within(Duration::from_secs(10)) };
+//! let entries = reading.call(&read, limits).await?;
+//! # Ok(()) }
+//! ```
+//!
 //! # Why a connection of our own
 //!
 //! The `redis` crate packs the commands; sockets and replies are handled here, because
@@ -23,6 +66,7 @@
 mod address;
 mod budget;
 mod cause;
+mod client;
 pub(crate) mod cluster;
 mod connection;
 mod encode;
@@ -30,6 +74,7 @@ mod error;
 mod facts;
 mod greeting;
 mod lengths;
+mod pipeline;
 mod reply;
 mod role;
 pub(crate) mod sentinel;
@@ -37,17 +82,22 @@ mod server;
 mod session;
 mod settings;
 pub mod slot;
+mod value;
 
 pub use self::address::Address;
 pub(crate) use self::budget::{Budget, extra};
+pub use self::client::{Client, Failure, Redis};
 pub(crate) use self::encode::Outbox;
 pub use self::error::Error;
 pub(crate) use self::error::unexpected;
 pub(crate) use self::lengths::MAX_SURE_BYTES;
-pub(crate) use self::reply::{CLUSTER_DOWN, Code, Frame, Hint, Redirect, too_long};
+pub use self::pipeline::{Limits, Pipeline};
+pub use self::reply::Code;
+pub(crate) use self::reply::{CLUSTER_DOWN, Frame, Hint, Redirect, too_long};
 pub(crate) use self::server::{Server, Warning};
 pub(crate) use self::session::Session;
 pub use self::settings::{Access, Reread, Settings, SetupError, Tls};
+pub use self::value::Value;
 
 /// A string in the answers to a connection's own commands, at most.
 pub(crate) const MAX_OWN_BYTES: usize = 64 * 1024;

@@ -3,6 +3,8 @@
 
 #[path = "cache/causes.rs"]
 mod causes;
+#[path = "cache/client.rs"]
+mod client;
 #[path = "cache/embedded.rs"]
 mod embedded;
 #[path = "cache/greeting.rs"]

@@ -2,6 +2,8 @@
 //!
 //! `CLUSTER_ROUNDS` says how often a primary and a master are killed under load; a few times if it is not set.
 
+#[path = "cluster/client.rs"]
+mod client;
 #[path = "cluster/failover.rs"]
 mod failover;
 #[path = "cluster/handed_over.rs"]

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Cmd;
@@ -24,6 +25,8 @@ pub(crate) struct Outbox {
     before_value: Option<usize>,
     /// The server is to have a chance to speak against the length of that value.
     sounds_out: bool,
+    /// How long the server may wait before it answers.
+    block: Duration,
 }
 
 impl Outbox {
@@ -45,6 +48,16 @@ impl Outbox {
 
     pub(crate) fn is_asking(&self) -> bool {
         self.is_asking
+    }
+
+    /// Gives the server so much longer to answer: a command waits for something.
+    pub(crate) fn block(&mut self, block: Duration) {
+        self.block = block;
+    }
+
+    /// How much longer the server has to answer.
+    pub(crate) fn blocks(&self) -> Duration {
+        self.block
     }
 
     /// Has the first value that is sent from where it lies wait until the server has read its length and said nothing against

@@ -66,9 +66,12 @@ pub(crate) enum Frame {
     Error(Code),
 }
 
-/// An error's code word: capital letters only, at most 32 of them; `ERR` where there was nothing of the kind.
+/// The code word of an error that Redis answered, with what is known by heart of its text. The rest is not kept: it may repeat
+/// keys and arguments.
+///
+/// The word has capital letters only, at most 32 of them; `ERR` where there was nothing of the kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Code {
+pub struct Code {
     word: String,
     /// Inside of a script: what it was that Redis refused.
     inner: Option<&'static str>,
@@ -190,7 +193,8 @@ impl Code {
         !matches!(self.hint, Some(Hint::UnknownCommand | Hint::ForbiddenCommand))
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    /// The word: `OOM`, `NOSCRIPT`, `BUSYGROUP`.
+    pub fn as_str(&self) -> &str {
         &self.word
     }
 
@@ -218,7 +222,7 @@ impl Code {
     }
 
     /// What it means as the answer to this command.
-    pub(crate) fn to_error(&self, command: &'static str) -> Error {
+    pub fn to_error(&self, command: &'static str) -> Error {
         match self.as_str() {
             "WRONGTYPE" => Error::WrongType,
             _ if self.hint == Some(Hint::TooLong) => too_long(command),

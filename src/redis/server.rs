@@ -1,7 +1,7 @@
 //! What all sessions to one Redis server share: how it is reached, what is known of it, and which connections were given up
 //! while they owed replies.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ pub(crate) struct Server {
     warned: AtomicU8,
     /// How long a value it takes.
     lengths: Mutex<Lengths>,
+    /// Whether the last connection could have been killed.
+    may_kill: AtomicBool,
     /// Connections that were given up with something unanswered. At most one for every connection there was.
     abandoned: Mutex<Vec<Identity>>,
 }
@@ -68,6 +70,7 @@ impl Server {
             requests: AtomicU64::new(0),
             warned: AtomicU8::new(0),
             lengths: Mutex::default(),
+            may_kill: AtomicBool::new(true),
             abandoned: Mutex::default(),
         }
     }
@@ -149,6 +152,11 @@ impl Server {
         !self.abandoned().is_empty()
     }
 
+    /// Whether lost connections can be killed, by what is known.
+    pub(super) fn may_kill(&self) -> bool {
+        self.may_kill.load(Ordering::Relaxed)
+    }
+
     fn abandoned(&self) -> MutexGuard<'_, Vec<Identity>> {
         self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,8 +174,9 @@ impl Server {
         Ok(())
     }
 
-    /// Says once what this server does not let be safe.
-    pub(super) fn warn_of(&self, facts: &Facts) {
+    /// Takes note of what the server has said of itself, and says once what it does not let be safe.
+    pub(super) fn take_note(&self, facts: &Facts) {
+        self.may_kill.store(facts.identity.is_some() && facts.may_kill, Ordering::Relaxed);
         if self.role == Role::Sentinel {
             return;
         }
@@ -179,7 +188,7 @@ impl Server {
             }
             return;
         }
-        if (facts.identity.is_none() || !facts.may_kill) && self.is_first(Warning::GhostWrites) {
+        if !self.may_kill() && self.is_first(Warning::GhostWrites) {
             warn!(redis; "redis forbids CLIENT ID, CLIENT INFO or CLIENT KILL: after a lost connection an old write may land on a newer one");
         }
         if facts.make.is_none() && self.is_first(Warning::Release) {

@@ -117,7 +117,7 @@ impl Session {
             None => self.connect(budget.left()).await?,
         };
         self.server.kill_abandoned(&mut held.connection, budget.left()).await?;
-        let within = budget.left().min(self.server.settings.response_timeout + extra(bytes));
+        let within = budget.left().min(self.server.settings.response_timeout + extra(bytes) + outbox.blocks());
         self.was_sent = true;
         held.connection.exchange(outbox, max_bytes, within, frames).await?;
         if !asks_for_a_new_connection(frames) {
@@ -177,12 +177,29 @@ impl Session {
         }
         let connection = opened?;
         self.connects += 1;
-        server.warn_of(&connection.facts);
+        server.take_note(&connection.facts);
         let mut held = Held { connection, server };
         if held.server.role == Role::Master {
             role::check(&mut held.connection, within).await?;
         }
         Ok(held)
+    }
+}
+
+/// Kills what lost connections to a server left behind, on a connection for that alone.
+///
+/// # Errors
+/// The server cannot be reached, or does not let this user kill connections.
+pub(super) async fn settle(server: &Server, within: Duration) -> Result<(), Error> {
+    if server.has_abandoned() {
+        let budget = Budget::new(within);
+        let mut connection = greeting::open(server, within.min(server.settings.connect_timeout)).await?;
+        server.take_note(&connection.facts);
+        server.kill_abandoned(&mut connection, budget.left()).await?;
+    }
+    match server.may_kill() {
+        true => Ok(()),
+        false => Err(Error::Refused("redis forbids CLIENT KILL: what was sent cannot be taken back".into())),
     }
 }
 

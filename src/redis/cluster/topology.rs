@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::view::View;
 use crate::redis::address::Address;
@@ -21,6 +22,8 @@ use crate::redis::settings::{Settings, SetupError, TlsClient};
 
 /// All sessions together look around this often, at most.
 const LOOK_GAP: Duration = Duration::from_millis(100);
+/// How often to look around while a node does not answer.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// A view that is older is looked at again when there is time.
 const MAX_AGE: Duration = Duration::from_secs(1);
 /// For so long a view is not given up for one of an older epoch: that comes from a node that is cut off.
@@ -192,10 +195,6 @@ impl Scout {
         Scout { topology, lines: HashMap::new(), turn: 0 }
     }
 
-    pub(crate) fn doubt(&self) {
-        self.topology.doubt();
-    }
-
     /// Looks around if that is due. Fails only if nothing is known at all.
     pub(crate) async fn refresh(&mut self, budget: &Budget) -> Result<Arc<View>, Error> {
         if self.topology.claim(Instant::now()) {
@@ -204,6 +203,17 @@ impl Scout {
             return if view.primaries().is_empty() { looked.map(|()| view) } else { Ok(view) };
         }
         Ok(self.topology.view())
+    }
+
+    /// Looks around again and again while a node does not answer, first when that may last no longer than `block`. Never ends.
+    pub(crate) async fn watch(&mut self, block: Duration, budget: &Budget) -> Infallible {
+        sleep(block).await;
+        loop {
+            sleep(WATCH_EVERY).await;
+            self.topology.doubt();
+            // What it finds, or does not find, is for those who wait.
+            let _ = self.refresh(budget).await;
+        }
     }
 
     /// Asks a few nodes, then others as long as none has an answer; the best answer becomes the view.

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, join_all, select};
-use tokio::time::sleep;
 
 use super::{ClusterSession, named};
 use crate::cache::redis::{RedisSession, unavailable};
 use crate::cache::{CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
-use crate::redis::cluster::{Lane, Scout, View};
+use crate::redis::cluster::{Lane, View};
 use crate::redis::slot::slot;
 use crate::redis::{Address, Budget, CLUSTER_DOWN, Redirect};
 
@@ -23,8 +22,6 @@ const NO_OWNER: &str = "no node of the cluster is known to have the key";
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 /// The same while they are known to be down.
 const LITTLE_PATIENCE: Duration = Duration::from_millis(10);
-/// How often to look around while a node does not answer.
-const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// What a cluster that is down as a whole refuses, or has nobody for, is not to be tried again.
 fn not_served(result: &mut Outcome) {
@@ -145,7 +142,7 @@ impl ClusterSession {
             Some(send_part(address.clone(), lane, part, own_slot, asking, patience, within))
         });
         let calls = std::pin::pin!(join_all(calls));
-        let watch = std::pin::pin!(watch(&mut self.scout, budget));
+        let watch = std::pin::pin!(self.scout.watch(Duration::ZERO, budget));
         match select(calls, watch).await {
             Either::Left((ended, _)) => Ok(ended),
             Either::Right((never, _)) => match never {},
@@ -197,16 +194,6 @@ async fn send_part(
         *error = named(lane, error.clone());
     }
     Done { address, places, results, redirects }
-}
-
-/// Never ends.
-async fn watch(scout: &mut Scout, budget: &Budget) -> std::convert::Infallible {
-    loop {
-        sleep(WATCH_EVERY).await;
-        scout.doubt();
-        // What it finds, or does not find, is for those who wait.
-        let _ = scout.refresh(budget).await;
-    }
 }
 
 /// What may be sent on to the node that `ASK` names; what may not, although it was answered, is to be repeated.

@@ -1,0 +1,260 @@
+//! Calls to the keys of one slot, whatever kind of Redis has them. See [`super`] for an example.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{Either, select};
+
+use super::address::Address;
+use super::budget::Budget;
+use super::cluster::{Lane, Scout, Topology};
+use super::error::{Error, unavailable};
+use super::pipeline::{Limits, Pipeline};
+use super::sentinel::{Finder, MasterLink};
+use super::server::Server;
+use super::session::{self, Session};
+use super::settings::{Settings, SetupError};
+use super::slot::slot;
+use super::value::Value;
+
+/// How often a pipeline is sent on within a call.
+const MAX_REDIRECTS: usize = 3;
+
+/// A Redis of whatever kind. Clones, and the clients made of them, share what is known of the servers. It connects to
+/// nothing by itself.
+#[derive(Clone)]
+pub struct Redis(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Standalone(Arc<Server>),
+    Cluster(Arc<Topology>),
+    Sentinel(Arc<Finder>),
+}
+
+impl Redis {
+    /// One server.
+    ///
+    /// # Errors
+    /// What TLS cannot use of the settings.
+    pub fn standalone(settings: Settings) -> Result<Self, SetupError> {
+        Ok(Redis(Kind::Standalone(Server::standalone(settings)?)))
+    }
+
+    /// A Redis Cluster. `seeds` are nodes to ask for the others; without any, the one that `settings` names.
+    ///
+    /// # Errors
+    /// A database other than 0, or what TLS cannot use.
+    pub fn cluster(settings: Settings, seeds: Vec<Address>) -> Result<Self, SetupError> {
+        Ok(Redis(Kind::Cluster(Arc::new(Topology::new(settings, seeds)?))))
+    }
+
+    /// The master that `sentinels` watch under a name. `settings` are for the master, but for its address.
+    ///
+    /// # Errors
+    /// No sentinels or no name, or what TLS cannot use.
+    pub fn sentinel(settings: Settings, sentinels: Vec<Address>, name: String) -> Result<Self, SetupError> {
+        Ok(Redis(Kind::Sentinel(Arc::new(Finder::new(settings, sentinels, name)?))))
+    }
+
+    /// A client for the keys that are in the slot of `key`: those with the same `{tag}`, or this key alone.
+    pub fn client(&self, key: &[u8]) -> Client {
+        let line = match &self.0 {
+            Kind::Standalone(server) => Line::Server(Session::new(server.clone())),
+            Kind::Cluster(topology) => Line::Owner(Box::new(OwnerLink {
+                scout: Scout::new(topology.clone()),
+                topology: topology.clone(),
+                slot: slot(key),
+                lane: None,
+            })),
+            Kind::Sentinel(finder) => Line::Master(Box::new(MasterLink::new(finder.clone(), |session| session))),
+        };
+        Client { line, sent_to: None }
+    }
+
+    /// What to call it in a message, without secrets.
+    pub fn describe(&self) -> String {
+        match &self.0 {
+            Kind::Standalone(server) => server.settings().describe(),
+            Kind::Cluster(topology) => topology.describe(),
+            Kind::Sentinel(finder) => finder.describe(),
+        }
+    }
+}
+
+/// Why a call failed as a whole, and what is known of what it sent.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{error}")]
+pub struct Failure {
+    /// Why, for a person too.
+    pub error: Error,
+    /// The replies that arrived before: the first commands of the pipeline.
+    pub replies: Vec<Value>,
+    /// Whether commands without a reply were sent, so that they may have had their effect, or may have it later.
+    /// [`Client::take_back`] puts an end to the latter.
+    pub may_take_effect: bool,
+}
+
+impl From<Error> for Failure {
+    /// Nothing was sent.
+    fn from(error: Error) -> Self {
+        Failure { error, replies: Vec::new(), may_take_effect: false }
+    }
+}
+
+/// One ordered line to the server that has the keys of one slot, on a connection of its own. It is made for one thread, and
+/// for one call at a time. A call that is dropped counts as failed.
+pub struct Client {
+    line: Line,
+    /// Where something was sent last.
+    sent_to: Option<Arc<Server>>,
+}
+
+enum Line {
+    Server(Session),
+    Owner(Box<OwnerLink>),
+    Master(Box<MasterLink<Session>>),
+}
+
+impl Client {
+    /// Sends all commands of `pipeline` as one, and reads their replies: one for each, in order; a command that is refused
+    /// has [`Value::Error`]. It connects if need be, to whoever is the master or the owner of the slot now.
+    ///
+    /// It is one attempt. Only where no command had an effect because the slot is on another node, it is sent on there. The
+    /// connection is given up when the server says that it is no master any more (`READONLY`): the next call looks for it.
+    ///
+    /// # Errors
+    /// [`Failure`], if not every command has a reply. What was sent and not answered is killed before anything else is sent
+    /// to that server, by whatever client of the same [`Redis`].
+    pub async fn call(&mut self, pipeline: &Pipeline, limits: Limits) -> Result<Vec<Value>, Failure> {
+        let budget = Budget::new(limits.within);
+        let call = Call { pipeline, limits, budget: &budget, sent_to: Cell::new(None) };
+        let ended = match &mut self.line {
+            Line::Server(session) => call.on(session, false).await,
+            Line::Owner(link) => link.call(&call).await,
+            Line::Master(link) => match link.master(budget.left()).await {
+                Ok(session) => call.on(session, false).await,
+                Err(error) => Err(error.into()),
+            },
+        };
+        self.sent_to = call.sent_to.take().or(self.sent_to.take());
+        ended
+    }
+
+    /// Makes sure that nothing which was sent and not answered has an effect from now on: kills the connections that were
+    /// lost, on the server where the last call was sent to, whatever that has become since. What it has done already, it
+    /// has done.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or does not allow it; then it may still have an effect.
+    pub async fn take_back(&mut self, within: Duration) -> Result<(), Error> {
+        match &self.sent_to {
+            Some(server) => session::settle(server, within).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Connections made after the first: how often it had to reconnect.
+    pub fn reconnects(&self) -> u64 {
+        match &self.line {
+            Line::Server(session) => session.reconnects(),
+            Line::Owner(link) => link.lane.as_ref().map_or(0, |(_, lane)| lane.reconnects()),
+            Line::Master(link) => link.reconnects(),
+        }
+    }
+}
+
+/// A call under way.
+struct Call<'a> {
+    pipeline: &'a Pipeline,
+    limits: Limits,
+    budget: &'a Budget,
+    /// Where something may have been sent to.
+    sent_to: Cell<Option<Arc<Server>>>,
+}
+
+impl Call<'_> {
+    /// One attempt on a session.
+    async fn on(&self, session: &mut Session, is_asking: bool) -> Result<Vec<Value>, Failure> {
+        self.sent_to.set(Some(session.server().clone()));
+        let (outbox, longest) = (self.pipeline.pack(is_asking, self.limits.block), self.limits.max_bulk_bytes);
+        let mut frames = Vec::with_capacity(self.pipeline.len());
+        let ended = session.exchange(outbox, longest, self.budget, self.pipeline.bytes(), &mut frames).await;
+        let replies = Value::read_all(frames);
+        let replies = replies.map(|all| if is_asking { self.pipeline.without_asking(all) } else { all });
+        match (ended, replies) {
+            (Ok(()), Ok(replies)) => Ok(replies),
+            (Ok(()), Err(malformed)) => {
+                Err(Failure { error: malformed.into(), replies: Vec::new(), may_take_effect: false })
+            }
+            (Err(error), replies) => {
+                Err(Failure { error, replies: replies.unwrap_or_default(), may_take_effect: session.was_sent() })
+            }
+        }
+    }
+}
+
+/// A line to the owner of one slot of a cluster.
+struct OwnerLink {
+    topology: Arc<Topology>,
+    scout: Scout,
+    slot: u16,
+    lane: Option<(Address, Lane<Session>)>,
+}
+
+impl OwnerLink {
+    async fn call(&mut self, call: &Call<'_>) -> Result<Vec<Value>, Failure> {
+        let mut asked = None;
+        for _ in 0..MAX_REDIRECTS {
+            let ended = self.attempt(call, asked.take()).await;
+            let (from, values) = match ended {
+                Ok(ended) => ended,
+                Err(failure) => {
+                    self.topology.doubt();
+                    return Err(failure);
+                }
+            };
+            let redirect = values.iter().find_map(|value| value.as_error()?.redirect());
+            let Some(redirect) = redirect else { return Ok(values) };
+            let target = redirect.target(&from);
+            self.topology.heard(std::iter::once(target.clone()), &from);
+            if redirect.is_ask {
+                asked = Some(target);
+            } else {
+                self.topology.moved(&[(self.slot, target)]);
+            }
+            if !call.pipeline.is_redirected(&values) {
+                return Ok(values);
+            }
+        }
+        self.topology.doubt();
+        Err(unavailable("the slot is on its way between nodes").into())
+    }
+
+    /// Sends it to the owner, or to a node that another has named for this once. Who was asked, and the replies.
+    async fn attempt(&mut self, call: &Call<'_>, asked: Option<Address>) -> Result<(Address, Vec<Value>), Failure> {
+        let view = self.scout.refresh(call.budget).await?;
+        let is_asking = asked.is_some();
+        let address = asked.or_else(|| view.owner(self.slot).cloned());
+        let address = address.ok_or_else(|| unavailable("no node of the cluster is known to have the slot"))?;
+        if self.lane.as_ref().is_none_or(|(known, _)| *known != address) {
+            self.lane = Some((address.clone(), Lane::new(address.clone(), self.topology.clone(), |session| session)?));
+        }
+        let Some((_, lane)) = &mut self.lane else { return Err(unavailable("there is no line to the node").into()) };
+        let has_begun = Cell::new(false);
+        let work = lane.with(call.budget.left(), async |session: &mut Session| {
+            has_begun.set(true);
+            call.on(session, is_asking).await
+        });
+        let watch = self.scout.watch(call.limits.block, call.budget);
+        let ended = match select(std::pin::pin!(work), std::pin::pin!(watch)).await {
+            Either::Left((ended, _)) => ended,
+            Either::Right((never, _)) => match never {},
+        };
+        match ended {
+            Ok(ended) => ended.map(|values| (address, values)),
+            Err(error) => Err(Failure { may_take_effect: has_begun.get(), ..error.into() }),
+        }
+    }
+}

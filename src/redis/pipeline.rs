@@ -1,0 +1,177 @@
+//! Commands that are sent together.
+
+use std::time::Duration;
+
+use super::encode::Outbox;
+use super::reply::Code;
+use super::value::Value;
+
+/// Commands that name no key and change none: they had no effect, whatever was answered.
+const WITHOUT_EFFECT: [&[u8]; 6] = [b"WAIT", b"WAITAOF", b"MULTI", b"PING", b"TIME", b"ECHO"];
+
+/// Commands, in order. Those that name keys name keys of one slot.
+#[derive(Debug, Clone, Default)]
+pub struct Pipeline {
+    /// All arguments, one behind the other.
+    bytes: Vec<u8>,
+    /// Where each argument ends.
+    ends: Vec<usize>,
+    /// How many arguments each command has, its name among them.
+    commands: Vec<usize>,
+}
+
+impl Pipeline {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a command, its name first and in capital letters. An argument is any bytes.
+    pub fn command(&mut self, arguments: &[&[u8]]) -> &mut Self {
+        for argument in arguments {
+            self.bytes.extend_from_slice(argument);
+            self.ends.push(self.bytes.len());
+        }
+        self.commands.push(arguments.len());
+        self
+    }
+
+    /// How many commands there are, and so how many replies come.
+    pub fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// Bytes of all arguments together.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// For the wire. `is_asking`: with an `ASKING` where one is needed.
+    pub(super) fn pack(&self, is_asking: bool, block: Duration) -> Outbox {
+        let mut outbox = Outbox::within(Vec::new(), self.bytes.len() + 16 * (self.ends.len() + self.commands.len()));
+        outbox.block(block);
+        let mut begin = 0;
+        let mut ends = self.ends.iter();
+        for (arguments, needs_asking) in self.commands.iter().zip(self.needs_asking()) {
+            if is_asking && needs_asking {
+                outbox.pack(&[b"ASKING"]);
+            }
+            outbox.begin(*arguments);
+            for end in ends.by_ref().take(*arguments) {
+                outbox.argument(self.bytes.get(begin..*end).unwrap_or_default());
+                begin = *end;
+            }
+        }
+        outbox
+    }
+
+    /// The replies to the commands, without those to each `ASKING`.
+    pub(super) fn without_asking(&self, replies: Vec<Value>) -> Vec<Value> {
+        let mut replies = replies.into_iter();
+        let own = self.needs_asking().map_while(|needs_asking| replies.nth(usize::from(needs_asking)));
+        own.collect()
+    }
+
+    /// For each command, whether it needs an `ASKING` before it. Behind `MULTI` one counts until `EXEC`, and another would be
+    /// queued as a part of the transaction.
+    fn needs_asking(&self) -> impl Iterator<Item = bool> {
+        let mut is_in_transaction = false;
+        self.names().map(move |name| {
+            let needs_asking = !is_in_transaction;
+            match name {
+                b"MULTI" => is_in_transaction = true,
+                b"EXEC" | b"DISCARD" => is_in_transaction = false,
+                _ => {}
+            }
+            needs_asking
+        })
+    }
+
+    /// Whether these replies show that no command had an effect, and at least one belongs to another node.
+    pub(super) fn is_redirected(&self, values: &[Value]) -> bool {
+        let redirect = |value: &Value| value.as_error().is_some_and(|code| code.redirect().is_some());
+        let is_aborted = |value: &Value| value.as_error().map(Code::as_str) == Some("EXECABORT");
+        let mut names = self.names();
+        values.iter().any(redirect)
+            && values.iter().all(|value| {
+                let has_no_effect = names.next().is_some_and(|name| WITHOUT_EFFECT.contains(&name));
+                has_no_effect || redirect(value) || is_aborted(value)
+            })
+    }
+
+    fn names(&self) -> impl Iterator<Item = &[u8]> {
+        let mut first = 0usize;
+        self.commands.iter().map(move |arguments| {
+            let begin = first.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+            let end = self.ends.get(first).copied().unwrap_or(begin);
+            first += arguments;
+            self.bytes.get(begin..end).unwrap_or_default()
+        })
+    }
+}
+
+/// How long a call may take, and how much it may bring.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For connecting, sending and answering together. Besides, an answer has no longer than
+    /// [`Settings::response_timeout`](super::Settings::response_timeout), with what large pipelines and `block` add.
+    pub within: Duration,
+    /// How long the server itself may wait before it answers: the `BLOCK` of an `XREAD`, the timeout of a `WAIT`. A part of
+    /// `within`.
+    pub block: Duration,
+    /// The longest string in a reply, in bytes; an answer with a longer one ends the connection. All strings of one call are
+    /// 128 MiB together at most, all replies and elements 1,048,576.
+    pub max_bulk_bytes: usize,
+}
+
+impl Limits {
+    /// For commands that do not block: strings of up to 1 MiB.
+    pub fn within(within: Duration) -> Self {
+        Limits { within, block: Duration::ZERO, max_bulk_bytes: 1024 * 1024 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_packed_as_they_were_given() {
+        let mut pipeline = Pipeline::new();
+        pipeline.command(&[b"XADD", b"k", b"*", b"", b"\r\n"]).command(&[b"PING"]);
+        let wire: Vec<u8> = pipeline.pack(true, Duration::ZERO).into_pieces().into_iter().flatten().collect();
+        let asking = "*1\r\n$6\r\nASKING\r\n";
+        let expected = format!(
+            "{asking}*5\r\n$4\r\nXADD\r\n$1\r\nk\r\n$1\r\n*\r\n$0\r\n\r\n$2\r\n\r\n\r\n{asking}*1\r\n$4\r\nPING\r\n"
+        );
+        assert_eq!(String::from_utf8_lossy(&wire), expected);
+        assert_eq!((pipeline.len(), pipeline.bytes()), (2, 12));
+        let mut pipeline = Pipeline::new();
+        ["MULTI", "A", "EXEC", "B"].map(|name| drop(pipeline.command(&[name.as_bytes()])));
+        assert_eq!(pipeline.needs_asking().collect::<Vec<_>>(), [true, false, false, true]);
+        let replies = |numbers: &[i64]| numbers.iter().copied().map(Value::Integer).collect::<Vec<_>>();
+        assert_eq!(pipeline.without_asking(replies(&[0, 1, 2, 3, 0, 4])), replies(&[1, 2, 3, 4]));
+        assert_eq!(pipeline.without_asking(replies(&[0, 1, 2, 3, 0])), replies(&[1, 2, 3]));
+    }
+
+    #[test]
+    fn a_pipeline_belongs_elsewhere_only_if_none_of_it_had_an_effect() {
+        let error = |line: &str| Value::Error(Code::from_line(line.as_bytes()));
+        let moved = || error("MOVED 1 a:1");
+        let mut adds = Pipeline::new();
+        adds.command(&[b"XADD", b"k", b"*", b"a", b"b"]).command(&[b"XADD", b"k", b"*", b"a", b"b"]);
+        assert!(adds.is_redirected(&[moved(), error("ASK 1 a:1")]));
+        assert!(!adds.is_redirected(&[Value::Bulk("1-1".into()), moved()]));
+        assert!(!adds.is_redirected(&[error("OOM"), error("OOM")]));
+        let mut whole = Pipeline::new();
+        whole.command(&[b"MULTI"]).command(&[b"XADD", b"k", b"*", b"a", b"b"]).command(&[b"EXEC"]);
+        whole.command(&[b"WAIT", b"1", b"100"]);
+        assert!(whole.is_redirected(&[Value::Status, moved(), error("EXECABORT"), Value::Integer(0)]));
+        assert!(!whole.is_redirected(&[Value::Status, Value::Status, Value::Array(vec![]), Value::Integer(0)]));
+    }
+}

@@ -1,0 +1,167 @@
+//! The client by itself, on one server: pipelines, blocking reads, limits, and what is still to come of a call that failed.
+
+use std::time::{Duration, Instant};
+
+use redis_cache_sync::redis::{Client, Error, Failure, Limits, Pipeline, Redis, Settings, Value};
+
+use crate::support::*;
+
+const LIMITS: Limits = Limits { within: WITHIN, block: Duration::ZERO, max_bulk_bytes: 1 << 20 };
+
+fn client(settings: Settings) -> Client {
+    Redis::standalone(settings).unwrap().client(b"stream")
+}
+
+fn pipeline(commands: &[&[&str]]) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for command in commands {
+        pipeline.command(&command.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
+    }
+    pipeline
+}
+
+async fn call(client: &mut Client, commands: &[&[&str]]) -> Result<Vec<Value>, Failure> {
+    client.call(&pipeline(commands), LIMITS).await
+}
+
+fn bulk(text: &'static str) -> Value {
+    Value::Bulk(text.into())
+}
+
+fn length(server: &RedisServer) -> usize {
+    redis::cmd("XLEN").arg("stream").query(&mut server.client()).unwrap()
+}
+
+#[tokio::test]
+async fn a_pipeline_is_answered_command_by_command_whatever_the_replies_are() {
+    let server = RedisServer::start(&[]);
+    let mut client = client(server.settings());
+    let add = ["XADD", "stream", "1-1", "event", "a"];
+    let range = ["XRANGE", "stream", "-", "+"];
+    let words: [&[&str]; 6] =
+        [&add, &add, &range, &["XLEN", "stream"], &["GET", "none"], &["XGROUP", "CREATE", "none", "g", "0"]];
+    let replies = call(&mut client, &words).await.unwrap();
+    let entry = Value::Array(vec![bulk("1-1"), Value::Array(vec![bulk("event"), bulk("a")])]);
+    assert_eq!(replies[0], bulk("1-1"));
+    assert_eq!(replies[1].as_error().map(|code| code.as_str()), Some("ERR"), "{:?}", replies[1]);
+    assert_eq!(replies[2..5], [Value::Array(vec![entry]), Value::Integer(1), Value::Nil]);
+    assert!(matches!(replies[5].as_error().map(|code| code.to_error("XGROUP")), Some(Error::Refused(_))));
+    let whole = call(&mut client, &[&["MULTI"], &["DEL", "stream"], &["EXEC"]]).await.unwrap();
+    assert_eq!(whole, [Value::Status, Value::Status, Value::Array(vec![Value::Integer(1)])]);
+    assert_eq!(call(&mut client, &[]).await, Ok(vec![]));
+    assert_eq!(client.reconnects(), 0);
+}
+
+#[tokio::test]
+async fn a_blocking_read_waits_as_long_as_it_may_and_no_longer() {
+    let server = RedisServer::start(&[]);
+    let settings = Settings { response_timeout: Duration::from_millis(200), ..server.settings() };
+    let mut client = client(settings);
+    let read = pipeline(&[&["XREAD", "BLOCK", "1000", "STREAMS", "stream", "$"]]);
+    let limits = Limits { block: Duration::from_secs(1), ..LIMITS };
+    let begun = Instant::now();
+    assert_eq!(client.call(&read, limits).await, Ok(vec![Value::Nil]));
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+
+    let port = server.port;
+    let feeder = std::thread::spawn(move || {
+        let mut side = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap().get_connection().unwrap();
+        wait_until("the read", || {
+            redis::cmd("INFO").arg("clients").query::<String>(&mut side).unwrap().contains("blocked_clients:1")
+        });
+        let _: String = redis::cmd("XADD").arg(&["stream", "7-1", "event", "a"]).query(&mut side).unwrap();
+    });
+    let entry = Value::Array(vec![bulk("7-1"), Value::Array(vec![bulk("event"), bulk("a")])]);
+    let of_stream = Value::Array(vec![bulk("stream"), Value::Array(vec![entry])]);
+    let long = pipeline(&[&["XREAD", "BLOCK", "60000", "STREAMS", "stream", "$"]]);
+    let limits = Limits { block: Duration::from_secs(60), within: Duration::from_secs(61), ..LIMITS };
+    assert_eq!(client.call(&long, limits).await, Ok(vec![Value::Array(vec![of_stream])]));
+    feeder.join().unwrap();
+
+    // Without leave to block, an answer that is late ends the connection.
+    let failure = client.call(&long, LIMITS).await.unwrap_err();
+    assert!(failure.may_take_effect && matches!(failure.error, Error::Unavailable(_)), "{failure:?}");
+    assert_eq!(call(&mut client, &[&["PING"]]).await, Ok(vec![Value::Status]));
+    assert_eq!(client.reconnects(), 1);
+}
+
+#[tokio::test]
+async fn a_longer_string_than_is_allowed_ends_the_call_with_what_came_before() {
+    let server = RedisServer::start(&[]);
+    let mut client = client(server.settings());
+    let large = "v".repeat(2000);
+    let words: [&[&str]; 3] = [&["SET", "stream", &large], &["GET", "stream"], &["PING"]];
+    let limits = Limits { max_bulk_bytes: 1999, ..LIMITS };
+    let failure = client.call(&pipeline(&words), limits).await.unwrap_err();
+    assert_eq!(failure.replies, [Value::Status]);
+    let limits = Limits { max_bulk_bytes: 2000, ..LIMITS };
+    let replies = client.call(&pipeline(&words), limits).await.unwrap();
+    assert_eq!(replies[1], Value::Bulk(large.into()));
+}
+
+#[tokio::test]
+async fn what_was_not_sent_has_no_effect_and_what_was_sent_can_be_taken_back() {
+    let server = RedisServer::start(&[]);
+    let proxy = Proxy::start(server.port);
+    let settings = Settings { response_timeout: Duration::from_millis(300), ..Settings::new("127.0.0.1", proxy.port) };
+    let redis = Redis::standalone(settings).unwrap();
+    let mut client = redis.client(b"stream");
+    let add: [&[&str]; 1] = [&["XADD", "stream", "*", "event", "a"]];
+    assert!(call(&mut client, &add).await.is_ok());
+    proxy.hold(0);
+    let failure = call(&mut client, &add).await.unwrap_err();
+    assert!(failure.may_take_effect && failure.replies.is_empty(), "{failure:?}");
+    assert_eq!(client.take_back(WITHIN).await, Ok(()));
+    proxy.release(0);
+    assert_eq!(length(&server), 1);
+    assert_eq!(client.take_back(WITHIN).await, Ok(()), "there is nothing left");
+
+    drop(server);
+    let nobody = call(&mut client, &add).await.unwrap_err();
+    assert!(!nobody.may_take_effect, "{nobody:?}");
+}
+
+/// A call that nobody waits for any more has been sent all the same.
+#[tokio::test]
+async fn a_dropped_call_can_be_taken_back_and_is_before_the_next() {
+    let server = RedisServer::start(&[]);
+    let proxy = Proxy::start(server.port);
+    let redis = Redis::standalone(Settings::new("127.0.0.1", proxy.port)).unwrap();
+    let (mut first, mut second) = (redis.client(b"stream"), redis.client(b"stream"));
+    for client in [&mut first, &mut second] {
+        assert!(call(client, &[&["PING"]]).await.is_ok());
+    }
+    let add: [&[&str]; 1] = [&["XADD", "stream", "*", "event", "a"]];
+    // The third connection is that which kills the first; those that were let go are not counted again.
+    for (held, released, is_taken_back) in [(0, 0, true), (3, 2, false)] {
+        proxy.hold(held);
+        let dropped = tokio::time::timeout(Duration::from_millis(100), call(&mut first, &add)).await;
+        assert!(dropped.is_err());
+        if is_taken_back {
+            assert_eq!(first.take_back(WITHIN).await, Ok(()));
+            // Its connection is closed behind it; the next is made by the next call.
+            assert!(call(&mut first, &[&["PING"]]).await.is_ok());
+        } else {
+            assert!(call(&mut second, &[&["PING"]]).await.is_ok());
+        }
+        proxy.release(released);
+        assert_eq!(length(&server), 0, "connection {held}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_back_is_said() {
+    let server = RedisServer::start(&[]);
+    let mut user = redis::cmd("ACL");
+    user.arg(&["SETUSER", "limited", "on", ">pw", "~*", "+@all", "-client", "+client|id", "+client|info"]);
+    let _: () = user.arg("+client|setname").query(&mut server.client()).unwrap();
+    let mut settings = Settings { response_timeout: Duration::from_millis(300), ..server.settings() };
+    (settings.username, settings.password) =
+        (Some("limited".into()), Some(redis_cache_sync::secret::Secret::new("pw")));
+    let mut client = client(settings);
+    assert!(call(&mut client, &[&["PING"]]).await.is_ok());
+    let frozen = server.freeze();
+    assert!(call(&mut client, &[&["XADD", "stream", "*", "event", "a"]]).await.unwrap_err().may_take_effect);
+    drop(frozen);
+    assert!(matches!(client.take_back(WITHIN).await, Err(Error::Refused(_))));
+}
