@@ -16,8 +16,6 @@ mod lookups;
 mod proxy;
 pub mod retry;
 mod signs;
-#[cfg(test)]
-mod tests;
 
 pub use self::client::{Asked, BlobClient, Opened};
 pub use self::download::Download;
@@ -31,7 +29,7 @@ use self::guard::AllowedHosts;
 
 /// The `fetch.*` settings that a single attempt needs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub struct BlobSettings {
     /// The only hosts that blobs may come from (`fetch.allowed_hosts`); empty: any public host, on ports 80 and 443.
     pub allowed_hosts: AllowedHosts,
     /// PEM roots beside the usual ones (`fetch.ca_file`), already read.
@@ -77,7 +75,7 @@ pub enum FetchErrorKind {
     Changed,
     /// The host refused for good: another 4xx, or a response that cannot be used.
     Denied,
-    /// The blob has more than [`Settings::max_blob_bytes`].
+    /// The blob has more than [`BlobSettings::max_blob_bytes`].
     TooLarge,
     /// The only kind that is worth another attempt.
     Unavailable,
@@ -114,3 +112,6 @@ pub enum SetupError {
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
 }
+
+#[cfg(test)]
+mod tests;

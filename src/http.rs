@@ -52,7 +52,7 @@ use self::trust::Fetch;
 
 /// The `http.*` settings and their neighbours.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct HttpSettings {
     /// The address of the listeners (`bind`).
     pub bind: IpAddr,
     /// 0: a free one.

@@ -48,7 +48,7 @@ use self::placement::Placement;
 use self::readiness::Readiness;
 use self::router::central::{self, CentralRouter, RouterMessage};
 use self::runtime::{ActorRegistry, Mailbox, Pool, Thread};
-pub use self::settings::{Settings, Sizes};
+pub use self::settings::{PipelineSettings, Sizes};
 pub use self::submitter::Submitter;
 use self::work::admission::{Admission, ValueLender};
 use self::work::key_order::KeyOrder;
@@ -68,12 +68,12 @@ pub struct Pipeline {
     pub readiness: Arc<Readiness>,
     /// All actors with their signs of life; `/live` reads it.
     pub registry: ActorRegistry,
-    settings: Arc<Settings>,
+    settings: Arc<PipelineSettings>,
     placement: Arc<Placement>,
 }
 
 /// Starts the actors, last stage first. Must be called within an actix system.
-pub fn build(settings: Settings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Result<Pipeline, SetupError> {
+pub fn build(settings: PipelineSettings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Result<Pipeline, SetupError> {
     // Each fetcher makes a client of its own; that they can be made is known before anything runs.
     BlobClient::new((*settings.blob).clone())?;
     metrics.reserve_hosts(settings.blob.allowed_hosts.by_name());
@@ -161,7 +161,7 @@ impl Pipeline {
 
     /// Has other sizes take effect, and other hosts for blobs; the rest stays as it was built. Must be called within an actix
     /// system.
-    pub fn adopt(&self, settings: &Settings) {
+    pub fn adopt(&self, settings: &PipelineSettings) {
         self.placement.adopt(&settings.sizes, &settings.blob.allowed_hosts);
     }
 

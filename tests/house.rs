@@ -5,6 +5,8 @@
 mod imports;
 #[path = "house/monitoring.rs"]
 mod monitoring;
+#[path = "house/sizes.rs"]
+mod sizes;
 
 use std::collections::BTreeSet;
 use std::fs;

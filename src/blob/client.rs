@@ -30,7 +30,7 @@ use super::connector::Connector;
 use super::decoding::Decoding;
 use super::dial::{Resolve, USER_AGENT, by_the_system, fault};
 use super::signs::Signs;
-use super::{Download, FetchError, FetchErrorKind, Settings, SetupError};
+use super::{BlobSettings, Download, FetchError, FetchErrorKind, SetupError};
 use crate::event::trace::Trace;
 use crate::event::{EntityTag, FetchTarget};
 
@@ -50,7 +50,7 @@ pub struct BlobClient {
 }
 
 struct Inner {
-    settings: Settings,
+    settings: BlobSettings,
     /// Of plain connections; those of TLS have the same but for that.
     connector: Connector,
     tls: Arc<ClientConfig>,
@@ -113,11 +113,11 @@ impl BlobClient {
     /// # Errors
     ///
     /// One of `extra_roots` is no usable certificate.
-    pub fn new(settings: Settings) -> Result<Self, SetupError> {
+    pub fn new(settings: BlobSettings) -> Result<Self, SetupError> {
         Self::resolving(settings, by_the_system())
     }
 
-    pub(super) fn resolving(settings: Settings, resolve: Resolve) -> Result<Self, SetupError> {
+    pub(super) fn resolving(settings: BlobSettings, resolve: Resolve) -> Result<Self, SetupError> {
         let tls = Arc::new(tls_config(&settings)?);
         let (allowed, timeout) = (Rc::new(settings.allowed_hosts.clone()), settings.connect_timeout);
         let proxy = settings.proxy.clone().map(Rc::new);
@@ -293,7 +293,7 @@ impl Pool {
     }
 }
 
-fn tls_config(settings: &Settings) -> Result<ClientConfig, SetupError> {
+fn tls_config(settings: &BlobSettings) -> Result<ClientConfig, SetupError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for (index, root) in settings.extra_roots.iter().enumerate() {
         let bad = |error: rustls::Error| SetupError::Root { number: index + 1, reason: error.to_string() };

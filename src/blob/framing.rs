@@ -36,7 +36,7 @@ const READ_BYTES: usize = 8 * 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     transport: Transport,
-    state: State,
+    state: BodyState,
     /// What was read ahead of awc.
     ahead: BytesMut,
     /// What awc has yet to be told in place of the head of a response whose body does not go through it.
@@ -47,7 +47,7 @@ pub(super) struct Connection {
 }
 
 #[derive(Debug)]
-enum State {
+enum BodyState {
     /// A head is awaited; `searched` bytes of `ahead` hold no end of it.
     Head { searched: usize },
     /// The head is through; what follows is body.
@@ -60,7 +60,7 @@ impl Connection {
     /// `open` counts connections, this one for as long as it lives.
     pub(super) fn new(transport: Transport, open: Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
-        let (state, ahead) = (State::Body(End::Early), BytesMut::new());
+        let (state, ahead) = (BodyState::Body(End::Early), BytesMut::new());
         Connection { transport, state, ahead, stand_in: &[], interim_bytes: 0, _counted: Counted(open) }
     }
 
@@ -89,7 +89,7 @@ impl Connection {
                 if end == End::Now {
                     self.ahead.truncate(length);
                 }
-                self.state = State::Body(end);
+                self.state = BodyState::Body(end);
                 if let Some(stand_in) = head.not_modified() {
                     self.ahead.advance(length);
                     self.stand_in = stand_in;
@@ -100,7 +100,7 @@ impl Connection {
                     self.ahead.advance(length);
                     let is_whole = aside.take_whole(&mut self.ahead);
                     self.stand_in = head.stand_in(is_whole);
-                    self.state = if is_whole { State::Body(End::Early) } else { State::Aside(aside) };
+                    self.state = if is_whole { BodyState::Body(End::Early) } else { BodyState::Aside(aside) };
                 }
                 return Poll::Ready(Ok(()));
             }
@@ -108,7 +108,7 @@ impl Connection {
                 return Poll::Ready(Err(broken("the response head is too long")));
             }
             searched = self.ahead.len();
-            self.state = State::Head { searched };
+            self.state = BodyState::Head { searched };
             self.ahead.reserve(READ_BYTES);
             match ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.transport), cx, &mut self.ahead))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
@@ -124,7 +124,7 @@ impl Connection {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let State::Head { searched } = this.state {
+        if let BodyState::Head { searched } = this.state {
             ready!(this.poll_head(cx, searched))?;
         }
         if !this.stand_in.is_empty() {
@@ -133,11 +133,11 @@ impl AsyncRead for Connection {
             this.stand_in = later;
             return Poll::Ready(Ok(()));
         }
-        if let State::Aside(aside) = &this.state {
+        if let BodyState::Aside(aside) = &this.state {
             if buf.remaining() > 0 {
                 ready!(aside.poll_fill(cx, &mut this.ahead, Pin::new(&mut this.transport)))?;
                 buf.put_slice(b"-");
-                this.state = State::Body(End::Early);
+                this.state = BodyState::Body(End::Early);
             }
             return Poll::Ready(Ok(()));
         }
@@ -148,7 +148,7 @@ impl AsyncRead for Connection {
             return Poll::Ready(Ok(()));
         }
         this.ahead = BytesMut::new();
-        let State::Body(end) = this.state else {
+        let BodyState::Body(end) = this.state else {
             return Poll::Ready(Ok(()));
         };
         if end == End::Now {
@@ -165,9 +165,9 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         // awc writes only what begins the next request, and only once it is done with the response before.
-        if !matches!(this.state, State::Head { .. }) {
+        if !matches!(this.state, BodyState::Head { .. }) {
             this.stand_in = &[];
-            this.state = State::Head { searched: 0 };
+            this.state = BodyState::Head { searched: 0 };
             this.interim_bytes = 0;
             this.ahead.clear();
         }

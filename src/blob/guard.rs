@@ -33,13 +33,13 @@ pub enum Judgement {
 /// `fetch.allowed_hosts`. Empty: any public host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedHosts {
-    entries: Vec<Entry>,
+    entries: Vec<AllowedHost>,
     /// Whether hosts that are not listed may be asked as they are without a list.
     others: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
+struct AllowedHost {
     name: Name,
     /// None: any port.
     port: Option<u16>,
@@ -70,7 +70,7 @@ impl AllowedHosts {
     /// The hosts that are listed by their own name, as `host:port`; on the usual ports if on any, and those first that are
     /// asked most.
     pub fn by_name(&self) -> Vec<String> {
-        let literal = |entry: &Entry, port: u16| match &entry.name {
+        let literal = |entry: &AllowedHost, port: u16| match &entry.name {
             Name::Exactly(host) if entry.port.is_none_or(|own| own == port) => Some(format!("{host}:{port}")),
             Name::Exactly(_) | Name::Below(_) => None,
         };
@@ -85,7 +85,7 @@ impl AllowedHosts {
     pub fn and_public<'a>(&self, urls: impl IntoIterator<Item = &'a Url>) -> Self {
         let named = urls.into_iter().filter_map(|url| {
             let name = Name::Exactly(without_trailing_dot(&url.host()?).to_owned());
-            Some(Entry { name, port: url.port_or_known_default() })
+            Some(AllowedHost { name, port: url.port_or_known_default() })
         });
         AllowedHosts { entries: self.entries.iter().cloned().chain(named).collect(), others: true }
     }
@@ -125,7 +125,7 @@ impl AllowedHosts {
     }
 }
 
-impl Entry {
+impl AllowedHost {
     fn matches(&self, host: &Host<&str>, port: u16) -> bool {
         let named = match (&self.name, host) {
             (Name::Exactly(own), host) => own == host,
@@ -149,7 +149,7 @@ impl FromStr for AllowedHosts {
     }
 }
 
-impl FromStr for Entry {
+impl FromStr for AllowedHost {
     type Err = String;
 
     fn from_str(element: &str) -> Result<Self, String> {
@@ -175,7 +175,7 @@ impl FromStr for Entry {
             (true, _) => return Err(bad()),
             (false, host) => Name::Exactly(host.to_owned()),
         };
-        Ok(Entry { name, port })
+        Ok(AllowedHost { name, port })
     }
 }
 

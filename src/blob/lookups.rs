@@ -64,13 +64,13 @@ struct Lookups {
 
 #[derive(Default)]
 struct LookupsState {
-    state: Mutex<State>,
+    state: Mutex<LookupTable>,
     /// A thread has become free.
     freed: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct LookupTable {
     under_way: HashMap<String, Answer>,
     /// Of those, how many are of names that are not known, by zone and in all.
     unknown_of_zone: HashMap<String, usize>,
@@ -119,12 +119,12 @@ impl Lookups {
 }
 
 impl LookupsState {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LookupTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl LookupTable {
     fn take_thread(&mut self, name: &str, is_known: bool) -> bool {
         if self.under_way.len() >= MAX_THREADS {
             return false;

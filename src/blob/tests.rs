@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::guard::AllowedHosts;
-use super::{BlobClient, Download, FetchError, FetchErrorKind, Settings};
+use super::{BlobClient, BlobSettings, Download, FetchError, FetchErrorKind};
 
 const MAX_BLOB_BYTES: usize = 200_000;
 
@@ -123,8 +123,8 @@ fn ok(body: &[u8]) -> Vec<u8> {
     response("HTTP/1.1 200 OK\n", body)
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> BlobSettings {
+    BlobSettings {
         allowed_hosts: "127.0.0.1, localhost, [::1]".parse::<AllowedHosts>().unwrap(),
         extra_roots: Vec::new(),
         connect_timeout: Duration::from_secs(5),

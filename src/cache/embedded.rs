@@ -5,6 +5,8 @@
 //! alive that no bound counts. What is read is shared, not copied. Never blocks on anything but its own locks, so it
 //! takes no notice of time limits; a scan is one step, however many keys there are.
 
+mod value;
+
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +15,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, ready};
-use moka::Expiry;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Map;
 
+use self::value::{FromTheWrite, Kept, REMEMBERED_BYTES, StoredValue, weight};
 use super::companion::{WRITTEN, companion, owner};
 use super::standing::{Held, Seen, Standing};
 use super::{Cache, CacheError, Command, Doomed, Progress, Remembered, Reply, Room, Scan, ScanStep, Session, Unlinked};
@@ -25,10 +27,6 @@ use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
 use crate::redis::slot::slot;
 
-/// What an entry costs beside its key and value, about.
-const ENTRY_OVERHEAD_BYTES: u64 = 64;
-/// What is remembered of a value, about.
-const REMEMBERED_BYTES: usize = 160;
 /// The map may exceed its bound by this much, or a 64th of the bound if that is less, until it is made to evict.
 const MAX_SLACK_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -39,7 +37,7 @@ pub struct EmbeddedCache {
 }
 
 struct Shared {
-    map: Map<Bytes, Entry, ahash::RandomState>,
+    map: Map<Bytes, StoredValue, ahash::RandomState>,
     max_bytes: u64,
     version_prefix: String,
     version_window: Duration,
@@ -54,45 +52,13 @@ struct Shared {
     room: Room,
 }
 
-/// A value, or in place of a value a version, under the key of a companion.
-#[derive(Clone)]
-struct Entry {
-    value: Bytes,
-    /// None: does not expire. The map's own clock only decides when the memory is freed.
-    expires: Option<Instant>,
-    /// That of the key, if it has one: so that it stays as long as the value does.
-    version: Option<Kept>,
-    /// What is remembered of this very value: whoever writes another takes it away.
-    remembered: Option<Arc<Remembered>>,
-}
-
-/// A version, as long as it is kept.
-#[derive(Clone)]
-struct Kept {
-    /// As it is stored in a companion.
-    stored: Bytes,
-    until: Instant,
-}
-
-impl Entry {
-    fn is_live(&self) -> bool {
-        self.expires.is_none_or(|at| Instant::now() < at)
-    }
-}
-
-impl Kept {
-    fn bare(&self) -> &[u8] {
-        Held::parse(&self.stored).version
-    }
-}
-
 impl EmbeddedCache {
     /// Holds up to `max_bytes` of keys, values and an overhead for each. Keys that begin with `version_prefix`, which is not
     /// empty, are the cache's own: a key's version is kept there for `version_window`.
     pub fn new(max_bytes: u64, version_prefix: impl Into<String>, version_window: Duration) -> Self {
         let map = Map::builder()
             .max_capacity(max_bytes)
-            .weigher(|key: &Bytes, entry: &Entry| {
+            .weigher(|key: &Bytes, entry: &StoredValue| {
                 let version = entry.version.as_ref().map_or(0, |version| version.stored.len());
                 let remembered = if entry.remembered.is_some() { REMEMBERED_BYTES } else { 0 };
                 u32::try_from(weight(key.len(), entry.value.len() + version + remembered)).unwrap_or(u32::MAX)
@@ -216,7 +182,7 @@ impl Shared {
     }
 
     fn look(&self, key: &[u8], version: &Version) -> Seen {
-        let entry = self.map.get(key).filter(Entry::is_live);
+        let entry = self.map.get(key).filter(StoredValue::is_live);
         let old = self.version(key);
         let standing = old.map(|old| Held::parse(&old.stored).standing(&version.stored(), entry.is_some()));
         let remembered = entry.and_then(|entry| entry.remembered).map(|remembered| (*remembered).clone());
@@ -229,11 +195,11 @@ impl Shared {
         if self.supersedes(key, &stored) {
             return Reply::Superseded;
         }
-        let is_it = |entry: &Entry| entry.is_live() && entry.remembered.as_deref() == Some(remembered);
+        let is_it = |entry: &StoredValue| entry.is_live() && entry.remembered.as_deref() == Some(remembered);
         let Some(entry) = self.map.get(key).filter(is_it) else { return Reply::Changed };
         let version = self.now_applied(&[&stored, WRITTEN].concat());
         self.keep(key, version.clone());
-        let entry = Entry { expires: ttl.map(from_now), version: Some(version), ..entry };
+        let entry = StoredValue { expires: ttl.map(from_now), version: Some(version), ..entry };
         self.map.insert(Bytes::copy_from_slice(key), entry);
         Reply::Unchanged
     }
@@ -243,7 +209,7 @@ impl Shared {
         if !self.has_versions.load(Relaxed) {
             return None;
         }
-        let beside = self.map.get(key).filter(Entry::is_live).and_then(|entry| entry.version);
+        let beside = self.map.get(key).filter(StoredValue::is_live).and_then(|entry| entry.version);
         let kept = beside.or_else(|| self.map.get(&self.companion(key)[..]).and_then(|entry| entry.version));
         kept.filter(|version| Instant::now() < version.until)
     }
@@ -258,7 +224,7 @@ impl Shared {
         let companion = self.companion(key);
         let added = weight(companion.len(), version.stored.len());
         let entry =
-            Entry { value: Bytes::new(), expires: Some(version.until), version: Some(version), remembered: None };
+            StoredValue { value: Bytes::new(), expires: Some(version.until), version: Some(version), remembered: None };
         self.map.insert(companion.into(), entry);
         self.settle(added);
     }
@@ -321,19 +287,19 @@ impl Shared {
                 Some(version)
             }
         };
-        self.map.insert(own_key, Entry { value, expires: ttl.map(from_now), version, remembered });
+        self.map.insert(own_key, StoredValue { value, expires: ttl.map(from_now), version, remembered });
         drop(held);
         self.settle(added);
         Ok(Reply::Stored)
     }
 
     fn get(&self, key: &[u8], max_bytes: usize) -> Result<Reply, CacheError> {
-        match self.map.get(key).filter(Entry::is_live) {
+        match self.map.get(key).filter(StoredValue::is_live) {
             None => Ok(Reply::Miss),
-            Some(Entry { value, .. }) if value.len() > max_bytes => {
+            Some(StoredValue { value, .. }) if value.len() > max_bytes => {
                 Err(CacheError::ValueTooLarge { bytes: value.len() as u64, max_bytes: max_bytes as u64 })
             }
-            Some(Entry { value, .. }) => Ok(Reply::Hit(self.room.hold(value)?)),
+            Some(StoredValue { value, .. }) => Ok(Reply::Hit(self.room.hold(value)?)),
         }
     }
 
@@ -381,21 +347,4 @@ impl Shared {
 
 fn from_now(ttl: Ttl) -> Instant {
     Instant::now() + Duration::from_secs(ttl.seconds().into())
-}
-
-/// Tells the map when an entry may be reclaimed: counted from its last write, which also clears an earlier limit.
-struct FromTheWrite;
-
-impl Expiry<Bytes, Entry> for FromTheWrite {
-    fn expire_after_create(&self, _: &Bytes, entry: &Entry, _: Instant) -> Option<Duration> {
-        entry.expires.map(|at| at.saturating_duration_since(Instant::now()))
-    }
-
-    fn expire_after_update(&self, _: &Bytes, entry: &Entry, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        entry.expires.map(|at| at.saturating_duration_since(Instant::now()))
-    }
-}
-
-fn weight(key_bytes: usize, value_bytes: usize) -> u64 {
-    key_bytes as u64 + value_bytes as u64 + ENTRY_OVERHEAD_BYTES
 }

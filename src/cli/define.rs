@@ -1,5 +1,6 @@
 //! The definition of the command line: names, help, examples. Completions and manual pages are made of it, too.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -122,20 +123,39 @@ fn check_config() -> Command {
     )
 }
 
+const SEND_EXAMPLES: &str = "Examples:
+  redis-cache-sync send events.ndjson --to http://localhost:8080
+  zcat events.gz | redis-cache-sync send - --to http://localhost:8080 --failed failed.ndjson
+  redis-cache-sync send a.json b.ndjson --to https://sync.internal --ca-file ca.pem --token-file token
+  redis-cache-sync send events.ndjson --to http://localhost:8080 --skip 120000
+  redis-cache-sync send --from-dir public --prefix site/ --ttl 86400 --to http://localhost:8080
+  redis-cache-sync send --csv users.csv --key 'user:{id}' --value profile --to http://localhost:8080
+  redis-cache-sync send --from-redis redis://old:6379 --pattern 'user:*' --to http://localhost:8080
+
+Events on one key keep their order, whatever is repeated. Exit code 0: all was stored; 1: something was not.";
+
+fn path(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value_name).value_parser(value_parser!(PathBuf)).help(help)
+}
+
+fn text(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value_name).help(help)
+}
+
+fn number(name: &'static str, range: RangeInclusive<u64>, default: &'static str, help: &'static str) -> Arg {
+    let parser = value_parser!(u64).range(range);
+    Arg::new(name).long(name).value_name("N").value_parser(parser).default_value(default).help(help)
+}
+
 fn sending() -> Command {
-    let path = |name: &'static str, value_name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value_name).value_parser(value_parser!(PathBuf)).help(help)
-    };
-    let text = |name: &'static str, value_name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value_name).help(help)
-    };
-    let number =
-        |name: &'static str, range: std::ops::RangeInclusive<u64>, default: &'static str, help: &'static str| {
-            let parser = value_parser!(u64).range(range);
-            Arg::new(name).long(name).value_name("N").value_parser(parser).default_value(default).help(help)
-        };
-    Command::new(SEND)
-        .about("Posts events from files, or files as events, to a running service")
+    let command = Command::new(SEND).about("Posts events from files, or files as events, to a running service");
+    let command = made_events(folder(inputs(command)));
+    connection(bounds(command)).after_help(SEND_EXAMPLES)
+}
+
+/// Where the events come from: exactly one of these.
+fn inputs(command: Command) -> Command {
+    command
         .arg(
             Arg::new(FILES).value_name("FILE").value_parser(value_parser!(PathBuf)).num_args(1..).help(
                 "One event a line, one JSON object, or a JSON array of them; gzipped or not; - is standard input",
@@ -149,6 +169,11 @@ fn sending() -> Command {
             "Stores the strings of this Redis in place of events, with what is left of their expiries",
         ))
         .group(ArgGroup::new(SOURCES).args([FILES, FROM_DIR, CSV, FROM_REDIS]).required(true))
+}
+
+/// What goes with a folder or another Redis.
+fn folder(command: Command) -> Command {
+    command
         .arg(text(PREFIX, "TEXT", "Goes before the keys of the folder's files").conflicts_with_all(NOT_FOLDER))
         .arg(
             path(START_AT, "PATH", "Begins with this file of the folder, or the next one")
@@ -171,6 +196,11 @@ fn sending() -> Command {
             )
             .conflicts_with_all([FILES, CSV]),
         )
+}
+
+/// What events made of files, rows and keys look like.
+fn made_events(command: Command) -> Command {
+    command
         .arg(
             text(VALUE, "COLUMN", "The column that is the value; without it the whole row as JSON")
                 .conflicts_with_all([FILES, FROM_DIR, FROM_REDIS]),
@@ -192,30 +222,28 @@ fn sending() -> Command {
                 .conflicts_with_all([FILES, FROM_REDIS])
                 .help("How long files and rows are to live"),
         )
+}
+
+/// Where to, how many at once, for how long.
+fn bounds(command: Command) -> Command {
+    command
         .arg(Arg::new(TO).long(TO).value_name("URL").required(true).help("Where the service is: http://host:port"))
         .arg(number(BATCH, 1..=100_000, "500", "Events of one request, at most"))
         .arg(number(IN_FLIGHT, 1..=1000, "8", "Requests under way at once, at most"))
         .arg(number(RETRY_FOR, 0..=MAX_SECONDS, "60", "Seconds for which an event is tried").value_name("SECONDS"))
         .arg(number(SKIP, 0..=u64::MAX, "0", "Leaves out the first N events, which were sent before"))
         .arg(path(FAILED, "FILE", "Writes here the events that were not stored, to be sent again"))
+}
+
+/// How to reach the service and how to log in.
+fn connection(command: Command) -> Command {
+    command
         .arg(path(TOKEN_FILE, "FILE", "Reads the bearer token from this file; SEND_TOKEN may hold it instead"))
         .arg(path(CA_FILE, "PEM", "Trusts these authorities in place of the usual ones"))
         .arg(path(CERT, "PEM", "Shows this certificate; its key is in --key, --cert-key or the same file"))
         .arg(path(CERT_KEY, "PEM", "The key of --cert, where --key names the keys of rows").requires(CERT))
         .arg(path(WEBHOOK_SECRET_FILE, "FILE", "Signs requests with the secret in this file (Standard Webhooks)"))
         .arg(number(ANSWER_WITHIN, 1..=MAX_SECONDS, "60", "Seconds to wait for an answer").value_name("SECONDS"))
-        .after_help(
-            "Examples:
-  redis-cache-sync send events.ndjson --to http://localhost:8080
-  zcat events.gz | redis-cache-sync send - --to http://localhost:8080 --failed failed.ndjson
-  redis-cache-sync send a.json b.ndjson --to https://sync.internal --ca-file ca.pem --token-file token
-  redis-cache-sync send events.ndjson --to http://localhost:8080 --skip 120000
-  redis-cache-sync send --from-dir public --prefix site/ --ttl 86400 --to http://localhost:8080
-  redis-cache-sync send --csv users.csv --key 'user:{id}' --value profile --to http://localhost:8080
-  redis-cache-sync send --from-redis redis://old:6379 --pattern 'user:*' --to http://localhost:8080
-
-Events on one key keep their order, whatever is repeated. Exit code 0: all was stored; 1: something was not.",
-        )
 }
 
 /// What follows `send`; none only if the definition above lacks a default.
@@ -319,9 +347,11 @@ fn setting_args(sources: &[String]) -> impl Iterator<Item = Arg> {
     let of_sources = sources.iter().flat_map(|name| source_settings(name));
     own.into_iter()
         .chain(
-            SETTINGS.iter().map(|setting| setting_arg(setting, "Settings (each also as a variable and in the file)")),
+            SETTINGS
+                .iter()
+                .map(|setting| setting_arg(setting, "SendSettings (each also as a variable and in the file)")),
         )
-        .chain(SOURCE_SETTINGS.iter().map(|setting| setting_arg(setting, "Settings of a source, under its NAME")))
+        .chain(SOURCE_SETTINGS.iter().map(|setting| setting_arg(setting, "SendSettings of a source, under its NAME")))
         .chain(of_sources.map(|setting| setting_arg(setting, "").hide(true)))
 }
 

@@ -20,7 +20,7 @@ use self::steps::{NOTIFICATIONS, SOURCE, STEPS, Step};
 use super::serve;
 use super::signals::Signals;
 use crate::config::Config;
-use crate::telemetry::logging;
+use crate::telemetry::logging::{self, LogSettings};
 
 /// Where events go.
 const EVENTS: &str = "/events";
@@ -39,7 +39,7 @@ type Failure = Box<dyn Error>;
 pub fn run(keep: bool) -> ExitCode {
     // Some steps are meant to be refused: their warnings would only stand in the way.
     let settings =
-        logging::Settings { level: log::LevelFilter::Error, format: logging::Format::Text, cluster: String::new() };
+        LogSettings { level: log::LevelFilter::Error, format: logging::Format::Text, cluster: String::new() };
     let _guard = logging::init(&settings);
     match actix_rt::System::new().block_on(demonstrate(keep)) {
         Ok(true) => ExitCode::SUCCESS,

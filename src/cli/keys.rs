@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::blob::{Asked, BlobClient, Opened, Settings};
+use crate::blob::{Asked, BlobClient, BlobSettings, Opened};
 use crate::event::{BlobUrl, FetchTarget};
 use crate::http::trust::{Fetch, Fetched, MAX_DOCUMENT_BYTES};
 
@@ -30,14 +30,14 @@ struct Order {
 }
 
 struct Client {
-    settings: Settings,
+    settings: BlobSettings,
     /// Set when somebody first asks: most daemons need no keys of others.
     orders: OnceLock<Option<Sender<Order>>>,
 }
 
 /// A client with the rules of blobs.
-pub fn client(settings: &Settings) -> Arc<dyn Fetch> {
-    let settings = Settings {
+pub fn client(settings: &BlobSettings) -> Arc<dyn Fetch> {
+    let settings = BlobSettings {
         attempt_timeout: TIMEOUT,
         max_blob_bytes: MAX_DOCUMENT_BYTES,
         max_connections: MAX_FETCHES,
@@ -47,14 +47,14 @@ pub fn client(settings: &Settings) -> Arc<dyn Fetch> {
     Arc::new(Client { settings, orders: OnceLock::new() })
 }
 
-fn start(settings: Settings) -> io::Result<Sender<Order>> {
+fn start(settings: BlobSettings) -> io::Result<Sender<Order>> {
     let (orders, received) = channel(MAX_FETCHES);
     let run = move || actix_rt::System::new().block_on(carry_out(settings, received));
     thread::Builder::new().name("keys".to_owned()).spawn(run)?;
     Ok(orders)
 }
 
-async fn carry_out(settings: Settings, mut orders: Receiver<Order>) {
+async fn carry_out(settings: BlobSettings, mut orders: Receiver<Order>) {
     let mut clients: HashMap<String, BlobClient> = HashMap::new();
     while let Some(Order { url, named, reply }) = orders.recv().await {
         if clients.len() >= MAX_CLIENTS && !clients.contains_key(&named) {
@@ -76,9 +76,9 @@ async fn carry_out(settings: Settings, mut orders: Receiver<Order>) {
     }
 }
 
-fn for_issuer(settings: &Settings, named: &str) -> Settings {
+fn for_issuer(settings: &BlobSettings, named: &str) -> BlobSettings {
     let allowed_hosts = settings.allowed_hosts.and_public(Url::parse(named).ok().as_ref());
-    Settings { allowed_hosts, ..settings.clone() }
+    BlobSettings { allowed_hosts, ..settings.clone() }
 }
 
 async fn fetch(client: &BlobClient, url: BlobUrl) -> Result<Bytes, String> {

@@ -38,7 +38,7 @@ use self::input::{Input, Source};
 use self::ledger::{Counts, Ledger};
 use self::plan::Bounds;
 use self::post::Poster;
-use self::run::{End, Run, Settings};
+use self::run::{End, Run, SendSettings};
 use self::screen::Screen;
 pub use self::table::Table;
 use self::table::check_template;
@@ -214,7 +214,7 @@ async fn send(args: &Args, ready: Ready) -> Result<ExitCode, String> {
     let screen = Screen::new(input.total.clone());
     let ledger = Ledger::new(args.skip, ready.failed);
     let batch = Bounds { events: args.batch, bytes: BATCH_BYTES };
-    let settings = Settings { batch, in_flight: args.in_flight, retry_for: args.retry_for };
+    let settings = SendSettings { batch, in_flight: args.in_flight, retry_for: args.retry_for };
     let mut run = Run::new(settings, poster, looker, ledger, screen);
     let end = run.run(input, &mut signals).await;
     run.screen.finish();

@@ -17,6 +17,7 @@ use super::rereading::Rereading;
 use super::rereading::settings::Origin;
 use super::signals::{HangUp, Signals};
 use super::{keys, refuse};
+use crate::blob::BlobSettings;
 use crate::blob::retry::Policy;
 use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{CacheSettings, ClusterCache, RedisCache, SentinelCache, SetupError};
@@ -25,10 +26,10 @@ use crate::config::{
     self, Args, CacheBackend, Config, LogFormat, Pem, RedisMode, Secret, Texts, TlsPems, WebhookSecret,
 };
 use crate::event::{Limits, Ttl};
-use crate::http::{self, Auth, IssuerSettings, Pems, Proxies, Server, SourceSettings, Tls};
-use crate::pipeline::Sizes;
+use crate::http::{self, Auth, HttpSettings, IssuerSettings, Pems, Proxies, Server, SourceSettings, Tls};
+use crate::pipeline::{PipelineSettings, Sizes};
 use crate::redis::{self, Address};
-use crate::telemetry::logging;
+use crate::telemetry::logging::{self, LogSettings};
 use crate::telemetry::metrics::Metrics;
 use crate::{blob, pipeline};
 
@@ -53,7 +54,7 @@ pub fn run(args: Args) -> ExitCode {
         LogFormat::Text => logging::Format::Text,
         LogFormat::Json => logging::Format::Json,
     };
-    let settings = logging::Settings { level: config.log_level, format, cluster: config.cluster.clone() };
+    let settings = LogSettings { level: config.log_level, format, cluster: config.cluster.clone() };
     let _guard = match logging::init(&settings) {
         Ok(guard) => guard,
         Err(error) => return fail(&error),
@@ -257,9 +258,9 @@ pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, SetupError> {
     })
 }
 
-fn pipeline_settings(config: &Config) -> pipeline::Settings {
+fn pipeline_settings(config: &Config) -> PipelineSettings {
     let (event, fetch, redis) = (&config.event, &config.fetch, &config.redis);
-    pipeline::Settings {
+    PipelineSettings {
         sizes: Sizes {
             intake: config.intake.pool_size,
             validation: config.validation.pool_size,
@@ -285,7 +286,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
         }),
         blob: Arc::new(blob_settings(config)),
         retry: Policy { attempts: fetch.attempts, deadline: fetch.deadline },
-        writer: pipeline::write::writer::Limits {
+        writer: pipeline::write::writer::WriterLimits {
             batch_max: redis.batch_max,
             batch_max_bytes: redis.batch_max_bytes,
             retry: redis.retry,
@@ -297,8 +298,8 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
 /// Bodies whose signature is not proven yet may hold one part in so many of admission, and one body at least.
 const UNPROVEN_SHARE: usize = 10;
 
-fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> http::Settings {
-    http::Settings {
+fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> HttpSettings {
+    HttpSettings {
         bind: config.bind,
         port: config.port,
         admin_port: config.admin_port,
@@ -324,9 +325,9 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> htt
     }
 }
 
-fn blob_settings(config: &Config) -> blob::Settings {
+fn blob_settings(config: &Config) -> BlobSettings {
     let fetch = &config.fetch;
-    blob::Settings {
+    BlobSettings {
         allowed_hosts: fetch.allowed_hosts.clone(),
         extra_roots: fetch.extra_roots.clone(),
         connect_timeout: fetch.connect_timeout,

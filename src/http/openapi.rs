@@ -8,7 +8,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTION
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::Settings;
+use super::HttpSettings;
 use super::problem::{DOCUMENTS, Kind};
 use crate::event::outcome::{Class, MAX_SAMPLE, Origin, ProblemKind};
 use crate::event::sources::Format;
@@ -28,7 +28,7 @@ pub struct Documents {
 }
 
 impl Documents {
-    pub fn new(settings: &Settings, limits: &Limits) -> Self {
+    pub fn new(settings: &HttpSettings, limits: &Limits) -> Self {
         let [open, shut] = [true, false].map(|is_open| document(settings, limits, is_open).into());
         Documents { open, shut }
     }
@@ -44,7 +44,7 @@ impl Documents {
 }
 
 /// A place `"{{name}}"` becomes the value, quotes and all; within a longer text the value stands as it is.
-fn document(settings: &Settings, limits: &Limits, is_open: bool) -> String {
+fn document(settings: &HttpSettings, limits: &Limits, is_open: bool) -> String {
     let mut text = TEMPLATE.to_owned();
     for (name, value) in facts(settings, limits, is_open) {
         let (place, value) = (format!("{{{{{name}}}}}"), value.to_string());
@@ -53,7 +53,7 @@ fn document(settings: &Settings, limits: &Limits, is_open: bool) -> String {
     text
 }
 
-fn facts(settings: &Settings, limits: &Limits, is_open: bool) -> Vec<(String, Value)> {
+fn facts(settings: &HttpSettings, limits: &Limits, is_open: bool) -> Vec<(String, Value)> {
     let named = |(name, value): (&str, Value)| (name.to_owned(), value);
     let mut facts: Vec<(String, Value)> = bounds(settings, limits).into_iter().map(named).collect();
     facts.extend(
@@ -86,7 +86,7 @@ fn facts(settings: &Settings, limits: &Limits, is_open: bool) -> Vec<(String, Va
     facts
 }
 
-fn bounds(settings: &Settings, limits: &Limits) -> [(&'static str, Value); 13] {
+fn bounds(settings: &HttpSettings, limits: &Limits) -> [(&'static str, Value); 13] {
     [
         ("http.max_body_bytes", json!(settings.max_body_bytes)),
         ("event.max_events", json!(limits.max_events)),

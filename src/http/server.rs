@@ -27,7 +27,7 @@ use super::shared::Shared;
 use super::stream::{Patience, Stream};
 use super::tls::{Io, Tls};
 use super::worker::Worker;
-use super::{Settings, SourceSettings, body, events, notifications, page, probes, sources};
+use super::{HttpSettings, SourceSettings, body, events, notifications, page, probes, sources};
 use crate::event::rejection::Rejection;
 use crate::pipeline::Pipeline;
 use crate::pipeline::readiness::Readiness;
@@ -87,7 +87,7 @@ pub struct Server {
 impl Server {
     /// Listens and serves. Must be called within an actix system.
     pub fn start(
-        settings: Settings,
+        settings: HttpSettings,
         pipeline: Pipeline,
         metrics: Metrics,
         cache_name: String,

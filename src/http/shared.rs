@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::Se
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Settings;
+use super::HttpSettings;
 use super::oldest::OldestPending;
 use super::openapi::Documents;
 use super::page::html::Pages;
@@ -24,7 +24,7 @@ use crate::telemetry::metrics::Metrics;
 const MAX_RETRY_AFTER: u64 = 10;
 
 pub struct Shared {
-    pub settings: Settings,
+    pub settings: HttpSettings,
     pub pipeline: Pipeline,
     pub metrics: Metrics,
     pub cache_name: String,
@@ -59,7 +59,7 @@ fn retry_after(age: Duration) -> RangeInclusive<u64> {
 
 impl Shared {
     pub fn new(
-        settings: Settings,
+        settings: HttpSettings,
         pipeline: Pipeline,
         metrics: Metrics,
         cache_name: String,

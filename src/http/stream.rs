@@ -15,9 +15,6 @@
 //!
 //! All of it holds with TLS as without.
 
-#[cfg(test)]
-mod tests;
-
 use std::future::Future;
 use std::io;
 use std::mem;
@@ -380,3 +377,6 @@ impl AsyncRead for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,10 +32,10 @@ use arc_swap::ArcSwap;
 use log::error;
 
 use super::intake::{Intake, Route};
-use super::settings::{Settings, Sizes};
+use super::settings::{PipelineSettings, Sizes};
 use super::submitter::Submitter;
 use super::validation::{NextStages, Validation};
-use crate::blob;
+use crate::blob::BlobSettings;
 use crate::blob::guard::AllowedHosts;
 use crate::cache::Cache;
 use crate::pipeline::fetch::direct::DirectFetch;
@@ -55,7 +55,7 @@ use crate::telemetry::metrics::{ActorKind, Metrics};
 
 /// What actors are made of.
 pub struct Deps {
-    pub settings: Arc<Settings>,
+    pub settings: Arc<PipelineSettings>,
     pub admission: Arc<Admission>,
     pub readiness: Arc<Readiness>,
     pub registry: ActorRegistry,
@@ -73,12 +73,12 @@ pub struct Placement {
     deps: Deps,
     active: Arc<ActiveSet>,
     paces: Arc<Paces>,
-    state: Mutex<State>,
+    state: Mutex<Placed>,
 }
 
-struct State {
+struct Placed {
     sizes: Sizes,
-    blob: Arc<blob::Settings>,
+    blob: Arc<BlobSettings>,
     /// Threads seen so far.
     key_order: usize,
     workers: Vec<WorkerEntry>,
@@ -102,7 +102,7 @@ impl Placement {
         let (sizes, blob) = (deps.settings.sizes.clone(), deps.settings.blob.clone());
         let active = ActiveSet::of(sizes.writers);
         let state =
-            State { sizes, blob, key_order: 0, workers: Vec::new(), intakes: Vec::new(), validations: Vec::new() };
+            Placed { sizes, blob, key_order: 0, workers: Vec::new(), intakes: Vec::new(), validations: Vec::new() };
         let placement = Placement { deps, active, paces: Paces::new(), state: Mutex::new(state) };
         let mut state = placement.lock();
         placement.fill_pools(&mut state);
@@ -142,7 +142,7 @@ impl Placement {
     pub fn adopt(&self, sizes: &Sizes, allowed_hosts: &AllowedHosts) {
         let state = &mut *self.lock();
         let (allowed_hosts, max_connections) = (allowed_hosts.clone(), sizes.fetches_each);
-        let blob = blob::Settings { allowed_hosts, max_connections, ..(*state.blob).clone() };
+        let blob = BlobSettings { allowed_hosts, max_connections, ..(*state.blob).clone() };
         if *state.blob != blob {
             state.blob = Arc::new(blob);
         }
@@ -159,7 +159,7 @@ impl Placement {
     }
 
     /// Tells the metrics how many of each there should be: fewer that run than that are lost.
-    fn publish_wanted(&self, state: &State) {
+    fn publish_wanted(&self, state: &Placed) {
         let (workers, sizes) = (state.workers.len(), &state.sizes);
         let beside = |pool: usize| if pool == 0 { workers } else { pool };
         for (actor, count) in [
@@ -180,7 +180,7 @@ impl Placement {
         self.deps.scheduler.with(|scheduler| scheduler.hosts_down())
     }
 
-    fn resize_fetchers(&self, state: &State) {
+    fn resize_fetchers(&self, state: &Placed) {
         let Sizes { fetchers, fetches_each, fetches_per_host, .. } = state.sizes;
         for number in 0..fetchers.min(MAX_POOL) {
             if let Some(thread) = state.thread_of(number) {
@@ -196,7 +196,7 @@ impl Placement {
         self.deps.router.post(RouterMessage::CapacityFreed);
     }
 
-    fn resize_writers(&self, state: &State) {
+    fn resize_writers(&self, state: &Placed) {
         for number in 0..MAX_POOL {
             let is_wanted = number < state.sizes.writers;
             if self.deps.writers.is_started(number) {
@@ -211,7 +211,7 @@ impl Placement {
     }
 
     /// Those on threads of their own.
-    fn fill_pools(&self, state: &mut State) {
+    fn fill_pools(&self, state: &mut Placed) {
         let registry = &self.deps.registry;
         fill(&mut state.intakes, state.sizes.intake, || registry.start_alone(ActorKind::Intake, self.intake()));
         let validation = || registry.start_alone(ActorKind::Validation, self.validation());
@@ -235,7 +235,7 @@ impl Placement {
         Route { intake, next: Arc::new(NextStages { validation, router: router.clone() }) }
     }
 
-    fn start_fetcher(&self, number: usize, thread: &ThreadHandle, settings: &Arc<blob::Settings>) {
+    fn start_fetcher(&self, number: usize, thread: &ThreadHandle, settings: &Arc<BlobSettings>) {
         let Deps { fetchers, registry, admission, metrics, scheduler, .. } = &self.deps;
         fetchers.start(number, || {
             let deps = fetcher::Deps {
@@ -289,12 +289,12 @@ impl Placement {
         move |_, _| Intake { max_events }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Placed> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Placed {
     /// Of the thread on which one of a pool lives. None: it has not come yet, and will start its share itself.
     fn thread_of(&self, number: usize) -> Option<&ThreadHandle> {
         self.workers.iter().find(|worker| worker.worker.is_of(number)).map(|worker| &worker.thread)

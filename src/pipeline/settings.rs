@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::blob;
+use crate::blob::BlobSettings;
+use crate::blob::retry::Policy;
 use crate::event::Limits;
 use crate::pipeline::router::central;
 use crate::pipeline::write::writer;
 
 /// Read once, by [`build`](super::build); what can change later is said at its field.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct PipelineSettings {
     /// At the start, and so are the hosts in `blob`.
     pub sizes: Sizes,
     /// Events in progress at most (`intake.max_in_flight`).
@@ -26,11 +27,11 @@ pub struct Settings {
     /// What a request and its events may hold; validation reads it.
     pub limits: Arc<Limits>,
     /// How a single attempt at a blob is made.
-    pub blob: Arc<blob::Settings>,
+    pub blob: Arc<BlobSettings>,
     /// Whether and when an attempt is repeated (`fetch.attempts`, `fetch.deadline_ms`).
-    pub retry: blob::retry::Policy,
+    pub retry: Policy,
     /// The bounds of a batch and of trying (`redis.batch_max`, `redis.batch_max_bytes`, `redis.retry_ms`).
-    pub writer: writer::Limits,
+    pub writer: writer::WriterLimits,
     /// HTTP workers: how often a [`Submitter`](super::submitter::Submitter) is asked for.
     pub workers: usize,
 }
@@ -52,10 +53,10 @@ pub struct Sizes {
     pub writers: usize,
 }
 
-impl Settings {
+impl PipelineSettings {
     /// The part that the central router needs.
-    pub(super) fn router_limits(&self) -> central::Limits {
-        central::Limits {
+    pub(super) fn router_limits(&self) -> central::RouterLimits {
+        central::RouterLimits {
             retry: self.retry,
             attempt: self.blob.attempt_timeout,
             max_answer_bytes: self.max_answer_bytes,

@@ -44,7 +44,7 @@ pub struct NextStages {
 }
 
 /// How long before the end of `event.deadline_ms` a pattern delete stops: the 16th part, this at most.
-const MAX_SWEEP_MARGIN: Duration = Duration::from_millis(500);
+const MAX_PATTERN_MARGIN: Duration = Duration::from_millis(500);
 
 /// The actor. It has no state between messages.
 pub struct Validation {
@@ -93,8 +93,8 @@ impl Validation {
         let slots = reply.begin(is_batch, elements, accepted);
         if !actions.is_empty() {
             let deadline = accepted + self.deadline;
-            let sweep_deadline = deadline - (self.deadline / 16).min(MAX_SWEEP_MARGIN);
-            next.router.post(Accepted { actions, slots, deadline, sweep_deadline });
+            let pattern_deadline = deadline - (self.deadline / 16).min(MAX_PATTERN_MARGIN);
+            next.router.post(Accepted { actions, slots, deadline, pattern_deadline });
         }
     }
 }

@@ -11,8 +11,6 @@
 
 mod limit;
 mod sink;
-#[cfg(test)]
-mod tests;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -42,7 +40,7 @@ const HTTP_PARSER: &str = "actix_http::h1::dispatcher";
 
 /// `log_level`, `log_format` and `cluster`.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct LogSettings {
     /// Lines of this level and above are written (`log_level`); a reload may change it.
     pub level: LevelFilter,
     /// The form of a line (`log_format`).
@@ -80,7 +78,7 @@ impl Drop for LogGuard {
 /// # Errors
 ///
 /// If it was set up before, or the writing thread does not start.
-pub fn init(settings: &Settings) -> Result<LogGuard, LogError> {
+pub fn init(settings: &LogSettings) -> Result<LogGuard, LogError> {
     let layout = Layout { format: settings.format, cluster: settings.cluster.clone() };
     let sink = Arc::new(Sink::new(layout));
     let filter = build_filter(settings.level);
@@ -182,3 +180,6 @@ impl Log for Logger {
         self.sink.leave();
     }
 }
+
+#[cfg(test)]
+mod tests;

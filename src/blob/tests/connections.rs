@@ -7,7 +7,7 @@ use super::*;
 #[actix_web::test]
 async fn a_private_address_is_never_connected_to_without_a_list() {
     let server = Server::answering(ok(b"secret"));
-    let client = BlobClient::new(Settings { allowed_hosts: AllowedHosts::default(), ..settings() }).unwrap();
+    let client = BlobClient::new(BlobSettings { allowed_hosts: AllowedHosts::default(), ..settings() }).unwrap();
     for url in ["http://127.0.0.1/", "http://localhost/", "https://localhost/", "http://[::1]/", "http://2130706433/"] {
         let error = fetch(&client, &Url::parse(url).unwrap()).await.unwrap_err();
         assert_eq!(error.kind, FetchErrorKind::Forbidden, "{url}: {error}");
@@ -19,7 +19,7 @@ async fn a_private_address_is_never_connected_to_without_a_list() {
 
 #[actix_web::test]
 async fn the_error_says_what_a_name_resolved_to_and_leaves_out_the_query() {
-    let client = BlobClient::new(Settings { allowed_hosts: AllowedHosts::default(), ..settings() }).unwrap();
+    let client = BlobClient::new(BlobSettings { allowed_hosts: AllowedHosts::default(), ..settings() }).unwrap();
     let error = fetch(&client, &Url::parse("http://localhost/a?sig=secret").unwrap()).await.unwrap_err();
     let v4 = "localhost resolves to 127.0.0.1, which is not a public address";
     let v6 = "localhost resolves to ::1, which is not a public address";
@@ -47,7 +47,7 @@ async fn a_refused_connection_is_unavailable_but_not_silent() {
 #[actix_web::test]
 async fn a_name_that_does_not_resolve_is_unavailable() {
     let list = "nowhere.invalid".parse().unwrap();
-    let client = BlobClient::new(Settings { allowed_hosts: list, ..settings() }).unwrap();
+    let client = BlobClient::new(BlobSettings { allowed_hosts: list, ..settings() }).unwrap();
     let error = fetch(&client, &Url::parse("http://nowhere.invalid/").unwrap()).await.unwrap_err();
     assert_eq!(error.kind, FetchErrorKind::Unavailable);
 }
@@ -80,7 +80,7 @@ async fn a_connection_that_takes_too_long_is_silent() {
     // TLS is part of connecting: this peer accepts and then says nothing.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Url::parse(&format!("https://127.0.0.1:{}/", listener.local_addr().unwrap().port())).unwrap();
-    let client = BlobClient::new(Settings { connect_timeout: Duration::from_millis(200), ..settings() }).unwrap();
+    let client = BlobClient::new(BlobSettings { connect_timeout: Duration::from_millis(200), ..settings() }).unwrap();
     let error = fetch(&client, &url).await.unwrap_err();
     assert_eq!((error.kind, error.silent), (FetchErrorKind::Unavailable, true));
     assert_eq!(error.detail, "connecting took too long");
@@ -233,7 +233,7 @@ async fn no_more_than_the_allowed_number_of_fetches_run_at_once() {
 #[actix_web::test]
 async fn ipv6_literals_are_called_plain_and_over_tls() {
     let authority = authority(&["::1"]);
-    let client = BlobClient::new(Settings { extra_roots: vec![authority.root.clone()], ..settings() }).unwrap();
+    let client = BlobClient::new(BlobSettings { extra_roots: vec![authority.root.clone()], ..settings() }).unwrap();
     // A machine without IPv6 has nothing to call here.
     let Ok(listener) = TcpListener::bind("[::1]:0") else {
         return;
@@ -293,7 +293,7 @@ fn tls_server(authority: &Authority, listener: TcpListener) -> Server {
 async fn extra_roots_are_trusted_for_the_names_they_vouch_for() {
     let authority = authority(&["localhost", "127.0.0.1"]);
     let server = tls_server(&authority, loopback());
-    let client = BlobClient::new(Settings { extra_roots: vec![authority.root], ..settings() }).unwrap();
+    let client = BlobClient::new(BlobSettings { extra_roots: vec![authority.root], ..settings() }).unwrap();
     for host in ["localhost", "localhost.", "127.0.0.1"] {
         let url = Url::parse(&format!("https://{host}:{}/", server.port)).unwrap();
         for _ in 0..2 {
@@ -312,7 +312,7 @@ async fn an_unknown_authority_or_another_name_is_unavailable() {
     assert_eq!(error.kind, FetchErrorKind::Unavailable);
     assert_eq!(error.detail, "the server's certificate is from an unknown authority");
 
-    let client = BlobClient::new(Settings { extra_roots: vec![known.root], ..settings() }).unwrap();
+    let client = BlobClient::new(BlobSettings { extra_roots: vec![known.root], ..settings() }).unwrap();
     let error = fetch(&client, &url).await.unwrap_err();
     assert_eq!((error.kind, error.silent), (FetchErrorKind::Unavailable, false));
     assert_eq!(error.detail, "the server's certificate is for another name");
@@ -325,7 +325,7 @@ async fn plain_and_tls_to_one_port_never_share_a_connection() {
         stream.write_all(&ok(b"plain")).unwrap();
         After::Keep
     });
-    let client = BlobClient::new(Settings {
+    let client = BlobClient::new(BlobSettings {
         extra_roots: vec![authority.root],
         connect_timeout: Duration::from_millis(300),
         ..settings()
@@ -341,6 +341,6 @@ async fn plain_and_tls_to_one_port_never_share_a_connection() {
 #[test]
 fn a_root_that_is_no_certificate_stops_the_setup() {
     let bad = CertificateDer::from(b"not a certificate".to_vec());
-    let error = BlobClient::new(Settings { extra_roots: vec![bad], ..settings() }).err().unwrap();
+    let error = BlobClient::new(BlobSettings { extra_roots: vec![bad], ..settings() }).err().unwrap();
     assert!(error.to_string().starts_with("certificate 1 of `fetch.ca_file`"), "{error}");
 }

@@ -11,7 +11,7 @@ fn proxy_at(port: u16) -> Option<Proxy> {
 /// Through a proxy that answers `CONNECT` so.
 async fn through(answer: impl Into<Vec<u8>>) -> FetchError {
     let proxy = Server::answering(answer);
-    let client = BlobClient::new(Settings { proxy: proxy_at(proxy.port), ..settings() }).unwrap();
+    let client = BlobClient::new(BlobSettings { proxy: proxy_at(proxy.port), ..settings() }).unwrap();
     let error = fetch(&client, &Url::parse("http://127.0.0.1:9/a?sig=secret").unwrap()).await.unwrap_err();
     assert_eq!(
         proxy.heads(),
@@ -50,7 +50,7 @@ async fn a_proxy_that_says_nothing_takes_no_longer_than_connecting_may() {
         After::Close
     });
     let connect_timeout = Duration::from_millis(200);
-    let client = BlobClient::new(Settings { proxy: proxy_at(proxy.port), connect_timeout, ..settings() }).unwrap();
+    let client = BlobClient::new(BlobSettings { proxy: proxy_at(proxy.port), connect_timeout, ..settings() }).unwrap();
     let error = fetch(&client, &Url::parse("http://127.0.0.1:9/").unwrap()).await.unwrap_err();
     assert_eq!((error.detail.as_str(), error.silent), ("connecting took too long", true));
 }
@@ -58,7 +58,7 @@ async fn a_proxy_that_says_nothing_takes_no_longer_than_connecting_may() {
 #[actix_web::test]
 async fn the_proxy_is_asked_for_what_was_judged_whatever_the_name_says_later() {
     let proxy = Server::answering("HTTP/1.1 502 x\r\n\r\n");
-    let settings = Settings { proxy: proxy_at(proxy.port), ..settings() };
+    let settings = BlobSettings { proxy: proxy_at(proxy.port), ..settings() };
     let (client, asked) = resolving_with(settings, NAME, &[&["127.0.0.1"], &[METADATA]]);
     let first = fetch(&client, &named(9, "/")).await.unwrap_err();
     assert_eq!(first.kind, FetchErrorKind::Unavailable, "{}", first.detail);

@@ -15,7 +15,11 @@ fn resolving(allowed: &str, turns: &[&[&'static str]]) -> (BlobClient, Arc<Atomi
     resolving_with(settings(), allowed, turns)
 }
 
-pub fn resolving_with(settings: Settings, allowed: &str, turns: &[&[&'static str]]) -> (BlobClient, Arc<AtomicUsize>) {
+pub fn resolving_with(
+    settings: BlobSettings,
+    allowed: &str,
+    turns: &[&[&'static str]],
+) -> (BlobClient, Arc<AtomicUsize>) {
     let turns: Vec<Vec<&'static str>> = turns.iter().map(|turn| turn.to_vec()).collect();
     let asked = Arc::<AtomicUsize>::default();
     let count = Arc::clone(&asked);
@@ -25,7 +29,7 @@ pub fn resolving_with(settings: Settings, allowed: &str, turns: &[&[&'static str
         let addresses: Vec<_> = turns[turn].iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), port)).collect();
         Box::pin(async move { Ok(addresses) })
     });
-    let settings = Settings { allowed_hosts: allowed.parse().unwrap(), ..settings };
+    let settings = BlobSettings { allowed_hosts: allowed.parse().unwrap(), ..settings };
     (BlobClient::resolving(settings, resolve).unwrap(), asked)
 }
 

@@ -42,7 +42,7 @@ struct Value<T> {
 }
 
 #[derive(Serialize)]
-struct Entry<'a> {
+struct MadeEntry<'a> {
     key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a str>,
@@ -53,12 +53,16 @@ struct Entry<'a> {
 /// A SET of these bytes, `ttl` in seconds.
 pub fn set(key: &str, value: Vec<u8>, ttl: Option<u32>) -> Bytes {
     let (value, encoding) = as_text(value);
-    line(&Event { key: "SET", file: None, value: Value { data: Entry { key, value: Some(&value), encoding }, ttl } })
+    line(&Event {
+        key: "SET",
+        file: None,
+        value: Value { data: MadeEntry { key, value: Some(&value), encoding }, ttl },
+    })
 }
 
 /// In its place among the events that were not stored, where there is no value. Sent again, it is refused.
 pub fn set_without_value(key: &str, file: &str) -> Bytes {
-    let data = Entry { key, value: NO_VALUE, encoding: None };
+    let data = MadeEntry { key, value: NO_VALUE, encoding: None };
     line(&Event { key: "SET", file: Some(file), value: Value { data, ttl: None } })
 }
 

@@ -146,7 +146,7 @@ fn judge(status: u16, body: &[u8], after: Option<Duration>, location: Option<&st
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
     match (status, answer) {
         (200 | 207 | 503, Some(Answer { events: Some(events), .. })) => {
-            PostOutcome::Answered { not_ok: events.into_iter().filter_map(Element::not_ok).collect(), after }
+            PostOutcome::Answered { not_ok: events.into_iter().filter_map(EventAnswer::not_ok).collect(), after }
         }
         (413, answer) => PostOutcome::TooLarge { why: said(status, answer) },
         (408 | 425 | 429 | 500.., answer) => PostOutcome::Later { why: said(status, answer), after },
@@ -171,7 +171,7 @@ fn said(status: u16, answer: Option<Answer>) -> String {
 /// Of a batch, or a problem document.
 #[derive(Deserialize)]
 struct Answer {
-    events: Option<Vec<Element>>,
+    events: Option<Vec<EventAnswer>>,
     #[serde(flatten)]
     problem: Problem,
 }
@@ -183,24 +183,24 @@ struct Problem {
 }
 
 #[derive(Deserialize)]
-struct Element {
+struct EventAnswer {
     index: usize,
     id: Option<String>,
     status: String,
     problem: Option<Problem>,
     #[serde(default)]
-    results: Vec<Entry>,
+    results: Vec<EntryAnswer>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct EntryAnswer {
     status: String,
     problem: Option<Problem>,
 }
 
-impl Element {
+impl EventAnswer {
     fn not_ok(self) -> Option<NotOk> {
-        let Element { index, id, status, problem, results } = self;
+        let EventAnswer { index, id, status, problem, results } = self;
         if status == "ok" {
             return None;
         }

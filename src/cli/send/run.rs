@@ -33,7 +33,7 @@ const MAX_WAIT: Duration = Duration::from_secs(365 * 86_400);
 /// Remembered of what was given up; beyond that nothing gets through anyway.
 const MAX_HELD: usize = 100_000;
 
-pub struct Settings {
+pub struct SendSettings {
     pub batch: Bounds,
     pub in_flight: usize,
     pub retry_for: Duration,
@@ -62,7 +62,7 @@ pub enum End {
 type Posts = FuturesUnordered<LocalBoxFuture<'static, (u64, PostOutcome)>>;
 
 pub struct Run {
-    settings: Settings,
+    settings: SendSettings,
     poster: Poster,
     looker: Looker,
     pub ledger: Ledger,
@@ -87,7 +87,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(settings: Settings, poster: Poster, looker: Looker, ledger: Ledger, screen: Screen) -> Self {
+    pub fn new(settings: SendSettings, poster: Poster, looker: Looker, ledger: Ledger, screen: Screen) -> Self {
         Run {
             planner: Planner::new(settings.batch),
             settings,

@@ -6,8 +6,6 @@
 //! a bracket ends where the next one begins, which JSON allows nowhere, so it costs no event but itself.
 
 mod brackets;
-#[cfg(test)]
-mod tests;
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -301,3 +299,6 @@ fn on_one_line(mut text: Vec<u8>) -> Bytes {
     text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
     Bytes::copy_from_slice(text.trim_ascii())
 }
+
+#[cfg(test)]
+mod tests;

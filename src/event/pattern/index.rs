@@ -12,16 +12,16 @@ const PREFIX: usize = 8;
 /// Patterns, each under a number of the caller's. Those with a literal prefix are found by it; of the others a look at
 /// length and bytes rules out most.
 pub struct PatternIndex<T> {
-    by_prefix: HashMap<Prefix, Vec<Entry<T>>, RandomState>,
+    by_prefix: HashMap<Prefix, Vec<IndexedPattern<T>>, RandomState>,
     /// How many prefixes there are of each length.
     lengths: [usize; PREFIX + 1],
     /// Those that begin with a wildcard.
-    others: Vec<Entry<T>>,
+    others: Vec<IndexedPattern<T>>,
 }
 
 type Prefix = (u8, [u8; PREFIX]);
 
-struct Entry<T> {
+struct IndexedPattern<T> {
     number: T,
     min_len: usize,
     requires: ByteSet,
@@ -40,7 +40,7 @@ impl<T: Copy + Ord> PatternIndex<T> {
     pub fn insert(&mut self, number: T, pattern: &Pattern) {
         let compiled = &pattern.compiled;
         let (min_len, requires) = (compiled.min_len(), *compiled.requires());
-        let entry = Entry { number, min_len, requires, pattern: pattern.clone() };
+        let entry = IndexedPattern { number, min_len, requires, pattern: pattern.clone() };
         match pattern.prefix() {
             [] => self.others.push(entry),
             prefix => {
@@ -88,11 +88,12 @@ impl<T: Copy + Ord> PatternIndex<T> {
         numbers.dedup();
     }
 
-    fn candidates<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Entry<T>> {
+    fn candidates<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a IndexedPattern<T>> {
         let lengths = (1..=PREFIX.min(key.len())).filter(|len| self.lengths[*len] > 0);
         let by_prefix = lengths.filter_map(|len| self.by_prefix.get(&head(key, len))).flatten();
         let bytes = ByteSet::of(key);
-        let is_candidate = move |entry: &&Entry<T>| entry.min_len <= key.len() && entry.requires.is_within(&bytes);
+        let is_candidate =
+            move |entry: &&IndexedPattern<T>| entry.min_len <= key.len() && entry.requires.is_within(&bytes);
         by_prefix.chain(&self.others).filter(is_candidate)
     }
 }

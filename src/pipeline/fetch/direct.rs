@@ -32,7 +32,7 @@ pub struct DirectFetch {
     router: OnceLock<Notifier<FetchEnded>>,
     /// Of the fetches that begin here.
     on_end: Notifier<FetchEnded>,
-    state: Mutex<State>,
+    state: Mutex<DirectFetches>,
 }
 
 /// What it is built of.
@@ -54,7 +54,7 @@ pub struct Deps {
 /// An operation whose blob is being fetched, with the number of that fetch.
 pub type TakenOver = (u64, Operation<AwaitedBlob>);
 
-struct State {
+struct DirectFetches {
     under_way: HashMap<CacheKey, TakenOver, RandomState>,
     last: u64,
     /// A vector for each writer, empty between calls.
@@ -64,7 +64,7 @@ struct State {
 impl DirectFetch {
     /// Nothing is under way yet. Fetches that bring no blob have nowhere to go until the router is set.
     pub fn new(deps: Deps) -> Arc<Self> {
-        let state = State { under_way: HashMap::default(), last: 0, outbox: Vec::new() };
+        let state = DirectFetches { under_way: HashMap::default(), last: 0, outbox: Vec::new() };
         Arc::new_cyclic(|direct| {
             let direct: Weak<DirectFetch> = direct.clone();
             let on_end = Notifier::new(move |ended| {
@@ -110,12 +110,12 @@ impl DirectFetch {
     /// What was not taken over goes to its writer with its blob; all other news goes to the router.
     fn ended(&self, ended: FetchEnded) {
         let (Some(number), true) = (ended.direct, matches!(ended.result, FetchResult::Blob(..))) else {
-            return self.tell_router(ended);
+            return self.return_to_router(ended);
         };
         let mut state = self.lock();
         let Some(operation) = state.remove(&ended.request.key, number) else {
             drop(state);
-            return self.tell_router(ended);
+            return self.return_to_router(ended);
         };
         let FetchEnded { fetcher, mut request, result: FetchResult::Blob(blob), .. } = ended else { return };
         let now = Instant::now();
@@ -130,7 +130,7 @@ impl DirectFetch {
         });
     }
 
-    fn tell_router(&self, ended: FetchEnded) {
+    fn return_to_router(&self, ended: FetchEnded) {
         if let Some(router) = self.router.get() {
             router.send(ended);
         }
@@ -156,12 +156,12 @@ impl DirectFetch {
         self.lock().under_way.keys().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DirectFetches> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl DirectFetches {
     fn remove(&mut self, key: &CacheKey, number: u64) -> Option<Operation<AwaitedBlob>> {
         let is_it = self.under_way.get(key).is_some_and(|(found, _)| *found == number);
         if is_it { self.under_way.remove(key).map(|(_, operation)| operation) } else { None }

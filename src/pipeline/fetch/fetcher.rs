@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use super::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
 use super::shared::SharedScheduler;
-use crate::blob;
-use crate::blob::{Asked, BlobClient, Opened};
+use crate::blob::{Asked, BlobClient, BlobSettings, Opened};
 use crate::event::outcome::ProblemKind;
 use crate::pipeline::runtime::{DropNotice, Heartbeat, Stage, StageContext, TaskSet};
 use crate::pipeline::work::admission::{Admission, FetchPriority, Permit};
@@ -34,7 +33,7 @@ pub struct Fetch {
 /// How fetches are made from now on, and whether this fetcher will be given more of them.
 pub struct Adapt {
     /// The settings for attempts that begin from now on.
-    pub settings: Arc<blob::Settings>,
+    pub settings: Arc<BlobSettings>,
     /// If not, the fetcher finishes what it has and closes its connections.
     pub is_wanted: bool,
 }
@@ -55,7 +54,7 @@ pub struct Deps {
     /// Learns of each sign of life from a host, and may ask an attempt to give up its place.
     pub scheduler: Arc<SharedScheduler>,
     /// How attempts are made, until an [`Adapt`] says otherwise.
-    pub settings: Arc<blob::Settings>,
+    pub settings: Arc<BlobSettings>,
     /// Lends the bytes that a blob takes while it is read and written.
     pub admission: Arc<Admission>,
     /// Counts attempts, by host and outcome.

@@ -68,7 +68,7 @@ pub enum Task {
 
 /// What the router needs to know of the settings.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct RouterLimits {
     /// When a failed attempt at a fetch is made again, and how often.
     pub retry: Policy,
     /// How long one attempt at a fetch may take.
@@ -129,7 +129,7 @@ enum Scan {
     RunningOfOlderEpoch,
 }
 
-/// Sweeps that wait until all writers have reached their fence.
+/// Pattern deletes that wait until all writers have reached their fence.
 struct Fencing {
     round: u64,
     deletes: Vec<PatternDelete>,
@@ -140,7 +140,7 @@ struct Fencing {
 /// Everything the router is built of.
 pub struct Deps {
     /// The settings of fetches and answers.
-    pub limits: Limits,
+    pub limits: RouterLimits,
     /// Counts fetches that are repeated, and shows what waits.
     pub metrics: Metrics,
     /// Lends the bytes of blobs; tells when some come home.

@@ -29,7 +29,7 @@ pub struct Accepted {
     /// When the request is answered whatever has become of it.
     pub deadline: Instant,
     /// For a pattern delete, which is to say by then how far it has come.
-    pub sweep_deadline: Instant,
+    pub pattern_deadline: Instant,
 }
 
 /// Operations of one request for which room is made beforehand with a writer of another thread: those on keys that it has
@@ -118,15 +118,15 @@ impl LocalRouter {
 
     /// What is left when the slice is over.
     fn route_slice(&mut self, accepted: Accepted) -> Option<Accepted> {
-        let Accepted { actions, mut slots, deadline, sweep_deadline } = accepted;
+        let Accepted { actions, mut slots, deadline, pattern_deadline } = accepted;
         let mut slice = Slice::begin(self.deps.key_order.barriers());
         let mut actions = actions.into_iter();
         while let Some((action, version)) = actions.next() {
-            let times = (deadline, sweep_deadline);
+            let times = (deadline, pattern_deadline);
             let rest = self.route_action(action, version.as_ref(), &mut slots, times, &mut slice);
             if rest.is_some() || slice.is_over() {
                 let actions = rest.map(|rest| (rest, version)).into_iter().chain(actions).collect();
-                return Some(Accepted { actions, slots, deadline, sweep_deadline });
+                return Some(Accepted { actions, slots, deadline, pattern_deadline });
             }
         }
         None
@@ -137,7 +137,7 @@ impl LocalRouter {
         action: Action,
         version: Option<&Version>,
         slots: &mut Slots,
-        (deadline, sweep_deadline): (Instant, Instant),
+        (deadline, pattern_deadline): (Instant, Instant),
         slice: &mut Slice,
     ) -> Option<Action> {
         let mut add = |key, asked| {
@@ -173,7 +173,7 @@ impl LocalRouter {
             }
             Action::DeletePattern { patterns, dry_run } => {
                 let slots = slots.by_ref().take(patterns.len()).collect();
-                self.put_up(patterns, version.cloned(), slots, dry_run, sweep_deadline);
+                self.put_up(patterns, version.cloned(), slots, dry_run, pattern_deadline);
                 None
             }
         }

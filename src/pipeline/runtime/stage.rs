@@ -52,19 +52,19 @@ impl<S: Stage> StageContext<'_, S> {
     ) {
         let caught = wrap_future::<_, Running<S>>(AssertUnwindSafe(work).catch_unwind());
         self.0.spawn(caught.map(|result, running, context| match result {
-            Ok(value) => running.guarded(context, |stage, context| then(stage, value, context)),
+            Ok(value) => running.run_guarded(context, |stage, context| then(stage, value, context)),
             Err(panic) => running.handle_panic(context, panic),
         }));
     }
 
     /// Calls `then` once the time is over.
     pub fn after(&mut self, time: Duration, then: impl FnOnce(&mut S, &mut StageContext<'_, S>) + 'static) {
-        self.0.run_later(time, |running, context| running.guarded(context, then));
+        self.0.run_later(time, |running, context| running.run_guarded(context, then));
     }
 
     /// Calls `work` again and again, with this time between.
     pub fn every(&mut self, time: Duration, mut work: impl FnMut(&mut S, &mut StageContext<'_, S>) + 'static) {
-        self.0.run_interval(time, move |running, context| running.guarded(context, &mut work));
+        self.0.run_interval(time, move |running, context| running.run_guarded(context, &mut work));
     }
 
     /// Restarts the actor with the panic that the future ends with.
@@ -81,7 +81,7 @@ pub struct Running<S: Stage> {
 }
 
 impl<S: Stage> Running<S> {
-    fn guarded(&mut self, context: &mut Context<Self>, work: impl FnOnce(&mut S, &mut StageContext<'_, S>)) {
+    fn run_guarded(&mut self, context: &mut Context<Self>, work: impl FnOnce(&mut S, &mut StageContext<'_, S>)) {
         let stage = &mut self.stage;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(stage, &mut StageContext(context)))) {
             self.handle_panic(context, panic);
@@ -114,7 +114,7 @@ impl<S: Stage> Running<S> {
             if was_forsaken && is_forsaken {
                 running.end(context);
             }
-            running.guarded(context, |stage, _| stage.beat());
+            running.run_guarded(context, |stage, _| stage.beat());
         });
     }
 }
@@ -143,7 +143,7 @@ impl<S: Stage> Actor for Running<S> {
             // Holds the mailbox back.
             context.wait(wrap_future::<_, Self>(actix_rt::time::sleep(backoff)));
         }
-        self.guarded(context, |stage, context| stage.started(context));
+        self.run_guarded(context, |stage, context| stage.started(context));
     }
 }
 
@@ -172,6 +172,6 @@ impl<S: Stage> Handler<Envelope<S::Message>> for Running<S> {
 
     fn handle(&mut self, Envelope { message, waiting }: Envelope<S::Message>, context: &mut Self::Context) {
         drop(waiting);
-        self.guarded(context, |stage, context| stage.handle(message, context));
+        self.run_guarded(context, |stage, context| stage.handle(message, context));
     }
 }

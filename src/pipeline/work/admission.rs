@@ -155,15 +155,15 @@ impl Admission {
     fn release(&self, events: usize, bytes: usize) {
         self.events.fetch_sub(events, SeqCst);
         self.bytes.fetch_sub(bytes, SeqCst);
-        self.tell_waiting(bytes);
+        self.wake_waiting(bytes);
     }
 
     fn release_reserve(&self) {
         let bytes = self.reserve.swap(0, SeqCst);
-        self.tell_waiting(bytes);
+        self.wake_waiting(bytes);
     }
 
-    fn tell_waiting(&self, bytes: usize) {
+    fn wake_waiting(&self, bytes: usize) {
         if bytes > 0
             && self.wanted.load(SeqCst)
             && self.wanted.swap(false, SeqCst)

@@ -20,18 +20,18 @@ pub type BarrierId = NonZeroU64;
 pub struct Barriers {
     /// Spares a lock while there are none.
     count: AtomicUsize,
-    standing: RwLock<Standing>,
+    standing: RwLock<StandingBarriers>,
     last: Mutex<BarrierId>,
 }
 
 /// Barriers that hold somebody up, as they are while this is held.
 #[derive(Default)]
-pub struct Standing {
+pub struct StandingBarriers {
     patterns: PatternIndex<BarrierId>,
     ids: HashSet<BarrierId>,
 }
 
-impl Standing {
+impl StandingBarriers {
     /// The last barrier that is before an operation on this key.
     pub fn before(&self, key: &CacheKey) -> Option<BarrierId> {
         self.patterns.greatest(key.as_bytes())
@@ -48,7 +48,7 @@ impl Barriers {
         self.count.load(SeqCst) > 0
     }
 
-    pub(super) fn standing(&self) -> Option<RwLockReadGuard<'_, Standing>> {
+    pub(super) fn standing(&self) -> Option<RwLockReadGuard<'_, StandingBarriers>> {
         self.are_there().then(|| self.standing.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -72,7 +72,7 @@ impl Barriers {
         tell(Barrier { barriers: self, id, patterns: if holds { patterns } else { Few::new() }, holds });
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Standing> {
+    fn write(&self) -> RwLockWriteGuard<'_, StandingBarriers> {
         self.standing.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

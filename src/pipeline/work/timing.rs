@@ -20,7 +20,7 @@ pub enum Phase {
 /// One entry's. All moments are microseconds after the acceptance.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stopwatch {
-    leg: Phase,
+    phase: Phase,
     has_stopped: bool,
     since: u32,
     fetching: u32,
@@ -29,14 +29,14 @@ pub struct Stopwatch {
 
 impl Stopwatch {
     /// It begins this part. What has ended stays ended.
-    pub fn enter(&mut self, leg: Phase, now: u32) {
+    pub fn enter(&mut self, phase: Phase, now: u32) {
         if !self.has_stopped {
-            match self.leg {
+            match self.phase {
                 Phase::Waiting => {}
                 Phase::Fetching => self.fetching += now.saturating_sub(self.since),
                 Phase::Cache => self.cache += now.saturating_sub(self.since),
             }
-            (self.leg, self.since) = (leg, now.max(self.since));
+            (self.phase, self.since) = (phase, now.max(self.since));
         }
     }
 
@@ -66,14 +66,14 @@ mod tests {
     #[test]
     fn the_parts_are_what_was_spent_in_each_place_and_nothing_counts_after_the_end() {
         let mut watch = Stopwatch::default();
-        for (leg, now) in [
+        for (phase, now) in [
             (Phase::Fetching, 10),
             (Phase::Waiting, 110),
             (Phase::Fetching, 150),
             (Phase::Waiting, 160),
             (Phase::Cache, 1_000),
         ] {
-            watch.enter(leg, now);
+            watch.enter(phase, now);
         }
         watch.stop(1_500);
         watch.enter(Phase::Fetching, 9_000);

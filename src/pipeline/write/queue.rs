@@ -5,6 +5,7 @@
 //! its key with it, so that a cache that refuses some commands (writes, when it is full) goes on with the others. Nothing
 //! is looked at more often than it is moved.
 
+mod again;
 mod delayed;
 mod given_up;
 mod packing;
@@ -13,6 +14,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+pub use self::again::Again;
 use self::delayed::Delayed;
 pub use self::given_up::{not_tried, seconds};
 use self::packing::{Notes, Packing};
@@ -70,7 +72,7 @@ pub struct FenceReached {
     pub passed: bool,
 }
 
-enum Entry {
+enum QueueItem {
     Write(Command, Pending),
     Fence(u64, DropNotice<FenceReached>),
 }
@@ -121,7 +123,7 @@ pub struct Bounds {
 /// One writer's.
 pub struct Queue {
     /// In the order of coming.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<QueueItem>,
     delayed: Delayed,
     /// Fences that wait for something that is delayed, and for which key.
     fences: VecDeque<(u64, DropNotice<FenceReached>, Option<KeyPlace>)>,
@@ -134,41 +136,6 @@ pub struct Queue {
     /// How long an operation is tried (`redis.retry_ms`).
     retry: Duration,
     pace: Pace,
-}
-
-/// What of a batch is to be repeated, in order.
-#[derive(Default)]
-pub struct Again {
-    entries: Vec<(Command, Pending)>,
-    refused: Vec<(KeyPlace, Cow<'static, str>)>,
-    /// The line to the cache is no good.
-    pub failure: Option<Cow<'static, str>>,
-}
-
-impl Again {
-    /// Operations that are to be repeated.
-    pub fn count(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Adds an operation behind those that are there; called in the order of the batch.
-    pub fn add(&mut self, command: Command, pending: Pending) {
-        self.entries.push((command, pending));
-    }
-
-    /// Answers what would be repeated for want of a line to the cache.
-    pub fn give_up(&mut self, hindrance: Option<Hindrance<'_>>, now: Instant) {
-        if self.refused.is_empty() {
-            for (_, pending) in std::mem::take(&mut self.entries) {
-                pending.give_up(hindrance, now);
-            }
-        }
-    }
-
-    /// The last that the cache refused, if it did.
-    pub fn refusal(&self) -> Option<&Cow<'static, str>> {
-        self.refused.last().map(|(_, cause)| cause)
-    }
 }
 
 impl Queue {
@@ -216,7 +183,7 @@ impl Queue {
             let (expires, crashes, is_delayed, was_left) = (expires.min(deadline), 0, false, false);
             let pending =
                 Pending { origin, slot, deadline, expires, crashes, is_delayed, was_left, number, ticket, _held: held };
-            Entry::Write(command, pending)
+            QueueItem::Write(command, pending)
         }));
         self.number = number;
         self.publish();
@@ -225,7 +192,7 @@ impl Queue {
     /// Takes a fence at the end: its notice is sent once everything before it is done or given up.
     pub fn add_fence(&mut self, notice: DropNotice<FenceReached>) {
         self.number += 1;
-        self.entries.push_back(Entry::Fence(self.number, notice));
+        self.entries.push_back(QueueItem::Fence(self.number, notice));
     }
 
     /// Whether an operation of the batch that has landed is done with; otherwise it is to be repeated. To be asked in the order of the
@@ -261,7 +228,7 @@ impl Queue {
             if pending.is_delayed {
                 self.delayed.put_back(command, pending, now);
             } else {
-                self.entries.push_front(Entry::Write(command, pending));
+                self.entries.push_front(QueueItem::Write(command, pending));
             }
         }
         for (place, cause) in again.refused {
@@ -288,13 +255,13 @@ impl Queue {
         let mut is_begun = false;
         while !packing.is_full() {
             let (command, pending) = match self.entries.pop_front() {
-                Some(Entry::Write(command, pending)) => (command, pending),
+                Some(QueueItem::Write(command, pending)) => (command, pending),
                 // What stands before it may come back, and is to be before it then.
                 Some(fence) if is_begun => {
                     self.entries.push_front(fence);
                     break;
                 }
-                Some(Entry::Fence(number, notice)) => {
+                Some(QueueItem::Fence(number, notice)) => {
                     self.fences.push_back((number, notice, None));
                     continue;
                 }
@@ -308,14 +275,14 @@ impl Queue {
                 packing.add_or_leave(command, pending);
                 is_begun = true;
             } else {
-                self.entries.push_front(Entry::Write(command, pending));
+                self.entries.push_front(QueueItem::Write(command, pending));
                 break;
             }
         }
         let first = if self.fences.is_empty() { None } else { packing.first() };
         let (batch, (commands, pending)) = packing.finish();
         let left = commands.into_iter().zip(pending).rev();
-        left.for_each(|(command, pending)| self.entries.push_front(Entry::Write(command, pending)));
+        left.for_each(|(command, pending)| self.entries.push_front(QueueItem::Write(command, pending)));
         self.pass_fences(|number| first.is_some_and(|first| first < number));
         self.publish();
         batch
@@ -324,15 +291,15 @@ impl Queue {
     /// Lets fences pass that nothing is before any more, while no batch is under way and none can be made: the cache does not
     /// answer.
     pub fn release_fences(&mut self) {
-        while let Some(Entry::Fence(..)) = self.entries.front() {
-            if let Some(Entry::Fence(number, notice)) = self.entries.pop_front() {
+        while let Some(QueueItem::Fence(..)) = self.entries.front() {
+            if let Some(QueueItem::Fence(number, notice)) = self.entries.pop_front() {
                 self.fences.push_back((number, notice, None));
             }
         }
         // What a failed batch brought back stands first.
         let first = match self.entries.front() {
-            Some(Entry::Write(_, pending)) => Some(pending.number),
-            Some(Entry::Fence(..)) | None => None,
+            Some(QueueItem::Write(_, pending)) => Some(pending.number),
+            Some(QueueItem::Fence(..)) | None => None,
         };
         self.pass_fences(|number| first.is_some_and(|first| first < number));
     }
@@ -373,12 +340,12 @@ impl Queue {
     ) -> bool {
         let before = self.entries.len() + self.delayed.len();
         self.delayed.give_up(now, is_over);
-        let is_over = |entry: &Entry| matches!(entry, Entry::Write(_, pending) if is_over(pending));
+        let is_over = |entry: &QueueItem| matches!(entry, QueueItem::Write(_, pending) if is_over(pending));
         if self.entries.iter().any(is_over) {
-            let (gone, left): (VecDeque<Entry>, VecDeque<Entry>) = self.entries.drain(..).partition(is_over);
+            let (gone, left): (VecDeque<QueueItem>, VecDeque<QueueItem>) = self.entries.drain(..).partition(is_over);
             self.entries = left;
             for entry in gone {
-                if let Entry::Write(_, pending) = entry {
+                if let QueueItem::Write(_, pending) = entry {
                     pending.give_up(hindrance, now);
                 }
             }
@@ -390,8 +357,8 @@ impl Queue {
     /// Whatever changes the queue ends with this: what is known of it at the door is what it is.
     fn publish(&self) {
         let oldest = self.entries.iter().find_map(|entry| match entry {
-            Entry::Write(_, pending) => Some(pending.expires),
-            Entry::Fence(..) => None,
+            QueueItem::Write(_, pending) => Some(pending.expires),
+            QueueItem::Fence(..) => None,
         });
         self.pace.publish(self.entries.len(), oldest.and_then(|expires| expires.checked_sub(self.retry)));
     }

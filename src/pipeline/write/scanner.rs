@@ -1,9 +1,9 @@
-//! Scanner: carries out pattern deletes and previews, all that wait together in one scan, on a thread and lines of its own.
+//! Scanner: carries out pattern deletes and previews, all that wait together in one scan, on a thread and sessions of its own.
 //!
 //! What a step of the scan found is deleted in the same round trip as the next step is taken ([`walk`]). A scan that does
-//! not come to its end in time leaves its [place](places), so that the same patterns go on there when they are sent again.
+//! not come to its end in time leaves its [place](resume), so that the same patterns go on there when they are sent again.
 
-mod places;
+mod resume;
 mod rule;
 mod seen;
 mod walk;
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use futures::lock::Mutex;
 
-use self::places::Places;
+use self::resume::ResumePoints;
 use self::seen::Seen;
-use self::walk::Walk;
+use self::walk::ScanWalk;
 use crate::cache::Session;
 use crate::pipeline::runtime::{DropNotice, Stage, StageContext};
 use crate::pipeline::work::admission::Admission;
@@ -25,7 +25,7 @@ use crate::pipeline::work::operation::PatternDelete;
 use crate::pipeline::work::reply::enter_all;
 use crate::pipeline::work::timing::Phase;
 
-/// The only message to the scanner: sweeps that start together, in the order of acceptance. All that was accepted before them is in the cache.
+/// The only message to the scanner: Pattern deletes that start together, in the order of acceptance. All that was accepted before them is in the cache.
 pub struct StartScan {
     /// Which of the two sessions the scan runs on.
     pub kind: ScanKind,
@@ -55,31 +55,32 @@ pub enum ScanKind {
 /// The actor; there is one in the process, on a thread of its own.
 pub struct Scanner {
     admission: Arc<Admission>,
-    /// By the kinds of scans, each with the places where scans on it have stopped.
-    lines: [Rc<Mutex<Line>>; 2],
+    /// By the kinds of scans, each with the resume where scans on it have stopped.
+    sessions: [Rc<Mutex<ScanSession>>; 2],
     /// How long a step is tried (`redis.retry_ms`).
     retry: Duration,
 }
 
-struct Line {
+struct ScanSession {
     session: Box<dyn Session>,
-    places: Rc<RefCell<Places>>,
+    resume: Rc<RefCell<ResumePoints>>,
 }
 
 impl Scanner {
     /// A scanner with a session for each kind of scan, by the order of [`ScanKind`]. A step is tried for `retry`
     /// (`redis.retry_ms`).
     pub fn new(admission: Arc<Admission>, sessions: [Box<dyn Session>; 2], retry: Duration) -> Self {
-        let line = |session| Rc::new(Mutex::new(Line { session, places: Rc::default() }));
-        Scanner { admission, lines: sessions.map(line), retry }
+        let open = |session| Rc::new(Mutex::new(ScanSession { session, resume: Rc::default() }));
+        Scanner { admission, sessions: sessions.map(open), retry }
     }
 
     fn start(&mut self, StartScan { kind, deletes, ended }: StartScan, context: &mut StageContext<'_, Self>) {
         enter_all(deletes.iter().flat_map(|delete| &delete.slots), Phase::Cache, Instant::now());
-        let (line, retry, seen) = (self.lines[kind as usize].clone(), self.retry, Seen::new(self.admission.permit()));
+        let (session, retry, seen) =
+            (self.sessions[kind as usize].clone(), self.retry, Seen::new(self.admission.permit()));
         let work = async move {
-            let Line { session, places } = &mut *line.lock().await;
-            let (walk, barriers) = Walk::new(session.as_mut(), retry, places.clone(), seen, deletes);
+            let ScanSession { session, resume } = &mut *session.lock().await;
+            let (walk, barriers) = ScanWalk::new(session.as_mut(), retry, resume.clone(), seen, deletes);
             walk.run().await;
             drop((barriers, ended));
         };

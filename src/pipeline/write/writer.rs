@@ -36,7 +36,7 @@ const PING_EVERY: Duration = Duration::from_millis(500);
 
 /// The bounds of a batch and of trying (`redis.*` settings).
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct WriterLimits {
     /// Commands of one batch at most (`redis.batch_max`).
     pub batch_max: usize,
     /// Bytes of one batch at most (`redis.batch_max_bytes`); a larger value goes alone.
@@ -65,7 +65,7 @@ pub fn hand_over(ready: &mut [Vec<Ready>], writers: &Pool<Writer>) {
 /// What a writer is built of.
 pub struct Deps {
     /// The bounds of its batches and of trying.
-    pub limits: Limits,
+    pub limits: WriterLimits,
     /// Counts batches and shows how long they take.
     pub metrics: Metrics,
     /// Learns whether its connection works; `/ready` answers from it.
@@ -81,7 +81,7 @@ pub struct Deps {
 /// The actor. Each has one session and one batch in flight.
 pub struct Writer {
     heartbeat: Arc<Heartbeat>,
-    limits: Limits,
+    limits: WriterLimits,
     metrics: Metrics,
     readiness: Arc<Readiness>,
     active: Arc<ActiveSet>,

@@ -33,7 +33,7 @@ pub const EXIT_LIMIT: Duration = Duration::from_secs(1);
 pub struct Sink {
     pub layout: Layout,
     pub limiter: Limiter,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<SinkState>,
     /// Told when there is something to write, and when it is worth writing at once.
     grown: Condvar,
     /// Told when something has been written.
@@ -41,7 +41,7 @@ pub struct Sink {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct SinkState {
     pending: Vec<u8>,
     /// Lines for which there was no room.
     pub(super) dropped: u64,
@@ -84,7 +84,7 @@ impl Sink {
     }
 
     /// Returns once all that came is on stderr, or the time is over.
-    fn wait_written(&self, mut state: MutexGuard<'_, State>, limit: Duration) {
+    fn wait_written(&self, mut state: MutexGuard<'_, SinkState>, limit: Duration) {
         let target = state.came;
         state.is_urgent = true;
         self.grown.notify_one();
@@ -122,7 +122,7 @@ impl Sink {
             }
             state = self.grown.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let gathers = |state: &mut State| state.pending.len() < FLUSH_BYTES && !state.is_urgent;
+        let gathers = |state: &mut SinkState| state.pending.len() < FLUSH_BYTES && !state.is_urgent;
         drop(self.grown.wait_timeout_while(state, FLUSH_AFTER, gathers));
     }
 
@@ -159,7 +159,7 @@ impl Sink {
 }
 
 /// A panic elsewhere must not silence the log; the buffers hold whole lines at any time.
-pub(super) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+pub(super) fn lock(state: &Mutex<SinkState>) -> MutexGuard<'_, SinkState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -22,7 +22,7 @@ fn is_child() -> bool {
 }
 
 fn init_for_child(level: LevelFilter, format: Format) -> LogGuard {
-    init(&Settings { level, format, cluster: "c-1".into() }).unwrap()
+    init(&LogSettings { level, format, cluster: "c-1".into() }).unwrap()
 }
 
 fn log_from_many_threads() {

@@ -49,72 +49,23 @@ pub(super) struct Registered {
 impl Registered {
     pub fn new(registry: Registry) -> Result<Self> {
         let r = &registry;
-        let entries =
-            counters(r, "entries_total", "Entries by type of event and how they ended.", &["type", "outcome"])?;
-        let requests = durations(
-            r,
-            "request_duration_seconds",
-            "From a request's head to its answer.",
-            &REQUEST_BUCKETS,
-            &["route", "status"],
-        )?;
-        let fetches = durations(
-            r,
-            "fetch_duration_seconds",
-            "One attempt at a blob, up to its last byte.",
-            &FETCH_BUCKETS,
-            &["outcome"],
-        )?;
-        let failed_entries = counters(
-            r,
-            "failed_entries_total",
-            "Entries that were not carried out, by problem.",
-            &["type", "problem"],
-        )?;
-        let refused = counters(r, "refused_requests_total", "Requests that never became work.", &["problem"])?;
-        let host_fetches = durations(
-            r,
-            "blob_host_fetch_duration_seconds",
-            "One attempt at a blob, by its host.",
-            &HOST_BUCKETS,
-            &["host", "outcome"],
-        )?;
         let registered = Registered {
             events: events(r)?,
-            entries: EventType::ALL.map(|event| Series::new(entries.clone(), Some(event.as_str()), STATUSES)),
-            failed_entries: EVENT_TYPES.map(|event| Series::new(failed_entries.clone(), Some(event), FAILURES)),
-            event_delay: histogram(
-                r,
-                "event_delay_seconds",
-                "From an event's acceptance to its end; events that ended ok.",
-                &DELAY_BUCKETS,
-            )?,
-            event_age: histogram(
-                r,
-                "event_age_seconds",
-                "From an event's own time to its end; events that ended ok and carry one.",
-                &AGE_BUCKETS,
-            )?,
-            refused: Series::new(refused, None, REFUSALS),
+            entries: entries(r)?,
+            failed_entries: failed_entries(r)?,
+            event_delay: event_delay(r)?,
+            event_age: event_age(r)?,
+            refused: refused(r)?,
             sources: SourceFamilies::new(r)?,
-            requests: ROUTES.map(|route| Series::new(requests.clone(), Some(route), HTTP_STATUSES)),
-            fetches: Series::new(fetches, None, FETCH_OUTCOMES),
-            host_fetches: HostFetches::new(host_fetches),
+            requests: requests(r)?,
+            fetches: fetches(r)?,
+            host_fetches: host_fetches(r)?,
             hosts_down: gauge(r, "blob_hosts_down", "Hosts of blobs that answer nothing at the moment.")?,
             fetched_bytes: counter(r, "fetched_bytes_total", "Bytes of blobs, decoded.")?,
             fetch_retries: counter(r, "fetch_retries_total", "Attempts after a fetch's first.")?,
             batch_commands: histogram(r, "redis_batch_commands", "Commands in one pipeline.", &BATCH_SIZES)?,
-            batch_duration: histogram(
-                r,
-                "redis_batch_duration_seconds",
-                "From sending a pipeline to its last reply, or its failure.",
-                &BATCH_BUCKETS,
-            )?,
-            failed_batches: counter(
-                r,
-                "redis_failed_batches_total",
-                "Pipelines of which something failed for lack of Redis.",
-            )?,
+            batch_duration: batch_duration(r)?,
+            failed_batches: failed_batches(r)?,
             redis_reconnects: counter(r, "redis_reconnects_total", "Connections to Redis that were made anew.")?,
             redis_up: gauge(r, "redis_up", "1 while Redis answers.")?,
             queue_oldest_age: register(
@@ -159,6 +110,68 @@ impl Registered {
             self.fetches.at(outcome);
         }
     }
+}
+
+type Counters<const N: usize> = Series<IntCounterVec, IntCounter, N>;
+type Durations<const N: usize> = Series<HistogramVec, Histogram, N>;
+
+fn entries(r: &Registry) -> Result<[Counters<{ STATUSES.len() }>; EventType::ALL.len()]> {
+    let all = counters(r, "entries_total", "Entries by type of event and how they ended.", &["type", "outcome"])?;
+    Ok(EventType::ALL.map(|event| Series::new(all.clone(), Some(event.as_str()), STATUSES)))
+}
+
+fn failed_entries(r: &Registry) -> Result<[Counters<{ FAILURES.len() }>; EVENT_TYPES.len()]> {
+    let help = "Entries that were not carried out, by problem.";
+    let all = counters(r, "failed_entries_total", help, &["type", "problem"])?;
+    Ok(EVENT_TYPES.map(|event| Series::new(all.clone(), Some(event), FAILURES)))
+}
+
+fn refused(r: &Registry) -> Result<Counters<{ REFUSALS.len() }>> {
+    let all = counters(r, "refused_requests_total", "Requests that never became work.", &["problem"])?;
+    Ok(Series::new(all, None, REFUSALS))
+}
+
+fn requests(r: &Registry) -> Result<[Durations<{ HTTP_STATUSES.len() }>; ROUTES.len()]> {
+    let help = "From a request's head to its answer.";
+    let all = durations(r, "request_duration_seconds", help, &REQUEST_BUCKETS, &["route", "status"])?;
+    Ok(ROUTES.map(|route| Series::new(all.clone(), Some(route), HTTP_STATUSES)))
+}
+
+fn fetches(r: &Registry) -> Result<Durations<{ FETCH_OUTCOMES.len() }>> {
+    let help = "One attempt at a blob, up to its last byte.";
+    let all = durations(r, "fetch_duration_seconds", help, &FETCH_BUCKETS, &["outcome"])?;
+    Ok(Series::new(all, None, FETCH_OUTCOMES))
+}
+
+fn host_fetches(r: &Registry) -> Result<HostFetches> {
+    let help = "One attempt at a blob, by its host.";
+    durations(r, "blob_host_fetch_duration_seconds", help, &HOST_BUCKETS, &["host", "outcome"]).map(HostFetches::new)
+}
+
+fn event_delay(r: &Registry) -> Result<Histogram> {
+    histogram(r, "event_delay_seconds", "From an event's acceptance to its end; events that ended ok.", &DELAY_BUCKETS)
+}
+
+fn event_age(r: &Registry) -> Result<Histogram> {
+    histogram(
+        r,
+        "event_age_seconds",
+        "From an event's own time to its end; events that ended ok and carry one.",
+        &AGE_BUCKETS,
+    )
+}
+
+fn batch_duration(r: &Registry) -> Result<Histogram> {
+    histogram(
+        r,
+        "redis_batch_duration_seconds",
+        "From sending a pipeline to its last reply, or its failure.",
+        &BATCH_BUCKETS,
+    )
+}
+
+fn failed_batches(r: &Registry) -> Result<IntCounter> {
+    counter(r, "redis_failed_batches_total", "Pipelines of which something failed for lack of Redis.")
 }
 
 fn events(registry: &Registry) -> Result<[[IntCounter; Class::ALL.len()]; EVENT_TYPES.len()]> {

@@ -175,6 +175,22 @@ impl World {
     }
 }
 
+/// No two requests under way share a key, and within one the order is that of the input.
+fn stand_apart(flying: &[Batch]) -> Result<(), TestCaseError> {
+    for (index, batch) in flying.iter().enumerate() {
+        for other in flying.iter().skip(index + 1) {
+            for (a, b) in batch.items.iter().flat_map(|a| other.items.iter().map(move |b| (a, b))) {
+                prop_assert!(!share_a_key(&a.touches, &b.touches), "{a:?} beside {b:?}");
+            }
+        }
+        for (at, a) in batch.items.iter().enumerate() {
+            let overtakes = |b: &&Item| share_a_key(&a.touches, &b.touches) && b.number < a.number;
+            prop_assert!(batch.items[at..].iter().find(overtakes).is_none(), "{:?}", batch.items);
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 500, ..ProptestConfig::default() })]
 
@@ -198,17 +214,7 @@ proptest! {
             if flying.len() < 3 {
                 flying.extend(planner.next(input.peek().is_none() || random.u8(..) < 60));
             }
-            for (index, batch) in flying.iter().enumerate() {
-                for other in flying.iter().skip(index + 1) {
-                    for (a, b) in batch.items.iter().flat_map(|a| other.items.iter().map(move |b| (a, b))) {
-                        prop_assert!(!share_a_key(&a.touches, &b.touches), "{a:?} beside {b:?}");
-                    }
-                }
-                for (at, a) in batch.items.iter().enumerate() {
-                    let overtakes = |b: &&Item| share_a_key(&a.touches, &b.touches) && b.number < a.number;
-                    prop_assert!(batch.items[at..].iter().find(overtakes).is_none(), "{:?}", batch.items);
-                }
-            }
+            stand_apart(&flying)?;
             if flying.is_empty() || random.bool() {
                 continue;
             }

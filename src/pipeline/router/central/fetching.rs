@@ -52,9 +52,9 @@ impl CentralRouter {
     }
 
     /// The request's operation begins this part of its way.
-    fn note(&self, request: &FetchRequest, leg: Phase, now: Instant) {
+    fn note(&self, request: &FetchRequest, phase: Phase, now: Instant) {
         if let Some(operation) = self.lanes.awaited(&request.key, request.seq) {
-            operation.slot.enter(leg, now);
+            operation.slot.enter(phase, now);
         }
     }
 

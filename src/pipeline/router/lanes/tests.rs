@@ -302,10 +302,8 @@ fn run_at_random(seed: u64) {
                 lanes.look(id);
             }
             _ if running.is_empty() => {
-                let started: Vec<u32>;
-                (running, started) = lanes.start();
-                started.iter().for_each(|number| model.takes_effect(*number));
-                model.running = started;
+                (running, model.running) = lanes.start();
+                model.running.clone().iter().for_each(|number| model.takes_effect(*number));
             }
             _ => {
                 model.running.clear();

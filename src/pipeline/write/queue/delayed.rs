@@ -53,7 +53,7 @@ struct Tries {
 
 struct Lane {
     waiting: VecDeque<(Command, Pending)>,
-    state: State,
+    state: Delay,
     due: Instant,
     /// Refusals in a row.
     refusals: u32,
@@ -63,7 +63,7 @@ struct Lane {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Delay {
     Waiting,
     /// The batch under way has some of it.
     Tried,
@@ -125,7 +125,7 @@ impl Delayed {
         let groups = &mut self.groups;
         let lane = self.lanes.entry(place).or_insert_with(|| {
             let group = group_of(groups, Cow::Borrowed("it was not tried"));
-            Lane { waiting: VecDeque::new(), state: State::Waiting, due: now, refusals: 0, group, since: now }
+            Lane { waiting: VecDeque::new(), state: Delay::Waiting, due: now, refusals: 0, group, since: now }
         });
         lane.waiting.push_front((command, pending));
         self.operations += 1;
@@ -140,8 +140,8 @@ impl Delayed {
         (lane.due, lane.group) = (now + pause(lane.refusals), group_of(&mut self.groups, cause));
         lane.refusals = lane.refusals.saturating_add(1);
         match lane.state {
-            State::Waiting => wait(&mut self.groups, lane, place),
-            State::Tried | State::Refused => lane.state = State::Refused,
+            Delay::Waiting => wait(&mut self.groups, lane, place),
+            Delay::Tried | Delay::Refused => lane.state = Delay::Refused,
         }
     }
 
@@ -164,7 +164,7 @@ impl Delayed {
             }
             let Some(Reverse((due, place))) = group.due.pop() else { return };
             let Some(lane) = self.lanes.get_mut(&place) else { continue };
-            if lane.due != due || lane.state != State::Waiting || lane.group != number {
+            if lane.due != due || lane.state != Delay::Waiting || lane.group != number {
                 continue;
             }
             let before = lane.waiting.len();
@@ -172,7 +172,7 @@ impl Delayed {
             self.operations -= before - lane.waiting.len();
             is_full = !lane.waiting.is_empty() && taken < lane.at_once();
             if taken > 0 {
-                lane.state = State::Tried;
+                lane.state = Delay::Tried;
                 self.tried.push((place, number));
             } else if is_full {
                 group.due.push(Reverse((due, place)));
@@ -187,7 +187,7 @@ impl Delayed {
         let mut ended = vec![(false, false); self.groups.len()];
         for (place, group) in std::mem::take(&mut self.tried) {
             let Some(lane) = self.lanes.get_mut(&place) else { continue };
-            let was_refused = std::mem::replace(&mut lane.state, State::Waiting) == State::Refused;
+            let was_refused = std::mem::replace(&mut lane.state, Delay::Waiting) == Delay::Refused;
             if !was_refused {
                 if is_line_well {
                     lane.refusals = 0;
@@ -250,7 +250,7 @@ impl Delayed {
                     lane.waiting.push_back((command, pending));
                 }
             }
-            if lane.waiting.is_empty() && lane.state == State::Waiting {
+            if lane.waiting.is_empty() && lane.state == Delay::Waiting {
                 empty.push(*place);
             }
         }

@@ -230,7 +230,7 @@ fn a_fence_waits_for_what_came_before_it_and_holds_nobody_up() {
     let fence = || ends.notice(FenceReached { epoch: 0, round: 0, writer: 0, passed: false });
 
     let (mut queue, _waiter) = queue(&["+a", "+b"], later());
-    queue.entries.insert(1, Entry::Fence(2, fence()));
+    queue.entries.insert(1, QueueItem::Fence(2, fence()));
     let now = Instant::now();
     let first = queue.next_batch(ALL, None, now);
     assert_eq!(names(&first), ["+a"], "what is behind a fence does not share a batch with what is before it");
@@ -248,8 +248,8 @@ fn a_fence_waits_for_what_came_before_it_and_holds_nobody_up() {
     heard(1);
 
     let (mut queue, _waiter) = self::queue(&["+a", "+b"], now + LONG);
-    queue.entries.insert(1, Entry::Fence(2, fence()));
-    if let Some(Entry::Write(_, pending)) = queue.entries.front_mut() {
+    queue.entries.insert(1, QueueItem::Fence(2, fence()));
+    if let Some(QueueItem::Write(_, pending)) = queue.entries.front_mut() {
         pending.expires = now;
     }
     assert_eq!(names(&queue.next_batch(ALL, None, now)), ["+b"], "behind what has expired, and a fence");

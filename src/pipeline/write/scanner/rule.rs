@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::places::Name;
+use super::resume::ScanName;
 use super::seen::Seen;
 use crate::cache::{CacheError, Unlinked};
 use crate::event::outcome::{MAX_SAMPLE, Outcome, Problem, ProblemKind};
@@ -23,10 +23,10 @@ pub(super) struct Rule {
     pub(super) deadline: Instant,
     /// Among the rules of its walk.
     pub(super) number: usize,
-    /// Of the sweep that it belongs to.
-    pub(super) name: Name,
-    /// The leg of the walk with which it ends.
-    pub(super) leg: usize,
+    /// Of the pattern delete that it belongs to.
+    pub(super) name: ScanName,
+    /// The pass of the walk with which it ends.
+    pub(super) pass: usize,
     /// Found and not yet deleted.
     pub(super) doomed: Vec<Bytes>,
     /// Keys that the cache refuses to delete, and why it does.
@@ -40,7 +40,46 @@ pub(super) struct Rule {
     pub(super) is_estimated: bool,
 }
 
+/// What the rules of one pattern delete have in common.
+pub(super) struct Terms {
+    pub(super) version: Option<Version>,
+    pub(super) dry_run: bool,
+    pub(super) deadline: Instant,
+    pub(super) name: ScanName,
+    /// `usize::MAX`: it begins anew.
+    pub(super) pass: usize,
+}
+
 impl Rule {
+    /// A rule with what was counted and sampled before, if its scan goes on.
+    pub(super) fn new(
+        number: usize,
+        pattern: Pattern,
+        slot: Slot,
+        Terms { version, dry_run, deadline, name, pass }: Terms,
+        (matched, sample): (u64, Vec<Bytes>),
+    ) -> Self {
+        let sample_bytes = sample.iter().map(Bytes::len).sum();
+        Rule {
+            pattern,
+            version,
+            slot,
+            dry_run,
+            deadline,
+            number,
+            name,
+            pass,
+            doomed: Vec::new(),
+            refused: 0,
+            refusal: None,
+            matched,
+            deleted: 0,
+            sample,
+            sample_bytes,
+            is_estimated: pass != usize::MAX,
+        }
+    }
+
     /// Whether keys that have a version but no value concern it.
     pub(super) fn raises(&self) -> bool {
         self.version.is_some() && !self.dry_run

@@ -12,7 +12,7 @@ use crate::pipeline::work::admission::Permit;
 
 /// Keys noted at first.
 const FIRST_KEYS: usize = 896;
-/// Keys noted, at most: a table of 2^21 places. Up to here counts are exact.
+/// Keys noted, at most: a table of 2^21 resume. Up to here counts are exact.
 const MAX_KEYS: usize = FIRST_KEYS << 11;
 /// What a key costs, with the table that is left behind when it grows.
 const KEY_BYTES: usize = 16;

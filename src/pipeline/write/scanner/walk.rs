@@ -5,8 +5,8 @@
 //! first leaves it because it is newer, the others get it then. `matched` counts distinct keys: a deleted key is counted
 //! by what UNLINK says, one that is left or previewed by a [note](super::seen).
 //!
-//! A walk has a leg for each place at which a sweep goes on, and one from the start for those that are new. A rule ends
-//! with its own leg and takes part in those before it.
+//! A walk has a pass for each place at which a pattern delete goes on, and one from the start for those that are new. A rule ends
+//! with its own pass and takes part in those before it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::places::{Name, Place, Places};
-use super::rule::Rule;
+use super::resume::{ResumePoint, ResumePoints, ScanName};
+use super::rule::{Rule, Terms};
 use super::seen::Seen;
 use crate::cache::{CacheError, Cursor, Doomed, Portion, Scan, ScanStep, Session};
 use crate::event::outcome::ProblemKind;
@@ -30,18 +30,18 @@ const SLICE: Duration = Duration::from_millis(2);
 /// Keys between looks at the clock.
 const LOOK_EVERY: usize = 32;
 
-pub(super) struct Walk<'a> {
+pub(super) struct ScanWalk<'a> {
     session: &'a mut dyn Session,
     retry: Duration,
-    places: Rc<RefCell<Places>>,
+    resume: Rc<RefCell<ResumePoints>>,
     seen: Seen,
     rules: Vec<Rule>,
     /// The rules' numbers by their patterns.
     index: PatternIndex<usize>,
     wider: Option<Wider>,
-    /// Where each leg begins.
-    legs: Vec<Option<Cursor>>,
-    leg: usize,
+    /// Where each pass begins.
+    passes: Vec<Option<Cursor>>,
+    pass: usize,
     at: At,
     /// Where the last step began: what it found may not be deleted yet.
     step_from: Option<Cursor>,
@@ -51,60 +51,55 @@ pub(super) struct Walk<'a> {
 
 enum At {
     Start,
-    Place(Cursor),
+    ResumePoint(Cursor),
     End,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ScanWalk<'a> {
     pub(super) fn new(
         session: &'a mut dyn Session,
         retry: Duration,
-        places: Rc<RefCell<Places>>,
+        resume: Rc<RefCell<ResumePoints>>,
         seen: Seen,
         deletes: Vec<PatternDelete>,
     ) -> (Self, Vec<Barrier>) {
-        let (mut rules, mut legs, mut barriers) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rules, mut passes, mut barriers) = (Vec::new(), Vec::new(), Vec::new());
         for PatternDelete { patterns, version, slots, dry_run, barrier, deadline } in deletes {
             barriers.push(barrier);
-            let name = places.borrow().name(&patterns, version.as_ref(), dry_run);
+            let name = resume.borrow().name(&patterns, version.as_ref(), dry_run);
             let mut found = HashMap::new();
-            let mut leg = usize::MAX;
-            if let Some(place) = places.borrow_mut().take(&name, Instant::now()) {
+            let mut pass = usize::MAX;
+            if let Some(place) = resume.borrow_mut().take(&name, Instant::now()) {
                 found = place.found;
-                leg = legs.len();
-                legs.push(Some(place.cursor));
+                pass = passes.len();
+                passes.push(Some(place.cursor));
             }
             for (pattern, slot) in patterns.into_iter().zip(slots) {
-                let (matched, sample) = found.remove(pattern.as_str()).unwrap_or_default();
-                let sample_bytes = sample.iter().map(Bytes::len).sum();
-                rules.push(Rule {
-                    pattern,
-                    version: version.clone(),
-                    slot,
-                    dry_run,
-                    deadline,
-                    number: rules.len(),
-                    name,
-                    leg,
-                    doomed: Vec::new(),
-                    refused: 0,
-                    refusal: None,
-                    matched,
-                    deleted: 0,
-                    sample,
-                    sample_bytes,
-                    is_estimated: leg != usize::MAX,
-                });
+                let found = found.remove(pattern.as_str()).unwrap_or_default();
+                let terms = Terms { version: version.clone(), dry_run, deadline, name, pass };
+                rules.push(Rule::new(rules.len(), pattern, slot, terms, found));
             }
         }
-        if rules.iter().any(|rule| rule.leg == usize::MAX) {
-            legs.push(None);
+        if rules.iter().any(|rule| rule.pass == usize::MAX) {
+            passes.push(None);
         }
-        let at = begin(legs.first());
+        let at = begin(passes.first());
         let (index, wider) = (PatternIndex::default(), None);
         let portion = Portion::default();
-        let mut walk =
-            Walk { session, retry, places, seen, rules, index, wider, legs, leg: 0, at, step_from: None, portion };
+        let mut walk = ScanWalk {
+            session,
+            retry,
+            resume,
+            seen,
+            rules,
+            index,
+            wider,
+            passes,
+            pass: 0,
+            at,
+            step_from: None,
+            portion,
+        };
         walk.index();
         (walk, barriers)
     }
@@ -152,21 +147,22 @@ impl<'a> Walk<'a> {
         self.share_out(left, 0).await;
     }
 
-    /// Notes for each sweep of these rules how far it has come.
+    /// Notes for each pattern delete of these rules how far it has come.
     fn keep_places(&self, rules: &[Rule]) {
         let here = match &self.at {
-            At::Place(cursor) => Some(*cursor),
+            At::ResumePoint(cursor) => Some(*cursor),
             At::Start | At::End => self.step_from,
         };
-        let (mut kept, mut anew): (HashMap<Name, Place>, Vec<Name>) = Default::default();
-        for rule in rules.iter().filter(|rule| rule.leg == self.leg || rule.leg == usize::MAX && self.is_last_leg()) {
+        let (mut kept, mut anew): (HashMap<ScanName, ResumePoint>, Vec<ScanName>) = Default::default();
+        for rule in rules.iter().filter(|rule| rule.pass == self.pass || rule.pass == usize::MAX && self.is_last_pass())
+        {
             let own = if rule.doomed.is_empty() { here } else { self.step_from };
-            let begun = self.legs.get(self.leg).copied().flatten();
+            let begun = self.passes.get(self.pass).copied().flatten();
             let Some(cursor) = own.or(begun) else {
                 anew.push(rule.name);
                 continue;
             };
-            let place = kept.entry(rule.name).or_insert_with(|| Place { cursor, found: HashMap::new() });
+            let place = kept.entry(rule.name).or_insert_with(|| ResumePoint { cursor, found: HashMap::new() });
             if !rule.doomed.is_empty() {
                 place.cursor = cursor;
             }
@@ -174,23 +170,23 @@ impl<'a> Walk<'a> {
                 place.found.insert(rule.pattern.as_str().into(), (rule.matched, rule.sample.clone()));
             }
         }
-        // If one of its patterns has to begin anew, the sweep does.
+        // If one of its patterns has to begin anew, the pattern delete does.
         kept.retain(|name, _| !anew.contains(name));
-        let (mut places, now) = (self.places.borrow_mut(), Instant::now());
-        kept.into_iter().for_each(|(name, place)| places.keep(name, place, now));
+        let (mut resume, now) = (self.resume.borrow_mut(), Instant::now());
+        kept.into_iter().for_each(|(name, place)| resume.keep(name, place, now));
     }
 
-    fn is_last_leg(&self) -> bool {
-        self.leg + 1 == self.legs.len()
+    fn is_last_pass(&self) -> bool {
+        self.pass + 1 == self.passes.len()
     }
 
     fn end_leg(&mut self) {
-        let is_over = self.is_last_leg();
-        let leg = self.leg;
-        let ended: Vec<Rule> = self.rules.extract_if(.., |rule| is_over || rule.leg == leg).collect();
+        let is_over = self.is_last_pass();
+        let pass = self.pass;
+        let ended: Vec<Rule> = self.rules.extract_if(.., |rule| is_over || rule.pass == pass).collect();
         ended.into_iter().for_each(|rule| rule.end(&self.seen));
-        self.leg += 1;
-        self.at = begin(self.legs.get(self.leg));
+        self.pass += 1;
+        self.at = begin(self.passes.get(self.pass));
         self.step_from = None;
         self.index();
     }
@@ -228,7 +224,7 @@ impl<'a> Walk<'a> {
             }
             if let Some(ScanStep { keys, guarded, next }) = progress.step {
                 self.step_from = from;
-                self.at = next.map_or(At::End, At::Place);
+                self.at = next.map_or(At::End, At::ResumePoint);
                 self.share_out(keys, 0).await;
                 self.share_guarded(guarded);
             } else if progress.is_lost {
@@ -248,7 +244,7 @@ impl<'a> Walk<'a> {
         }
         let from = match self.at {
             At::Start => None,
-            At::Place(cursor) => Some(cursor),
+            At::ResumePoint(cursor) => Some(cursor),
             At::End => return None,
         };
         Some(Scan { from, only, guarded: self.rules.iter().any(Rule::raises) })
@@ -256,11 +252,11 @@ impl<'a> Walk<'a> {
 
     /// The server that gave the cursor is gone.
     fn begin_anew(&mut self) {
-        if let At::Place(_) = self.at {
+        if let At::ResumePoint(_) = self.at {
             (self.at, self.step_from) = (At::Start, None);
-            // A leg that began elsewhere is a whole walk now.
-            if let Some(leg) = self.legs.get_mut(self.leg) {
-                *leg = None;
+            // A pass that began elsewhere is a whole walk now.
+            if let Some(pass) = self.passes.get_mut(self.pass) {
+                *pass = None;
             }
         }
     }
@@ -303,7 +299,7 @@ impl<'a> Walk<'a> {
 
     fn give_up(mut self, error: &CacheError) {
         // What was to be deleted in this step is looked for again.
-        self.at = self.step_from.map_or(At::Start, At::Place);
+        self.at = self.step_from.map_or(At::Start, At::ResumePoint);
         let rules = std::mem::take(&mut self.rules);
         self.keep_places(&rules);
         let kind = match error {
@@ -316,9 +312,9 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn begin(leg: Option<&Option<Cursor>>) -> At {
-    match leg {
-        Some(Some(cursor)) => At::Place(*cursor),
+fn begin(pass: Option<&Option<Cursor>>) -> At {
+    match pass {
+        Some(Some(cursor)) => At::ResumePoint(*cursor),
         Some(None) | None => At::Start,
     }
 }
