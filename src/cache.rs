@@ -4,12 +4,12 @@
 //! calls, and a call does one attempt. Whether to try again is for the caller; the session promises that nothing of a
 //! failed call takes effect after a later call has begun (no ghost writes).
 
-mod companion;
 pub mod embedded;
 pub mod redis;
 pub mod remembered;
 pub mod room;
 mod standing;
+mod version_key;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -225,7 +225,7 @@ pub struct ScanStep {
     /// Keys, perhaps some of them twice over a whole scan; never those of the service's own prefix.
     pub keys: Vec<Bytes>,
     /// Keys that have a version, whether they hold a value or not; if they were asked for.
-    pub guarded: Vec<Bytes>,
+    pub versioned: Vec<Bytes>,
     /// None: the scan is complete.
     pub next: Option<Cursor>,
 }
@@ -238,19 +238,19 @@ pub struct Scan<'a> {
     /// What the keys that are looked for have in common; others may be found too. None: all keys.
     pub only: Option<&'a Wider>,
     /// Whether to find the keys that have a version too.
-    pub guarded: bool,
+    pub versioned: bool,
 }
 
 /// Keys to be deleted together, whatever they hold.
 #[derive(Debug, Clone, Default)]
-pub struct Doomed {
+pub struct DeleteGroup {
     /// The keys, each by its full name.
     pub keys: Vec<Bytes>,
     /// If there is one: only what has no greater version goes, and what goes, or has a version, has this one from then on.
     pub version: Option<Version>,
 }
 
-/// What became of [`Doomed`] keys.
+/// What became of [`DeleteGroup`] keys.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Unlinked {
     /// How many keys there were, and are no more.
@@ -358,7 +358,7 @@ pub trait Session: 'static {
     /// round trip. How far a step goes is the cache's affair: such that others are not held up.
     fn unlink_and_scan<'a>(
         &'a mut self,
-        doomed: &'a [Doomed],
+        groups: &'a [DeleteGroup],
         scan: Option<Scan<'a>>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress>;

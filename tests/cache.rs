@@ -96,7 +96,7 @@ on_every_backend!(
     versions::an_equal_version_is_applied_once_more_if_the_key_is_gone,
     versions::a_long_batch_takes_effect_in_order,
     versions::a_pattern_with_a_version_leaves_what_is_newer_and_raises_what_has_one,
-    versions::a_scan_shows_companions_only_as_the_keys_they_guard,
+    versions::a_scan_shows_version_keys_only_as_the_keys_they_guard,
     remembered::a_look_tells_what_would_be_superseded_and_what_is_remembered,
     remembered::what_is_known_again_stands_with_a_new_time_to_live_and_a_greater_version,
     remembered::nothing_else_is_taken_for_the_value_that_is_remembered,

@@ -19,9 +19,11 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Map;
 
 use self::value::{FromTheWrite, Kept, REMEMBERED_BYTES, StoredValue, weight};
-use super::companion::{WRITTEN, companion, owner};
 use super::standing::{Held, Seen, Standing};
-use super::{Cache, CacheError, Command, Doomed, Progress, Remembered, Reply, Room, Scan, ScanStep, Session, Unlinked};
+use super::version_key::{WRITTEN, owner, version_key};
+use super::{
+    Cache, CacheError, Command, DeleteGroup, Progress, Remembered, Reply, Room, Scan, ScanStep, Session, Unlinked,
+};
 use crate::event::pattern::Wider;
 use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
@@ -118,7 +120,7 @@ impl Session for EmbeddedSession {
 
     fn unlink_and_scan<'a>(
         &'a mut self,
-        doomed: &'a [Doomed],
+        groups: &'a [DeleteGroup],
         scan: Option<Scan<'a>>,
         _within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
@@ -126,8 +128,8 @@ impl Session for EmbeddedSession {
             // The batches of a large scan follow each other without a wait: others on the thread must have their turn.
             tokio::task::yield_now().await;
             let mut progress = Progress::default();
-            for doomed in doomed {
-                progress.unlinked.push(self.shared.sweep(doomed));
+            for group in groups {
+                progress.unlinked.push(self.shared.sweep(group));
             }
             progress.step = scan.map(|scan| self.shared.scan(scan));
             progress
@@ -210,7 +212,7 @@ impl Shared {
             return None;
         }
         let beside = self.map.get(key).filter(StoredValue::is_live).and_then(|entry| entry.version);
-        let kept = beside.or_else(|| self.map.get(&self.companion(key)[..]).and_then(|entry| entry.version));
+        let kept = beside.or_else(|| self.map.get(&self.version_key(key)[..]).and_then(|entry| entry.version));
         kept.filter(|version| Instant::now() < version.until)
     }
 
@@ -218,18 +220,18 @@ impl Shared {
         Kept { stored: Bytes::copy_from_slice(stored), until: Instant::now() + self.version_window }
     }
 
-    /// Keeps a version under the key's companion, where it outlives the value.
+    /// Keeps a version under the key's version key, where it outlives the value.
     fn keep(&self, key: &[u8], version: Kept) {
         self.has_versions.store(true, Relaxed);
-        let companion = self.companion(key);
-        let added = weight(companion.len(), version.stored.len());
+        let version_key = self.version_key(key);
+        let added = weight(version_key.len(), version.stored.len());
         let entry =
             StoredValue { value: Bytes::new(), expires: Some(version.until), version: Some(version), remembered: None };
-        self.map.insert(companion.into(), entry);
+        self.map.insert(version_key.into(), entry);
         self.settle(added);
     }
 
-    fn sweep(&self, Doomed { keys, version }: &Doomed) -> Unlinked {
+    fn sweep(&self, DeleteGroup { keys, version }: &DeleteGroup) -> Unlinked {
         let mut unlinked = Unlinked::default();
         let version = version.as_ref().map(Version::stored);
         for key in keys {
@@ -252,8 +254,8 @@ impl Shared {
         unlinked
     }
 
-    fn companion(&self, key: &[u8]) -> Vec<u8> {
-        companion(&self.version_prefix, slot(key), key).concat()
+    fn version_key(&self, key: &[u8]) -> Vec<u8> {
+        version_key(&self.version_prefix, slot(key), key).concat()
     }
 
     fn holds(&self, key: &[u8]) -> bool {
@@ -312,14 +314,14 @@ impl Shared {
         entry.is_live()
     }
 
-    fn scan(&self, Scan { only, guarded, .. }: Scan<'_>) -> ScanStep {
-        let mut step = ScanStep { keys: Vec::new(), guarded: Vec::new(), next: None };
+    fn scan(&self, Scan { only, versioned, .. }: Scan<'_>) -> ScanStep {
+        let mut step = ScanStep { keys: Vec::new(), versioned: Vec::new(), next: None };
         let is_wanted = |key: &[u8]| only.is_none_or(|wider: &Wider| key.starts_with(wider.prefix()));
         for (key, _) in self.map.iter().filter(|(_, entry)| entry.is_live()) {
             if !key.starts_with(self.version_prefix.as_bytes()) {
                 step.keys.extend(is_wanted(&key).then(|| Bytes::clone(&key)));
-            } else if guarded && let Some(owner) = owner(&self.version_prefix, &key) {
-                step.guarded.extend(is_wanted(owner).then(|| key.slice_ref(owner)));
+            } else if versioned && let Some(owner) = owner(&self.version_prefix, &key) {
+                step.versioned.extend(is_wanted(owner).then(|| key.slice_ref(owner)));
             }
         }
         step

@@ -15,22 +15,22 @@
 mod batch;
 mod cluster;
 pub mod export;
-mod guarded;
 mod parts;
 mod scan;
 mod sentinel;
 mod session;
 mod settings;
 mod sharing;
+mod versioned;
 mod wait;
 
 use std::sync::Arc;
 
 pub use self::cluster::ClusterCache;
-use self::guarded::Guard;
 pub use self::sentinel::SentinelCache;
 pub use self::session::RedisSession;
 pub use self::settings::{CacheSettings, SetupError};
+use self::versioned::VersionKeys;
 use super::{Cache, CacheError, Room, Session};
 use crate::redis::{Error, Server};
 
@@ -43,7 +43,7 @@ pub struct RedisCache {
 
 /// What all sessions of a cache share.
 struct Shared {
-    guard: Guard,
+    version_keys: VersionKeys,
     wait_replicas: u32,
     room: Room,
 }
@@ -55,7 +55,7 @@ impl Shared {
         }
         let (prefix, window) = (settings.version_prefix.clone(), settings.version_window);
         Ok(Arc::new(Shared {
-            guard: Guard { prefix, window, is_cluster },
+            version_keys: VersionKeys { prefix, window, is_cluster },
             wait_replicas: settings.wait_replicas,
             room: settings.room.clone(),
         }))

@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use super::companion::WRITTEN;
 use super::remembered::Remembered;
+use super::version_key::WRITTEN;
 use crate::event::version::is_reapplied;
 
 /// Whether a write with a version would take effect.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{refuse, serve};
 use crate::cache::redis::SetupError;
-use crate::cache::{CacheError, Command, Doomed, Scan, Session};
+use crate::cache::{CacheError, Command, DeleteGroup, Scan, Session};
 use crate::config::{CacheBackend, Config, Faults, Loaded, Shown, SourceConfig};
 use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
@@ -112,8 +112,8 @@ async fn examine(config: &Config) -> Result<Vec<Check>, SetupError> {
     ] {
         checks.push(Check::new(what, one(session.as_mut(), command, within).await));
     }
-    let doomed = [Doomed { keys: vec![key.as_bytes().to_vec().into()], version: None }];
-    let scanned = session.unlink_and_scan(&doomed, Some(Scan::default()), within).await;
+    let groups = [DeleteGroup { keys: vec![key.as_bytes().to_vec().into()], version: None }];
+    let scanned = session.unlink_and_scan(&groups, Some(Scan::default()), within).await;
     checks.push(Check::new("right to delete by pattern", scanned.failure.map_or(Ok(()), Err)));
     Ok(checks)
 }

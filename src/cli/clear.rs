@@ -13,7 +13,7 @@ use bytes::Bytes;
 use indicatif::ProgressBar;
 
 use super::{serve, wrong_usage};
-use crate::cache::{CacheError, Cursor, Doomed, Portion, Progress, Scan, Session};
+use crate::cache::{CacheError, Cursor, DeleteGroup, Portion, Progress, Scan, Session};
 use crate::config::{CacheBackend, Config};
 use crate::event::pattern::{Pattern, PatternError, Wider};
 
@@ -187,14 +187,14 @@ impl Clearing {
 
     /// Deletes, and takes one step of the scan if it is to; of the keys that it found, those that match.
     async fn step(&mut self, doomed: &[Bytes], mut scan: Option<Option<Cursor>>, before: u64) -> Result<Step, Failure> {
-        let group = || Doomed { keys: doomed.to_vec(), version: None };
-        let groups: Vec<Doomed> = if doomed.is_empty() { Vec::new() } else { vec![group()] };
+        let group = || DeleteGroup { keys: doomed.to_vec(), version: None };
+        let groups: Vec<DeleteGroup> = if doomed.is_empty() { Vec::new() } else { vec![group()] };
         let wider = Wider::of([&self.pattern]);
         let give_up = Instant::now() + self.retry;
         let (mut deleted, mut found) = (0, Vec::new());
         loop {
             let only = wider.as_ref();
-            let scan_now = scan.map(|from| Scan { from, only, guarded: false });
+            let scan_now = scan.map(|from| Scan { from, only, versioned: false });
             let left = give_up.saturating_duration_since(Instant::now());
             let progress: Progress = self.session.unlink_and_scan(&groups, scan_now, left).await;
             let refused = progress.unlinked.iter().map(|unlinked| unlinked.refused.len()).sum::<usize>();

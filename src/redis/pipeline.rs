@@ -152,7 +152,9 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&wire), expected);
         assert_eq!((pipeline.len(), pipeline.bytes()), (2, 12));
         let mut pipeline = Pipeline::new();
-        ["MULTI", "A", "EXEC", "B"].map(|name| drop(pipeline.command(&[name.as_bytes()])));
+        for name in ["MULTI", "A", "EXEC", "B"] {
+            pipeline.command(&[name.as_bytes()]);
+        }
         assert_eq!(pipeline.needs_asking().collect::<Vec<_>>(), [true, false, false, true]);
         let replies = |numbers: &[i64]| numbers.iter().copied().map(Value::Integer).collect::<Vec<_>>();
         assert_eq!(pipeline.without_asking(replies(&[0, 1, 2, 3, 0, 4])), replies(&[1, 2, 3, 4]));

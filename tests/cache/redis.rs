@@ -96,8 +96,8 @@ async fn the_rights_that_are_documented_are_enough() {
     let stored = || Ok(Reply::Stored);
     let expected = [stored(), stored(), hit("v"), Ok(Reply::Miss), hit(large), Ok(Reply::Deleted)];
     assert_eq!(session.apply(&batch, WITHIN).await, expected);
-    assert_eq!(one(&mut session, at(1, set("guarded", "v"))).await, stored());
-    let mut groups = [doomed(["large"]), doomed(["guarded"])];
+    assert_eq!(one(&mut session, at(1, set("versioned", "v"))).await, stored());
+    let mut groups = [delete_group(["large"]), delete_group(["versioned"])];
     groups[1].version = Version::from_number(2);
     let progress = session.unlink_and_scan(&groups, Some(Scan::default()), WITHIN).await;
     assert_eq!((deleted(&progress), progress.failure.as_ref()), (vec![1, 1], None));
@@ -292,7 +292,7 @@ async fn a_write_counts_only_when_enough_replicas_have_it() {
     let results = first.apply(&[set("k", "w"), get("k"), delete("l")], WITHIN).await;
     assert!(is_unavailable(&results[0]) && is_unavailable(&results[2]));
     assert_eq!(results[1], hit("w"));
-    let progress = first.unlink_and_scan(&[doomed(["k"])], Some(Scan::default()), WITHIN).await;
+    let progress = first.unlink_and_scan(&[delete_group(["k"])], Some(Scan::default()), WITHIN).await;
     assert!(matches!(progress.failure, Some(CacheError::Unavailable(_))), "{progress:?}");
     assert_eq!(deleted(&progress), [1], "it is gone, whoever has acknowledged that");
     assert!(progress.step.is_some(), "a scan has no need of replicas");
@@ -327,10 +327,10 @@ async fn a_cursor_is_good_on_another_connection_to_the_same_server_and_on_no_oth
     assert_eq!(after.step.map(|step| step.next), step.step.map(|step| step.next), "it goes on from the same place");
 
     let from = from.map(|cursor| Cursor { server: cursor.server ^ 1, ..cursor });
-    let lost = session.unlink_and_scan(&[doomed(["k1"])], Some(Scan { from, ..Scan::default() }), WITHIN).await;
+    let lost = session.unlink_and_scan(&[delete_group(["k1"])], Some(Scan { from, ..Scan::default() }), WITHIN).await;
     assert!(lost.step.is_none() && lost.failure.is_some() && lost.is_lost, "{lost:?}");
     assert_eq!(deleted(&lost), [0]);
-    let anew = session.unlink_and_scan(&[doomed(["k1"])], Some(Scan::default()), WITHIN).await;
+    let anew = session.unlink_and_scan(&[delete_group(["k1"])], Some(Scan::default()), WITHIN).await;
     assert_eq!((deleted(&anew), anew.failure.as_ref()), (vec![1], None));
     assert!(anew.step.is_some());
 }

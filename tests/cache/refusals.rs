@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use redis_cache_sync::cache::redis::{CacheSettings, RedisCache};
-use redis_cache_sync::cache::{Cache, CacheError, Command, Doomed, Reply, Session};
+use redis_cache_sync::cache::{Cache, CacheError, Command, DeleteGroup, Reply, Session};
 use redis_cache_sync::event::version::Version;
 use redis_cache_sync::secret::Secret;
 
@@ -153,7 +153,7 @@ async fn one_forbidden_key_among_many_is_left_and_the_others_are_deleted() {
         let all: Vec<Command> = names.iter().map(|name| set(name, "v")).collect();
         server.session().apply(&all, WITHIN).await;
         let mut session = user(&server, &["~open:*", "~rcs:v:*"]);
-        let groups = [Doomed { version, ..doomed(names) }, doomed(["open:none"])];
+        let groups = [DeleteGroup { version, ..delete_group(names) }, delete_group(["open:none"])];
         let progress = session.unlink_and_scan(&groups, None, WITHIN).await;
         assert_eq!((progress.failure.as_ref(), deleted(&progress)), (None, vec![200, 0]));
         assert_eq!(progress.unlinked[0].refused, ["closed"]);
@@ -167,7 +167,7 @@ async fn one_forbidden_key_among_many_is_left_and_the_others_are_deleted() {
 async fn without_the_right_to_delete_keys_are_not_tried_one_by_one() {
     let server = RedisServer::start(&[]);
     let mut session = user(&server, &["~*", "-unlink"]);
-    let group = doomed((0..100).map(|n| n.to_string()));
+    let group = delete_group((0..100).map(|n| n.to_string()));
     let progress = session.unlink_and_scan(&[group], None, WITHIN).await;
     assert_eq!(progress.failure, Some(CacheError::Refused("redis refused UNLINK: NOPERM".into())));
     assert!(calls(&server, "unlink", "rejected_calls") <= 1);
@@ -194,7 +194,7 @@ async fn on_a_full_redis_deletions_count_once_replicas_have_them() {
     assert_eq!(one(&mut session, delete("a")).await, Ok(Reply::Absent));
     let oom = Err(CacheError::RefusedForNow("redis answered OOM".into()));
     assert_eq!(session.apply(&[delete("b"), set("n", "v")], WITHIN).await, [Ok(Reply::Deleted), oom]);
-    let progress = session.unlink_and_scan(&[doomed(["c"])], None, WITHIN).await;
+    let progress = session.unlink_and_scan(&[delete_group(["c"])], None, WITHIN).await;
     assert_eq!((progress.failure.as_ref(), deleted(&progress)), (None, vec![1]));
     let names: Vec<String> = redis::cmd("KEYS").arg("?").query(&mut replica.client()).unwrap();
     assert_eq!(names, ["d"], "what counts is gone from the replica");

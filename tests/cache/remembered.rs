@@ -1,7 +1,7 @@
 //! Blobs that need not be fetched again, on every backend.
 
 use bytes::Bytes;
-use redis_cache_sync::cache::{Cache, Command, Doomed, Fingerprint, Remembered, Reply, Seen, Session, Standing};
+use redis_cache_sync::cache::{Cache, Command, DeleteGroup, Fingerprint, Remembered, Reply, Seen, Session, Standing};
 use redis_cache_sync::event::sources::Place;
 use redis_cache_sync::event::version::{Rank, Version};
 use redis_cache_sync::event::{EntityTag, Ttl};
@@ -155,7 +155,7 @@ pub async fn whatever_deletes_or_writes_without_an_etag_forgets_it(cache: &dyn C
         }
     }
     replies(&mut session, &[fetched("swept", "v", "\"one\"", 1)]).await;
-    let swept = [Doomed { keys: vec!["swept".into()], version: Some(number(5)) }];
+    let swept = [DeleteGroup { keys: vec!["swept".into()], version: Some(number(5)) }];
     session.unlink_and_scan(&swept, None, WITHIN).await;
     assert_eq!(replies(&mut session, &[set("swept", "v"), look("swept", 9)]).await, [Reply::Stored, nothing()]);
     let batch = [fetched("new", "v", "\"one\"", 1), fetched("new", "w", "\"two\"", 2), look("new", 3)];

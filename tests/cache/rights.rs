@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use redis_cache_sync::cache::{CacheError, Command, Doomed, Reply, Session};
+use redis_cache_sync::cache::{CacheError, Command, DeleteGroup, Reply, Session};
 use redis_cache_sync::event::version::Version;
 use redis_cache_sync::secret::Secret;
 
@@ -26,8 +26,8 @@ fn batches() -> Vec<Vec<Command>> {
     .collect()
 }
 
-fn doomed_at_two() -> Doomed {
-    Doomed { version: Version::from_number(2), ..doomed(["h"]) }
+fn group_at_two() -> DeleteGroup {
+    DeleteGroup { version: Version::from_number(2), ..delete_group(["h"]) }
 }
 
 /// What all keys hold, the hidden ones too.
@@ -39,8 +39,8 @@ fn state(server: &RedisServer) -> BTreeMap<String, Vec<u8>> {
 
 /// What of the state belongs to this key.
 fn part<'a>(state: &'a BTreeMap<String, Vec<u8>>, name: &str) -> Vec<&'a Vec<u8>> {
-    let companion = format!("}}{name}");
-    state.iter().filter(|(key, _)| *key == name || key.ends_with(&companion)).map(|(_, value)| value).collect()
+    let version_key = format!("}}{name}");
+    state.iter().filter(|(key, _)| *key == name || key.ends_with(&version_key)).map(|(_, value)| value).collect()
 }
 
 fn user(server: &RedisServer, rules: &[&str]) -> Box<dyn Session> {
@@ -88,7 +88,7 @@ async fn lacks(rules: &[&str]) {
             }
         }
     }
-    let progress = limited.unlink_and_scan(&[doomed_at_two()], None, WITHIN).await;
+    let progress = limited.unlink_and_scan(&[group_at_two()], None, WITHIN).await;
     match progress.failure.or(progress.unlinked[0].refusal.clone()) {
         None => assert_eq!(progress.unlinked[0].deleted, 1),
         Some(CacheError::Refused(_)) => {
@@ -105,7 +105,7 @@ async fn lacks(rules: &[&str]) {
             assert_eq!(result == Ok(Reply::Superseded), is_done, "{rules:?}, {command:?}: {result:?}");
         }
     }
-    let progress = all.unlink_and_scan(&[doomed_at_two()], None, WITHIN).await;
+    let progress = all.unlink_and_scan(&[group_at_two()], None, WITHIN).await;
     assert_eq!(progress.failure, None);
     let none = || Ok(Reply::Miss);
     let values = all.apply(&KEYS.map(get), WITHIN).await;
@@ -171,8 +171,8 @@ async fn a_full_redis_stores_nothing_of_a_version_and_still_deletes() {
     let full = || Err(CacheError::RefusedForNow("redis answered OOM".into()));
     let batch = [at(2, delete("a")), at(2, set("b", "new")), at(2, set_for("c", "new", 9)), get("b")];
     assert_eq!(session.apply(&batch, WITHIN).await, [Ok(Reply::Deleted), full(), full(), hit("old")]);
-    let doomed = Doomed { version: Version::from_number(2), ..doomed(["d"]) };
-    let progress = session.unlink_and_scan(&[doomed], None, WITHIN).await;
+    let groups = DeleteGroup { version: Version::from_number(2), ..delete_group(["d"]) };
+    let progress = session.unlink_and_scan(&[groups], None, WITHIN).await;
     assert_eq!((progress.failure, progress.unlinked[0].deleted), (None, 1));
     memory("0");
     let again =
@@ -181,7 +181,7 @@ async fn a_full_redis_stores_nothing_of_a_version_and_still_deletes() {
     assert_eq!(session.apply(&again, WITHIN).await, [late(), Ok(Reply::Stored), Ok(Reply::Stored), late()]);
 }
 
-/// A companion of another type, or as an older release left it.
+/// A version key of another type, or as an older release left it.
 #[tokio::test]
 async fn what_an_older_release_or_somebody_else_left_as_a_version_is_understood() {
     let server = RedisServer::start(&[]);
@@ -189,9 +189,9 @@ async fn what_an_older_release_or_somebody_else_left_as_a_version_is_understood(
     assert_eq!(one(&mut session, at(7, set("k", "v"))).await, Ok(Reply::Stored));
     let mut side = server.client();
     let names: Vec<String> = redis::cmd("KEYS").arg("rcs:v:*").query(&mut side).unwrap();
-    let [companion] = &names[..] else { panic!("{names:?}") };
+    let [version_key] = &names[..] else { panic!("{names:?}") };
     // Before writes were told from deletions.
-    let _: () = redis::cmd("SET").arg(companion).arg(format!("n{:019}", 7)).query(&mut side).unwrap();
+    let _: () = redis::cmd("SET").arg(version_key).arg(format!("n{:019}", 7)).query(&mut side).unwrap();
     let batch = [
         at(6, set("k", "late")),
         at(7, set("k", "late")),
@@ -202,8 +202,8 @@ async fn what_an_older_release_or_somebody_else_left_as_a_version_is_understood(
     let late = || Ok(Reply::Superseded);
     let expected = [late(), late(), Ok(Reply::Deleted), late(), Ok(Reply::Stored)];
     assert_eq!(session.apply(&batch, WITHIN).await, expected);
-    let _: () = redis::cmd("DEL").arg(companion).query(&mut side).unwrap();
-    let _: () = redis::cmd("LPUSH").arg(companion).arg("x").query(&mut side).unwrap();
+    let _: () = redis::cmd("DEL").arg(version_key).query(&mut side).unwrap();
+    let _: () = redis::cmd("LPUSH").arg(version_key).arg("x").query(&mut side).unwrap();
     assert_eq!(one(&mut session, at(1, set("k", "v"))).await, Ok(Reply::Stored));
     assert_eq!(one(&mut session, at(1, set("k", "late"))).await, late());
 }

@@ -235,8 +235,8 @@ pub async fn unlink_counts_what_was_there(cache: &dyn Cache) {
 pub async fn groups_are_counted_apart_and_gone_before_the_scan_goes_on(cache: &dyn Cache) {
     let mut session = cache.session();
     session.apply(&["a", "b", "c", "d"].map(|name| set(name, "v")), WITHIN).await;
-    let doomed = [doomed(["a", "none", "b", "a"]), doomed(["b"]), doomed(["c"])];
-    let progress = session.unlink_and_scan(&doomed, Some(Scan::default()), WITHIN).await;
+    let groups = [delete_group(["a", "none", "b", "a"]), delete_group(["b"]), delete_group(["c"])];
+    let progress = session.unlink_and_scan(&groups, Some(Scan::default()), WITHIN).await;
     assert_eq!(progress.failure, None);
     assert_eq!(deleted(&progress), [2, 0, 1]);
     let step = progress.step.unwrap();
@@ -262,7 +262,7 @@ pub async fn scan(session: &mut Box<dyn Session>, only: Option<&Pattern>) -> Vec
     let wider = only.and_then(|only| Wider::of([only]));
     loop {
         let only = wider.as_ref();
-        let progress = session.unlink_and_scan(&[], Some(Scan { from, only, guarded: false }), WITHIN).await;
+        let progress = session.unlink_and_scan(&[], Some(Scan { from, only, versioned: false }), WITHIN).await;
         assert_eq!(progress.failure, None);
         let step = progress.step.unwrap();
         keys.extend(step.keys);
@@ -276,10 +276,10 @@ pub async fn scan(session: &mut Box<dyn Session>, only: Option<&Pattern>) -> Vec
 
 /// Deletes keys as one group.
 pub async fn unlink(session: &mut Box<dyn Session>, names: &[&'static str]) -> Result<u64, CacheError> {
-    let doomed = [doomed(names.iter().copied())];
-    let doomed = if names.is_empty() { &[][..] } else { &doomed };
-    let progress = session.unlink_and_scan(doomed, None, WITHIN).await;
-    assert_eq!(progress.unlinked.len(), doomed.len());
+    let groups = [delete_group(names.iter().copied())];
+    let groups = if names.is_empty() { &[][..] } else { &groups };
+    let progress = session.unlink_and_scan(groups, None, WITHIN).await;
+    assert_eq!(progress.unlinked.len(), groups.len());
     assert!(progress.step.is_none(), "nobody asked for a step");
     let deleted = deleted(&progress).iter().sum();
     progress.failure.map_or(Ok(deleted), Err)

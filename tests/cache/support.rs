@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis_cache_sync::cache::redis::RedisCache;
-use redis_cache_sync::cache::{Cache, CacheError, Command, Doomed, Progress, Reply, Session};
+use redis_cache_sync::cache::{Cache, CacheError, Command, DeleteGroup, Progress, Reply, Session};
 use redis_cache_sync::event::version::Version;
 use redis_cache_sync::event::{CacheKey, Ttl};
 use redis_cache_sync::redis::Settings;
@@ -63,8 +63,8 @@ pub fn at(version: u64, command: Command) -> Command {
     }
 }
 
-pub fn doomed<N: Into<Bytes>>(names: impl IntoIterator<Item = N>) -> Doomed {
-    Doomed { keys: names.into_iter().map(Into::into).collect(), version: None }
+pub fn delete_group<N: Into<Bytes>>(names: impl IntoIterator<Item = N>) -> DeleteGroup {
+    DeleteGroup { keys: names.into_iter().map(Into::into).collect(), version: None }
 }
 
 /// How many keys of each group were deleted.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use redis_cache_sync::cache::{Cache, Command, Doomed, Reply, Scan, Session};
+use redis_cache_sync::cache::{Cache, Command, DeleteGroup, Reply, Scan, Session};
 use redis_cache_sync::event::sources::Place;
 use redis_cache_sync::event::version::{Rank, Version};
 
@@ -213,8 +213,8 @@ pub async fn an_equal_version_is_applied_once_more_if_the_key_is_gone(cache: &dy
         let expected = [Reply::Deleted, Reply::Absent, Reply::Superseded, Reply::Miss];
         assert_eq!(replies(&mut session, &batch).await, expected);
         // What a version has deleted stays so, whoever fills and purges it in between.
-        let doomed = [Doomed { keys: vec!["swept".into()], version: Some(version.clone()) }];
-        let progress = session.unlink_and_scan(&doomed, None, WITHIN).await;
+        let groups = [DeleteGroup { keys: vec!["swept".into()], version: Some(version.clone()) }];
+        let progress = session.unlink_and_scan(&groups, None, WITHIN).await;
         assert_eq!((progress.failure, progress.unlinked[0].deleted), (None, 1));
         let batch = [with("swept", "late"), set("swept", "plain"), delete("swept"), with("swept", "late")];
         let expected = [Reply::Superseded, STORED, Reply::Deleted, Reply::Superseded];
@@ -258,8 +258,8 @@ pub async fn a_pattern_with_a_version_leaves_what_is_newer_and_raises_what_has_o
     ];
     session.apply(&batch, WITHIN).await;
     let keys = ["older", "same", "newer", "plain", "gone", "gone:newer", "none"].map(Bytes::from).to_vec();
-    let doomed = [Doomed { keys, version: Version::from_number(7) }];
-    let progress = session.unlink_and_scan(&doomed, None, WITHIN).await;
+    let groups = [DeleteGroup { keys, version: Version::from_number(7) }];
+    let progress = session.unlink_and_scan(&groups, None, WITHIN).await;
     assert_eq!(progress.failure, None);
     assert_eq!(progress.unlinked[0].deleted, 3);
     assert_eq!(progress.unlinked[0].newer, ["newer"], "a key without a value does not count");
@@ -272,18 +272,18 @@ pub async fn a_pattern_with_a_version_leaves_what_is_newer_and_raises_what_has_o
     assert_eq!(replies(&mut session, &rest).await, [Reply::Superseded, Reply::Superseded, STORED]);
 }
 
-pub async fn a_scan_shows_companions_only_as_the_keys_they_guard(cache: &dyn Cache) {
+pub async fn a_scan_shows_version_keys_only_as_the_keys_they_guard(cache: &dyn Cache) {
     let mut session = cache.session();
     let names = ["a", "{a}b", "a}b{c", "{}x", "}{", "é"];
     let mut batch: Vec<Command> = names.iter().map(|name| at(1, set(name, "v"))).collect();
     batch.extend([at(1, delete("tombstone")), set("plain", "v")]);
     session.apply(&batch, WITHIN).await;
-    let all = |guarded| Scan { guarded, ..Scan::default() };
+    let all = |versioned| Scan { versioned, ..Scan::default() };
     let sorted = |keys: Vec<Bytes>| keys.into_iter().collect::<BTreeSet<Bytes>>();
     let step = session.unlink_and_scan(&[], Some(all(false)), WITHIN).await.step.unwrap();
     let values: BTreeSet<Bytes> = names.iter().copied().chain(["plain"]).map(Bytes::from).collect();
-    assert_eq!((sorted(step.keys), step.guarded.len(), step.next), (values.clone(), 0, None));
+    assert_eq!((sorted(step.keys), step.versioned.len(), step.next), (values.clone(), 0, None));
     let step = session.unlink_and_scan(&[], Some(all(true)), WITHIN).await.step.unwrap();
-    let guarded = names.iter().copied().chain(["tombstone"]).map(Bytes::from).collect();
-    assert_eq!((sorted(step.keys), sorted(step.guarded)), (values, guarded));
+    let versioned = names.iter().copied().chain(["tombstone"]).map(Bytes::from).collect();
+    assert_eq!((sorted(step.keys), sorted(step.versioned)), (values, versioned));
 }

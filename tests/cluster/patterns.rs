@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis_cache_sync::cache::{CacheError, Cursor, Doomed, Scan, Session};
+use redis_cache_sync::cache::{CacheError, Cursor, DeleteGroup, Scan, Session};
 use redis_cache_sync::event::pattern::{Pattern, Wider};
 use serde_json::{Value, json};
 
@@ -22,21 +22,21 @@ pub async fn sweep_with(
 ) -> Result<u64, CacheError> {
     let pattern = Pattern::parse(pattern, false).expect("a pattern");
     let wider = Wider::of([&pattern]);
-    let (mut from, mut doomed, mut deleted): (Option<Cursor>, Vec<Doomed>, u64) = (None, Vec::new(), 0);
+    let (mut from, mut groups, mut deleted): (Option<Cursor>, Vec<DeleteGroup>, u64) = (None, Vec::new(), 0);
     for number in 0.. {
-        let scan = Scan { from, only: wider.as_ref(), guarded: false };
-        let progress = session.unlink_and_scan(&doomed, Some(scan), Duration::from_secs(5)).await;
+        let scan = Scan { from, only: wider.as_ref(), versioned: false };
+        let progress = session.unlink_and_scan(&groups, Some(scan), Duration::from_secs(5)).await;
         deleted += progress.unlinked.iter().map(|unlinked| unlinked.deleted).sum::<u64>();
         if let Some(error) = progress.failure {
             return Err(error);
         }
         let mut step = progress.step.expect("a step");
         step.keys.retain(|key| pattern.matches(key));
-        doomed = if step.keys.is_empty() { Vec::new() } else { vec![Doomed { keys: step.keys, version: None }] };
+        groups = if step.keys.is_empty() { Vec::new() } else { vec![DeleteGroup { keys: step.keys, version: None }] };
         from = step.next;
         between(number);
         if from.is_none() {
-            let progress = session.unlink_and_scan(&doomed, None, Duration::from_secs(5)).await;
+            let progress = session.unlink_and_scan(&groups, None, Duration::from_secs(5)).await;
             deleted += progress.unlinked.iter().map(|unlinked| unlinked.deleted).sum::<u64>();
             return progress.failure.map_or(Ok(deleted), Err);
         }

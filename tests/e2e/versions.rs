@@ -9,7 +9,7 @@ use crate::support::{
     set_inline,
 };
 
-const COMPANIONS: &str = "rcs:v:";
+const VERSION_KEYS: &str = "rcs:v:";
 
 /// The event with a version.
 fn at(version: impl Into<Value>, mut event: Value) -> Value {
@@ -44,7 +44,7 @@ fn a_late_or_repeated_event_is_superseded_on_both_backends() {
 }
 
 #[test]
-fn values_stay_plain_and_companions_stay_hidden_and_expire() {
+fn values_stay_plain_and_version_keys_stay_hidden_and_expire() {
     let stage =
         Stage::with(|daemon| daemon.set("redis.version_window_seconds", 100).set("event.allow_match_all", true));
     let mut event = at(7, set_inline("{a}b", "value"));
@@ -53,17 +53,17 @@ fn values_stay_plain_and_companions_stay_hidden_and_expire() {
     assert_eq!(stage.redis.value("{a}b").as_deref(), Some(b"value".as_slice()));
     assert!((1..=50).contains(&stage.redis.ttl("{a}b")));
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut stage.redis.conn()).expect("KEYS");
-    let companion = keys.iter().find(|key| *key != "{a}b").expect("a companion");
-    assert!(companion.starts_with(COMPANIONS), "{companion}");
-    assert!((51..=100).contains(&stage.redis.ttl(companion)));
+    let version_key = keys.iter().find(|key| *key != "{a}b").expect("a version_key");
+    assert!(version_key.starts_with(VERSION_KEYS), "{version_key}");
+    assert!((51..=100).contains(&stage.redis.ttl(version_key)));
 
     let preview = &stage.ok(&delete_pattern(json!({"pattern": "*", "dry_run": true})))[0];
     assert_eq!(preview["matched"], 1);
     let gone = &stage.ok(&delete_pattern(json!("*")))[0];
     assert_eq!((&gone["matched"], &gone["deleted"]), (&json!(1), &json!(1)));
-    assert!(stage.redis.exists(companion), "a plain delete leaves the version");
+    assert!(stage.redis.exists(version_key), "a plain delete leaves the version");
     assert_eq!(statuses(&stage.daemon, &at(6, set_inline("{a}b", "late"))), ["superseded"]);
-    let answer = stage.daemon.post(&at(8, delete(json!(companion))));
+    let answer = stage.daemon.post(&at(8, delete(json!(version_key))));
     assert_eq!(answer.status, 422, "{}", answer.text());
 }
 

@@ -14,7 +14,7 @@ const ENTRY_OVERHEAD_BYTES: u64 = 64;
 /// What is remembered of a value, about.
 pub(super) const REMEMBERED_BYTES: usize = 160;
 
-/// A value, or in place of a value a version, under the key of a companion.
+/// A value, or in place of a value a version, under a version key.
 #[derive(Clone)]
 pub(super) struct StoredValue {
     pub(super) value: Bytes,
@@ -29,7 +29,7 @@ pub(super) struct StoredValue {
 /// A version, as long as it is kept.
 #[derive(Clone)]
 pub(super) struct Kept {
-    /// As it is stored in a companion.
+    /// As it is stored in a version key.
     pub(super) stored: Bytes,
     pub(super) until: Instant,
 }

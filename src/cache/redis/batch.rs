@@ -5,17 +5,17 @@
 //! fills that window is read after the pipeline: `STRLEN`, then `GET` if it fits. What is empty may be an empty value or none,
 //! which `EXISTS` tells: in the pipeline where many misses are expected or a write follows, else after it.
 //!
-//! Writes that stand side by side share a call where one can carry them: those with a version a script (`guarded`), those
+//! Writes that stand side by side share a call where one can carry them: those with a version a script (`versioned`), those
 //! with neither version nor expiry an `MSET`. What Redis refuses for several it is asked for one by one.
 
 use std::vec;
 
 use bytes::Bytes;
 
-use super::guarded::{self, Guard, MAX_BYTES, MAX_KEYS};
 use super::parts::{Window, window};
 use super::sharing::{Refusal, RefusedTogether, Singly};
 use super::unexpected;
+use super::versioned::{self, MAX_BYTES, MAX_KEYS, VersionKeys};
 use super::wait::{Wait, add_wait};
 use crate::cache::{CacheError, Command, Reply, Seen};
 use crate::event::version::Version;
@@ -27,7 +27,7 @@ const MAX_RESERVED_BYTES: usize = 256 * 1024;
 /// How a segment is asked for.
 #[derive(Clone, Copy)]
 pub(super) struct Manner<'a> {
-    pub(super) guard: &'a Guard,
+    pub(super) version_keys: &'a VersionKeys,
     /// With an `EXISTS` for every GET.
     pub(super) with_exists: bool,
     /// How each GET is asked for, in order; empty: each for `window_bytes`, and once more if need be.
@@ -56,10 +56,10 @@ impl Manner<'_> {
     fn run_length(&self, commands: &[Command]) -> usize {
         match commands.first() {
             Some(command) if command.version().is_some() => {
-                guarded::run_length(commands, self.guard, self.singly.versions)
+                versioned::run_length(commands, self.version_keys, self.singly.versions)
             }
             // The keys of an `MSET` would have to be in one slot.
-            Some(_) if !self.singly.sets && !self.guard.is_cluster => plain_sets(commands).max(1),
+            Some(_) if !self.singly.sets && !self.version_keys.is_cluster => plain_sets(commands).max(1),
             _ => 1,
         }
     }
@@ -90,7 +90,7 @@ pub(super) fn encode(
         outbox.sound_out();
     }
     if manner.with_scripts {
-        guarded::load(&mut outbox);
+        versioned::load(&mut outbox);
     }
     let (mut rest, mut reads) = (segment, 0);
     while let Some(command) = rest.first() {
@@ -99,8 +99,8 @@ pub(super) fn encode(
         match command {
             Command::Set { version: Some(_), .. }
             | Command::Delete { version: Some(_), .. }
-            | Command::Refresh { .. } => manner.guard.write(&mut outbox, run),
-            Command::Look { key, .. } => manner.guard.look(&mut outbox, key.as_bytes()),
+            | Command::Refresh { .. } => manner.version_keys.write(&mut outbox, run),
+            Command::Look { key, .. } => manner.version_keys.look(&mut outbox, key.as_bytes()),
             Command::Set { version: None, .. } if length > 1 => {
                 outbox.begin(1 + 2 * length);
                 outbox.argument(b"MSET");
@@ -213,7 +213,7 @@ impl<'a> Answers<'a> {
         }
         let result = match &self.failure {
             Some(error) => Err(error.clone()),
-            None if has_version => guarded::written(&self.frames.next()?),
+            None if has_version => versioned::written(&self.frames.next()?),
             None => Ok(Reply::Stored),
         };
         self.shared -= 1;
@@ -319,10 +319,10 @@ mod tests {
         Command::Set { key: key(name), value: Bytes::new(), ttl: None, version: None, remembered: None }
     }
 
-    fn manner(guard: &Guard, sets: bool) -> Manner<'_> {
+    fn manner(version_keys: &VersionKeys, sets: bool) -> Manner<'_> {
         let singly = Singly { sets, versions: false };
         Manner {
-            guard,
+            version_keys,
             with_exists: true,
             windows: &[],
             window_bytes: WINDOW_BYTES,
@@ -333,8 +333,8 @@ mod tests {
         }
     }
 
-    fn guard(is_cluster: bool) -> Guard {
-        Guard { prefix: "v:".into(), window: Duration::ZERO, is_cluster }
+    fn version_keys(is_cluster: bool) -> VersionKeys {
+        VersionKeys { prefix: "v:".into(), window: Duration::ZERO, is_cluster }
     }
 
     #[test]
@@ -354,7 +354,7 @@ mod tests {
             version: None,
             remembered: None,
         };
-        let one = guard(false);
+        let one = version_keys(false);
         for (segment, count) in [
             (vec![set("a"), set("b"), set("a")], 1),
             (vec![set("a"), expiring.clone(), set("b"), set("c")], 3),
@@ -364,7 +364,7 @@ mod tests {
         ] {
             assert_eq!(calls(&segment, manner(&one, false)), count, "{segment:?}");
             assert_eq!(calls(&segment, manner(&one, true)), segment.len(), "{segment:?}");
-            assert_eq!(calls(&segment, manner(&guard(true), false)), segment.len(), "{segment:?}");
+            assert_eq!(calls(&segment, manner(&version_keys(true), false)), segment.len(), "{segment:?}");
         }
     }
 
@@ -373,7 +373,7 @@ mod tests {
         let decoded = |max_bytes, start: &'static [u8], exists| {
             let frames = vec![Frame::Text(Bytes::from_static(start)), Frame::Number(exists)];
             let segment = [Command::Get { key: key("a"), max_bytes }];
-            match Answers::new(&segment, manner(&guard(false), false), frames.into_iter()).next() {
+            match Answers::new(&segment, manner(&version_keys(false), false), frames.into_iter()).next() {
                 Some(Step::Done(result)) => Some(result),
                 Some(Step::ReadOn | Step::Empty | Step::Elsewhere(_)) | None => None,
             }

@@ -32,7 +32,7 @@
 //!
 //! # Limits
 //!
-//! While a slot is on its way Redis refuses (`TRYAGAIN`) a write with a version unless key and companion are both on one
+//! While a slot is on its way Redis refuses (`TRYAGAIN`) a write with a version unless key and version key are both on one
 //! side: such a key waits for the slot to arrive.
 
 mod apply;
@@ -48,7 +48,7 @@ use futures::future::{LocalBoxFuture, join_all};
 
 use self::round::Walk;
 use super::{CacheSettings, RedisSession, SetupError, Shared, unavailable};
-use crate::cache::{Cache, CacheError, Command, Doomed, Progress, Reply, Room, Scan, Session};
+use crate::cache::{Cache, CacheError, Command, DeleteGroup, Progress, Reply, Room, Scan, Session};
 use crate::redis::cluster::{Lane, Scout, Topology, View};
 use crate::redis::{Address, Budget};
 
@@ -185,11 +185,11 @@ impl Session for ClusterSession {
 
     fn unlink_and_scan<'a>(
         &'a mut self,
-        doomed: &'a [Doomed],
+        groups: &'a [DeleteGroup],
         scan: Option<Scan<'a>>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
-        async move { self.walk_on(doomed, scan, &Budget::new(within)).await }.boxed_local()
+        async move { self.walk_on(groups, scan, &Budget::new(within)).await }.boxed_local()
     }
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {

@@ -11,11 +11,11 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::guarded::{self, Guard};
 use super::unexpected;
+use super::versioned::{self, VersionKeys};
 use super::wait::{self, Wait, Waited};
-use crate::cache::companion::owner;
-use crate::cache::{CacheError, Cursor, Doomed, LONG_CALL, Progress, Scan, ScanStep, Unlinked};
+use crate::cache::version_key::owner;
+use crate::cache::{CacheError, Cursor, DeleteGroup, LONG_CALL, Progress, Scan, ScanStep, Unlinked};
 use crate::redis::{Frame, Outbox, Redirect};
 
 /// A key in the answer to a SCAN, at most: what others wrote may have keys of any size.
@@ -102,10 +102,10 @@ impl Pace {
     }
 
     /// What the next SCAN is to look at, beside deleting so many keys.
-    pub(super) fn count(&mut self, doomed: usize, now: Instant) -> usize {
+    pub(super) fn count(&mut self, deletes: usize, now: Instant) -> usize {
         // Redis cannot be asked to stop half-way, so what there is to do is weighed beforehand.
         let limit = if self.is_busy(now) { self.busy } else { QUIET_COUNT };
-        let weighed = limit.saturating_sub(doomed * LOOKS_A_KEY).max(LEAST_COUNT);
+        let weighed = limit.saturating_sub(deletes * LOOKS_A_KEY).max(LEAST_COUNT);
         self.count = (self.count * 2).min(weighed).min(self.limit);
         self.count
     }
@@ -131,8 +131,8 @@ pub(super) struct Apart {
 
 /// A step of a scan with what is deleted in the same pipeline.
 pub(super) struct Stride<'a> {
-    pub(super) guard: &'a Guard,
-    pub(super) doomed: &'a [Doomed],
+    pub(super) version_keys: &'a VersionKeys,
+    pub(super) groups: &'a [DeleteGroup],
     pub(super) with_scripts: bool,
     /// Each command with an `ASKING` before it.
     pub(super) asking: bool,
@@ -150,22 +150,22 @@ impl Stride<'_> {
         let mut outbox = Outbox::new();
         outbox.ask(self.asking);
         if self.with_scripts {
-            guarded::load(&mut outbox);
+            versioned::load(&mut outbox);
         }
-        for Doomed { keys, version } in self.doomed {
+        for DeleteGroup { keys, version } in self.groups {
             match version {
-                Some(version) => self.guard.sweep(&mut outbox, keys, version, self.one_each),
-                None => self.guard.unlink(&mut outbox, keys, self.one_each),
+                Some(version) => self.version_keys.sweep(&mut outbox, keys, version, self.one_each),
+                None => self.version_keys.unlink(&mut outbox, keys, self.one_each),
             }
         }
         if let Some(wait) = &self.wait {
             wait::add_wait(&mut outbox, wait);
         }
-        if let Some((Scan { from, only, guarded }, count)) = self.scan {
+        if let Some((Scan { from, only, versioned }, count)) = self.scan {
             outbox.command(|cmd| {
                 cmd.arg("SCAN").arg(from.map_or(0, |cursor| cursor.at));
-                // A key's companion does not match what the key matches.
-                if let Some(wider) = only.filter(|_| !guarded) {
+                // A key's version key does not match what the key matches.
+                if let Some(wider) = only.filter(|_| !versioned) {
                     cmd.arg("MATCH").arg(wider.glob());
                 }
                 cmd.arg("COUNT").arg(count)
@@ -183,14 +183,14 @@ impl Stride<'_> {
         apart: &mut Vec<Apart>,
     ) -> (Progress, Option<Waited>) {
         let mut progress = Progress::default();
-        for (group, doomed) in self.doomed.iter().enumerate() {
-            let (unlinked, failure) = self.unlinked(group, doomed, &mut frames, misplaced, apart);
+        for (index, group) in self.groups.iter().enumerate() {
+            let (unlinked, failure) = self.unlinked(index, group, &mut frames, misplaced, apart);
             progress.unlinked.push(unlinked);
             progress.failure = progress.failure.or(failure);
         }
         let waited = self.wait.as_ref().map(|wait| wait::waited(frames.by_ref().take(2), wait));
         if let Some((scan, _)) = self.scan {
-            match step(frames, &self.guard.prefix, scan.guarded, self.server) {
+            match step(frames, &self.version_keys.prefix, scan.versioned, self.server) {
                 Ok(step) => progress.step = Some(step),
                 Err(error) => drop(progress.failure.get_or_insert(error)),
             }
@@ -200,31 +200,31 @@ impl Stride<'_> {
 
     fn unlinked(
         &self,
-        group: usize,
-        doomed: &Doomed,
+        index: usize,
+        group: &DeleteGroup,
         frames: &mut vec::IntoIter<Frame>,
         misplaced: &mut Vec<Misplaced>,
         apart: &mut Vec<Apart>,
     ) -> (Unlinked, Option<CacheError>) {
         let (mut unlinked, mut failure) = (Unlinked::default(), None);
-        for keys in self.guard.shares(&doomed.keys, doomed.version.is_some(), self.one_each) {
-            let result = match (frames.next(), &doomed.version) {
+        for keys in self.version_keys.shares(&group.keys, group.version.is_some(), self.one_each) {
+            let result = match (frames.next(), &group.version) {
                 (Some(Frame::Number(deleted)), None) => {
                     u64::try_from(deleted).map(|deleted| unlinked.deleted += deleted).map_err(|_| unexpected())
                 }
                 (Some(Frame::Array(elements)), Some(_)) if elements == keys.len() => {
                     let answers = keys.iter().zip(frames.by_ref().take(elements));
-                    answers.map(|(key, frame)| guarded::swept(key, &frame, &mut unlinked)).fold(Ok(()), Result::and)
+                    answers.map(|(key, frame)| versioned::swept(key, &frame, &mut unlinked)).fold(Ok(()), Result::and)
                 }
                 (Some(Frame::Error(code)), _) if code.redirect().is_some() || code.as_str() == "TRYAGAIN" => {
                     let redirect = code.redirect().cloned();
-                    misplaced.push(Misplaced { group, keys: keys.to_vec(), redirect });
+                    misplaced.push(Misplaced { group: index, keys: keys.to_vec(), redirect });
                     Ok(())
                 }
                 (Some(Frame::Error(code)), version) => {
                     match code.to_error(if version.is_some() { "EVALSHA" } else { "UNLINK" }).into() {
                         CacheError::Refused(_) if keys.len() > 1 && code.concerns_a_key() => {
-                            apart.push(Apart { group, keys: keys.to_vec() });
+                            apart.push(Apart { group: index, keys: keys.to_vec() });
                             Ok(())
                         }
                         error @ CacheError::Refused(_) if code.concerns_a_key() => {
@@ -246,7 +246,7 @@ impl Stride<'_> {
 fn step(
     mut frames: vec::IntoIter<Frame>,
     prefix: &str,
-    with_guarded: bool,
+    with_versioned: bool,
     server: u64,
 ) -> Result<ScanStep, CacheError> {
     let (next, count) = match (frames.next(), frames.next(), frames.next()) {
@@ -260,18 +260,18 @@ fn step(
     if frames.len() != count {
         return Err(unexpected());
     }
-    let (mut keys, mut guarded) = (Vec::with_capacity(count), Vec::new());
+    let (mut keys, mut versioned) = (Vec::with_capacity(count), Vec::new());
     for frame in frames {
         let Frame::Text(key) = frame else {
             return Err(unexpected());
         };
         if !key.starts_with(prefix.as_bytes()) {
             keys.push(key);
-        } else if with_guarded && let Some(owner) = owner(prefix, &key) {
-            guarded.push(key.slice_ref(owner));
+        } else if with_versioned && let Some(owner) = owner(prefix, &key) {
+            versioned.push(key.slice_ref(owner));
         }
     }
-    Ok(ScanStep { keys, guarded, next: (next.at != 0).then_some(next) })
+    Ok(ScanStep { keys, versioned, next: (next.at != 0).then_some(next) })
 }
 
 #[cfg(test)]

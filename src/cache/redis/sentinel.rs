@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use super::{CacheSettings, RedisSession, SetupError, Shared};
-use crate::cache::{Cache, CacheError, Command, Doomed, Progress, Reply, Room, Scan, Session};
+use crate::cache::{Cache, CacheError, Command, DeleteGroup, Progress, Reply, Room, Scan, Session};
 use crate::redis::sentinel::{Finder, MasterLink};
 use crate::redis::{Address, Budget};
 
@@ -66,16 +66,16 @@ impl Session for SentinelSession {
 
     fn unlink_and_scan<'a>(
         &'a mut self,
-        doomed: &'a [Doomed],
+        groups: &'a [DeleteGroup],
         scan: Option<Scan<'a>>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
         async move {
             let budget = Budget::new(within);
             match self.0.master(within).await {
-                Ok(session) => session.unlink_and_scan(doomed, scan, budget.left()).await,
+                Ok(session) => session.unlink_and_scan(groups, scan, budget.left()).await,
                 Err(error) => {
-                    let unlinked = vec![Default::default(); doomed.len()];
+                    let unlinked = vec![Default::default(); groups.len()];
                     Progress { unlinked, failure: Some(error.into()), ..Progress::default() }
                 }
             }

@@ -16,8 +16,8 @@ use log::warn;
 use super::scan::{self, Misplaced};
 use super::sharing::SharedCalls;
 use super::wait::Wait;
-use super::{Shared, guarded};
-use crate::cache::{CacheError, Command, Doomed, Progress, Reply, Scan, Session};
+use super::{Shared, versioned};
+use crate::cache::{CacheError, Command, DeleteGroup, Progress, Reply, Scan, Session};
 use crate::redis::slot::slot;
 use crate::redis::{self, Budget, Frame, Outbox, Redirect, Warning, extra};
 
@@ -95,11 +95,11 @@ impl Session for RedisSession {
 
     fn unlink_and_scan<'a>(
         &'a mut self,
-        doomed: &'a [Doomed],
+        groups: &'a [DeleteGroup],
         scan: Option<Scan<'a>>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
-        async move { self.sweep(doomed, scan, &Budget::new(within)).await }.boxed_local()
+        async move { self.sweep(groups, scan, &Budget::new(within)).await }.boxed_local()
     }
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {
@@ -119,13 +119,13 @@ impl Session for RedisSession {
 impl RedisSession {
     /// For a pipeline that writes this key.
     fn wait(&self, key: &[u8], budget: &Budget, bytes: usize) -> Option<Wait> {
-        let Shared { wait_replicas, guard, .. } = &*self.shared;
+        let Shared { wait_replicas, version_keys, .. } = &*self.shared;
         // Some of the time is kept for the rest, so that too few replicas do not look like a lost connection. As long as
         // they are too few it is less: what is to go elsewhere waits too.
         let part = if self.lacks_replicas { 8 } else { 2 };
         let response_timeout = self.session.server().settings().response_timeout;
         let within = budget.left().min(response_timeout + extra(bytes)) / part;
-        let key = || guard.own_key(self.own_slot.unwrap_or_else(|| slot(key)));
+        let key = || version_keys.own_key(self.own_slot.unwrap_or_else(|| slot(key)));
         (*wait_replicas > 0).then(|| Wait { replicas: *wait_replicas, within, key: key() })
     }
 
@@ -170,7 +170,7 @@ impl RedisSession {
         let has_lost = |frame: &Frame| matches!(frame, Frame::Error(code) if code.as_str() == "NOSCRIPT");
         self.has_scripts = (self.has_scripts || with_scripts) && !frames.iter().any(has_lost);
         let mut frames = frames.into_iter();
-        let loaded = if with_scripts { guarded::LOADED } else { 0 };
+        let loaded = if with_scripts { versioned::LOADED } else { 0 };
         frames.by_ref().take(loaded).for_each(drop);
         frames
     }

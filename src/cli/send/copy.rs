@@ -17,7 +17,7 @@ use crate::config::Secret;
 pub const FROM_REDIS: &str = "--from-redis";
 pub const DELETE: &str = "--delete";
 
-/// Where the service keeps versions by default: companions of keys, and nothing to copy.
+/// Where the service keeps versions by default: nothing to copy.
 const VERSIONS: &[u8] = b"rcs:v:";
 /// A value with its key and as base64 must fit into an event.
 const MAX_VALUE_BYTES: u64 = (MAX_EVENT_BYTES as u64) / 4 * 3 - 4096;
@@ -49,7 +49,7 @@ pub fn with_password(url: &Secret, password: Option<&Secret>) -> Result<Secret, 
     Ok(Secret::new(String::from(url)))
 }
 
-/// The keys of a Redis, but for companions.
+/// The keys of a Redis, but for those with versions.
 struct Keys(Export);
 
 impl Keys {

@@ -14,7 +14,7 @@ use super::round::{Walk, slot_of_all};
 use super::{ClusterSession, MAX_PING, named};
 use crate::cache::redis::scan::Misplaced;
 use crate::cache::redis::unavailable;
-use crate::cache::{CacheError, Cursor, Doomed, Progress, Scan, ScanStep, Session, Unlinked};
+use crate::cache::{CacheError, Cursor, DeleteGroup, Progress, Scan, ScanStep, Session, Unlinked};
 use crate::redis::cluster::{Census, MAX_TOLD_BYTES, Other, Primary, Told, View};
 use crate::redis::slot::slot;
 use crate::redis::{Address, Budget, Frame, Outbox};
@@ -27,24 +27,24 @@ const MAX_KEPT: usize = 32;
 /// A primary that nobody says has slots is waited for as long, at most: it may be out of reach for us alone.
 const MAX_EMPTY: Duration = Duration::from_millis(300);
 
-/// What is to be deleted on one node: for each of the groups concerned, which it is.
+/// What is to be deleted on one node: for each of the indexes concerned, which it is.
 #[derive(Default)]
 struct Share {
-    groups: Vec<usize>,
-    doomed: Vec<Doomed>,
+    indexes: Vec<usize>,
+    groups: Vec<DeleteGroup>,
     /// They were not where they were looked for first.
     is_chased: bool,
     asking: bool,
 }
 
 impl Share {
-    fn push(&mut self, group: usize, of: &Doomed, key: bytes::Bytes) {
-        if self.groups.last() != Some(&group) {
-            self.groups.push(group);
-            self.doomed.push(Doomed { keys: Vec::new(), version: of.version.clone() });
+    fn push(&mut self, group: usize, of: &DeleteGroup, key: bytes::Bytes) {
+        if self.indexes.last() != Some(&group) {
+            self.indexes.push(group);
+            self.groups.push(DeleteGroup { keys: Vec::new(), version: of.version.clone() });
         }
-        if let Some(doomed) = self.doomed.last_mut() {
-            doomed.keys.push(key);
+        if let Some(group) = self.groups.last_mut() {
+            group.keys.push(key);
         }
     }
 }
@@ -63,14 +63,19 @@ type Shares = HashMap<Address, Share>;
 /// What a call to one node brought.
 struct Brought {
     address: Address,
-    groups: Vec<usize>,
+    indexes: Vec<usize>,
     progress: Progress,
     misplaced: Vec<Misplaced>,
 }
 
 impl ClusterSession {
-    pub(super) async fn walk_on(&mut self, doomed: &[Doomed], scan: Option<Scan<'_>>, budget: &Budget) -> Progress {
-        let mut progress = Progress { unlinked: vec![Unlinked::default(); doomed.len()], ..Progress::default() };
+    pub(super) async fn walk_on(
+        &mut self,
+        groups: &[DeleteGroup],
+        scan: Option<Scan<'_>>,
+        budget: &Budget,
+    ) -> Progress {
+        let mut progress = Progress { unlinked: vec![Unlinked::default(); groups.len()], ..Progress::default() };
         let begun = Instant::now();
         let walk = match scan {
             None => None,
@@ -84,7 +89,7 @@ impl ClusterSession {
             },
         };
         let (mut walk, scan) = walk.unzip();
-        if let Err(error) = self.walk_step(doomed, walk.as_mut().zip(scan), budget, &mut progress).await {
+        if let Err(error) = self.walk_step(groups, walk.as_mut().zip(scan), budget, &mut progress).await {
             progress.failure.get_or_insert(error);
         }
         if let Some(walk) = walk {
@@ -126,20 +131,20 @@ impl ClusterSession {
 
     async fn walk_step(
         &mut self,
-        doomed: &[Doomed],
+        groups: &[DeleteGroup],
         walk: Option<(&mut Walk, Scan<'_>)>,
         budget: &Budget,
         progress: &mut Progress,
     ) -> Result<(), CacheError> {
         let view = self.look(budget).await?;
-        let shares = share_out(doomed, &view)?;
+        let shares = share_out(groups, &view)?;
         let Some((walk, scan)) = walk else {
             let visited = self.visit(shares, &[], None, budget, progress).await?;
-            return self.chase(doomed, visited.misplaced, budget, progress).await;
+            return self.chase(groups, visited.misplaced, budget, progress).await;
         };
         let places = walk.next().to_vec();
         let Visited { steps, lost, misplaced } = self.visit(shares, &places, Some(scan), budget, progress).await?;
-        let mut found = ScanStep { keys: Vec::new(), guarded: Vec::new(), next: None };
+        let mut found = ScanStep { keys: Vec::new(), versioned: Vec::new(), next: None };
         walk.left.retain_mut(|(address, cursor)| match steps.iter().find(|(own, _)| own == address) {
             Some((_, step)) => {
                 *cursor = step.next;
@@ -152,12 +157,12 @@ impl ClusterSession {
         });
         for (_, step) in steps {
             found.keys.extend(step.keys);
-            found.guarded.extend(step.guarded);
+            found.versioned.extend(step.versioned);
         }
         // What was found counts, even if a node fails.
         found.next = Some(Cursor { at: walk.id, server: 0 });
         progress.step = Some(found);
-        self.chase(doomed, misplaced, budget, progress).await?;
+        self.chase(groups, misplaced, budget, progress).await?;
         if walk.left.is_empty() {
             let after = self.census(budget).await?;
             if walk.was_complete(&after) {
@@ -189,13 +194,13 @@ impl ClusterSession {
             if share.is_none() && place.is_none() {
                 return None;
             }
-            let Share { groups, doomed, is_chased, asking } = share.unwrap_or_default();
+            let Share { indexes, groups, is_chased, asking } = share.unwrap_or_default();
             let scan = scan.zip(place).map(|(scan, (_, from))| Scan { from: *from, ..scan });
             let own_slot = if waits && !asking { view.slot_of(address, turn) } else { None };
             Some(async move {
                 let call = lane.with(patience, async move |session| {
                     (session.own_slot, session.asking, session.one_each) = (own_slot, asking, is_chased);
-                    let progress = session.unlink_and_scan(&doomed, scan, within).await;
+                    let progress = session.unlink_and_scan(&groups, scan, within).await;
                     (session.asking, session.one_each) = (false, false);
                     (progress, std::mem::take(&mut session.misplaced))
                 });
@@ -203,13 +208,13 @@ impl ClusterSession {
                     (Progress { failure: Some(error.into()), ..Progress::default() }, Vec::new())
                 });
                 progress.failure = progress.failure.map(|error| named(lane, error));
-                Brought { address: address.clone(), groups, progress, misplaced }
+                Brought { address: address.clone(), indexes, progress, misplaced }
             })
         });
         let mut visited = Visited::default();
         for brought in join_all(calls).await {
-            let Brought { address, groups, progress: part, misplaced: part_misplaced } = brought;
-            for (group, unlinked) in groups.iter().zip(part.unlinked) {
+            let Brought { address, indexes, progress: part, misplaced: part_misplaced } = brought;
+            for (group, unlinked) in indexes.iter().zip(part.unlinked) {
                 if let Some(own) = progress.unlinked.get_mut(*group) {
                     own.add(unlinked);
                 }
@@ -220,7 +225,7 @@ impl ClusterSession {
             visited.lost.extend(part.is_lost.then(|| address.clone()));
             visited.steps.extend(part.step.map(|step| (address.clone(), step)));
             visited.misplaced.extend(part_misplaced.into_iter().map(|mut keys| {
-                keys.group = groups.get(keys.group).copied().unwrap_or(usize::MAX);
+                keys.group = indexes.get(keys.group).copied().unwrap_or(usize::MAX);
                 (address.clone(), keys)
             }));
         }
@@ -233,7 +238,7 @@ impl ClusterSession {
     /// Deletes keys where they have gone to.
     async fn chase(
         &mut self,
-        doomed: &[Doomed],
+        groups: &[DeleteGroup],
         mut misplaced: Vec<(Address, Misplaced)>,
         budget: &Budget,
         progress: &mut Progress,
@@ -253,7 +258,7 @@ impl ClusterSession {
             // Those that are asked for elsewhere, and those that are tried again one by one, in calls of their own.
             let (mut asked, mut others) = (Shares::new(), Shares::new());
             for (from, Misplaced { group, keys, redirect }) in misplaced.drain(..) {
-                let Some(of) = doomed.get(group) else { continue };
+                let Some(of) = groups.get(group) else { continue };
                 let is_asked = redirect.as_ref().is_some_and(|redirect| redirect.is_ask);
                 let to = redirect.map_or(from.clone(), |redirect| redirect.target(&from));
                 let share = if is_asked { &mut asked } else { &mut others }.entry(to.clone()).or_default();
@@ -345,9 +350,9 @@ fn senseless() -> CacheError {
 }
 
 /// By node, the keys of a slot side by side: they share a call.
-fn share_out(doomed: &[Doomed], view: &View) -> Result<Shares, CacheError> {
+fn share_out(groups: &[DeleteGroup], view: &View) -> Result<Shares, CacheError> {
     let mut shares = Shares::new();
-    for (group, of) in doomed.iter().enumerate() {
+    for (group, of) in groups.iter().enumerate() {
         let mut keys: Vec<(u16, &bytes::Bytes)> = of.keys.iter().map(|key| (slot(key), key)).collect();
         keys.sort_by_key(|(slot, _)| *slot);
         for (slot, key) in keys {

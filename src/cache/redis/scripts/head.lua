@@ -23,7 +23,7 @@ local function older(a, b)
   return #a < #b
 end
 
--- First the keys, none twice, then in the same order their companions, which hold the versions.
+-- First the keys, none twice, then in the same order their version keys, which hold the versions.
 local count = #KEYS / 2
 local held = call('MGET', unpack(KEYS, count + 1))
 local window = ARGV[1]
@@ -37,7 +37,7 @@ local function superseded(i, new)
   return not (is_written and call('EXISTS', KEYS[i]) == 0)
 end
 
--- The script's answer if the user may not set companions: asked before anything is done, for Redis undoes nothing. Before
+-- The script's answer if the user may not set version keys: asked before anything is done, for Redis undoes nothing. Before
 -- Redis 7.0 it shows only in an attempt; this one changes nothing, because it leaves no time to live.
 local function refusal()
   if redis.acl_check_cmd then

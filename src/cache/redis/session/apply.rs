@@ -89,8 +89,9 @@ impl RedisSession {
         let with_scripts = !self.has_scripts && segment.iter().any(|command| command.version().is_some());
         let (with_exists, asking) = (self.expects_misses, self.asking);
         let singly = self.calls.singly(Instant::now());
-        let guard = &shared.guard;
-        let manner = Manner { guard, with_exists, windows, window_bytes, with_scripts, singly, asking, sounds_out };
+        let version_keys = &shared.version_keys;
+        let manner =
+            Manner { version_keys, with_exists, windows, window_bytes, with_scripts, singly, asking, sounds_out };
         let largest = windows.iter().map(|window| window.bytes).fold(WINDOW_BYTES, usize::max);
         let known: usize = windows.iter().map(|window| window.bytes.saturating_sub(WINDOW_BYTES)).sum();
         budget.extend(known);

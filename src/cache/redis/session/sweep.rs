@@ -7,27 +7,27 @@ use tokio::time::sleep;
 use super::RedisSession;
 use crate::cache::redis::scan::{self, Apart, MAX_KEY_BYTES, Stride};
 use crate::cache::redis::unavailable;
-use crate::cache::{CacheError, Doomed, Progress, Scan, Unlinked};
+use crate::cache::{CacheError, DeleteGroup, Progress, Scan, Unlinked};
 use crate::redis::Budget;
 
 impl RedisSession {
-    pub(super) async fn sweep(&mut self, doomed: &[Doomed], scan: Option<Scan<'_>>, budget: &Budget) -> Progress {
+    pub(super) async fn sweep(&mut self, groups: &[DeleteGroup], scan: Option<Scan<'_>>, budget: &Budget) -> Progress {
         let server = match self.prepare(scan, budget).await {
             Ok(server) => server,
             Err((failure, is_lost)) => {
-                let unlinked = vec![Unlinked::default(); doomed.len()];
+                let unlinked = vec![Unlinked::default(); groups.len()];
                 return Progress { unlinked, failure: Some(failure), is_lost, ..Progress::default() };
             }
         };
         let connects = self.session.connects();
-        let keys = doomed.iter().map(|doomed| doomed.keys.len()).sum();
+        let keys = groups.iter().map(|group| group.keys.len()).sum();
         let count = self.pace.count(keys, Instant::now());
         let scan = scan.map(|scan| (scan, count));
         let begun = Instant::now();
-        let (mut progress, apart) = self.stride(doomed, scan, self.one_each, server, budget).await;
+        let (mut progress, apart) = self.stride(groups, scan, self.one_each, server, budget).await;
         progress.took = self.pace.took(begun.elapsed());
         if !apart.is_empty() {
-            self.one_by_one(doomed, apart, &mut progress, budget).await;
+            self.one_by_one(groups, apart, &mut progress, budget).await;
         }
         if !self.session.has_connection() || self.session.connects() != connects {
             progress.step = None;
@@ -62,23 +62,23 @@ impl RedisSession {
     /// One pipeline; and what it is to be repeated one by one.
     async fn stride(
         &mut self,
-        doomed: &[Doomed],
+        groups: &[DeleteGroup],
         scan: Option<(Scan<'_>, usize)>,
         one_each: bool,
         server: u64,
         budget: &Budget,
     ) -> (Progress, Vec<Apart>) {
         let shared = self.shared.clone();
-        let last = doomed.iter().find_map(|doomed| doomed.keys.last());
+        let last = groups.iter().find_map(|group| group.keys.last());
         let wait = last.and_then(|key| self.wait(key, budget, 0));
-        let with_scripts = !self.has_scripts && doomed.iter().any(|doomed| doomed.version.is_some());
-        let (guard, asking) = (&shared.guard, self.asking);
-        let stride = Stride { guard, doomed, with_scripts, asking, one_each, wait, scan, server };
+        let with_scripts = !self.has_scripts && groups.iter().any(|group| group.version.is_some());
+        let (version_keys, asking) = (&shared.version_keys, self.asking);
+        let stride = Stride { version_keys, groups, with_scripts, asking, one_each, wait, scan, server };
         let mut frames = Vec::new();
         let sent = self.exchange(stride.encode(), MAX_KEY_BYTES, budget, 0, &mut frames).await;
         let (mut misplaced, mut apart) = (Vec::new(), Vec::new());
         let (mut progress, waited) = stride.decode(self.take_note(frames, with_scripts), &mut misplaced, &mut apart);
-        if !misplaced.is_empty() && !shared.guard.is_cluster {
+        if !misplaced.is_empty() && !shared.version_keys.is_cluster {
             progress.failure.get_or_insert(unavailable("redis is a part of a cluster"));
         }
         self.misplaced.append(&mut misplaced);
@@ -92,17 +92,23 @@ impl RedisSession {
     }
 
     /// Deletes keys one by one that Redis refused to delete together: one that is forbidden forbids all of a call.
-    async fn one_by_one(&mut self, doomed: &[Doomed], apart: Vec<Apart>, progress: &mut Progress, budget: &Budget) {
-        let version = |group: usize| doomed.get(group).and_then(|doomed| doomed.version.clone());
-        let groups: Vec<usize> = apart.iter().map(|apart| apart.group).collect();
-        let alone: Vec<Doomed> =
-            apart.into_iter().map(|Apart { group, keys }| Doomed { keys, version: version(group) }).collect();
+    async fn one_by_one(
+        &mut self,
+        groups: &[DeleteGroup],
+        apart: Vec<Apart>,
+        progress: &mut Progress,
+        budget: &Budget,
+    ) {
+        let version = |index: usize| groups.get(index).and_then(|group| group.version.clone());
+        let indexes: Vec<usize> = apart.iter().map(|apart| apart.group).collect();
+        let alone: Vec<DeleteGroup> =
+            apart.into_iter().map(|Apart { group, keys }| DeleteGroup { keys, version: version(group) }).collect();
         let begun = self.misplaced.len();
         let (part, _) = self.stride(&alone, None, true, 0, budget).await;
         for misplaced in self.misplaced.iter_mut().skip(begun) {
-            misplaced.group = groups.get(misplaced.group).copied().unwrap_or(usize::MAX);
+            misplaced.group = indexes.get(misplaced.group).copied().unwrap_or(usize::MAX);
         }
-        for (group, unlinked) in groups.into_iter().zip(part.unlinked) {
+        for (group, unlinked) in indexes.into_iter().zip(part.unlinked) {
             if let Some(own) = progress.unlinked.get_mut(group) {
                 own.add(unlinked);
             }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::resume::{ResumePoint, ResumePoints, ScanName};
 use super::rule::{Rule, Terms};
 use super::seen::Seen;
-use crate::cache::{CacheError, Cursor, Doomed, Portion, Scan, ScanStep, Session};
+use crate::cache::{CacheError, Cursor, DeleteGroup, Portion, Scan, ScanStep, Session};
 use crate::event::outcome::ProblemKind;
 use crate::event::pattern::{PatternIndex, Wider};
 use crate::pipeline::work::barriers::Barrier;
@@ -192,7 +192,7 @@ impl<'a> ScanWalk<'a> {
     }
 
     /// What is to be deleted next: whose keys they are, and the keys of each.
-    fn next_batch(&mut self) -> (Vec<usize>, Vec<Doomed>) {
+    fn next_batch(&mut self) -> (Vec<usize>, Vec<DeleteGroup>) {
         let mut room = self.portion.keys();
         let mut batch = (Vec::new(), Vec::new());
         for (index, rule) in self.rules.iter_mut().enumerate() {
@@ -201,14 +201,14 @@ impl<'a> ScanWalk<'a> {
             room -= keys.len();
             if !keys.is_empty() {
                 batch.0.push(index);
-                batch.1.push(Doomed { keys, version: rule.version.clone() });
+                batch.1.push(DeleteGroup { keys, version: rule.version.clone() });
             }
         }
         batch
     }
 
     /// Deletes a batch, and if nothing more is waiting to be deleted, goes on with the scan.
-    async fn step(&mut self, owners: &[usize], doomed: &[Doomed]) -> Result<(), CacheError> {
+    async fn step(&mut self, owners: &[usize], doomed: &[DeleteGroup]) -> Result<(), CacheError> {
         let give_up = Instant::now() + self.retry;
         loop {
             let wider = self.wider.clone();
@@ -222,11 +222,11 @@ impl<'a> ScanWalk<'a> {
                 }
                 self.share_out(unlinked.newer, index + 1).await;
             }
-            if let Some(ScanStep { keys, guarded, next }) = progress.step {
+            if let Some(ScanStep { keys, versioned, next }) = progress.step {
                 self.step_from = from;
                 self.at = next.map_or(At::End, At::ResumePoint);
                 self.share_out(keys, 0).await;
-                self.share_guarded(guarded);
+                self.share_versioned(versioned);
             } else if progress.is_lost {
                 self.begin_anew();
             }
@@ -247,7 +247,7 @@ impl<'a> ScanWalk<'a> {
             At::ResumePoint(cursor) => Some(cursor),
             At::End => return None,
         };
-        Some(Scan { from, only, guarded: self.rules.iter().any(Rule::raises) })
+        Some(Scan { from, only, versioned: self.rules.iter().any(Rule::raises) })
     }
 
     /// The server that gave the cursor is gone.
@@ -285,7 +285,7 @@ impl<'a> ScanWalk<'a> {
         }
     }
 
-    fn share_guarded(&mut self, keys: Vec<Bytes>) {
+    fn share_versioned(&mut self, keys: Vec<Bytes>) {
         let mut matching = Vec::new();
         for key in keys {
             self.index.all(&key, &mut matching);

@@ -1,8 +1,8 @@
-//! Companion keys: where the version of a key is kept, beside the key and in the same slot of a Redis Cluster.
+//! Version keys: where the version of a key is kept, beside the key and in the same slot of a Redis Cluster.
 //!
-//! The companion of `KEY` is `PREFIX{TAG}KEY`. Cluster takes the slot of a key from what stands between its first braces if
-//! that is not empty, so a companion is where its tag is, whatever braces the key has itself. There is one tag for each
-//! slot, the smallest number whose decimal digits belong there: a fixed table, since companions outlive the process.
+//! The version key of `KEY` is `PREFIX{TAG}KEY`. Cluster takes the slot of a key from what stands between its first braces if
+//! that is not empty, so a version key is where its tag is, whatever braces the key has itself. There is one tag for each
+//! slot, the smallest number whose decimal digits belong there: a fixed table, since version keys outlive the process.
 //! What begins with the prefix belongs to the service: it is never matched by a pattern and never returned.
 //!
 //! It holds the version as it is stored, and behind that of a SET stands [`WRITTEN`]. Without the mark it is a tombstone: of a
@@ -34,15 +34,15 @@ static TAGS: LazyLock<Box<[String]>> = LazyLock::new(|| {
     tags.into_iter().flatten().map(|number: u32| format!("{{{number}}}")).collect()
 });
 
-/// The companion of a key in this slot, in pieces. That of the empty key is one of the service's own.
-pub fn companion<'a>(prefix: &'a str, slot: u16, key: &'a [u8]) -> [&'a [u8]; 3] {
+/// The version key of a key in this slot, in pieces. That of the empty key is one of the service's own.
+pub fn version_key<'a>(prefix: &'a str, slot: u16, key: &'a [u8]) -> [&'a [u8]; 3] {
     let tag = TAGS.get(usize::from(slot)).map(String::as_bytes).unwrap_or_default();
     [prefix.as_bytes(), tag, key]
 }
 
-/// Whose companion it is; None if it is nobody's.
-pub fn owner<'a>(prefix: &str, companion: &'a [u8]) -> Option<&'a [u8]> {
-    let rest = companion.strip_prefix(prefix.as_bytes())?.strip_prefix(b"{")?;
+/// Whose version key it is; None if it is nobody's.
+pub fn owner<'a>(prefix: &str, version_key: &'a [u8]) -> Option<&'a [u8]> {
+    let rest = version_key.strip_prefix(prefix.as_bytes())?.strip_prefix(b"{")?;
     let end = rest.iter().position(|&byte| byte == b'}')?;
     let (tag, key) = (rest.get(..end)?, rest.get(end + 1..)?);
     (!key.is_empty() && tag.iter().all(u8::is_ascii_digit) && slot_of_tag(tag) == slot(key)).then_some(key)
@@ -56,14 +56,14 @@ mod tests {
     fn every_slot_has_a_tag_of_its_own_and_it_never_changes() {
         let slots = TAGS.iter().map(|tag| slot(tag.as_bytes()));
         assert!(slots.eq(0..SLOTS));
-        let own = companion("rcs:v:", slot(b"user:42"), b"user:42").concat();
+        let own = version_key("rcs:v:", slot(b"user:42"), b"user:42").concat();
         assert_eq!(String::from_utf8_lossy(&own), "rcs:v:{7486}user:42");
     }
 
     #[test]
-    fn a_companion_is_in_the_slot_of_its_key_and_tells_whose_it_is() {
+    fn a_version_key_is_in_the_slot_of_its_key_and_tells_whose_it_is() {
         for key in ["a", "{a}b", "a}b{c", "{}x", "}{", "{", "}", "{{a}}", "rcs:v:", "rcs:v:{0}a", "\0\r\n", "é{ü}"] {
-            let own = companion("rcs:v:", slot(key.as_bytes()), key.as_bytes()).concat();
+            let own = version_key("rcs:v:", slot(key.as_bytes()), key.as_bytes()).concat();
             assert_eq!(slot(&own), slot(key.as_bytes()), "{key}");
             assert_eq!(owner("rcs:v:", &own), Some(key.as_bytes()));
         }

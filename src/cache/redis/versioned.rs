@@ -17,7 +17,7 @@ use bytes::Bytes;
 use redis::Script;
 
 use super::unexpected;
-use crate::cache::companion::companion;
+use crate::cache::version_key::version_key;
 use crate::cache::{CacheError, Command, Reply, Unlinked};
 use crate::event::Ttl;
 use crate::event::version::Version;
@@ -29,9 +29,9 @@ pub(super) const MAX_KEYS: usize = 64;
 /// Bytes of the values in one call, at most, or a single larger one: Redis copies each.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
 
-/// How companions are named and kept, and what may share a call.
+/// How version keys are named and kept, and what may share a call.
 #[derive(Debug, Clone)]
-pub(super) struct Guard {
+pub(super) struct VersionKeys {
     pub(super) prefix: String,
     pub(super) window: Duration,
     pub(super) is_cluster: bool,
@@ -67,7 +67,7 @@ pub(super) fn load(outbox: &mut Outbox) {
 }
 
 /// How many commands from the first on, SETs or DELETEs, share a call; 0 if that has no version.
-pub(super) fn run_length(commands: &[Command], guard: &Guard, is_single: bool) -> usize {
+pub(super) fn run_length(commands: &[Command], version_keys: &VersionKeys, is_single: bool) -> usize {
     let at_most = if is_single { 1 } else { MAX_KEYS };
     let mut keys = HashSet::with_capacity_and_hasher(at_most, ahash::RandomState::new());
     let (mut bytes, mut first_slot) = (0, None);
@@ -75,7 +75,7 @@ pub(super) fn run_length(commands: &[Command], guard: &Guard, is_single: bool) -
         let key = command.key().as_bytes();
         bytes += command.weight();
         let is_full = index > 0 && (index == at_most || bytes > MAX_BYTES || goes_alone(command));
-        let mut is_beside = || !guard.is_cluster || *first_slot.get_or_insert_with(|| slot(key)) == slot(key);
+        let mut is_beside = || !version_keys.is_cluster || *first_slot.get_or_insert_with(|| slot(key)) == slot(key);
         let is_other = index > 0 && commands.first().is_some_and(|first| is_set(first) != is_set(command));
         if command.version().is_none() || is_full || is_other || !keys.insert(key) || !is_beside() {
             return index;
@@ -87,10 +87,10 @@ pub(super) fn run_length(commands: &[Command], guard: &Guard, is_single: bool) -
     commands.len()
 }
 
-impl Guard {
+impl VersionKeys {
     /// A key of the service's own in this slot.
     pub(super) fn own_key(&self, slot: u16) -> Vec<u8> {
-        companion(&self.prefix, slot, b"").concat()
+        version_key(&self.prefix, slot, b"").concat()
     }
 
     /// The first arguments of a call, for these keys.
@@ -106,7 +106,7 @@ impl Guard {
         outbox.argument(source.digest.as_bytes());
         outbox.number(2 * keys.len());
         keys.clone().for_each(|key| outbox.argument(key));
-        keys.for_each(|key| outbox.joined(&companion(&self.prefix, slot(key), key)));
+        keys.for_each(|key| outbox.joined(&version_key(&self.prefix, slot(key), key)));
         outbox.number(self.window.as_secs());
     }
 
@@ -114,7 +114,7 @@ impl Guard {
     pub(super) fn look(&self, outbox: &mut Outbox, key: &[u8]) {
         outbox.begin(2);
         outbox.argument(b"GET");
-        outbox.joined(&companion(&self.prefix, slot(key), key));
+        outbox.joined(&version_key(&self.prefix, slot(key), key));
         outbox.pack(&[b"EXISTS", key]);
     }
 
