@@ -14,10 +14,11 @@ mod framing;
 pub mod guard;
 mod lookups;
 mod proxy;
+mod resource;
 pub mod retry;
 mod signs;
 
-pub use self::client::{Asked, BlobClient, Opened};
+pub use self::client::{Asked, BlobClient, Opened, Unless};
 pub use self::download::Download;
 pub use self::proxy::Proxy;
 
@@ -26,6 +27,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 
 use self::guard::AllowedHosts;
+use crate::event::expected::Difference;
 
 /// The `fetch.*` settings that a single attempt needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +86,11 @@ pub enum FetchErrorKind {
 impl FetchError {
     pub(in crate::blob) fn new(kind: FetchErrorKind, detail: impl Into<String>) -> Self {
         FetchError { kind, detail: detail.into(), retry_after: None, silent: false, elsewhere: false }
+    }
+
+    /// The blob is not what it must be. A mirror may lag behind, so another attempt may bring it.
+    pub fn differs(difference: Difference) -> Self {
+        FetchError::unavailable(difference.to_string())
     }
 
     pub(in crate::blob) fn unavailable(detail: impl Into<String>) -> Self {

@@ -5,6 +5,7 @@
 //! fault it has, [`pattern`] is Redis's glob, [`version`] the source's own order, [`outcome`] is what became of it;
 //! [`trace`] is the trace that its request belongs to, [`sources`] reads what storage says in words of its own.
 
+pub mod expected;
 pub mod invalid;
 mod json;
 pub mod outcome;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
+use self::expected::Expected;
 use self::pattern::Pattern;
 pub use self::target::{EntityTag, FetchTarget, MAX_ENTITY_TAG_BYTES, MAX_OBJECT_BYTES, StoreObject};
 use self::version::Version;
@@ -159,6 +161,8 @@ pub struct SetEntry {
     pub source: Source,
     /// None: the key does not expire.
     pub ttl: Option<Ttl>,
+    /// What the blob must be; None: anything. An inline value has none.
+    pub expected: Option<Arc<Expected>>,
 }
 
 /// Where a value comes from.

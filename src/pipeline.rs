@@ -149,7 +149,7 @@ fn start_router(registry: &ActorRegistry, deps: central::Deps) -> Mailbox<Centra
     let waker = router.clone();
     admission.on_release(move || waker.post(RouterMessage::CapacityFreed));
     scheduler.on_free_place(router.notifier(|()| RouterMessage::CapacityFreed));
-    direct.set_router(router.notifier(RouterMessage::FetchEnded));
+    direct.set_router(router.notifier(RouterMessage::FetchEnded), router.notifier(RouterMessage::QuestionEnded));
     router
 }
 

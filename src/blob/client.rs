@@ -29,6 +29,7 @@ use super::answer::{Answer, judge};
 use super::connector::Connector;
 use super::decoding::Decoding;
 use super::dial::{Resolve, USER_AGENT, by_the_system, fault};
+use super::resource::resource;
 use super::signs::Signs;
 use super::{BlobSettings, Download, FetchError, FetchErrorKind, SetupError};
 use crate::event::trace::Trace;
@@ -64,10 +65,19 @@ struct Inner {
 pub struct Asked<'a> {
     /// Where the blob is.
     pub target: &'a FetchTarget,
-    /// Sent as `If-None-Match`: the blob is wanted only if it is another than this.
-    pub unless: Option<&'a EntityTag>,
+    /// The blob is wanted only if it is another than this.
+    pub unless: Option<Unless<'a>>,
     /// The trace that the fetch belongs to.
     pub trace: Option<&'a Trace>,
+}
+
+/// The state of a resource that is not wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Unless<'a> {
+    /// Sent as `If-None-Match`.
+    pub etag: &'a EntityTag,
+    /// What the tag belongs to ([`Download::resource`]). Others are asked without it, a redirect's target among them.
+    pub resource: u64,
 }
 
 /// What an attempt brought.
@@ -97,7 +107,7 @@ struct First<'a> {
     url: &'a Url,
     /// The path and query as they are sent.
     target: &'a str,
-    unless: Option<&'a EntityTag>,
+    unless: Option<Unless<'a>>,
     trace: Option<&'a Trace>,
 }
 
@@ -209,12 +219,14 @@ impl Inner {
             self.connector.allowed.judge(&url)?;
             let trace = trace.filter(|_| is_same_host(&url, first));
             let elsewhere = !is_same_host(&url, first);
+            let resource = resource(&url, &target);
+            let unless = unless.filter(|unless| unless.resource == resource).map(|unless| unless.etag);
             let question = Question { url: &url, target: &target, unless, trace, signs };
             let asked = self.ask(&question).await.and_then(|response| judge(response, &url, unless.is_some()));
             match asked.map_err(|error| FetchError { elsewhere, ..error })? {
                 Answer::Body(response) => {
                     let (aside, cap) = (signs.take_aside(), self.settings.max_blob_bytes);
-                    let download = Download::new(response, aside, cap, until, self.decoding.clone(), permit);
+                    let download = Download::new(response, aside, cap, until, self.decoding.clone(), permit, resource);
                     return download.map(Opened::Body);
                 }
                 Answer::NotModified => return Ok(Opened::NotModified),

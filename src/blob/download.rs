@@ -33,6 +33,7 @@ pub struct Download {
     aside: Option<Rc<Aside>>,
     codings: Vec<Coding>,
     etag: Option<EntityTag>,
+    resource: u64,
     /// `Content-Length`, which counts coded bytes.
     announced: Option<u64>,
     max_bytes: usize,
@@ -49,6 +50,7 @@ impl Download {
         until: Instant,
         decoding: Rc<Decoding>,
         permit: OwnedSemaphorePermit,
+        resource: u64,
     ) -> Result<Self, FetchError> {
         let headers = response.headers();
         let codings = codings(headers.get_all(header::CONTENT_ENCODING).map(|value| value.as_bytes()))?;
@@ -64,12 +66,28 @@ impl Download {
             Some(aside) => aside.etag().cloned(),
             None => headers.get(header::ETAG).and_then(|tag| EntityTag::parse(tag.to_str().ok()?)),
         };
-        Ok(Download { response, aside, codings, etag, announced, max_bytes, until, decoding, _permit: permit })
+        Ok(Download {
+            response,
+            aside,
+            codings,
+            etag,
+            resource,
+            announced,
+            max_bytes,
+            until,
+            decoding,
+            _permit: permit,
+        })
     }
 
     /// What the server calls this state of the blob.
     pub fn etag(&self) -> Option<&EntityTag> {
         self.etag.as_ref()
+    }
+
+    /// A hash of where the body comes from, redirects followed: what the tag belongs to.
+    pub fn resource(&self) -> u64 {
+        self.resource
     }
 
     /// The body's decoded length in bytes, if it is known beforehand; at most the cap.

@@ -44,6 +44,13 @@ pub enum Outcome {
         /// Whether the value came with the event or from a blob.
         source: Origin,
     },
+    /// A SET's blob is what the key holds already: the value stands, and its time to live runs anew.
+    Unchanged {
+        /// Bytes of the value.
+        bytes: usize,
+        /// The time to live that it has from now on; None: the key does not expire.
+        ttl: Option<Ttl>,
+    },
     /// A GET found this value.
     Hit(Bytes),
     /// A GET found no such key.
@@ -108,6 +115,7 @@ impl Outcome {
     pub fn status(&self) -> &'static str {
         match self {
             Outcome::Stored { .. } => "stored",
+            Outcome::Unchanged { .. } => "unchanged",
             Outcome::Hit(_) => "hit",
             Outcome::Miss => "miss",
             Outcome::Deleted | Outcome::Swept { .. } => "deleted",
@@ -129,7 +137,7 @@ impl EventType {
     /// What an entry of such an event may end as ([`Outcome::status`]).
     pub fn statuses(self) -> &'static [&'static str] {
         match self {
-            EventType::Set => &["stored", "superseded", "rejected", "unavailable"],
+            EventType::Set => &["stored", "unchanged", "superseded", "rejected", "unavailable"],
             EventType::Get => &["hit", "miss", "rejected", "unavailable"],
             EventType::Delete => &["deleted", "absent", "superseded", "rejected", "unavailable"],
             EventType::DeletePattern => &["deleted", "preview", "rejected", "unavailable"],

@@ -133,6 +133,11 @@ impl EntityTag {
         &self.opaque
     }
 
+    /// Whether the server promises less than the same bytes.
+    pub fn is_weak(&self) -> bool {
+        self.is_weak
+    }
+
     /// The weak comparison of RFC 9110, which is that of `If-None-Match`.
     pub fn matches(&self, other: &EntityTag) -> bool {
         self.opaque == other.opaque

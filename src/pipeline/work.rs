@@ -5,6 +5,7 @@ pub mod admission;
 pub mod barriers;
 pub mod key_order;
 pub mod operation;
+pub mod question;
 pub mod reply;
 pub mod timing;
 pub mod weight;

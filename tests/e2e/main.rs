@@ -15,6 +15,7 @@ mod failpoints;
 #[allow(dead_code)]
 mod faulty_way;
 mod fetch_limits;
+mod fetched_once;
 mod folder;
 mod healthcheck;
 #[cfg(target_os = "linux")]

@@ -1,5 +1,6 @@
 use super::*;
-use crate::blob::{Asked, Opened};
+use crate::blob::resource::resource;
+use crate::blob::{Asked, Opened, Unless};
 use crate::event::{BlobUrl, EntityTag, FetchTarget};
 
 fn status(status: u16) -> Vec<u8> {
@@ -276,7 +277,8 @@ async fn a_blob_that_has_not_changed_is_told_as_such_and_the_connection_stays_us
     let (client, tag) = (client(), EntityTag::parse("v1").unwrap());
     for path in ["/same", "/other", "/same"] {
         let target = FetchTarget::Url(BlobUrl::parse(server.url(path).as_str()).unwrap());
-        let asked = Asked { target: &target, unless: Some(&tag), trace: None };
+        let unless = Some(Unless { etag: &tag, resource: resource(&server.url(path), path) });
+        let asked = Asked { target: &target, unless, trace: None };
         match client.open(asked, soon(), || false).await.unwrap() {
             Opened::NotModified => assert_eq!(path, "/same"),
             Opened::Body(download) => {
@@ -288,4 +290,29 @@ async fn a_blob_that_has_not_changed_is_told_as_such_and_the_connection_stays_us
     }
     assert!(server.heads().iter().all(|head| head.to_ascii_lowercase().contains("if-none-match: \"v1\"\r\n")));
     assert_eq!(server.connections(), 1);
+}
+
+#[actix_web::test]
+async fn a_tag_is_shown_only_to_what_it_belongs_to() {
+    let server = Server::start(|path, stream| {
+        let head = match path {
+            "/latest" => "HTTP/1.1 302 Found\r\nLocation: /7\r\nContent-Length: 0\r\n\r\n",
+            _ => "HTTP/1.1 304 Not Modified\r\nETag: \"v1\"\r\n\r\n",
+        };
+        stream.write_all(head.as_bytes()).unwrap();
+        After::Keep
+    });
+    let (client, tag) = (client(), EntityTag::parse("v1").unwrap());
+    let target = FetchTarget::Url(BlobUrl::parse(server.url("/latest").as_str()).unwrap());
+    for (belongs_to, is_shown) in [("/7", vec![false, true]), ("/6", vec![false, false])] {
+        let before = server.heads().len();
+        let unless = Some(Unless { etag: &tag, resource: resource(&server.url(belongs_to), belongs_to) });
+        let opened = client.open(Asked { target: &target, unless, trace: None }, soon(), || false).await;
+        // What says 304 to a request without a condition has no answer that can be used.
+        let is_denied = opened.as_ref().is_err_and(|error| error.kind == FetchErrorKind::Denied);
+        assert!(matches!(opened, Ok(Opened::NotModified)) || is_denied, "{belongs_to}: {opened:?}");
+        let shown = |head: &String| head.to_ascii_lowercase().contains("if-none-match: \"v1\"\r\n");
+        assert_eq!(server.heads()[before..].iter().map(shown).collect::<Vec<bool>>(), is_shown, "{belongs_to}");
+        assert_eq!(is_denied, belongs_to == "/6");
+    }
 }

@@ -111,7 +111,7 @@ impl Mapping {
             false => Action::Delete(smallvec![key]),
             true => {
                 let source = self.value(change).map_err(|detail| invalid("/value/data/url", detail))?;
-                Action::Set(smallvec![SetEntry { key, source, ttl: self.ttl.or(limits.default_ttl) }])
+                Action::Set(smallvec![SetEntry { key, source, ttl: self.ttl.or(limits.default_ttl), expected: None }])
             }
         };
         let version = version(change);

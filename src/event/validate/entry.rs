@@ -1,5 +1,7 @@
 //! The entries of a SET: a key with a value, a key with a blob's URL or with an object of a store, or a URL alone.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -7,8 +9,24 @@ use bytestring::ByteString;
 use smallvec::smallvec;
 
 use super::faults::{At, Others, Slot};
-use super::{Check, Kind, Node, Ttl, url};
-use crate::event::{BlobUrl, CacheKey, FetchTarget, Few, SetEntry, Source, StoreObject};
+use super::{Check, Kind, Node, Ttl, digits, url};
+use crate::event::expected::{Expected, SHA256_BYTES};
+use crate::event::{BlobUrl, CacheKey, EntityTag, FetchTarget, Few, SetEntry, Source, StoreObject};
+
+const TAG_FORM: &str =
+    "must be an entity tag: a string of 1 to 256 visible ASCII characters, with quotes around it or without";
+const SHA256_FORM: &str = "must be a string of 64 hexadecimal digits";
+const BYTES_FORM: &str = "must be a whole number of bytes, 0 or more";
+
+/// A SHA-256 in hexadecimal digits.
+fn digest(text: &str) -> Option<[u8; SHA256_BYTES]> {
+    let mut bytes = [0; SHA256_BYTES];
+    let is_hex = text.len() == 2 * SHA256_BYTES && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    for (place, byte) in bytes.iter_mut().enumerate().filter(|_| is_hex) {
+        *byte = u8::from_str_radix(text.get(2 * place..2 * place + 2)?, 16).ok()?;
+    }
+    is_hex.then_some(bytes)
+}
 
 impl Check<'_> {
     pub(super) fn entries(&mut self, data: Node<'_>, at: &At<'_>, ttl: Option<Ttl>) -> Option<Few<SetEntry>> {
@@ -26,7 +44,7 @@ impl Check<'_> {
             Kind::String => {
                 let url = self.url(entry, at)?;
                 let key = self.key_of_url(&url, at)?;
-                Some(SetEntry { key, source: Source::Blob(FetchTarget::Url(url)), ttl })
+                Some(SetEntry { key, source: Source::Blob(FetchTarget::Url(url)), ttl, expected: None })
             }
             _ => self.faults.refuse(
                 at,
@@ -36,14 +54,15 @@ impl Check<'_> {
     }
 
     fn entry_object(&mut self, entry: Node<'_>, at: &At<'_>, ttl: Option<Ttl>) -> Option<SetEntry> {
-        let names = ["key", "value", "url", "store", "object", "encoding", "ttl"];
-        let [key, value, url, store, object, encoding, own_ttl] =
+        let names = ["key", "value", "url", "store", "object", "encoding", "ttl", "etag", "sha256", "bytes"];
+        let [key, value, url, store, object, encoding, own_ttl, etag, sha256, bytes] =
             self.faults.members(entry, names, Others::Refused, at);
         let ttl = self.ttl(own_ttl, at).or(ttl);
         let named = key.given().and_then(|node| self.key(node, &at.name("key")));
         let blob = url.given().and_then(|node| self.url(node, &at.name("url")));
         let stored = self.store_object(store, object, at);
         let is_blob = !url.is_absent() || stored.is_some();
+        let expected = self.expected([etag, sha256, bytes], !value.is_absent() && !is_blob, at);
         let is_base64 = self.encoding(encoding, value, is_blob, &at.name("encoding"));
         let inline = value.given().and_then(|node| self.inline(node, &at.name("value"), is_base64));
         let source = match (value.is_absent(), url.is_absent(), stored) {
@@ -62,7 +81,50 @@ impl Check<'_> {
             }
             _ => named,
         };
-        Some(SetEntry { key: key?, source: source?, ttl })
+        Some(SetEntry { key: key?, source: source?, ttl, expected: expected? })
+    }
+
+    /// What a blob must be. None: a fault is reported; inside, None that nothing is asked for.
+    fn expected(
+        &mut self,
+        [etag, sha256, bytes]: [Slot<'_>; 3],
+        is_inline: bool,
+        at: &At<'_>,
+    ) -> Option<Option<Arc<Expected>>> {
+        let given = [(etag, "etag"), (sha256, "sha256"), (bytes, "bytes")];
+        if is_inline {
+            let mut is_good = true;
+            for (_, name) in given.into_iter().filter(|(slot, _)| !slot.is_absent()) {
+                is_good = false;
+                self.faults.add(&at.name(name), "is for a blob: it says what must be fetched");
+            }
+            return is_good.then_some(None);
+        }
+        let etag = self.member(etag, &at.name("etag"), TAG_FORM, |node| EntityTag::parse(&node.string().ok()?));
+        let sha256 = self.member(sha256, &at.name("sha256"), SHA256_FORM, |node| digest(&node.string().ok()?));
+        let bytes = self.member(bytes, &at.name("bytes"), BYTES_FORM, |node| {
+            (node.kind() == Kind::Number).then(|| digits(node.text())).flatten()
+        });
+        let expected = Expected { etag: etag?, sha256: sha256?, bytes: bytes? };
+        Some((!expected.is_empty()).then(|| Arc::new(expected)))
+    }
+
+    /// A member that may be left out, by `parse`. None: a fault is reported.
+    fn member<T>(
+        &mut self,
+        slot: Slot<'_>,
+        at: &At<'_>,
+        form: &'static str,
+        parse: impl FnOnce(Node<'_>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match slot {
+            Slot::Absent => Some(None),
+            Slot::Twice => None,
+            Slot::Given(node) => match parse(node) {
+                Some(value) => Some(Some(value)),
+                None => self.faults.refuse(at, form),
+            },
+        }
     }
 
     /// The object that `store` and `object` name. None if neither is there; inside, None that a fault is reported.

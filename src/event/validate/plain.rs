@@ -37,7 +37,7 @@ impl Check<'_> {
                     wire::Source::Value(value) => Source::Inline(part(value)?.into_bytes()),
                     wire::Source::Url(url) => Source::Blob(FetchTarget::Url(parse_url(text.get(url.clone())?).ok()?)),
                 };
-                Action::Set(smallvec![SetEntry { key, source, ttl }])
+                Action::Set(smallvec![SetEntry { key, source, ttl, expected: None }])
             }
             None if plain.event == EventType::Get => Action::Get(smallvec![key]),
             None => Action::Delete(smallvec![key]),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::event::invalid::Fault;
 use crate::event::wire::{Form, Split, split};
-use crate::event::{CacheKey, FetchTarget, SetEntry, Source};
+use crate::event::{CacheKey, EntityTag, FetchTarget, SetEntry, Source};
 
 mod data;
 mod envelope;

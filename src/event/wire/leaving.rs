@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::problem::in_result;
 use super::text::Text;
 use crate::event::invalid::Invalid;
-use crate::event::outcome::{Class, Outcome, Problem, Spent};
-use crate::event::{EventType, Few};
+use crate::event::outcome::{Class, Origin, Outcome, Problem, Spent};
+use crate::event::{EventType, Few, Ttl};
 
 /// An event that became work, with what became of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,16 +196,8 @@ fn write_outcome(out: &mut Text, outcome: &Outcome) {
     raw(out, "\"");
     match outcome {
         Outcome::Miss | Outcome::Deleted | Outcome::Absent | Outcome::Superseded => {}
-        Outcome::Stored { bytes, ttl, source } => {
-            number(out, ",\"bytes\":", *bytes as u64);
-            match ttl {
-                Some(ttl) => number(out, ",\"ttl\":", ttl.seconds().into()),
-                None => raw(out, ",\"ttl\":null"),
-            }
-            raw(out, ",\"source\":\"");
-            raw(out, source.as_str());
-            raw(out, "\"");
-        }
+        Outcome::Stored { bytes, ttl, source } => write_value(out, *bytes, *ttl, *source),
+        Outcome::Unchanged { bytes, ttl } => write_value(out, *bytes, *ttl, Origin::Blob),
         Outcome::Hit(value) => {
             raw(out, ",\"value\":");
             out.value(value);
@@ -228,6 +220,17 @@ fn write_outcome(out: &mut Text, outcome: &Outcome) {
         }
     }
     raw(out, "}");
+}
+
+fn write_value(out: &mut Text, bytes: usize, ttl: Option<Ttl>, source: Origin) {
+    number(out, ",\"bytes\":", bytes as u64);
+    match ttl {
+        Some(ttl) => number(out, ",\"ttl\":", ttl.seconds().into()),
+        None => raw(out, ",\"ttl\":null"),
+    }
+    raw(out, ",\"source\":\"");
+    raw(out, source.as_str());
+    raw(out, "\"");
 }
 
 fn write_swept(out: &mut Text, matched: u64, deleted: u64) {

@@ -2,7 +2,8 @@
 //! which it came, past the router.
 //!
 //! Only what is [alone](crate::pipeline::work::key_order::NextStep::Direct) on its key may take it, and only while its fetch is in
-//! nobody's way: limits, turns and breaker of the [`FetchScheduler`](super::scheduler::FetchScheduler) hold for it too. While
+//! nobody's way: limits, turns and breaker of the [`FetchScheduler`](super::scheduler::FetchScheduler) hold for it too. One with
+//! a version asks the cache first how its write stands. While
 //! it is under way everything else on its key goes to the router, which [takes it over](DirectFetch::take_over) before it
 //! accepts what is behind it; from then on it goes on as if it had come to the router. So does one whose fetch brings no blob.
 //!
@@ -16,11 +17,15 @@ use std::time::{Duration, Instant};
 use ahash::RandomState;
 
 use super::fetcher::{Fetch, Fetcher, FetcherMessage};
-use super::request::{FetchEnded, FetchRequest, FetchResult};
+use super::request::{FetchEnded, FetchRequest, FetchResult, QuestionEnded};
 use super::shared::SharedScheduler;
+use crate::cache::{Command, Standing};
 use crate::event::CacheKey;
+use crate::event::outcome::Outcome;
 use crate::pipeline::runtime::{Notifier, Pool, WorkerThread};
+use crate::pipeline::work::key_order::KeyTicket;
 use crate::pipeline::work::operation::{AwaitedBlob, Operation};
+use crate::pipeline::work::question::{CacheAnswer, Question};
 use crate::pipeline::work::timing::Phase;
 use crate::pipeline::write::queue::Ready;
 use crate::pipeline::write::writer::{Writer, hand_over};
@@ -29,9 +34,11 @@ use crate::pipeline::write::writer::{Writer, hand_over};
 pub struct DirectFetch {
     deps: Deps,
     /// Comes after the fetchers and before any work.
-    router: OnceLock<Notifier<FetchEnded>>,
+    router: OnceLock<(Notifier<FetchEnded>, Notifier<QuestionEnded>)>,
     /// Of the fetches that begin here.
     on_end: Notifier<FetchEnded>,
+    /// Of what is asked here.
+    on_answer: Notifier<QuestionEnded>,
     state: Mutex<DirectFetches>,
 }
 
@@ -66,73 +73,163 @@ impl DirectFetch {
     pub fn new(deps: Deps) -> Arc<Self> {
         let state = DirectFetches { under_way: HashMap::default(), last: 0, outbox: Vec::new() };
         Arc::new_cyclic(|direct| {
-            let direct: Weak<DirectFetch> = direct.clone();
+            let own: Weak<DirectFetch> = direct.clone();
             let on_end = Notifier::new(move |ended| {
-                if let Some(direct) = direct.upgrade() {
+                if let Some(direct) = own.upgrade() {
                     direct.ended(ended);
                 }
             });
-            DirectFetch { deps, router: OnceLock::new(), on_end, state: Mutex::new(state) }
+            let own: Weak<DirectFetch> = direct.clone();
+            let on_answer = Notifier::new(move |ended| {
+                if let Some(direct) = own.upgrade() {
+                    direct.answered(ended);
+                }
+            });
+            DirectFetch { deps, router: OnceLock::new(), on_end, on_answer, state: Mutex::new(state) }
         })
     }
 
     /// Who goes on with what does not end well here, or was taken over. Set once, when the pipeline is built.
-    pub fn set_router(&self, router: Notifier<FetchEnded>) {
-        let _ = self.router.set(router);
+    pub fn set_router(&self, fetches: Notifier<FetchEnded>, questions: Notifier<QuestionEnded>) {
+        let _ = self.router.set((fetches, questions));
     }
 
-    /// Begins the fetch at once, on a fetcher of this thread; gives the operation back if it has to go to the router.
+    /// Begins the fetch at once, on a fetcher of this thread, or puts what has to be asked first beside what is `ready` for the
+    /// writers; gives the operation back if it has to go to the router.
     #[expect(clippy::result_large_err, reason = "it goes on as it is")]
-    pub fn start(&self, operation: Operation<AwaitedBlob>, thread: WorkerThread) -> Result<(), Operation<AwaitedBlob>> {
-        let key = operation.key.clone();
+    pub fn start(
+        &self,
+        operation: Operation<AwaitedBlob>,
+        thread: WorkerThread,
+        ready: &mut Vec<Vec<Ready>>,
+    ) -> Result<(), Operation<AwaitedBlob>> {
+        let (key, now) = (operation.key.clone(), Instant::now());
         let mut request = FetchRequest::of(&operation);
-        request.is_head = true;
-        let now = Instant::now();
-        let until = request.begin(now, self.deps.attempt, self.deps.fetch);
-
+        (request.is_head, request.thread) = (true, Some(thread));
         let mut state = self.lock();
         if state.under_way.contains_key(&key) {
             return Err(operation);
         }
-        let started = self.deps.scheduler.with(|scheduler| scheduler.start_at_once(&mut request, thread, now));
-        let Some(fetcher) = started else { return Err(operation) };
-        state.last += 1;
-        let number = state.last;
+        let number = state.last + 1;
+        if let Some(look) = operation.look() {
+            let ticket = operation.ticket.twin();
+            (state.last, _) = (number, state.under_way.insert(key, (number, operation)));
+            self.ask(look, number, request, ticket, ready);
+            return Ok(());
+        }
+        let Some((fetcher, until)) = self.begin(&mut request, now) else { return Err(operation) };
         operation.slot.enter(Phase::Fetching, now);
-        state.under_way.insert(key, (number, operation));
+        (state.last, _) = (number, state.under_way.insert(key, (number, operation)));
         drop(state);
-        let lost = FetchEnded { epoch: 0, direct: Some(number), fetcher, request, result: FetchResult::Lost };
-        let fetch = Fetch { ended: self.on_end.notice(lost), until };
-        self.deps.fetchers.post(fetcher, FetcherMessage::Fetch(fetch));
+        self.post(Some(number), fetcher, request, until);
         Ok(())
     }
 
-    /// What was not taken over goes to its writer with its blob; all other news goes to the router.
+    fn ask(
+        &self,
+        command: Command,
+        number: u64,
+        request: FetchRequest,
+        ticket: KeyTicket,
+        ready: &mut Vec<Vec<Ready>>,
+    ) {
+        let (tell, deadline) = (self.on_answer.clone(), request.deadline);
+        let tell = move |answer| tell.send(QuestionEnded { epoch: 0, direct: Some(number), request, answer });
+        Ready::ask(command, Question::new(tell), ticket, deadline, ready);
+    }
+
+    /// Takes a place with a fetcher of the request's thread; None if it would have to wait for one. Until when the attempt may
+    /// take.
+    fn begin(&self, request: &mut FetchRequest, now: Instant) -> Option<(usize, Instant)> {
+        let thread = request.thread?;
+        let fetcher = self.deps.scheduler.with(|scheduler| scheduler.start_at_once(request, thread, now))?;
+        Some((fetcher, request.begin(now, self.deps.attempt, self.deps.fetch)))
+    }
+
+    fn post(&self, direct: Option<u64>, fetcher: usize, request: FetchRequest, until: Instant) {
+        let lost = FetchEnded { epoch: 0, direct, fetcher, request, result: FetchResult::Lost };
+        let fetch = Fetch { ended: self.on_end.notice(lost), until };
+        self.deps.fetchers.post(fetcher, FetcherMessage::Fetch(fetch));
+    }
+
+    /// What was not taken over goes to its writer with its blob, or to stand as it is; all other news goes to the router.
     fn ended(&self, ended: FetchEnded) {
-        let (Some(number), true) = (ended.direct, matches!(ended.result, FetchResult::Blob(..))) else {
-            return self.return_to_router(ended);
-        };
+        let is_good = matches!(ended.result, FetchResult::Blob(_) | FetchResult::NotModified);
+        let (Some(number), true) = (ended.direct, is_good) else { return self.return_to_router(ended) };
+        let now = Instant::now();
         let mut state = self.lock();
-        let Some(operation) = state.remove(&ended.request.key, number) else {
+        let Some(operation) = state.get(&ended.request.key, number) else {
             drop(state);
             return self.return_to_router(ended);
         };
-        let FetchEnded { fetcher, mut request, result: FetchResult::Blob(blob), .. } = ended else { return };
-        let now = Instant::now();
-        let ready = operation.with_blob(blob, now);
-        Ready::send(ready, self.deps.max_answer_bytes, &mut state.outbox);
-        // Under the lock: once it is not here any more, what the router sends to the writer comes behind it.
-        hand_over(&mut state.outbox, &self.deps.writers);
-        drop(state);
+        let known = ended.request.known.as_deref();
+        let refresh =
+            known.and_then(|known| operation.refresh(known)).map(|refresh| (refresh, operation.ticket.twin()));
+        let FetchEnded { fetcher, mut request, result, .. } = ended;
+        let host = request.host.clone();
         self.deps.scheduler.free_place(|scheduler| {
             scheduler.ended(fetcher, &mut request);
-            scheduler.answered(&request.host, now);
+            scheduler.answered(&host, now);
         });
+        match (result, refresh) {
+            (FetchResult::Blob(blob), _) => {
+                let Some(operation) = state.remove(&request.key, number) else { return };
+                let ready = operation.with_blob(blob, Vec::new(), now);
+                Ready::send(ready, self.deps.max_answer_bytes, &mut state.outbox);
+            }
+            (_, Some((refresh, ticket))) => self.ask(refresh, number, request, ticket, &mut state.outbox),
+            // A host does not say so unasked.
+            _ => return,
+        }
+        // Under the lock: once it is not here any more, what the router sends to the writer comes behind it.
+        hand_over(&mut state.outbox, &self.deps.writers);
+    }
+
+    /// The cache has answered. What goes on without the router does so here; all other news goes to it.
+    fn answered(&self, mut ended: QuestionEnded) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let Some(operation) = ended.direct.and_then(|number| state.get(&ended.request.key, number)) else {
+            drop(state);
+            return self.return_answer_to_router(ended);
+        };
+        let outcome = match &mut ended.answer {
+            CacheAnswer::Seen(seen) if seen.standing == Standing::Open => {
+                ended.request.known = seen.remembered.take().map(Box::new);
+                let Some((fetcher, until)) = self.begin(&mut ended.request, now) else {
+                    seen.remembered = ended.request.known.take().map(|known| *known);
+                    drop(state);
+                    return self.return_answer_to_router(ended);
+                };
+                operation.slot.enter(Phase::Fetching, now);
+                drop(state);
+                return self.post(ended.direct, fetcher, ended.request, until);
+            }
+            CacheAnswer::Seen(_) | CacheAnswer::Superseded => Outcome::Superseded,
+            CacheAnswer::Unchanged => {
+                Outcome::Unchanged { bytes: ended.request.known_bytes(), ttl: operation.action.ttl }
+            }
+            CacheAnswer::Lost | CacheAnswer::Changed | CacheAnswer::Refused | CacheAnswer::Failed(_) => {
+                drop(state);
+                return self.return_answer_to_router(ended);
+            }
+        };
+        let done = state.under_way.remove(&ended.request.key);
+        drop(state);
+        if let Some((_, operation)) = done {
+            operation.slot.settle(outcome, now);
+        }
     }
 
     fn return_to_router(&self, ended: FetchEnded) {
-        if let Some(router) = self.router.get() {
-            router.send(ended);
+        if let Some((fetches, _)) = self.router.get() {
+            fetches.send(ended);
+        }
+    }
+
+    fn return_answer_to_router(&self, ended: QuestionEnded) {
+        if let Some((_, questions)) = self.router.get() {
+            questions.send(ended);
         }
     }
 
@@ -162,6 +259,10 @@ impl DirectFetch {
 }
 
 impl DirectFetches {
+    fn get(&self, key: &CacheKey, number: u64) -> Option<&Operation<AwaitedBlob>> {
+        self.under_way.get(key).filter(|(found, _)| *found == number).map(|(_, operation)| operation)
+    }
+
     fn remove(&mut self, key: &CacheKey, number: u64) -> Option<Operation<AwaitedBlob>> {
         let is_it = self.under_way.get(key).is_some_and(|(found, _)| *found == number);
         if is_it { self.under_way.remove(key).map(|(_, operation)| operation) } else { None }

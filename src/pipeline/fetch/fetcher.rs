@@ -6,12 +6,18 @@ use std::time::Instant;
 
 use super::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
 use super::shared::SharedScheduler;
-use crate::blob::{Asked, BlobClient, BlobSettings, Opened};
+use crate::blob::{Asked, BlobClient, BlobSettings, FetchError, Opened};
+use crate::cache::{Fingerprint, MAX_REFRESHED_BYTES, Remembered};
+use crate::event::EntityTag;
+use crate::event::expected::{Difference, Expected};
 use crate::event::outcome::ProblemKind;
 use crate::pipeline::runtime::{DropNotice, Heartbeat, Stage, StageContext, TaskSet};
 use crate::pipeline::work::admission::{Admission, FetchPriority, Permit};
 use crate::pipeline::work::operation::FetchedBlob;
 use crate::telemetry::metrics::Metrics;
+
+/// What is compared of a value between turns of others.
+const STEP_BYTES: usize = 256 * 1024;
 
 /// Everything that may be sent to a fetcher.
 #[expect(clippy::large_enum_variant, reason = "nearly all are fetches, and each is moved once")]
@@ -131,7 +137,7 @@ async fn attempt(
     scheduler: &SharedScheduler,
 ) -> FetchResult {
     let gives_up = || scheduler.with(|scheduler| scheduler.gives_up(request, Instant::now()));
-    let asked = Asked { target: &request.target, unless: request.unless.as_ref(), trace: request.trace.as_deref() };
+    let asked = Asked { target: &request.target, unless: request.unless(), trace: request.trace.as_deref() };
     let download = match client.open(asked, until.into(), gives_up).await {
         Ok(Opened::Body(download)) => download,
         Ok(Opened::NotModified) => return FetchResult::NotModified,
@@ -141,16 +147,44 @@ async fn attempt(
     if request.is_first_sign_wanted() {
         scheduler.first_sign(request);
     }
+    let expected = request.expected.as_deref();
+    let length = download.length().map(|bytes| bytes as u64);
+    if let Some(Err(difference)) = expected.map(|expected| expected.check_head(download.etag(), length)) {
+        return FetchResult::Failed(FetchError::differs(difference));
+    }
     let bytes = download.length().unwrap_or(cap);
     let Some(mut permit) = hold(bytes) else { return FetchResult::NeedsBytes(bytes) };
-    let etag = download.etag().cloned();
+    let (etag, resource) = (download.etag().cloned(), download.resource());
     match download.read().await {
         Ok(value) => {
             permit.shrink_to(value.len());
-            FetchResult::Blob(FetchedBlob { value, permit, etag })
+            if let Some(expected) = expected
+                && let Err(difference) = compare(expected, &value).await
+            {
+                return FetchResult::Failed(FetchError::differs(difference));
+            }
+            let remembered = etag.clone().filter(|_| request.has_version);
+            let remembered = remembered.and_then(|etag| remember(etag, resource, &value));
+            FetchResult::Blob(FetchedBlob { value, permit, etag, remembered })
         }
         Err(error) => FetchResult::Failed(error),
     }
+}
+
+/// In steps, so that others on the thread have their turn.
+async fn compare(expected: &Expected, value: &[u8]) -> Result<(), Difference> {
+    let mut comparison = expected.compare();
+    for step in value.chunks(STEP_BYTES) {
+        comparison.add(step);
+        tokio::task::yield_now().await;
+    }
+    comparison.finish()
+}
+
+/// What is to be remembered of a blob, if its tag is a promise that the same bytes are meant.
+fn remember(etag: EntityTag, resource: u64, value: &[u8]) -> Option<Box<Remembered>> {
+    let is_comparable = value.len() as u64 <= MAX_REFRESHED_BYTES && !etag.is_weak();
+    is_comparable.then(|| Box::new(Remembered { etag, resource, print: Fingerprint::of(value) }))
 }
 
 fn hold(prepaid: Option<Permit>, bytes: usize, admission: &Arc<Admission>, priority: FetchPriority) -> Option<Permit> {
@@ -166,7 +200,7 @@ fn hold(prepaid: Option<Permit>, bytes: usize, admission: &Arc<Admission>, prior
 fn summary(result: &FetchResult) -> (&'static str, usize) {
     match result {
         FetchResult::Blob(blob) => ("ok", blob.value.len()),
-        FetchResult::NotModified => ("ok", 0),
+        FetchResult::NotModified => ("not-modified", 0),
         FetchResult::NeedsBytes(_) | FetchResult::GaveUp | FetchResult::Lost => ("other", 0),
         FetchResult::Failed(error) => (problem_kind(error.kind).slug(), 0),
     }

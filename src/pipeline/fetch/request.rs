@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::blob::{FetchError, FetchErrorKind};
+use crate::blob::{FetchError, FetchErrorKind, Unless};
+use crate::cache::Remembered;
+use crate::event::expected::Expected;
 use crate::event::outcome::ProblemKind;
 use crate::event::trace::Trace;
-use crate::event::{CacheKey, EntityTag, FetchTarget};
+use crate::event::{CacheKey, FetchTarget};
+use crate::pipeline::runtime::WorkerThread;
 use crate::pipeline::work::Seq;
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::operation::{AwaitedBlob, FetchedBlob, Operation};
+use crate::pipeline::work::question::CacheAnswer;
 
 /// A blob to be fetched.
 pub struct FetchRequest {
@@ -19,8 +23,12 @@ pub struct FetchRequest {
     pub key: CacheKey,
     /// Where the blob is.
     pub target: FetchTarget,
-    /// What the key holds already: if the blob is still that, it is not fetched again.
-    pub unless: Option<EntityTag>,
+    /// What is remembered of the value that the key has: if the blob is still that, it is not fetched again.
+    pub known: Option<Box<Remembered>>,
+    /// What the blob must be; None: anything.
+    pub expected: Option<Arc<Expected>>,
+    /// Whether what is fetched may be remembered: beside a version.
+    pub has_version: bool,
     /// The [authority](FetchTarget::authority) of `target`: what `fetch.per_host` and the breaker count by.
     pub host: Arc<str>,
     /// Of its request; the fetch has one of its own beside it.
@@ -41,6 +49,8 @@ pub struct FetchRequest {
     pub given_up: u32,
     /// Whether nothing on its key is before it.
     pub is_head: bool,
+    /// The thread that it came on, if it goes the [direct](super::direct) way.
+    pub thread: Option<WorkerThread>,
     /// Bytes that it waited for.
     pub prepaid: Option<Permit>,
     /// Whether the attempt had less time than the settings give one: that the host was silent then says nothing.
@@ -58,7 +68,9 @@ impl FetchRequest {
             seq,
             key,
             target,
-            unless: None,
+            known: None,
+            expected: None,
+            has_version: false,
             host,
             deadline,
             trace: None,
@@ -69,6 +81,7 @@ impl FetchRequest {
             waits: 0,
             given_up: 0,
             is_head: false,
+            thread: None,
             prepaid: None,
             is_cut_short: false,
             is_probe: false,
@@ -83,9 +96,23 @@ impl FetchRequest {
 
     /// For what the operation waits for. Its place in the order of acceptance is for the router to add.
     pub fn of(operation: &Operation<AwaitedBlob>) -> Self {
-        let AwaitedBlob { target, .. } = &operation.action;
+        let AwaitedBlob { target, expected, .. } = &operation.action;
         let request = FetchRequest::new(0, operation.key.clone(), target.clone(), operation.deadline);
-        FetchRequest { trace: operation.slot.trace(), ..request }
+        let (trace, expected, has_version) = (operation.slot.trace(), expected.clone(), operation.version.is_some());
+        FetchRequest { trace, expected, has_version, ..request }
+    }
+
+    /// What the blob is wanted unless it is: only if that would do.
+    pub fn unless(&self) -> Option<Unless<'_>> {
+        let known = self.known.as_deref()?;
+        let allows = |expected: &Arc<Expected>| expected.allows(&known.etag, known.print.bytes());
+        let will_do = self.expected.as_ref().is_none_or(allows);
+        will_do.then_some(Unless { etag: &known.etag, resource: known.resource })
+    }
+
+    /// Bytes of the value that is remembered.
+    pub fn known_bytes(&self) -> usize {
+        self.known.as_ref().and_then(|known| usize::try_from(known.print.bytes()).ok()).unwrap_or_default()
     }
 
     /// An attempt begins: when it must be over. It has its own limit, cut to what is left of the fetch and of the request.
@@ -128,13 +155,25 @@ pub struct FetchEnded {
     pub result: FetchResult,
 }
 
+/// The cache has answered a question about a fetch.
+pub struct QuestionEnded {
+    /// As [`FetchEnded::epoch`].
+    pub epoch: u64,
+    /// As [`FetchEnded::direct`].
+    pub direct: Option<u64>,
+    /// The fetch.
+    pub request: FetchRequest,
+    /// What the cache says.
+    pub answer: CacheAnswer,
+}
+
 /// How an attempt ended.
 pub enum FetchResult {
     /// The fetcher panicked.
     Lost,
     /// What was fetched.
     Blob(FetchedBlob),
-    /// The blob is what [`FetchRequest::unless`] says.
+    /// The blob is what [`FetchRequest::known`] says.
     NotModified,
     /// The budget has no room for this number of bytes now.
     NeedsBytes(usize),

@@ -103,6 +103,11 @@ impl FetchScheduler {
         Ok(())
     }
 
+    /// Takes back a request that waits; None if it does not, or does not any more.
+    pub fn withdraw(&mut self, host: &Arc<str>, seq: Seq) -> Option<FetchRequest> {
+        self.hosts.get_mut(host)?.waiting.remove(&seq)
+    }
+
     /// The next request to start, and the fetcher for it. Each that is started must [end](FetchScheduler::ended).
     pub fn start_next(&mut self, now: Instant) -> Option<(usize, FetchRequest)> {
         let (fetcher, busy) =

@@ -9,13 +9,16 @@
 //! After a panic it starts empty under a new epoch: what was queued answers `interrupted`, results of older epochs are
 //! dropped, and while a scan of an older epoch runs nothing new is taken on.
 
+mod asking;
 mod fetching;
+mod outdone;
 mod scanning;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::outdone::Outdone;
 use super::lanes::Lanes;
 use super::matching::{KeysMatched, MatchedKeys, Matching};
 use crate::blob::retry::Policy;
@@ -23,7 +26,7 @@ use crate::event::Few;
 use crate::event::pattern::Pattern;
 use crate::pipeline::fetch::direct::{DirectFetch, TakenOver};
 use crate::pipeline::fetch::fetcher::Fetcher;
-use crate::pipeline::fetch::request::{FetchEnded, FetchRequest};
+use crate::pipeline::fetch::request::{FetchEnded, FetchRequest, QuestionEnded};
 use crate::pipeline::fetch::scheduler::FetchScheduler;
 use crate::pipeline::fetch::shared::SharedScheduler;
 use crate::pipeline::runtime::{Mailbox, Notifier, Pool, Stage, StageContext};
@@ -46,6 +49,8 @@ pub enum RouterMessage {
     Tasks(Vec<Task>),
     /// From the fetchers.
     FetchEnded(FetchEnded),
+    /// From the writers: the cache has answered.
+    QuestionEnded(QuestionEnded),
     /// From each writer that a fence was posted to.
     FenceReached(FenceReached),
     /// From the thread that keys are matched on.
@@ -89,6 +94,10 @@ pub struct CentralRouter {
     taken_over: HashMap<u64, Seq>,
     /// Fetches that wait for this number of bytes of the budget.
     parked: BTreeMap<Seq, (FetchRequest, usize)>,
+    /// Fetches whose value stands, but something before it on its key is not done.
+    waiting_turn: HashMap<Seq, FetchRequest>,
+    /// Fetches that are held beside a newer one.
+    outdone: Outdone,
     /// Barriers for which the keys of the lanes have yet to be matched.
     to_match: Vec<(BarrierId, Few<Pattern>)>,
     /// Barriers for which that is being done on another thread.
@@ -108,6 +117,7 @@ pub struct CentralRouter {
 /// Who tells this actor of ends.
 struct Notifiers {
     fetch_ended: Notifier<FetchEnded>,
+    question_ended: Notifier<QuestionEnded>,
     fence_reached: Notifier<FenceReached>,
     keys_matched: Notifier<KeysMatched>,
     scan_ended: Notifier<ScanEnded>,
@@ -164,6 +174,7 @@ impl CentralRouter {
     pub fn new(own: Mailbox<CentralRouter>, deps: Deps) -> Self {
         let notify = Notifiers {
             fetch_ended: own.notifier(RouterMessage::FetchEnded),
+            question_ended: own.notifier(RouterMessage::QuestionEnded),
             fence_reached: own.notifier(RouterMessage::FenceReached),
             keys_matched: own.notifier(RouterMessage::KeysMatched),
             scan_ended: own.notifier(RouterMessage::ScanEnded),
@@ -176,6 +187,8 @@ impl CentralRouter {
             lanes: Lanes::default(),
             taken_over: HashMap::new(),
             parked: BTreeMap::new(),
+            waiting_turn: HashMap::new(),
+            outdone: Outdone::default(),
             to_match: Vec::new(),
             being_matched: Vec::new(),
             scans: Default::default(),
@@ -218,7 +231,7 @@ impl CentralRouter {
         let behind = self.line_up(&operation);
         let mut request = FetchRequest::of(&operation);
         request.seq = self.lanes.wait_for_blob(&request.key, behind, operation);
-        self.submit(request);
+        self.look_or_submit(request);
     }
 
     fn accept_pattern(&mut self, delete: PatternDelete) {
@@ -305,17 +318,22 @@ impl CentralRouter {
         }
     }
 
+    fn send_freed(&mut self) {
+        for operation in std::mem::take(&mut self.freed) {
+            Ready::send(operation, self.deps.limits.max_answer_bytes, &mut self.outbox);
+        }
+    }
+
     /// Moves all that can move now.
     fn advance(&mut self) {
         loop {
+            self.take_turns();
             self.unpark();
             self.start_fetches();
             if self.freed.is_empty() {
                 break;
             }
-            for operation in std::mem::take(&mut self.freed) {
-                Ready::send(operation, self.deps.limits.max_answer_bytes, &mut self.outbox);
-            }
+            self.send_freed();
         }
         hand_over(&mut self.outbox, &self.deps.writers);
         let waits_for_bytes = !self.parked.is_empty();
@@ -334,6 +352,7 @@ impl Stage for CentralRouter {
                 self.accept(tasks);
             }
             RouterMessage::FetchEnded(ended) => self.fetch_ended(ended, context),
+            RouterMessage::QuestionEnded(ended) => self.question_ended(ended),
             RouterMessage::FenceReached(fence) => self.fence_reached(fence),
             RouterMessage::KeysMatched(matched) => self.keys_matched(matched),
             RouterMessage::ScanEnded(ended) => self.scan_ended(ended),
@@ -350,6 +369,8 @@ impl Stage for CentralRouter {
         self.taken_over.clear();
         self.deps.scheduler.with(FetchScheduler::clear);
         self.parked.clear();
+        self.waiting_turn.clear();
+        self.outdone = Outdone::default();
         self.to_match.clear();
         self.being_matched.clear();
         self.freed.clear();

@@ -150,12 +150,12 @@ impl LocalRouter {
             Action::Set(entries) => {
                 let mut entries = entries.into_iter();
                 let is_done = entries.by_ref().all(|entry| {
-                    let ttl = entry.ttl;
+                    let (ttl, expected) = (entry.ttl, entry.expected);
                     let task = match entry.source {
                         Source::Inline(value) => {
-                            Asked::Now(Verb::Set { value, origin: Origin::Inline, ttl, held: None })
+                            Asked::Now(Verb::Set { value, origin: Origin::Inline, ttl, carried: None })
                         }
-                        Source::Blob(target) => Asked::Blob(AwaitedBlob { target, ttl }),
+                        Source::Blob(target) => Asked::Blob(AwaitedBlob { target, ttl, expected }),
                     };
                     add(entry.key, task)
                 });
@@ -214,7 +214,7 @@ impl LocalRouter {
     }
 
     fn add(&mut self, key: CacheKey, asked: Asked, version: Option<Version>, slot: Slot, deadline: Instant) {
-        let Deps { key_order, thread, max_answer_bytes, .. } = &self.deps;
+        let Deps { key_order, thread, max_answer_bytes, direct, .. } = &self.deps;
         let nearest = &self.nearest.1;
         let must_wait = matches!(asked, Asked::Blob(_));
         let (ticket, way) = key_order
@@ -230,7 +230,7 @@ impl LocalRouter {
             Asked::Blob(action) => {
                 let operation = Operation { key, action, version, slot, ticket, deadline };
                 let left = match way {
-                    NextStep::Direct => self.deps.direct.start(operation, *thread).err(),
+                    NextStep::Direct => direct.start(operation, *thread, &mut self.ready).err(),
                     NextStep::Write | NextStep::Route => Some(operation),
                 };
                 self.tasks.extend(left.map(Task::Blob));

@@ -165,6 +165,12 @@ impl KeyTicket {
     pub fn writer(&self) -> usize {
         self.writer.into()
     }
+
+    /// A ticket of its own for something more that is done for the same operation.
+    pub fn twin(&self) -> KeyTicket {
+        self.bucket.lock()[usize::from(self.place)].out += 1;
+        KeyTicket { ..*self }
+    }
 }
 
 impl KeyTicket {

@@ -1,5 +1,6 @@
 //! An operation: one key's share of an event, on its way to the cache.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,7 +10,9 @@ use super::barriers::Barrier;
 use super::key_order::KeyTicket;
 use super::reply::Slot;
 use super::timing::Phase;
-use crate::event::outcome::Origin;
+use crate::cache::{Command, Remembered};
+use crate::event::expected::Expected;
+use crate::event::outcome::{Origin, Outcome};
 use crate::event::pattern::Pattern;
 use crate::event::version::Version;
 use crate::event::{CacheKey, EntityTag, FetchTarget, Few, Ttl};
@@ -40,8 +43,8 @@ pub enum Verb {
         origin: Origin,
         /// Seconds to live; None: the key does not expire.
         ttl: Option<Ttl>,
-        /// The value's bytes in admission, if it is a blob.
-        held: Option<Permit>,
+        /// What it brings along if it is a blob.
+        carried: Option<Box<Carried>>,
     },
     /// Reads a value.
     Get,
@@ -55,6 +58,8 @@ pub struct AwaitedBlob {
     pub target: FetchTarget,
     /// Seconds to live, from the write and not from the fetch; None: the key does not expire.
     pub ttl: Option<Ttl>,
+    /// What the blob must be; None: anything.
+    pub expected: Option<Arc<Expected>>,
 }
 
 /// A blob that is there.
@@ -65,15 +70,53 @@ pub struct FetchedBlob {
     pub permit: Permit,
     /// The server's name for this state of the blob.
     pub etag: Option<EntityTag>,
+    /// What is to be remembered of it.
+    pub remembered: Option<Box<Remembered>>,
+}
+
+/// What a blob brings along to its writer.
+pub struct Carried {
+    /// Holds its bytes in admission.
+    pub permit: Permit,
+    /// What is to be remembered of it.
+    pub remembered: Option<Box<Remembered>>,
+    /// The entries that it makes needless: its outcome answers them too.
+    pub outdone: Vec<Slot>,
+}
+
+impl Carried {
+    /// Answers the entries that are made needless, now that this has become of it.
+    pub fn settle_outdone(self, outcome: &Outcome, now: Instant) {
+        let outdone = match outcome {
+            Outcome::Failed(problem) => Outcome::Failed(problem.clone()),
+            _ => Outcome::Superseded,
+        };
+        self.outdone.into_iter().for_each(|slot| slot.settle(outdone.clone(), now));
+    }
 }
 
 impl Operation<AwaitedBlob> {
-    /// The operation, ready now that its blob is here.
-    pub fn with_blob(self, FetchedBlob { value, permit, .. }: FetchedBlob, now: Instant) -> Operation {
+    /// The operation, ready now that its blob is here; `outdone` are the entries that it makes needless.
+    pub fn with_blob(self, blob: FetchedBlob, outdone: Vec<Slot>, now: Instant) -> Operation {
         let Operation { key, action: AwaitedBlob { ttl, .. }, version, slot, ticket, deadline } = self;
         slot.enter(Phase::Waiting, now);
-        let action = Verb::Set { value, origin: Origin::Blob, ttl, held: Some(permit) };
+        let FetchedBlob { value, permit, remembered, .. } = blob;
+        let carried = Some(Box::new(Carried { permit, remembered, outdone }));
+        let action = Verb::Set { value, origin: Origin::Blob, ttl, carried };
         Operation { key, action, version, slot, ticket, deadline }
+    }
+
+    /// The question how its write stands; None without a version, which takes effect whatever there is.
+    pub fn look(&self) -> Option<Command> {
+        let version = self.version.clone()?;
+        Some(Command::Look { key: self.key.clone(), version })
+    }
+
+    /// The command that lets the value stand that the key has, because it is what the write would store.
+    pub fn refresh(&self, remembered: &Remembered) -> Option<Command> {
+        let (key, version) = (self.key.clone(), self.version.clone()?);
+        let remembered = Box::new(remembered.clone());
+        Some(Command::Refresh { key, ttl: self.action.ttl, version, remembered })
     }
 }
 

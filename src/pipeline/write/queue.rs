@@ -6,6 +6,7 @@
 //! is looked at more often than it is moved.
 
 mod again;
+mod asked;
 mod delayed;
 mod given_up;
 mod packing;
@@ -22,40 +23,34 @@ use super::pace::Pace;
 use crate::cache::{CacheError, Command};
 use crate::event::outcome::Origin;
 use crate::pipeline::runtime::DropNotice;
-use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::key_order::{KeyPlace, KeyTicket, TicketSet};
-use crate::pipeline::work::operation::{Operation, Verb};
-use crate::pipeline::work::reply::Slot;
+use crate::pipeline::work::operation::{Carried, Operation, Verb};
+use crate::pipeline::work::question::End;
 
 /// An operation that can be written.
 pub struct Ready {
     command: Command,
     origin: Origin,
-    /// Its place in the answer, for who looks at it before it is queued.
-    pub slot: Slot,
+    /// Who is told of its end, for who looks at it before it is queued.
+    pub end: End,
     ticket: KeyTicket,
     deadline: Instant,
-    /// What the value's bytes hold of admission.
-    held: Option<Permit>,
+    carried: Option<Box<Carried>>,
 }
 
 impl Ready {
     /// Puts it beside the others for its writer.
     pub fn send(operation: Operation, max_answer_bytes: usize, outbox: &mut Vec<Vec<Ready>>) {
         let Operation { key, action, version, slot, ticket, deadline } = operation;
-        let (command, origin, held) = match action {
-            Verb::Set { value, origin, ttl, held } => {
-                (Command::Set { key, value, ttl, version, remembered: None }, origin, held)
+        let (command, origin, carried) = match action {
+            Verb::Set { value, origin, ttl, mut carried } => {
+                let remembered = carried.as_mut().and_then(|carried| carried.remembered.take());
+                (Command::Set { key, value, ttl, version, remembered }, origin, carried)
             }
             Verb::Get => (Command::Get { key, max_bytes: max_answer_bytes }, Origin::Inline, None),
             Verb::Delete => (Command::Delete { key, version }, Origin::Inline, None),
         };
-        if outbox.len() <= ticket.writer() {
-            outbox.resize_with(ticket.writer() + 1, Vec::new);
-        }
-        if let Some(ready) = outbox.get_mut(ticket.writer()) {
-            ready.push(Ready { command, origin, slot, ticket, deadline, held });
-        }
+        Ready { command, origin, end: End::Entry(slot), ticket, deadline, carried }.put(outbox);
     }
 }
 
@@ -81,8 +76,8 @@ enum QueueItem {
 pub struct Pending {
     /// Whether a SET's value came with the event or from a blob.
     pub origin: Origin,
-    /// Its place in the answer.
-    pub slot: Slot,
+    /// Who is told of its end.
+    pub end: End,
     /// When its request is answered whatever has become of it.
     pub deadline: Instant,
     /// When it is given up.
@@ -97,7 +92,8 @@ pub struct Pending {
     number: u64,
     /// Given back when it is done.
     ticket: KeyTicket,
-    _held: Option<Permit>,
+    /// What a blob brought along.
+    pub carried: Option<Box<Carried>>,
 }
 
 /// A cause begins so that is an answer of Redis; its code word follows.
@@ -178,11 +174,11 @@ impl Queue {
     /// `redis.retry_ms`.
     pub fn add(&mut self, ready: Vec<Ready>, now: Instant) {
         let (expires, mut number) = (now + self.retry, self.number);
-        self.entries.extend(ready.into_iter().map(|Ready { command, origin, slot, ticket, deadline, held }| {
+        self.entries.extend(ready.into_iter().map(|Ready { command, origin, end, ticket, deadline, carried }| {
             number += 1;
             let (expires, crashes, is_delayed, was_left) = (expires.min(deadline), 0, false, false);
             let pending =
-                Pending { origin, slot, deadline, expires, crashes, is_delayed, was_left, number, ticket, _held: held };
+                Pending { origin, end, deadline, expires, crashes, is_delayed, was_left, number, ticket, carried };
             QueueItem::Write(command, pending)
         }));
         self.number = number;

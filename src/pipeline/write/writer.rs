@@ -9,7 +9,9 @@
 mod batch;
 mod health;
 mod lost;
+mod outcome;
 mod probe;
+mod told;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -25,7 +27,7 @@ use super::queue::{self, FenceReached, Pending, Queue, Ready};
 use crate::cache::{Cache, Command, Session};
 use crate::pipeline::readiness::Readiness;
 use crate::pipeline::runtime::{ActiveSet, DropNotice, Heartbeat, Pool, Stage, StageContext};
-use crate::pipeline::work::reply::{enter_all, settle_all};
+use crate::pipeline::work::reply::enter_all;
 use crate::pipeline::work::timing::Phase;
 use crate::telemetry::metrics::Metrics;
 
@@ -151,10 +153,10 @@ impl Writer {
         fail_point!("write");
         self.heartbeat.set_active(true);
         let now = Instant::now();
-        enter_all(ready.iter().map(|ready| &ready.slot), Phase::Cache, now);
+        enter_all(ready.iter().filter_map(|ready| ready.end.entry()), Phase::Cache, now);
         if self.health.is_down() {
             let outcome = queue::not_tried(self.health.hindrance(), now);
-            return settle_all(ready.into_iter().map(|ready| (ready.slot, outcome.clone())), now);
+            return ready.into_iter().for_each(|ready| ready.end.fail(outcome.clone(), now));
         }
         self.queue.add(ready, now);
         // What else is in the mailbox goes with it.
@@ -203,7 +205,9 @@ impl Writer {
         let (is_down, hindrance) = (self.health.is_down(), self.health.hindrance());
         if let Activity::Writing(_, pending) = &self.activity {
             for pending in pending.iter().filter(|pending| is_down || pending.expires <= now) {
-                pending.slot.settle_early(pending.given_up(hindrance, now), now);
+                if let Some(slot) = pending.end.entry() {
+                    slot.settle_early(pending.given_up(hindrance, now), now);
+                }
             }
         }
         if is_down {

@@ -49,8 +49,19 @@ pub const EVENT_TYPES: [&str; 5] = ["SET", "GET", "DELETE", "DELETE_PATTERN", "u
 pub(super) const UNKNOWN_TYPE: usize = EVENT_TYPES.len() - 1;
 
 /// What an entry may end as; the last stands for anything that is not listed.
-pub(super) const STATUSES: [&str; 10] =
-    ["stored", "hit", "miss", "deleted", "absent", "preview", "superseded", "rejected", "unavailable", "other"];
+pub(super) const STATUSES: [&str; 11] = [
+    "stored",
+    "unchanged",
+    "hit",
+    "miss",
+    "deleted",
+    "absent",
+    "preview",
+    "superseded",
+    "rejected",
+    "unavailable",
+    "other",
+];
 
 /// Stands for the routes of all sources.
 pub const SOURCES_ROUTE: &str = "/sources/NAME";
@@ -101,8 +112,16 @@ pub(super) fn failure(problem: ProblemKind) -> usize {
     1 + problem as usize
 }
 
-pub(super) const FETCH_OUTCOMES: [&str; 7] =
-    ["ok", "blob-forbidden", "blob-not-found", "blob-denied", "blob-too-large", "blob-unavailable", "other"];
+pub(super) const FETCH_OUTCOMES: [&str; 8] = [
+    "ok",
+    "not-modified",
+    "blob-forbidden",
+    "blob-not-found",
+    "blob-denied",
+    "blob-too-large",
+    "blob-unavailable",
+    "other",
+];
 
 /// Seconds. From an inline event (well below a millisecond) to `event.deadline_ms`.
 pub(super) const REQUEST_BUCKETS: [f64; 13] =

@@ -23,6 +23,8 @@ pub struct Blob {
     chunked: bool,
     hangs: bool,
     gate: Option<Gate>,
+    /// Answers 304 to who names it.
+    etag: Option<String>,
 }
 
 impl Blob {
@@ -38,6 +40,7 @@ impl Blob {
             chunked: false,
             hangs: false,
             gate: None,
+            etag: None,
         }
     }
 
@@ -59,6 +62,11 @@ impl Blob {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Says this entity tag, and 304 to who has it already.
+    pub fn etag(self, etag: &str) -> Self {
+        Blob { etag: Some(etag.to_owned()), ..self }.header("ETag", etag)
     }
 
     /// Waits before the head of the answer.
@@ -90,6 +98,18 @@ impl Blob {
     pub fn gzip(self) -> Self {
         let body = gzip(&self.body).into();
         Blob { body, ..self }.header("Content-Encoding", "gzip")
+    }
+
+    /// What is answered to a request with this head.
+    fn unless_named(&self, head: &str) -> Blob {
+        let named = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("if-none-match").then_some(value.trim())
+        });
+        match &self.etag {
+            Some(etag) if named == Some(etag) => Blob { status: 304, body: [].into(), ..self.clone() },
+            _ => self.clone(),
+        }
     }
 
     /// Answers only once the gate is open.
@@ -272,13 +292,13 @@ fn respond(stream: &mut TcpStream, target: &str, head: String, shared: &Shared) 
         *hits - 1
     };
     lock(&shared.targets).push(target.to_owned());
-    lock(&shared.heads).push(head);
+    lock(&shared.heads).push(head.clone());
     let blob = match registered {
         Some(blobs) => blobs.get(nth).or(blobs.last()).cloned(),
         None => lock(&shared.fallback).as_ref().and_then(|handler| handler(target)),
     };
     let blob = blob.unwrap_or_else(|| Blob::status(404));
-    let keep = write_blob(stream, &blob, shared)?;
+    let keep = write_blob(stream, &blob.unless_named(&head), shared)?;
     *lock(&shared.answered).entry(path.to_owned()).or_default() += 1;
     Ok(keep)
 }

@@ -211,3 +211,43 @@ fn store_and_object_go_together_and_stand_in_place_of_a_value_or_a_url() {
         assert_faults(&event("SET", &format!("{{{members}}}")), pointers);
     }
 }
+
+#[test]
+fn a_blob_may_be_told_what_it_must_be() {
+    let sha256 = "00ff".repeat(16);
+    let members = format!(r#""etag":"\"v-1\"","sha256":"{sha256}","bytes":5"#);
+    for target in [r#""url":"http://h/a""#, r#""key":"k","store":"main","object":"b/n""#] {
+        let entry = one(&format!("{{{target},{members}}}"));
+        let expected = entry.expected.expect("something is expected");
+        assert_eq!((expected.etag.as_ref().map(EntityTag::opaque), expected.bytes), (Some("v-1"), Some(5)));
+        assert_eq!(expected.sha256.map(|digest| digest[..2].to_vec()), Some(vec![0, 255]));
+        assert_eq!(one(&format!("{{{target}}}")).expected, None);
+    }
+}
+
+#[test]
+fn what_a_blob_must_be_has_a_form_and_is_of_no_use_beside_a_value() {
+    let digits = "0".repeat(63);
+    for (member, value) in [
+        ("etag", r#""""#),
+        ("etag", "1"),
+        ("etag", "null"),
+        ("etag", r#""a b""#),
+        ("sha256", r#""""#),
+        ("sha256", "null"),
+        ("sha256", &format!(r#""{digits}""#)),
+        ("sha256", &format!(r#""{digits}g""#)),
+        ("bytes", "-1"),
+        ("bytes", "1.0"),
+        ("bytes", "1e2"),
+        ("bytes", r#""5""#),
+        ("bytes", "null"),
+        ("bytes", "99999999999999999999"),
+    ] {
+        let entry = format!(r#"{{"key":"k","url":"http://h/a","{member}":{value}}}"#);
+        assert_faults(&event("SET", &entry), &[&format!("/value/data/{member}")]);
+    }
+    let all = format!(r#""etag":"a","sha256":"{digits}0","bytes":1"#);
+    let pointers = ["/value/data/etag", "/value/data/sha256", "/value/data/bytes"];
+    assert_faults(&event("SET", &format!(r#"{{"key":"k","value":"v",{all}}}"#)), &pointers);
+}

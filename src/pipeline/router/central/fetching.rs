@@ -26,6 +26,7 @@ const MAX_WAITS: u32 = 16;
 
 impl CentralRouter {
     pub(super) fn submit(&mut self, request: FetchRequest) {
+        let Some(request) = self.outdo(request) else { return };
         if let Err(request) = self.deps.scheduler.submit(request) {
             self.fail_unasked(&request);
         }
@@ -52,7 +53,7 @@ impl CentralRouter {
     }
 
     /// The request's operation begins this part of its way.
-    fn note(&self, request: &FetchRequest, phase: Phase, now: Instant) {
+    pub(super) fn note(&self, request: &FetchRequest, phase: Phase, now: Instant) {
         if let Some(operation) = self.lanes.awaited(&request.key, request.seq) {
             operation.slot.enter(phase, now);
         }
@@ -80,13 +81,15 @@ impl CentralRouter {
         match result {
             FetchResult::Blob(blob) => {
                 self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
-                let with_value = |operation: Operation<AwaitedBlob>| Some(operation.with_blob(blob, now));
+                let mut outdone = Vec::new();
+                self.take_outdone(request.seq, &mut outdone);
+                let with_value = |operation: Operation<AwaitedBlob>| Some(operation.with_blob(blob, outdone, now));
                 self.lanes.blob_ended(&request.key, request.seq, with_value, &mut self.freed);
             }
-            // Nobody asks yet under a condition.
             FetchResult::NotModified => {
-                let detail = "the server answered 304 to a request without a condition";
-                self.fail(&request, failure(&request, ProblemKind::BlobDenied, detail));
+                self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
+                self.note(&request, Phase::Waiting, now);
+                self.not_modified(request);
             }
             FetchResult::NeedsBytes(bytes) => {
                 self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
@@ -186,14 +189,19 @@ impl CentralRouter {
     }
 
     /// The request comes to nothing: its entry is answered, and its key goes on.
-    fn fail(&mut self, request: &FetchRequest, outcome: Outcome) {
+    pub(super) fn fail(&mut self, request: &FetchRequest, outcome: Outcome) {
         let settle = |operation: Operation<AwaitedBlob>| {
             operation.slot.settle(outcome, Instant::now());
             None
         };
         self.lanes.blob_ended(&request.key, request.seq, settle, &mut self.freed);
+        self.release_outdone(request.seq);
+        self.look_at_parked();
+    }
+
+    /// One of those that wait for bytes may have come to the head of its key.
+    pub(super) fn look_at_parked(&self) {
         if !self.parked.is_empty() {
-            // One of them may have come to the head of its key by that.
             self.own.post(RouterMessage::CapacityFreed);
         }
     }
@@ -237,7 +245,7 @@ impl CentralRouter {
     }
 
     /// Where the operation of an ended fetch stands; None if this epoch knows nothing of it.
-    fn place(&mut self, epoch: u64, direct: Option<u64>, key: &CacheKey, seq: Seq) -> Option<Seq> {
+    pub(super) fn place(&mut self, epoch: u64, direct: Option<u64>, key: &CacheKey, seq: Seq) -> Option<Seq> {
         let Some(number) = direct else { return (epoch == self.epoch).then_some(seq) };
         if let Some(operation) = self.deps.direct.take_over_number(key, number) {
             self.take_over((number, operation));

@@ -25,6 +25,18 @@ fn unfinished_operations_on_a_key_share_the_writer_that_the_first_has_chosen() {
 }
 
 #[test]
+fn what_else_is_done_for_an_operation_keeps_its_key_where_it_is() {
+    let key_order = KeyOrder::new();
+    let (first, _) = key_order.take(&key(), true, |_| 3);
+    let twin = first.twin();
+    drop(first);
+    let (second, way) = key_order.take(&key(), false, |_| 5);
+    assert_eq!((second.writer(), way), (3, NextStep::Route));
+    drop((twin, second));
+    assert_eq!(key_order.take(&key(), false, |_| 5).0.writer(), 5, "all are given back");
+}
+
+#[test]
 fn however_many_threads_take_turns_those_that_are_out_together_share_a_writer() {
     let key_order = KeyOrder::new();
     let out: Mutex<Vec<usize>> = Mutex::default();

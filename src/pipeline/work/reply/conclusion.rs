@@ -105,7 +105,7 @@ fn supersede(results: &mut [EventResult]) {
         }
         for (key, outcome) in answered.targets.iter().zip(&mut answered.outcomes).rev() {
             match outcome {
-                Outcome::Stored { .. } | Outcome::Deleted | Outcome::Absent => {
+                Outcome::Stored { .. } | Outcome::Unchanged { .. } | Outcome::Deleted | Outcome::Absent => {
                     settled.insert(key.clone());
                 }
                 _ if answered.has_version || outcome.class() != Class::Unavailable => {}

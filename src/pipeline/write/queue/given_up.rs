@@ -20,7 +20,10 @@ impl Pending {
 
     pub(super) fn give_up(self, hindrance: Option<Hindrance<'_>>, now: Instant) {
         let outcome = self.given_up(hindrance, now);
-        self.slot.settle(outcome, now);
+        if let Some(carried) = self.carried {
+            carried.settle_outdone(&outcome, now);
+        }
+        self.end.fail(outcome, now);
     }
 }
 

@@ -40,7 +40,8 @@ fn queue(operations: &[&'static str], expires: Instant) -> (Queue, PendingReply)
     let mut outbox = Vec::new();
     for (operation, slot) in operations.iter().zip(slots) {
         let key = CacheKey::new_unchecked(&operation[1..]);
-        let set = |ttl| Verb::Set { value: Bytes::from_static(b"12345678"), origin: Origin::Inline, ttl, held: None };
+        let set =
+            |ttl| Verb::Set { value: Bytes::from_static(b"12345678"), origin: Origin::Inline, ttl, carried: None };
         let action = match &operation[..1] {
             "+" => set(None),
             "*" => set(Ttl::from_seconds(60)),
@@ -120,7 +121,7 @@ fn land(queue: &mut Queue, batch: Batch, refused: &[&str], now: Instant) {
         let is_refused = refused.contains(&command.key().as_str());
         let result = if is_refused { Err(CacheError::RefusedForNow("redis answered OOM".into())) } else { Ok(()) };
         if queue.is_done(&mut again, &pending, &result) {
-            pending.slot.settle(Outcome::Deleted, now);
+            pending.end.fail(Outcome::Deleted, now);
         } else {
             again.add(command, pending);
         }

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use tokio::task::yield_now;
 
+use super::told::Told;
 use super::{Activity, Writer};
-use crate::cache::{CacheError, Command, Reply};
-use crate::event::outcome::{Origin, Outcome, ProblemKind};
+use crate::cache::{CacheError, Reply};
 use crate::pipeline::runtime::StageContext;
 use crate::pipeline::work::reply::settle_all;
 use crate::pipeline::write::queue::{Again, Bounds};
@@ -86,16 +86,17 @@ impl Writer {
         let (mut again, sent) = (Again::default(), commands.len());
         // What a session gives no result for is not known to be done.
         results.resize(sent, Err(CacheError::Unavailable("the cache gave no result".into())));
-        let queue = &mut self.queue;
+        let (queue, mut told) = (&mut self.queue, Told::default());
         let ended = commands.into_iter().zip(pending).zip(results);
         let done = ended.filter_map(|((command, pending), result)| {
             if queue.is_done(&mut again, &pending, &result) {
-                return Some((pending.slot, outcome(&command, pending.origin, result)));
+                return told.add(command, pending, result);
             }
             again.add(command, pending);
             None
         });
         settle_all(done, now);
+        told.tell(now);
         let done = sent - again.count();
         self.note_refusal(again.refusal().cloned(), done > 0, now);
         let failure = again.failure.clone();
@@ -124,37 +125,5 @@ impl Writer {
             // While this thread tells of what is done, more comes in: a larger batch costs both sides less.
             self.pump_after(yield_now(), context);
         }
-    }
-}
-
-fn outcome(command: &Command, origin: Origin, result: Result<Reply, CacheError>) -> Outcome {
-    match (command, result) {
-        (Command::Set { value, ttl, .. }, Ok(Reply::Stored)) => {
-            Outcome::Stored { bytes: value.len(), ttl: *ttl, source: origin }
-        }
-        (_, Ok(Reply::Hit(value))) => Outcome::Hit(value),
-        (_, Ok(Reply::Miss)) => Outcome::Miss,
-        (_, Ok(Reply::Deleted)) => Outcome::Deleted,
-        (_, Ok(Reply::Absent)) => Outcome::Absent,
-        (_, Ok(Reply::Superseded)) => Outcome::Superseded,
-        (_, Ok(Reply::Stored | Reply::Seen(_) | Reply::Unchanged | Reply::Changed)) => {
-            Outcome::failed(ProblemKind::CacheUnavailable, "the cache's reply makes no sense")
-        }
-        (_, Err(CacheError::Down(cause))) => {
-            Outcome::failed(ProblemKind::CacheUnavailable, format!("Redis is down, so it was not tried: {cause}"))
-        }
-        (_, Err(error)) => Outcome::failed(problem_kind(command, &error), error.to_string()),
-    }
-}
-
-fn problem_kind(command: &Command, error: &CacheError) -> ProblemKind {
-    match (error, command) {
-        (CacheError::WrongType, _) => ProblemKind::WrongType,
-        (CacheError::ValueTooLarge { .. }, Command::Set { .. }) => ProblemKind::BlobTooLarge,
-        (CacheError::ValueTooLarge { .. }, _) => ProblemKind::AnswerTooLarge,
-        (CacheError::Refused(_), _) => ProblemKind::CacheRefused,
-        (CacheError::Unavailable(_) | CacheError::Unsupported(_), _)
-        | (CacheError::RefusedForNow(_) | CacheError::Down(_) | CacheError::RefusedTogether, _)
-        | (CacheError::Postponed | CacheError::Overtaken, _) => ProblemKind::CacheUnavailable,
     }
 }

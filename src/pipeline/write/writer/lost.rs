@@ -23,7 +23,7 @@ pub(super) fn to_repeat(commands: Vec<Command>, pending: Vec<Pending>, now: Inst
             written.insert(command.key().clone());
         } else if command.is_read() && written.contains(command.key()) {
             let detail = CacheError::Overtaken.to_string();
-            pending.slot.settle(Outcome::failed(ProblemKind::Interrupted, detail), now);
+            pending.end.fail(Outcome::failed(ProblemKind::Interrupted, detail), now);
             continue;
         }
         pending.crashes += 1;

@@ -1,0 +1,117 @@
+//! What the central router asks the cache before and after it has a blob fetched.
+//!
+//! Before: whether the SET would be superseded, and what is remembered of the value that the key has. After a host has said
+//! that the blob is still what is remembered: that the value may stand. That is a write, so it is done in the turn of its
+//! operation, and not before.
+
+use std::time::Instant;
+
+use super::CentralRouter;
+use crate::cache::{Command, Standing};
+use crate::event::outcome::{Outcome, ProblemKind};
+use crate::pipeline::fetch::request::{FetchRequest, QuestionEnded};
+use crate::pipeline::work::operation::{AwaitedBlob, Operation};
+use crate::pipeline::work::question::{CacheAnswer, Question};
+use crate::pipeline::work::timing::Phase;
+use crate::pipeline::write::queue::Ready;
+
+impl CentralRouter {
+    /// Asks how the write stands, if the source's own order decides; otherwise there is nothing to ask.
+    pub(super) fn look_or_submit(&mut self, request: FetchRequest) {
+        match self.lanes.awaited(&request.key, request.seq).and_then(Operation::look) {
+            Some(look) => self.ask(look, request),
+            None => self.submit(request),
+        }
+    }
+
+    /// The blob is what is remembered. Its turn may be to come.
+    pub(super) fn not_modified(&mut self, request: FetchRequest) {
+        if !self.lanes.is_head(&request.key, request.seq) {
+            self.waiting_turn.insert(request.seq, request);
+            return;
+        }
+        let operation = self.lanes.awaited(&request.key, request.seq);
+        match operation.and_then(|operation| operation.refresh(request.known.as_deref()?)) {
+            Some(refresh) => self.ask(refresh, request),
+            None => self.fetch_anew(request),
+        }
+    }
+
+    /// What has come to the head of its key goes on.
+    pub(super) fn take_turns(&mut self) {
+        for seq in self.lanes.take_heads() {
+            if let Some(request) = self.waiting_turn.remove(&seq) {
+                self.not_modified(request);
+            }
+        }
+    }
+
+    fn ask(&mut self, command: Command, request: FetchRequest) {
+        // What is before it on its key goes first.
+        self.send_freed();
+        let Some(operation) = self.lanes.awaited(&request.key, request.seq) else { return };
+        operation.slot.enter(Phase::Cache, Instant::now());
+        let (ticket, deadline) = (operation.ticket.twin(), request.deadline);
+        let (tell, epoch) = (self.notify.question_ended.clone(), self.epoch);
+        let tell = move |answer| tell.send(QuestionEnded { epoch, direct: None, request, answer });
+        Ready::ask(command, Question::new(tell), ticket, deadline, &mut self.outbox);
+    }
+
+    pub(super) fn question_ended(&mut self, ended: QuestionEnded) {
+        let QuestionEnded { epoch, direct, mut request, answer } = ended;
+        let place = self.place(epoch, direct, &request.key, request.seq);
+        fail_point!("router");
+        if let Some(seq) = place {
+            request.seq = seq;
+            self.note(&request, Phase::Waiting, Instant::now());
+            self.on_answer(request, answer, direct.is_some());
+        }
+        self.advance();
+    }
+
+    /// `was_alone`: nothing on its key was before it when it asked.
+    fn on_answer(&mut self, mut request: FetchRequest, answer: CacheAnswer, was_alone: bool) {
+        match answer {
+            CacheAnswer::Seen(seen) => match seen.standing {
+                Standing::Superseded => self.done(&request, |_| Outcome::Superseded),
+                Standing::Present if was_alone => self.done(&request, |_| Outcome::Superseded),
+                Standing::Present | Standing::Open => {
+                    request.known = seen.remembered.map(Box::new);
+                    self.submit(request);
+                }
+            },
+            CacheAnswer::Unchanged => {
+                let bytes = request.known_bytes();
+                self.done(&request, |operation| Outcome::Unchanged { bytes, ttl: operation.action.ttl });
+            }
+            CacheAnswer::Superseded => self.done(&request, |_| Outcome::Superseded),
+            CacheAnswer::Changed | CacheAnswer::Refused => self.fetch_anew(request),
+            CacheAnswer::Lost => {
+                let outcome = Outcome::failed(ProblemKind::Interrupted, "the writer failed under it");
+                self.fail(&request, outcome);
+            }
+            CacheAnswer::Failed(outcome) => self.fail(&request, outcome),
+        }
+    }
+
+    /// Without a condition: what is remembered is not what the key holds.
+    fn fetch_anew(&mut self, mut request: FetchRequest) {
+        (request.known, request.attempts) = (None, request.attempts.saturating_sub(1));
+        self.submit(request);
+    }
+
+    /// It has ended well without a write of its own.
+    fn done(&mut self, request: &FetchRequest, outcome: impl FnOnce(&Operation<AwaitedBlob>) -> Outcome) {
+        let now = Instant::now();
+        let mut outdone = Vec::new();
+        self.take_outdone(request.seq, &mut outdone);
+        outdone.into_iter().for_each(|slot| slot.settle(Outcome::Superseded, now));
+        let settle = |operation: Operation<AwaitedBlob>| {
+            let outcome = outcome(&operation);
+            operation.slot.settle(outcome, now);
+            None
+        };
+        self.lanes.blob_ended(&request.key, request.seq, settle, &mut self.freed);
+        self.look_at_parked();
+    }
+}

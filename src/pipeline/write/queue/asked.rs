@@ -1,0 +1,33 @@
+//! Questions among the operations of a queue.
+
+use std::time::Instant;
+
+use super::Ready;
+use crate::cache::Command;
+use crate::event::outcome::Origin;
+use crate::pipeline::work::key_order::KeyTicket;
+use crate::pipeline::work::question::{End, Question};
+
+impl Ready {
+    /// Puts a question beside the operations for its key's writer. `ticket` is its own place in the order of the key.
+    pub fn ask(
+        command: Command,
+        question: Question,
+        ticket: KeyTicket,
+        deadline: Instant,
+        outbox: &mut Vec<Vec<Ready>>,
+    ) {
+        let end = End::Question(question);
+        Ready { command, origin: Origin::Blob, end, ticket, deadline, carried: None }.put(outbox);
+    }
+
+    /// Into the vector of its writer.
+    pub(super) fn put(self, outbox: &mut Vec<Vec<Ready>>) {
+        if outbox.len() <= self.ticket.writer() {
+            outbox.resize_with(self.ticket.writer() + 1, Vec::new);
+        }
+        if let Some(ready) = outbox.get_mut(self.ticket.writer()) {
+            ready.push(self);
+        }
+    }
+}
