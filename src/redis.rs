@@ -9,6 +9,9 @@
 //! It is one attempt, within [`Limits`]. After a failure the next call looks for the server anew. [`Failure::may_take_effect`]
 //! says whether what was sent may still be carried out, and [`Client::take_back`] puts an end to that.
 //!
+//! [`Redis::kill_clients`] does the same for another process, by the name of its connections ([`Settings::client_name`]):
+//! whoever takes over from it begins when nothing of it is under way any more.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
@@ -74,6 +77,7 @@ mod error;
 mod facts;
 mod greeting;
 mod lengths;
+mod named;
 mod pipeline;
 mod reply;
 mod role;

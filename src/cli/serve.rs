@@ -232,6 +232,7 @@ pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, SetupError> {
         port: from.port,
         tls: from.tls.then(with_tls),
         username: from.username.clone(),
+        client_name: redis::Settings::CLIENT_NAME.to_owned(),
         password: from.password.clone(),
         reread: reread(&from.password_file),
         sentinels: Some(sentinels),

@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::future::{Either, join_all, select};
 
 use super::address::Address;
 use super::budget::Budget;
 use super::cluster::{Lane, Scout, Topology};
 use super::error::{Error, unavailable};
+use super::named;
 use super::pipeline::{Limits, Pipeline};
 use super::sentinel::{Finder, MasterLink};
 use super::server::Server;
@@ -71,6 +72,32 @@ impl Redis {
             Kind::Sentinel(finder) => Line::Master(Box::new(MasterLink::new(finder.clone(), |session| session))),
         };
         Client { line, sent_to: None }
+    }
+
+    /// Kills all connections with this name ([`Settings::client_name`]): of the one server, of each primary of a cluster, or
+    /// of the master. What was sent on them and not carried out never will be; whoever made them may make new ones. How many
+    /// connections there were.
+    ///
+    /// # Errors
+    /// One of the servers cannot be reached within the time, or does not allow it. What the others had is killed.
+    pub async fn kill_clients(&self, name: &str, within: Duration) -> Result<usize, Error> {
+        let budget = Budget::new(within);
+        match &self.0 {
+            Kind::Standalone(server) => named::kill(&mut Session::new(server.clone()), name, &budget).await,
+            Kind::Sentinel(finder) => {
+                let mut link = MasterLink::new(finder.clone(), |session| session);
+                named::kill(link.master(within).await?, name, &budget).await
+            }
+            Kind::Cluster(topology) => {
+                topology.doubt();
+                let view = Scout::new(topology.clone()).refresh(&budget).await?;
+                let calls = view
+                    .primaries()
+                    .iter()
+                    .map(async |primary| named::kill(&mut topology.session(&primary.address)?, name, &budget).await);
+                join_all(calls).await.into_iter().sum()
+            }
+        }
     }
 
     /// What to call it in a message, without secrets.

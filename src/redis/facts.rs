@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::encode::Outbox;
+
 /// The oldest Redis that is worked with: CLIENT INFO, by which a lost connection is told apart, came with it.
 pub(crate) const OLDEST: (u32, u32) = (6, 2);
 
@@ -44,4 +46,12 @@ impl Make {
 pub(crate) struct Identity {
     pub(crate) id: i64,
     pub(crate) address: Bytes,
+}
+
+impl Identity {
+    /// Adds the command that kills it, and nobody else.
+    pub(super) fn kill(&self, outbox: &mut Outbox) {
+        let Identity { id, address } = self;
+        outbox.pack(&[b"CLIENT", b"KILL", b"ID", itoa::Buffer::new().format(*id).as_bytes(), b"ADDR", address]);
+    }
 }

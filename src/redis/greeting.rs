@@ -26,8 +26,6 @@ use crate::secret::Secret;
 /// Whom `CLIENT KILL` is asked for, to see whether we may: an address always has a port, so no client has this one, and no
 /// version of Redis does anything about it. (`CLIENT KILL ID 0` closes all other connections before Redis 7.0.)
 const NOBODY: &str = "nobody";
-/// What `CLIENT LIST` shows as the name of our connections.
-const CLIENT_NAME: &str = env!("CARGO_PKG_NAME");
 /// A Redis that waits for the end of a line never answers to TLS.
 const PLAIN_PORT: &str = ": is this a port without TLS? (redis.tls, or rediss:// in redis.url)";
 /// Of what a server says of itself, at most.
@@ -88,7 +86,7 @@ async fn attempt(server: &Server, step: &Cell<&'static str>, is_bare: bool) -> R
     }
     outbox.pack(&[b"PING"]);
     if !is_bare {
-        ask(&mut outbox);
+        ask(&mut outbox, &settings.client_name);
     }
     let mut frames = Vec::new();
     let ended = connection.talk(outbox, MAX_OWN_BYTES, settings.connect_timeout, &mut frames).await;
@@ -112,11 +110,11 @@ async fn attempt(server: &Server, step: &Cell<&'static str>, is_bare: bool) -> R
 }
 
 /// The questions.
-fn ask(outbox: &mut Outbox) {
+fn ask(outbox: &mut Outbox, client_name: &str) {
     outbox.pack(&[b"HELLO"]);
     outbox.pack(&[b"CLIENT", b"ID"]);
     outbox.pack(&[b"CLIENT", b"INFO"]);
-    outbox.pack(&[b"CLIENT", b"SETNAME", CLIENT_NAME.as_bytes()]);
+    outbox.pack(&[b"CLIENT", b"SETNAME", client_name.as_bytes()]);
     outbox.pack(&[b"CLIENT", b"KILL", NOBODY.as_bytes()]);
     outbox.pack(&[b"INFO", b"server"]);
     outbox.pack(&[b"INFO", b"memory"]);

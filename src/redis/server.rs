@@ -168,8 +168,17 @@ impl Server {
             abandoned if abandoned.is_empty() => return Ok(()),
             abandoned => abandoned.clone(),
         };
-        let within = within.min(self.settings.response_timeout);
-        kill(&owed, connection, within).await?;
+        let mut outbox = Outbox::new();
+        owed.iter().for_each(|identity| identity.kill(&mut outbox));
+        let mut frames = Vec::new();
+        connection.exchange(outbox, MAX_OWN_BYTES, within.min(self.settings.response_timeout), &mut frames).await?;
+        for frame in frames {
+            if let Frame::Error(code) = frame
+                && code.is_passing()
+            {
+                return Err(code.to_error("CLIENT KILL"));
+            }
+        }
         self.abandoned().retain(|identity| !owed.contains(identity));
         Ok(())
     }
@@ -195,22 +204,4 @@ impl Server {
             warn!(redis; "redis does not tell its version: Redis 6.2, Valkey 7.2 or later is needed");
         }
     }
-}
-
-/// Kills connections, wherever they were made. One that is gone already is no fault.
-pub(super) async fn kill(identities: &[Identity], connection: &mut Connection, within: Duration) -> Result<(), Error> {
-    let mut outbox = Outbox::new();
-    for Identity { id, address } in identities {
-        outbox.command(|cmd| cmd.arg("CLIENT").arg("KILL").arg("ID").arg(*id).arg("ADDR").arg(&address[..]));
-    }
-    let mut frames = Vec::new();
-    connection.exchange(outbox, MAX_OWN_BYTES, within, &mut frames).await?;
-    for frame in frames {
-        if let Frame::Error(code) = frame
-            && code.is_passing()
-        {
-            return Err(code.to_error("CLIENT KILL"));
-        }
-    }
-    Ok(())
 }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// The ACL user (`redis.username`); None: the default user.
     pub username: Option<String>,
+    /// What `CLIENT LIST` shows as the name of the connections: no spaces and no control characters.
+    pub client_name: String,
     /// The password to log in with; None: no login, unless `reread` gives one.
     pub password: Option<Secret>,
     /// Where the password is read anew for each login; if that fails, `password` is tried.
@@ -104,6 +106,9 @@ pub enum SetupError {
 }
 
 impl Settings {
+    /// The name of connections that are given no other.
+    pub const CLIENT_NAME: &str = env!("CARGO_PKG_NAME");
+
     /// The defaults, for this address.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Settings {
@@ -111,6 +116,7 @@ impl Settings {
             port,
             tls: None,
             username: None,
+            client_name: Settings::CLIENT_NAME.to_owned(),
             password: None,
             reread: None,
             sentinels: None,

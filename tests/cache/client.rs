@@ -150,6 +150,32 @@ async fn a_dropped_call_can_be_taken_back_and_is_before_the_next() {
 }
 
 #[tokio::test]
+async fn what_another_process_has_under_way_is_taken_back_by_the_name_of_its_connections() {
+    let server = RedisServer::start(&[]);
+    let proxy = Proxy::start(server.port);
+    let named = |name: &str, port: u16| {
+        let client_name = name.to_owned();
+        Redis::standalone(Settings { client_name, ..Settings::new("127.0.0.1", port) }).unwrap()
+    };
+    let (mut of_former, mut of_other) =
+        (named("former", proxy.port).client(b"stream"), named("other", server.port).client(b"stream"));
+    for client in [&mut of_former, &mut of_other] {
+        assert!(call(client, &[&["PING"]]).await.is_ok());
+    }
+    proxy.hold(0);
+    let add: [&[&str]; 1] = [&["XADD", "stream", "*", "event", "a"]];
+    let dropped = tokio::time::timeout(Duration::from_millis(100), call(&mut of_former, &add)).await;
+    assert!(dropped.is_err());
+    let next = named("next", server.port);
+    assert_eq!(next.kill_clients("former", WITHIN).await, Ok(1));
+    proxy.release(0);
+    assert_eq!(length(&server), 0);
+    assert_eq!(next.kill_clients("former", WITHIN).await, Ok(0));
+    assert!(call(&mut of_other, &[&["PING"]]).await.is_ok());
+    assert_eq!(of_other.reconnects(), 0);
+}
+
+#[tokio::test]
 async fn what_cannot_be_taken_back_is_said() {
     let server = RedisServer::start(&[]);
     let mut user = redis::cmd("ACL");

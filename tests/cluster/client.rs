@@ -72,6 +72,33 @@ async fn a_stream_is_followed_to_the_node_that_has_its_slot() {
 }
 
 #[tokio::test]
+async fn connections_are_killed_by_their_name_on_every_node() {
+    let cluster = Cluster::start(3, 0);
+    let named = |name: &str| {
+        let client_name = name.to_owned();
+        let settings = Settings { client_name, ..Settings::new("127.0.0.1", cluster.servers[0].port) };
+        Redis::cluster(settings, Vec::new()).unwrap()
+    };
+    let former = named("former");
+    let keys = cluster.servers.iter().map(|server| {
+        let mut keys = (0..).map(|n| format!("k:{n}"));
+        keys.find(|key| server.try_ask::<Option<String>>(&["GET", key]).is_some()).expect("a key")
+    });
+    let mut clients: Vec<Client> = keys.map(|key| former.client(key.as_bytes())).collect();
+    for client in &mut clients {
+        assert!(call(client, &[&["PING"]]).await.is_ok());
+    }
+    let held = || {
+        let lists = cluster.servers.iter().map(|server| server.ask::<String>(&["CLIENT", "LIST"]));
+        lists.map(|list| list.matches("name=former ").count()).collect::<Vec<_>>()
+    };
+    let before: usize = held().iter().sum();
+    assert!(held().iter().all(|count| *count > 0), "{:?}", held());
+    assert_eq!(named("next").kill_clients("former", WITHIN).await, Ok(before));
+    assert_eq!(held(), [0, 0, 0]);
+}
+
+#[tokio::test]
 async fn a_stream_goes_on_at_the_replica_that_takes_over() {
     let mut cluster = Cluster::start(3, 1);
     let slot: u16 = cluster.servers[0].ask(&["CLUSTER", "KEYSLOT", "{stream}"]);
