@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use redis_cache_sync::cache::redis::{ClusterCache, RedisCache, SentinelCache};
-use redis_cache_sync::cache::{Cache, CacheError, Reply};
+use redis_cache_sync::cache::{Cache, CacheError, Reply, Session};
 use redis_cache_sync::redis::{Address, Reread, Settings, Tls};
 use redis_cache_sync::secret::{Pem, Secret};
 
@@ -271,6 +271,11 @@ async fn a_proxy_that_closes_over_client_or_info_is_connected_without_them() {
     }
 }
 
+async fn comes_back(session: &mut dyn Session) {
+    let until_it_answers = async { while session.ping(WITHIN).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, until_it_answers).await.expect("the session is connected again");
+}
+
 #[tokio::test]
 async fn the_password_is_read_anew_at_each_login() {
     let server = RedisServer::start(&["--requirepass", "first"]);
@@ -288,13 +293,13 @@ async fn the_password_is_read_anew_at_each_login() {
         let _: i64 = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal"]).query(side).unwrap();
     };
     kill(&mut side);
-    while session.ping(WITHIN).await.is_err() {}
+    comes_back(&mut *session).await;
     assert_eq!((one(&mut session, get("k")).await, session.reconnects()), (hit("v"), 1));
     // A file that is of no use for a moment is no reason to stop: the password of the start may still do.
     *current.lock().unwrap() = Err("there is no such file".to_owned());
     let _: () = redis::cmd("CONFIG").arg(&["SET", "requirepass", "first"]).query(&mut side).unwrap();
     let mut side = redis::Client::open(format!("redis://:first@127.0.0.1:{}", server.port)).unwrap();
     kill(&mut side);
-    while session.ping(WITHIN).await.is_err() {}
+    comes_back(&mut *session).await;
     assert_eq!(one(&mut session, get("k")).await, hit("v"));
 }

@@ -16,7 +16,7 @@ use redis_cache_sync::redis::Settings;
 
 pub const WITHIN: Duration = Duration::from_secs(5);
 /// For everything that is waited for in a test; never used up when the promise holds.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until `done`, and fails the test if that never comes.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {

@@ -6,6 +6,7 @@ use super::sink::lock;
 use super::*;
 
 const THREADS: usize = 4;
+const CHILD_LIMIT: Duration = Duration::from_secs(60);
 const LINES: usize = 1_000; // Less than may be pending, whoever reads.
 
 /// Runs one of the child tests below in a process of its own: a logger is set once a process, and what matters is
@@ -21,7 +22,12 @@ fn is_child() -> bool {
     std::env::args().any(|arg| arg == "run-as-child")
 }
 
+/// A child that something holds up ends by itself, so that its parent fails in place of waiting for ever.
 fn init_for_child(level: LevelFilter, format: Format) -> LogGuard {
+    thread::spawn(|| {
+        thread::sleep(CHILD_LIMIT);
+        std::process::exit(70);
+    });
     init(&LogSettings { level, format, cluster: "c-1".into() }).unwrap()
 }
 
