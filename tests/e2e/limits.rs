@@ -1,5 +1,6 @@
 //! Requests that are too slow, too large or too many.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -132,6 +133,8 @@ fn full_admission_refuses_at_once_and_only_work() {
             answer.retry_after();
         }
         assert!(begin.elapsed() < Duration::from_secs(1), "a refusal took {:?}", begin.elapsed());
+        let told: HashSet<u64> = (0..40).map(|_| daemon.post(&get(json!("k"))).retry_after()).collect();
+        assert!(told.len() > 1, "all are to come back at the same time: {told:?}");
         daemon.post_text(r#"{"key":"GET","value":{"data":""}}"#).problem(422, "invalid-event");
         daemon.post_text("{").problem(400, "malformed-json");
         daemon.post(&json!(vec![get(json!("k")); 4])).problem(413, "payload-too-large");

@@ -334,3 +334,28 @@ fn maybe_gzip(mut input: impl Read + Send + 'static) -> io::Result<Box<dyn Read 
     let whole = io::Cursor::new(head).chain(input);
     Ok(if is_gzip { Box::new(MultiGzDecoder::new(BufReader::new(whole))) } else { Box::new(whole) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn what_there_is_to_read_of_a_folder_is_told_though_its_files_have_to_be_found() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(place.path().join("folder/inner")).unwrap();
+        for (name, bytes) in [("folder/a", 5), ("folder/inner/b", 700), ("events", 30)] {
+            std::fs::write(place.path().join(name), vec![b'x'; bytes]).unwrap();
+        }
+        let folder = Folder::new(place.path().join("folder"), String::new(), None, None).open().unwrap();
+        let sources = [Source::Folder { folder, mirror: None }, Source::open(&place.path().join("events")).unwrap()];
+        let total = Arc::new(AtomicU64::new(0));
+        count(&sources, total.clone()).unwrap();
+        let begun = Instant::now();
+        while total.load(Ordering::Relaxed) == 0 && begun.elapsed() < Duration::from_secs(20) {
+            thread::yield_now();
+        }
+        assert_eq!(total.load(Ordering::Relaxed), 735);
+    }
+}
