@@ -282,7 +282,7 @@ pub static SOURCE_SETTINGS: &[Setting] = &[
     Setting::new("sources.NAME.tokens", Unset("[\"a-long-random-text\"]"),
         Kind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
         "Bearer tokens that the producer may show, also as ?token= or ?access_token=; without any lock of the source's own, those of auth.* hold").private(Privacy::Secret).live(),
-    Setting::new("sources.NAME.tokens_file", Unset("\"/run/secrets/minio-tokens\""), file(), "File of bearer tokens, accepted beside sources.NAME.tokens; read again with the settings").live(),
+    Setting::new("sources.NAME.tokens_file", Unset("\"/run/secrets/minio-tokens\""), file(), "File of bearer tokens, accepted beside sources.NAME.tokens; read again when it changes").live(),
     Setting::new("sources.NAME.webhook_secrets", Unset("[\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]"),
         Kind::List { check: webhook_secret, allowed: "whsec_ and the base64 of 24 to 64 bytes, comma- or line-separated" },
         "Secrets with which the producer may sign (Standard Webhooks)").private(Privacy::Secret).live(),

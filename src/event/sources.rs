@@ -166,6 +166,9 @@ pub enum Notified<'a> {
     Change(ObjectChange<'a>),
     /// Nothing that a cache would have to follow: it is only counted.
     Ignored(Ignored),
+    /// It is not what its format says, though others beside it are: its result is an invalid event. The text says which
+    /// element, and what is wrong with it.
+    Malformed(String),
 }
 
 /// Why an element changes nothing. A label of the metrics: few, and fixed.
@@ -222,6 +225,16 @@ pub enum Parsed<'a> {
     Handshake(Handshake<'a>),
 }
 
+impl<'a> Parsed<'a> {
+    /// The elements; a handshake has none.
+    fn elements(self) -> Vec<Notified<'a>> {
+        match self {
+            Parsed::Elements(elements) => elements,
+            Parsed::Handshake(_) => Vec::new(),
+        }
+    }
+}
+
 /// What a producer asks for before it sends notifications.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handshake<'a> {
@@ -257,6 +270,34 @@ impl SourceFault {
             SourceFault::Malformed(detail) => SourceFault::Malformed(format!("element {index}: {detail}")),
             SourceFault::MediaType(detail) => SourceFault::MediaType(detail),
         }
+    }
+}
+
+/// The elements of a batch, each taken apart by itself: one that is malformed does not lose the others.
+///
+/// # Errors
+/// When all of them are malformed: then the request is no notification of its format.
+fn gathered<'a, E>(elements: impl Iterator<Item = Result<E, SourceFault>>) -> Result<Vec<Notified<'a>>, SourceFault>
+where
+    E: IntoIterator<Item = Notified<'a>>,
+{
+    let (mut gathered, mut first_fault, mut is_any_good) = (Vec::with_capacity(elements.size_hint().0), None, false);
+    for (index, element) in elements.enumerate() {
+        match element {
+            Ok(notified) => {
+                is_any_good = true;
+                gathered.extend(notified);
+            }
+            Err(fault) => {
+                let fault = fault.of_element(index);
+                gathered.push(Notified::Malformed(fault.to_string()));
+                first_fault.get_or_insert(fault);
+            }
+        }
+    }
+    match first_fault {
+        Some(fault) if !is_any_good => Err(fault),
+        _ => Ok(gathered),
     }
 }
 

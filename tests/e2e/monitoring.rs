@@ -146,7 +146,8 @@ fn members(list: &Value) -> impl Iterator<Item = &Value> {
 /// What a daemon exports that has seen every type of event, blobs, refusals and a Redis that goes away.
 fn after_a_bit_of_everything() -> (Exported, String) {
     let mut stage = Stage::with(|daemon| {
-        daemon.set("cluster", "blue-17").set("fetch.attempts", 1).set("redis.retry_ms", 200).set("auth.tokens", "t")
+        let daemon = daemon.set("cluster", "blue-17").set("fetch.attempts", 1).set("redis.retry_ms", 200);
+        daemon.set("auth.tokens", "t").set("sources.s.value", "facts")
     });
     stage.blobs.put("/blob", Blob::bytes("value"));
     let post = |body: Value| {
@@ -188,7 +189,7 @@ fn every_query_of_the_dashboard_and_the_alerts_asks_for_what_is_exported() {
 #[test]
 fn every_metric_is_on_the_dashboard() {
     let dashboard = include_str!("../../manifests/monitoring/dashboard.json");
-    let metrics = Stage::new().daemon.get("/metrics").text();
+    let metrics = Stage::with(|daemon| daemon.set("sources.s.value", "facts")).daemon.get("/metrics").text();
     let names = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     // The standard ones of a process have dashboards of their own everywhere.
     let ours = names.filter(|name| name.starts_with("cache_sync_"));

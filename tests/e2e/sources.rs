@@ -405,6 +405,27 @@ fn bytes_that_are_nowhere_to_be_had_are_said_to_be() {
     assert!(error["detail"].as_str().is_some_and(|detail| detail.contains("no store")), "{error}");
 }
 
+/// What is told of beside it is not lost, and the producer, who would send the same again, is told that it is done.
+#[test]
+fn a_malformed_record_is_rejected_and_those_beside_it_are_carried_out() {
+    let daemon = facts("auto").start();
+    let put = |object: &str| record("ObjectCreated:Put", object, "0A");
+    for bad in [json!(7), json!({"eventName": "ObjectCreated:Put", "s3": "nothing"})] {
+        let answer = notify(&daemon, &records(&[put("a"), bad.clone(), put("b")]));
+        let body = answer.json();
+        assert_eq!(
+            (answer.status, &body["counts"]),
+            (200, &json!({"ok": 2, "rejected": 1, "unavailable": 0})),
+            "{body}"
+        );
+        let problem = &body["events"][1]["problem"];
+        assert_eq!(problem["type"], "urn:redis-cache-sync:invalid-event", "{body}");
+        daemon.log_line(|line| line.contains("event rejected") && line.contains("element 1"));
+        assert_eq!(notify(&daemon, &records(&[bad])).status, 400, "no record is one");
+    }
+    assert_eq!(results(&daemon.post(&get(json!(["a", "b"]))), 200, "ok").len(), 2);
+}
+
 #[test]
 fn a_change_deletes_the_key_where_readers_fill_the_cache() {
     let daemon = Daemon::builder().embedded().set("sources.s.format", "s3").set("sources.s.value", "none").start();

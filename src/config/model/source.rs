@@ -35,7 +35,8 @@ pub struct SourceConfig {
     /// Bearer tokens that the producer may show (`sources.NAME.tokens`). Live.
     #[serde(default)]
     pub tokens: Vec<Secret>,
-    /// The file of further tokens (`sources.NAME.tokens_file`); it is read again with the settings.
+    /// The file of further tokens (`sources.NAME.tokens_file`); a change of the file takes effect without a
+    /// restart.
     pub tokens_file: Option<PathBuf>,
     /// What that file held when the settings were read.
     #[serde(skip)]

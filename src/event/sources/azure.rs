@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::json::malformed_in;
+use super::json::read_part;
 use super::scalar::{Scalar, unquoted};
 use super::{Change, Facts, Ignored, Notified, ObjectChange, Place, SourceFault};
 use crate::event::time::unix_millis;
@@ -82,7 +82,7 @@ pub(super) fn storage<'a>(kind: &str, about: About<'a>, data: &'a str) -> Result
         }
         _ => return ignored(Ignored::UnknownEvent),
     };
-    let data: Data = serde_json::from_str(data).map_err(|error| malformed_in("`data`", &error))?;
+    let data: Data = read_part("`data`", data)?;
     let is_old_version = |url: &str| url.contains("?snapshot=") || url.contains("?versionid=");
     if data.url.as_str().is_some_and(is_old_version) {
         return ignored(Ignored::Metadata);

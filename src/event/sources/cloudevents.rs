@@ -17,9 +17,9 @@ use percent_encoding::percent_decode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::malformed;
+use super::json::read_each;
 use super::scalar::{Scalar, number};
-use super::{Change, Ignored, Message, Notified, Parsed, Place, SourceFault, azure, gcs, media, s3};
+use super::{Change, Ignored, Message, Notified, Parsed, Place, SourceFault, azure, gathered, gcs, media, s3};
 use crate::event::time::unix_millis;
 
 const STRUCTURED: &str = "application/cloudevents";
@@ -32,7 +32,8 @@ const QUEUES: [&str; 3] = ["aws.sqs.message", "dev.knative.eventing.aws-sqs", "d
 /// Whether the message is of this format: for `auto`.
 pub fn looks_like(message: &Message) -> bool {
     is_declared(message)
-        || events(message.body).is_ok_and(|events| events.first().is_some_and(|event| event.version.as_str().is_some()))
+        || read_each::<Event>(message.body)
+            .is_ok_and(|events| events.iter().flatten().any(|event| event.version.as_str().is_some()))
 }
 
 /// Whether the headers say that the message is of this format.
@@ -67,23 +68,10 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
 }
 
 fn many(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
-    let events = events(body).map_err(|error| malformed(&error))?;
-    let mut elements = Vec::with_capacity(events.len());
-    for (index, event) in events.into_iter().enumerate() {
-        match event.read(false).map_err(|fault| fault.of_element(index))? {
-            Parsed::Elements(of_event) => elements.extend(of_event),
-            handshake => return Ok(handshake),
-        }
-    }
-    Ok(Parsed::Elements(elements))
-}
-
-/// A batch, or one event alone.
-fn events(body: &[u8]) -> Result<Vec<Event<'_>>, serde_json::Error> {
-    match media::first_byte(body) {
-        Some(b'[') => serde_json::from_slice(body),
-        _ => serde_json::from_slice(body).map(|event| vec![event]),
-    }
+    let events = read_each::<Event>(body)?;
+    let parsed: Vec<Result<Parsed, SourceFault>> = events.into_iter().map(|event| event?.read(false)).collect();
+    let elements = parsed.into_iter().map(|parsed| parsed.map(Parsed::elements));
+    gathered(elements).map(Parsed::Elements)
 }
 
 /// An event, in whichever mode it came.
@@ -265,7 +253,7 @@ impl<'a> Event<'a> {
                 change.time_ms = change.time_ms.or_else(|| unix_millis(self.time.as_str()?));
                 Notified::Change(change)
             }
-            ignored => ignored,
+            other => other,
         });
         Ok(completed.collect())
     }

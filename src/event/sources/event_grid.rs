@@ -7,17 +7,19 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::azure::{About, storage};
-use super::json::malformed;
+use super::json::read_each;
 use super::scalar::Scalar;
 use super::{Handshake, Ignored, Message, Notified, Parsed, Place, SourceFault};
-use super::{cloudevents, media};
+use super::{cloudevents, gathered, media};
 
 const VALIDATION: &str = "Microsoft.EventGrid.SubscriptionValidationEvent";
 const DELETION: &str = "Microsoft.EventGrid.SubscriptionDeletedEvent";
+
 /// Whether the message is of this format: for `auto`.
 pub fn looks_like(message: &Message) -> bool {
     message.headers.get("aeg-event-type").is_some()
-        || events(message.body).is_ok_and(|events| events.first().is_some_and(|event| event.kind.as_str().is_some()))
+        || read_each::<Envelope>(message.body)
+            .is_ok_and(|events| events.iter().flatten().any(|event| event.kind.as_str().is_some()))
 }
 
 /// Takes a notification apart.
@@ -29,33 +31,21 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
         return cloudevents::parse(message);
     }
     media::expect_json(message, "Event Grid")?;
-    let Ok(events) = events(message.body) else {
+    let events = read_each::<Envelope>(message.body)?;
+    if events.iter().all(Result::is_err) && !events.is_empty() {
         // In the schema of CloudEvents, but declared as plain JSON.
-        return cloudevents::parse(message).map_err(|_| no_events(message.body));
-    };
-    let mut elements = Vec::with_capacity(events.len());
-    for (index, event) in events.into_iter().enumerate() {
-        match event.read().map_err(|fault| fault.of_element(index))? {
-            Event::Validation(code) => return Ok(Parsed::Handshake(Handshake::EventGridValidation { code })),
-            Event::Notified(notified) => elements.extend(notified),
-        }
+        return cloudevents::parse(message).map_err(|_| no_events());
     }
-    Ok(Parsed::Elements(elements))
-}
-
-fn no_events(body: &[u8]) -> SourceFault {
-    match serde_json::from_slice::<&RawValue>(body) {
-        Ok(_) => SourceFault::Malformed("the body is no array of Event Grid events, each with `eventType`".to_owned()),
-        Err(error) => malformed(&error),
+    let events: Vec<Result<Event, SourceFault>> = events.into_iter().map(|event| event?.read()).collect();
+    let validation = events.iter().flatten().find_map(Event::validation_code).cloned();
+    match validation {
+        Some(code) => Ok(Parsed::Handshake(Handshake::EventGridValidation { code })),
+        None => gathered(events.into_iter().map(|event| event.map(Event::notified))).map(Parsed::Elements),
     }
 }
 
-/// An array of events, or one alone.
-fn events(body: &[u8]) -> Result<Vec<Envelope<'_>>, serde_json::Error> {
-    match media::first_byte(body) {
-        Some(b'[') => serde_json::from_slice(body),
-        _ => serde_json::from_slice(body).map(|event| vec![event]),
-    }
+fn no_events() -> SourceFault {
+    SourceFault::Malformed("the body is no array of Event Grid events, each with `eventType`".to_owned())
 }
 
 /// An event in Event Grid's own schema.
@@ -82,6 +72,22 @@ enum Event<'a> {
 struct Validation<'a> {
     #[serde(borrow, rename = "validationCode")]
     code: Scalar<'a>,
+}
+
+impl<'a> Event<'a> {
+    fn validation_code(&self) -> Option<&Cow<'a, str>> {
+        match self {
+            Event::Validation(code) => Some(code),
+            Event::Notified(_) => None,
+        }
+    }
+
+    fn notified(self) -> Vec<Notified<'a>> {
+        match self {
+            Event::Validation(_) => Vec::new(),
+            Event::Notified(notified) => notified,
+        }
+    }
 }
 
 impl<'a> Envelope<'a> {

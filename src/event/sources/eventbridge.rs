@@ -8,10 +8,9 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::json::{read, trimmed};
-use super::s3::{place, version};
-use super::scalar::{Scalar, unquoted};
-use super::{Change, Facts, Ignored, Message, Notified, ObjectChange, Parsed, SourceFault, media};
-use crate::event::time::unix_millis;
+use super::s3::{Bucket, Object};
+use super::scalar::Scalar;
+use super::{Change, Ignored, Message, Notified, Parsed, SourceFault, media};
 
 const SOURCE: &str = "aws.s3";
 const ACCOUNT_OF_LOCALSTACK: &str = "000000000000";
@@ -35,26 +34,6 @@ struct Detail<'a> {
     bucket: Option<Bucket<'a>>,
     #[serde(borrow, default)]
     object: Option<Object<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Bucket<'a> {
-    #[serde(borrow, default)]
-    name: Scalar<'a>,
-}
-
-#[derive(Deserialize)]
-struct Object<'a> {
-    #[serde(borrow, default)]
-    key: Scalar<'a>,
-    #[serde(borrow, default)]
-    size: Scalar<'a>,
-    #[serde(alias = "eTag", borrow, default)]
-    etag: Scalar<'a>,
-    #[serde(rename = "version-id", borrow, default)]
-    version: Scalar<'a>,
-    #[serde(borrow, default)]
-    sequencer: Scalar<'a>,
 }
 
 /// Whether the message is of this format: for `auto`.
@@ -87,29 +66,10 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
     let Detail { bucket, object } = detail.unwrap_or_default();
     let bucket = bucket.and_then(|bucket| bucket.name.text()).ok_or_else(|| missing("detail.bucket.name"))?;
     let object = object.ok_or_else(|| missing("detail.object"))?;
-    let name = object.key.text().ok_or_else(|| missing("detail.object.key"))?;
+    let name = object.key.clone().text().ok_or_else(|| missing("detail.object.key"))?;
     let is_localstack = account.as_str() == Some(ACCOUNT_OF_LOCALSTACK);
     let name = if is_localstack { unescaped(name) } else { name };
-    if name.ends_with('/') {
-        return Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::Folder)]));
-    }
-    let time = time.text();
-    Ok(Parsed::Elements(vec![Notified::Change(ObjectChange {
-        change,
-        bucket,
-        object: name,
-        url: None,
-        place: place(object.sequencer),
-        time_ms: time.as_deref().and_then(unix_millis),
-        id: id.text(),
-        facts: Facts {
-            size: object.size.number(),
-            etag: object.etag.text().map(unquoted),
-            content_type: None,
-            time,
-            version: version(object.version),
-        },
-    })]))
+    Ok(Parsed::Elements(vec![object.notified(change, bucket, name, time.text(), id.text())]))
 }
 
 /// What kind of event it is, before its detail is looked into.

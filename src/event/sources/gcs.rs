@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
-use super::json::{malformed, malformed_in};
+use super::json::{read, read_part};
 use super::scalar::{Scalar, number, unquoted};
 use super::{Change, Facts, Headers, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, media};
 use crate::event::time::unix_millis;
@@ -19,7 +19,7 @@ const PREFIX: &str = "x-goog-pubsub-";
 
 /// Whether the message is of this format: for `auto`.
 pub fn looks_like(message: &Message) -> bool {
-    is_unwrapped(message) || push(message.body).is_ok_and(|push| push.message.is_some())
+    is_unwrapped(message) || read::<Push>(message.body).is_ok_and(|push| push.message.is_some())
 }
 
 /// Takes a notification apart.
@@ -35,8 +35,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
         return attributes.notified(resource, id).map(|notified| Parsed::Elements(vec![notified]));
     }
     media::expect_json(message, "Cloud Storage")?;
-    let push = push(message.body).map_err(|error| malformed(&error))?;
-    wrapped(push)
+    wrapped(read(message.body)?)
 }
 
 /// A push as Pub/Sub wraps it, wherever it stands.
@@ -44,7 +43,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
 /// # Errors
 /// When it is none.
 pub(super) fn of_push(text: &str) -> Result<Parsed<'_>, SourceFault> {
-    serde_json::from_str(text).map_err(|error| malformed(&error)).and_then(wrapped)
+    read(text.as_bytes()).and_then(wrapped)
 }
 
 fn wrapped(push: Push<'_>) -> Result<Parsed<'_>, SourceFault> {
@@ -70,15 +69,11 @@ fn is_unwrapped(message: &Message) -> bool {
         || message.headers.get("x-goog-pubsub-message-id").is_some()
 }
 
-fn push(body: &[u8]) -> Result<Push<'_>, serde_json::Error> {
-    serde_json::from_slice(body)
-}
-
 /// What is published of an object, if anything is (`payload_format`).
-fn resource(body: &[u8]) -> Result<Resource<'_>, serde_json::Error> {
+fn resource(body: &[u8]) -> Result<Resource<'_>, SourceFault> {
     match media::first_byte(body) {
         None => Ok(Resource::default()),
-        Some(_) => serde_json::from_slice(body),
+        Some(_) => read(body),
     }
 }
 
@@ -221,8 +216,7 @@ pub(super) fn object<'a>(
 /// # Errors
 /// When it is none.
 pub(super) fn described(text: &str) -> Result<Resource<'_>, SourceFault> {
-    let resource = resource(text.as_bytes());
-    resource.map_err(|error| malformed_in("`data`", &error))
+    read_part("`data`", text)
 }
 
 fn header<'a>(headers: &'a dyn Headers, name: &str) -> Option<Cow<'a, str>> {

@@ -1,6 +1,7 @@
 //! A body as JSON of one shape.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::SourceFault;
 
@@ -20,13 +21,43 @@ pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, SourceFa
     serde_json::from_slice(trimmed(body)).map_err(|error| malformed(&error))
 }
 
+/// A text that stands in the body, as JSON of this shape; `part` is its name.
+///
+/// # Errors
+/// When it is not; the detail tells where in the text.
+pub(super) fn read_part<'a, T: Deserialize<'a>>(part: &str, text: &'a str) -> Result<T, SourceFault> {
+    serde_json::from_str(text).map_err(|error| malformed_in(part, &error))
+}
+
+/// The elements of an array, or the one that stands alone. Each is read by itself where not all have this shape.
+///
+/// # Errors
+/// When the body is not JSON.
+pub(super) fn read_each<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Vec<Result<T, SourceFault>>, SourceFault> {
+    if trimmed(body).first() != Some(&b'[') {
+        return match read(body) {
+            Ok(element) => Ok(vec![Ok(element)]),
+            Err(fault) => read::<&RawValue>(body).map(|_| vec![Err(fault)]),
+        };
+    }
+    match read::<Vec<T>>(body) {
+        Ok(elements) => Ok(elements.into_iter().map(Ok).collect()),
+        Err(_) => Ok(one_by_one(read(body)?)),
+    }
+}
+
+/// Elements read one by one, which costs more than to read them together.
+pub(super) fn one_by_one<'a, T: Deserialize<'a>>(elements: Vec<&'a RawValue>) -> Vec<Result<T, SourceFault>> {
+    elements.into_iter().map(|element| read_part("it", element.get())).collect()
+}
+
 /// serde_json's own texts may quote a value, so only the kind of fault and its place are told.
-pub(super) fn malformed(error: &serde_json::Error) -> SourceFault {
+fn malformed(error: &serde_json::Error) -> SourceFault {
     malformed_in("the body", error)
 }
 
 /// The same of a text that stands in the body, by its name.
-pub(super) fn malformed_in(part: &str, error: &serde_json::Error) -> SourceFault {
+fn malformed_in(part: &str, error: &serde_json::Error) -> SourceFault {
     let what = match error.classify() {
         serde_json::error::Category::Data => "is JSON of another shape than this format has",
         _ => "is not JSON",

@@ -64,7 +64,7 @@ pub struct Mapping {
 /// What a notification comes to.
 #[derive(Debug, Default)]
 pub struct Mapped {
-    /// One for each change, in the order in which they were sent. Each is an event of its own, so a key may be named twice.
+    /// One for each change and each malformed element, in the order in which they were sent. Each is an event of its own, so a key may be named twice.
     pub events: Vec<Result<Event, Invalid>>,
     /// How many elements change nothing, by [`Ignored::ALL`].
     pub ignored: [u64; Ignored::ALL.len()],
@@ -79,6 +79,7 @@ impl Mapping {
                 Notified::Change(change) if !self.concerns(&change) => mapped.ignored[Ignored::Filtered as usize] += 1,
                 Notified::Change(change) => mapped.events.push(self.event(&change, limits)),
                 Notified::Ignored(why) => mapped.ignored[why as usize] += 1,
+                Notified::Malformed(detail) => mapped.events.push(Err(malformed(detail))),
             }
         }
         mapped
@@ -129,6 +130,11 @@ impl Mapping {
         let url = BlobUrl::parse(url).ok_or(Cow::Borrowed("is no URL from which a blob can be fetched"))?;
         Ok(ValueSource::Blob(FetchTarget::Url(url)))
     }
+}
+
+fn malformed(detail: String) -> Invalid {
+    let fault = Fault { pointer: String::new(), detail: detail.into() };
+    Invalid { id: None, event: None, kind: InvalidKind::Faults(vec![fault]) }
 }
 
 fn version(change: &ObjectChange) -> Option<Version> {

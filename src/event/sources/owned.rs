@@ -28,6 +28,7 @@ impl Notified<'_> {
         match self {
             Notified::Change(change) => Notified::Change(change.into_owned()),
             Notified::Ignored(why) => Notified::Ignored(why),
+            Notified::Malformed(detail) => Notified::Malformed(detail),
         }
     }
 }

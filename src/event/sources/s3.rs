@@ -9,19 +9,26 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
-use super::json::{read, trimmed};
+use super::json::{one_by_one, read, trimmed};
 use super::scalar::{Scalar, unquoted};
-use super::{Change, Facts, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, media};
+use super::{Change, Facts, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, gathered, media};
 use crate::event::time::unix_millis;
 
 /// Sequencers from AWS's documentation, which emulators send with everything.
 const EXAMPLES: [&str; 3] = ["0055AED6DCD90281E5", "0062E99A88DC407460", "617f08299329d189"];
 
 #[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(rename = "Records", borrow, default)]
-    records: Option<Vec<Record<'a>>>,
+struct Body<R> {
+    #[serde(rename = "Records", default = "Option::default")]
+    records: Option<Vec<R>>,
+}
+
+/// What the body of a test has.
+#[derive(Deserialize)]
+struct Test<'a> {
     #[serde(rename = "Event", borrow, default)]
     event: Scalar<'a>,
 }
@@ -45,23 +52,24 @@ struct S3<'a> {
 }
 
 #[derive(Deserialize)]
-struct Bucket<'a> {
+pub(super) struct Bucket<'a> {
     #[serde(borrow, default)]
-    name: Scalar<'a>,
+    pub name: Scalar<'a>,
 }
 
+/// An object, as `Records` and EventBridge describe it.
 #[derive(Deserialize)]
-struct Object<'a> {
+pub(super) struct Object<'a> {
     #[serde(borrow, default)]
-    key: Scalar<'a>,
+    pub key: Scalar<'a>,
     #[serde(borrow, default)]
     size: Scalar<'a>,
-    #[serde(rename = "eTag", borrow, default)]
+    #[serde(alias = "eTag", borrow, default)]
     etag: Scalar<'a>,
     /// Of MinIO.
     #[serde(rename = "contentType", borrow, default)]
     content_type: Scalar<'a>,
-    #[serde(rename = "versionId", borrow, default)]
+    #[serde(rename = "versionId", alias = "version-id", borrow, default)]
     version: Scalar<'a>,
     #[serde(borrow, default)]
     sequencer: Scalar<'a>,
@@ -75,17 +83,17 @@ pub(super) fn begins_as(body: &[u8]) -> bool {
 /// Whether the message is of this format: for `auto`.
 pub fn looks_like(message: &Message) -> bool {
     let body = trimmed(message.body);
-    body.is_empty() || read::<Body>(body).is_ok_and(|body| body.records.is_some() || is_test(&body))
+    body.is_empty() || read::<Body<IgnoredAny>>(body).is_ok_and(|body| body.records.is_some()) || is_test(body)
 }
 
-fn is_test(body: &Body) -> bool {
-    body.event.as_str() == Some("s3:TestEvent")
+fn is_test(body: &[u8]) -> bool {
+    read::<Test>(body).is_ok_and(|test| test.event.as_str() == Some("s3:TestEvent"))
 }
 
 /// Takes a notification apart. An empty body is a probe: MinIO looks whether somebody listens.
 ///
 /// # Errors
-/// When the body is not JSON, has no `Records`, or one that names no object.
+/// When the body is not JSON, has no `Records`, or no record names an object.
 pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
     media::expect_json_or_text(message, "S3")?;
     parse_body(message.body)
@@ -96,44 +104,65 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
     if trimmed(body).is_empty() {
         return Ok(probe());
     }
-    let body: Body = read(body)?;
-    match body.records {
-        Some(records) => records.into_iter().enumerate().map(element).collect::<Result<_, _>>().map(Parsed::Elements),
-        None if is_test(&body) => Ok(probe()),
+    match records(body)? {
+        Some(records) => gathered(records.into_iter().map(|record| record.and_then(element))).map(Parsed::Elements),
+        None if is_test(body) => Ok(probe()),
         None => Err(SourceFault::Malformed("the body has no `Records`, as a notification of S3 has".to_owned())),
     }
 }
 
-fn element((index, record): (usize, Record<'_>)) -> Result<Notified<'_>, SourceFault> {
+/// Each record is read by itself where not all have their shape.
+fn records(body: &[u8]) -> Result<Option<Vec<Result<Record<'_>, SourceFault>>>, SourceFault> {
+    let read_together = read::<Body<Record>>(body);
+    match read_together {
+        Ok(body) => Ok(body.records.map(|records| records.into_iter().map(Ok).collect())),
+        Err(_) => read::<Body<&RawValue>>(body).map(|body| body.records.map(one_by_one)),
+    }
+}
+
+fn element(record: Record<'_>) -> Result<Option<Notified<'_>>, SourceFault> {
     let change = match change(record.event_name.as_str().unwrap_or_default()) {
         Ok(change) => change,
-        Err(ignored) => return Ok(Notified::Ignored(ignored)),
+        Err(ignored) => return Ok(Some(Notified::Ignored(ignored))),
     };
-    let missing = |what| SourceFault::Malformed(format!("record {index} has no `{what}`"));
+    let missing = |what| SourceFault::Malformed(format!("it has no `{what}`"));
     let S3 { bucket, object } = record.s3.ok_or_else(|| missing("s3"))?;
     let bucket = bucket.name.text().ok_or_else(|| missing("s3.bucket.name"))?;
-    let name = unescaped(object.key.text().ok_or_else(|| missing("s3.object.key"))?)
-        .ok_or_else(|| SourceFault::Malformed(format!("record {index}: `s3.object.key` is not UTF-8 once decoded")))?;
-    if name.ends_with('/') {
-        return Ok(Notified::Ignored(Ignored::Folder));
+    let name = unescaped(object.key.clone().text().ok_or_else(|| missing("s3.object.key"))?)
+        .ok_or_else(|| SourceFault::Malformed("`s3.object.key` is not UTF-8 once decoded".to_owned()))?;
+    Ok(Some(object.notified(change, bucket, name, record.event_time.text(), None)))
+}
+
+impl<'a> Object<'a> {
+    /// The change of this object. `name` is its key, decoded.
+    pub(super) fn notified(
+        self,
+        change: Change,
+        bucket: Cow<'a, str>,
+        name: Cow<'a, str>,
+        time: Option<Cow<'a, str>>,
+        id: Option<Cow<'a, str>>,
+    ) -> Notified<'a> {
+        if name.ends_with('/') {
+            return Notified::Ignored(Ignored::Folder);
+        }
+        Notified::Change(ObjectChange {
+            change,
+            bucket,
+            object: name,
+            url: None,
+            place: place(self.sequencer),
+            time_ms: time.as_deref().and_then(unix_millis),
+            id,
+            facts: Facts {
+                size: self.size.number(),
+                etag: self.etag.text().map(unquoted),
+                content_type: self.content_type.text(),
+                time,
+                version: version(self.version),
+            },
+        })
     }
-    let time = record.event_time.text();
-    Ok(Notified::Change(ObjectChange {
-        change,
-        bucket,
-        object: name,
-        url: None,
-        place: place(object.sequencer),
-        time_ms: time.as_deref().and_then(unix_millis),
-        id: None,
-        facts: Facts {
-            size: object.size.number(),
-            etag: object.etag.text().map(unquoted),
-            content_type: object.content_type.text(),
-            time,
-            version: version(object.version),
-        },
-    }))
 }
 
 /// What an event of S3 does to an object, by its name, with or without `s3:` before it.
@@ -163,7 +192,7 @@ fn change(name: &str) -> Result<Change, Ignored> {
 }
 
 /// None for the sequencer of an example.
-pub(super) fn place(sequencer: Scalar<'_>) -> Place<'_> {
+fn place(sequencer: Scalar<'_>) -> Place<'_> {
     sequencer.text().filter(|text| !is_example(text)).map_or(Place::None, Place::Hex)
 }
 
@@ -172,7 +201,7 @@ fn is_example(sequencer: &str) -> bool {
 }
 
 /// What has no version of its own is said to have the version `null`.
-pub(super) fn version(version: Scalar<'_>) -> Option<Cow<'_, str>> {
+fn version(version: Scalar<'_>) -> Option<Cow<'_, str>> {
     version.text().filter(|version| version != "null")
 }
 
@@ -183,4 +212,32 @@ fn unescaped(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
     }
     let spaced = name.replace('+', " ");
     percent_decode(spaced.as_bytes()).decode_utf8().ok().map(|name| Cow::Owned(name.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"k"}}}"#;
+
+    #[test]
+    fn a_malformed_record_does_not_lose_those_beside_it() {
+        for bad in [
+            "7",
+            r#"{"eventName":"ObjectCreated:Put"}"#,
+            r#"{"eventName":"ObjectCreated:Put","s3":{"bucket":"b","object":"k"}}"#,
+            r#"{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"%ff"}}}"#,
+        ] {
+            let body = format!(r#"{{"Records":[{GOOD},{bad},{GOOD}]}}"#);
+            let Ok(Parsed::Elements(found)) = parse_body(body.as_bytes()) else { panic!("{bad}") };
+            let [Notified::Change(_), Notified::Malformed(detail), Notified::Change(_)] = &found[..] else {
+                panic!("{found:?}")
+            };
+            assert!(detail.starts_with("element 1: "), "{detail}");
+            let alone = format!(r#"{{"Records":[{bad}]}}"#);
+            assert!(matches!(parse_body(alone.as_bytes()), Err(SourceFault::Malformed(_))), "{bad}");
+        }
+        assert_eq!(parse_body(br#"{"Records":[]}"#), Ok(Parsed::Elements(Vec::new())));
+        assert!(parse_body(br#"{"Records":[7"#).is_err());
+    }
 }

@@ -163,8 +163,8 @@ fn what_is_no_cloud_event_is_refused_and_said_why() {
         let mut event = blob_created();
         event.as_object_mut().unwrap().remove(missing);
         assert_eq!(
-            fault(&structured(&json!([blob_created(), event]))),
-            format!("element 1: this is no CloudEvent: `{missing}` is missing")
+            fault(&structured(&json!([event]))),
+            format!("element 0: this is no CloudEvent: `{missing}` is missing")
         );
     }
     let mut event = blob_created();
@@ -299,4 +299,22 @@ fn a_record_without_a_sequencer_takes_the_sequence_and_a_queue_may_hold_anything
     assert_eq!(elements(&structured(&of_s3("dev.knative.eventing.aws-s3", json!("the object's text")))), ignored);
     let broken = of_s3("com.amazonaws.s3.ObjectCreated:Put", json!({"s3": 7}));
     assert!(matches!(structured(&broken).parse(Format::CloudEvents), Err(SourceFault::Malformed(_))));
+}
+
+#[test]
+fn a_malformed_event_does_not_lose_those_beside_it() {
+    let batch = |events: &Value| {
+        let headers = [("content-type", "application/cloudevents-batch+json")];
+        Captured::new(&headers, events.to_string().as_bytes())
+    };
+    let mut nameless = blob_created();
+    (nameless["subject"], nameless["data"]) = (Value::Null, json!({"api": "PutBlob"}));
+    for bad in [json!(7), json!({"specversion": "1.0"}), nameless] {
+        let found = elements(&batch(&json!([blob_created(), bad, blob_created()])));
+        let [Notified::Change(_), Notified::Malformed(detail), Notified::Change(_)] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert!(detail.starts_with("element 1: "), "{detail}");
+        assert!(matches!(batch(&json!([bad])).parse(Format::CloudEvents), Err(SourceFault::Malformed(_))));
+    }
 }

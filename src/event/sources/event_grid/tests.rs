@@ -162,7 +162,7 @@ fn batches_keep_their_order_and_one_event_may_come_alone() {
         .iter()
         .map(|element| match element {
             Notified::Change(change) => Some((change.change, change.object.to_string())),
-            Notified::Ignored(_) => None,
+            Notified::Ignored(_) | Notified::Malformed(_) => None,
         })
         .collect();
     assert_eq!(changes, [Some((Change::Set, "a".to_owned())), Some((Change::Delete, "b".to_owned())), None]);
@@ -187,4 +187,23 @@ fn what_is_no_notification_is_refused() {
     }
     let captured = Captured::new(&[("content-type", "text/plain")], b"[]");
     assert!(matches!(captured.parse(Format::EventGrid), Err(SourceFault::MediaType(_))));
+}
+
+#[test]
+fn a_malformed_event_does_not_lose_those_beside_it() {
+    let good = || created(Some("/blobServices/default/containers/c/blobs/k"), "https://h/c/k");
+    let bad = [
+        json!(7),
+        json!({"id": "no type"}),
+        created(None, "nowhere"),
+        event("Microsoft.Storage.BlobCreated", None, json!(7)),
+    ];
+    for bad in bad {
+        let batch = elements(&json!([good(), bad, good()]));
+        let [Notified::Change(_), Notified::Malformed(detail), Notified::Change(_)] = &batch[..] else {
+            panic!("{batch:?}")
+        };
+        assert!(detail.starts_with("element 1: ") && !detail.contains("nowhere"), "{detail}");
+        assert!(matches!(parsed(&json!([bad])), Err(SourceFault::Malformed(_))), "alone it is no notification");
+    }
 }
