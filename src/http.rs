@@ -12,6 +12,7 @@ mod handshake;
 mod host;
 mod idle;
 mod incoming;
+mod journaled;
 mod linger;
 mod notifications;
 mod oldest;

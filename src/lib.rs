@@ -2,8 +2,8 @@
 //!
 //! # Code map
 //!
-//! Imports run one way: [`event`] ← [`blob`], [`cache`], [`telemetry`] ← [`pipeline`] ← [`http`] ← [`cli`], and [`redis`] ←
-//! [`cache`]. Only [`cli`] reads [`config`] and gives each module the settings it needs. `tests/house.rs` holds that.
+//! Imports run one way: [`event`] ← [`blob`], [`cache`], [`telemetry`] ← [`pipeline`] ← [`journal`] ← [`http`] ← [`cli`],
+//! and [`redis`] ← [`cache`], [`journal`]. Only [`cli`] reads [`config`] and gives each module the settings it needs. `tests/house.rs` holds that.
 //!
 //! | module | what it owns |
 //! | --- | --- |
@@ -12,6 +12,7 @@
 //! | [`cache`] | what is asked of Redis; knows nothing of HTTP or the wire |
 //! | [`redis`] | the client for Redis; knows nothing of caching |
 //! | [`pipeline`] | the actors: order, flow, supervision |
+//! | [`journal`] | what was accepted to be done later; dead letters |
 //! | [`http`] | routes; outcome → status code and problem document; auth |
 //! | [`telemetry`] | logging, metrics and their last minutes: names in one place |
 //! | [`config`] | every setting: name, default, bounds, where it came from |
@@ -40,6 +41,7 @@ pub mod cli;
 pub mod config;
 pub mod event;
 pub mod http;
+pub mod journal;
 pub mod pipeline;
 pub mod redis;
 pub mod secret;

@@ -159,6 +159,11 @@ impl Pipeline {
         self.placement.submitter()
     }
 
+    /// The way in for whoever is on no HTTP worker's thread, by turns over those of the workers. None: there are none yet.
+    pub fn submitter_by_turn(&self, turn: usize) -> Option<Submitter> {
+        self.placement.submitter_by_turn(turn)
+    }
+
     /// Has other sizes take effect, and other hosts for blobs; the rest stays as it was built. Must be called within an actix
     /// system.
     pub fn adopt(&self, settings: &PipelineSettings) {

@@ -242,7 +242,7 @@ fn another(setting: &Setting) -> (String, String) {
             "auth.tokens_file" => quoted("tokens"),
             "auth.webhook_secrets" => (WEBHOOK.to_owned(), format!("[\"{WEBHOOK}\"]")),
             "auth.webhook_secrets_file" => quoted("webhooks"),
-            "redis.url" => quoted("rediss://h:7/3"),
+            "redis.url" | "journal.url" => quoted("rediss://h:7/3"),
             "redis.password_file" | "redis.sentinel_password_file" => quoted("password"),
             "redis.sentinel_tls" => ("true".to_owned(), "true".to_owned()),
             "http.hosts" => ("another".to_owned(), "[\"another\"]".to_owned()),
@@ -857,6 +857,7 @@ fn faults_of_a_source_are_named_with_the_nearest_name() {
     let file = "[sources.minio]\nfromat = \"s3\"\nkey = \"{name}\"\nttl = \"60\"\nformat = \"s4\"\n[sources.Big]\n[sources]\nx = 1\n";
     let file = file.replace("[sources]\nx = 1\n", "");
     let run = Run::new().default_file(&file).env("SOURCES_MINIO_STORE", "main").env("SOURCES_MINIO_ACCEPT", "journal");
+    let run = run.env("CACHE_BACKEND", "embedded");
     let answer = run.check(&["--sources-minio-vallue", "facts", "--sources-NAME-format", "s3"]);
     assert_eq!(answer.code, Some(64));
     for expected in [
@@ -866,7 +867,8 @@ fn faults_of_a_source_are_named_with_the_nearest_name() {
         "sources.minio.format = \"s4\" (config/default.toml): not one of the choices; allowed: auto, s3",
         "sources.Big (config/default.toml): not the name of a source",
         "sources.minio.store = \"main\" (environment SOURCES_MINIO_STORE): no store is set",
-        "sources.minio.accept = \"journal\" (environment SOURCES_MINIO_ACCEPT): no journal is set",
+        "sources.minio.accept = \"journal\" (environment SOURCES_MINIO_ACCEPT)",
+        "the embedded cache has no journal; set journal.url, or accept = done",
         "--sources-minio-vallue (command line): there is no such flag, did you mean --sources-minio-value?",
         "--sources-NAME-format (command line): write the source's own name in place of NAME",
     ] {

@@ -1,6 +1,7 @@
 //! `serve`: the daemon. Here the settings become the parts of the pipeline, and signals its end.
 
 mod daemon;
+mod journal;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use crate::config::{
 };
 use crate::event::{Limits, Ttl};
 use crate::http::{self, Auth, HttpSettings, IssuerSettings, Pems, Proxies, Server, SourceSettings, Tls};
+use crate::journal::feed;
 use crate::pipeline::{PipelineSettings, Sizes};
 use crate::redis::{self, Address};
 use crate::telemetry::logging::{self, LogSettings};
@@ -136,7 +138,11 @@ pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, St
     }
     let tls = config.http.tls.as_ref().map(|tls| Tls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
     let settings = http_settings(config, doors.auth.clone(), tls.clone());
-    let server = Server::start(settings, pipeline.clone(), metrics, name.clone(), config.event.max_events)?;
+    let journal = journal::journal(config, &metrics).map_err(SetupError::from)?;
+    metrics.set_journal_up(journal.is_none());
+    let parts = (metrics, journal.clone());
+    let server = Server::start(settings, pipeline.clone(), parts, name.clone(), config.event.max_events)?;
+    let feeding = journal.map(|journal| feed(journal, pipeline.clone(), journal::holder()));
     let mut rereading = rereading(config, &doors, tls);
     let (sender, changes) = channel(1);
     if let Some(origin) = origin {
@@ -150,7 +156,7 @@ pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, St
         info!(target: logging::LISTENING, address:% = address; "listening for probes and metrics");
     }
     let level = config.log_level;
-    Ok(Daemon { address, server, pipeline, doors, level, following, changes })
+    Ok(Daemon { address, server, pipeline, feeding, doors, level, following, changes })
 }
 
 /// Follows the files that open doors. What is set itself stays in force beside them.
@@ -216,33 +222,8 @@ fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
 /// Redis as the settings say, whatever the backend.
 pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, SetupError> {
     let from = &config.redis;
-    let with_tls = || redis::Tls { ca: from.tls_ca.clone(), cert: from.tls_cert.clone(), key: from.tls_key.clone() };
-    let reread = |path: &Option<PathBuf>| {
-        let path = path.clone()?;
-        Some(redis::Reread::new(move || config::password_in(&path)))
-    };
-    let sentinels = redis::Access {
-        username: from.sentinel_username.clone(),
-        password: from.sentinel_password.clone(),
-        reread: reread(&from.sentinel_password_file),
-        tls: from.sentinel_tls.unwrap_or(from.tls).then(with_tls),
-    };
-    let connection = redis::Settings {
-        host: from.host.clone(),
-        port: from.port,
-        tls: from.tls.then(with_tls),
-        username: from.username.clone(),
-        client_name: redis::Settings::CLIENT_NAME.to_owned(),
-        password: from.password.clone(),
-        reread: reread(&from.password_file),
-        sentinels: Some(sentinels),
-        db: from.db,
-        connect_timeout: from.connect_timeout,
-        response_timeout: from.response_timeout,
-        down_after: from.retry,
-    };
     let settings = CacheSettings {
-        connection,
+        connection: connection(from),
         wait_replicas: from.wait_replicas,
         version_prefix: from.version_prefix.clone(),
         version_window: from.version_window,
@@ -257,6 +238,35 @@ pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, SetupError> {
             Arc::new(SentinelCache::new(settings, nodes, name)?)
         }
     })
+}
+
+/// How a Redis is reached.
+fn connection(from: &config::RedisConfig) -> redis::Settings {
+    let with_tls = || redis::Tls { ca: from.tls_ca.clone(), cert: from.tls_cert.clone(), key: from.tls_key.clone() };
+    let reread = |path: &Option<PathBuf>| {
+        let path = path.clone()?;
+        Some(redis::Reread::new(move || config::password_in(&path)))
+    };
+    let sentinels = redis::Access {
+        username: from.sentinel_username.clone(),
+        password: from.sentinel_password.clone(),
+        reread: reread(&from.sentinel_password_file),
+        tls: from.sentinel_tls.unwrap_or(from.tls).then(with_tls),
+    };
+    redis::Settings {
+        host: from.host.clone(),
+        port: from.port,
+        tls: from.tls.then(with_tls),
+        username: from.username.clone(),
+        client_name: redis::Settings::CLIENT_NAME.to_owned(),
+        password: from.password.clone(),
+        reread: reread(&from.password_file),
+        sentinels: Some(sentinels),
+        db: from.db,
+        connect_timeout: from.connect_timeout,
+        response_timeout: from.response_timeout,
+        down_after: from.retry,
+    }
 }
 
 fn pipeline_settings(config: &Config) -> PipelineSettings {
@@ -352,6 +362,7 @@ fn sources(config: &Config) -> Vec<SourceSettings> {
         webhook_secrets: source.webhook_secrets.iter().map(|secret| secret.expose().to_owned()).collect(),
         issuer: issuer(source),
         topics: source.topics.clone(),
+        is_journaled: source.accept == config::Accept::Journal,
     };
     config.sources.iter().map(source).collect()
 }

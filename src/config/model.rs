@@ -5,6 +5,7 @@ mod auth;
 mod cache;
 mod fetch;
 mod http;
+mod journal;
 mod read;
 mod source;
 
@@ -20,8 +21,9 @@ pub use self::auth::AuthConfig;
 pub use self::cache::{CacheBackend, CacheConfig, RedisConfig, RedisMode};
 pub use self::fetch::FetchConfig;
 pub use self::http::{HttpConfig, ListenerTls};
+pub use self::journal::{DeadLettersConfig, JournalConfig};
 use self::read::{millis, parsed, seconds};
-pub use self::source::SourceConfig;
+pub use self::source::{Accept, SourceConfig};
 use super::effective::Effective;
 use super::fault::Fault;
 use super::files::Files;
@@ -56,6 +58,10 @@ pub struct Config {
     /// `[redis]`: where Redis is, how to log in, and how large a pipeline gets. Without effect for the embedded cache,
     /// except for `redis.pool_size` and the batches of the writers.
     pub redis: RedisConfig,
+    /// `[journal]`: where accepted events are kept until they are applied.
+    pub journal: JournalConfig,
+    /// `[dead_letters]`: how many events that could not be applied are kept.
+    pub dead_letters: DeadLettersConfig,
     /// `[http]`: the listeners, their limits and their timeouts.
     pub http: HttpConfig,
     /// `[live]`: when `/live` gives the process up.

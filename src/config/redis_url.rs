@@ -10,13 +10,19 @@ pub const ALLOWED: &str =
     "redis://[[user]:password@]host[:port][/db], or rediss:// for TLS, without query and fragment";
 
 /// What the URL says; none: what it leaves out.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisUrl {
+    /// Whether it is a `rediss://` URL.
     pub tls: bool,
+    /// A name or an address, IPv6 without brackets.
     pub host: String,
+    /// The port, 1 to 65535.
     pub port: Option<u16>,
+    /// The user to log in as.
     pub username: Option<String>,
+    /// The password to log in with.
     pub password: Option<Secret>,
+    /// The number of the database.
     pub db: Option<u32>,
 }
 

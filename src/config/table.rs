@@ -210,6 +210,17 @@ pub static SETTINGS: &[Setting] = &[
         "Prefix of the keys that hold versions; events must not touch such keys"),
     Setting::new("redis.version_window_seconds", Number(86_400), seconds(MAX_TTL), "How long a version is kept after the last write"),
 
+    Setting::new("journal.url", Unset("\"redis://journal:6379/0\""), text(super::redis_url::check, super::redis_url::ALLOWED),
+        "Redis of the journal; one of its own keeps accepting while the cache is down. Unset: the Redis of redis.*").private(Privacy::Url),
+    Setting::new("journal.name", Text("rcs:journal"), text(prefix, "a text of 1 to 64 bytes without braces or control characters"),
+        "Name of the journal's stream; its other keys begin with {NAME}:"),
+    Setting::new("journal.max_events", Number(1_000_000), count(1, 1_000_000_000), "Most events that the journal holds; beyond it the answer is 503"),
+    Setting::new("journal.max_attempts", Number(10), count(1, 1_000_000), "Attempts at an event that ends unavailable before it becomes a dead letter; while Redis is down none is counted"),
+    Setting::new("journal.wait_replicas", Number(0), count(0, 100), "Replicas of the journal's Redis that must acknowledge an event before it is answered 202"),
+    Setting::new("journal.wait_aof", Switch(false), Kind::Switch,
+        "Whether the journal's Redis must have an event on disk (WAITAOF, Redis 7.2 or later with appendonly) before it is answered 202"),
+    Setting::new("dead_letters.max_events", Number(100_000), count(1, 100_000_000), "Most dead letters; beyond it the oldest go"),
+
     Setting::new("http.tls_cert", Unset("\"/etc/tls/tls.crt\""), file(), "PEM file of the service's certificate; unset: plain HTTP. Read again when it changes"),
     Setting::new("http.tls_key", Unset("\"/etc/tls/tls.key\""), file(), "PEM file of the key to http.tls_cert. Read again when it changes"),
     Setting::new("http.tls_client_ca", Unset("\"/etc/tls/clients.crt\""), file(),

@@ -39,6 +39,12 @@ pub struct Fault {
 }
 
 impl Invalid {
+    /// An event of this type with a single fault.
+    pub fn at(id: Option<ByteString>, event: EventType, pointer: &str, detail: &'static str) -> Self {
+        let faults = vec![Fault { pointer: pointer.to_owned(), detail: Cow::Borrowed(detail) }];
+        Invalid { id, event: Some(event), kind: InvalidKind::Faults(faults) }
+    }
+
     /// How many faults it lists; long ones count as several.
     pub fn listed(&self) -> usize {
         match &self.kind {

@@ -59,6 +59,13 @@ pub enum Rejection {
     Invalid(Invalid),
     /// Admission is full, or work would wait too long.
     Overloaded,
+    /// The journal holds `journal.max_events`.
+    JournalFull,
+    /// The journal's Redis did not take the events, or did not say so.
+    JournalUnavailable {
+        /// What happened.
+        detail: String,
+    },
     /// The service is stopping, or the work was lost or out of time before its events were known.
     Unavailable(ProblemKind),
 }
@@ -81,6 +88,8 @@ impl Rejection {
             Rejection::TooManyPatterns => "more patterns than event.max_patterns",
             Rejection::Invalid(_) => "",
             Rejection::Overloaded => "admission is full, or work would wait too long",
+            Rejection::JournalFull => "the journal is full (journal.max_events)",
+            Rejection::JournalUnavailable { detail } => detail,
             Rejection::Unavailable(ProblemKind::ShuttingDown) => "the service is draining",
             Rejection::Unavailable(kind) => kind.title(),
         }

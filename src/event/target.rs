@@ -86,6 +86,11 @@ impl StoreObject {
         &self.0.store
     }
 
+    /// All of it: `bucket/name`.
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
     /// The bucket, or container.
     pub fn bucket(&self) -> &str {
         &self.0.path[..self.0.slash]

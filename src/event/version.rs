@@ -48,6 +48,33 @@ impl Version {
         Placed::new(place, rank).map(|placed| Version(Kind::Placed(placed)))
     }
 
+    /// A place from the form in which it is stored; None if that is no place.
+    pub fn from_stored_place(stored: &[u8]) -> Option<Self> {
+        let place = stored.strip_prefix(&[PLACED])?;
+        Some(Version(Kind::Placed(Placed::from_bytes(place))))
+    }
+
+    /// The number, if it is one.
+    pub fn number(&self) -> Option<u64> {
+        match &self.0 {
+            Kind::Number(number) => Some(*number),
+            Kind::Placed(_) | Kind::Text(_) => None,
+        }
+    }
+
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Text(text) => Some(text),
+            Kind::Number(_) | Kind::Placed(_) => None,
+        }
+    }
+
+    /// Whether it is a place in a storage's own order, for which JSON has no form.
+    pub fn is_place(&self) -> bool {
+        matches!(self.0, Kind::Placed(_))
+    }
+
     /// The form in which it is stored. Its bytes have the same order: a letter for the kind, then a number's digits in fixed
     /// width, a place's own form, or the text as it is.
     pub fn stored(&self) -> SmallVec<[u8; STORED]> {

@@ -16,14 +16,14 @@ use crate::event::rejection::Rejection;
 use crate::event::wire::{EventResult, Text, retry_after_seconds, write_answer, write_batch};
 use crate::pipeline::work::reply::{PendingReply, Verdict};
 
-const PREFER: HeaderName = HeaderName::from_static("prefer");
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-const RETURN_MINIMAL: &str = "return=minimal";
+pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+pub(super) const RETURN_MINIMAL: &str = "return=minimal";
 /// An answer of so many bytes is not counted while it waits to be written: a connection has one at a time.
 const SMALL_ANSWER_BYTES: usize = 8 * 1024;
 /// What is set aside beforehand for the answer to one event, at most.
 const MAX_RESERVED_BYTES: usize = 64 * 1024;
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A request that was carried out, or refused by who was to do that.
 pub(super) struct Done {
@@ -135,7 +135,7 @@ fn keys(element: &EventResult) -> usize {
 }
 
 /// RFC 7240: preferences are comma-separated, and may stand in several headers; of one given twice the first counts.
-fn wants_minimal(headers: &HeaderMap) -> bool {
+pub(super) fn wants_minimal(headers: &HeaderMap) -> bool {
     let mut returns = headers
         .get_all(PREFER)
         .filter_map(|value| value.to_str().ok())

@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::answering::{Done, answer_to};
 use super::body;
+use super::journaled::{Looked, keep, look_at, wants_async};
 use super::posters::Admitted;
 use super::problem::status_of;
 use super::receive::{Taken, take_in};
@@ -16,6 +17,7 @@ use super::under_way::UnderWay;
 use super::worker::Worker;
 use crate::event::rejection::Rejection;
 use crate::event::trace::Trace;
+use crate::pipeline::work::reply::Verdict;
 
 pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
     let shared = &worker.shared;
@@ -23,7 +25,8 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
     let about = RequestContext::of(&request);
     let trace = about.as_ref().and_then(|about| about.ids.trace.clone());
     match carry_out(&request, trace, &mut payload, &worker).await {
-        Ok(done) => answer_to(done, &request, shared, status_of),
+        Ok(Ok(response)) => response,
+        Ok(Err(done)) => answer_to(done, &request, shared, status_of),
         Err(why) => {
             // Behind broken chunks the connection is gone with this very look at it.
             if !matches!(why, Rejection::BrokenChunks) {
@@ -39,12 +42,23 @@ async fn carry_out(
     trace: Option<Arc<Trace>>,
     payload: &mut web::Payload,
     worker: &Rc<Worker>,
-) -> Result<Done, Rejection> {
+) -> Result<Result<HttpResponse, Done>, Rejection> {
     let mut stay = worker.stay();
     let admitted = Admitted::by(worker.shared.settings.auth.admit(request.headers(), SystemTime::now)?);
     let Taken { body, form, permit, .. } = take_in(request, payload, worker, &mut stay, admitted, body::kind).await?;
     let bytes_in = body.len();
+    if let Some(appender) = worker.appender.as_ref().filter(|_| wants_async(request.headers())) {
+        match look_at(&body, form, worker) {
+            Looked::Offer(offer) => {
+                return keep(request, worker, appender, &mut stay, (offer, "", permit), bytes_in).await;
+            }
+            Looked::Rejected(why) => {
+                return Ok(Err(Done { verdict: Verdict::Rejected(why), waiter: None, bytes_in }));
+            }
+            Looked::NotForJournal => {}
+        }
+    }
     let waiter = worker.submitter.submit(body, form, permit, trace);
     let (verdict, waiter) = UnderWay::new(waiter, worker, request, None).verdict(&mut stay).await;
-    Ok(Done { verdict, waiter, bytes_in })
+    Ok(Err(Done { verdict, waiter, bytes_in }))
 }

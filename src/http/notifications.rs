@@ -13,6 +13,7 @@ use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::answering::{Done, answer_to};
+use super::journaled::{Offer, keep};
 use super::problem::status_for_producer;
 use super::receive::{Taken, take_in};
 use super::request::{RequestContext, reject};
@@ -96,6 +97,15 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     source.metrics.received(elements.len());
     let Mapped { events, ignored } = source.mapping.events(elements, shared.pipeline.limits());
     source.metrics.ignored(&ignored);
+    if let Some(appender) = worker.appender.as_ref().filter(|_| source.is_journaled && events.iter().any(Result::is_ok))
+    {
+        let name = source.mapping.name.as_str();
+        let kept = keep(request, worker, appender, &mut stay, (Offer::of_events(events), name, permit), body.len());
+        return Ok(match kept.await? {
+            Ok(response) => Reply::Question(response),
+            Err(done) => Reply::Events(done),
+        });
+    }
     let trace = RequestContext::of(request).and_then(|about| about.ids.trace.clone());
     let waiter = worker.submitter.submit_events(events, permit, trace);
     let (verdict, waiter) = UnderWay::new(waiter, worker, request, Some(source)).verdict(&mut stay).await;

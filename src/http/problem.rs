@@ -25,6 +25,8 @@ const TOO_LARGE: Kind = Kind(413, "payload-too-large", "The request is too large
 const MEDIA_TYPE: Kind = Kind(415, "unsupported-media-type", "The body's media type is not supported");
 const INVALID_EVENT: Kind = Kind(422, INVALID.slug, INVALID.title);
 const OVERLOADED: Kind = Kind(503, "overloaded", "The service is overloaded");
+const JOURNAL_FULL: Kind = Kind(503, "journal-full", "The journal is full");
+const NO_JOURNAL: Kind = Kind(503, "journal-unavailable", "The journal is unavailable");
 const NO_KEYS: Kind = Kind(503, "keys-unavailable", "The keys that prove the sender are unavailable");
 
 /// A kind of problem document: its status, the last part of its type, its title.
@@ -32,7 +34,7 @@ const NO_KEYS: Kind = Kind(503, "keys-unavailable", "The keys that prove the sen
 pub struct Kind(pub u16, pub &'static str, pub &'static str);
 
 /// Every problem document that there is.
-pub const DOCUMENTS: [Kind; 16] = [
+pub const DOCUMENTS: [Kind; 18] = [
     MALFORMED_JSON,
     MALFORMED_REQUEST,
     UNAUTHORIZED,
@@ -46,6 +48,8 @@ pub const DOCUMENTS: [Kind; 16] = [
     HEAD_LARGE,
     OVERLOADED,
     NO_KEYS,
+    JOURNAL_FULL,
+    NO_JOURNAL,
     Kind::unavailable(ProblemKind::ShuttingDown),
     Kind::unavailable(ProblemKind::Interrupted),
     Kind::unavailable(ProblemKind::Timeout),
@@ -89,7 +93,7 @@ pub fn rejection_answer(why: &Rejection, retry_after: impl FnOnce() -> u64) -> (
         BodyTooSlow | BrokenChunks => document(kind(why), &detail(why), |response| {
             response.force_close();
         }),
-        Overloaded | KeysUnavailable { .. } => {
+        Overloaded | KeysUnavailable { .. } | JournalFull | JournalUnavailable { .. } => {
             document(kind(why), &detail(why), |response| add_retry_after(response, retry_after()))
         }
         Unavailable(problem) => unavailable(*problem, retry_after()),
@@ -127,6 +131,8 @@ fn kind(why: &Rejection) -> Kind {
         Malformed { .. } => MALFORMED_JSON,
         Invalid(_) => INVALID_EVENT,
         Overloaded => OVERLOADED,
+        JournalFull => JOURNAL_FULL,
+        JournalUnavailable { .. } => NO_JOURNAL,
         Unavailable(problem) => Kind::unavailable(*problem),
     }
 }

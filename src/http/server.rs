@@ -29,6 +29,7 @@ use super::tls::{Io, Tls};
 use super::worker::Worker;
 use super::{HttpSettings, SourceSettings, body, events, notifications, page, probes, sources};
 use crate::event::rejection::Rejection;
+use crate::journal::Journal;
 use crate::pipeline::Pipeline;
 use crate::pipeline::readiness::Readiness;
 use crate::pipeline::work::admission::Permit;
@@ -89,14 +90,14 @@ impl Server {
     pub fn start(
         settings: HttpSettings,
         pipeline: Pipeline,
-        metrics: Metrics,
+        (metrics, journal): (Metrics, Option<Journal>),
         cache_name: String,
         max_events: usize,
     ) -> Result<Server, StartError> {
         let listener = Listener::bind(settings.bind, settings.port)?;
         let admin = settings.admin_port.map(|port| Listener::bind(settings.bind, port)).transpose()?;
         let (workers, tls) = (settings.workers, settings.tls.clone());
-        let shared = Shared::new(settings, pipeline.clone(), metrics, cache_name, max_events);
+        let shared = Shared::new(settings, pipeline.clone(), (metrics, journal), cache_name, max_events);
         let shared = web::Data::from(Arc::new(shared));
         let closing = CancellationToken::new();
         let (address, admin_address) = (listener.address, admin.as_ref().map(|admin| admin.address));

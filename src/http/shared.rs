@@ -15,6 +15,7 @@ use super::unproven::Unproven;
 use crate::event::outcome::{Class, Outcome};
 use crate::event::rejection::Rejection;
 use crate::event::wire::{Answered, EventResult};
+use crate::journal::Journal;
 use crate::pipeline::Pipeline;
 use crate::pipeline::work::reply::Verdict;
 use crate::telemetry::history::Failed;
@@ -27,6 +28,8 @@ pub struct Shared {
     pub settings: HttpSettings,
     pub pipeline: Pipeline,
     pub metrics: Metrics,
+    /// None: there is no journal.
+    pub journal: Option<Journal>,
     pub cache_name: String,
     pub max_events: usize,
     /// None if they are switched off.
@@ -61,7 +64,7 @@ impl Shared {
     pub fn new(
         settings: HttpSettings,
         pipeline: Pipeline,
-        metrics: Metrics,
+        (metrics, journal): (Metrics, Option<Journal>),
         cache_name: String,
         max_events: usize,
     ) -> Self {
@@ -76,6 +79,7 @@ impl Shared {
             settings,
             pipeline,
             metrics,
+            journal,
             cache_name,
             max_events,
             pages,

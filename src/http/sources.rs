@@ -30,6 +30,8 @@ pub struct SourceSettings {
     pub issuer: Option<IssuerSettings>,
     /// Of SNS, by their ARNs: beside the others.
     pub topics: Vec<String>,
+    /// Whether it is answered once the journal has its events; otherwise once the cache has them.
+    pub is_journaled: bool,
 }
 
 /// A source in force.
@@ -37,6 +39,7 @@ pub struct Source {
     pub(super) mapping: Mapping,
     pub(super) posters: Posters,
     pub(super) metrics: SourceMetrics,
+    pub(super) is_journaled: bool,
 }
 
 /// All of them, by name. They may change while requests come in.
@@ -65,7 +68,8 @@ impl Sources {
         let source = |settings: SourceSettings| {
             let name = settings.mapping.name.clone();
             let posters = self.posters(old.get(&name).map(|source| &source.posters), &settings);
-            let source = Source { posters, metrics: self.metrics.source(&name), mapping: settings.mapping };
+            let (metrics, is_journaled) = (self.metrics.source(&name), settings.is_journaled);
+            let source = Source { posters, metrics, mapping: settings.mapping, is_journaled };
             (name, Arc::new(source))
         };
         self.by_name.store(Arc::new(settings.into_iter().map(source).collect()));

@@ -34,7 +34,7 @@ pub fn log_verdict(verdict: &Verdict, problem: &'static str, ids: &RequestIds, s
     }
 }
 
-fn log_invalid(invalid: &Invalid, ids: &RequestIds, shared: &Shared) {
+pub(super) fn log_invalid(invalid: &Invalid, ids: &RequestIds, shared: &Shared) {
     let event_id = invalid.id.as_deref().unwrap_or_default();
     let problem = invalid.problem();
     let (slug, cause) = (problem.slug, problem.detail.as_ref());

@@ -18,7 +18,9 @@ use actix_web::web::Data;
 
 use super::oldest::OldestPending;
 use super::shared::Shared;
+use crate::journal::{AppendStage, Appender};
 use crate::pipeline::Submitter;
+use crate::pipeline::runtime::Thread;
 use crate::telemetry::ActorKind;
 
 /// By so much a wait may last longer than it was given.
@@ -27,6 +29,8 @@ const LOOK_UP: Duration = Duration::from_millis(50);
 pub struct Worker {
     pub shared: Data<Shared>,
     pub submitter: Submitter,
+    /// None: there is no journal.
+    pub appender: Option<Appender>,
     /// When it last looked.
     looked: Cell<Instant>,
     oldest: Arc<OldestPending>,
@@ -61,7 +65,12 @@ impl Worker {
     pub fn new(shared: Data<Shared>, submitter: Submitter) -> Rc<Self> {
         let (looked, stuck, stays) = (Cell::new(Instant::now()), RefCell::default(), RefCell::default());
         let oldest = shared.enrol();
-        let worker = Rc::new(Worker { shared, submitter, looked, oldest, stuck, stays });
+        let appender = shared.journal.clone().map(|journal| {
+            let (registry, own) = (&shared.pipeline.registry, journal.clone());
+            let start = move |_, _| AppendStage::new(own);
+            Appender::new(journal, registry.start_on(&Thread::current(), ActorKind::Appender, start))
+        });
+        let worker = Rc::new(Worker { shared, submitter, appender, looked, oldest, stuck, stays });
         let watched = Rc::downgrade(&worker);
         actix_rt::spawn(async move {
             let mut looks = interval(LOOK_UP);

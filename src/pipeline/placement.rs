@@ -138,6 +138,13 @@ impl Placement {
         Submitter { route, max_answer_bytes: self.deps.settings.max_answer_bytes }
     }
 
+    /// The way in over the thread of an HTTP worker, by turns, for whoever is on another. None: no worker has come yet.
+    pub fn submitter_by_turn(&self, turn: usize) -> Option<Submitter> {
+        let state = self.lock();
+        let worker = state.workers.get(turn % state.workers.len().max(1))?;
+        Some(Submitter { route: worker.route.clone(), max_answer_bytes: self.deps.settings.max_answer_bytes })
+    }
+
     /// From now on there are so many, and blobs may come from these hosts. Must be called within an actix system.
     pub fn adopt(&self, sizes: &Sizes, allowed_hosts: &AllowedHosts) {
         let state = &mut *self.lock();

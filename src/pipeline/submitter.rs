@@ -13,6 +13,7 @@ use crate::event::trace::Trace;
 use crate::event::wire::Form;
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::reply::{self, PendingReply, Reply};
+use crate::pipeline::work::validity::Validity;
 
 /// The way in for one HTTP worker. Cheap to clone.
 #[derive(Clone)]
@@ -41,6 +42,15 @@ impl Submitter {
         let (reply, pending): (Reply, PendingReply) = reply::reply(permit, self.max_answer_bytes, trace);
         let next = self.route.load().next.clone();
         next.validation.post(Validate { events: Offered::Made(events), reply, next: next.clone() });
+        pending
+    }
+
+    /// Hands over events whose work may begin only while `validity` lasts, as a batch.
+    pub fn submit_within(&self, events: Vec<Event>, permit: Permit, validity: Validity) -> PendingReply {
+        let (reply, pending) = reply::reply_within(permit, self.max_answer_bytes, None, Some(validity));
+        let next = self.route.load().next.clone();
+        let events = Offered::Made(events.into_iter().map(Ok).collect());
+        next.validation.post(Validate { events, reply, next: next.clone() });
         pending
     }
 }

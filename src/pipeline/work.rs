@@ -8,6 +8,7 @@ pub mod operation;
 pub mod question;
 pub mod reply;
 pub mod timing;
+pub mod validity;
 pub mod weight;
 
 /// A place in the order of acceptance.

@@ -8,6 +8,7 @@
 //! hosts of blobs, [`process`] what the process is; [`reading`] reads back what was counted.
 
 mod hosts;
+mod journal;
 mod labels;
 mod process;
 mod reading;

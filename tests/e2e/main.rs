@@ -22,6 +22,7 @@ mod healthcheck;
 mod hostile;
 mod invalid;
 mod invalid_data;
+mod journal;
 mod lifecycle;
 mod limits;
 mod logs;

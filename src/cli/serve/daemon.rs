@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::{LevelFilter, info, warn};
 use tokio::sync::mpsc::Receiver;
@@ -12,17 +13,22 @@ use crate::cli::rereading::Following;
 use crate::cli::rereading::settings::Change;
 use crate::cli::signals::{Asked, Signals};
 use crate::http::Server;
+use crate::journal::Feeding;
 use crate::pipeline::Pipeline;
 use crate::telemetry::logging;
 
 /// What a program ended by a signal is expected to say, less the signal's number.
 const KILLED: i32 = 128;
+/// For the journal's feeder to finish what it handed over and to give its lease back.
+const LEASE_BACK: Duration = Duration::from_secs(12);
 /// The running daemon.
 pub struct Daemon {
     /// Where events are accepted: with `port = 0` the port that the system gave.
     pub address: SocketAddr,
     pub(super) server: Server,
     pub(super) pipeline: Pipeline,
+    /// None: there is no journal.
+    pub(super) feeding: Option<Feeding>,
     pub(super) doors: Arc<Doors>,
     pub(super) level: LevelFilter,
     pub(super) following: Following,
@@ -57,7 +63,13 @@ impl Daemon {
 
     /// Drains and ends it.
     pub async fn stop(self) {
-        self.server.drain().await;
+        let Daemon { server, feeding, .. } = self;
+        let gives_back = async {
+            if let Some(mut feeding) = feeding {
+                feeding.stop(LEASE_BACK).await;
+            }
+        };
+        tokio::join!(server.drain(), gives_back);
     }
 
     /// Has new settings take effect. Those that are not live are the old ones.

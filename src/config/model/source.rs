@@ -54,6 +54,18 @@ pub struct SourceConfig {
     /// ARNs.
     #[serde(default)]
     pub topics: Vec<String>,
+    /// When a notification is answered (`sources.NAME.accept`). Live.
+    pub accept: Accept,
+}
+
+/// When a notification is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accept {
+    /// When the cache has what it tells of.
+    Done,
+    /// When the journal has it.
+    Journal,
 }
 
 impl SourceConfig {

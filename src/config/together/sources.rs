@@ -19,9 +19,11 @@ pub fn check(settings: &Effective, name: &str, faults: &mut Vec<Fault>, warnings
         let what = "no store is set, so there is none of this name; leave it out, and set value to facts or none";
         faults.push(Fault::Usage(format!("{}: {what}", described(settings, path("store")))));
     }
-    if text("accept") == "journal" {
-        let what = "no journal is set; allowed: done";
-        faults.push(Fault::Usage(format!("{}: {what}", described(settings, path("accept")))));
+    let has_no_journal = settings.text("cache.backend") == Some("embedded") && settings.get("journal.url").is_none();
+    if text("accept") == "journal" && has_no_journal {
+        let reason = "the embedded cache has no journal; set journal.url, or accept = done".to_owned();
+        let first = described(settings, path("accept"));
+        faults.push(Fault::Pair { first, second: described(settings, "cache.backend"), reason });
     }
     let format = described(settings, path("format"));
     if WITHOUT_URL.contains(&text("format")) && text("value") == "object" && !settings.is_bad(path("value")) {
@@ -31,10 +33,10 @@ pub fn check(settings: &Effective, name: &str, faults: &mut Vec<Fault>, warnings
             described(settings, path("value"))
         ));
     }
-    if text("format") == "seaweedfs" {
+    if text("format") == "seaweedfs" && text("accept") == "done" {
         warnings.push(format!(
             "{format} and {}: SeaweedFS sends a notification once, so what is lost while the service or Redis is down stays \
-             lost; `redis-cache-sync reconcile {name}` brings the cache in step",
+             lost: set accept = journal; `redis-cache-sync reconcile {name}` brings the cache in step",
             described(settings, path("accept"))
         ));
     }

@@ -80,6 +80,10 @@ impl Placed {
         Some(Placed(bytes.into()))
     }
 
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        Placed(bytes.into())
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

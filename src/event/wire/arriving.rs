@@ -33,6 +33,11 @@ impl RawEvent {
         self.0.as_ref().map_or(0, |document| document.text.len())
     }
 
+    /// Its text, if that is JSON: a slice of the body.
+    pub fn json(&self) -> Option<&ByteString> {
+        self.0.as_ref().ok().map(|document| &document.text)
+    }
+
     /// Whether these bytes are a part of its text, and not a copy.
     pub fn holds(&self, part: &[u8]) -> bool {
         let text = self.0.as_ref().map_or(&[][..], |document| document.text.as_bytes());

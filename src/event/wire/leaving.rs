@@ -149,6 +149,45 @@ pub fn write_batch(out: &mut Text, elements: &[EventResult], minimal: bool) -> C
     counts
 }
 
+/// A valid event that is kept to be carried out later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The event's type.
+    pub event: EventType,
+    /// The event's own `id`, as it was sent.
+    pub id: Option<ByteString>,
+}
+
+/// Appends the answer to a batch of which some events are kept and others are invalid; with `minimal` only these are listed.
+pub fn write_accepted<'a>(
+    out: &mut Text,
+    events: impl ExactSizeIterator<Item = Result<&'a Accepted, &'a Invalid>> + Clone,
+    minimal: bool,
+) {
+    let rejected = events.clone().filter(Result::is_err).count();
+    raw(out, "{\"status\":\"rejected\",\"counts\":{");
+    number(out, "\"ok\":", (events.len() - rejected) as u64);
+    number(out, ",\"rejected\":", rejected as u64);
+    raw(out, ",\"unavailable\":0},\"events\":[");
+    let listed = events.enumerate().filter(|(_, event)| !minimal || event.is_err());
+    for (place, (index, event)) in listed.enumerate() {
+        raw(out, if place > 0 { "," } else { "" });
+        number(out, "{\"index\":", index as u64);
+        raw(out, ",");
+        match event {
+            Ok(Accepted { event, id }) => {
+                raw(out, "\"status\":\"accepted\",\"event\":\"");
+                raw(out, event.as_str());
+                raw(out, "\"");
+                write_id(out, ",", id.as_ref());
+                raw(out, "}");
+            }
+            Err(invalid) => write_invalid(out, invalid),
+        }
+    }
+    raw(out, "]}");
+}
+
 /// The members of an event that became work, and the end of its object.
 fn write_event(out: &mut Text, answered: &Answered) {
     let Answered { id, event, targets, outcomes, .. } = answered;

@@ -79,6 +79,11 @@ impl End {
         }
     }
 
+    /// Whether its work must not begin any more.
+    pub fn is_void(&self, now: Instant) -> bool {
+        self.entry().is_some_and(|slot| slot.is_void(now))
+    }
+
     /// It was not done.
     pub fn fail(self, outcome: Outcome, now: Instant) {
         match self {

@@ -21,6 +21,7 @@ pub use self::slot::{Slot, Slots, enter_all, settle_all};
 use self::values::{Values, counted};
 use super::admission::Permit;
 use super::timing::{Phase, micros};
+use super::validity::Validity;
 use super::weight;
 use crate::event::outcome::{Outcome, ProblemKind};
 use crate::event::rejection::Rejection;
@@ -40,10 +41,21 @@ pub enum Verdict {
 
 /// Makes the two ends of a request's answer. `permit` is held until the last slot is gone, however early the answer.
 pub fn reply(permit: Permit, max_answer_bytes: usize, trace: Option<Arc<Trace>>) -> (Reply, PendingReply) {
+    reply_within(permit, max_answer_bytes, trace, None)
+}
+
+/// The same for work that may begin only while this is valid.
+pub fn reply_within(
+    permit: Permit,
+    max_answer_bytes: usize,
+    trace: Option<Arc<Trace>>,
+    validity: Option<Validity>,
+) -> (Reply, PendingReply) {
     let shared = Arc::new(Shared {
         state: Mutex::new(ReplyState { progress: Progress::Unread, permit, values: Values::new(max_answer_bytes) }),
         waker: AtomicWaker::new(),
         trace,
+        validity,
     });
     (Reply { shared: Some(shared.clone()) }, PendingReply { shared })
 }
@@ -53,6 +65,8 @@ struct Shared {
     waker: AtomicWaker,
     /// For what is done elsewhere on behalf of the request.
     trace: Option<Arc<Trace>>,
+    /// Nothing of it is sent to the cache once this is over.
+    validity: Option<Validity>,
 }
 
 struct ReplyState {

@@ -263,7 +263,7 @@ impl Queue {
                 }
                 None => break,
             };
-            if pending.expires <= now {
+            if pending.is_expired(now) {
                 pending.give_up(hindrance, now);
             } else if self.delayed.has(&pending.ticket) {
                 self.delayed.push(command, Pending { is_delayed: true, ..pending });
@@ -320,7 +320,7 @@ impl Queue {
 
     /// Answers what has expired; whether there was any.
     pub fn expire(&mut self, hindrance: Option<Hindrance<'_>>, now: Instant) -> bool {
-        self.give_up(hindrance, now, |pending| pending.expires <= now)
+        self.give_up(hindrance, now, |pending| pending.is_expired(now))
     }
 
     /// Answers all that waits.

@@ -204,7 +204,7 @@ impl Writer {
         }
         let (is_down, hindrance) = (self.health.is_down(), self.health.hindrance());
         if let Activity::Writing(_, pending) = &self.activity {
-            for pending in pending.iter().filter(|pending| is_down || pending.expires <= now) {
+            for pending in pending.iter().filter(|pending| is_down || pending.is_expired(now)) {
                 if let Some(slot) = pending.end.entry() {
                     slot.settle_early(pending.given_up(hindrance, now), now);
                 }

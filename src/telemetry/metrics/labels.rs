@@ -18,17 +18,23 @@ pub enum ActorKind {
     Scanner,
     /// Writes batches to the cache.
     Writer,
+    /// Appends accepted events to the journal.
+    Appender,
+    /// Brings the journal's events to the pipeline.
+    Feeder,
 }
 
 impl ActorKind {
     /// Every role, in the order of the discriminants: the metrics index their arrays by it.
-    pub const ALL: [ActorKind; 6] = [
+    pub const ALL: [ActorKind; 8] = [
         ActorKind::Intake,
         ActorKind::Validation,
         ActorKind::Router,
         ActorKind::Fetcher,
         ActorKind::Scanner,
         ActorKind::Writer,
+        ActorKind::Appender,
+        ActorKind::Feeder,
     ];
 
     /// The role as the label `actor` and the names of threads spell it.
@@ -40,6 +46,8 @@ impl ActorKind {
             ActorKind::Fetcher => "fetcher",
             ActorKind::Scanner => "scanner",
             ActorKind::Writer => "writer",
+            ActorKind::Appender => "appender",
+            ActorKind::Feeder => "feeder",
         }
     }
 }
@@ -68,11 +76,11 @@ pub const SOURCES_ROUTE: &str = "/sources/NAME";
 /// The routes of the service; the last stands for anything else.
 pub const ROUTES: [&str; 10] =
     ["/events", SOURCES_ROUTE, "/live", "/ready", "/metrics", "/openapi.json", "/", "/docs", "/status.json", "other"];
-pub(super) const HTTP_STATUSES: [&str; 15] =
-    ["200", "207", "304", "400", "401", "404", "405", "408", "413", "415", "422", "431", "500", "503", "other"];
+pub(super) const HTTP_STATUSES: [&str; 16] =
+    ["200", "202", "207", "304", "400", "401", "404", "405", "408", "413", "415", "422", "431", "500", "503", "other"];
 
 /// Why a request became no work (`http` holds that all its problem documents are here); the last stands for anything else.
-pub const REFUSALS: [&str; 17] = [
+pub const REFUSALS: [&str; 19] = [
     "malformed-json",
     "malformed-request",
     "unauthorized",
@@ -86,9 +94,26 @@ pub const REFUSALS: [&str; 17] = [
     "head-too-large",
     "overloaded",
     "keys-unavailable",
+    "journal-full",
+    "journal-unavailable",
     "shutting-down",
     "interrupted",
     "timeout",
+    "other",
+];
+
+/// Why an event became a dead letter.
+pub(super) const DEAD_LETTERS: [&str; 11] = [
+    "invalid-event",
+    "payload-too-large",
+    "superseded",
+    "blob-forbidden",
+    "blob-not-found",
+    "blob-denied",
+    "blob-too-large",
+    "blob-unavailable",
+    "cache-refused",
+    "cache-unavailable",
     "other",
 ];
 
@@ -142,4 +167,5 @@ pub(super) const BATCH_BUCKETS: [f64; 12] =
 /// Commands of one pipeline.
 pub(super) const BATCH_SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
-pub(super) const HTTP_STATUS_CODES: [u16; 14] = [200, 207, 304, 400, 401, 404, 405, 408, 413, 415, 422, 431, 500, 503];
+pub(super) const HTTP_STATUS_CODES: [u16; 15] =
+    [200, 202, 207, 304, 400, 401, 404, 405, 408, 413, 415, 422, 431, 500, 503];

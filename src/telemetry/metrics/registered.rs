@@ -3,6 +3,7 @@
 use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::hosts::HostFetches;
+use super::journal::JournalFamilies;
 use super::labels::{
     AGE_BUCKETS, ActorKind, BATCH_BUCKETS, BATCH_SIZES, DELAY_BUCKETS, EVENT_TYPES, FAILURES, FETCH_BUCKETS,
     FETCH_OUTCOMES, HOST_BUCKETS, HTTP_STATUSES, INVALID_EVENT, REFUSALS, REQUEST_BUCKETS, ROUTES, STATUSES, failure,
@@ -25,6 +26,7 @@ pub(super) struct Registered {
     pub refused: Series<IntCounterVec, IntCounter, { REFUSALS.len() }>,
     pub requests: [Series<HistogramVec, Histogram, { HTTP_STATUSES.len() }>; ROUTES.len()],
     pub sources: SourceFamilies,
+    pub journal: JournalFamilies,
     pub fetches: Series<HistogramVec, Histogram, { FETCH_OUTCOMES.len() }>,
     pub host_fetches: HostFetches,
     pub hosts_down: IntGauge,
@@ -57,6 +59,7 @@ impl Registered {
             event_age: event_age(r)?,
             refused: refused(r)?,
             sources: SourceFamilies::new(r)?,
+            journal: JournalFamilies::new(r)?,
             requests: requests(r)?,
             fetches: fetches(r)?,
             host_fetches: host_fetches(r)?,
@@ -92,7 +95,7 @@ impl Registered {
                 series.at(position(&STATUSES, status));
             }
         }
-        for status in ["200", "207", "400", "422", "503"] {
+        for status in ["200", "202", "207", "400", "422", "503"] {
             self.requests[0].at(position(&HTTP_STATUSES, status));
         }
         for (event, series) in EventType::ALL.into_iter().zip(&self.failed_entries) {

@@ -1,7 +1,7 @@
 //! The slots of a request's entries in its answer.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::conclusion::missing_detail;
@@ -90,6 +90,16 @@ impl Slot {
     /// The trace that its request belongs to.
     pub fn trace(&self) -> Option<Arc<Trace>> {
         self.shared.as_ref()?.trace.clone()
+    }
+
+    /// How much longer its work may begin; None: until its deadline.
+    pub fn validity_left(&self, now: Instant) -> Option<Duration> {
+        Some(self.shared.as_ref()?.validity.as_ref()?.left(now))
+    }
+
+    /// Whether its work must not begin any more.
+    pub fn is_void(&self, now: Instant) -> bool {
+        self.validity_left(now).is_some_and(|left| left.is_zero())
     }
 
     /// Answers the entry while its work may still be in progress. Later outcomes are ignored; the permit is held until the

@@ -270,7 +270,7 @@ impl Lane {
         while taken < self.at_once()
             && let Some((command, pending)) = self.waiting.pop_front()
         {
-            if pending.expires <= now {
+            if pending.is_expired(now) {
                 pending.give_up(Some(hindrance), now);
             } else if packing.has_room_for(&command) {
                 packing.add(command, pending);

@@ -6,10 +6,17 @@ use super::{Hindrance, Pending, SAID};
 use crate::event::outcome::{Outcome, ProblemKind};
 
 impl Pending {
+    /// Whether it is not sent any more.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.expires <= now || self.end.is_void(now)
+    }
+
     /// How it ends that has expired, or is not tried any more.
     pub fn given_up(&self, hindrance: Option<Hindrance<'_>>, now: Instant) -> Outcome {
         let why = hindrance.map(|hindrance| why(hindrance, now)).unwrap_or_default();
-        if self.deadline <= now {
+        if self.end.is_void(now) {
+            Outcome::failed(ProblemKind::Interrupted, "the lease on which it was to be done ended before it was begun")
+        } else if self.deadline <= now {
             let detail = format!("it was not done within event.deadline_ms{why}");
             Outcome::failed(ProblemKind::Timeout, detail)
         } else {

@@ -80,6 +80,11 @@ impl Rule {
         }
     }
 
+    /// Whether its time is up.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.deadline <= now || self.slot.is_void(now)
+    }
+
     /// Whether keys that have a version but no value concern it.
     pub(super) fn raises(&self) -> bool {
         self.version.is_some() && !self.dry_run

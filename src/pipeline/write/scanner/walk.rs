@@ -131,10 +131,10 @@ impl<'a> ScanWalk<'a> {
     /// Takes out the rules whose time is up, and answers them. What they found and did not delete is for the others.
     async fn drop_late(&mut self) {
         let now = Instant::now();
-        if self.rules.iter().all(|rule| rule.deadline > now) {
+        if self.rules.iter().all(|rule| !rule.is_late(now)) {
             return;
         }
-        let late: Vec<Rule> = self.rules.extract_if(.., |rule| rule.deadline <= now).collect();
+        let late: Vec<Rule> = self.rules.extract_if(.., |rule| rule.is_late(now)).collect();
         self.index();
         self.keep_places(&late);
         let mut left = Vec::new();
@@ -214,7 +214,8 @@ impl<'a> ScanWalk<'a> {
             let wider = self.wider.clone();
             let scan = self.scan(wider.as_ref());
             let from = scan.and_then(|scan| scan.from);
-            let progress = self.session.unlink_and_scan(doomed, scan, left(give_up)).await;
+            let within = self.within(give_up);
+            let progress = self.session.unlink_and_scan(doomed, scan, within).await;
             self.portion.took(progress.took);
             for (index, unlinked) in owners.iter().zip(progress.unlinked) {
                 if let Some(rule) = self.rules.get_mut(*index) {
@@ -236,6 +237,12 @@ impl<'a> ScanWalk<'a> {
                 Some(_) => actix_rt::time::sleep(PAUSE).await,
             }
         }
+    }
+
+    /// For a step: what may not begin later must not be sent later either.
+    fn within(&self, give_up: Instant) -> Duration {
+        let now = Instant::now();
+        self.rules.iter().filter_map(|rule| rule.slot.validity_left(now)).fold(left(give_up), Duration::min)
     }
 
     fn scan<'b>(&self, only: Option<&'b Wider>) -> Option<Scan<'b>> {

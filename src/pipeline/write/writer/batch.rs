@@ -1,7 +1,7 @@
 //! One batch of a writer: from what waits in its queue to the outcome of each operation.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
 
@@ -42,6 +42,9 @@ impl Writer {
             return self.wake_when_due(begun, context);
         }
         let left = pending.iter().map(|pending| pending.expires).max().unwrap_or(begun) - begun;
+        // What may not begin later must not be sent later either.
+        let left =
+            pending.iter().filter_map(|pending| pending.end.entry()?.validity_left(begun)).fold(left, Duration::min);
         let commands = Rc::new(commands);
         let (session, batch, metrics) = (self.session.clone(), commands.clone(), self.metrics.clone());
         self.activity = Activity::Writing(commands, pending);

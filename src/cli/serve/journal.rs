@@ -1,0 +1,44 @@
+//! The journal as the settings say.
+
+use super::connection;
+use crate::config::{Accept, CacheBackend, Config, RedisMode};
+use crate::journal::{Connector, Journal, JournalSettings};
+use crate::redis::{Address, Redis, SetupError};
+use crate::telemetry::metrics::Metrics;
+
+/// The journal; None: the embedded cache has none unless `journal.url` names one.
+pub fn journal(config: &Config, metrics: &Metrics) -> Result<Option<Journal>, SetupError> {
+    if config.cache.backend == CacheBackend::Embedded && config.journal.url.is_none() {
+        return Ok(None);
+    }
+    let from = &config.journal;
+    let is_named = config.sources.values().any(|source| source.accept == Accept::Journal);
+    let settings = JournalSettings {
+        name: from.name.clone(),
+        max_events: from.max_events,
+        max_attempts: from.max_attempts,
+        wait_replicas: from.wait_replicas,
+        wait_aof: from.wait_aof,
+        max_dead_letters: config.dead_letters.max_events,
+        is_asked_for: from.url.is_some() || is_named,
+    };
+    Ok(Some(Journal::new(settings, connector(config)?, metrics.clone())))
+}
+
+/// How the journal's Redis is reached.
+fn connector(config: &Config) -> Result<Connector, SetupError> {
+    let from = config.journal.redis(&config.redis);
+    let settings = connection(&from);
+    let nodes = from.nodes.iter().map(|(host, port)| Address::new(host, *port)).collect();
+    let redis = match from.mode {
+        RedisMode::Standalone => Redis::standalone(settings)?,
+        RedisMode::Cluster => Redis::cluster(settings, nodes)?,
+        RedisMode::Sentinel => Redis::sentinel(settings, nodes, from.sentinel_master.clone().unwrap_or_default())?,
+    };
+    Ok(Connector::new(redis, &config.journal.name, from.response_timeout))
+}
+
+/// By what this process is known in the journal's Redis.
+pub fn holder() -> String {
+    format!("{:016x}", ahash::RandomState::new().hash_one(std::process::id()))
+}

@@ -1,0 +1,199 @@
+//! Events that are answered once the journal has them: `Prefer: respond-async`, and sources with `accept = "journal"`.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+
+use super::answer::with_text;
+use super::answering::{Done, JSON, PREFER, PREFERENCE_APPLIED, RETURN_MINIMAL, wants_minimal};
+use super::request::{RequestContext, Summary};
+use super::verdict_log::log_invalid;
+use super::worker::{Ended, Stay, Worker};
+use crate::event::invalid::Invalid;
+use crate::event::outcome::ProblemKind;
+use crate::event::rejection::Rejection;
+use crate::event::validate::{MAX_FAULTS, validate};
+use crate::event::wire::{Accepted, Form, RawEvent, Split, SplitError, Text, split, write_accepted};
+use crate::event::{Action, Event};
+use crate::journal::entry::{Entry, Record};
+use crate::journal::{AppendError, Appender, unix_millis};
+use crate::pipeline::work::admission::Permit;
+use crate::pipeline::work::reply::Verdict;
+
+const RESPOND_ASYNC: &str = "respond-async";
+/// What such a request is called in the log.
+const ASKED: &str = "journal";
+
+/// The events of a request that are to go to the journal, in the order sent.
+pub(super) struct Offer {
+    events: Vec<Result<(Accepted, Record), Invalid>>,
+    /// Whether it is a notification: its producer looks at the status alone, and what can never succeed is done with.
+    is_notification: bool,
+}
+
+/// What came of looking at a body.
+pub(super) enum Looked {
+    /// Events to be kept.
+    Offer(Offer),
+    /// It asks for nothing but answers, or for nothing: it is carried out at once as if the preference were not there.
+    NotForJournal,
+    /// It became no work.
+    Rejected(Rejection),
+}
+
+/// RFC 7240: whether the sender would rather have its events kept than wait for their end.
+pub(super) fn wants_async(headers: &HeaderMap) -> bool {
+    let preferences =
+        headers.get_all(PREFER).filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let mut names = preferences.filter_map(|preference| preference.split([';', '=']).next());
+    names.any(|name| name.trim().eq_ignore_ascii_case(RESPOND_ASYNC))
+}
+
+/// Takes a body apart and checks its events.
+pub(super) fn look_at(body: &Bytes, form: Form, worker: &Worker) -> Looked {
+    let limits = worker.shared.pipeline.limits();
+    match split(body, form, worker.shared.max_events) {
+        Err(SplitError::Malformed { detail }) => Looked::Rejected(Rejection::Malformed { detail }),
+        Err(SplitError::TooManyEvents { .. }) => {
+            Looked::Rejected(Rejection::TooManyEvents { max_events: worker.shared.max_events })
+        }
+        Ok(Split::One(raw)) => match validate(&raw, limits, MAX_FAULTS) {
+            Err(invalid) => Looked::Rejected(Rejection::Invalid(invalid)),
+            Ok(event) if asks_for_answer(&event) => Looked::NotForJournal,
+            Ok(event) => Looked::Offer(Offer { events: vec![Ok(accepted(&event, &raw))], is_notification: false }),
+        },
+        Ok(Split::Batch(raw)) => {
+            let mut left = MAX_FAULTS;
+            let (mut events, mut are_reads) = (Vec::with_capacity(raw.len()), true);
+            for raw in &raw {
+                let event =
+                    validate(raw, limits, left).inspect_err(|invalid| left = left.saturating_sub(invalid.listed()));
+                let event = event.and_then(|event| match asks_for_answer(&event) {
+                    true => Err(Invalid::at(
+                        event.id.clone(),
+                        event.action.name(),
+                        "/key",
+                        "asks for an answer, which there is none of once the journal has taken an event: send it without \
+                         Prefer: respond-async",
+                    )),
+                    false => {
+                        are_reads = false;
+                        Ok(accepted(&event, raw))
+                    }
+                });
+                events.push(event);
+            }
+            let has_faults = left < MAX_FAULTS;
+            if are_reads && !has_faults {
+                Looked::NotForJournal
+            } else {
+                Looked::Offer(Offer { events, is_notification: false })
+            }
+        }
+    }
+}
+
+/// A read, or a preview.
+fn asks_for_answer(event: &Event) -> bool {
+    matches!(event.action, Action::Get(_) | Action::DeletePattern { dry_run: true, .. })
+}
+
+fn accepted(event: &Event, raw: &RawEvent) -> (Accepted, Record) {
+    let json = raw.json().map(|json| json.clone().into_bytes()).unwrap_or_default();
+    (Accepted { event: event.action.name(), id: event.id.clone() }, Record::of_json(json))
+}
+
+impl Offer {
+    /// What a notification comes to.
+    pub fn of_events(events: Vec<Result<Event, Invalid>>) -> Self {
+        let event = |event: Result<Event, Invalid>| {
+            let event = event?;
+            let record = Record::of_event(&event);
+            Ok((Accepted { event: event.action.name(), id: event.id }, record))
+        };
+        Offer { events: events.into_iter().map(event).collect(), is_notification: true }
+    }
+}
+
+/// Appends what is valid and answers once it is there. `source`: whose notification it is; empty: it came to `/events`.
+pub(super) async fn keep(
+    request: &HttpRequest,
+    worker: &Rc<Worker>,
+    appender: &Appender,
+    stay: &mut Stay<'_>,
+    (offer, source, mut permit): (Offer, &str, Permit),
+    bytes_in: usize,
+) -> Result<Result<HttpResponse, Done>, Rejection> {
+    let (shared, context) = (&worker.shared, RequestContext::of(request));
+    let records: Vec<Record> = offer.events.iter().flatten().map(|(_, record)| record.clone()).collect();
+    let events = records.len();
+    if events > 0 {
+        let bytes = records.iter().map(Record::bytes).sum();
+        if !permit.try_grow(events, bytes) {
+            return Ok(Err(rejected(Rejection::Overloaded, bytes_in)));
+        }
+        let request_id = context.as_ref().map(|context| context.ids.id.as_str().to_owned()).unwrap_or_default();
+        let entry = Entry { accepted_ms: unix_millis(), source: source.to_owned(), request_id, records }.write();
+        let begun = Instant::now();
+        let appended = appender.append(entry, events as u64).map_err(rejection)?;
+        match stay.wait(pin!(appended), Some(begun), begun + shared.pipeline.deadline()).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => return Err(rejection(error)),
+            Ok(Err(_)) => return Ok(Err(rejected(Rejection::Unavailable(ProblemKind::Interrupted), bytes_in))),
+            Err(Ended::CutOff) => {
+                return Ok(Err(rejected(Rejection::Unavailable(ProblemKind::ShuttingDown), bytes_in)));
+            }
+            Err(Ended::Late) => return Ok(Err(rejected(Rejection::Unavailable(ProblemKind::Timeout), bytes_in))),
+        }
+        shared.metrics.journal_accepted(events as u64);
+    }
+    let faults = offer.events.len() - events;
+    if let Some(context) = &context {
+        for invalid in offer.events.iter().filter_map(|event| event.as_ref().err()) {
+            shared.metrics.event_rejected(invalid.event);
+            shared.metrics.event_failed(invalid.event);
+            log_invalid(invalid, &context.ids, shared);
+        }
+        let outcome = if faults == 0 { "accepted" } else { "rejected" };
+        context.sum_up(Summary { asked: ASKED, events: offer.events.len(), outcome, bytes_in, ..Summary::default() });
+    }
+    Ok(Ok(answer(request, &offer, events, faults)))
+}
+
+fn answer(request: &HttpRequest, offer: &Offer, events: usize, faults: usize) -> HttpResponse {
+    let faults = if offer.is_notification { 0 } else { faults };
+    let is_minimal = faults > 0 && wants_minimal(request.headers());
+    let status = if faults == 0 { StatusCode::ACCEPTED } else { StatusCode::MULTI_STATUS };
+    let mut response = HttpResponse::build(status);
+    response.insert_header((CONTENT_TYPE, JSON));
+    if wants_async(request.headers()) {
+        let applied = if is_minimal { format!("{RESPOND_ASYNC}, {RETURN_MINIMAL}") } else { RESPOND_ASYNC.to_owned() };
+        response.insert_header((PREFERENCE_APPLIED, applied));
+    }
+    if faults == 0 {
+        return with_text(response, format!("{{\"status\":\"accepted\",\"events\":{events}}}").into_bytes().into());
+    }
+    let mut text = Text::with_capacity(64 + offer.events.len() * 64);
+    write_accepted(
+        &mut text,
+        offer.events.iter().map(|event| event.as_ref().map(|(accepted, _)| accepted)),
+        is_minimal,
+    );
+    with_text(response, text)
+}
+
+fn rejected(why: Rejection, bytes_in: usize) -> Done {
+    Done { verdict: Verdict::Rejected(why), waiter: None, bytes_in }
+}
+
+fn rejection(error: AppendError) -> Rejection {
+    match error {
+        AppendError::Full => Rejection::JournalFull,
+        AppendError::Unreachable(detail) => Rejection::JournalUnavailable { detail },
+    }
+}

@@ -1,0 +1,132 @@
+//! The journal: accepted means kept. Events that were answered 202 lie in a Redis Stream until they have been applied, in the
+//! order in which they were accepted.
+//!
+//! # What there is in Redis
+//!
+//! All of it in one slot of a cluster, on the Redis of `journal.url`, or else on that of the cache:
+//!
+//! | key | what it is |
+//! | --- | --- |
+//! | `NAME` | the stream; an entry holds the events of one request ([`entry`]) |
+//! | `{NAME}:events` | how many events the stream holds |
+//! | `{NAME}:lease` | who feeds the journal into its pipeline, with an expiry ([`lease`]) |
+//! | `{NAME}:epoch` | how many leases there have been |
+//! | `{NAME}:former` | the holders whose connections have still to be killed |
+//! | `{NAME}:dead` | the stream of dead letters ([`dead`]) |
+//! | `{NAME}:buried` | which events of the journal are among them |
+//!
+//! # The way of an event
+//!
+//! Each HTTP worker has an [`appender`](append): it appends what is waiting as one pipeline, and answers all of it. One
+//! replica at a time holds the lease and feeds: it reads the stream in order, hands to its pipeline what may go ahead
+//! ([`window`]: nothing passes an earlier event of its keys), and trims what is done, up to the first that is not. So a
+//! replica that takes over runs again whatever was not trimmed, in the same order, and the state at the end is the same.
+//!
+//! # Fencing
+//!
+//! A holder trusts its own clock alone: what it hands over carries the time up to which the lease is its own
+//! ([`Validity`](crate::pipeline::work::validity::Validity)), and nothing is sent to the cache after that. What it has sent
+//! may lie in a socket; so the next holder kills the connections of the former at the cache before it begins.
+
+mod append;
+pub mod dead;
+pub mod entry;
+mod feeder;
+mod keys;
+mod lease;
+mod link;
+pub mod window;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+use crate::telemetry::metrics::Metrics;
+
+pub use self::append::{AppendError, AppendStage, Appender};
+pub use self::feeder::{Feeding, feed};
+pub use self::keys::Keys;
+pub use self::link::{Connector, LinkError};
+
+/// The settings of the journal and its dead letters.
+#[derive(Debug, Clone)]
+pub struct JournalSettings {
+    /// The stream's name (`journal.name`).
+    pub name: String,
+    /// Events that it holds at most (`journal.max_events`).
+    pub max_events: u64,
+    /// Attempts at an event that ends unavailable before it is a dead letter (`journal.max_attempts`).
+    pub max_attempts: u32,
+    /// Replicas that acknowledge an event before it is answered (`journal.wait_replicas`).
+    pub wait_replicas: u32,
+    /// Whether an event is on disk before it is answered (`journal.wait_aof`).
+    pub wait_aof: bool,
+    /// Dead letters at most (`dead_letters.max_events`).
+    pub max_dead_letters: u64,
+    /// Whether the settings name it: then what keeps it from working is said aloud.
+    pub is_asked_for: bool,
+}
+
+/// The journal of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: JournalSettings,
+    keys: Keys,
+    connector: Connector,
+    metrics: Metrics,
+    /// Events in the stream, as the last reply said, and those on their way to it.
+    depth: AtomicU64,
+    on_their_way: AtomicU64,
+    /// Wakes the feeder of this process: something was appended.
+    appended: Notify,
+}
+
+impl Journal {
+    /// Connects to nothing yet.
+    pub fn new(settings: JournalSettings, connector: Connector, metrics: Metrics) -> Self {
+        let keys = Keys::of(&settings.name);
+        let shared = Shared {
+            settings,
+            keys,
+            connector,
+            metrics,
+            depth: AtomicU64::new(0),
+            on_their_way: AtomicU64::new(0),
+            appended: Notify::new(),
+        };
+        Journal { shared: Arc::new(shared) }
+    }
+
+    /// Events in the stream, as far as this process knows.
+    pub fn depth(&self) -> u64 {
+        self.shared.depth.load(Relaxed)
+    }
+
+    /// What its Redis has told.
+    fn note(&self, events: u64, oldest_age: Duration, dead_letters: u64) {
+        self.shared.depth.store(events, Relaxed);
+        self.shared.metrics.set_journal(events, oldest_age, dead_letters);
+        self.shared.metrics.set_journal_up(true);
+    }
+
+    fn note_depth(&self, events: u64) {
+        self.shared.depth.store(events, Relaxed);
+        self.shared.metrics.set_journal_events(events);
+    }
+
+    fn settings(&self) -> &JournalSettings {
+        &self.shared.settings
+    }
+}
+
+/// Milliseconds since 1970, by the clock on the wall.
+pub fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

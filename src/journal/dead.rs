@@ -1,0 +1,102 @@
+//! Dead letters: events that could not be applied, with all that is needed to understand and to repeat them. They are entries
+//! of a stream of their own, one field for each thing that is known, so that `redis-cli XRANGE` shows them too.
+
+use bytes::Bytes;
+
+use super::Journal;
+use super::entry::{Digest, Record};
+use super::link::{Args, Read, Value, args};
+use super::window::Meta;
+
+const BURY: &str = include_str!("scripts/bury.lua");
+
+/// A dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The event as `POST /events` takes it. Empty: what its source told of was no valid event.
+    pub event: Bytes,
+    /// Its version, if that is a storage's own place in its order.
+    pub place: Option<Bytes>,
+    /// The last part of the problem's type.
+    pub problem: String,
+    /// What happened, for a person.
+    pub detail: String,
+    /// The request that it came with; `id` is the entry of the journal, empty if it never was in it.
+    pub meta: Meta,
+    /// When it was given up, in milliseconds since 1970.
+    pub died_ms: u64,
+    /// Attempts that were made.
+    pub attempts: u32,
+    /// Of what its keys held then; None: its version guards it, or that could not be read.
+    pub digest: Option<Digest>,
+    /// Its place in the journal: entry and event; empty: it never was in it.
+    pub of: String,
+}
+
+impl DeadLetter {
+    /// The command that adds it. `holder`: who must have the lease; empty: nobody.
+    pub fn bury(&self, journal: &Journal, holder: &str) -> Args {
+        let keys = &journal.shared.keys;
+        let mut command = args![
+            "EVAL",
+            BURY,
+            4_u64,
+            &keys.dead,
+            &keys.buried,
+            &keys.lease,
+            &keys.stream,
+            journal.settings().max_dead_letters,
+            &self.of,
+            holder
+        ];
+        let mut field = |name: &str, value: Bytes| {
+            if !value.is_empty() {
+                command.push(Bytes::copy_from_slice(name.as_bytes()));
+                command.push(value);
+            }
+        };
+        let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let number = |number: u64| text(&number.to_string());
+        field("problem", text(&self.problem));
+        field("detail", text(&self.detail));
+        field("event", self.event.clone());
+        field("place", self.place.clone().unwrap_or_default());
+        field("source", text(&self.meta.source));
+        field("request", text(&self.meta.request_id));
+        field("accepted", number(self.meta.accepted_ms));
+        field("died", number(self.died_ms));
+        field("attempts", number(self.attempts.into()));
+        field("digest", self.digest.map(|digest| Bytes::copy_from_slice(&digest)).unwrap_or_default());
+        field("of", text(&self.of));
+        command
+    }
+
+    /// The dead letter of an entry's fields. What is missing is empty.
+    pub fn read(fields: &[Value]) -> Self {
+        let field = |name: &str| {
+            let is_it = |pair: &&[Value]| pair.first().and_then(Read::text).is_some_and(|is| is == name.as_bytes());
+            fields.chunks(2).find(is_it).and_then(|pair| pair.get(1)?.text().cloned())
+        };
+        let text = |name| field(name).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+        let number = |name| text(name).parse::<u64>().unwrap_or(0);
+        let of = text("of");
+        let id = of.split_once('.').map_or("", |(id, _)| id).to_owned();
+        DeadLetter {
+            event: field("event").unwrap_or_default(),
+            place: field("place"),
+            problem: text("problem"),
+            detail: text("detail"),
+            meta: Meta { id, source: text("source"), request_id: text("request"), accepted_ms: number("accepted") },
+            died_ms: number("died"),
+            attempts: u32::try_from(number("attempts")).unwrap_or(u32::MAX),
+            digest: field("digest").and_then(|digest| Digest::try_from(&digest[..]).ok()),
+            of,
+        }
+    }
+
+    /// What is appended to the journal to run it again.
+    pub fn record(&self, is_guarded: bool) -> Record {
+        let unless_changed = self.digest.filter(|_| is_guarded);
+        Record { json: self.event.clone(), place: self.place.clone(), unless_changed, attempts: self.attempts }
+    }
+}

@@ -1,0 +1,204 @@
+//! What one entry of the journal's stream holds: the events of one request, in the order sent.
+//!
+//! The form is our own, compact, and begins with its version. An event stands in it as the JSON that `POST /events` takes, so
+//! it means the same to any release. Beside it stand what that JSON cannot say: a storage's own place in its order, and,
+//! of a dead letter that is run again, what its keys held when it died.
+//!
+//! ```text
+//! entry   = 1 (version), accepted (u64, milliseconds since 1970), source (u8 length, text), request id (u8 length, text), record*
+//! record  = flags (u8), [place (u8 length, bytes)], [digest (32 bytes)], [attempts (u32)], JSON (u32 length, text)
+//! ```
+//!
+//! Numbers are little-endian.
+
+use bytes::{Buf, BufMut, Bytes};
+
+use crate::event::Event;
+use crate::event::version::Version;
+use crate::event::wire::event_text;
+
+/// The only version there has been.
+const VERSION: u8 = 1;
+const HAS_PLACE: u8 = 1;
+const HAS_DIGEST: u8 = 2;
+const HAS_ATTEMPTS: u8 = 4;
+
+/// A SHA-256 of what the keys of an event held.
+pub type Digest = [u8; 32];
+
+/// One event of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The event as `POST /events` takes it.
+    pub json: Bytes,
+    /// Its version, if that is a place that JSON cannot say: in the form in which Redis stores it.
+    pub place: Option<Bytes>,
+    /// It is applied only if its keys still hold what this is the digest of.
+    pub unless_changed: Option<Digest>,
+    /// Attempts that were made before it was put here.
+    pub attempts: u32,
+}
+
+/// The events of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// When the request was accepted, in milliseconds since 1970.
+    pub accepted_ms: u64,
+    /// The source's name; empty: it came to `POST /events`.
+    pub source: String,
+    /// Of the request.
+    pub request_id: String,
+    /// At least one.
+    pub records: Vec<Record>,
+}
+
+/// Why an entry cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// A later release wrote it: one of that release must do it.
+    Newer,
+    /// It is no entry, or was cut off.
+    Broken,
+}
+
+impl Record {
+    /// An event as it was sent.
+    pub fn of_json(json: Bytes) -> Self {
+        Record { json, place: None, unless_changed: None, attempts: 0 }
+    }
+
+    /// An event that was made here, of a notification.
+    pub fn of_event(event: &Event) -> Self {
+        let place = event.version.as_ref().filter(|version| version.is_place());
+        let place = place.map(|version| Bytes::copy_from_slice(&version.stored()));
+        Record { place, ..Record::of_json(event_text(event).into()) }
+    }
+
+    /// The version that its JSON cannot say.
+    pub fn version(&self) -> Option<Version> {
+        Version::from_stored_place(self.place.as_ref()?)
+    }
+
+    /// Bytes that it takes in an entry, about.
+    pub fn bytes(&self) -> usize {
+        self.json.len() + 48
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        out.put_u8(
+            flag(self.place.is_some(), HAS_PLACE)
+                | flag(self.unless_changed.is_some(), HAS_DIGEST)
+                | flag(self.attempts > 0, HAS_ATTEMPTS),
+        );
+        if let Some(place) = &self.place {
+            write_short(out, place);
+        }
+        out.extend_from_slice(self.unless_changed.as_ref().map_or(&[], |digest| &digest[..]));
+        if self.attempts > 0 {
+            out.put_u32_le(self.attempts);
+        }
+        out.put_u32_le(u32::try_from(self.json.len()).unwrap_or(u32::MAX));
+        out.extend_from_slice(&self.json);
+    }
+
+    fn read(from: &mut Bytes) -> Option<Self> {
+        let flags = from.try_get_u8().ok()?;
+        let place = if flags & HAS_PLACE != 0 { Some(read_short(from)?) } else { None };
+        let mut digest = [0; 32];
+        if flags & HAS_DIGEST != 0 {
+            from.try_copy_to_slice(&mut digest).ok()?;
+        }
+        let attempts = if flags & HAS_ATTEMPTS != 0 { from.try_get_u32_le().ok()? } else { 0 };
+        let length = from.try_get_u32_le().ok()? as usize;
+        let json = (from.len() >= length).then(|| from.split_to(length))?;
+        Some(Record { json, place, unless_changed: (flags & HAS_DIGEST != 0).then_some(digest), attempts })
+    }
+}
+
+impl Entry {
+    /// The bytes of the stream's entry.
+    pub fn write(&self) -> Vec<u8> {
+        let records: usize = self.records.iter().map(Record::bytes).sum();
+        let mut out = Vec::with_capacity(32 + self.source.len() + self.request_id.len() + records);
+        out.put_u8(VERSION);
+        out.put_u64_le(self.accepted_ms);
+        write_short(&mut out, self.source.as_bytes());
+        write_short(&mut out, self.request_id.as_bytes());
+        self.records.iter().for_each(|record| record.write(&mut out));
+        out
+    }
+
+    /// The entry that these bytes are.
+    ///
+    /// # Errors
+    /// A later release wrote it, or it is damaged.
+    pub fn read(mut from: Bytes) -> Result<Self, Unreadable> {
+        match from.try_get_u8() {
+            Ok(VERSION) => Self::read_first(from).ok_or(Unreadable::Broken),
+            Ok(newer) if newer > VERSION => Err(Unreadable::Newer),
+            _ => Err(Unreadable::Broken),
+        }
+    }
+
+    fn read_first(mut from: Bytes) -> Option<Self> {
+        let accepted_ms = from.try_get_u64_le().ok()?;
+        let (source, request_id) = (read_text(&mut from)?, read_text(&mut from)?);
+        let mut records = Vec::new();
+        while !from.is_empty() {
+            records.push(Record::read(&mut from)?);
+        }
+        Some(Entry { accepted_ms, source, request_id, records })
+    }
+}
+
+/// A text of at most 255 bytes; of a longer one the beginning.
+fn write_short(out: &mut Vec<u8>, bytes: &[u8]) {
+    let bytes = bytes.get(..usize::from(u8::MAX)).unwrap_or(bytes);
+    out.put_u8(bytes.len() as u8);
+    out.extend_from_slice(bytes);
+}
+
+fn read_short(from: &mut Bytes) -> Option<Bytes> {
+    let length = usize::from(from.try_get_u8().ok()?);
+    (from.len() >= length).then(|| from.split_to(length))
+}
+
+fn read_text(from: &mut Bytes) -> Option<String> {
+    String::from_utf8(read_short(from)?.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        let json = |text: &'static str| Record::of_json(Bytes::from_static(text.as_bytes()));
+        let replayed = Record { unless_changed: Some([7; 32]), attempts: 11, ..json("{}") };
+        let placed = Record { place: Some(Bytes::from_static(b"sn011\x1f0")), ..json("{\"key\":\"SET\"}") };
+        let (source, request_id) = ("minio".to_owned(), "r-1".to_owned());
+        Entry { accepted_ms: 1_795_903_463_933, source, request_id, records: vec![json("[1]"), replayed, placed] }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        assert_eq!(Entry::read(entry().write().into()), Ok(entry()));
+    }
+
+    #[test]
+    fn what_is_cut_off_or_newer_is_told_apart_and_nothing_panics() {
+        let whole = entry().write();
+        let ends: Vec<usize> =
+            (0..whole.len()).filter(|end| Entry::read(whole[..*end].to_vec().into()).is_ok()).collect();
+        let mut shorter = entry();
+        let mut expected = Vec::new();
+        while shorter.records.pop().is_some() {
+            expected.insert(0, shorter.write().len());
+        }
+        assert_eq!(ends, expected, "an entry may end behind each record only");
+        let newer = [&[2], &whole[1..]].concat();
+        assert_eq!(Entry::read(newer.into()), Err(Unreadable::Newer));
+        assert_eq!(Entry::read(Bytes::from_static(b"\0")), Err(Unreadable::Broken));
+        assert_eq!(entry().records[2].version().map(|version| version.stored().to_vec()), Some(b"sn011\x1f0".to_vec()));
+    }
+}

@@ -1,0 +1,137 @@
+//! The feeder: asks for the lease, and while it has it, brings the journal's events to the pipeline in their order.
+//!
+//! All of its state is in one future, and what it knows is in Redis: after a panic, or when the line to the journal's Redis is
+//! lost, it begins anew, and what was not trimmed is run again.
+
+mod hold;
+mod round;
+mod stream;
+mod take_in;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{info, warn};
+use tokio::select;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use self::hold::hold;
+use super::Journal;
+use super::lease::{self, ASK_EVERY};
+use super::link::LinkError;
+use crate::pipeline::Pipeline;
+use crate::pipeline::runtime::{Stage, StageContext, Thread};
+use crate::telemetry::metrics::ActorKind;
+
+/// The shortest time between two askings, however much is appended meanwhile.
+const MIN_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a feeder is built of.
+#[derive(Clone)]
+struct Parts {
+    journal: Journal,
+    pipeline: Pipeline,
+    /// By what this process is known in Redis.
+    holder: Arc<str>,
+    stopping: CancellationToken,
+    stopped: Arc<watch::Sender<bool>>,
+}
+
+/// A feeder that runs.
+pub struct Feeding {
+    stopping: CancellationToken,
+    stopped: watch::Receiver<bool>,
+    _thread: Thread,
+}
+
+impl Feeding {
+    /// Has it finish what it handed over, for so long at most, and give the lease back.
+    pub async fn stop(&mut self, within: Duration) {
+        self.stopping.cancel();
+        let stopped = self.stopped.wait_for(|stopped| *stopped);
+        if tokio::time::timeout(within, stopped).await.is_err() {
+            warn!("journal's feeder did not end in time, its lease will run out");
+        }
+    }
+}
+
+/// Starts the feeder, on a thread of its own.
+pub fn feed(journal: Journal, pipeline: Pipeline, holder: String) -> Feeding {
+    let (stopping, (stopped, receiver)) = (CancellationToken::new(), watch::channel(false));
+    let thread = Thread::new();
+    let registry = pipeline.registry.clone();
+    let parts =
+        Parts { journal, pipeline, holder: holder.into(), stopping: stopping.clone(), stopped: Arc::new(stopped) };
+    registry.start_on(&thread.handle(), ActorKind::Feeder, move |_, own| Feeder { parts, _own: own });
+    Feeding { stopping, stopped: receiver, _thread: thread }
+}
+
+/// The actor. It keeps its own address: nobody sends it anything, and it is to go on all the same.
+struct Feeder {
+    parts: Parts,
+    _own: crate::pipeline::runtime::Mailbox<Feeder>,
+}
+
+impl Stage for Feeder {
+    type Message = ();
+
+    fn started(&mut self, context: &mut StageContext<'_, Self>) {
+        context.spawn(run(self.parts.clone()), |_, (), _| {});
+    }
+
+    fn handle(&mut self, (): (), _: &mut StageContext<'_, Self>) {}
+}
+
+async fn run(parts: Parts) {
+    let mut link = parts.journal.shared.connector.link();
+    let mut trouble = Trouble::default();
+    while !parts.stopping.is_cancelled() {
+        let has_lease = match lease::acquire(&parts.journal, &mut link, &parts.holder).await {
+            Ok(lease) => {
+                trouble.ended();
+                let has_lease = lease.is_some();
+                if let Some(lease) = lease {
+                    hold(&parts, lease).await;
+                }
+                has_lease
+            }
+            Err(error) => {
+                trouble.met(&parts.journal, &error);
+                false
+            }
+        };
+        // Who has lost the lease lets others have it first.
+        let pause = if has_lease { ASK_EVERY / 2 } else { ASK_EVERY };
+        select! {
+            () = parts.stopping.cancelled() => {}
+            () = sleep(pause) => {}
+            () = parts.journal.shared.appended.notified() => sleep(MIN_PAUSE).await,
+        }
+    }
+    parts.stopped.send_replace(true);
+}
+
+/// Says once that the journal's Redis cannot be worked with, and once that it can again.
+#[derive(Default)]
+struct Trouble {
+    is_told: bool,
+}
+
+impl Trouble {
+    fn met(&mut self, journal: &Journal, error: &LinkError) {
+        journal.shared.metrics.set_journal_up(false);
+        if !self.is_told && journal.settings().is_asked_for {
+            warn!(cause:% = error; "journal cannot be read");
+            self.is_told = true;
+        }
+    }
+
+    fn ended(&mut self) {
+        if self.is_told {
+            info!("journal can be read again");
+            self.is_told = false;
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! One round: events handed to the pipeline, and what became of them.
+
+use std::time::Instant;
+
+use ring::digest::{Context, SHA256};
+use smallvec::smallvec;
+use tokio::time::timeout;
+
+use super::Parts;
+use crate::event::outcome::{Class, Outcome, Problem, ProblemKind};
+use crate::event::rejection::Rejection;
+use crate::event::wire::{Answered, EventResult, event_text};
+use crate::event::{Action, CacheKey, Event, Few};
+use crate::journal::dead::DeadLetter;
+use crate::journal::entry::Digest;
+use crate::journal::unix_millis;
+use crate::journal::window::{Task, TaskId};
+use crate::pipeline::work::reply::Verdict;
+use crate::pipeline::work::validity::Validity;
+
+/// How a round ended.
+pub struct Ended {
+    pub tasks: Vec<TaskId>,
+    pub results: Results,
+}
+
+/// What became of the tasks of a round.
+pub enum Results {
+    /// The pipeline had no room for them.
+    NotBegun,
+    /// They are more than the pipeline ever takes on at once.
+    TooLarge,
+    /// Of a letter that is run again: its keys were written since it died.
+    Changed,
+    /// One for each.
+    Each(Vec<End>),
+}
+
+/// What became of a task.
+#[derive(Debug, PartialEq)]
+pub enum End {
+    /// Applied, or made needless.
+    Done,
+    /// This is left of it, and may succeed later.
+    Left(Action, Problem),
+    /// This failed for good; the rest is done.
+    Dead(Action, Problem),
+}
+
+impl End {
+    /// As the metrics count it.
+    pub fn class(&self) -> Class {
+        match self {
+            End::Done => Class::Ok,
+            End::Left(..) => Class::Unavailable,
+            End::Dead(..) => Class::Rejected,
+        }
+    }
+}
+
+/// Hands the events over and waits for their verdict.
+pub async fn carry_out(parts: Parts, tasks: Vec<(TaskId, Task)>, validity: Validity, turn: usize) -> Ended {
+    let (ids, tasks): (Vec<TaskId>, Vec<Task>) = tasks.into_iter().unzip();
+    if let [task] = &tasks[..]
+        && let Some(expected) = task.record.unless_changed
+        && digest(&parts, &task.event, &validity, turn).await != Some(expected)
+    {
+        return Ended { tasks: ids, results: Results::Changed };
+    }
+    let events = tasks.iter().map(|task| task.event.clone()).collect();
+    let results = match submit(&parts, events, validity, turn).await {
+        Verdict::Batch(elements) => {
+            let mut elements = elements.into_iter();
+            Results::Each(tasks.into_iter().map(|task| end(&task, elements.next())).collect())
+        }
+        Verdict::Rejected(Rejection::TooLargeToAdmit | Rejection::TooManyPatterns) => Results::TooLarge,
+        Verdict::Rejected(_) | Verdict::One(_) => Results::NotBegun,
+    };
+    Ended { tasks: ids, results }
+}
+
+async fn submit(parts: &Parts, events: Vec<Event>, validity: Validity, turn: usize) -> Verdict {
+    let Some(submitter) = parts.pipeline.submitter_by_turn(turn) else {
+        return Verdict::Rejected(Rejection::Overloaded);
+    };
+    let mut pending = submitter.submit_within(events, parts.pipeline.admission.permit(), validity);
+    match timeout(parts.pipeline.deadline(), &mut pending).await {
+        Ok(verdict) => verdict,
+        Err(_) => pending.expire(ProblemKind::Timeout),
+    }
+}
+
+fn end(task: &Task, element: Option<EventResult>) -> End {
+    let Some(EventResult::Answered(answered)) = element else {
+        let problem = Problem::new(ProblemKind::Interrupted, "the pipeline gave no answer");
+        return End::Left(task.event.action.clone(), problem);
+    };
+    let is_of_source = !task.meta.source.is_empty();
+    let class = |outcome: &Outcome| match outcome.problem() {
+        // What made it so is told of by itself.
+        Some(problem) if is_of_source && problem.is_overtaken => Class::Ok,
+        _ => outcome.class(),
+    };
+    let worst = answered.outcomes.iter().map(class).max().unwrap_or(Class::Ok);
+    if worst == Class::Ok {
+        return End::Done;
+    }
+    let is_left: Vec<bool> = answered.outcomes.iter().map(|outcome| class(outcome) != Class::Ok).collect();
+    let of_class = |class: Class| problem(&answered, class);
+    let action = only(task.event.action.clone(), &is_left);
+    match worst {
+        Class::Unavailable => End::Left(action, of_class(Class::Unavailable)),
+        _ => End::Dead(action, of_class(Class::Rejected)),
+    }
+}
+
+fn problem(answered: &Answered, class: Class) -> Problem {
+    let problems = answered.outcomes.iter().filter_map(Outcome::problem);
+    let mut of_class = problems.filter(|problem| problem.kind.class() == class);
+    of_class.next().cloned().unwrap_or_else(|| Problem::new(ProblemKind::Interrupted, "no cause is known"))
+}
+
+/// The entries of an action that are marked.
+fn only(action: Action, is_left: &[bool]) -> Action {
+    fn marked<T>(all: Few<T>, is_left: &[bool]) -> Few<T> {
+        all.into_iter().zip(is_left).filter(|(_, is_left)| **is_left).map(|(one, _)| one).collect()
+    }
+    match action {
+        Action::Set(entries) => Action::Set(marked(entries, is_left)),
+        Action::Get(keys) => Action::Get(marked(keys, is_left)),
+        Action::Delete(keys) => Action::Delete(marked(keys, is_left)),
+        Action::DeletePattern { patterns, dry_run } => {
+            Action::DeletePattern { patterns: marked(patterns, is_left), dry_run }
+        }
+    }
+}
+
+/// A dead letter of what is left of a task. Its keys are read, unless its version guards it.
+pub async fn dead_letter(
+    parts: &Parts,
+    task: &Task,
+    (problem, detail): (&str, &str),
+    validity: &Validity,
+    turn: usize,
+) -> DeadLetter {
+    let digest = match task.event.version {
+        Some(_) => None,
+        None => digest(parts, &task.event, validity, turn).await,
+    };
+    let is_whole = task.event.action.entries() == task.entries;
+    let json = if is_whole { task.record.json.clone() } else { event_text(&task.event).into() };
+    DeadLetter {
+        event: json,
+        place: task.record.place.clone(),
+        problem: problem.to_owned(),
+        detail: detail.to_owned(),
+        meta: (*task.meta).clone(),
+        died_ms: unix_millis(),
+        attempts: task.record.attempts.saturating_add(task.attempts).saturating_add(1),
+        digest,
+        of: format!("{}.{}", task.meta.id, task.place),
+    }
+}
+
+/// Of what the keys of an event hold. None: it names none, or they cannot be read.
+pub async fn digest(parts: &Parts, event: &Event, validity: &Validity, turn: usize) -> Option<Digest> {
+    let keys: Few<CacheKey> = match &event.action {
+        Action::Set(entries) => entries.iter().map(|entry| entry.key.clone()).collect(),
+        Action::Get(keys) | Action::Delete(keys) => keys.clone(),
+        Action::DeletePattern { .. } => smallvec![],
+    };
+    if keys.is_empty() {
+        return None;
+    }
+    let read = Event { id: None, version: None, time: None, action: Action::Get(keys) };
+    let Verdict::Batch(elements) = submit(parts, vec![read], validity.clone(), turn).await else { return None };
+    let [EventResult::Answered(answered)] = &elements[..] else { return None };
+    digest_of(answered)
+}
+
+fn digest_of(answered: &Answered) -> Option<Digest> {
+    let mut context = Context::new(&SHA256);
+    for (key, outcome) in answered.targets.iter().zip(&answered.outcomes) {
+        context.update(&(key.len() as u64).to_le_bytes());
+        context.update(key.as_bytes());
+        match outcome {
+            Outcome::Miss => context.update(b"-"),
+            Outcome::Hit(value) => {
+                context.update(b"=");
+                context.update(&(value.len() as u64).to_le_bytes());
+                context.update(value);
+            }
+            _ => return None,
+        }
+    }
+    context.finish().as_ref().try_into().ok()
+}
+
+/// Whether an attempt is counted that ended so: none is while the cache as a whole is down, or while the lease ends.
+pub fn counts(problem: &Problem, is_cache_up: bool, validity: &Validity, now: Instant) -> bool {
+    let is_of_cache = !matches!(problem.kind, ProblemKind::BlobUnavailable);
+    !validity.is_over(now) && (is_cache_up || !is_of_cache)
+}

@@ -1,0 +1,163 @@
+//! One ordered line to the journal's Redis: pipelines of a few commands and their replies.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use crate::redis::Value;
+use crate::redis::{Client, Failure, Limits, Pipeline, Redis};
+
+/// A string of a reply, at most: an entry of the stream holds the events of one request.
+const MAX_TEXT_BYTES: usize = 256 << 20;
+
+/// A command as its arguments.
+pub type Args = Vec<Bytes>;
+
+/// Packs what a command is made of.
+pub trait IntoArg {
+    /// As an argument.
+    fn into_arg(self) -> Bytes;
+}
+
+impl IntoArg for &str {
+    fn into_arg(self) -> Bytes {
+        Bytes::copy_from_slice(self.as_bytes())
+    }
+}
+
+impl IntoArg for &String {
+    fn into_arg(self) -> Bytes {
+        Bytes::copy_from_slice(self.as_bytes())
+    }
+}
+
+impl IntoArg for u64 {
+    fn into_arg(self) -> Bytes {
+        Bytes::copy_from_slice(itoa::Buffer::new().format(self).as_bytes())
+    }
+}
+
+impl IntoArg for Bytes {
+    fn into_arg(self) -> Bytes {
+        self
+    }
+}
+
+/// A command: `args!["XLEN", &key]`.
+macro_rules! args {
+    ($($argument:expr),* $(,)?) => {
+        vec![$($crate::journal::link::IntoArg::into_arg($argument)),*]
+    };
+}
+pub(super) use args;
+
+/// Looks into a reply.
+pub trait Read {
+    /// The number, be it written as a string; None if it is none.
+    fn number(&self) -> Option<i64>;
+    /// The string.
+    fn text(&self) -> Option<&Bytes>;
+    /// The elements; of anything else none.
+    fn list(&self) -> &[Value];
+}
+
+impl Read for Value {
+    fn number(&self) -> Option<i64> {
+        match self {
+            Value::Integer(number) => Some(*number),
+            Value::Bulk(text) => str::from_utf8(text).ok()?.parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> Option<&Bytes> {
+        if let Value::Bulk(text) = self { Some(text) } else { None }
+    }
+
+    fn list(&self) -> &[Value] {
+        if let Value::Array(list) = self { list } else { &[] }
+    }
+}
+
+/// Why a pipeline has no replies, for a person. Holds no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LinkError(pub Cow<'static, str>);
+
+impl From<Failure> for LinkError {
+    fn from(failure: Failure) -> Self {
+        LinkError(failure.to_string().into())
+    }
+}
+
+/// Makes links. Cheap to clone.
+#[derive(Clone)]
+pub struct Connector {
+    redis: Redis,
+    /// The stream: all keys of the journal are in its slot.
+    key: Arc<str>,
+    /// How long a reply may take, beside what the server is asked to wait.
+    response_timeout: Duration,
+}
+
+impl Connector {
+    /// Links to the Redis that has the journal of this name. Connects to nothing yet.
+    pub fn new(redis: Redis, name: &str, response_timeout: Duration) -> Self {
+        Connector { redis, key: name.into(), response_timeout }
+    }
+
+    /// A line of its own.
+    pub fn link(&self) -> Link {
+        Link { client: self.redis.client(self.key.as_bytes()), response_timeout: self.response_timeout }
+    }
+
+    /// Where it leads, without credentials.
+    pub fn describe(&self) -> String {
+        self.redis.describe()
+    }
+}
+
+/// One line, connected when needed and anew when lost. What a lost connection left behind is taken back before anything more
+/// is sent over any line of the connector.
+pub struct Link {
+    client: Client,
+    response_timeout: Duration,
+}
+
+impl Link {
+    /// Sends these as one pipeline; a reply for each. `block`: how long the server is asked to wait, at most.
+    ///
+    /// # Errors
+    /// The line is no good: what was sent may have been carried out or not.
+    pub async fn call(&mut self, commands: &[Args], block: Duration) -> Result<Vec<Value>, LinkError> {
+        let mut pipeline = Pipeline::new();
+        for command in commands {
+            let arguments: Vec<&[u8]> = command.iter().map(|argument| &argument[..]).collect();
+            pipeline.command(&arguments);
+        }
+        let within = self.response_timeout * 2 + block;
+        Ok(self.client.call(&pipeline, Limits { within, block, max_bulk_bytes: MAX_TEXT_BYTES }).await?)
+    }
+
+    /// The reply to a single command that does not wait.
+    ///
+    /// # Errors
+    /// The line is no good, or Redis refused the command.
+    pub async fn one(&mut self, command: Args) -> Result<Value, LinkError> {
+        self.wait_for(command, Duration::ZERO).await
+    }
+
+    /// The same for one that waits so long at most.
+    ///
+    /// # Errors
+    /// As [`Link::one`].
+    pub async fn wait_for(&mut self, command: Args, block: Duration) -> Result<Value, LinkError> {
+        match self.call(&[command], block).await?.pop() {
+            Some(Value::Error(code)) => Err(LinkError(format!("redis answered {}", code.as_str()).into())),
+            Some(value) => Ok(value),
+            None => Err(LinkError("redis gave no answer".into())),
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! What of the journal is in progress, as values: which event may go ahead, and how far the stream can be trimmed.
+//!
+//! The events of the window stand in the order of the stream. One may go ahead of others as long as no earlier event that is
+//! not settled touches one of its keys; a pattern touches every key that it matches. Plain SETs and DELETEs that may go
+//! together are a [`Round`]: one request to the pipeline, which keeps the order inside of it. What takes longer (blobs,
+//! patterns, dead letters that are run again) is a round of its own, so that nobody waits for it but its keys.
+//!
+//! An entry is done when all its events are settled, and the stream is trimmed up to the first entry that is not: what stands
+//! behind that and is settled already would be run again by the next holder, in the order of the stream, so it ends in the
+//! same state.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ahash::{AHashMap as HashMap, AHashSet as HashSet};
+
+use super::entry::Record;
+use crate::event::pattern::Pattern;
+use crate::event::{Action, CacheKey, Event, Source};
+
+/// A place in the order of the window.
+pub type TaskId = u64;
+
+/// The first pause after an attempt; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// Bounds of the window.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Events that are not settled.
+    pub tasks: usize,
+    /// Bytes of these; one that is larger stands alone.
+    pub bytes: usize,
+    /// Entries that are not trimmed.
+    pub entries: usize,
+    /// Events of one round.
+    pub round: usize,
+    /// Rounds in progress.
+    pub rounds: usize,
+}
+
+/// What is known of a request whose events were accepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// The entry's id in the stream.
+    pub id: String,
+    /// The source's name; empty: it came to `POST /events`.
+    pub source: String,
+    /// Of the request.
+    pub request_id: String,
+    /// When the request was accepted, in milliseconds since 1970.
+    pub accepted_ms: u64,
+}
+
+/// An event of the window.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The number of the entry that it stands in; the window gives it.
+    pub entry: u64,
+    /// The request that it came with.
+    pub meta: Arc<Meta>,
+    /// Its place in the entry.
+    pub place: usize,
+    /// As it stands in the entry.
+    pub record: Record,
+    /// What is left to do of it.
+    pub event: Event,
+    /// How many entries the whole event has.
+    pub entries: usize,
+    /// Attempts that have ended.
+    pub attempts: u32,
+}
+
+impl Task {
+    fn is_plain(&self) -> bool {
+        let is_inline = match &self.event.action {
+            Action::Set(entries) => entries.iter().all(|entry| matches!(entry.source, Source::Inline(_))),
+            Action::Delete(_) => true,
+            Action::Get(_) | Action::DeletePattern { .. } => false,
+        };
+        is_inline && self.record.unless_changed.is_none()
+    }
+
+    /// Bytes that it is counted with.
+    fn bytes(&self) -> usize {
+        self.record.bytes() + 256 * self.event.action.entries()
+    }
+
+    fn keys(&self) -> Vec<&CacheKey> {
+        match &self.event.action {
+            Action::Set(entries) => entries.iter().map(|entry| &entry.key).collect(),
+            Action::Get(keys) | Action::Delete(keys) => keys.iter().collect(),
+            Action::DeletePattern { .. } => Vec::new(),
+        }
+    }
+
+    fn patterns(&self) -> &[Pattern] {
+        match &self.event.action {
+            Action::DeletePattern { patterns, .. } => patterns,
+            _ => &[],
+        }
+    }
+}
+
+/// Events that go to the pipeline together, in this order.
+#[derive(Debug)]
+pub struct Round {
+    /// Their places in the window.
+    pub tasks: Vec<TaskId>,
+    /// Whether it is a single event that is no plain SET or DELETE.
+    pub is_alone: bool,
+}
+
+/// Keys and patterns that something later must not pass.
+#[derive(Default)]
+struct Occupied {
+    keys: HashSet<CacheKey>,
+    patterns: Vec<Pattern>,
+}
+
+impl Occupied {
+    fn add(&mut self, task: &Task) {
+        self.keys.extend(task.keys().into_iter().cloned());
+        self.patterns.extend_from_slice(task.patterns());
+    }
+
+    /// Two pattern deletes do not stand in each other's way.
+    fn stops(&self, task: &Task) -> bool {
+        if self.keys.is_empty() && self.patterns.is_empty() {
+            return false;
+        }
+        let is_matched = |key: &CacheKey| self.patterns.iter().any(|pattern| pattern.matches(key.as_bytes()));
+        task.keys().into_iter().any(|key| self.keys.contains(key) || is_matched(key))
+            || task.patterns().iter().any(|pattern| self.keys.iter().any(|key| pattern.matches(key.as_bytes())))
+    }
+}
+
+/// An entry that is not trimmed.
+struct Held {
+    /// Its id in the stream.
+    id: String,
+    events: u64,
+    left: usize,
+}
+
+/// What may be trimmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The id of the last entry.
+    pub last: String,
+    /// Events of all these entries.
+    pub events: u64,
+    /// How many entries.
+    pub entries: u64,
+}
+
+/// The window of a holder of the lease.
+pub struct Window {
+    bounds: Bounds,
+    entries: VecDeque<Held>,
+    /// The number of the first entry.
+    first: u64,
+    tasks: HashMap<TaskId, Task>,
+    /// In order; with the time before which it must not begin.
+    waiting: BTreeMap<TaskId, Option<Instant>>,
+    running: HashSet<TaskId>,
+    rounds: usize,
+    next: TaskId,
+    bytes: usize,
+}
+
+impl Window {
+    /// An empty window.
+    pub fn new(bounds: Bounds) -> Self {
+        Window {
+            bounds,
+            entries: VecDeque::new(),
+            first: 0,
+            tasks: HashMap::new(),
+            waiting: BTreeMap::new(),
+            running: HashSet::new(),
+            rounds: 0,
+            next: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Whether another entry may be added.
+    pub fn has_room(&self) -> bool {
+        let Bounds { tasks, bytes, entries, .. } = self.bounds;
+        self.tasks.len() < tasks && self.bytes < bytes && self.entries.len() < entries
+    }
+
+    /// Events that are not settled.
+    pub fn unsettled(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Rounds in progress.
+    pub fn rounds(&self) -> usize {
+        self.rounds
+    }
+
+    /// Adds the next entry of the stream. `events` is how many events it was counted with; those of `tasks` have still to be
+    /// done, the others are settled. Returns the places of the tasks.
+    pub fn add(&mut self, id: String, events: u64, tasks: Vec<Task>) -> Range<TaskId> {
+        let (entry, begin) = (self.first + self.entries.len() as u64, self.next);
+        self.entries.push_back(Held { id, events, left: tasks.len() });
+        for task in tasks {
+            self.bytes += task.bytes();
+            self.tasks.insert(self.next, Task { entry, ..task });
+            self.waiting.insert(self.next, None);
+            self.next += 1;
+        }
+        begin..self.next
+    }
+
+    /// A task that is not settled.
+    pub fn task(&self, id: TaskId) -> Option<&Task> {
+        self.tasks.get(&id)
+    }
+
+    /// Marks a task as in progress though it is in no round.
+    pub fn hold(&mut self, id: TaskId) {
+        if self.waiting.remove(&id).is_some() {
+            self.running.insert(id);
+        }
+    }
+
+    /// What may begin now. It counts as in progress until [`settle`](Window::settle) or [`put_off`](Window::put_off).
+    pub fn begin(&mut self, now: Instant) -> Vec<Round> {
+        let mut begun = Vec::new();
+        let mut together = Vec::new();
+        let mut before = Occupied::default();
+        self.running.iter().filter_map(|id| self.tasks.get(id)).for_each(|task| before.add(task));
+        let mut in_round = Occupied::default();
+        let mut room = self.bounds.rounds.saturating_sub(self.rounds);
+        for (id, due) in &self.waiting {
+            if room == 0 || together.len() >= self.bounds.round {
+                break;
+            }
+            let Some(task) = self.tasks.get(id) else { continue };
+            let may_begin = due.is_none_or(|due| due <= now) && !before.stops(task);
+            if may_begin && task.is_plain() {
+                together.push(*id);
+                in_round.add(task);
+            } else if may_begin && !in_round.stops(task) && room > usize::from(!together.is_empty()) {
+                begun.push(Round { tasks: vec![*id], is_alone: true });
+                room -= 1;
+                before.add(task);
+            } else {
+                before.add(task);
+            }
+        }
+        if !together.is_empty() {
+            begun.push(Round { tasks: together, is_alone: false });
+        }
+        for id in begun.iter().flat_map(|round| &round.tasks) {
+            self.waiting.remove(id);
+            self.running.insert(*id);
+        }
+        self.rounds += begun.len();
+        begun
+    }
+
+    /// A round has ended; its tasks were settled or put off before or will be now.
+    pub fn round_ended(&mut self) {
+        self.rounds = self.rounds.saturating_sub(1);
+    }
+
+    /// A task is done with: applied, made needless, or a dead letter.
+    pub fn settle(&mut self, id: TaskId) {
+        self.running.remove(&id);
+        self.waiting.remove(&id);
+        let Some(task) = self.tasks.remove(&id) else { return };
+        self.bytes = self.bytes.saturating_sub(task.bytes());
+        let place = task.entry.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        if let Some(held) = place.and_then(|place| self.entries.get_mut(place)) {
+            held.left = held.left.saturating_sub(1);
+        }
+    }
+
+    /// From now on a round has so many events at most.
+    pub fn set_round(&mut self, events: usize) {
+        self.bounds.round = events;
+    }
+
+    /// Only this is left of a task.
+    pub fn reduce(&mut self, id: TaskId, left: Action) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            self.bytes = self.bytes.saturating_sub(task.bytes());
+            task.event.action = left;
+            self.bytes += task.bytes();
+        }
+    }
+
+    /// What is left of a task is tried again: after a pause, if the attempt counts.
+    pub fn put_off(&mut self, id: TaskId, left: Option<Action>, counts: bool, now: Instant) {
+        self.running.remove(&id);
+        if let Some(action) = left {
+            self.reduce(id, action);
+        }
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let due = now + if counts { pause(task.attempts) } else { FIRST_PAUSE / 5 };
+        task.attempts += u32::from(counts);
+        self.waiting.insert(id, Some(due));
+    }
+
+    /// When something that waits for its time may begin.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.waiting.values().filter_map(|due| *due).min()
+    }
+
+    /// What may be trimmed now; it is told of once.
+    pub fn take_done(&mut self) -> Option<Done> {
+        let mut done: Option<Done> = None;
+        while self.entries.front().is_some_and(|held| held.left == 0)
+            && let Some(held) = self.entries.pop_front()
+        {
+            self.first += 1;
+            let before = done.map_or((0, 0), |done| (done.events, done.entries));
+            done = Some(Done { last: held.id, events: before.0 + held.events, entries: before.1 + 1 });
+        }
+        done
+    }
+}
+
+/// After so many attempts.
+fn pause(attempts: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1_u32.checked_shl(attempts.min(16)).unwrap_or(u32::MAX)).min(MAX_PAUSE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! The journal: what was answered 202 is applied, in the order of its acceptance, whatever happens in between.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Answer, Builder, Daemon, PATIENCE, Redis, Stage, delete, delete_pattern, eventually, get, ndjson, set_inline,
+};
+
+pub const ASYNC: (&str, &str) = ("prefer", "respond-async");
+
+pub fn keep(daemon: &Daemon, body: &Value) -> Answer {
+    daemon.post_with(&[ASYNC], body.to_string().as_bytes())
+}
+
+#[track_caller]
+pub fn assert_accepted(answer: &Answer, events: u64) {
+    assert_eq!((answer.status, answer.json()), (202, json!({"status": "accepted", "events": events})));
+    assert_eq!(answer.header("preference-applied"), Some("respond-async"));
+}
+
+#[track_caller]
+pub fn assert_empty(redis: &Redis) {
+    let empty = || redis::cmd("XLEN").arg("rcs:journal").query::<u64>(&mut redis.conn()) == Ok(0);
+    assert!(eventually(PATIENCE, empty), "the journal is not emptied");
+}
+
+/// A daemon with a Redis of its own for the journal.
+fn apart(cache: &Redis, journal: &Redis) -> Builder {
+    Daemon::builder().redis(cache).set("journal.url", format!("redis://127.0.0.1:{}/0", journal.port()))
+}
+
+#[test]
+fn events_are_answered_before_they_are_applied_and_applied_in_order() {
+    let Stage { daemon, redis, .. } = Stage::new();
+    assert_accepted(&keep(&daemon, &set_inline("a", "1")), 1);
+    assert_accepted(&keep(&daemon, &json!([set_inline("a", "2"), set_inline("b", "1"), delete(json!("b"))])), 3);
+    let lines = ndjson(&[set_inline("p:1", "x"), delete_pattern(json!("p:*")), set_inline("p:2", "y")]);
+    let answer = daemon.post_with(&[ASYNC, ("content-type", "application/x-ndjson")], lines.as_bytes());
+    assert_accepted(&answer, 3);
+    assert_empty(&redis);
+    assert_eq!(redis.value("a").as_deref(), Some(&b"2"[..]));
+    assert!(!redis.exists("b") && !redis.exists("p:1"));
+    assert_eq!(redis.value("p:2").as_deref(), Some(&b"y"[..]));
+}
+
+#[test]
+fn what_is_invalid_is_told_at_once_and_the_rest_of_its_batch_is_kept() {
+    let Stage { daemon, redis, .. } = Stage::new();
+    let invalid = json!({"key": "SET", "id": "bad", "value": {"data": {"key": ""}}});
+    keep(&daemon, &invalid).problem(422, "invalid-event");
+    daemon.post_with(&[ASYNC], b"{").problem(400, "malformed-json");
+    let mut named = set_inline("a", "1");
+    named["id"] = json!("good");
+    let answer = keep(&daemon, &json!([named, invalid, get(json!("a"))]));
+    let told = answer.json();
+    assert_eq!((answer.status, &told["counts"]), (207, &json!({"ok": 1, "rejected": 2, "unavailable": 0})));
+    assert_eq!(told["events"][0], json!({"index": 0, "status": "accepted", "event": "SET", "id": "good"}));
+    assert_eq!((&told["events"][1]["id"], &told["events"][1]["status"]), (&json!("bad"), &json!("rejected")));
+    assert_eq!(told["events"][2]["problem"]["errors"][0]["pointer"], "/key", "a read has no answer later: {told}");
+    let minimal = [("prefer", "respond-async, return=minimal")];
+    let answer = daemon.post_with(&minimal, json!([set_inline("c", "1"), invalid]).to_string().as_bytes());
+    assert_eq!(answer.json()["events"].as_array().map(Vec::len), Some(1));
+    assert_eq!(answer.header("preference-applied"), Some("respond-async, return=minimal"));
+    assert_empty(&redis);
+    assert_eq!(redis.value("a").as_deref(), Some(&b"1"[..]));
+}
+
+#[test]
+fn a_request_of_reads_is_answered_at_once_as_if_there_were_no_preference() {
+    let Stage { daemon, redis, .. } = Stage::new();
+    redis.put("a", b"1");
+    let answer = keep(&daemon, &get(json!("a")));
+    assert_eq!((answer.status, &answer.json()["results"][0]["value"]), (200, &json!("1")));
+    assert_eq!(answer.header("preference-applied"), None);
+    let preview = delete_pattern(json!({"pattern": "a*", "dry_run": true}));
+    assert_eq!(keep(&daemon, &json!([preview])).status, 200);
+    assert_eq!(keep(&daemon, &json!([])).json()["counts"]["ok"], 0);
+    assert!(!redis.exists("rcs:journal"));
+}
+
+#[test]
+fn a_journal_of_its_own_keeps_accepting_while_the_cache_is_down() {
+    let (mut cache, journal) = (Redis::durable(), Redis::start());
+    let daemon = apart(&cache, &journal).set("redis.retry_ms", 500).start();
+    cache.kill();
+    for n in 0..100 {
+        assert_accepted(&keep(&daemon, &set_inline(&format!("k{}", n % 10), &n.to_string())), 1);
+    }
+    let depth = || daemon.metric("cache_sync_journal_events", &[]);
+    assert!(eventually(PATIENCE, || depth() == 100.0), "{} events", depth());
+    cache.restart();
+    assert_empty(&journal);
+    for n in 0..10 {
+        assert_eq!(cache.value(&format!("k{n}")), Some((90 + n).to_string().into_bytes()));
+    }
+    assert!(!cache.exists("rcs:journal"), "the journal has a Redis of its own");
+}
+
+#[test]
+fn a_journal_that_is_full_or_cannot_be_reached_takes_nothing_on() {
+    let (mut cache, mut journal) = (Redis::start(), Redis::start());
+    let daemon = apart(&cache, &journal).set("journal.max_events", 5).set("redis.retry_ms", 500).start();
+    cache.pause();
+    for n in 0..5 {
+        assert_accepted(&keep(&daemon, &set_inline(&format!("k{n}"), "v")), 1);
+    }
+    let full = keep(&daemon, &set_inline("k5", "v"));
+    full.problem(503, "journal-full");
+    full.retry_after();
+    keep(&daemon, &json!([set_inline("k5", "v"), set_inline("k6", "v")])).problem(503, "journal-full");
+    cache.resume();
+    assert_empty(&journal);
+    let again = || keep(&daemon, &set_inline("k5", "v")).status == 202;
+    assert!(eventually(PATIENCE, again), "there is room again");
+    assert_empty(&journal);
+    journal.kill();
+    let answer = keep(&daemon, &set_inline("k7", "v"));
+    answer.problem(503, "journal-unavailable");
+    answer.retry_after();
+    assert_eq!(daemon.post(&set_inline("k8", "v")).status, 200, "the cache is there");
+    assert_eq!(cache.value("k5").as_deref(), Some(&b"v"[..]));
+}
+
+#[test]
+fn what_was_accepted_survives_the_process() {
+    let (mut cache, journal) = (Redis::start(), Redis::start());
+    let first = apart(&cache, &journal).set("redis.retry_ms", 500).start();
+    cache.pause();
+    for n in 0..20 {
+        assert_accepted(&keep(&first, &set_inline("k", &n.to_string())), 1);
+    }
+    drop(first);
+    cache.resume();
+    let _second = apart(&cache, &journal).start();
+    assert_empty(&journal);
+    assert_eq!(cache.value("k").as_deref(), Some(&b"19"[..]));
+}
+
+#[test]
+fn a_lease_is_given_back_at_once_on_sigterm() {
+    let Stage { mut daemon, redis, .. } = Stage::new();
+    assert_accepted(&keep(&daemon, &set_inline("k", "1")), 1);
+    assert_empty(&redis);
+    assert!(redis.exists("{rcs:journal}:lease"));
+    daemon.sigterm();
+    assert!(daemon.wait_exit(Duration::from_secs(20)).success());
+    assert!(!redis.exists("{rcs:journal}:lease") && !redis.exists("{rcs:journal}:former"));
+}
