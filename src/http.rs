@@ -22,6 +22,7 @@ mod posters;
 mod probes;
 mod problem;
 mod progress;
+mod read_ahead;
 mod receive;
 mod request;
 mod request_ids;

@@ -7,7 +7,7 @@ use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, ORIGIN};
 use actix_web::web::Payload;
 use async_compression::tokio::bufread::GzipDecoder;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::task::yield_now;
@@ -22,6 +22,10 @@ use crate::pipeline::work::admission::Permit;
 
 /// Decompressed bytes asked for at a time.
 const INFLATE_CHUNK: usize = 64 * 1024;
+/// What a body that does not come at once has room for at first.
+const FIRST_ROOM: usize = 64 * 1024;
+/// What a decoder holds of its own: a window, tables and the bytes in hand.
+const DECODER_BYTES: usize = 64 * 1024;
 /// Of a refused body, at most.
 const SKIMMED_BYTES: usize = 64 * 1024;
 
@@ -112,7 +116,7 @@ pub async fn read(
     if let Some(connection) = connection {
         connection.ask_for_body();
     }
-    let body = Body { buffer: BytesMut::new(), bounds, claim, connection };
+    let body = Body { buffer: Vec::new(), bounds, claim, connection };
     match kind.gzip {
         false => body.read_plain(payload, declared).await,
         // Boxed: it is large, and every request would carry room for it.
@@ -135,7 +139,7 @@ pub async fn skim(payload: &mut Payload) {
 }
 
 struct Body<'a> {
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     bounds: Bounds<'a>,
     claim: Option<&'a mut Claim>,
     connection: Option<&'a Progress>,
@@ -149,19 +153,33 @@ impl Body<'_> {
             if let Some(claim) = &mut self.claim {
                 claim.add(&chunk);
             }
-            if self.buffer.is_empty() {
-                if declared == Some(chunk.len()) {
-                    return Ok(chunk);
-                }
-                self.buffer.reserve(declared.unwrap_or(chunk.len()));
+            if self.buffer.is_empty() && declared == Some(chunk.len()) {
+                return Ok(chunk);
             }
+            self.make_room(chunk.len(), declared);
             self.buffer.extend_from_slice(&chunk);
         }
-        Ok(self.buffer.freeze())
+        Ok(self.buffer.into())
+    }
+
+    /// Room for so much more: at most as much as is there again, whatever was announced. A body may be given up when a part of it
+    /// has come, and others then need what it held; room that it never used is of no use to them.
+    fn make_room(&mut self, more: usize, declared: Option<usize>) {
+        let needed = self.buffer.len() + more;
+        if needed > self.buffer.capacity() {
+            let doubled = (2 * self.buffer.capacity()).max(FIRST_ROOM);
+            let room = declared.map_or(doubled, |declared| declared.min(doubled)).max(needed);
+            self.buffer.reserve_exact(room - self.buffer.len());
+        }
     }
 
     /// Compressed bytes are bounded too: empty gzip members take time without making a byte.
     async fn read_gzip(mut self, payload: &mut Payload) -> Result<Bytes, Rejection> {
+        let mut held = self.bounds.permit.admission().permit();
+        let has_room = self.bounds.unproven.is_none_or(|share| share.grow(DECODER_BYTES));
+        if !has_room || !held.try_grow(0, DECODER_BYTES) {
+            return Err(Rejection::Overloaded);
+        }
         let mut compressed_left = self.bounds.max_bytes.saturating_mul(2).saturating_add(INFLATE_CHUNK);
         let mut claim = self.claim.take();
         let bounded = payload.map(move |chunk| {
@@ -180,7 +198,7 @@ impl Body<'_> {
             let before = self.buffer.len();
             let mut window = (&mut decoder).take(INFLATE_CHUNK as u64);
             match window.read_buf(&mut self.buffer).await {
-                Ok(0) => return Ok(self.buffer.freeze()),
+                Ok(0) => return Ok(self.buffer.into()),
                 Ok(_) => self.hold(self.buffer.len() - before)?,
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                     return Err(Rejection::BodyTooLarge { max_bytes: self.bounds.max_bytes });

@@ -51,6 +51,8 @@ pub struct Progress {
     is_clear: Cell<bool>,
     /// Whether the request under way is such a first one.
     is_first: Cell<bool>,
+    /// actix-http's buffer was, or may be, made larger than it was at first.
+    is_buffer_large: Cell<bool>,
     incoming: RefCell<Incoming>,
     /// What a large head holds.
     permit: RefCell<Permit>,
@@ -83,6 +85,7 @@ impl Progress {
             wants_body: Cell::new(false),
             is_clear: Cell::new(false),
             is_first: Cell::new(false),
+            is_buffer_large: Cell::new(false),
             incoming: RefCell::default(),
             permit: RefCell::new(permit),
             answers: RefCell::default(),
@@ -116,6 +119,7 @@ impl Progress {
         if incoming.head_bytes() <= SMALL_HEAD_BYTES {
             return None;
         }
+        self.is_buffer_large.set(true);
         let is_arriving = incoming.is_within_head();
         if is_arriving && incoming.head_bytes() > MAX_HEAD_BYTES {
             return Some(HeadFault::TooLarge);
@@ -123,6 +127,21 @@ impl Progress {
         let mut permit = self.permit.borrow_mut();
         let has_room = permit.bytes() > 0 || permit.try_grow(0, LARGE_HEAD_HOLDS);
         (is_arriving && !has_room).then_some(HeadFault::NoRoom)
+    }
+
+    /// The buffer was filled, so it is made larger.
+    pub(super) fn note_large_buffer(&self) {
+        self.is_buffer_large.set(true);
+    }
+
+    /// Whether what lies in actix-http's buffer may keep more memory than it has bytes.
+    pub fn is_buffer_large(&self) -> bool {
+        self.is_buffer_large.get()
+    }
+
+    /// Whether room was taken for a large head.
+    pub(super) fn holds_large_head(&self) -> bool {
+        self.permit.borrow().bytes() > 0
     }
 
     /// Whether what comes next has to wait for the answer to what came before.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
@@ -87,9 +87,12 @@ pub fn reject(request: &HttpRequest, why: &Rejection, asked: &'static str) -> Ht
 /// Wraps every route. An `Rc`, because a request must not touch a counter that all threads share.
 pub async fn observe(
     shared: Rc<Data<Shared>>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    if request.conn_data::<Rc<Progress>>().is_some_and(|connection| connection.is_buffer_large()) {
+        detach(request.headers_mut());
+    }
     let about = Rc::new(RequestContext {
         ids: RequestIds::of(&request),
         shared: shared.clone(),
@@ -134,6 +137,17 @@ pub async fn observe(
         shared.failed(Failed { event: "", id: "", problem, detail: cause, request_id });
     }
     Ok(response)
+}
+
+/// Copies the values of these headers. As they come they are slices of the buffer into which the connection was read, and
+/// actix-http keeps the heads of the last 128 requests of each thread, values included, until it uses them again.
+fn detach(headers: &mut HeaderMap) {
+    let copied = headers.drain().scan(None, |last, (name, value)| {
+        *last = name.or(last.take());
+        Some((last.clone()?, HeaderValue::from_bytes(value.as_bytes()).unwrap_or(value)))
+    });
+    let copied = copied.collect::<HeaderMap>();
+    *headers = copied;
 }
 
 fn client(request: &ServiceRequest, shared: &Shared) -> Rc<str> {
@@ -235,5 +249,26 @@ impl Drop for Line {
             let (outcome, ms, client) = ("hung-up", milliseconds(self.begun.elapsed()), &*self.about.client);
             log_request!(info of ids; method, path, outcome, ms, client; "request", parent_span_id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{ACCEPT, HOST};
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn headers_keep_what_they_say_and_nothing_of_the_buffer() {
+        let buffer = Bytes::from(b"localhost|a|b".to_vec());
+        let value = |from, to| HeaderValue::from_maybe_shared(buffer.slice(from..to)).expect("a value");
+        let mut headers: HeaderMap =
+            [(HOST, value(0, 9)), (ACCEPT, value(10, 11)), (ACCEPT, value(12, 13))].into_iter().collect();
+        assert!(!buffer.is_unique());
+        detach(&mut headers);
+        assert!(buffer.is_unique());
+        assert_eq!(headers.get(HOST).expect("it is there"), "localhost");
+        assert_eq!(headers.get_all(ACCEPT).collect::<Vec<_>>(), ["a", "b"]);
     }
 }

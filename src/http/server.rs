@@ -22,9 +22,10 @@ use log::{debug, info, warn};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::read_ahead::Places;
 use super::request::{observe, reject};
 use super::shared::Shared;
-use super::stream::{Patience, Stream};
+use super::stream::{Common, Patience, Stream};
 use super::tls::{Io, Tls};
 use super::worker::Worker;
 use super::{HttpSettings, SourceSettings, body, events, notifications, page, probes, sources};
@@ -189,8 +190,10 @@ where
 {
     let settings = &shared.settings;
     let patience = Patience { head: settings.head_timeout, answer: settings.body_timeout, idle: settings.keep_alive };
-    let (address, last_call, metrics) = (listener.address, closing.clone(), shared.metrics.clone());
+    let (address, last_call) = (listener.address, closing.clone());
     let (readiness, admission) = (shared.pipeline.readiness.clone(), shared.pipeline.admission.clone());
+    let places = Places::within(admission.limits().1);
+    let common = Common { patience, metrics: shared.metrics.clone(), places };
     let server = ActixServer::build()
         .workers(workers)
         .max_concurrent_connections(connections_of_each(shared.settings.max_connections, workers))
@@ -198,7 +201,7 @@ where
         .disable_signals()
         .listen("http", listener.socket, move || {
             let (last_call, tls, ending) = (last_call.clone(), tls.clone(), last_call.clone());
-            let (metrics, readiness, admission) = (metrics.clone(), readiness.clone(), admission.clone());
+            let (common, readiness, admission) = (common.clone(), readiness.clone(), admission.clone());
             let http = HttpService::build()
                 .graceful_shutdown_signal(move || last_call_on(Instant::now(), last_call.clone(), readiness.clone()))
                 // The stream itself sees to the time of a head and between requests, and to what is unread when a
@@ -210,7 +213,7 @@ where
                 })
                 .local_addr(address)
                 .finish(map_config(app(), |()| AppConfig::default()));
-            fn_service(move |io| accept(io, tls.clone(), patience, metrics.clone(), ending.clone(), admission.permit()))
+            fn_service(move |io| accept(io, tls.clone(), common.clone(), ending.clone(), admission.permit()))
                 .map_init_err(|_: ()| ())
                 .and_then(http)
         })
@@ -293,8 +296,7 @@ fn admin_app(
 async fn accept(
     io: TcpStream,
     tls: Option<Arc<Tls>>,
-    patience: Patience,
-    metrics: Metrics,
+    common: Common,
     ending: CancellationToken,
     permit: Permit,
 ) -> Result<(Stream, Protocol, Option<SocketAddr>), DispatchError> {
@@ -303,13 +305,13 @@ async fn accept(
     let io = match tls {
         None => Io::Plain(io),
         Some(tls) => {
-            let handshake = ending.run_until_cancelled(tls.accept(io, patience.head)).await;
+            let handshake = ending.run_until_cancelled(tls.accept(io, common.patience.head)).await;
             handshake
                 .unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))
                 .inspect_err(|cause| tell_failed(cause, peer))?
         }
     };
-    Ok((Stream::new(io, patience, metrics, peer, permit), Protocol::Http1, peer))
+    Ok((Stream::new(io, common, peer, permit), Protocol::Http1, peer))
 }
 
 /// One who hangs up may only have looked whether somebody listens.

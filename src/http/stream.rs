@@ -21,7 +21,7 @@ use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ use super::idle::Idle;
 use super::linger::linger;
 use super::problem::{HEAD_TOO_LARGE, HEAD_TOO_SLOW, NO_ROOM_FOR_HEAD, NOT_HTTP};
 use super::progress::{HeadFault, Progress};
+use super::read_ahead::{Places, ReadAhead};
 use super::request_ids::RequestId;
 use super::tls::Io;
 use crate::event::wire::ProblemDocument;
@@ -85,10 +86,20 @@ pub struct Stream {
     document: Option<Vec<u8>>,
     timer: Option<Pin<Box<Sleep>>>,
     idle: Idle,
+    read_ahead: ReadAhead,
+}
+
+/// What the connections of a listener share.
+#[derive(Clone)]
+pub struct Common {
+    pub patience: Patience,
+    pub metrics: Metrics,
+    pub places: Arc<Places>,
 }
 
 impl Stream {
-    pub fn new(io: Io, patience: Patience, metrics: Metrics, peer: Option<SocketAddr>, permit: Permit) -> Self {
+    pub fn new(io: Io, common: Common, peer: Option<SocketAddr>, permit: Permit) -> Self {
+        let Common { patience, metrics, places } = common;
         Stream {
             io,
             patience,
@@ -103,6 +114,7 @@ impl Stream {
             document: None,
             timer: None,
             idle: Idle::new(patience.idle),
+            read_ahead: ReadAhead::new(places),
         }
     }
 
@@ -185,8 +197,12 @@ impl Stream {
     fn poll_receive(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         if self.held.is_empty() {
-            let read = ready!(Pin::new(&mut self.io).poll_read(context, buffer));
+            let is_counted = self.progress.holds_large_head();
+            let read = ready!(self.read_ahead.poll_read(&mut self.io, is_counted, context, buffer));
             self.progress.has_ended.set(read.is_err());
+            if self.read_ahead.has_filled() {
+                self.progress.note_large_buffer();
+            }
             read?;
         } else if self.progress.is_held() {
             return Poll::Pending;

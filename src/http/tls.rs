@@ -24,6 +24,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+/// What a session keeps of answers that the other side does not take: a record. Nothing else counts it.
+const MAX_UNSENT_BYTES: usize = 16 * 1024;
+
 /// PEM files, as they were read.
 #[derive(Clone, Copy)]
 pub struct Pems<'a> {
@@ -76,7 +79,8 @@ impl Tls {
 
     /// The handshake, which may take so long at most.
     pub async fn accept(&self, io: TcpStream, within: Duration) -> io::Result<Io> {
-        let handshake = TlsAcceptor::from(self.0.load_full()).accept(io);
+        let handshake = TlsAcceptor::from(self.0.load_full())
+            .accept_with(io, |session| session.set_buffer_limit(Some(MAX_UNSENT_BYTES)));
         let stream = timeout(within, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??;
         Ok(Io::Tls(Box::new(stream)))
     }

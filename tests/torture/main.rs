@@ -159,6 +159,7 @@ const SCENARIOS: &[Scenario] = &[
         run: |_| vec![memory::row("memory-pipelined", memory::pipelined)],
         short: false,
     },
+    Scenario { name: "memory-tls", run: |_| vec![memory::tls()], short: false },
     Scenario {
         name: "memory-pipelined-small",
         run: |_| vec![memory::row("memory-pipelined-small", memory::pipelined_small)],

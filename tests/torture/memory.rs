@@ -3,16 +3,24 @@
 //! it than fits, and looks at the peak; what is held is told by the metrics all the time, and given back afterwards.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::json;
 
 use super::machine::{peak_mib, reset_peak, resident_mib};
 use super::site::{Plot, SECOND, Site, rests};
 use super::support::http::request;
-use super::support::{Blob, Redis, Wire, delete, delete_pattern, eventually, get, gzip, ndjson, set, set_blob};
+use super::support::{
+    Blob, Builder, Redis, Wire, delete, delete_pattern, eventually, free_port, get, gzip, ndjson, set, set_blob,
+};
 use super::tally::Row;
 
 const MIB: usize = 1 << 20;
@@ -28,8 +36,12 @@ const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
 pub type Send = fn(&Site) -> Vec<TcpStream>;
 
 pub fn row(name: &str, send: Send) -> Row {
-    let site = Plot::on(Redis::start()).start(|daemon| {
-        daemon
+    measure(name, &site(|daemon| daemon), send)
+}
+
+fn site(more: impl FnOnce(Builder) -> Builder) -> Site {
+    Plot::on(Redis::start()).start(|daemon| {
+        let daemon = daemon
             .set("intake.max_in_flight_bytes", BUDGET)
             .set("intake.max_in_flight", 1_000_000)
             .set("http.max_body_bytes", 16 * MIB)
@@ -39,20 +51,24 @@ pub fn row(name: &str, send: Send) -> Row {
             .set("redis.retry_ms", 6_000)
             .set("http.head_timeout_ms", 8_000)
             .set("http.body_timeout_ms", 8_000)
-            .set("log_level", "error")
-    });
+            .set("log_level", "error");
+        more(daemon)
+    })
+}
+
+fn measure(name: &str, site: &Site, send: impl FnOnce(&Site) -> Vec<TcpStream>) -> Row {
     site.blobs.fallback(|_| Some(Blob::hang()));
     let pid = site.daemon.pid();
-    site.daemon.post(&get("k".into()));
+    let _ = site.daemon.try_get("/ready");
     reset_peak(pid);
     let idle = resident_mib(pid);
     let mut row = Row { name: name.to_owned(), rounds: 1, ..Row::default() };
-    let kept = send(&site);
+    let kept = send(site);
     thread::sleep(SECOND);
     let held = site.daemon.metric("cache_sync_admission_bytes", &[]) / MIB as f64;
     thread::sleep(4 * SECOND);
     drop(kept);
-    rests_later(&site, &mut row);
+    rests_later(site, &mut row);
     let peak = peak_mib(pid);
     row.note(format!(
         "{peak:.0} MiB at the peak, idle {idle:.0}, allowed {BOUND_MIB:.0}: {:.2} of it; {held:.1} MiB counted of {}",
@@ -210,7 +226,7 @@ pub fn heads_permitted(site: &Site) -> Vec<TcpStream> {
 }
 
 fn unfinished_heads(site: &Site, bytes: usize) -> Vec<TcpStream> {
-    let head = format!("POST /events HTTP/1.1\r\nHost: test\r\nX-Long: {}", "x".repeat(bytes));
+    let head = format!("POST /events HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(bytes));
     let streams = (0..3000).map(|_| {
         let mut stream = TcpStream::connect(site.daemon.address()).expect("a connection");
         let _ = stream.set_write_timeout(Some(SECOND / 10));
@@ -238,13 +254,54 @@ pub fn previews(site: &Site) -> Vec<TcpStream> {
 
 /// Requests behind one that waits, as many as are taken.
 pub fn pipelined(site: &Site) -> Vec<TcpStream> {
-    let first = request("POST", "/events", &[], set_blob("k", &site.blobs.url("/k")).to_string().as_bytes());
-    let more = request("POST", "/events", &[], &vec![b' '; MIB]).repeat(2);
-    let all = [&*first, &*more].concat();
+    let all = waiting_and_large(site);
     let streams = (0..400).map(|_| {
         let mut stream = TcpStream::connect(site.daemon.address()).expect("a connection");
         let _ = stream.set_write_timeout(Some(SECOND / 20));
         let _ = stream.write_all(&all);
+        stream
+    });
+    streams.collect()
+}
+
+fn waiting_and_large(site: &Site) -> Vec<u8> {
+    let first = request("POST", "/events", &[], set_blob("k", &site.blobs.url("/k")).to_string().as_bytes());
+    let more = request("POST", "/events", &[], &vec![b' '; MIB]).repeat(2);
+    [first, more].concat()
+}
+
+/// The same over TLS, which has buffers of its own.
+pub fn tls() -> Row {
+    let (key, probes) = (KeyPair::generate().expect("a key"), free_port());
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let pem =
+        |label: &str, der: &[u8]| format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der));
+    let mut site = site(|daemon| {
+        let daemon = daemon.unready().file("tls.crt", &pem("CERTIFICATE", certificate.der()));
+        let daemon = daemon.file("tls.key", &pem("PRIVATE KEY", &key.serialize_der()));
+        daemon.set("http.tls_cert", "tls.crt").set("http.tls_key", "tls.key").set("admin_port", probes)
+    });
+    site.daemon.ask_at(SocketAddr::from((Ipv4Addr::LOCALHOST, probes)));
+    measure("memory-tls", &site, |site| pipelined_over_tls(site, certificate.der().clone()))
+}
+
+fn pipelined_over_tls(site: &Site, certificate: CertificateDer<'static>) -> Vec<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).expect("a root");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let client = Arc::new(client.expect("versions").with_root_certificates(roots).with_no_client_auth());
+    let all = waiting_and_large(site);
+    let streams = (0..400).map(|_| {
+        let mut stream = TcpStream::connect(site.daemon.address()).expect("a connection");
+        let name = ServerName::from(site.daemon.address().ip());
+        let mut session = ClientConnection::new(client.clone(), name).expect("a session");
+        while session.is_handshaking() {
+            session.complete_io(&mut stream).expect("a handshake");
+        }
+        let _ = stream.set_write_timeout(Some(SECOND / 20));
+        let _ = rustls::Stream::new(&mut session, &mut stream).write_all(&all);
         stream
     });
     streams.collect()
@@ -280,7 +337,7 @@ pub fn gzipped(site: &Site) -> Vec<TcpStream> {
     let streams = (0..4 * SENDERS).map(|_| {
         let mut stream = TcpStream::connect(site.daemon.address()).expect("a connection");
         let head = format!(
-            "POST /events HTTP/1.1\r\nHost: test\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+            "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         let _ = stream.write_all(&[head.as_bytes(), half].concat());

@@ -39,7 +39,8 @@ async fn over_tls() -> (Stream, impl Sized) {
     let connecting = TlsConnector::from(Arc::new(client)).connect(ServerName::try_from("a.test").unwrap(), peer);
     let (io, peer) = futures::join!(TlsAcceptor::from(Arc::new(server)).accept(io), connecting);
     let permit = Admission::new(1, 1, 1).permit();
-    (Stream::new(Io::Tls(Box::new(io.unwrap())), PATIENCE, Metrics::new("").unwrap(), None, permit), peer.unwrap())
+    let common = Common { patience: PATIENCE, metrics: Metrics::new("").unwrap(), places: Places::within(0) };
+    (Stream::new(Io::Tls(Box::new(io.unwrap())), common, None, permit), peer.unwrap())
 }
 
 /// Fills all buffers on the way to the other side.

@@ -113,7 +113,7 @@ impl Builder {
             .build()
             .into();
         let unknown = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut daemon = Daemon { child, status: None, address: unknown, log, agent, dir };
+        let mut daemon = Daemon { child, status: None, address: unknown, probes: None, log, agent, dir };
         daemon.wait_listening();
         if self.wait_ready {
             let ready = eventually(PATIENCE, || daemon.get("/ready").status == 200);
@@ -127,6 +127,8 @@ pub struct Daemon {
     child: Child,
     status: Option<ExitStatus>,
     address: SocketAddr,
+    /// Where probes and metrics are asked for, if not at `address`.
+    probes: Option<SocketAddr>,
     log: Arc<Mutex<Vec<String>>>,
     agent: ureq::Agent,
     /// Removed when it is dropped.
@@ -158,6 +160,11 @@ impl Daemon {
     pub fn admin_address(&self) -> SocketAddr {
         let line = self.log_line(|line| line.contains("listening for probes"));
         listening_address(&line).expect("an address")
+    }
+
+    /// Has probes and metrics asked for there.
+    pub fn ask_at(&mut self, probes: SocketAddr) {
+        self.probes = Some(probes);
     }
 
     /// Its working directory.
@@ -207,7 +214,8 @@ impl Daemon {
     }
 
     pub fn try_get(&self, path: &str) -> Result<Answer, ureq::Error> {
-        answer(self.agent.get(self.url(path)).call()?)
+        let address = self.probes.unwrap_or(self.address);
+        answer(self.agent.get(format!("http://{address}{path}")).call()?)
     }
 
     /// A new connection to speak HTTP on by hand.
