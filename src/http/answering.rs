@@ -91,7 +91,8 @@ fn answer(
             )
         }
         Verdict::Batch(elements) => {
-            let mut text = Text::with_capacity(64 + if minimal { 0 } else { elements.len() * 128 });
+            let mut text =
+                Text::with_capacity(64 + if minimal { 0 } else { elements.iter().map(element_size).sum::<usize>() });
             let class = write_batch(&mut text, elements, minimal).class();
             let keys = elements.iter().map(keys).sum();
             let summary = Summary { asked: "batch", events: elements.len(), keys, ..Summary::default() };
@@ -118,6 +119,15 @@ fn respond(class: Class, asked: u16, status: StatusCode, minimal: bool, shared: 
         add_retry_after(&mut response, shared.retry_after().max(asked.into()));
     }
     response
+}
+
+/// What is written of an event of a batch, or a little more: a text that has to grow is copied as a whole. Nothing is set aside for
+/// values beyond [`MAX_RESERVED_BYTES`], which are not copied.
+fn element_size(element: &EventResult) -> usize {
+    let EventResult::Answered(answered) = element else { return 256 };
+    let keys = answered.targets.iter().map(|key| key.len()).sum::<usize>();
+    let outcomes = answered.outcomes.iter().map(answer_size).sum::<usize>();
+    64 + answered.id.as_ref().map_or(0, |id| id.len() + 8) + keys + outcomes.min(MAX_RESERVED_BYTES)
 }
 
 fn answer_size(outcome: &Outcome) -> usize {

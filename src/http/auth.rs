@@ -13,13 +13,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use arc_swap::ArcSwap;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 use super::webhook::{Claim, Keys, Unsigned};
 use crate::event::rejection::Rejection;
 
 /// Characters of a token's name, at most.
 const MAX_NAME: usize = 32;
+/// Words of 8 bytes up to which a token is compared as it is; to make a digest costs more than the rest of the look at it.
+const SHORT_WORDS: usize = 8;
 /// Characters below which a token is warned of.
 const SHORT_TOKEN: usize = 16;
 
@@ -45,30 +47,55 @@ pub struct Auth {
     keys: ArcSwap<Keys>,
 }
 
-/// A token, known by its digest: to compare two of those tells nothing, not even a length. What is set as `name:token` may be
-/// sent whole too, as it had to be before there were names.
+/// What is set as `name:token` may be sent whole too, as it had to be before there were names.
 struct Token {
     name: Option<Arc<str>>,
-    digests: [[u8; SHA256_OUTPUT_LEN]; 2],
+    prints: [Print; 2],
     length: usize,
+}
+
+/// What a token is known by: to compare two of them takes the same time whatever they are, and tells not even a length.
+enum Print {
+    /// The text itself, filled up with zeros; the last word is its length.
+    Short([u64; SHORT_WORDS + 1]),
+    /// The digest of a longer one.
+    Long([u64; SHA256_OUTPUT_LEN / 8]),
+}
+
+impl Print {
+    fn of(text: &[u8]) -> Self {
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        if text.len() > SHORT_WORDS * 8 {
+            let (digest, mut words) = (digest(&SHA256, text), [0; SHA256_OUTPUT_LEN / 8]);
+            words.iter_mut().zip(digest.as_ref().chunks(8)).for_each(|(to, bytes)| *to = word(bytes));
+            return Print::Long(words);
+        }
+        let mut words = [0; SHORT_WORDS + 1];
+        words.iter_mut().zip(text.chunks(8)).for_each(|(to, bytes)| *to = word(bytes));
+        words[SHORT_WORDS] = text.len() as u64;
+        Print::Short(words)
+    }
+
+    fn is(&self, other: &Print) -> Choice {
+        match (self, other) {
+            (Print::Short(own), Print::Short(other)) => own.ct_eq(other),
+            (Print::Long(own), Print::Long(other)) => own.ct_eq(other),
+            _ => Choice::from(0),
+        }
+    }
 }
 
 impl Token {
     fn new(text: &str) -> Self {
         let (name, token) = text.split_once(':').filter(|(name, token)| is_name(name) && !token.is_empty()).unzip();
         let token = token.unwrap_or(text);
-        Token { name: name.map(Arc::from), digests: [digest_of(token), digest_of(text)], length: token.len() }
+        let prints = [token, text].map(|text| Print::of(text.as_bytes()));
+        Token { name: name.map(Arc::from), prints, length: token.len() }
     }
 
-    fn is(&self, given: &[u8; SHA256_OUTPUT_LEN]) -> bool {
-        self.digests.iter().fold(false, |found, digest| found | bool::from(digest.ct_eq(given)))
+    fn is(&self, given: &Print) -> bool {
+        self.prints.iter().fold(Choice::from(0), |found, print| found | print.is(given)).into()
     }
-}
-
-fn digest_of(token: impl AsRef<[u8]>) -> [u8; SHA256_OUTPUT_LEN] {
-    let mut bytes = [0; SHA256_OUTPUT_LEN];
-    bytes.copy_from_slice(digest(&SHA256, token.as_ref()).as_ref());
-    bytes
 }
 
 /// `[a-z][a-z0-9_-]{0,31}`: what else stands before a colon is part of the token.
@@ -173,7 +200,7 @@ impl Auth {
     }
 
     fn known(&self, given: &[u8]) -> Option<Option<Arc<str>>> {
-        let given = digest_of(given);
+        let given = Print::of(given);
         let tokens = self.tokens.load();
         let found = tokens.iter().fold(None, |found, token| if token.is(&given) { Some(token) } else { found });
         found.map(|token| token.name.clone())
@@ -258,6 +285,23 @@ mod tests {
         assert!(!is_let_in(&auth, &HeaderMap::new()));
         assert!(is_let_in(&Auth::new(Vec::new(), Vec::new()), &HeaderMap::new()));
         assert_eq!(format!("{auth:?}"), "2 tokens, 0 webhook secrets");
+    }
+
+    #[test]
+    fn tokens_of_every_length_are_told_apart() {
+        let token = |length: usize| "x".repeat(length);
+        let lengths = [1, 7, 8, 9, 63, 64, 65, 200];
+        for set in lengths {
+            let auth = Auth::new(vec![token(set)], Vec::new());
+            for given in lengths {
+                let headers =
+                    [(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", token(given))).expect("a header"))];
+                assert_eq!(is_let_in(&auth, &HeaderMap::from_iter(headers)), given == set, "{given} of {set}");
+            }
+            let other = format!("Bearer {}y", token(set - 1));
+            let headers = [(AUTHORIZATION, HeaderValue::from_str(&other).expect("a header"))];
+            assert!(!is_let_in(&auth, &HeaderMap::from_iter(headers)), "{set}");
+        }
     }
 
     #[test]

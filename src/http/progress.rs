@@ -53,6 +53,8 @@ pub struct Progress {
     is_first: Cell<bool>,
     /// actix-http's buffer was, or may be, made larger than it was at first.
     is_buffer_large: Cell<bool>,
+    /// What the last request called us, if that is one of our names.
+    known_host: RefCell<Vec<u8>>,
     incoming: RefCell<Incoming>,
     /// What a large head holds.
     permit: RefCell<Permit>,
@@ -86,6 +88,7 @@ impl Progress {
             is_clear: Cell::new(false),
             is_first: Cell::new(false),
             is_buffer_large: Cell::new(false),
+            known_host: RefCell::default(),
             incoming: RefCell::default(),
             permit: RefCell::new(permit),
             answers: RefCell::default(),
@@ -137,6 +140,17 @@ impl Progress {
     /// Whether what lies in actix-http's buffer may keep more memory than it has bytes.
     pub fn is_buffer_large(&self) -> bool {
         self.is_buffer_large.get()
+    }
+
+    /// Whether a request with this `Host` calls us by one of our names. Most connections use one name: it is judged once.
+    pub fn is_known_host(&self, host: &[u8], judge: impl FnOnce() -> bool) -> bool {
+        let mut known = self.known_host.borrow_mut();
+        let is_known = !host.is_empty() && *known == host || judge();
+        if is_known && *known != host {
+            known.clear();
+            known.extend_from_slice(host);
+        }
+        is_known
     }
 
     /// Whether room was taken for a large head.
@@ -216,5 +230,28 @@ impl Drop for InRequest {
         if permit.bytes() > 0 {
             permit.shrink_to(0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::work::admission::Admission;
+
+    #[test]
+    fn a_host_is_judged_once_and_each_other_one_anew() {
+        let progress = Progress::new(None, Admission::new(1, 1, 1).permit());
+        let judged = Cell::new(0);
+        let call = |host: &[u8], is_ours| {
+            progress.is_known_host(host, || {
+                judged.set(judged.get() + 1);
+                is_ours
+            })
+        };
+        assert!(call(b"localhost", true) && call(b"localhost", false));
+        assert_eq!(judged.get(), 1);
+        assert!(!call(b"evil.example", false) && !call(b"evil.example", false) && !call(b"", false));
+        assert!(call(b"localhost", false), "who called us otherwise in between changes nothing");
+        assert!(call(b"127.0.0.1", true) && !call(b"localhost", false));
     }
 }

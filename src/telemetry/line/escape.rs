@@ -53,7 +53,7 @@ pub(super) fn write_quoted_args(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
 }
 
 /// Whether a byte can stand in any place of a line, but for the end of a bare value.
-pub(super) fn is_plain(byte: u8) -> bool {
+pub(super) const fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
