@@ -6,6 +6,7 @@ mod blobs;
 mod capacity;
 mod commands;
 mod guard;
+mod hosts;
 mod latency;
 mod machine;
 mod memory;
@@ -55,6 +56,7 @@ const GROUPS: &[Group] = &[
     Group { figures: patterns::DELETE, run: patterns::delete },
     Group { figures: latency::DURING_DELETE, run: latency::during_delete },
     Group { figures: latency::DURING_HANG, run: latency::during_hang },
+    Group { figures: hosts::HUNG, run: hosts::beside_hung },
     Group { figures: waiting::RATE, run: waiting::rate },
     Group { figures: waiting::STEP, run: waiting::step },
     Group { figures: waiting::PREVIEW, run: waiting::preview },

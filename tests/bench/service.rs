@@ -30,6 +30,12 @@ impl Service {
         Self::with(&[("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()))])
     }
 
+    /// Ours, which may fetch from these hosts.
+    pub fn allowed(redis: &Redis, hosts: String) -> Self {
+        let url = ("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()));
+        Self::with(&[url, ("FETCH_ALLOWED_HOSTS", hosts)])
+    }
+
     /// Ours, with a source that stores what notifications of S3 say.
     pub fn with_source(redis: &Redis) -> Self {
         let url = ("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()));
@@ -54,8 +60,8 @@ impl Service {
             .env_clear()
             .env("PORT", port.to_string())
             .env("BIND", "127.0.0.1")
-            .envs(redis.iter().cloned())
             .env("FETCH_ALLOWED_HOSTS", "127.0.0.1")
+            .envs(redis.iter().cloned())
             .stdin(Stdio::null())
             .stdout(also())
             .stderr(also());
