@@ -67,40 +67,40 @@
 //! connecting), and an address behind which another server has taken over; the old one's writes are then its own affair.
 
 mod address;
-mod budget;
 mod cause;
 mod client;
 pub(crate) mod cluster;
 mod connection;
+mod deadline;
 mod encode;
 mod error;
-mod facts;
 mod greeting;
-mod lengths;
+mod length_limit;
 mod named;
 mod pipeline;
 mod reply;
 mod role;
 pub(crate) mod sentinel;
 mod server;
+mod server_info;
 mod session;
 mod settings;
 pub mod slot;
 mod value;
 
 pub use self::address::Address;
-pub(crate) use self::budget::{Budget, extra};
 pub use self::client::{Client, Failure, Redis};
-pub(crate) use self::encode::Outbox;
+pub(crate) use self::deadline::{Deadline, time_for_bytes};
+pub(crate) use self::encode::Encoder;
 pub use self::error::Error;
 pub(crate) use self::error::unexpected;
-pub(crate) use self::lengths::MAX_SURE_BYTES;
+pub(crate) use self::length_limit::MAX_SURE_BYTES;
 pub use self::pipeline::{Limits, Pipeline};
 pub use self::reply::Code;
 pub(crate) use self::reply::{CLUSTER_DOWN, Frame, Hint, Redirect, too_long};
 pub(crate) use self::server::{Server, Warning};
 pub(crate) use self::session::Session;
-pub use self::settings::{Access, Reread, Settings, SetupError, Tls};
+pub use self::settings::{PasswordReader, SentinelAccess, Settings, SetupError, Tls};
 pub use self::value::Value;
 
 /// A string in the answers to a connection's own commands, at most.

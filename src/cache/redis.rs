@@ -15,12 +15,12 @@
 mod batch;
 mod cluster;
 pub mod export;
-mod parts;
 mod scan;
 mod sentinel;
 mod session;
 mod settings;
 mod sharing;
+mod split;
 mod versioned;
 mod wait;
 

@@ -245,9 +245,9 @@ fn connection(from: &config::RedisConfig) -> redis::Settings {
     let with_tls = || redis::Tls { ca: from.tls_ca.clone(), cert: from.tls_cert.clone(), key: from.tls_key.clone() };
     let reread = |path: &Option<PathBuf>| {
         let path = path.clone()?;
-        Some(redis::Reread::new(move || config::password_in(&path)))
+        Some(redis::PasswordReader::new(move || config::password_in(&path)))
     };
-    let sentinels = redis::Access {
+    let sentinels = redis::SentinelAccess {
         username: from.sentinel_username.clone(),
         password: from.sentinel_password.clone(),
         reread: reread(&from.sentinel_password_file),

@@ -12,26 +12,26 @@ const MAX_NAMES: usize = 4;
 
 /// Why bytes did not get through.
 #[derive(Debug)]
-pub(crate) enum Broken {
+pub(crate) enum TransportError {
     /// The peer has closed the connection.
     Closed,
     /// The reply is none of the Redis protocol, or beyond a limit.
     Malformed,
     /// Not answered in time.
-    Late,
+    TimedOut,
     Io(io::Error),
 }
 
-impl Broken {
+impl TransportError {
     /// Whether the peer has ended the connection, in whatever way.
     pub(crate) fn is_closed(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         match self {
-            Broken::Closed => true,
-            Broken::Io(error) => {
+            TransportError::Closed => true,
+            TransportError::Io(error) => {
                 tls_error(error).is_none() && matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
             }
-            Broken::Malformed | Broken::Late => false,
+            TransportError::Malformed | TransportError::TimedOut => false,
         }
     }
 }

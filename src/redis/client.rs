@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures::future::{Either, join_all, select};
 
 use super::address::Address;
-use super::budget::Budget;
-use super::cluster::{Lane, Scout, Topology};
+use super::cluster::{NodeLink, Topology, TopologyRefresher};
+use super::deadline::Deadline;
 use super::error::{Error, unavailable};
 use super::named;
 use super::pipeline::{Limits, Pipeline};
-use super::sentinel::{Finder, MasterLink};
+use super::sentinel::{MasterLink, SentinelGroup};
 use super::server::Server;
 use super::session::{self, Session};
 use super::settings::{Settings, SetupError};
@@ -31,7 +31,7 @@ pub struct Redis(Kind);
 enum Kind {
     Standalone(Arc<Server>),
     Cluster(Arc<Topology>),
-    Sentinel(Arc<Finder>),
+    Sentinel(Arc<SentinelGroup>),
 }
 
 impl Redis {
@@ -56,7 +56,7 @@ impl Redis {
     /// # Errors
     /// No sentinels or no name, or what TLS cannot use.
     pub fn sentinel(settings: Settings, sentinels: Vec<Address>, name: String) -> Result<Self, SetupError> {
-        Ok(Redis(Kind::Sentinel(Arc::new(Finder::new(settings, sentinels, name)?))))
+        Ok(Redis(Kind::Sentinel(Arc::new(SentinelGroup::new(settings, sentinels, name)?))))
     }
 
     /// A client for the keys that are in the slot of `key`: those with the same `{tag}`, or this key alone.
@@ -64,12 +64,12 @@ impl Redis {
         let line = match &self.0 {
             Kind::Standalone(server) => Line::Server(Session::new(server.clone())),
             Kind::Cluster(topology) => Line::Owner(Box::new(OwnerLink {
-                scout: Scout::new(topology.clone()),
+                refresher: TopologyRefresher::new(topology.clone()),
                 topology: topology.clone(),
                 slot: slot(key),
-                lane: None,
+                link: None,
             })),
-            Kind::Sentinel(finder) => Line::Master(Box::new(MasterLink::new(finder.clone(), |session| session))),
+            Kind::Sentinel(group) => Line::Master(Box::new(MasterLink::new(group.clone(), |session| session))),
         };
         Client { line, sent_to: None }
     }
@@ -81,20 +81,20 @@ impl Redis {
     /// # Errors
     /// One of the servers cannot be reached within the time, or does not allow it. What the others had is killed.
     pub async fn kill_clients(&self, name: &str, within: Duration) -> Result<usize, Error> {
-        let budget = Budget::new(within);
+        let deadline = Deadline::new(within);
         match &self.0 {
-            Kind::Standalone(server) => named::kill(&mut Session::new(server.clone()), name, &budget).await,
-            Kind::Sentinel(finder) => {
-                let mut link = MasterLink::new(finder.clone(), |session| session);
-                named::kill(link.master(within).await?, name, &budget).await
+            Kind::Standalone(server) => named::kill(&mut Session::new(server.clone()), name, &deadline).await,
+            Kind::Sentinel(group) => {
+                let mut link = MasterLink::new(group.clone(), |session| session);
+                named::kill(link.master(within).await?, name, &deadline).await
             }
             Kind::Cluster(topology) => {
-                topology.doubt();
-                let view = Scout::new(topology.clone()).refresh(&budget).await?;
-                let calls = view
+                topology.mark_stale();
+                let slots = TopologyRefresher::new(topology.clone()).refresh(&deadline).await?;
+                let calls = slots
                     .primaries()
                     .iter()
-                    .map(async |primary| named::kill(&mut topology.session(&primary.address)?, name, &budget).await);
+                    .map(async |primary| named::kill(&mut topology.session(&primary.address)?, name, &deadline).await);
                 join_all(calls).await.into_iter().sum()
             }
         }
@@ -105,7 +105,7 @@ impl Redis {
         match &self.0 {
             Kind::Standalone(server) => server.settings().describe(),
             Kind::Cluster(topology) => topology.describe(),
-            Kind::Sentinel(finder) => finder.describe(),
+            Kind::Sentinel(group) => group.describe(),
         }
     }
 }
@@ -155,12 +155,12 @@ impl Client {
     /// [`Failure`], if not every command has a reply. What was sent and not answered is killed before anything else is sent
     /// to that server, by whatever client of the same [`Redis`].
     pub async fn call(&mut self, pipeline: &Pipeline, limits: Limits) -> Result<Vec<Value>, Failure> {
-        let budget = Budget::new(limits.within);
-        let call = Call { pipeline, limits, budget: &budget, sent_to: Cell::new(None) };
+        let deadline = Deadline::new(limits.within);
+        let call = Call { pipeline, limits, deadline: &deadline, sent_to: Cell::new(None) };
         let ended = match &mut self.line {
             Line::Server(session) => call.on(session, false).await,
             Line::Owner(link) => link.call(&call).await,
-            Line::Master(link) => match link.master(budget.left()).await {
+            Line::Master(link) => match link.master(deadline.left()).await {
                 Ok(session) => call.on(session, false).await,
                 Err(error) => Err(error.into()),
             },
@@ -186,7 +186,7 @@ impl Client {
     pub fn reconnects(&self) -> u64 {
         match &self.line {
             Line::Server(session) => session.reconnects(),
-            Line::Owner(link) => link.lane.as_ref().map_or(0, |(_, lane)| lane.reconnects()),
+            Line::Owner(link) => link.link.as_ref().map_or(0, |(_, link)| link.reconnects()),
             Line::Master(link) => link.reconnects(),
         }
     }
@@ -196,7 +196,7 @@ impl Client {
 struct Call<'a> {
     pipeline: &'a Pipeline,
     limits: Limits,
-    budget: &'a Budget,
+    deadline: &'a Deadline,
     /// Where something may have been sent to.
     sent_to: Cell<Option<Arc<Server>>>,
 }
@@ -205,9 +205,9 @@ impl Call<'_> {
     /// One attempt on a session.
     async fn on(&self, session: &mut Session, is_asking: bool) -> Result<Vec<Value>, Failure> {
         self.sent_to.set(Some(session.server().clone()));
-        let (outbox, longest) = (self.pipeline.pack(is_asking, self.limits.block), self.limits.max_bulk_bytes);
+        let (encoder, longest) = (self.pipeline.pack(is_asking, self.limits.block), self.limits.max_bulk_bytes);
         let mut frames = Vec::with_capacity(self.pipeline.len());
-        let ended = session.exchange(outbox, longest, self.budget, self.pipeline.bytes(), &mut frames).await;
+        let ended = session.exchange(encoder, longest, self.deadline, self.pipeline.bytes(), &mut frames).await;
         let replies = Value::read_all(frames);
         let replies = replies.map(|all| if is_asking { self.pipeline.without_asking(all) } else { all });
         match (ended, replies) {
@@ -225,9 +225,9 @@ impl Call<'_> {
 /// A line to the owner of one slot of a cluster.
 struct OwnerLink {
     topology: Arc<Topology>,
-    scout: Scout,
+    refresher: TopologyRefresher,
     slot: u16,
-    lane: Option<(Address, Lane<Session>)>,
+    link: Option<(Address, NodeLink<Session>)>,
 }
 
 impl OwnerLink {
@@ -238,14 +238,14 @@ impl OwnerLink {
             let (from, values) = match ended {
                 Ok(ended) => ended,
                 Err(failure) => {
-                    self.topology.doubt();
+                    self.topology.mark_stale();
                     return Err(failure);
                 }
             };
             let redirect = values.iter().find_map(|value| value.as_error()?.redirect());
             let Some(redirect) = redirect else { return Ok(values) };
             let target = redirect.target(&from);
-            self.topology.heard(std::iter::once(target.clone()), &from);
+            self.topology.note_addresses(std::iter::once(target.clone()), &from);
             if redirect.is_ask {
                 asked = Some(target);
             } else {
@@ -255,26 +255,27 @@ impl OwnerLink {
                 return Ok(values);
             }
         }
-        self.topology.doubt();
+        self.topology.mark_stale();
         Err(unavailable("the slot is on its way between nodes").into())
     }
 
     /// Sends it to the owner, or to a node that another has named for this once. Who was asked, and the replies.
     async fn attempt(&mut self, call: &Call<'_>, asked: Option<Address>) -> Result<(Address, Vec<Value>), Failure> {
-        let view = self.scout.refresh(call.budget).await?;
+        let slots = self.refresher.refresh(call.deadline).await?;
         let is_asking = asked.is_some();
-        let address = asked.or_else(|| view.owner(self.slot).cloned());
+        let address = asked.or_else(|| slots.owner(self.slot).cloned());
         let address = address.ok_or_else(|| unavailable("no node of the cluster is known to have the slot"))?;
-        if self.lane.as_ref().is_none_or(|(known, _)| *known != address) {
-            self.lane = Some((address.clone(), Lane::new(address.clone(), self.topology.clone(), |session| session)?));
+        if self.link.as_ref().is_none_or(|(known, _)| *known != address) {
+            self.link =
+                Some((address.clone(), NodeLink::new(address.clone(), self.topology.clone(), |session| session)?));
         }
-        let Some((_, lane)) = &mut self.lane else { return Err(unavailable("there is no line to the node").into()) };
+        let Some((_, link)) = &mut self.link else { return Err(unavailable("there is no line to the node").into()) };
         let has_begun = Cell::new(false);
-        let work = lane.with(call.budget.left(), async |session: &mut Session| {
+        let work = link.with(call.deadline.left(), async |session: &mut Session| {
             has_begun.set(true);
             call.on(session, is_asking).await
         });
-        let watch = self.scout.watch(call.limits.block, call.budget);
+        let watch = self.refresher.watch(call.limits.block, call.deadline);
         let ended = match select(std::pin::pin!(work), std::pin::pin!(watch)).await {
             Either::Left((ended, _)) => ended,
             Either::Right((never, _)) => match never {},

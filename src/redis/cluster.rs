@@ -1,11 +1,11 @@
 //! Redis Cluster: which node has which slots, and a line to each node.
 
-mod census;
-mod lane;
+mod node_link;
+mod slot_map;
+mod slot_ownership;
 mod topology;
-mod view;
 
-pub(crate) use self::census::{Census, Other, Told};
-pub(crate) use self::lane::Lane;
-pub(crate) use self::topology::{MAX_TOLD_BYTES, Scout, Topology};
-pub(crate) use self::view::{Primary, View};
+pub(crate) use self::node_link::NodeLink;
+pub(crate) use self::slot_map::{Primary, SlotMap};
+pub(crate) use self::slot_ownership::{KnownPrimary, NodeReport, SlotOwnership};
+pub(crate) use self::topology::{MAX_REPORT_BYTES, Topology, TopologyRefresher};

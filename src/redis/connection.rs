@@ -1,7 +1,7 @@
 //! One connection to Redis, with one pipeline in flight at a time.
 //!
-//! It knows whether a pipeline is unanswered ([`Connection::owes_replies`]) and by which name the server knows it
-//! ([`Identity`](super::facts::Identity)), so that what was sent can be taken back. Whether and when to do that is the session's business.
+//! It knows whether a pipeline is unanswered ([`Connection::owes_replies`]) and how the server identifies it
+//! ([`ConnectionId`](super::server_info::ConnectionId)), so that it can be killed. The session decides when.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -22,11 +22,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::io::poll_read_buf;
 
-use super::cause::{self, Broken};
-use super::encode::Outbox;
+use super::cause::{self, TransportError};
+use super::encode::Encoder;
 use super::error::{Error, unavailable};
-use super::facts::Facts;
-use super::reply::{Frame, Hint, Inbox, Malformed};
+use super::reply::{Decoder, Frame, Hint, Malformed};
+use super::server_info::ServerInfo;
 use super::settings::{Settings, TlsClient};
 
 /// Addresses of one name that are tried, at most; all at once, the first to answer wins.
@@ -56,12 +56,12 @@ impl<T: AsyncRead + AsyncWrite> Transport for T {}
 
 pub(crate) struct Connection {
     stream: Pin<Box<dyn Transport>>,
-    inbox: Inbox,
+    decoder: Decoder,
     /// What the last pipeline was packed into.
-    room: Vec<u8>,
+    buffer: Vec<u8>,
     owes_replies: bool,
     /// What the server has said of itself.
-    pub(crate) facts: Facts,
+    pub(crate) info: ServerInfo,
 }
 
 impl Connection {
@@ -69,7 +69,7 @@ impl Connection {
     ///
     /// # Errors
     /// The cause, for a person.
-    pub(crate) async fn establish(
+    pub(crate) async fn connect(
         settings: &Settings,
         tls: Option<&TlsClient>,
         step: &Cell<&'static str>,
@@ -87,10 +87,10 @@ impl Connection {
         };
         Ok(Connection {
             stream,
-            inbox: Inbox::default(),
-            room: Vec::new(),
+            decoder: Decoder::default(),
+            buffer: Vec::new(),
             owes_replies: false,
-            facts: Facts::default(),
+            info: ServerInfo::default(),
         })
     }
 
@@ -98,50 +98,50 @@ impl Connection {
     /// or failed, it leaves the connection owing replies: of no further use.
     pub(crate) async fn exchange(
         &mut self,
-        outbox: Outbox,
+        encoder: Encoder,
         max_bytes: usize,
         within: Duration,
         frames: &mut Vec<Frame>,
     ) -> Result<(), Error> {
-        Ok(self.talk(outbox, max_bytes, within, frames).await?)
+        Ok(self.exchange_raw(encoder, max_bytes, within, frames).await?)
     }
 
-    /// As [`Connection::exchange`], with the cause of a failure told apart.
-    pub(crate) async fn talk(
+    /// As [`Connection::exchange`], with the kind of the failure.
+    pub(crate) async fn exchange_raw(
         &mut self,
-        outbox: Outbox,
+        encoder: Encoder,
         max_bytes: usize,
         within: Duration,
         frames: &mut Vec<Frame>,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), TransportError> {
         self.owes_replies = true;
-        let (due, asks, before) = (outbox.commands(), outbox.is_asking(), outbox.replies_before_value());
-        let pieces = outbox.into_pieces();
+        let (due, asks, before) = (encoder.commands(), encoder.is_asking(), encoder.replies_before_value());
+        let pieces = encoder.into_pieces();
         let packed = pieces.back().cloned().unwrap_or_default();
-        let mut flight = Flight { pieces, due, nested: 0, asks, is_asked: false, max_bytes, read_bytes: 0, frames };
+        let mut flight = InFlight { pieces, due, nested: 0, asks, is_asked: false, max_bytes, read_bytes: 0, frames };
         let ended = timeout(within, async {
             if let Some(before) = before {
-                self.sound_out(before, &mut flight).await?;
+                self.probe_length(before, &mut flight).await?;
             }
             poll_fn(|cx| self.poll_exchange(cx, &mut flight)).await
         })
         .await;
-        match ended.map_err(|_| Broken::Late) {
+        match ended.map_err(|_| TransportError::TimedOut) {
             // After that the server reads nothing more: it says so and closes the connection, in the middle of what we send.
-            Ok(Err(_)) if has_ended_it(flight.frames) => {}
+            Ok(Err(_)) if is_last_word(flight.frames) => {}
             ended => ended??,
         }
         self.owes_replies = false;
-        let room = emptied(packed);
-        if room.capacity() > self.room.capacity() {
-            self.room = room;
+        let buffer = reusable(packed);
+        if buffer.capacity() > self.buffer.capacity() {
+            self.buffer = buffer;
         }
         Ok(())
     }
 
     /// Memory for the next pipeline.
-    pub(crate) fn take_room(&mut self) -> Vec<u8> {
-        mem::take(&mut self.room)
+    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+        mem::take(&mut self.buffer)
     }
 
     /// Whether something was sent that was not answered in full, and may still take effect.
@@ -151,17 +151,17 @@ impl Connection {
 
     /// What was read and could not be taken for a reply.
     pub(crate) fn unread(&self) -> &[u8] {
-        self.inbox.unread()
+        self.decoder.unread()
     }
 
     /// Whether the server has closed an idle connection, or said something unasked.
     pub(crate) fn is_stale(&mut self) -> bool {
-        !self.inbox.is_empty() || self.stream.read(&mut [0]).now_or_never().is_some()
+        !self.decoder.is_empty() || self.stream.read(&mut [0]).now_or_never().is_some()
     }
 
     /// Sends what stands before the first value, reads so many replies, and waits a moment for the server to speak against the
     /// value's length. If it does, there is nothing more to send.
-    async fn sound_out(&mut self, before: usize, flight: &mut Flight<'_>) -> Result<(), Broken> {
+    async fn probe_length(&mut self, before: usize, flight: &mut InFlight<'_>) -> Result<(), TransportError> {
         let behind = (flight.pieces.split_off(1), flight.due.saturating_sub(before));
         flight.due = before;
         poll_fn(|cx| self.poll_exchange(cx, flight)).await?;
@@ -180,7 +180,7 @@ impl Connection {
         }
     }
 
-    fn poll_exchange(&mut self, cx: &mut Context<'_>, flight: &mut Flight<'_>) -> Poll<Result<(), Broken>> {
+    fn poll_exchange(&mut self, cx: &mut Context<'_>, flight: &mut InFlight<'_>) -> Poll<Result<(), TransportError>> {
         // Both directions go on together: a peer that stops reading until its answers are taken must not block us. One that
         // reads no more may have said why.
         let sent = self.poll_send(cx, &mut flight.pieces);
@@ -190,25 +190,25 @@ impl Connection {
         }
     }
 
-    fn poll_replies(&mut self, cx: &mut Context<'_>, flight: &mut Flight<'_>) -> Poll<Result<(), Broken>> {
+    fn poll_replies(&mut self, cx: &mut Context<'_>, flight: &mut InFlight<'_>) -> Poll<Result<(), TransportError>> {
         loop {
             while flight.due > 0
-                && let Some(frame) = self.inbox.next(flight.max_bytes)?
+                && let Some(frame) = self.decoder.next(flight.max_bytes)?
             {
                 flight.take(frame)?;
             }
             if flight.due == 0 {
                 return Poll::Ready(Ok(()));
             }
-            match ready!(poll_read_buf(self.stream.as_mut(), cx, self.inbox.room())) {
-                Ok(0) => return Poll::Ready(Err(Broken::Closed)),
+            match ready!(poll_read_buf(self.stream.as_mut(), cx, self.decoder.room())) {
+                Ok(0) => return Poll::Ready(Err(TransportError::Closed)),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(Broken::Io(error))),
+                Err(error) => return Poll::Ready(Err(TransportError::Io(error))),
             }
         }
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>, pieces: &mut VecDeque<Bytes>) -> Poll<Result<(), Broken>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>, pieces: &mut VecDeque<Bytes>) -> Poll<Result<(), TransportError>> {
         while !pieces.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             for (slice, piece) in slices.iter_mut().zip(pieces.iter()) {
@@ -216,17 +216,17 @@ impl Connection {
             }
             let filled = slices.get(..pieces.len()).unwrap_or(&slices);
             match ready!(self.stream.as_mut().poll_write_vectored(cx, filled)) {
-                Ok(0) => return Poll::Ready(Err(Broken::Closed)),
+                Ok(0) => return Poll::Ready(Err(TransportError::Closed)),
                 Ok(written) => consume(pieces, written),
-                Err(error) => return Poll::Ready(Err(Broken::Io(error))),
+                Err(error) => return Poll::Ready(Err(TransportError::Io(error))),
             }
         }
-        self.stream.as_mut().poll_flush(cx).map_err(Broken::Io)
+        self.stream.as_mut().poll_flush(cx).map_err(TransportError::Io)
     }
 }
 
 /// A pipeline on its way.
-struct Flight<'a> {
+struct InFlight<'a> {
     pieces: VecDeque<Bytes>,
     /// Frames that are still to come.
     due: usize,
@@ -241,7 +241,7 @@ struct Flight<'a> {
     frames: &'a mut Vec<Frame>,
 }
 
-impl Flight<'_> {
+impl InFlight<'_> {
     fn take(&mut self, frame: Frame) -> Result<(), Malformed> {
         self.due -= 1;
         if self.nested > 0 {
@@ -271,16 +271,16 @@ impl Flight<'_> {
 }
 
 /// Whether the last reply is the server's last word on this connection.
-fn has_ended_it(frames: &[Frame]) -> bool {
+fn is_last_word(frames: &[Frame]) -> bool {
     matches!(frames.last(), Some(Frame::Error(code)) if code.hint() == Some(Hint::TooLong))
 }
 
 /// The memory of what nobody holds any more, if it is worth keeping and not too much.
-fn emptied(packed: Bytes) -> Vec<u8> {
+fn reusable(packed: Bytes) -> Vec<u8> {
     let Ok(mut packed) = packed.try_into_mut() else { return Vec::new() };
     packed.clear();
-    let room = Vec::from(packed);
-    if room.capacity() <= MAX_ROOM_BYTES { room } else { Vec::new() }
+    let buffer = Vec::from(packed);
+    if buffer.capacity() <= MAX_ROOM_BYTES { buffer } else { Vec::new() }
 }
 
 /// Takes `written` bytes off the front, letting go of every piece that is through.
@@ -314,19 +314,21 @@ async fn connect_address(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-impl From<Broken> for Error {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Closed => unavailable("redis closed the connection"),
-            Broken::Malformed => Malformed.into(),
-            Broken::Late => unavailable("redis did not answer in time"),
-            Broken::Io(error) => unavailable(format!("the connection to redis failed: {}", cause::of_io(&error))),
+impl From<TransportError> for Error {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Closed => unavailable("redis closed the connection"),
+            TransportError::Malformed => Malformed.into(),
+            TransportError::TimedOut => unavailable("redis did not answer in time"),
+            TransportError::Io(error) => {
+                unavailable(format!("the connection to redis failed: {}", cause::of_io(&error)))
+            }
         }
     }
 }
 
-impl From<Malformed> for Broken {
+impl From<Malformed> for TransportError {
     fn from(_: Malformed) -> Self {
-        Broken::Malformed
+        TransportError::Malformed
     }
 }

@@ -15,7 +15,7 @@ const SHARED_FROM_BYTES: usize = 16 * 1024;
 
 /// A pipeline being packed.
 #[derive(Default)]
-pub(crate) struct Outbox {
+pub(crate) struct Encoder {
     pieces: VecDeque<Bytes>,
     tail: Vec<u8>,
     commands: usize,
@@ -24,12 +24,12 @@ pub(crate) struct Outbox {
     /// How many replies are due before that to the first command with a value in a piece of its own.
     before_value: Option<usize>,
     /// The server is to have a chance to speak against the length of that value.
-    sounds_out: bool,
+    probes_length: bool,
     /// How long the server may wait before it answers.
     block: Duration,
 }
 
-impl Outbox {
+impl Encoder {
     pub(crate) fn new() -> Self {
         Self::default()
     }
@@ -38,7 +38,7 @@ impl Outbox {
     pub(crate) fn within(mut room: Vec<u8>, bytes: usize) -> Self {
         room.clear();
         room.reserve(bytes);
-        Outbox { tail: room, ..Self::default() }
+        Encoder { tail: room, ..Self::default() }
     }
 
     /// Puts an `ASKING` before each command from here on: before the first, or never. Their replies are not handed out.
@@ -62,14 +62,14 @@ impl Outbox {
 
     /// Has the first value that is sent from where it lies wait until the server has read its length and said nothing against
     /// it. Begins with a `PING` whose reply shows that; it is not handed out. Nothing was added before.
-    pub(crate) fn sound_out(&mut self) {
-        self.sounds_out = true;
+    pub(crate) fn probe_length(&mut self) {
+        self.probes_length = true;
         self.pack(&[b"PING"]);
     }
 
     /// How many replies come before the value that is to wait; None: none is.
     pub(crate) fn replies_before_value(&self) -> Option<usize> {
-        self.before_value.filter(|_| self.sounds_out)
+        self.before_value.filter(|_| self.probes_length)
     }
 
     fn count(&mut self) {
@@ -165,8 +165,8 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn wire(outbox: Outbox) -> Vec<u8> {
-        outbox.into_pieces().into_iter().flatten().collect()
+    fn wire(encoder: Encoder) -> Vec<u8> {
+        encoder.into_pieces().into_iter().flatten().collect()
     }
 
     #[test]
@@ -174,10 +174,10 @@ mod tests {
         for ttl in [None, Some(7)] {
             for size in [0, 9, 10, SHARED_FROM_BYTES - 1, SHARED_FROM_BYTES, SHARED_FROM_BYTES + 1] {
                 let value = Bytes::from(vec![0xff; size]);
-                let mut outbox = Outbox::new();
-                outbox.set(b"key", &value, ttl);
-                outbox.pack(&[b"UNLINK", b"", b"key"]);
-                assert_eq!(outbox.commands(), 2);
+                let mut encoder = Encoder::new();
+                encoder.set(b"key", &value, ttl);
+                encoder.pack(&[b"UNLINK", b"", b"key"]);
+                assert_eq!(encoder.commands(), 2);
 
                 let mut expected = redis::cmd("SET");
                 expected.arg("key").arg(&value[..]);
@@ -186,7 +186,7 @@ mod tests {
                 }
                 let mut packed = expected.get_packed_command();
                 redis::cmd("UNLINK").arg("").arg("key").write_packed_command(&mut packed);
-                assert!(wire(outbox) == packed, "ttl {ttl:?}, {size} bytes");
+                assert!(wire(encoder) == packed, "ttl {ttl:?}, {size} bytes");
             }
         }
     }
@@ -194,8 +194,8 @@ mod tests {
     #[test]
     fn a_large_value_is_not_copied() {
         let value = Bytes::from(vec![1; SHARED_FROM_BYTES]);
-        let mut outbox = Outbox::new();
-        outbox.set(b"key", &value, None);
-        assert!(outbox.into_pieces().iter().any(|piece| piece.as_ptr() == value.as_ptr()));
+        let mut encoder = Encoder::new();
+        encoder.set(b"key", &value, None);
+        assert!(encoder.into_pieces().iter().any(|piece| piece.as_ptr() == value.as_ptr()));
     }
 }

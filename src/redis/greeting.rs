@@ -13,13 +13,13 @@ use log::warn;
 use tokio::time::timeout;
 
 use super::MAX_OWN_BYTES;
-use super::cause::{self, Broken};
+use super::cause::{self, TransportError};
 use super::connection::{Connection, HANDSHAKE};
-use super::encode::Outbox;
+use super::encode::Encoder;
 use super::error::{Error, unavailable};
-use super::facts::{Facts, Identity, Make, OLDEST};
 use super::reply::Frame;
 use super::server::{Role, Server};
+use super::server_info::{ConnectionId, MIN_RELEASE, Product, ServerInfo};
 use super::settings::Settings;
 use crate::secret::Secret;
 
@@ -31,11 +31,11 @@ const PLAIN_PORT: &str = ": is this a port without TLS? (redis.tls, or rediss://
 /// Of what a server says of itself, at most.
 const MAX_WORD_BYTES: usize = 64;
 
-enum Trouble {
+enum GreetingError {
     /// Closed before everything was answered.
     Closed,
-    Late,
-    Told(String),
+    TimedOut,
+    Failed(String),
     Unsupported(String),
 }
 
@@ -43,9 +43,9 @@ enum Trouble {
 pub(crate) async fn open(server: &Server, within: Duration) -> Result<Connection, Error> {
     let step = Cell::new("connecting");
     let name = || server.name();
-    match timeout(within, attempts(server, &step)).await {
+    match timeout(within, connect_with_or_without_questions(server, &step)).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(Trouble::Closed)) => {
+        Ok(Err(GreetingError::Closed)) => {
             let hint = if server.tls.is_some() {
                 ""
             } else {
@@ -53,9 +53,9 @@ pub(crate) async fn open(server: &Server, within: Duration) -> Result<Connection
             };
             Err(unavailable(format!("{}: it closed the connection before it answered{hint}", name())))
         }
-        Ok(Err(Trouble::Told(cause))) => Err(unavailable(format!("{}: {cause}", name()))),
-        Ok(Err(Trouble::Unsupported(cause))) => Err(Error::Unsupported(format!("{}: {cause}", name()).into())),
-        Ok(Err(Trouble::Late)) | Err(_) => {
+        Ok(Err(GreetingError::Failed(cause))) => Err(unavailable(format!("{}: {cause}", name()))),
+        Ok(Err(GreetingError::Unsupported(cause))) => Err(Error::Unsupported(format!("{}: {cause}", name()).into())),
+        Ok(Err(GreetingError::TimedOut)) | Err(_) => {
             let hint = if step.get() == HANDSHAKE { PLAIN_PORT } else { "" };
             let (step, millis) = (step.get(), within.as_millis());
             Err(unavailable(format!("{}: {step} took longer than {millis} ms{hint}", name())))
@@ -63,61 +63,66 @@ pub(crate) async fn open(server: &Server, within: Duration) -> Result<Connection
     }
 }
 
-async fn attempts(server: &Server, step: &Cell<&'static str>) -> Result<Connection, Trouble> {
+async fn connect_with_or_without_questions(
+    server: &Server,
+    step: &Cell<&'static str>,
+) -> Result<Connection, GreetingError> {
     match attempt(server, step, false).await {
-        Err(Trouble::Closed) => attempt(server, step, true).await,
+        Err(GreetingError::Closed) => attempt(server, step, true).await,
         ended => ended,
     }
 }
 
-async fn attempt(server: &Server, step: &Cell<&'static str>, is_bare: bool) -> Result<Connection, Trouble> {
+async fn attempt(server: &Server, step: &Cell<&'static str>, is_minimal: bool) -> Result<Connection, GreetingError> {
     let settings = &server.settings;
-    let mut connection = Connection::establish(settings, server.tls.as_ref(), step).await.map_err(Trouble::Told)?;
+    let mut connection =
+        Connection::connect(settings, server.tls.as_ref(), step).await.map_err(GreetingError::Failed)?;
     step.set("logging in");
     let password = password(settings).await;
     let has_login = settings.username.is_some() || password.is_some();
-    let mut outbox = Outbox::new();
+    let mut encoder = Encoder::new();
     if has_login {
         let password = password.as_ref().map_or("", Secret::expose);
-        outbox.command(|cmd| cmd.arg("AUTH").arg(settings.username.as_deref()).arg(password));
+        encoder.command(|cmd| cmd.arg("AUTH").arg(settings.username.as_deref()).arg(password));
     }
     if settings.db != 0 {
-        outbox.command(|cmd| cmd.arg("SELECT").arg(settings.db));
+        encoder.command(|cmd| cmd.arg("SELECT").arg(settings.db));
     }
-    outbox.pack(&[b"PING"]);
-    if !is_bare {
-        ask(&mut outbox, &settings.client_name);
+    encoder.pack(&[b"PING"]);
+    if !is_minimal {
+        ask(&mut encoder, &settings.client_name);
     }
     let mut frames = Vec::new();
-    let ended = connection.talk(outbox, MAX_OWN_BYTES, settings.connect_timeout, &mut frames).await;
+    let ended = connection.exchange_raw(encoder, MAX_OWN_BYTES, settings.connect_timeout, &mut frames).await;
     let mut replies = Replies(frames.into_iter());
-    let first = admission(&mut replies, has_login, settings.db != 0);
+    let first = read_login(&mut replies, has_login, settings.db != 0);
     if let Err(broken) = ended {
         return Err(match broken {
             // A server that is full or in protected mode says so and closes.
-            _ if first.is_err() => first.err().map_or(Trouble::Closed, Trouble::Told),
-            Broken::Malformed => Trouble::Told(cause::of_no_redis(connection.unread()).to_owned()),
-            Broken::Late => Trouble::Late,
-            broken if broken.is_closed() => Trouble::Closed,
-            Broken::Io(error) => Trouble::Told(cause::of_io(&error)),
-            Broken::Closed => Trouble::Closed,
+            _ if first.is_err() => first.err().map_or(GreetingError::Closed, GreetingError::Failed),
+            TransportError::Malformed => GreetingError::Failed(cause::of_no_redis(connection.unread()).to_owned()),
+            TransportError::TimedOut => GreetingError::TimedOut,
+            broken if broken.is_closed() => GreetingError::Closed,
+            TransportError::Io(error) => GreetingError::Failed(cause::of_io(&error)),
+            TransportError::Closed => GreetingError::Closed,
         });
     }
-    first.map_err(Trouble::Told)?;
-    connection.facts = if is_bare { Facts { is_bare, ..Facts::default() } } else { facts(&mut replies) };
-    fits(server, &mut connection).await?;
+    first.map_err(GreetingError::Failed)?;
+    connection.info =
+        if is_minimal { ServerInfo { is_minimal, ..ServerInfo::default() } } else { read_info(&mut replies) };
+    check_role(server, &mut connection).await?;
     Ok(connection)
 }
 
 /// The questions.
-fn ask(outbox: &mut Outbox, client_name: &str) {
-    outbox.pack(&[b"HELLO"]);
-    outbox.pack(&[b"CLIENT", b"ID"]);
-    outbox.pack(&[b"CLIENT", b"INFO"]);
-    outbox.pack(&[b"CLIENT", b"SETNAME", client_name.as_bytes()]);
-    outbox.pack(&[b"CLIENT", b"KILL", NOBODY.as_bytes()]);
-    outbox.pack(&[b"INFO", b"server"]);
-    outbox.pack(&[b"INFO", b"memory"]);
+fn ask(encoder: &mut Encoder, client_name: &str) {
+    encoder.pack(&[b"HELLO"]);
+    encoder.pack(&[b"CLIENT", b"ID"]);
+    encoder.pack(&[b"CLIENT", b"INFO"]);
+    encoder.pack(&[b"CLIENT", b"SETNAME", client_name.as_bytes()]);
+    encoder.pack(&[b"CLIENT", b"KILL", NOBODY.as_bytes()]);
+    encoder.pack(&[b"INFO", b"server"]);
+    encoder.pack(&[b"INFO", b"memory"]);
 }
 
 /// The password as it is now.
@@ -134,20 +139,20 @@ async fn password(settings: &Settings) -> Option<Secret> {
 }
 
 /// Reads the answers to AUTH, SELECT and PING. A user may lack the permission for PING and do the work all the same.
-fn admission(replies: &mut Replies, has_login: bool, has_db: bool) -> Result<(), String> {
+fn read_login(replies: &mut Replies, has_login: bool, has_db: bool) -> Result<(), String> {
     if has_login {
-        accepted(replies.next(), "login")?;
+        check_accepted(replies.next(), "login")?;
     }
     if has_db {
-        accepted(replies.next(), "SELECT")?;
+        check_accepted(replies.next(), "SELECT")?;
     }
     match replies.next() {
         Some((Frame::Error(code), _)) if code.as_str() == "NOPERM" => Ok(()),
-        reply => accepted(reply, "PING"),
+        reply => check_accepted(reply, "PING"),
     }
 }
 
-fn accepted(reply: Option<(Frame, Vec<Frame>)>, asked: &str) -> Result<(), String> {
+fn check_accepted(reply: Option<(Frame, Vec<Frame>)>, asked: &str) -> Result<(), String> {
     match reply {
         Some((Frame::Error(code), _)) if code.as_str() == "NOPERM" => {
             Err(format!("the user may not use {asked} (NOPERM)"))
@@ -159,7 +164,7 @@ fn accepted(reply: Option<(Frame, Vec<Frame>)>, asked: &str) -> Result<(), Strin
     }
 }
 
-fn facts(replies: &mut Replies) -> Facts {
+fn read_info(replies: &mut Replies) -> ServerInfo {
     let hello = replies.next().map(|(_, elements)| elements).unwrap_or_default();
     let identity = identity(replies.next(), replies.next());
     replies.next();
@@ -167,29 +172,34 @@ fn facts(replies: &mut Replies) -> Facts {
     let (server, memory) = (text(replies.next()), text(replies.next()));
     let of_server = |name: &str| server.as_deref().and_then(|info| field(info, name));
     let said = |name: &str| in_hello(&hello, name);
-    let make = |name: &str, version| Make { name: name.to_owned(), version };
-    Facts {
+    let make = |name: &str, version| Product { name: name.to_owned(), version };
+    ServerInfo {
         identity,
         may_kill,
-        evicts: memory.as_deref().and_then(|info| field(info, "maxmemory_policy")).filter(|is| is != "noeviction"),
+        eviction_policy: memory
+            .as_deref()
+            .and_then(|info| field(info, "maxmemory_policy"))
+            .filter(|is| is != "noeviction"),
         make: of_server("valkey_version")
             .map(|version| make("valkey", version))
             .or_else(|| of_server("redis_version").map(|version| make("redis", version)))
             .or_else(|| Some(make(&said("server")?, said("version")?))),
         mode: of_server("redis_mode").or_else(|| of_server("server_mode")).or_else(|| said("mode")),
-        is_bare: false,
+        is_minimal: false,
     }
 }
 
 /// Whether this is a server for the part it is to play.
-async fn fits(server: &Server, connection: &mut Connection) -> Result<(), Trouble> {
-    let told = |text: &str| Err(Trouble::Told(text.to_owned()));
-    let Facts { make, mode, .. } = connection.facts.clone();
-    if let Some(Make { name, version }) = make.as_ref().filter(|make| make.is_too_old())
+async fn check_role(server: &Server, connection: &mut Connection) -> Result<(), GreetingError> {
+    let told = |text: &str| Err(GreetingError::Failed(text.to_owned()));
+    let ServerInfo { make, mode, .. } = connection.info.clone();
+    if let Some(Product { name, version }) = make.as_ref().filter(|make| make.is_too_old())
         && server.role != Role::Sentinel
     {
-        let (major, minor) = OLDEST;
-        return Err(Trouble::Unsupported(format!("it is {name} {version}, and {major}.{minor} or later is needed")));
+        let (major, minor) = MIN_RELEASE;
+        return Err(GreetingError::Unsupported(format!(
+            "it is {name} {version}, and {major}.{minor} or later is needed"
+        )));
     }
     match (server.role, mode.as_deref()) {
         (Role::Sentinel, Some("standalone" | "cluster")) => {
@@ -210,10 +220,10 @@ async fn fits(server: &Server, connection: &mut Connection) -> Result<(), Troubl
 }
 
 async fn has_every_slot(server: &Server, connection: &mut Connection) -> bool {
-    let mut outbox = Outbox::new();
-    outbox.pack(&[b"CLUSTER", b"INFO"]);
+    let mut encoder = Encoder::new();
+    encoder.pack(&[b"CLUSTER", b"INFO"]);
     let mut frames = Vec::new();
-    let asked = connection.talk(outbox, MAX_OWN_BYTES, server.settings.connect_timeout, &mut frames).await;
+    let asked = connection.exchange_raw(encoder, MAX_OWN_BYTES, server.settings.connect_timeout, &mut frames).await;
     let info = asked.ok().and_then(|()| text(Replies(frames.into_iter()).next()));
     info.and_then(|info| field(&info, "cluster_size")).as_deref() == Some("1")
 }
@@ -247,9 +257,9 @@ fn text(reply: Option<(Frame, Vec<Frame>)>) -> Option<Bytes> {
 
 /// From the answers to CLIENT ID and CLIENT INFO. Both are needed: `CLIENT KILL` by the id alone may meet a stranger once the
 /// server has been restarted, and before Redis 7.0 the id 0 stands for everybody.
-fn identity(id: Option<(Frame, Vec<Frame>)>, info: Option<(Frame, Vec<Frame>)>) -> Option<Identity> {
+fn identity(id: Option<(Frame, Vec<Frame>)>, info: Option<(Frame, Vec<Frame>)>) -> Option<ConnectionId> {
     match (id, text(info)) {
-        (Some((Frame::Number(id @ 1..), _)), Some(info)) => Some(Identity { id, address: address_in(&info)? }),
+        (Some((Frame::Number(id @ 1..), _)), Some(info)) => Some(ConnectionId { id, address: address_in(&info)? }),
         _ => None,
     }
 }
@@ -284,8 +294,8 @@ fn word(bytes: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn make(name: &str, version: &str) -> Make {
-        Make { name: name.to_owned(), version: version.to_owned() }
+    fn make(name: &str, version: &str) -> Product {
+        Product { name: name.to_owned(), version: version.to_owned() }
     }
 
     #[test]
@@ -309,7 +319,7 @@ mod tests {
         let no = || Frame::Error(super::super::reply::Code::from_line(b"NOPERM"));
         let read = |hello: Vec<Frame>, server: Frame| {
             let rest = vec![Frame::Number(0), text("addr=a:1"), Frame::Status, no(), server, no()];
-            facts(&mut Replies([hello, rest].concat().into_iter()))
+            read_info(&mut Replies([hello, rest].concat().into_iter()))
         };
         let info = text("# Server\r\nredis_version:7.2.4\r\nvalkey_version:8.1.8\r\nserver_mode:standalone\r\n");
         let of_valkey = read(hello("redis", "7.2.4"), info);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::encode::Outbox;
+use super::encode::Encoder;
 use super::reply::Code;
 use super::value::Value;
 
@@ -52,22 +52,22 @@ impl Pipeline {
     }
 
     /// For the wire. `is_asking`: with an `ASKING` where one is needed.
-    pub(super) fn pack(&self, is_asking: bool, block: Duration) -> Outbox {
-        let mut outbox = Outbox::within(Vec::new(), self.bytes.len() + 16 * (self.ends.len() + self.commands.len()));
-        outbox.block(block);
+    pub(super) fn pack(&self, is_asking: bool, block: Duration) -> Encoder {
+        let mut encoder = Encoder::within(Vec::new(), self.bytes.len() + 16 * (self.ends.len() + self.commands.len()));
+        encoder.block(block);
         let mut begin = 0;
         let mut ends = self.ends.iter();
         for (arguments, needs_asking) in self.commands.iter().zip(self.needs_asking()) {
             if is_asking && needs_asking {
-                outbox.pack(&[b"ASKING"]);
+                encoder.pack(&[b"ASKING"]);
             }
-            outbox.begin(*arguments);
+            encoder.begin(*arguments);
             for end in ends.by_ref().take(*arguments) {
-                outbox.argument(self.bytes.get(begin..*end).unwrap_or_default());
+                encoder.argument(self.bytes.get(begin..*end).unwrap_or_default());
                 begin = *end;
             }
         }
-        outbox
+        encoder
     }
 
     /// The replies to the commands, without those to each `ASKING`.

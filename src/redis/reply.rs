@@ -254,12 +254,12 @@ impl From<Malformed> for Error {
 
 /// Bytes that were read and not yet taken as frames.
 #[derive(Default)]
-pub(crate) struct Inbox {
+pub(crate) struct Decoder {
     buffer: BytesMut,
     missing: usize,
 }
 
-impl Inbox {
+impl Decoder {
     /// The next frame, if all of it has been read; a string may have up to `max_bytes`.
     pub(crate) fn next(&mut self, max_bytes: usize) -> Result<Option<Frame>, Malformed> {
         let Some(&kind) = self.buffer.first() else {
@@ -352,11 +352,11 @@ mod tests {
     use super::*;
 
     fn all(bytes: &[u8], step: usize, max_bytes: usize) -> Result<Vec<Frame>, Malformed> {
-        let mut inbox = Inbox::default();
+        let mut decoder = Decoder::default();
         let mut frames = Vec::new();
         for chunk in bytes.chunks(step) {
-            inbox.room().extend_from_slice(chunk);
-            while let Some(frame) = inbox.next(max_bytes)? {
+            decoder.room().extend_from_slice(chunk);
+            while let Some(frame) = decoder.next(max_bytes)? {
                 frames.push(frame);
             }
         }

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use super::MAX_OWN_BYTES;
 use super::connection::Connection;
-use super::encode::Outbox;
+use super::encode::Encoder;
 use super::error::{Error, unavailable, unexpected};
 use super::reply::Frame;
 
 /// The question.
-pub(super) fn ask() -> Outbox {
-    let mut outbox = Outbox::new();
-    outbox.pack(&[b"ROLE"]);
-    outbox
+pub(super) fn ask() -> Encoder {
+    let mut encoder = Encoder::new();
+    encoder.pack(&[b"ROLE"]);
+    encoder
 }
 
 /// Fails unless the server calls itself a master.

@@ -9,7 +9,7 @@
 //! holds up nobody, and is paid before anything is sent there again. If the old one comes back it becomes a replica, and
 //! drops what it alone had.
 
-mod lookout;
+mod discovery;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use tokio::time::{Instant, timeout};
 
-pub(crate) use self::lookout::Finder;
-use self::lookout::{GRACE, Lookout, Named};
+pub(crate) use self::discovery::SentinelGroup;
+use self::discovery::{GRACE, MasterDiscovery, NamedMasters};
 use super::address::Address;
-use super::budget::Budget;
+use super::deadline::Deadline;
 use super::error::{Error, unavailable, unexpected};
 use super::session::Session;
 use super::{MAX_OWN_BYTES, role};
@@ -29,7 +29,7 @@ use super::{MAX_OWN_BYTES, role};
 /// How often a session with a connection asks whether that is still the master.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-type Asked = (Box<Lookout>, Result<Named, Error>);
+type Discovered = (Box<MasterDiscovery>, Result<NamedMasters, Error>);
 
 struct Master<S> {
     address: Address,
@@ -40,23 +40,31 @@ struct Master<S> {
 
 /// A line to whoever is the master. `S` is a session with what its owner keeps beside it.
 pub(crate) struct MasterLink<S> {
-    finder: Arc<Finder>,
+    group: Arc<SentinelGroup>,
     /// Makes of a session to a master what its owner works with.
     own: Box<dyn Fn(Session) -> S>,
     master: Option<Master<S>>,
     /// None: it is out asking.
-    lookout: Option<Box<Lookout>>,
+    discovery: Option<Box<MasterDiscovery>>,
     /// When it last came back, or was sent.
-    asked: Instant,
-    asking: Option<LocalBoxFuture<'static, Asked>>,
+    last_asked: Instant,
+    pending: Option<LocalBoxFuture<'static, Discovered>>,
     reconnects: u64,
 }
 
 impl<S: AsRef<Session> + AsMut<Session>> MasterLink<S> {
     /// Asks nobody yet. `own` makes of a session to a master what its owner works with.
-    pub(crate) fn new(finder: Arc<Finder>, own: impl Fn(Session) -> S + 'static) -> Self {
+    pub(crate) fn new(group: Arc<SentinelGroup>, own: impl Fn(Session) -> S + 'static) -> Self {
         let own = Box::new(own);
-        MasterLink { finder, own, master: None, lookout: None, asked: Instant::now(), asking: None, reconnects: 0 }
+        MasterLink {
+            group,
+            own,
+            master: None,
+            discovery: None,
+            last_asked: Instant::now(),
+            pending: None,
+            reconnects: 0,
+        }
     }
 
     /// Connections made after the first, to whatever master.
@@ -67,11 +75,11 @@ impl<S: AsRef<Session> + AsMut<Session>> MasterLink<S> {
 
     /// The session to the master, connected, by what the sentinels say.
     pub(crate) async fn master(&mut self, within: Duration) -> Result<&mut S, Error> {
-        self.hear();
+        self.poll_discovery();
         if !self.master.as_mut().is_some_and(|master| master.session.as_mut().is_connected()) {
-            let budget = Budget::new(within);
-            let named = self.ask(&budget).await?;
-            self.connect(named, &budget).await?;
+            let deadline = Deadline::new(within);
+            let named = self.discover(&deadline).await?;
+            self.connect(named, &deadline).await?;
         }
         match &mut self.master {
             Some(master) => Ok(&mut master.session),
@@ -80,86 +88,86 @@ impl<S: AsRef<Session> + AsMut<Session>> MasterLink<S> {
     }
 
     /// In passing, so that nobody waits for a sentinel while there is a connection: asks, and hears what was answered.
-    fn hear(&mut self) {
-        if self.asking.is_none() && self.asked.elapsed() >= ASK_EVERY {
-            self.send_out();
+    fn poll_discovery(&mut self) {
+        if self.pending.is_none() && self.last_asked.elapsed() >= ASK_EVERY {
+            self.start_discovery();
         }
-        if let Some(asking) = &mut self.asking
-            && let Some((lookout, named)) = asking.now_or_never()
+        if let Some(pending) = &mut self.pending
+            && let Some((discovery, named)) = pending.now_or_never()
         {
-            self.take_back(lookout);
-            self.heed(&named);
+            self.end_discovery(discovery);
+            self.follow(&named);
         }
-        if self.master.as_ref().is_some_and(|master| master.epoch != self.finder.epoch()) {
-            self.leave();
+        if self.master.as_ref().is_some_and(|master| master.epoch != self.group.epoch()) {
+            self.disconnect();
         }
     }
 
-    fn send_out(&mut self) {
-        let lookout = self.lookout.take();
-        let mut lookout = lookout.unwrap_or_else(|| Box::new(Lookout::new(self.finder.clone())));
-        self.asked = Instant::now();
-        self.asking = Some(
+    fn start_discovery(&mut self) {
+        let discovery = self.discovery.take();
+        let mut discovery = discovery.unwrap_or_else(|| Box::new(MasterDiscovery::new(self.group.clone())));
+        self.last_asked = Instant::now();
+        self.pending = Some(
             async move {
-                let named = lookout.ask().await;
-                (lookout, named)
+                let named = discovery.ask().await;
+                (discovery, named)
             }
             .boxed_local(),
         );
     }
 
-    fn take_back(&mut self, lookout: Box<Lookout>) {
-        self.lookout = Some(lookout);
-        self.asking = None;
+    fn end_discovery(&mut self, discovery: Box<MasterDiscovery>) {
+        self.discovery = Some(discovery);
+        self.pending = None;
     }
 
     /// Gives up a connection to what is no master any more.
-    fn heed(&mut self, named: &Result<Named, Error>) {
+    fn follow(&mut self, named: &Result<NamedMasters, Error>) {
         if let (Ok(named), Some(master)) = (named, &mut self.master)
             && let Some(best) = named.addresses.first()
         {
             if *best == master.address {
                 master.epoch = named.epoch;
             } else {
-                self.leave();
+                self.disconnect();
             }
         }
     }
 
-    fn leave(&mut self) {
+    fn disconnect(&mut self) {
         if let Some(Master { session, .. }) = self.master.take() {
             self.reconnects += session.as_ref().reconnects() + 1;
         }
     }
 
     /// What the sentinels say now.
-    async fn ask(&mut self, budget: &Budget) -> Result<Named, Error> {
+    async fn discover(&mut self, deadline: &Deadline) -> Result<NamedMasters, Error> {
         // What is under way may have been asked before the connection was lost.
-        if let Some(asking) = &mut self.asking {
-            let came = timeout(budget.left(), asking).await;
-            let (lookout, _) = came.map_err(|_| unavailable("no sentinel answered in time"))?;
-            self.take_back(lookout);
+        if let Some(pending) = &mut self.pending {
+            let came = timeout(deadline.left(), pending).await;
+            let (discovery, _) = came.map_err(|_| unavailable("no sentinel answered in time"))?;
+            self.end_discovery(discovery);
         }
-        self.send_out();
-        let Some(asking) = &mut self.asking else { return Err(unexpected()) };
-        let came = timeout(budget.left(), asking).await;
-        let (lookout, named) = came.map_err(|_| unavailable("no sentinel answered in time"))?;
-        self.take_back(lookout);
+        self.start_discovery();
+        let Some(pending) = &mut self.pending else { return Err(unexpected()) };
+        let came = timeout(deadline.left(), pending).await;
+        let (discovery, named) = came.map_err(|_| unavailable("no sentinel answered in time"))?;
+        self.end_discovery(discovery);
         named
     }
 
     /// Connects to the first that is a master.
-    async fn connect(&mut self, named: Named, budget: &Budget) -> Result<(), Error> {
+    async fn connect(&mut self, named: NamedMasters, deadline: &Deadline) -> Result<(), Error> {
         let mut failure = unavailable("the sentinels know no master");
         for address in named.addresses {
             if self.master.as_ref().is_none_or(|known| known.address != address) {
-                self.leave();
-                let session = (self.own)(self.finder.session(&address)?);
+                self.disconnect();
+                let session = (self.own)(self.group.session(&address)?);
                 self.master = Some(Master { address, epoch: named.epoch, session });
             }
             let Some(master) = &mut self.master else { continue };
             master.epoch = named.epoch;
-            match master.session.as_mut().open(budget.left()).await {
+            match master.session.as_mut().open(deadline.left()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
             }
@@ -169,23 +177,23 @@ impl<S: AsRef<Session> + AsMut<Session>> MasterLink<S> {
 
     /// Asks for a sign of life, and whether that is still the master.
     pub(crate) async fn check(&mut self, within: Duration) -> Result<(), Error> {
-        let budget = Budget::new(within);
-        if self.asking.is_none() && self.asked.elapsed() >= ASK_EVERY / 2 {
-            self.send_out();
+        let deadline = Deadline::new(within);
+        if self.pending.is_none() && self.last_asked.elapsed() >= ASK_EVERY / 2 {
+            self.start_discovery();
         }
         // Sentinels that take longer are heard next time: whoever wants to write meanwhile must not wait for them.
-        if let Some(asking) = &mut self.asking
-            && let Ok((lookout, named)) = timeout(GRACE.min(budget.left()) * 2, asking).await
+        if let Some(pending) = &mut self.pending
+            && let Ok((discovery, named)) = timeout(GRACE.min(deadline.left()) * 2, pending).await
         {
-            self.take_back(lookout);
-            self.heed(&named);
+            self.end_discovery(discovery);
+            self.follow(&named);
         }
-        let session = self.master(budget.left()).await?.as_mut();
-        session.ping(budget.left()).await?;
-        let answer = session.call(role::ask(), MAX_OWN_BYTES, Budget::new(budget.left())).await;
+        let session = self.master(deadline.left()).await?.as_mut();
+        session.ping(deadline.left()).await?;
+        let answer = session.call(role::ask(), MAX_OWN_BYTES, Deadline::new(deadline.left())).await;
         let is_master = answer.and_then(role::is_master);
         if is_master.is_err() {
-            self.leave();
+            self.disconnect();
         }
         is_master
     }

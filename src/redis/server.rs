@@ -10,11 +10,11 @@ use log::warn;
 use super::MAX_OWN_BYTES;
 use super::address::Address;
 use super::connection::Connection;
-use super::encode::Outbox;
+use super::encode::Encoder;
 use super::error::Error;
-use super::facts::{Facts, Identity};
-use super::lengths::Lengths;
+use super::length_limit::LengthLimit;
 use super::reply::Frame;
+use super::server_info::{ConnectionId, ServerInfo};
 use super::settings::{Settings, SetupError, TlsClient};
 
 /// What part a server plays.
@@ -47,17 +47,17 @@ pub(crate) struct Server {
     pub(super) tls: Option<TlsClient>,
     pub(super) role: Role,
     /// The node of the cluster that gave the address; None: the settings did.
-    pub(super) told_by: Option<Address>,
+    pub(super) address_source: Option<Address>,
     /// Requests that sessions have begun, as they count them.
     requests: AtomicU64,
     /// The warnings that were given, as bits.
     warned: AtomicU8,
     /// How long a value it takes.
-    lengths: Mutex<Lengths>,
+    length_limit: Mutex<LengthLimit>,
     /// Whether the last connection could have been killed.
     may_kill: AtomicBool,
     /// Connections that were given up with something unanswered. At most one for every connection there was.
-    abandoned: Mutex<Vec<Identity>>,
+    abandoned: Mutex<Vec<ConnectionId>>,
 }
 
 impl Server {
@@ -66,10 +66,10 @@ impl Server {
             settings,
             tls,
             role,
-            told_by: None,
+            address_source: None,
             requests: AtomicU64::new(0),
             warned: AtomicU8::new(0),
-            lengths: Mutex::default(),
+            length_limit: Mutex::default(),
             may_kill: AtomicBool::new(true),
             abandoned: Mutex::default(),
         }
@@ -97,8 +97,8 @@ impl Server {
     }
 
     /// The same server, with the node of the cluster that gave its address.
-    pub(super) fn told_by(self, node: Option<Address>) -> Self {
-        Server { told_by: node, ..self }
+    pub(super) fn address_source(self, node: Option<Address>) -> Self {
+        Server { address_source: node, ..self }
     }
 
     /// How it is reached.
@@ -112,7 +112,7 @@ impl Server {
         let address = Address::new(host, *port);
         match self.role {
             Role::Standalone => format!("redis at {address}"),
-            Role::ClusterNode => match &self.told_by {
+            Role::ClusterNode => match &self.address_source {
                 Some(node) => format!("the node of the cluster at {address} (as the node at {node} says)"),
                 None => format!("the node of the cluster at {address} (as the settings say)"),
             },
@@ -138,12 +138,12 @@ impl Server {
     }
 
     /// What is known of the longest value that it takes.
-    pub(crate) fn lengths(&self) -> MutexGuard<'_, Lengths> {
-        self.lengths.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn length_limit(&self) -> MutexGuard<'_, LengthLimit> {
+        self.length_limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers a connection that was given up while it owed replies.
-    pub(super) fn abandon(&self, identity: Identity) {
+    pub(super) fn abandon(&self, identity: ConnectionId) {
         self.abandoned().push(identity);
     }
 
@@ -157,7 +157,7 @@ impl Server {
         self.may_kill.load(Ordering::Relaxed)
     }
 
-    fn abandoned(&self) -> MutexGuard<'_, Vec<Identity>> {
+    fn abandoned(&self) -> MutexGuard<'_, Vec<ConnectionId>> {
         self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,10 +168,10 @@ impl Server {
             abandoned if abandoned.is_empty() => return Ok(()),
             abandoned => abandoned.clone(),
         };
-        let mut outbox = Outbox::new();
-        owed.iter().for_each(|identity| identity.kill(&mut outbox));
+        let mut encoder = Encoder::new();
+        owed.iter().for_each(|identity| identity.kill(&mut encoder));
         let mut frames = Vec::new();
-        connection.exchange(outbox, MAX_OWN_BYTES, within.min(self.settings.response_timeout), &mut frames).await?;
+        connection.exchange(encoder, MAX_OWN_BYTES, within.min(self.settings.response_timeout), &mut frames).await?;
         for frame in frames {
             if let Frame::Error(code) = frame
                 && code.is_passing()
@@ -184,14 +184,14 @@ impl Server {
     }
 
     /// Takes note of what the server has said of itself, and says once what it does not let be safe.
-    pub(super) fn take_note(&self, facts: &Facts) {
-        self.may_kill.store(facts.identity.is_some() && facts.may_kill, Ordering::Relaxed);
+    pub(super) fn take_note(&self, info: &ServerInfo) {
+        self.may_kill.store(info.identity.is_some() && info.may_kill, Ordering::Relaxed);
         if self.role == Role::Sentinel {
             return;
         }
         let redis = self.settings.describe();
         let redis = redis.as_str();
-        if facts.is_bare {
+        if info.is_minimal {
             if self.is_first(Warning::GhostWrites) {
                 warn!(redis; "redis, or a proxy before it, closes connections over HELLO, CLIENT or INFO: its version is not known, and after a lost connection an old write may land on a newer one");
             }
@@ -200,7 +200,7 @@ impl Server {
         if !self.may_kill() && self.is_first(Warning::GhostWrites) {
             warn!(redis; "redis forbids CLIENT ID, CLIENT INFO or CLIENT KILL: after a lost connection an old write may land on a newer one");
         }
-        if facts.make.is_none() && self.is_first(Warning::Release) {
+        if info.make.is_none() && self.is_first(Warning::Release) {
             warn!(redis; "redis does not tell its version: Redis 6.2, Valkey 7.2 or later is needed");
         }
     }

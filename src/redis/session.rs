@@ -10,15 +10,15 @@ use ahash::RandomState;
 use log::error;
 
 use super::MAX_OWN_BYTES;
-use super::budget::{Budget, extra};
 use super::connection::Connection;
-use super::encode::Outbox;
+use super::deadline::{Deadline, time_for_bytes};
+use super::encode::Encoder;
 use super::error::{Error, unavailable, unexpected};
-use super::facts::Facts;
 use super::greeting;
 use super::reply::Frame;
 use super::role;
 use super::server::{Role, Server, Warning};
+use super::server_info::ServerInfo;
 
 /// PINGs that measure a round trip.
 const ROUND_TRIPS: u32 = 5;
@@ -69,13 +69,13 @@ impl Session {
     }
 
     /// What the server has said of itself on this connection.
-    pub(crate) fn facts(&self) -> Option<&Facts> {
-        self.connection.as_ref().map(|held| &held.connection.facts)
+    pub(crate) fn info(&self) -> Option<&ServerInfo> {
+        self.connection.as_ref().map(|held| &held.connection.info)
     }
 
     /// Memory for the next pipeline.
-    pub(crate) fn take_room(&mut self) -> Vec<u8> {
-        self.connection.as_mut().map(|held| held.connection.take_room()).unwrap_or_default()
+    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+        self.connection.as_mut().map(|held| held.connection.take_buffer()).unwrap_or_default()
     }
 
     /// Connects, if it is not connected.
@@ -88,9 +88,14 @@ impl Session {
     }
 
     /// One pipeline whose replies count only together.
-    pub(crate) async fn call(&mut self, outbox: Outbox, max_bytes: usize, budget: Budget) -> Result<Vec<Frame>, Error> {
+    pub(crate) async fn call(
+        &mut self,
+        encoder: Encoder,
+        max_bytes: usize,
+        deadline: Deadline,
+    ) -> Result<Vec<Frame>, Error> {
         let mut frames = Vec::new();
-        self.exchange(outbox, max_bytes, &budget, 0, &mut frames).await?;
+        self.exchange(encoder, max_bytes, &deadline, 0, &mut frames).await?;
         Ok(frames)
     }
 
@@ -98,9 +103,9 @@ impl Session {
     /// makes another connection advisable, there is none.
     pub(crate) async fn exchange(
         &mut self,
-        outbox: Outbox,
+        encoder: Encoder,
         max_bytes: usize,
-        budget: &Budget,
+        deadline: &Deadline,
         bytes: usize,
         frames: &mut Vec<Frame>,
     ) -> Result<(), Error> {
@@ -108,18 +113,19 @@ impl Session {
         if !self.is_connected() {
             self.connection = None;
         }
-        if budget.left().is_zero() {
+        if deadline.left().is_zero() {
             return Err(unavailable("not sent: the time for it had run out"));
         }
         // Held outside of the session: a call that is dropped half-way takes its connection with it.
         let mut held = match self.connection.take() {
             Some(held) => held,
-            None => self.connect(budget.left()).await?,
+            None => self.connect(deadline.left()).await?,
         };
-        self.server.kill_abandoned(&mut held.connection, budget.left()).await?;
-        let within = budget.left().min(self.server.settings.response_timeout + extra(bytes) + outbox.blocks());
+        self.server.kill_abandoned(&mut held.connection, deadline.left()).await?;
+        let within =
+            deadline.left().min(self.server.settings.response_timeout + time_for_bytes(bytes) + encoder.blocks());
         self.was_sent = true;
-        held.connection.exchange(outbox, max_bytes, within, frames).await?;
+        held.connection.exchange(encoder, max_bytes, within, frames).await?;
         if !asks_for_a_new_connection(frames) {
             self.connection = Some(held);
         }
@@ -128,9 +134,9 @@ impl Session {
 
     /// Asks for a sign of life, connecting if need be.
     pub(crate) async fn ping(&mut self, within: Duration) -> Result<(), Error> {
-        let mut outbox = Outbox::new();
-        outbox.command(|cmd| cmd.arg("PING"));
-        match self.call(outbox, MAX_OWN_BYTES, Budget::new(within)).await?.pop() {
+        let mut encoder = Encoder::new();
+        encoder.command(|cmd| cmd.arg("PING"));
+        match self.call(encoder, MAX_OWN_BYTES, Deadline::new(within)).await?.pop() {
             Some(Frame::Status) => Ok(()),
             Some(Frame::Error(code)) => Err(code.to_error("PING")),
             _ => Err(unexpected()),
@@ -139,12 +145,12 @@ impl Session {
 
     /// By what the server of this connection is known: the same after a reconnect, another after its restart. One that does
     /// not say it is another with each connection.
-    pub(crate) async fn run_id(&mut self, budget: &Budget) -> Result<u64, Error> {
-        self.open(budget.left()).await?;
+    pub(crate) async fn run_id(&mut self, deadline: &Deadline) -> Result<u64, Error> {
+        self.open(deadline.left()).await?;
         if self.run.0 != self.connects {
-            let mut outbox = Outbox::new();
-            outbox.command(|cmd| cmd.arg("INFO").arg("server"));
-            let run_id = match self.call(outbox, MAX_OWN_BYTES, Budget::new(budget.left())).await?.pop() {
+            let mut encoder = Encoder::new();
+            encoder.command(|cmd| cmd.arg("INFO").arg("server"));
+            let run_id = match self.call(encoder, MAX_OWN_BYTES, Deadline::new(deadline.left())).await?.pop() {
                 Some(Frame::Text(text)) => run_id(&text),
                 _ => None,
             };
@@ -154,11 +160,11 @@ impl Session {
     }
 
     /// The shortest of a few: others and the connecting may delay some. Zero if it cannot be told.
-    pub(crate) async fn round_trip(&mut self, budget: &Budget) -> Duration {
+    pub(crate) async fn round_trip(&mut self, deadline: &Deadline) -> Duration {
         let mut shortest = Duration::MAX;
         for _ in 0..ROUND_TRIPS {
             let begun = Instant::now();
-            if self.ping(budget.left()).await.is_err() {
+            if self.ping(deadline.left()).await.is_err() {
                 return Duration::ZERO;
             }
             shortest = shortest.min(begun.elapsed());
@@ -177,7 +183,7 @@ impl Session {
         }
         let connection = opened?;
         self.connects += 1;
-        server.take_note(&connection.facts);
+        server.take_note(&connection.info);
         let mut held = Held { connection, server };
         if held.server.role == Role::Master {
             role::check(&mut held.connection, within).await?;
@@ -192,10 +198,10 @@ impl Session {
 /// The server cannot be reached, or does not let this user kill connections.
 pub(super) async fn settle(server: &Server, within: Duration) -> Result<(), Error> {
     if server.has_abandoned() {
-        let budget = Budget::new(within);
+        let deadline = Deadline::new(within);
         let mut connection = greeting::open(server, within.min(server.settings.connect_timeout)).await?;
-        server.take_note(&connection.facts);
-        server.kill_abandoned(&mut connection, budget.left()).await?;
+        server.take_note(&connection.info);
+        server.kill_abandoned(&mut connection, deadline.left()).await?;
     }
     match server.may_kill() {
         true => Ok(()),
@@ -231,7 +237,7 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if self.connection.owes_replies()
-            && let Some(identity) = &self.connection.facts.identity
+            && let Some(identity) = &self.connection.info.identity
         {
             self.server.abandon(identity.clone());
         }

@@ -26,9 +26,9 @@ pub struct Settings {
     /// The password to log in with; None: no login, unless `reread` gives one.
     pub password: Option<Secret>,
     /// Where the password is read anew for each login; if that fails, `password` is tried.
-    pub reread: Option<Reread>,
+    pub reread: Option<PasswordReader>,
     /// How sentinels are reached, where that differs; None: as the master, and with its credentials if they ask for some.
-    pub sentinels: Option<Access>,
+    pub sentinels: Option<SentinelAccess>,
     /// The number of the database (`redis.db`); 0 in a Cluster.
     pub db: u32,
     /// For the connection to be ready: name, TCP, TLS, login and what an earlier connection left behind.
@@ -41,12 +41,12 @@ pub struct Settings {
 
 /// Reads a password; the error is for a person, and quotes nothing.
 #[derive(Clone)]
-pub struct Reread(Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>);
+pub struct PasswordReader(Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>);
 
-impl Reread {
+impl PasswordReader {
     /// `read` is called for each login, on a thread that may block.
     pub fn new(read: impl Fn() -> Result<Secret, String> + Send + Sync + 'static) -> Self {
-        Reread(Arc::new(read))
+        PasswordReader(Arc::new(read))
     }
 
     /// May block on a file.
@@ -55,26 +55,26 @@ impl Reread {
     }
 }
 
-impl fmt::Debug for Reread {
+impl fmt::Debug for PasswordReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reread")
+        f.write_str("PasswordReader")
     }
 }
 
 /// How sentinels are reached.
 #[derive(Debug, Clone, Default)]
-pub struct Access {
+pub struct SentinelAccess {
     /// The ACL user of the sentinels (`redis.sentinel_username`).
     pub username: Option<String>,
     /// Their password (`redis.sentinel_password`).
     pub password: Option<Secret>,
     /// Where that password is read anew for each login (`redis.sentinel_password_file`).
-    pub reread: Option<Reread>,
+    pub reread: Option<PasswordReader>,
     /// None: without TLS.
     pub tls: Option<Tls>,
 }
 
-impl Access {
+impl SentinelAccess {
     pub(crate) fn has_login(&self) -> bool {
         self.username.is_some() || self.password.is_some()
     }

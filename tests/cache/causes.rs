@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use redis_cache_sync::cache::redis::{ClusterCache, RedisCache, SentinelCache};
 use redis_cache_sync::cache::{Cache, CacheError, Reply, Session};
-use redis_cache_sync::redis::{Address, Reread, Settings, Tls};
+use redis_cache_sync::redis::{Address, PasswordReader, Settings, Tls};
 use redis_cache_sync::secret::{Pem, Secret};
 
 use crate::middlebox::Middlebox;
@@ -281,7 +281,7 @@ async fn the_password_is_read_anew_at_each_login() {
     let server = RedisServer::start(&["--requirepass", "first"]);
     let current = Arc::new(Mutex::new(Ok(Secret::new("first"))));
     let file = current.clone();
-    let reread = Some(Reread::new(move || file.lock().unwrap().clone()));
+    let reread = Some(PasswordReader::new(move || file.lock().unwrap().clone()));
     let settings = Settings { password: Some(Secret::new("first")), reread, ..server.settings() };
     let mut session = RedisCache::new(settings).unwrap().session();
     assert_eq!(one(&mut session, set("k", "v")).await, Ok(Reply::Stored));

@@ -1,7 +1,7 @@
 //! A batch of commands as pipelines, and the replies as results.
 //!
 //! A GET must not bring over more than was asked for, and values may have 512 MB. So the pipeline asks for the start of
-//! a value only (`GETRANGE`), which is all of it for small ones, and for those whose size is known ([`super::parts`]). What
+//! a value only (`GETRANGE`), which is all of it for small ones, and for those whose size is known ([`super::split`]). What
 //! fills that window is read after the pipeline: `STRLEN`, then `GET` if it fits. What is empty may be an empty value or none,
 //! which `EXISTS` tells: in the pipeline where many misses are expected or a write follows, else after it.
 //!
@@ -12,27 +12,27 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::parts::{Window, window};
 use super::sharing::{Refusal, RefusedTogether, Singly};
+use super::split::{Window, window};
 use super::unexpected;
 use super::versioned::{self, MAX_BYTES, MAX_KEYS, VersionKeys};
 use super::wait::{Wait, add_wait};
 use crate::cache::{CacheError, Command, Reply, Seen};
 use crate::event::version::Version;
-use crate::redis::{Code, Frame, Hint, Outbox, Redirect};
+use crate::redis::{Code, Encoder, Frame, Hint, Redirect};
 
 /// Of a pipeline's size, what is set aside for it beforehand, at most: large values are not copied into it.
 const MAX_RESERVED_BYTES: usize = 256 * 1024;
 
 /// How a segment is asked for.
 #[derive(Clone, Copy)]
-pub(super) struct Manner<'a> {
+pub(super) struct EncodeOptions<'a> {
     pub(super) version_keys: &'a VersionKeys,
     /// With an `EXISTS` for every GET.
     pub(super) with_exists: bool,
     /// How each GET is asked for, in order; empty: each for `window_bytes`, and once more if need be.
     pub(super) windows: &'a [Window],
-    /// At most [`WINDOW_BYTES`](super::parts::WINDOW_BYTES).
+    /// At most [`WINDOW_BYTES`](super::split::WINDOW_BYTES).
     pub(super) window_bytes: usize,
     /// With the scripts before all else.
     pub(super) with_scripts: bool,
@@ -41,10 +41,10 @@ pub(super) struct Manner<'a> {
     /// Each command with an `ASKING` before it.
     pub(super) asking: bool,
     /// A large value only after the server has had a chance to speak against its length.
-    pub(super) sounds_out: bool,
+    pub(super) probes_length: bool,
 }
 
-impl Manner<'_> {
+impl EncodeOptions<'_> {
     /// How the GET is asked for that has so many before it.
     fn window(&self, reads: usize, max_bytes: usize) -> Window {
         let default = Window { bytes: window(max_bytes, self.window_bytes), with_exists: false, is_followed: false };
@@ -80,57 +80,57 @@ fn plain_sets(commands: &[Command]) -> usize {
 pub(super) fn encode(
     segment: &[Command],
     bytes: usize,
-    manner: Manner<'_>,
+    options: EncodeOptions<'_>,
     wait: Option<&Wait>,
     room: Vec<u8>,
-) -> Outbox {
-    let mut outbox = Outbox::within(room, bytes.min(MAX_RESERVED_BYTES));
-    outbox.ask(manner.asking);
-    if manner.sounds_out {
-        outbox.sound_out();
+) -> Encoder {
+    let mut encoder = Encoder::within(room, bytes.min(MAX_RESERVED_BYTES));
+    encoder.ask(options.asking);
+    if options.probes_length {
+        encoder.probe_length();
     }
-    if manner.with_scripts {
-        versioned::load(&mut outbox);
+    if options.with_scripts {
+        versioned::load(&mut encoder);
     }
     let (mut rest, mut reads) = (segment, 0);
     while let Some(command) = rest.first() {
-        let length = manner.run_length(rest);
+        let length = options.run_length(rest);
         let (run, behind) = rest.split_at(length);
         match command {
             Command::Set { version: Some(_), .. }
             | Command::Delete { version: Some(_), .. }
-            | Command::Refresh { .. } => manner.version_keys.write(&mut outbox, run),
-            Command::Look { key, .. } => manner.version_keys.look(&mut outbox, key.as_bytes()),
+            | Command::Refresh { .. } => options.version_keys.write(&mut encoder, run),
+            Command::Look { key, .. } => options.version_keys.look(&mut encoder, key.as_bytes()),
             Command::Set { version: None, .. } if length > 1 => {
-                outbox.begin(1 + 2 * length);
-                outbox.argument(b"MSET");
+                encoder.begin(1 + 2 * length);
+                encoder.argument(b"MSET");
                 for command in run {
                     if let Command::Set { key, value, .. } = command {
-                        outbox.argument(key.as_bytes());
-                        outbox.value(value);
+                        encoder.argument(key.as_bytes());
+                        encoder.value(value);
                     }
                 }
             }
             Command::Set { key, value, ttl, version: None, .. } => {
-                outbox.set(key.as_bytes(), value, ttl.map(|ttl| ttl.seconds()));
+                encoder.set(key.as_bytes(), value, ttl.map(|ttl| ttl.seconds()));
             }
-            Command::Delete { key, version: None } => outbox.pack(&[b"UNLINK", key.as_bytes()]),
+            Command::Delete { key, version: None } => encoder.pack(&[b"UNLINK", key.as_bytes()]),
             Command::Get { key, max_bytes } => {
-                let (key, window) = (key.as_bytes(), manner.window(reads, *max_bytes));
+                let (key, window) = (key.as_bytes(), options.window(reads, *max_bytes));
                 reads += 1;
                 let last = window.bytes - 1;
-                outbox.pack(&[b"GETRANGE", key, b"0", itoa::Buffer::new().format(last).as_bytes()]);
+                encoder.pack(&[b"GETRANGE", key, b"0", itoa::Buffer::new().format(last).as_bytes()]);
                 if window.with_exists {
-                    outbox.pack(&[b"EXISTS", key]);
+                    encoder.pack(&[b"EXISTS", key]);
                 }
             }
         }
         rest = behind;
     }
     if let Some(wait) = wait {
-        add_wait(&mut outbox, wait);
+        add_wait(&mut encoder, wait);
     }
-    outbox
+    encoder
 }
 
 /// What became of a command after its pipeline.
@@ -145,11 +145,11 @@ pub(super) enum Step {
 }
 
 /// The replies to a segment, command by command, as far as they arrived.
-pub(super) struct Answers<'a> {
+pub(super) struct ReplyReader<'a> {
     rest: &'a [Command],
     /// GETs before those.
     reads: usize,
-    manner: Manner<'a>,
+    options: EncodeOptions<'a>,
     frames: vec::IntoIter<Frame>,
     /// Of the call under way: commands that are still to be told what became of them, and why it failed as a whole.
     shared: usize,
@@ -159,13 +159,13 @@ pub(super) struct Answers<'a> {
     pub(super) refused_together: RefusedTogether,
 }
 
-impl<'a> Answers<'a> {
+impl<'a> ReplyReader<'a> {
     /// `frames` are those after what stands before the commands.
-    pub(super) fn new(segment: &'a [Command], manner: Manner<'a>, frames: vec::IntoIter<Frame>) -> Self {
-        Answers {
+    pub(super) fn new(segment: &'a [Command], options: EncodeOptions<'a>, frames: vec::IntoIter<Frame>) -> Self {
+        ReplyReader {
             rest: segment,
             reads: 0,
-            manner,
+            options,
             frames,
             shared: 0,
             failure: None,
@@ -180,7 +180,7 @@ impl<'a> Answers<'a> {
     }
 
     /// One of those that share a call; if it is the first, of so many.
-    fn together(&mut self, command: &Command, length: usize) -> Option<Step> {
+    fn shared_call(&mut self, command: &Command, length: usize) -> Option<Step> {
         let has_version = command.version().is_some();
         if self.shared == 0 {
             let (mut is_split, mut refusal) = (false, Refusal::Together);
@@ -220,7 +220,7 @@ impl<'a> Answers<'a> {
         Some(self.redirect.clone().map_or(Step::Done(result), Step::Elsewhere))
     }
 
-    fn plain(&mut self, command: &Command) -> Option<Step> {
+    fn single_call(&mut self, command: &Command) -> Option<Step> {
         let first = self.frames.next()?;
         let name = match command {
             Command::Get { max_bytes, .. } => return self.read(*max_bytes, first),
@@ -239,7 +239,7 @@ impl<'a> Answers<'a> {
     }
 
     fn read(&mut self, max_bytes: usize, first: Frame) -> Option<Step> {
-        let window = self.manner.window(self.reads, max_bytes);
+        let window = self.options.window(self.reads, max_bytes);
         self.reads += 1;
         let exists = if window.with_exists { Some(self.frames.next()?) } else { None };
         let step = match first {
@@ -279,14 +279,14 @@ fn failed(code: &Code, command: &'static str) -> Step {
     }
 }
 
-impl Iterator for Answers<'_> {
+impl Iterator for ReplyReader<'_> {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
         let (command, behind) = self.rest.split_first()?;
-        let length = if self.shared > 0 { self.shared } else { self.manner.run_length(self.rest) };
+        let length = if self.shared > 0 { self.shared } else { self.options.run_length(self.rest) };
         let is_alone = self.shared == 0 && length == 1 && command.version().is_none();
-        let step = if is_alone { self.plain(command) } else { self.together(command, length) };
+        let step = if is_alone { self.single_call(command) } else { self.shared_call(command, length) };
         self.rest = behind;
         step
     }
@@ -307,7 +307,7 @@ pub(super) fn decode_exists(frame: Frame) -> Step {
 mod tests {
     use std::time::Duration;
 
-    use super::super::parts::WINDOW_BYTES;
+    use super::super::split::WINDOW_BYTES;
     use super::*;
     use crate::event::{CacheKey, Ttl};
 
@@ -319,9 +319,9 @@ mod tests {
         Command::Set { key: key(name), value: Bytes::new(), ttl: None, version: None, remembered: None }
     }
 
-    fn manner(version_keys: &VersionKeys, sets: bool) -> Manner<'_> {
+    fn options(version_keys: &VersionKeys, sets: bool) -> EncodeOptions<'_> {
         let singly = Singly { sets, versions: false };
-        Manner {
+        EncodeOptions {
             version_keys,
             with_exists: true,
             windows: &[],
@@ -329,7 +329,7 @@ mod tests {
             with_scripts: false,
             singly,
             asking: false,
-            sounds_out: false,
+            probes_length: false,
         }
     }
 
@@ -339,7 +339,8 @@ mod tests {
 
     #[test]
     fn plain_sets_side_by_side_share_a_call_within_bounds_and_one_node() {
-        let calls = |segment: &[Command], manner: Manner<'_>| encode(segment, 0, manner, None, Vec::new()).commands();
+        let calls =
+            |segment: &[Command], options: EncodeOptions<'_>| encode(segment, 0, options, None, Vec::new()).commands();
         let expiring = Command::Set {
             key: key("a"),
             value: Bytes::new(),
@@ -362,9 +363,9 @@ mod tests {
             (vec![set("a"), large.clone(), large, set("b"), set("c")], 4),
             (vec![set("a"); MAX_KEYS + 1], 2),
         ] {
-            assert_eq!(calls(&segment, manner(&one, false)), count, "{segment:?}");
-            assert_eq!(calls(&segment, manner(&one, true)), segment.len(), "{segment:?}");
-            assert_eq!(calls(&segment, manner(&version_keys(true), false)), segment.len(), "{segment:?}");
+            assert_eq!(calls(&segment, options(&one, false)), count, "{segment:?}");
+            assert_eq!(calls(&segment, options(&one, true)), segment.len(), "{segment:?}");
+            assert_eq!(calls(&segment, options(&version_keys(true), false)), segment.len(), "{segment:?}");
         }
     }
 
@@ -373,7 +374,7 @@ mod tests {
         let decoded = |max_bytes, start: &'static [u8], exists| {
             let frames = vec![Frame::Text(Bytes::from_static(start)), Frame::Number(exists)];
             let segment = [Command::Get { key: key("a"), max_bytes }];
-            match Answers::new(&segment, manner(&version_keys(false), false), frames.into_iter()).next() {
+            match ReplyReader::new(&segment, options(&version_keys(false), false), frames.into_iter()).next() {
                 Some(Step::Done(result)) => Some(result),
                 Some(Step::ReadOn | Step::Empty | Step::Elsewhere(_)) | None => None,
             }

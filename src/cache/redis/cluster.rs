@@ -1,43 +1,46 @@
-//! Redis Cluster, made of sessions to its nodes.
+//! A cache on a Redis Cluster, made of sessions to its nodes.
 //!
-//! Owns which node is asked for what, and in which order when keys change hands. The client of the `redis` crate is not
-//! used: it repeats commands by itself, behind later ones.
+//! It decides which node gets which command, and in which order when slots change nodes. The cluster client of the `redis`
+//! crate is not used: it repeats commands by itself, behind later ones.
 //!
 //! # Order
 //!
-//! A batch is split by node, each part in order as one pipeline (see [`RedisSession`]); the parts run side by side, and
-//! a call ends when all have ended. A key has one owner, so its commands are in one part. What a node did not do because
-//! the slot is elsewhere (`MOVED`), on its way (`TRYAGAIN`), or served by nobody (`CLUSTERDOWN`), is unavailable: the
-//! caller repeats it in order, with what comes after it on the key, and by then the view has been looked after.
+//! A batch is split by node. Each part is sent in order as one pipeline (see [`RedisSession`]). The parts run side by side,
+//! and a call ends when all of them have ended. A key has one owner, so all commands on it are in one part. A node may not
+//! carry out a command because the slot is elsewhere (`MOVED`), is on its way (`TRYAGAIN`), or is served by nobody
+//! (`CLUSTERDOWN`). Such a command fails as unavailable. The caller repeats it in order, with later ones on its key, and the
+//! slot map is refreshed before that.
 //!
-//! `ASK` is answered while a slot is on its way and the key is not on the old node (any more). Only the new node can do
-//! the command, after `ASKING`, and that for as long as the slot takes to move: so it is sent on within the call, when
-//! all parts have ended. Does a later command of the key overtake it? Within the part, pipelined behind it, a later one
-//! meets the same old node. As long as the slot is on its way nothing can bring the key to life there, so it is answered
-//! `ASK` too, and both are sent on in order. If it is answered anything else (the move was called off, the slot has
-//! arrived meanwhile, the connection broke), then neither is sent on: all from the first `ASK` of the key is unavailable,
-//! whatever its answer was, and is repeated in order. The same if an earlier command of the key is to be repeated.
-//! Across calls there is nothing to overtake: one begins when the other has ended. And what goes to the new node comes
-//! after what the old one did, for that was answered before.
+//! `ASK` means that the slot is on its way and the key is not on the old node. Only the new node can carry out the command,
+//! after `ASKING`, for as long as the slot takes to move. So the command is sent on within the call, when all parts have
+//! ended. A later command on the key does not overtake it:
+//! - In the same part, the later command meets the same old node. While the slot is on its way, nothing can create the key
+//!   there, so the later one is answered `ASK` too, and both are sent on in order.
+//! - If the later one is answered anything else (the move was cancelled, the slot has arrived, the connection broke),
+//!   neither is sent on. Everything on the key from the first `ASK` on fails as unavailable and is repeated in order. The
+//!   same holds if an earlier command on the key is to be repeated.
+//! - The next call begins when this one has ended. What goes to the new node comes after what the old node did, because
+//!   the old node had answered by then.
 //!
-//! A write that was given up on the old node (a debt) cannot land on top of what the new node was given: when it is read
-//! at last, the old node either has the slot still, and then we have not been sent on; or it is refused with `MOVED` or
-//! `ASK`. Should the slot come back to the node, its debts are paid first, by whichever session sends to it: nodes share
-//! their state over all sessions. A failed primary comes back as a replica and drops what it alone had.
+//! A write that was given up on the old node cannot land on top of what the new node was given. When the old node reads it
+//! at last, it either still has the slot, and then nothing was sent on; or it answers `MOVED` or `ASK`. If the slot comes
+//! back to that node, the abandoned connection is killed first, by whichever session sends to it. A failed primary comes
+//! back as a replica and drops what it alone had.
 //!
 //! # What does not answer
 //!
-//! A node that is gone fails at once; one that hangs holds a call up to `response_timeout`, or until a look around (four
-//! times a second meanwhile) shows that another has taken its place. From then on it holds up nobody: see [`lane`].
+//! A node that is gone fails at once. One that hangs holds a call up to `response_timeout`, or until a refresh of the
+//! topology (four times a second meanwhile) shows that another node has taken its place. From then on it holds up nobody:
+//! see [`NodeLink`].
 //!
 //! # Limits
 //!
-//! While a slot is on its way Redis refuses (`TRYAGAIN`) a write with a version unless key and version key are both on one
-//! side: such a key waits for the slot to arrive.
+//! While a slot is on its way, Redis refuses (`TRYAGAIN`) a write with a version unless the key and its version key are on
+//! one side. Such a key waits until the slot has arrived.
 
 mod apply;
-mod round;
-mod walk;
+mod scan;
+mod scan_round;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -46,13 +49,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, join_all};
 
-use self::round::Walk;
+use self::scan_round::ClusterScan;
 use super::{CacheSettings, RedisSession, SetupError, Shared, unavailable};
 use crate::cache::{Cache, CacheError, Command, DeleteGroup, Progress, Reply, Room, Scan, Session};
-use crate::redis::cluster::{Lane, Scout, Topology, View};
-use crate::redis::{Address, Budget};
+use crate::redis::cluster::{NodeLink, SlotMap, Topology, TopologyRefresher};
+use crate::redis::{Address, Deadline};
 
-/// A node that takes longer for a ping is not well.
+/// A node that takes longer to answer a ping is unhealthy.
 const MAX_PING: Duration = Duration::from_secs(1);
 
 /// A Redis Cluster.
@@ -91,77 +94,77 @@ impl Cache for ClusterCache {
 struct ClusterSession {
     topology: Arc<Topology>,
     shared: Arc<Shared>,
-    scout: Scout,
-    lanes: HashMap<Address, Lane<RedisSession>>,
-    /// The view for which the lanes were last looked through.
-    seen: Arc<View>,
-    /// Scans that are not at their end, the last at the back.
-    kept: VecDeque<Walk>,
-    walks: u64,
-    /// Goes up with each batch.
+    refresher: TopologyRefresher,
+    links: HashMap<Address, NodeLink<RedisSession>>,
+    /// The slot map for which unneeded links were last dropped.
+    seen: Arc<SlotMap>,
+    /// Scans that have not ended, the newest at the back.
+    paused: VecDeque<ClusterScan>,
+    scans: u64,
+    /// Counts batches, so that each waits for replicas in another slot.
     turn: usize,
-    /// Of lanes that are no more.
+    /// Reconnects of links that were dropped.
     reconnects: u64,
 }
 
 impl ClusterSession {
     fn new(topology: Arc<Topology>, shared: Arc<Shared>) -> Self {
         ClusterSession {
-            scout: Scout::new(topology.clone()),
-            lanes: HashMap::new(),
-            seen: topology.view(),
+            refresher: TopologyRefresher::new(topology.clone()),
+            links: HashMap::new(),
+            seen: topology.slots(),
             topology,
             shared,
-            kept: VecDeque::new(),
-            walks: 0,
+            paused: VecDeque::new(),
+            scans: 0,
             turn: 0,
             reconnects: 0,
         }
     }
 
-    /// The view to work by; looks around first if that is due.
-    async fn look(&mut self, budget: &Budget) -> Result<Arc<View>, CacheError> {
-        let view = self.scout.refresh(budget).await?;
-        if !Arc::ptr_eq(&view, &self.seen) {
-            let is_known = |address: &Address| view.primaries().iter().any(|primary| primary.address == *address);
-            for (_, lane) in self.lanes.extract_if(|address, _| !is_known(address)) {
-                self.reconnects += lane.reconnects();
+    /// The slot map, refreshed first if that is due.
+    async fn refresh_topology(&mut self, deadline: &Deadline) -> Result<Arc<SlotMap>, CacheError> {
+        let slots = self.refresher.refresh(deadline).await?;
+        if !Arc::ptr_eq(&slots, &self.seen) {
+            let is_known = |address: &Address| slots.primaries().iter().any(|primary| primary.address == *address);
+            for (_, link) in self.links.extract_if(|address, _| !is_known(address)) {
+                self.reconnects += link.reconnects();
             }
-            self.seen = view.clone();
+            self.seen = slots.clone();
         }
-        Ok(view)
+        Ok(slots)
     }
 
-    /// Makes sure that there is a lane to each.
-    fn open(&mut self, addresses: &[&Address]) -> Result<(), CacheError> {
+    /// Makes sure that there is a link to each node.
+    fn open_links(&mut self, addresses: &[&Address]) -> Result<(), CacheError> {
         for address in addresses {
-            if !self.lanes.contains_key(*address) {
+            if !self.links.contains_key(*address) {
                 let own = |session| RedisSession::new(session, self.shared.clone());
-                let lane = Lane::new((*address).clone(), self.topology.clone(), own)?;
-                self.lanes.insert((*address).clone(), lane);
+                let link = NodeLink::new((*address).clone(), self.topology.clone(), own)?;
+                self.links.insert((*address).clone(), link);
             }
         }
         Ok(())
     }
 
     async fn ping_all(&mut self, within: Duration) -> Result<(), CacheError> {
-        let budget = Budget::new(within);
-        let view = self.look(&budget).await?;
-        let owners = view.owners();
-        self.open(&owners)?;
-        let within = budget.left().min(MAX_PING);
-        let lanes = self.lanes.iter_mut().filter(|(address, _)| owners.contains(address));
+        let deadline = Deadline::new(within);
+        let slots = self.refresh_topology(&deadline).await?;
+        let owners = slots.owners();
+        self.open_links(&owners)?;
+        let within = deadline.left().min(MAX_PING);
+        let links = self.links.iter_mut().filter(|(address, _)| owners.contains(address));
         let patience = apply::PATIENCE.min(within);
-        let calls = lanes.map(async |(_, lane)| {
-            let pong = lane.with(patience, async move |session| session.ping(within).await).await;
-            pong.map_err(CacheError::from).and_then(|pong| pong).map_err(|error| named(lane, error))
+        let calls = links.map(async |(_, link)| {
+            let pong = link.with(patience, async move |session| session.ping(within).await).await;
+            pong.map_err(CacheError::from).and_then(|pong| pong).map_err(|error| named(link, error))
         });
         let pings = join_all(calls).await;
         for ping in pings {
-            ping.map_err(of_one_node).inspect_err(|_| self.topology.doubt())?;
+            ping.map_err(of_one_node).inspect_err(|_| self.topology.mark_stale())?;
         }
-        if !view.is_covered() {
-            self.topology.doubt();
+        if !slots.is_covered() {
+            self.topology.mark_stale();
             return Err(of_one_node(unavailable("some slots of the cluster have no primary")));
         }
         Ok(())
@@ -189,7 +192,7 @@ impl Session for ClusterSession {
         scan: Option<Scan<'a>>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
-        async move { self.walk_on(groups, scan, &Budget::new(within)).await }.boxed_local()
+        async move { self.delete_and_scan(groups, scan, &Deadline::new(within)).await }.boxed_local()
     }
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {
@@ -197,19 +200,19 @@ impl Session for ClusterSession {
     }
 
     fn reconnects(&self) -> u64 {
-        self.reconnects + self.lanes.values().map(Lane::reconnects).sum::<u64>()
+        self.reconnects + self.links.values().map(NodeLink::reconnects).sum::<u64>()
     }
 }
 
-/// A failure with the node in it. What is told of connecting has it already.
-fn named(lane: &Lane<RedisSession>, error: CacheError) -> CacheError {
+/// Adds the name of the node to a failure. Failures of connecting have it already.
+fn named(link: &NodeLink<RedisSession>, error: CacheError) -> CacheError {
     match error {
-        CacheError::Unavailable(cause) => CacheError::Unavailable(lane.named(cause)),
+        CacheError::Unavailable(cause) => CacheError::Unavailable(link.named(cause)),
         other => other,
     }
 }
 
-/// A node that is not well is no reason to let others wait: what failed is to be repeated, and the session is good for the rest.
+/// One unhealthy node does not hold up the others: what failed is repeated, and the session goes on with the rest.
 fn of_one_node(error: CacheError) -> CacheError {
     match error {
         CacheError::Unavailable(cause) => CacheError::RefusedForNow(cause),

@@ -16,7 +16,7 @@ use super::versioned::{self, VersionKeys};
 use super::wait::{self, Wait, Waited};
 use crate::cache::version_key::owner;
 use crate::cache::{CacheError, Cursor, DeleteGroup, LONG_CALL, Progress, Scan, ScanStep, Unlinked};
-use crate::redis::{Frame, Outbox, Redirect};
+use crate::redis::{Encoder, Frame, Redirect};
 
 /// A key in the answer to a SCAN, at most: what others wrote may have keys of any size.
 pub(super) const MAX_KEY_BYTES: usize = 16 * 1024 * 1024;
@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOKS_A_KEY: usize = 3;
 
 /// Sets the length of steps.
-pub(super) struct Pace {
+pub(super) struct ScanPace {
     count: usize,
     /// What a step looks at while others are served.
     busy: usize,
@@ -53,9 +53,9 @@ pub(super) struct Pace {
     served: Option<Instant>,
 }
 
-impl Pace {
+impl ScanPace {
     pub(super) fn new() -> Self {
-        Pace {
+        ScanPace {
             count: BUSY_COUNT,
             busy: BUSY_COUNT,
             limit: QUIET_COUNT,
@@ -116,7 +116,7 @@ impl Pace {
 }
 
 /// Keys of a group that this node of a Cluster could not delete, being on their way to another.
-pub(super) struct Misplaced {
+pub(super) struct MovedKeys {
     pub(super) group: usize,
     pub(super) keys: Vec<Bytes>,
     /// None: some of them are here and others there.
@@ -124,13 +124,13 @@ pub(super) struct Misplaced {
 }
 
 /// Keys of a group that Redis refused to delete by one call: each is to have its own.
-pub(super) struct Apart {
+pub(super) struct RefusedKeys {
     pub(super) group: usize,
     pub(super) keys: Vec<Bytes>,
 }
 
 /// A step of a scan with what is deleted in the same pipeline.
-pub(super) struct Stride<'a> {
+pub(super) struct ScanRequest<'a> {
     pub(super) version_keys: &'a VersionKeys,
     pub(super) groups: &'a [DeleteGroup],
     pub(super) with_scripts: bool,
@@ -145,24 +145,24 @@ pub(super) struct Stride<'a> {
     pub(super) server: u64,
 }
 
-impl Stride<'_> {
-    pub(super) fn encode(&self) -> Outbox {
-        let mut outbox = Outbox::new();
-        outbox.ask(self.asking);
+impl ScanRequest<'_> {
+    pub(super) fn encode(&self) -> Encoder {
+        let mut encoder = Encoder::new();
+        encoder.ask(self.asking);
         if self.with_scripts {
-            versioned::load(&mut outbox);
+            versioned::load(&mut encoder);
         }
         for DeleteGroup { keys, version } in self.groups {
             match version {
-                Some(version) => self.version_keys.sweep(&mut outbox, keys, version, self.one_each),
-                None => self.version_keys.unlink(&mut outbox, keys, self.one_each),
+                Some(version) => self.version_keys.sweep(&mut encoder, keys, version, self.one_each),
+                None => self.version_keys.unlink(&mut encoder, keys, self.one_each),
             }
         }
         if let Some(wait) = &self.wait {
-            wait::add_wait(&mut outbox, wait);
+            wait::add_wait(&mut encoder, wait);
         }
         if let Some((Scan { from, only, versioned }, count)) = self.scan {
-            outbox.command(|cmd| {
+            encoder.command(|cmd| {
                 cmd.arg("SCAN").arg(from.map_or(0, |cursor| cursor.at));
                 // A key's version key does not match what the key matches.
                 if let Some(wider) = only.filter(|_| !versioned) {
@@ -171,7 +171,7 @@ impl Stride<'_> {
                 cmd.arg("COUNT").arg(count)
             });
         }
-        outbox
+        encoder
     }
 
     /// Reads what arrived of the answers, after those to the scripts; and what became of the wait. What belongs elsewhere is
@@ -179,12 +179,12 @@ impl Stride<'_> {
     pub(super) fn decode(
         &self,
         mut frames: vec::IntoIter<Frame>,
-        misplaced: &mut Vec<Misplaced>,
-        apart: &mut Vec<Apart>,
+        moved_keys: &mut Vec<MovedKeys>,
+        refused_keys: &mut Vec<RefusedKeys>,
     ) -> (Progress, Option<Waited>) {
         let mut progress = Progress::default();
         for (index, group) in self.groups.iter().enumerate() {
-            let (unlinked, failure) = self.unlinked(index, group, &mut frames, misplaced, apart);
+            let (unlinked, failure) = self.unlinked(index, group, &mut frames, moved_keys, refused_keys);
             progress.unlinked.push(unlinked);
             progress.failure = progress.failure.or(failure);
         }
@@ -203,8 +203,8 @@ impl Stride<'_> {
         index: usize,
         group: &DeleteGroup,
         frames: &mut vec::IntoIter<Frame>,
-        misplaced: &mut Vec<Misplaced>,
-        apart: &mut Vec<Apart>,
+        moved_keys: &mut Vec<MovedKeys>,
+        refused_keys: &mut Vec<RefusedKeys>,
     ) -> (Unlinked, Option<CacheError>) {
         let (mut unlinked, mut failure) = (Unlinked::default(), None);
         for keys in self.version_keys.shares(&group.keys, group.version.is_some(), self.one_each) {
@@ -218,13 +218,13 @@ impl Stride<'_> {
                 }
                 (Some(Frame::Error(code)), _) if code.redirect().is_some() || code.as_str() == "TRYAGAIN" => {
                     let redirect = code.redirect().cloned();
-                    misplaced.push(Misplaced { group: index, keys: keys.to_vec(), redirect });
+                    moved_keys.push(MovedKeys { group: index, keys: keys.to_vec(), redirect });
                     Ok(())
                 }
                 (Some(Frame::Error(code)), version) => {
                     match code.to_error(if version.is_some() { "EVALSHA" } else { "UNLINK" }).into() {
                         CacheError::Refused(_) if keys.len() > 1 && code.concerns_a_key() => {
-                            apart.push(Apart { group: index, keys: keys.to_vec() });
+                            refused_keys.push(RefusedKeys { group: index, keys: keys.to_vec() });
                             Ok(())
                         }
                         error @ CacheError::Refused(_) if code.concerns_a_key() => {
@@ -278,14 +278,14 @@ fn step(
 mod tests {
     use super::*;
 
-    fn count(pace: &mut Pace, batches: u64, now: Instant) -> usize {
+    fn count(pace: &mut ScanPace, batches: u64, now: Instant) -> usize {
         pace.rests(batches, now);
         pace.count(0, now)
     }
 
     #[test]
     fn steps_are_short_while_others_are_served_and_grow_when_they_are_not() {
-        let (mut pace, start) = (Pace::new(), Instant::now());
+        let (mut pace, start) = (ScanPace::new(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         assert_eq!(count(&mut pace, 7, at(0)), BUSY_COUNT);
         assert_eq!(count(&mut pace, 7, at(19)), BUSY_COUNT);
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_long_way_calls_for_long_steps() {
-        let (mut pace, now) = (Pace::new(), Instant::now());
+        let (mut pace, now) = (ScanPace::new(), Instant::now());
         for (round_trip_us, steps) in [(50, BUSY_COUNT), (600, 600), (50_000, QUIET_COUNT), (u64::MAX, QUIET_COUNT)] {
             pace.begin(Duration::from_micros(round_trip_us), now);
             assert_eq!(count(&mut pace, round_trip_us, now), steps);
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_step_that_deletes_much_looks_at_less() {
-        let (mut pace, now) = (Pace::new(), Instant::now());
+        let (mut pace, now) = (ScanPace::new(), Instant::now());
         (0..9).for_each(|_| assert!(pace.count(0, now) > BUSY_COUNT));
         assert_eq!(pace.count(100, now), QUIET_COUNT - 100 * LOOKS_A_KEY);
         assert_eq!(pace.count(1_000_000, now), LEAST_COUNT);
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_step_that_took_long_is_cut_the_next_time_and_grows_again() {
-        let (mut pace, now) = (Pace::new(), Instant::now());
+        let (mut pace, now) = (ScanPace::new(), Instant::now());
         pace.begin(Duration::from_millis(1), now);
         (0..9).for_each(|_| assert!(pace.count(0, now) > BUSY_COUNT));
         assert_eq!(pace.took(LONG_CALL * 2), LONG_CALL * 2 - Duration::from_millis(1));
@@ -331,7 +331,7 @@ mod tests {
     fn a_scan_rests_while_others_are_served_the_way_is_short_and_there_is_time() {
         let start = Instant::now();
         let rests = |round_trip_us, after: Duration, others: u64| {
-            let mut pace = Pace::new();
+            let mut pace = ScanPace::new();
             pace.begin(Duration::from_micros(round_trip_us), start);
             (1..=40).filter(|step| pace.rests(step * others, start + after)).count()
         };

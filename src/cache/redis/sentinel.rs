@@ -8,13 +8,13 @@ use futures::future::LocalBoxFuture;
 
 use super::{CacheSettings, RedisSession, SetupError, Shared};
 use crate::cache::{Cache, CacheError, Command, DeleteGroup, Progress, Reply, Room, Scan, Session};
-use crate::redis::sentinel::{Finder, MasterLink};
-use crate::redis::{Address, Budget};
+use crate::redis::sentinel::{MasterLink, SentinelGroup};
+use crate::redis::{Address, Deadline};
 
 /// The master that sentinels watch under a name.
 #[derive(Clone)]
 pub struct SentinelCache {
-    finder: Arc<Finder>,
+    group: Arc<SentinelGroup>,
     shared: Arc<Shared>,
 }
 
@@ -26,7 +26,7 @@ impl SentinelCache {
     pub fn new(settings: impl Into<CacheSettings>, sentinels: Vec<Address>, name: String) -> Result<Self, SetupError> {
         let settings = settings.into();
         let shared = Shared::new(&settings, false)?;
-        Ok(SentinelCache { finder: Arc::new(Finder::new(settings.connection, sentinels, name)?), shared })
+        Ok(SentinelCache { group: Arc::new(SentinelGroup::new(settings.connection, sentinels, name)?), shared })
     }
 }
 
@@ -34,7 +34,7 @@ impl Cache for SentinelCache {
     fn session(&self) -> Box<dyn Session> {
         let shared = self.shared.clone();
         let own = move |session| RedisSession::new(session, shared.clone());
-        Box::new(SentinelSession(MasterLink::new(self.finder.clone(), own)))
+        Box::new(SentinelSession(MasterLink::new(self.group.clone(), own)))
     }
 
     fn room(&self) -> &Room {
@@ -42,7 +42,7 @@ impl Cache for SentinelCache {
     }
 
     fn describe(&self) -> String {
-        self.finder.describe()
+        self.group.describe()
     }
 }
 
@@ -55,9 +55,9 @@ impl Session for SentinelSession {
         within: Duration,
     ) -> LocalBoxFuture<'a, Vec<Result<Reply, CacheError>>> {
         async move {
-            let budget = Budget::new(within);
+            let deadline = Deadline::new(within);
             match self.0.master(within).await {
-                Ok(session) => session.apply(batch, budget.left()).await,
+                Ok(session) => session.apply(batch, deadline.left()).await,
                 Err(error) => vec![Err(error.into()); batch.len()],
             }
         }
@@ -71,9 +71,9 @@ impl Session for SentinelSession {
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
         async move {
-            let budget = Budget::new(within);
+            let deadline = Deadline::new(within);
             match self.0.master(within).await {
-                Ok(session) => session.unlink_and_scan(groups, scan, budget.left()).await,
+                Ok(session) => session.unlink_and_scan(groups, scan, deadline.left()).await,
                 Err(error) => {
                     let unlinked = vec![Default::default(); groups.len()];
                     Progress { unlinked, failure: Some(error.into()), ..Progress::default() }

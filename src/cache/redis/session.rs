@@ -3,7 +3,7 @@
 //! Decides how long each step may take, and what a failure in the middle means for the rest of a batch.
 
 mod apply;
-mod sweep;
+mod delete_and_scan;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use log::warn;
 
-use super::scan::{self, Misplaced};
+use super::scan::{self, MovedKeys};
 use super::sharing::SharedCalls;
 use super::wait::Wait;
 use super::{Shared, versioned};
 use crate::cache::{CacheError, Command, DeleteGroup, Progress, Reply, Scan, Session};
 use crate::redis::slot::slot;
-use crate::redis::{self, Budget, Frame, Outbox, Redirect, Warning, extra};
+use crate::redis::{self, Deadline, Encoder, Frame, Redirect, Warning, time_for_bytes};
 
 /// A session on one connection, made when needed and made anew when lost.
 pub struct RedisSession {
     session: redis::Session,
     shared: Arc<Shared>,
-    pace: scan::Pace,
+    pace: scan::ScanPace,
     /// The connection, by its count, of which `has_scripts` and `calls` are told.
     connects: u64,
     /// Of the last keys that were read many had no value.
@@ -44,7 +44,7 @@ pub struct RedisSession {
     pub(super) own_slot: Option<u16>,
     /// Cluster: commands of the last batch, or parts of the last deletion, that belong to another node.
     pub(super) redirects: Vec<(usize, Redirect)>,
-    pub(super) misplaced: Vec<Misplaced>,
+    pub(super) moved_keys: Vec<MovedKeys>,
 }
 
 impl RedisSession {
@@ -52,7 +52,7 @@ impl RedisSession {
         RedisSession {
             session,
             shared,
-            pace: scan::Pace::new(),
+            pace: scan::ScanPace::new(),
             connects: 0,
             expects_misses: false,
             has_scripts: false,
@@ -62,7 +62,7 @@ impl RedisSession {
             one_each: false,
             own_slot: None,
             redirects: Vec::new(),
-            misplaced: Vec::new(),
+            moved_keys: Vec::new(),
         }
     }
 }
@@ -99,7 +99,7 @@ impl Session for RedisSession {
         scan: Option<Scan<'a>>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
-        async move { self.sweep(groups, scan, &Budget::new(within)).await }.boxed_local()
+        async move { self.delete_and_scan(groups, scan, &Deadline::new(within)).await }.boxed_local()
     }
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {
@@ -118,13 +118,13 @@ impl Session for RedisSession {
 
 impl RedisSession {
     /// For a pipeline that writes this key.
-    fn wait(&self, key: &[u8], budget: &Budget, bytes: usize) -> Option<Wait> {
+    fn wait(&self, key: &[u8], deadline: &Deadline, bytes: usize) -> Option<Wait> {
         let Shared { wait_replicas, version_keys, .. } = &*self.shared;
         // Some of the time is kept for the rest, so that too few replicas do not look like a lost connection. As long as
         // they are too few it is less: what is to go elsewhere waits too.
         let part = if self.lacks_replicas { 8 } else { 2 };
         let response_timeout = self.session.server().settings().response_timeout;
-        let within = budget.left().min(response_timeout + extra(bytes)) / part;
+        let within = deadline.left().min(response_timeout + time_for_bytes(bytes)) / part;
         let key = || version_keys.own_key(self.own_slot.unwrap_or_else(|| slot(key)));
         (*wait_replicas > 0).then(|| Wait { replicas: *wait_replicas, within, key: key() })
     }
@@ -132,13 +132,13 @@ impl RedisSession {
     /// As [`redis::Session::exchange`].
     async fn exchange(
         &mut self,
-        outbox: Outbox,
+        encoder: Encoder,
         max_bytes: usize,
-        budget: &Budget,
+        deadline: &Deadline,
         bytes: usize,
         frames: &mut Vec<Frame>,
     ) -> Result<(), CacheError> {
-        let ended = self.session.exchange(outbox, max_bytes, budget, bytes, frames).await;
+        let ended = self.session.exchange(encoder, max_bytes, deadline, bytes, frames).await;
         self.note_connection();
         Ok(ended?)
     }
@@ -151,13 +151,13 @@ impl RedisSession {
         self.connects = self.session.connects();
         self.has_scripts = false;
         self.calls = SharedCalls::default();
-        let Some(facts) = self.session.facts() else { return };
-        if facts.is_bare {
+        let Some(info) = self.session.info() else { return };
+        if info.is_minimal {
             // A proxy that closes over what it does not know may not know what several writes share either.
             self.calls = SharedCalls::UNKNOWN;
         }
         let server = self.session.server();
-        if let Some(policy) = &facts.evicts
+        if let Some(policy) = &info.eviction_policy
             && server.is_first(Warning::Eviction)
         {
             let redis = server.settings().describe();

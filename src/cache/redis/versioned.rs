@@ -22,7 +22,7 @@ use crate::cache::{CacheError, Command, Reply, Unlinked};
 use crate::event::Ttl;
 use crate::event::version::Version;
 use crate::redis::slot::slot;
-use crate::redis::{Frame, Outbox};
+use crate::redis::{Encoder, Frame};
 
 /// Keys of one call, at most: a fraction of a millisecond.
 pub(super) const MAX_KEYS: usize = 64;
@@ -60,9 +60,9 @@ static REFRESH: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("sc
 pub(super) const LOADED: usize = 5;
 
 /// Makes the scripts known to the server.
-pub(super) fn load(outbox: &mut Outbox) {
+pub(super) fn load(encoder: &mut Encoder) {
     for source in [&WRITE, &DELETE, &SWEEP, &KEEP, &REFRESH] {
-        outbox.pack(&[b"SCRIPT", b"LOAD", source.text.as_bytes()]);
+        encoder.pack(&[b"SCRIPT", b"LOAD", source.text.as_bytes()]);
     }
 }
 
@@ -96,78 +96,78 @@ impl VersionKeys {
     /// The first arguments of a call, for these keys.
     fn begin<'a>(
         &self,
-        outbox: &mut Outbox,
+        encoder: &mut Encoder,
         source: &Source,
         keys: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
         arguments: usize,
     ) {
-        outbox.begin(3 + 2 * keys.len() + 1 + arguments);
-        outbox.argument(b"EVALSHA");
-        outbox.argument(source.digest.as_bytes());
-        outbox.number(2 * keys.len());
-        keys.clone().for_each(|key| outbox.argument(key));
-        keys.for_each(|key| outbox.joined(&version_key(&self.prefix, slot(key), key)));
-        outbox.number(self.window.as_secs());
+        encoder.begin(3 + 2 * keys.len() + 1 + arguments);
+        encoder.argument(b"EVALSHA");
+        encoder.argument(source.digest.as_bytes());
+        encoder.number(2 * keys.len());
+        keys.clone().for_each(|key| encoder.argument(key));
+        keys.for_each(|key| encoder.joined(&version_key(&self.prefix, slot(key), key)));
+        encoder.number(self.window.as_secs());
     }
 
     /// Adds what tells the version of a key, and whether the key has a value.
-    pub(super) fn look(&self, outbox: &mut Outbox, key: &[u8]) {
-        outbox.begin(2);
-        outbox.argument(b"GET");
-        outbox.joined(&version_key(&self.prefix, slot(key), key));
-        outbox.pack(&[b"EXISTS", key]);
+    pub(super) fn look(&self, encoder: &mut Encoder, key: &[u8]) {
+        encoder.begin(2);
+        encoder.argument(b"GET");
+        encoder.joined(&version_key(&self.prefix, slot(key), key));
+        encoder.pack(&[b"EXISTS", key]);
     }
 
     /// Adds one call for SETs, or for DELETEs, that all have a version; or for one command that goes alone.
-    pub(super) fn write(&self, outbox: &mut Outbox, run: &[Command]) {
+    pub(super) fn write(&self, encoder: &mut Encoder, run: &[Command]) {
         let keys = run.iter().map(|command| command.key().as_str().as_bytes());
         match run.first() {
             Some(Command::Set { value, ttl, version: Some(version), remembered: Some(remembered), .. }) => {
-                self.begin(outbox, &KEEP, keys, 4);
-                argument_of(outbox, *ttl);
-                outbox.argument(&version.stored());
-                outbox.value(value);
-                return outbox.argument(&remembered.stored());
+                self.begin(encoder, &KEEP, keys, 4);
+                argument_of(encoder, *ttl);
+                encoder.argument(&version.stored());
+                encoder.value(value);
+                return encoder.argument(&remembered.stored());
             }
             Some(Command::Refresh { ttl, version, remembered, .. }) => {
-                self.begin(outbox, &REFRESH, keys, 5);
-                argument_of(outbox, *ttl);
-                outbox.argument(&version.stored());
-                outbox.number(remembered.print.bytes());
-                outbox.argument(remembered.print.hex().as_bytes());
-                return outbox.argument(&remembered.stored());
+                self.begin(encoder, &REFRESH, keys, 5);
+                argument_of(encoder, *ttl);
+                encoder.argument(&version.stored());
+                encoder.number(remembered.print.bytes());
+                encoder.argument(remembered.print.hex().as_bytes());
+                return encoder.argument(&remembered.stored());
             }
             _ => {}
         }
         let version = |command: &Command| command.version().map(Version::stored).unwrap_or_default();
         if !run.first().is_some_and(is_set) {
-            self.begin(outbox, &DELETE, keys, run.len());
-            return run.iter().for_each(|command| outbox.argument(&version(command)));
+            self.begin(encoder, &DELETE, keys, run.len());
+            return run.iter().for_each(|command| encoder.argument(&version(command)));
         }
-        self.begin(outbox, &WRITE, keys, 1 + 2 * run.len());
-        outbox.argument(ttls(run).as_bytes());
+        self.begin(encoder, &WRITE, keys, 1 + 2 * run.len());
+        encoder.argument(ttls(run).as_bytes());
         for command in run {
-            outbox.argument(&version(command));
+            encoder.argument(&version(command));
             if let Command::Set { value, .. } = command {
-                outbox.value(value);
+                encoder.value(value);
             }
         }
     }
 
     /// Adds calls that delete keys, whatever their versions.
-    pub(super) fn unlink(&self, outbox: &mut Outbox, keys: &[Bytes], one_each: bool) {
+    pub(super) fn unlink(&self, encoder: &mut Encoder, keys: &[Bytes], one_each: bool) {
         for keys in self.shares(keys, false, one_each) {
-            outbox.begin(1 + keys.len());
-            outbox.argument(b"UNLINK");
-            keys.iter().for_each(|key| outbox.argument(key));
+            encoder.begin(1 + keys.len());
+            encoder.argument(b"UNLINK");
+            keys.iter().for_each(|key| encoder.argument(key));
         }
     }
 
     /// Adds calls that delete keys as a pattern with this version does.
-    pub(super) fn sweep(&self, outbox: &mut Outbox, keys: &[Bytes], version: &Version, one_each: bool) {
+    pub(super) fn sweep(&self, encoder: &mut Encoder, keys: &[Bytes], version: &Version, one_each: bool) {
         for keys in self.shares(keys, true, one_each) {
-            self.begin(outbox, &SWEEP, keys.iter().map(|key| &key[..]), 1);
-            outbox.argument(&version.stored());
+            self.begin(encoder, &SWEEP, keys.iter().map(|key| &key[..]), 1);
+            encoder.argument(&version.stored());
         }
     }
 
@@ -194,10 +194,10 @@ fn goes_alone(command: &Command) -> bool {
     matches!(command, Command::Set { remembered: Some(_), .. } | Command::Refresh { .. })
 }
 
-fn argument_of(outbox: &mut Outbox, ttl: Option<Ttl>) {
+fn argument_of(encoder: &mut Encoder, ttl: Option<Ttl>) {
     match ttl {
-        Some(ttl) => outbox.number(ttl.seconds()),
-        None => outbox.argument(b""),
+        Some(ttl) => encoder.number(ttl.seconds()),
+        None => encoder.argument(b""),
     }
 }
 

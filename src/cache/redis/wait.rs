@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::Script;
 
 use crate::cache::CacheError;
-use crate::redis::{Frame, Outbox};
+use crate::redis::{Encoder, Frame};
 
 /// Writes a key of the service's own.
 const MARK: &str = "redis.call('UNLINK', KEYS[1]) return redis.call('SET', KEYS[1], 1, 'PX', 1000)";
@@ -23,19 +23,19 @@ pub(super) struct Wait {
 /// Adds `WAIT`, and before it a write of our own. `WAIT` promises something about the last write of *this* connection
 /// only. A DELETE repeated on a new connection finds nothing to delete any more and so writes nothing: without a write to
 /// wait for it could pass before the first one has reached a replica.
-pub(super) fn add_wait(outbox: &mut Outbox, wait: &Wait) {
+pub(super) fn add_wait(encoder: &mut Encoder, wait: &Wait) {
     let within_ms = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX).max(1);
-    outbox.command(|cmd| cmd.arg("SET").arg(&wait.key[..]).arg(1).arg("PX").arg(1000));
-    outbox.command(|cmd| cmd.arg("WAIT").arg(wait.replicas).arg(within_ms));
+    encoder.command(|cmd| cmd.arg("SET").arg(&wait.key[..]).arg(1).arg("PX").arg(1000));
+    encoder.command(|cmd| cmd.arg("WAIT").arg(wait.replicas).arg(within_ms));
 }
 
 /// The same for a Redis that is full. `SET` is refused there, and deletions are not. A script may write on once it has begun
 /// to: so this one begins with a deletion. Its first reply, to `SCRIPT LOAD`, says nothing.
-pub(super) fn add_wait_when_full(outbox: &mut Outbox, wait: &Wait) {
+pub(super) fn add_wait_when_full(encoder: &mut Encoder, wait: &Wait) {
     let within_ms = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX).max(1);
-    outbox.pack(&[b"SCRIPT", b"LOAD", MARK.as_bytes()]);
-    outbox.command(|cmd| cmd.arg("EVALSHA").arg(DIGEST.as_str()).arg(1).arg(&wait.key[..]));
-    outbox.command(|cmd| cmd.arg("WAIT").arg(wait.replicas).arg(within_ms));
+    encoder.pack(&[b"SCRIPT", b"LOAD", MARK.as_bytes()]);
+    encoder.command(|cmd| cmd.arg("EVALSHA").arg(DIGEST.as_str()).arg(1).arg(&wait.key[..]));
+    encoder.command(|cmd| cmd.arg("WAIT").arg(wait.replicas).arg(within_ms));
 }
 
 /// What the replies to `add_wait` say.

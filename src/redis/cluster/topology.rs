@@ -1,5 +1,5 @@
-//! What all sessions of a cluster cache share: the view of the cluster, the state of each node towards us (its debts
-//! among it), and who looks around when.
+//! What all sessions to a cluster share: the slot map, the state of each node towards us (its abandoned connections too), and
+//! when the topology is refreshed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,31 +11,31 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::view::View;
+use super::slot_map::SlotMap;
 use crate::redis::address::Address;
-use crate::redis::budget::Budget;
-use crate::redis::encode::Outbox;
+use crate::redis::deadline::Deadline;
+use crate::redis::encode::Encoder;
 use crate::redis::error::{Error, unavailable};
 use crate::redis::server::{Role, Server};
 use crate::redis::session::Session;
 use crate::redis::settings::{Settings, SetupError, TlsClient};
 
-/// All sessions together look around this often, at most.
-const LOOK_GAP: Duration = Duration::from_millis(100);
-/// How often to look around while a node does not answer.
+/// The least time between two refreshes, over all sessions together.
+const MIN_REFRESH_GAP: Duration = Duration::from_millis(100);
+/// How often the topology is refreshed while a node does not answer.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
-/// A view that is older is looked at again when there is time.
-const MAX_AGE: Duration = Duration::from_secs(1);
-/// For so long a view is not given up for one of an older epoch: that comes from a node that is cut off.
-const TRUST: Duration = Duration::from_secs(15);
+/// A slot map of this age is refreshed by the next call.
+const MAX_SLOT_MAP_AGE: Duration = Duration::from_secs(1);
+/// A slot map is kept this long against one of an older epoch, which comes from a node that is cut off.
+const EPOCH_TRUST: Duration = Duration::from_secs(15);
 /// Nodes that are asked side by side.
-const ASKED: usize = 3;
-/// After the first good answer the others have so long.
+const ASKED_AT_ONCE: usize = 3;
+/// How long the others may take after the first good answer.
 const GRACE: Duration = Duration::from_millis(30);
-/// Addresses of which is remembered who gave them, at most.
-const MAX_TELLERS: usize = 4096;
-/// All that one node tells about the others.
-pub(crate) const MAX_TOLD_BYTES: usize = 4 * 1024 * 1024;
+/// Addresses whose source is remembered, at most.
+const MAX_ADDRESS_SOURCES: usize = 4096;
+/// The longest string in an answer about the cluster, in bytes.
+pub(crate) const MAX_REPORT_BYTES: usize = 4 * 1024 * 1024;
 
 pub(crate) struct Topology {
     pub(crate) settings: Settings,
@@ -45,15 +45,15 @@ pub(crate) struct Topology {
 }
 
 struct State {
-    view: Arc<View>,
+    slots: Arc<SlotMap>,
     servers: HashMap<Address, Arc<Server>>,
-    /// Which node gave a node's address.
-    tellers: HashMap<Address, Address>,
-    looked: Option<Instant>,
+    /// For each address, the node that gave it.
+    address_sources: HashMap<Address, Address>,
+    refreshed: Option<Instant>,
     adopted: Option<Instant>,
-    is_doubted: bool,
-    /// Since when no node has said that all slots are served.
-    ailing: Option<Instant>,
+    is_stale: bool,
+    /// Since when no node has said that all slots are served; None: they are.
+    down_since: Option<Instant>,
 }
 
 impl Topology {
@@ -70,9 +70,10 @@ impl Topology {
             seeds if seeds.is_empty() => vec![Address::new(&settings.host, settings.port)],
             seeds => seeds,
         };
-        let view = Arc::new(View::empty());
-        let (servers, tellers) = (HashMap::new(), HashMap::new());
-        let state = State { view, servers, tellers, looked: None, adopted: None, is_doubted: true, ailing: None };
+        let slots = Arc::new(SlotMap::empty());
+        let (servers, address_sources) = (HashMap::new(), HashMap::new());
+        let state =
+            State { slots, servers, address_sources, refreshed: None, adopted: None, is_stale: true, down_since: None };
         Ok(Topology { settings, tls, seeds, state: Mutex::new(state) })
     }
 
@@ -83,88 +84,89 @@ impl Topology {
         format!("redis cluster{tls} at {}", seeds.join(","))
     }
 
-    pub(crate) fn view(&self) -> Arc<View> {
-        self.state().view.clone()
+    pub(crate) fn slots(&self) -> Arc<SlotMap> {
+        self.state().slots.clone()
     }
 
     /// A new session to a node.
     pub(crate) fn session(&self, address: &Address) -> Result<Session, Error> {
         let mut state = self.state();
-        let State { servers, tellers, .. } = &mut *state;
+        let State { servers, address_sources, .. } = &mut *state;
         let server = match servers.entry(address.clone()) {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(place) => {
                 let server = Server::at(&self.settings, self.tls.as_ref(), address, Role::ClusterNode)
                     .map_err(|error| unavailable(format!("a node of the cluster cannot be reached: {error}")))?;
-                let told_by = tellers.get(address).filter(|_| !self.seeds.contains(address)).cloned();
-                place.insert(Arc::new(server.told_by(told_by))).clone()
+                let address_source = address_sources.get(address).filter(|_| !self.seeds.contains(address)).cloned();
+                place.insert(Arc::new(server.address_source(address_source))).clone()
             }
         };
         Ok(Session::new(server))
     }
 
-    /// A node of which a session has been made, and who gave its address: for a message.
+    /// A node and the source of its address, for a message. A session to the node was made before.
     pub(crate) fn name(&self, address: &Address) -> String {
         let server = self.state().servers.get(address).cloned();
         server.map_or_else(|| format!("the node of the cluster at {address}"), |server| server.name())
     }
 
-    /// The node `from` has given these addresses.
-    pub(crate) fn heard(&self, addresses: impl Iterator<Item = Address>, from: &Address) {
-        self.state().hear(addresses, from);
+    /// Remembers that the node `from` gave these addresses.
+    pub(crate) fn note_addresses(&self, addresses: impl Iterator<Item = Address>, from: &Address) {
+        self.state().note_addresses(addresses, from);
     }
 
-    /// Something has gone wrong that a look around may explain.
-    pub(crate) fn doubt(&self) {
-        self.state().is_doubted = true;
+    /// Something went wrong that a refresh may explain: the next call refreshes the topology.
+    pub(crate) fn mark_stale(&self) {
+        self.state().is_stale = true;
     }
 
-    /// Whether the cluster has refused its service as a whole for as long as operations are tried.
+    /// Whether the cluster as a whole has been down for [`Settings::down_after`].
     pub(crate) fn is_down(&self) -> bool {
-        self.state().ailing.is_some_and(|since| since.elapsed() >= self.settings.down_after)
+        self.state().down_since.is_some_and(|since| since.elapsed() >= self.settings.down_after)
     }
 
-    /// Takes over what nodes have said about single slots.
+    /// Updates the owners of single slots, as nodes have said (`MOVED`).
     pub(crate) fn moved(&self, moved: &[(u16, Address)]) {
         let mut state = self.state();
-        state.view = Arc::new(state.view.with_moved(moved));
-        state.is_doubted = true;
+        state.slots = Arc::new(state.slots.with_moved(moved));
+        state.is_stale = true;
     }
 
-    /// Whether the caller is to look around now. Without any view, everybody is.
-    fn claim(&self, now: Instant) -> bool {
+    /// Whether the caller is to refresh now. Without any slot map, every caller is.
+    fn is_refresh_due(&self, now: Instant) -> bool {
         let mut state = self.state();
         if state.adopted.is_none() {
             return true;
         }
-        let is_due = state.is_doubted || state.adopted.is_some_and(|adopted| now - adopted > MAX_AGE);
-        let may = state.looked.is_none_or(|looked| now - looked >= LOOK_GAP);
+        let is_due = state.is_stale || state.adopted.is_some_and(|adopted| now - adopted > MAX_SLOT_MAP_AGE);
+        let may = state.refreshed.is_none_or(|refreshed| now - refreshed >= MIN_REFRESH_GAP);
         if is_due && may {
-            state.looked = Some(now);
+            state.refreshed = Some(now);
         }
         is_due && may
     }
 
-    fn adopt(&self, view: View, from: &Address) {
+    fn adopt(&self, slots: SlotMap, from: &Address) {
         let mut state = self.state();
-        let is_older = view.epoch < state.view.epoch && state.adopted.is_some_and(|adopted| adopted.elapsed() < TRUST);
+        let is_older =
+            slots.epoch < state.slots.epoch && state.adopted.is_some_and(|adopted| adopted.elapsed() < EPOCH_TRUST);
         if is_older {
             return;
         }
         let now = Instant::now();
-        state.is_doubted = !view.is_ok;
+        state.is_stale = !slots.is_ok;
         state.adopted = Some(now);
-        state.ailing = if view.is_ok { None } else { state.ailing.or(Some(now)) };
+        state.down_since = if slots.is_ok { None } else { state.down_since.or(Some(now)) };
         let is_known = |address: &Address| {
-            view.primaries().iter().any(|primary| primary.address == *address) || view.replicas.contains(address)
+            slots.primaries().iter().any(|primary| primary.address == *address) || slots.replicas.contains(address)
         };
         state
             .servers
             .retain(|address, server| is_known(address) || Arc::strong_count(server) > 1 || server.has_abandoned());
-        state.tellers.retain(|address, _| is_known(address));
-        let replicas = view.replicas.iter().cloned();
-        state.hear(view.primaries().iter().map(|primary| primary.address.clone()).chain(replicas), from);
-        state.view = Arc::new(view);
+        state.address_sources.retain(|address, _| is_known(address));
+        let replicas = slots.replicas.iter().cloned();
+        state.note_addresses(slots.primaries().iter().map(|primary| primary.address.clone()).chain(replicas), from);
+        state.slots = Arc::new(slots);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -173,65 +175,65 @@ impl Topology {
 }
 
 impl State {
-    /// Who gave an address first is kept, as long as the node is known: nobody needs to be told of it by itself.
-    fn hear(&mut self, addresses: impl Iterator<Item = Address>, from: &Address) {
+    /// The first source of an address is kept as long as the node is known. A node is no source of its own address.
+    fn note_addresses(&mut self, addresses: impl Iterator<Item = Address>, from: &Address) {
         for address in addresses.filter(|address| address != from) {
-            if self.tellers.len() < MAX_TELLERS || self.tellers.contains_key(&address) {
-                self.tellers.entry(address).or_insert_with(|| from.clone());
+            if self.address_sources.len() < MAX_ADDRESS_SOURCES || self.address_sources.contains_key(&address) {
+                self.address_sources.entry(address).or_insert_with(|| from.clone());
             }
         }
     }
 }
 
-/// Looks around for a session, on lines of its own: those that carry work are never held up or given up for it.
-pub(crate) struct Scout {
+/// Refreshes the topology for a session, on connections of its own. Those that carry work are never held up or dropped for it.
+pub(crate) struct TopologyRefresher {
     topology: Arc<Topology>,
     lines: HashMap<Address, Session>,
     turn: usize,
 }
 
-impl Scout {
+impl TopologyRefresher {
     pub(crate) fn new(topology: Arc<Topology>) -> Self {
-        Scout { topology, lines: HashMap::new(), turn: 0 }
+        TopologyRefresher { topology, lines: HashMap::new(), turn: 0 }
     }
 
-    /// Looks around if that is due. Fails only if nothing is known at all.
-    pub(crate) async fn refresh(&mut self, budget: &Budget) -> Result<Arc<View>, Error> {
-        if self.topology.claim(Instant::now()) {
-            let looked = self.look(budget).await;
-            let view = self.topology.view();
-            return if view.primaries().is_empty() { looked.map(|()| view) } else { Ok(view) };
+    /// Refreshes the slot map if that is due. Fails only if there is no slot map at all.
+    pub(crate) async fn refresh(&mut self, deadline: &Deadline) -> Result<Arc<SlotMap>, Error> {
+        if self.topology.is_refresh_due(Instant::now()) {
+            let ended = self.refresh_now(deadline).await;
+            let slots = self.topology.slots();
+            return if slots.primaries().is_empty() { ended.map(|()| slots) } else { Ok(slots) };
         }
-        Ok(self.topology.view())
+        Ok(self.topology.slots())
     }
 
-    /// Looks around again and again while a node does not answer, first when that may last no longer than `block`. Never ends.
-    pub(crate) async fn watch(&mut self, block: Duration, budget: &Budget) -> Infallible {
+    /// Refreshes again and again while a node does not answer, for the first time when `block` is over. Never ends.
+    pub(crate) async fn watch(&mut self, block: Duration, deadline: &Deadline) -> Infallible {
         sleep(block).await;
         loop {
             sleep(WATCH_EVERY).await;
-            self.topology.doubt();
-            // What it finds, or does not find, is for those who wait.
-            let _ = self.refresh(budget).await;
+            self.topology.mark_stale();
+            // Whoever waits for the node sees the new slot map; a failure changes nothing.
+            let _ = self.refresh(deadline).await;
         }
     }
 
-    /// Asks a few nodes, then others as long as none has an answer; the best answer becomes the view.
-    async fn look(&mut self, budget: &Budget) -> Result<(), Error> {
+    /// Asks a few nodes, then others as long as none has answered. The best answer becomes the slot map.
+    async fn refresh_now(&mut self, deadline: &Deadline) -> Result<(), Error> {
         let mut left = self.candidates().into_iter().peekable();
         let mut failure = unavailable("no node of the cluster is known");
         while left.peek().is_some() {
-            if budget.left().is_zero() {
+            if deadline.left().is_zero() {
                 break;
             }
-            let some: Vec<Address> = left.by_ref().take(ASKED).collect();
-            match self.ask(some, budget.left().min(self.topology.settings.connect_timeout)).await {
-                Ok((from, view)) => {
-                    if !view.is_ok {
-                        // Others may know better next time.
+            let some: Vec<Address> = left.by_ref().take(ASKED_AT_ONCE).collect();
+            match self.ask(some, deadline.left().min(self.topology.settings.connect_timeout)).await {
+                Ok((from, slots)) => {
+                    if !slots.is_ok {
+                        // Other nodes may know better: ask others next time.
                         self.lines.clear();
                     }
-                    self.topology.adopt(view, &from);
+                    self.topology.adopt(slots, &from);
                     return Ok(());
                 }
                 Err(error) => failure = error,
@@ -240,11 +242,11 @@ impl Scout {
         Err(failure)
     }
 
-    /// Those that answered last time first, the others by turns.
+    /// Nodes that answered last time come first; the others take turns.
     fn candidates(&mut self) -> Vec<Address> {
-        let view = self.topology.view();
-        let mut others: Vec<Address> = view.primaries().iter().map(|primary| primary.address.clone()).collect();
-        others.extend(view.replicas.iter().chain(&self.topology.seeds).cloned());
+        let slots = self.topology.slots();
+        let mut others: Vec<Address> = slots.primaries().iter().map(|primary| primary.address.clone()).collect();
+        others.extend(slots.replicas.iter().chain(&self.topology.seeds).cloned());
         self.turn = self.turn.wrapping_add(1);
         let middle = self.turn.checked_rem(others.len()).unwrap_or(0);
         others.rotate_left(middle);
@@ -257,8 +259,8 @@ impl Scout {
         all
     }
 
-    /// The best of their answers, and whose it is.
-    async fn ask(&mut self, some: Vec<Address>, within: Duration) -> Result<(Address, View), Error> {
+    /// The best of their answers, and the node that gave it.
+    async fn ask(&mut self, some: Vec<Address>, within: Duration) -> Result<(Address, SlotMap), Error> {
         let mut calls = FuturesUnordered::new();
         let mut failure = unavailable("no node of the cluster answered in time");
         for address in some {
@@ -267,22 +269,22 @@ impl Scout {
                 None => self.topology.session(&address),
             };
             match line {
-                Ok(line) => calls.push(told(address, line, within)),
+                Ok(line) => calls.push(ask_one(address, line, within)),
                 Err(error) => failure = error,
             }
         }
-        let mut best: Option<(Address, View)> = None;
+        let mut best: Option<(Address, SlotMap)> = None;
         let mut until = Instant::now() + within;
         while let Ok(Some((address, line, result))) =
             timeout(until.saturating_duration_since(Instant::now()), calls.next()).await
         {
             match result {
-                Ok(view) => {
+                Ok(slots) => {
                     self.lines.insert(address.clone(), line);
                     until = until.min(Instant::now() + GRACE);
-                    let rank = |view: &View| (view.is_ok, view.epoch, view.covered());
-                    if best.as_ref().is_none_or(|(_, best)| rank(best) < rank(&view)) {
-                        best = Some((address, view));
+                    let rank = |slots: &SlotMap| (slots.is_ok, slots.epoch, slots.covered());
+                    if best.as_ref().is_none_or(|(_, best)| rank(best) < rank(&slots)) {
+                        best = Some((address, slots));
                     }
                 }
                 Err(error) => failure = error,
@@ -292,14 +294,14 @@ impl Scout {
     }
 }
 
-async fn told(address: Address, mut line: Session, within: Duration) -> (Address, Session, Result<View, Error>) {
-    let mut outbox = Outbox::new();
-    outbox.pack(&[b"CLUSTER", b"INFO"]);
-    outbox.pack(&[b"CLUSTER", b"SLOTS"]);
-    let frames = line.call(outbox, MAX_TOLD_BYTES, Budget::new(within)).await;
-    let view = frames.and_then(|frames| View::read(frames, &address)).map_err(|error| match error {
+async fn ask_one(address: Address, mut line: Session, within: Duration) -> (Address, Session, Result<SlotMap, Error>) {
+    let mut encoder = Encoder::new();
+    encoder.pack(&[b"CLUSTER", b"INFO"]);
+    encoder.pack(&[b"CLUSTER", b"SLOTS"]);
+    let frames = line.call(encoder, MAX_REPORT_BYTES, Deadline::new(within)).await;
+    let slots = frames.and_then(|frames| SlotMap::read(frames, &address)).map_err(|error| match error {
         Error::Refused(detail) => unavailable(format!("CLUSTER SLOTS brought nothing: {detail}")),
         error => error,
     });
-    (address, line, view)
+    (address, line, slots)
 }

@@ -10,20 +10,20 @@ use super::{ClusterSession, named};
 use crate::cache::redis::{RedisSession, unavailable};
 use crate::cache::{CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
-use crate::redis::cluster::{Lane, View};
+use crate::redis::cluster::{NodeLink, SlotMap};
 use crate::redis::slot::slot;
-use crate::redis::{Address, Budget, CLUSTER_DOWN, Redirect};
+use crate::redis::{Address, CLUSTER_DOWN, Deadline, Redirect};
 
 type Outcome = Result<Reply, CacheError>;
 
 const NO_OWNER: &str = "no node of the cluster is known to have the key";
 
-/// How long a call with business at ailing nodes alone, or a ping, waits for them.
+/// How long a call waits for nodes that are being probed, if it needs no other node; and how long a ping does.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
-/// The same while they are known to be down.
+/// The same while these nodes are known to be down.
 const LITTLE_PATIENCE: Duration = Duration::from_millis(10);
 
-/// What a cluster that is down as a whole refuses, or has nobody for, is not to be tried again.
+/// A command is not tried again while the whole cluster is down, or no node serves its slot.
 fn not_served(result: &mut Outcome) {
     if let Err(CacheError::RefusedForNow(cause)) = result
         && (*cause == CLUSTER_DOWN || *cause == NO_OWNER)
@@ -32,23 +32,23 @@ fn not_served(result: &mut Outcome) {
     }
 }
 
-/// What of a batch goes to one node.
+/// The commands of a batch that go to one node.
 #[derive(Default)]
-struct Part {
-    /// In the batch.
+struct NodeBatch {
+    /// Their places in the batch.
     places: Vec<usize>,
     commands: Vec<Command>,
 }
 
-impl Part {
+impl NodeBatch {
     fn push(&mut self, place: usize, command: &Command) {
         self.places.push(place);
         self.commands.push(command.clone());
     }
 }
 
-/// What came of a part.
-struct Done {
+/// The results of one node.
+struct NodeResults {
     address: Address,
     places: Vec<usize>,
     results: Vec<Outcome>,
@@ -61,17 +61,17 @@ impl ClusterSession {
         batch: &[Command],
         within: Duration,
     ) -> Result<Vec<Outcome>, CacheError> {
-        let budget = Budget::new(within);
-        let view = self.look(&budget).await?;
+        let deadline = Deadline::new(within);
+        let slots = self.refresh_topology(&deadline).await?;
         self.turn = self.turn.wrapping_add(1);
         let mut results = vec![Err(CacheError::RefusedForNow(NO_OWNER.into())); batch.len()];
-        let parts = split(batch, &view);
+        let parts = split(batch, &slots);
         if parts.values().map(|part| part.places.len()).sum::<usize>() < batch.len() {
-            self.topology.doubt();
+            self.topology.mark_stale();
         }
-        let ended = self.send(parts, &view, false, &budget).await?;
+        let ended = self.send(parts, &slots, false, &deadline).await?;
 
-        let (mut asked, mut moved) = (HashMap::<Address, Part>::new(), Vec::new());
+        let (mut asked, mut moved) = (HashMap::<Address, NodeBatch>::new(), Vec::new());
         for done in &ended {
             for (place, result) in done.places.iter().zip(&done.results) {
                 if let Some(own) = results.get_mut(*place) {
@@ -80,7 +80,7 @@ impl ClusterSession {
             }
             let to = |redirect: &Redirect| redirect.target(&done.address);
             if !done.redirects.is_empty() {
-                self.topology.heard(done.redirects.iter().map(|(_, redirect)| to(redirect)), &done.address);
+                self.topology.note_addresses(done.redirects.iter().map(|(_, redirect)| to(redirect)), &done.address);
             }
             moved.extend(
                 done.redirects.iter().filter(|(_, to)| !to.is_ask).map(|(_, redirect)| (redirect.slot, to(redirect))),
@@ -95,8 +95,8 @@ impl ClusterSession {
             self.topology.moved(&moved);
         }
         // In the order of the batch, whichever nodes they come from.
-        asked.values_mut().for_each(Part::sort);
-        for done in self.send(asked, &view, true, &budget).await? {
+        asked.values_mut().for_each(NodeBatch::sort);
+        for done in self.send(asked, &slots, true, &deadline).await? {
             for (place, result) in done.places.iter().zip(done.results) {
                 if let Some(own) = results.get_mut(*place) {
                     *own = result;
@@ -107,7 +107,7 @@ impl ClusterSession {
             matches!(result, Err(CacheError::Unavailable(_) | CacheError::RefusedForNow(_) | CacheError::Down(_)))
         };
         if results.iter().any(fails) {
-            self.topology.doubt();
+            self.topology.mark_stale();
             if self.topology.is_down() {
                 results.iter_mut().for_each(not_served);
             }
@@ -115,34 +115,34 @@ impl ClusterSession {
         Ok(results)
     }
 
-    /// Sends parts side by side, and looks around as long as some node does not answer.
+    /// Sends the parts side by side, and refreshes the topology while a node does not answer.
     async fn send(
         &mut self,
-        mut parts: HashMap<Address, Part>,
-        view: &View,
+        mut parts: HashMap<Address, NodeBatch>,
+        slots: &SlotMap,
         asking: bool,
-        budget: &Budget,
-    ) -> Result<Vec<Done>, CacheError> {
+        deadline: &Deadline,
+    ) -> Result<Vec<NodeResults>, CacheError> {
         if parts.is_empty() {
             return Ok(Vec::new());
         }
-        self.open(&parts.keys().collect::<Vec<_>>())?;
-        let lanes = || parts.keys().filter_map(|address| self.lanes.get(address));
+        self.open_links(&parts.keys().collect::<Vec<_>>())?;
+        let links = || parts.keys().filter_map(|address| self.links.get(address));
         let patience = match () {
-            () if lanes().any(|lane| lane.is_good()) => Duration::ZERO,
-            () if lanes().all(Lane::is_down) => LITTLE_PATIENCE,
+            () if links().any(|link| link.is_healthy()) => Duration::ZERO,
+            () if links().all(NodeLink::is_down) => LITTLE_PATIENCE,
             () => PATIENCE,
         };
-        let patience = patience.min(budget.left());
-        let (within, turn) = (budget.left(), self.turn);
+        let patience = patience.min(deadline.left());
+        let (within, turn) = (deadline.left(), self.turn);
         let waits = self.shared.wait_replicas > 0;
-        let calls = self.lanes.iter_mut().filter_map(|(address, lane)| {
+        let calls = self.links.iter_mut().filter_map(|(address, link)| {
             let part = parts.remove(address)?;
-            let own_slot = if waits && !asking { view.slot_of(address, turn) } else { None };
-            Some(send_part(address.clone(), lane, part, own_slot, asking, patience, within))
+            let own_slot = if waits && !asking { slots.slot_of(address, turn) } else { None };
+            Some(send_part(address.clone(), link, part, own_slot, asking, patience, within))
         });
         let calls = std::pin::pin!(join_all(calls));
-        let watch = std::pin::pin!(self.scout.watch(Duration::ZERO, budget));
+        let watch = std::pin::pin!(self.refresher.watch(Duration::ZERO, deadline));
         match select(calls, watch).await {
             Either::Left((ended, _)) => Ok(ended),
             Either::Right((never, _)) => match never {},
@@ -150,7 +150,7 @@ impl ClusterSession {
     }
 }
 
-impl Part {
+impl NodeBatch {
     fn sort(&mut self) {
         let mut both: Vec<(usize, Command)> = self.places.drain(..).zip(self.commands.drain(..)).collect();
         both.sort_by_key(|(place, _)| *place);
@@ -158,10 +158,10 @@ impl Part {
     }
 }
 
-fn split(batch: &[Command], view: &Arc<View>) -> HashMap<Address, Part> {
-    let mut parts = HashMap::<Address, Part>::new();
+fn split(batch: &[Command], slots: &Arc<SlotMap>) -> HashMap<Address, NodeBatch> {
+    let mut parts = HashMap::<Address, NodeBatch>::new();
     for (place, command) in batch.iter().enumerate() {
-        let Some(owner) = view.owner(slot(command.key().as_bytes())) else { continue };
+        let Some(owner) = slots.owner(slot(command.key().as_bytes())) else { continue };
         match parts.get_mut(owner) {
             Some(part) => part.push(place, command),
             None => parts.entry(owner.clone()).or_default().push(place, command),
@@ -172,15 +172,15 @@ fn split(batch: &[Command], view: &Arc<View>) -> HashMap<Address, Part> {
 
 async fn send_part(
     address: Address,
-    lane: &mut Lane<RedisSession>,
-    part: Part,
+    link: &mut NodeLink<RedisSession>,
+    part: NodeBatch,
     own_slot: Option<u16>,
     asking: bool,
     patience: Duration,
     within: Duration,
-) -> Done {
-    let Part { places, commands } = part;
-    let call = lane.with(patience, async |session| {
+) -> NodeResults {
+    let NodeBatch { places, commands } = part;
+    let call = link.with(patience, async |session| {
         (session.asking, session.own_slot) = (asking, own_slot);
         let results = session.apply(&commands, within).await;
         session.asking = false;
@@ -191,13 +191,13 @@ async fn send_part(
         Err(error) => (vec![Err(error.into()); places.len()], Vec::new()),
     };
     for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
-        *error = named(lane, error.clone());
+        *error = named(link, error.clone());
     }
-    Done { address, places, results, redirects }
+    NodeResults { address, places, results, redirects }
 }
 
-/// What may be sent on to the node that `ASK` names; what may not, although it was answered, is to be repeated.
-fn sendable<'a>(done: &'a Done, batch: &'a [Command], results: &mut [Outcome]) -> Vec<(usize, &'a Redirect)> {
+/// The commands that may be sent on to the node that `ASK` names. Others on their keys get an error, so that they are repeated.
+fn sendable<'a>(done: &'a NodeResults, batch: &'a [Command], results: &mut [Outcome]) -> Vec<(usize, &'a Redirect)> {
     let asks: HashMap<usize, &Redirect> = done
         .redirects
         .iter()

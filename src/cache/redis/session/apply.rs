@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::RedisSession;
-use crate::cache::redis::batch::{self, Answers, Manner, Step};
-use crate::cache::redis::parts::{Bounds, Parts, WINDOW_BYTES, Window, is_one_part, long_value};
+use crate::cache::redis::batch::{self, EncodeOptions, ReplyReader, Step};
+use crate::cache::redis::split::{Bounds, PipelineSplit, WINDOW_BYTES, Window, fits_one_pipeline, long_value};
 use crate::cache::redis::wait::{self, Wait, Waited};
 use crate::cache::redis::{unavailable, unexpected};
 use crate::cache::room::COUNTED_FROM_BYTES;
 use crate::cache::{CacheError, Command, Reply, Room};
 use crate::event::CacheKey;
-use crate::redis::{Budget, Frame, Hint, MAX_OWN_BYTES, Outbox, too_long};
+use crate::redis::{Deadline, Encoder, Frame, Hint, MAX_OWN_BYTES, too_long};
 
 /// Values that one call brings over, at most, and what the pipeline under way brings: the commands after that are not sent.
 const MAX_HELD_BYTES: usize = 64 * 1024 * 1024;
@@ -20,26 +20,26 @@ type Results = Vec<Result<Reply, CacheError>>;
 
 impl RedisSession {
     pub(super) async fn apply_parts(&mut self, batch: &[Command], within: Duration) -> Results {
-        let mut budget = Budget::new(within);
+        let mut deadline = Deadline::new(within);
         let mut results = Results::with_capacity(batch.len());
         if batch.is_empty() {
             return results;
         }
         let bounds = Bounds::new(batch, self.shared.room.free_bytes());
-        if is_one_part(batch) {
+        if fits_one_pipeline(batch) {
             let asked = Asked { windows: &[], window_bytes: bounds.window_bytes };
-            if let Err(error) = self.apply_part(batch, asked, &mut budget, 0, &mut results).await {
+            if let Err(error) = self.apply_part(batch, asked, &mut deadline, 0, &mut results).await {
                 results.resize(batch.len(), Err(error));
             }
             return results;
         }
         results.resize(batch.len(), Err(CacheError::Postponed));
-        let (mut parts, mut held) = (Parts::new(batch, bounds), 0);
+        let (mut parts, mut held) = (PipelineSplit::new(batch, bounds), 0);
         while let Some(part) = parts.next().filter(|_| held < MAX_HELD_BYTES) {
             let commands: Vec<Command> = part.places.iter().filter_map(|place| batch.get(*place)).cloned().collect();
             let (mut own, redirects) = (Results::with_capacity(commands.len()), self.redirects.len());
             let asked = Asked { windows: &part.windows, window_bytes: bounds.window_bytes };
-            let ended = self.apply_part(&commands, asked, &mut budget, held, &mut own).await;
+            let ended = self.apply_part(&commands, asked, &mut deadline, held, &mut own).await;
             if let Err(error) = &ended {
                 own.resize(commands.len(), Err(error.clone()));
             }
@@ -71,41 +71,49 @@ impl RedisSession {
         &mut self,
         segment: &[Command],
         Asked { windows, window_bytes }: Asked<'_>,
-        budget: &mut Budget,
+        deadline: &mut Deadline,
         held: usize,
         results: &mut Results,
     ) -> Result<usize, CacheError> {
         let bytes = segment.iter().map(Command::weight).sum();
-        budget.extend(bytes);
+        deadline.extend(bytes);
         let shared = self.shared.clone();
         let long = segment.iter().find_map(long_value);
-        if long.is_some_and(|bytes| self.session.server().lengths().refuses(bytes, Instant::now())) {
+        if long.is_some_and(|bytes| self.session.server().length_limit().refuses(bytes, Instant::now())) {
             results.push(Err(too_long("SET").into()));
             return Ok(0);
         }
-        let sounds_out = long.is_some_and(|bytes| self.session.server().lengths().is_doubtful(bytes));
+        let probes_length = long.is_some_and(|bytes| self.session.server().length_limit().is_doubtful(bytes));
         let written = segment.iter().rfind(|command| command.is_write());
-        let wait = written.and_then(|command| self.wait(command.key().as_bytes(), budget, bytes));
+        let wait = written.and_then(|command| self.wait(command.key().as_bytes(), deadline, bytes));
         let with_scripts = !self.has_scripts && segment.iter().any(|command| command.version().is_some());
         let (with_exists, asking) = (self.expects_misses, self.asking);
         let singly = self.calls.singly(Instant::now());
         let version_keys = &shared.version_keys;
-        let manner =
-            Manner { version_keys, with_exists, windows, window_bytes, with_scripts, singly, asking, sounds_out };
+        let options = EncodeOptions {
+            version_keys,
+            with_exists,
+            windows,
+            window_bytes,
+            with_scripts,
+            singly,
+            asking,
+            probes_length,
+        };
         let largest = windows.iter().map(|window| window.bytes).fold(WINDOW_BYTES, usize::max);
         let known: usize = windows.iter().map(|window| window.bytes.saturating_sub(WINDOW_BYTES)).sum();
-        budget.extend(known);
-        let room = self.session.take_room();
-        let outbox = batch::encode(segment, bytes, manner, wait.as_ref(), room);
+        deadline.extend(known);
+        let room = self.session.take_buffer();
+        let encoder = batch::encode(segment, bytes, options, wait.as_ref(), room);
 
-        let mut frames = Vec::with_capacity(outbox.commands());
-        let sent = self.exchange(outbox, largest, budget, bytes + known, &mut frames).await;
+        let mut frames = Vec::with_capacity(encoder.commands());
+        let sent = self.exchange(encoder, largest, deadline, bytes + known, &mut frames).await;
         if let Some(bytes) = long {
             self.note_length(bytes, &frames, sent.is_ok());
         }
 
         let (mut empty, mut large) = (Vec::new(), Vec::new());
-        let mut answers = Answers::new(segment, manner, self.take_note(frames, with_scripts));
+        let mut answers = ReplyReader::new(segment, options, self.take_note(frames, with_scripts));
         for step in &mut answers {
             let list = match step {
                 Step::Done(Ok(Reply::Hit(value))) => {
@@ -130,7 +138,7 @@ impl RedisSession {
         self.calls.note(answers.refused_together, Instant::now());
         let frames = answers.into_frames();
         if let Some(wait) = &wait
-            && let Err(error) = self.acknowledged(wait::waited(frames, wait), wait, budget).await
+            && let Err(error) = self.acknowledged(wait::waited(frames, wait), wait, deadline).await
         {
             for (result, command) in results.iter_mut().zip(segment) {
                 if result.is_ok() && command.is_write() {
@@ -143,7 +151,7 @@ impl RedisSession {
             return Err(unavailable("not sent: redis asked for a new connection"));
         }
         if !empty.is_empty() {
-            let exists = self.exists(&empty, segment, budget).await?;
+            let exists = self.exists(&empty, segment, deadline).await?;
             for (index, frame) in empty.into_iter().zip(exists) {
                 match (batch::decode_exists(frame), results.get_mut(index)) {
                     (Step::Done(result), Some(place)) => *place = result,
@@ -161,7 +169,7 @@ impl RedisSession {
             let Some(Command::Get { key, max_bytes }) = segment.get(index) else {
                 continue;
             };
-            let result = self.read_large(key.as_bytes(), *max_bytes, budget, held + read).await;
+            let result = self.read_large(key.as_bytes(), *max_bytes, deadline, held + read).await;
             read += hit_bytes(&result);
             let failure = result.clone().err().filter(|error| matches!(error, CacheError::Unavailable(_)));
             if let Some(slot) = results.get_mut(index) {
@@ -176,12 +184,12 @@ impl RedisSession {
 
     /// Learns from what became of a long value.
     fn note_length(&self, bytes: usize, frames: &[Frame], is_answered: bool) {
-        let mut lengths = self.session.server().lengths();
+        let mut length_limit = self.session.server().length_limit();
         let is_refused = |frame: &Frame| matches!(frame, Frame::Error(code) if code.hint() == Some(Hint::TooLong));
         match is_answered {
-            _ if frames.iter().any(is_refused) => lengths.refused(bytes, Instant::now()),
-            true => lengths.taken(bytes),
-            false if self.session.was_sent() => lengths.lost(bytes),
+            _ if frames.iter().any(is_refused) => length_limit.refused(bytes, Instant::now()),
+            true => length_limit.taken(bytes),
+            false if self.session.was_sent() => length_limit.lost(bytes),
             false => {}
         }
     }
@@ -192,15 +200,15 @@ impl RedisSession {
         &mut self,
         waited: Waited,
         wait: &Wait,
-        budget: &Budget,
+        deadline: &Deadline,
     ) -> Result<(), CacheError> {
         let waited = match waited {
             Waited::Full if self.session.has_connection() => {
-                let mut outbox = Outbox::new();
-                outbox.ask(self.asking);
-                wait::add_wait_when_full(&mut outbox, wait);
+                let mut encoder = Encoder::new();
+                encoder.ask(self.asking);
+                wait::add_wait_when_full(&mut encoder, wait);
                 let mut frames = Vec::new();
-                match self.exchange(outbox, MAX_OWN_BYTES, budget, 0, &mut frames).await {
+                match self.exchange(encoder, MAX_OWN_BYTES, deadline, 0, &mut frames).await {
                     Ok(()) => wait::waited(frames.into_iter().skip(1), wait),
                     Err(error) => Waited::Failed(error),
                 }
@@ -221,15 +229,15 @@ impl RedisSession {
         &mut self,
         places: &[usize],
         segment: &[Command],
-        budget: &Budget,
+        deadline: &Deadline,
     ) -> Result<Vec<Frame>, CacheError> {
-        let mut outbox = Outbox::new();
-        outbox.ask(self.asking);
+        let mut encoder = Encoder::new();
+        encoder.ask(self.asking);
         for command in places.iter().filter_map(|place| segment.get(*place)) {
-            outbox.pack(&[b"EXISTS", command.key().as_bytes()]);
+            encoder.pack(&[b"EXISTS", command.key().as_bytes()]);
         }
         let mut frames = Vec::with_capacity(places.len());
-        self.exchange(outbox, MAX_OWN_BYTES, budget, 0, &mut frames).await?;
+        self.exchange(encoder, MAX_OWN_BYTES, deadline, 0, &mut frames).await?;
         Ok(frames)
     }
 
@@ -238,18 +246,18 @@ impl RedisSession {
         &mut self,
         key: &[u8],
         max_bytes: usize,
-        budget: &mut Budget,
+        deadline: &mut Deadline,
         held: usize,
     ) -> Result<Reply, CacheError> {
         let asking = self.asking;
         let ask = |name: &str| {
-            let mut outbox = Outbox::new();
-            outbox.ask(asking);
-            outbox.command(|cmd| cmd.arg(name).arg(key));
-            outbox
+            let mut encoder = Encoder::new();
+            encoder.ask(asking);
+            encoder.command(|cmd| cmd.arg(name).arg(key));
+            encoder
         };
         let mut frames = Vec::new();
-        self.exchange(ask("STRLEN"), MAX_OWN_BYTES, budget, 0, &mut frames).await?;
+        self.exchange(ask("STRLEN"), MAX_OWN_BYTES, deadline, 0, &mut frames).await?;
         let bytes = match frames.pop() {
             Some(Frame::Number(bytes)) => u64::try_from(bytes).map_err(|_| unexpected())?,
             Some(Frame::Error(code)) => return Err(code.to_error("STRLEN").into()),
@@ -267,8 +275,8 @@ impl RedisSession {
         }
         let room = self.shared.room.clone();
         let loan = (size > COUNTED_FROM_BYTES).then(|| room.take(size)).transpose()?;
-        budget.extend(size);
-        self.exchange(ask("GET"), max_bytes, budget, size, &mut frames).await?;
+        deadline.extend(size);
+        self.exchange(ask("GET"), max_bytes, deadline, size, &mut frames).await?;
         match frames.pop() {
             Some(Frame::Text(value)) => match loan.filter(|_| value.len() <= size) {
                 Some(loan) => Ok(Reply::Hit(Room::fill(loan, value))),

@@ -10,17 +10,17 @@ const BYTES_A_SECOND: u64 = 4 * 1024 * 1024;
 const MAX_CALL: Duration = Duration::from_secs(3600);
 
 /// The time that a call has.
-pub(crate) struct Budget {
+pub(crate) struct Deadline {
     until: Instant,
 }
 
-impl Budget {
+impl Deadline {
     pub(crate) fn new(within: Duration) -> Self {
-        Budget { until: Instant::now() + within.min(MAX_CALL) }
+        Deadline { until: Instant::now() + within.min(MAX_CALL) }
     }
 
     pub(crate) fn extend(&mut self, bytes: usize) {
-        self.until += extra(bytes);
+        self.until += time_for_bytes(bytes);
     }
 
     pub(crate) fn left(&self) -> Duration {
@@ -29,7 +29,7 @@ impl Budget {
 }
 
 /// What moving so many bytes adds to the time for a reply.
-pub(crate) fn extra(bytes: usize) -> Duration {
+pub(crate) fn time_for_bytes(bytes: usize) -> Duration {
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
     Duration::from_millis(bytes.saturating_mul(1000) / BYTES_A_SECOND)
 }

@@ -13,14 +13,14 @@ const BELIEVED: Duration = Duration::from_secs(60);
 
 /// What is known of one server.
 #[derive(Debug, Default)]
-pub(crate) struct Lengths {
+pub(crate) struct LengthLimit {
     /// The shortest value with which a connection was lost, and none of that length has been taken since.
     lost: Option<usize>,
     /// The shortest that was refused lately, and when.
     refused: Option<(usize, Instant)>,
 }
 
-impl Lengths {
+impl LengthLimit {
     /// Whether a value of so many bytes is refused without being sent.
     pub(crate) fn refuses(&self, bytes: usize, now: Instant) -> bool {
         self.refused.is_some_and(|(least, when)| bytes >= least && now.saturating_duration_since(when) < BELIEVED)
@@ -52,17 +52,17 @@ mod tests {
 
     #[test]
     fn what_was_refused_is_not_sent_for_a_while_and_what_was_taken_clears_a_doubt() {
-        let (mut lengths, now) = (Lengths::default(), Instant::now());
-        assert!(!lengths.refuses(usize::MAX, now) && !lengths.is_doubtful(usize::MAX));
-        lengths.refused(5_000_000, now);
-        assert!(lengths.refuses(5_000_000, now) && !lengths.refuses(4_999_999, now));
-        assert!(!lengths.refuses(5_000_000, now + BELIEVED));
-        lengths.lost(3_000_000);
-        lengths.lost(4_000_000);
-        assert!(lengths.is_doubtful(3_000_000) && !lengths.is_doubtful(2_999_999));
-        lengths.taken(3_500_000);
-        assert!(!lengths.is_doubtful(9_000_000) && lengths.refuses(5_000_000, now));
-        lengths.taken(6_000_000);
-        assert!(!lengths.refuses(7_000_000, now));
+        let (mut length_limit, now) = (LengthLimit::default(), Instant::now());
+        assert!(!length_limit.refuses(usize::MAX, now) && !length_limit.is_doubtful(usize::MAX));
+        length_limit.refused(5_000_000, now);
+        assert!(length_limit.refuses(5_000_000, now) && !length_limit.refuses(4_999_999, now));
+        assert!(!length_limit.refuses(5_000_000, now + BELIEVED));
+        length_limit.lost(3_000_000);
+        length_limit.lost(4_000_000);
+        assert!(length_limit.is_doubtful(3_000_000) && !length_limit.is_doubtful(2_999_999));
+        length_limit.taken(3_500_000);
+        assert!(!length_limit.is_doubtful(9_000_000) && length_limit.refuses(5_000_000, now));
+        length_limit.taken(6_000_000);
+        assert!(!length_limit.refuses(7_000_000, now));
     }
 }

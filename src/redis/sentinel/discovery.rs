@@ -11,14 +11,14 @@ use tokio::time::{Instant, timeout};
 
 use crate::redis::MAX_OWN_BYTES;
 use crate::redis::address::Address;
-use crate::redis::budget::Budget;
 use crate::redis::cause::NO_CREDENTIALS;
-use crate::redis::encode::Outbox;
+use crate::redis::deadline::Deadline;
+use crate::redis::encode::Encoder;
 use crate::redis::error::{Error, unavailable, unexpected};
 use crate::redis::reply::Frame;
 use crate::redis::server::{Role, Server};
 use crate::redis::session::Session;
-use crate::redis::settings::{Access, Settings, SetupError, TlsClient};
+use crate::redis::settings::{SentinelAccess, Settings, SetupError, TlsClient};
 
 /// After the first answer the other sentinels have so long.
 pub(crate) const GRACE: Duration = Duration::from_millis(50);
@@ -27,33 +27,33 @@ const MAX_MASTERS: usize = 64;
 /// All sentinels must tell of an older epoch for so long before they are taken to have been set up anew.
 const TRUST: Duration = Duration::from_secs(15);
 
-pub(crate) struct Finder {
+pub(crate) struct SentinelGroup {
     pub(crate) settings: Settings,
     tls: Option<TlsClient>,
     pub(crate) name: String,
-    pub(crate) watchers: Vec<Watcher>,
+    pub(crate) sentinels: Vec<SentinelNode>,
     /// What is known of each that was a master, the last named last.
     masters: Mutex<Vec<(Address, Arc<Server>)>>,
-    belief: Mutex<Belief>,
-    /// That of the belief.
+    trusted: Mutex<TrustedEpoch>,
+    /// The epoch in `trusted`, for readers that take no lock.
     epoch: AtomicU64,
 }
 
 /// Which of the sentinels' answers count: those of the greatest epoch that any session has ever been told. A sentinel that
 /// was cut off during an election names the old master, which may still take writes that are lost later.
 #[derive(Default)]
-struct Belief {
+struct TrustedEpoch {
     epoch: u64,
     /// Since when all sentinels tell of the same older epoch, and of which.
     older: Option<(u64, Instant)>,
 }
 
-impl Belief {
+impl TrustedEpoch {
     /// Takes note of the epochs that sentinels told together; `is_all`: none was silent.
-    fn hear(&mut self, epochs: &[u64], is_all: bool, now: Instant) {
+    fn note(&mut self, epochs: &[u64], is_all: bool, now: Instant) {
         let Some(greatest) = epochs.iter().copied().max() else { return };
         if greatest >= self.epoch {
-            *self = Belief { epoch: greatest, older: None };
+            *self = TrustedEpoch { epoch: greatest, older: None };
             return;
         }
         let agree = is_all && epochs.iter().all(|epoch| *epoch == greatest);
@@ -64,52 +64,52 @@ impl Belief {
         if let Some((epoch, since)) = self.older
             && now - since >= TRUST
         {
-            *self = Belief { epoch, older: None };
+            *self = TrustedEpoch { epoch, older: None };
         }
     }
 }
 
 /// Masters that sentinels name, the best first, and the epoch in which they were elected.
-pub(crate) struct Named {
+pub(crate) struct NamedMasters {
     pub(crate) addresses: Vec<Address>,
     pub(crate) epoch: u64,
 }
 
 /// A sentinel. Without credentials for sentinels, those of the master are used if it asks for some.
-pub(crate) struct Watcher {
+pub(crate) struct SentinelNode {
     pub(crate) address: Address,
     with: Arc<Server>,
     without: Arc<Server>,
 }
 
-impl Finder {
+impl SentinelGroup {
     /// `settings` are for the master, but for its address, which the `sentinels` know. Connects to nothing.
     ///
     /// # Errors
     /// No sentinels or no name, or what TLS cannot use.
-    pub(crate) fn new(settings: Settings, sentinels: Vec<Address>, name: String) -> Result<Self, SetupError> {
-        if sentinels.is_empty() || name.is_empty() {
+    pub(crate) fn new(settings: Settings, addresses: Vec<Address>, name: String) -> Result<Self, SetupError> {
+        if addresses.is_empty() || name.is_empty() {
             return Err(SetupError::NoSentinels);
         }
         let tls = settings.tls_client()?;
         let theirs = of_sentinels(&settings);
         let their_tls = theirs.tls_client()?;
         let bare = Settings { username: None, password: None, reread: None, ..theirs.clone() };
-        let has_own = settings.sentinels.as_ref().is_some_and(Access::has_login);
-        let mut watchers = Vec::new();
-        for address in sentinels {
+        let has_own = settings.sentinels.as_ref().is_some_and(SentinelAccess::has_login);
+        let mut sentinels = Vec::new();
+        for address in addresses {
             let at = |settings| Server::at(settings, their_tls.as_ref(), &address, Role::Sentinel).map(Arc::new);
             let with = at(&theirs)?;
             let without = if has_own { with.clone() } else { at(&bare)? };
-            watchers.push(Watcher { address, with, without });
+            sentinels.push(SentinelNode { address, with, without });
         }
-        Ok(Finder {
+        Ok(SentinelGroup {
             settings,
             tls,
             name,
-            watchers,
+            sentinels,
             masters: Mutex::default(),
-            belief: Mutex::default(),
+            trusted: Mutex::default(),
             epoch: AtomicU64::new(0),
         })
     }
@@ -117,7 +117,7 @@ impl Finder {
     /// What to call the master in a message, without secrets.
     pub(crate) fn describe(&self) -> String {
         let tls = if self.settings.tls.is_some() { " with TLS" } else { "" };
-        let at: Vec<String> = self.watchers.iter().map(|watcher| watcher.address.to_string()).collect();
+        let at: Vec<String> = self.sentinels.iter().map(|sentinel| sentinel.address.to_string()).collect();
         format!("redis master {}{tls} by sentinels at {}", self.name, at.join(","))
     }
 
@@ -156,13 +156,13 @@ impl Finder {
     }
 
     /// What to make of the answers of one round.
-    fn judge(&self, told: Vec<(Address, u64)>) -> Result<Named, Error> {
+    fn choose(&self, told: Vec<(Address, u64)>) -> Result<NamedMasters, Error> {
         let epochs: Vec<u64> = told.iter().map(|(_, epoch)| *epoch).collect();
         let epoch = {
-            let mut belief = self.belief.lock().unwrap_or_else(PoisonError::into_inner);
-            belief.hear(&epochs, epochs.len() == self.watchers.len(), Instant::now());
-            self.epoch.store(belief.epoch, Ordering::Release);
-            belief.epoch
+            let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+            trusted.note(&epochs, epochs.len() == self.sentinels.len(), Instant::now());
+            self.epoch.store(trusted.epoch, Ordering::Release);
+            trusted.epoch
         };
         // By address: how many say so.
         let mut named: HashMap<Address, usize> = HashMap::new();
@@ -174,14 +174,14 @@ impl Finder {
         }
         let mut named: Vec<_> = named.into_iter().collect();
         named.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        Ok(Named { addresses: named.into_iter().map(|(address, _)| address).collect(), epoch })
+        Ok(NamedMasters { addresses: named.into_iter().map(|(address, _)| address).collect(), epoch })
     }
 }
 
 /// How the sentinels are reached: as the master, but for what is theirs alone.
 fn of_sentinels(settings: &Settings) -> Settings {
     let mut theirs = Settings { db: 0, ..settings.clone() };
-    if let Some(Access { username, password, reread, tls }) = settings.sentinels.clone() {
+    if let Some(SentinelAccess { username, password, reread, tls }) = settings.sentinels.clone() {
         theirs.tls = tls;
         if username.is_some() || password.is_some() {
             (theirs.username, theirs.password, theirs.reread) = (username, password, reread);
@@ -191,63 +191,67 @@ fn of_sentinels(settings: &Settings) -> Settings {
 }
 
 /// Lines to the sentinels.
-pub(crate) struct Lookout {
-    finder: Arc<Finder>,
+pub(crate) struct MasterDiscovery {
+    group: Arc<SentinelGroup>,
     lines: HashMap<Address, Session>,
 }
 
-impl Lookout {
-    pub(crate) fn new(finder: Arc<Finder>) -> Self {
-        Lookout { finder, lines: HashMap::new() }
+impl MasterDiscovery {
+    pub(crate) fn new(group: Arc<SentinelGroup>) -> Self {
+        MasterDiscovery { group, lines: HashMap::new() }
     }
 
     /// Whom the sentinels name.
-    pub(crate) async fn ask(&mut self) -> Result<Named, Error> {
+    pub(crate) async fn ask(&mut self) -> Result<NamedMasters, Error> {
         let mut calls = FuturesUnordered::new();
-        for watcher in &self.finder.watchers {
-            let line = self.lines.remove(&watcher.address);
-            calls.push(told(&self.finder, watcher, line));
+        for sentinel in &self.group.sentinels {
+            let line = self.lines.remove(&sentinel.address);
+            calls.push(ask_one(&self.group, sentinel, line));
         }
         let mut failure = unavailable("no sentinel answered in time");
         let mut answers = Vec::new();
-        let mut until = Instant::now() + self.finder.settings.connect_timeout;
-        while let Ok(Some((watcher, line, result))) =
+        let mut until = Instant::now() + self.group.settings.connect_timeout;
+        while let Ok(Some((sentinel, line, result))) =
             timeout(until.saturating_duration_since(Instant::now()), calls.next()).await
         {
             match result {
                 Ok(told) => {
                     until = until.min(Instant::now() + GRACE);
                     answers.push(told);
-                    self.lines.insert(watcher, line);
+                    self.lines.insert(sentinel, line);
                 }
                 Err(error) => failure = error,
             }
         }
-        if answers.is_empty() { Err(failure) } else { self.finder.judge(answers) }
+        if answers.is_empty() { Err(failure) } else { self.group.choose(answers) }
     }
 }
 
-type Told = Result<(Address, u64), Error>;
+type MasterReply = Result<(Address, u64), Error>;
 
-async fn told(finder: &Finder, watcher: &Watcher, line: Option<Session>) -> (Address, Session, Told) {
-    let within = finder.settings.connect_timeout;
-    let mut line = line.unwrap_or_else(|| Session::new(watcher.without.clone()));
+async fn ask_one(
+    group: &SentinelGroup,
+    sentinel: &SentinelNode,
+    line: Option<Session>,
+) -> (Address, Session, MasterReply) {
+    let within = group.settings.connect_timeout;
+    let mut line = line.unwrap_or_else(|| Session::new(sentinel.without.clone()));
     let mut opened = line.open(within).await;
-    if asks_for_a_password(&opened) && finder.settings.password.is_some() {
-        line = Session::new(watcher.with.clone());
+    if asks_for_a_password(&opened) && group.settings.password.is_some() {
+        line = Session::new(sentinel.with.clone());
         opened = line.open(within).await;
     }
     let named = match opened {
         Ok(()) => {
-            let mut outbox = Outbox::new();
+            let mut encoder = Encoder::new();
             // The epoch first: should an election end between the two, the old master must not pass for the new epoch's.
-            outbox.pack(&[b"SENTINEL", b"MASTER", finder.name.as_bytes()]);
-            outbox.pack(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", finder.name.as_bytes()]);
-            line.call(outbox, MAX_OWN_BYTES, Budget::new(within)).await.and_then(|frames| read(frames, watcher))
+            encoder.pack(&[b"SENTINEL", b"MASTER", group.name.as_bytes()]);
+            encoder.pack(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", group.name.as_bytes()]);
+            line.call(encoder, MAX_OWN_BYTES, Deadline::new(within)).await.and_then(|frames| read(frames, sentinel))
         }
         Err(error) => Err(error),
     };
-    (watcher.address.clone(), line, named)
+    (sentinel.address.clone(), line, named)
 }
 
 fn asks_for_a_password(opened: &Result<(), Error>) -> bool {
@@ -255,7 +259,7 @@ fn asks_for_a_password(opened: &Result<(), Error>) -> bool {
 }
 
 /// The address, and the epoch that it was given in: 0 if the sentinel does not tell.
-fn read(frames: Vec<Frame>, watcher: &Watcher) -> Told {
+fn read(frames: Vec<Frame>, sentinel: &SentinelNode) -> MasterReply {
     let mut frames = frames.into_iter();
     let mut epoch = 0;
     if let Some(Frame::Array(elements)) = frames.next() {
@@ -278,7 +282,7 @@ fn read(frames: Vec<Frame>, watcher: &Watcher) -> Told {
     };
     let host = Address::read_host(&host).ok_or_else(unexpected)?;
     let port = std::str::from_utf8(&port).ok().and_then(|port| port.parse().ok()).filter(|port| *port != 0);
-    let address = Address::new(host.as_deref().unwrap_or(&watcher.address.host), port.ok_or_else(unexpected)?);
+    let address = Address::new(host.as_deref().unwrap_or(&sentinel.address.host), port.ok_or_else(unexpected)?);
     Ok((address, epoch))
 }
 
@@ -288,10 +292,10 @@ mod tests {
 
     #[test]
     fn the_epoch_that_is_believed_goes_back_only_if_all_sentinels_were_set_up_anew() {
-        let (mut belief, start) = (Belief::default(), Instant::now());
+        let (mut trusted, start) = (TrustedEpoch::default(), Instant::now());
         let mut hear = |epochs: &[u64], is_all: bool, after: Duration| {
-            belief.hear(epochs, is_all, start + after);
-            belief.epoch
+            trusted.note(epochs, is_all, start + after);
+            trusted.epoch
         };
         let second = Duration::from_secs(1);
         assert_eq!(hear(&[3, 5], false, Duration::ZERO), 5);

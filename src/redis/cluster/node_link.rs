@@ -1,9 +1,9 @@
-//! A session's line to one node, and what becomes of it when the node does not answer.
+//! A session to one node, and what happens when the node does not answer.
 //!
-//! A node that has failed us is not waited for again by those who have business with other nodes: it is probed (connected
-//! and pinged) by a future that lives between calls and is looked at in passing. Until that has ended well, what goes to
-//! the node is unavailable at once; a call with business at such nodes alone gives the probes a moment. After a time a node
-//! is known to be down, and the caller is told not to try again.
+//! A call that needs other nodes too does not wait for a node that has failed. A probe (connect and `PING`) runs between
+//! calls, and each call polls it once. Until the probe has succeeded, commands for the node fail at once as unavailable; a
+//! call that needs only such nodes gives their probes a moment. After [`Settings::down_after`](crate::redis::Settings) the
+//! node is down, and the caller is told not to try again.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use crate::redis::address::Address;
 use crate::redis::error::{Error, unavailable};
 use crate::redis::session::Session;
 
-/// How often a call that waits for a node asks whether that is still a primary.
-const GLANCE: Duration = Duration::from_millis(50);
+/// How often a call that waits for a node checks whether the node is still a primary.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// `S` is a session with what its owner keeps beside it.
-pub(crate) struct Lane<S> {
+pub(crate) struct NodeLink<S> {
     address: Address,
-    /// With who gave the address, for a message.
+    /// The node and the source of its address, for a message.
     name: String,
     topology: Arc<Topology>,
-    line: Line<S>,
-    /// Since when nothing that the node was asked for has been answered.
-    failing: Option<Instant>,
+    state: LinkState<S>,
+    /// Since when the node has answered nothing; None: it answers.
+    failing_since: Option<Instant>,
     reconnects: u64,
 }
 
-enum Line<S> {
-    Good(Box<S>),
-    Probed(LocalBoxFuture<'static, (Box<S>, bool)>),
-    /// Only while it is changed.
-    Gone,
+enum LinkState<S> {
+    Healthy(Box<S>),
+    Probing(LocalBoxFuture<'static, (Box<S>, bool)>),
+    /// Only while the state changes.
+    Moving,
 }
 
-impl<S: AsMut<Session> + 'static> Lane<S> {
+impl<S: AsMut<Session> + 'static> NodeLink<S> {
     /// `own` makes of a session to the node what its owner works with.
     pub(crate) fn new(
         address: Address,
@@ -49,11 +49,11 @@ impl<S: AsMut<Session> + 'static> Lane<S> {
     ) -> Result<Self, Error> {
         let session = Box::new(own(topology.session(&address)?));
         let name = topology.name(&address);
-        Ok(Lane { address, name, topology, line: Line::Good(session), failing: None, reconnects: 0 })
+        Ok(NodeLink { address, name, topology, state: LinkState::Healthy(session), failing_since: None, reconnects: 0 })
     }
 
-    /// What `work` makes of the session. Fails if the node is not well, does not become so within `patience`, or stops
-    /// to be a primary meanwhile; whether `work` was begun then, nobody can tell. `work` may be dropped half-way.
+    /// Runs `work` on the session. Fails if the node is unhealthy and stays so for `patience`, or if it is no primary any
+    /// more; in the second case `work` may have begun, and is dropped half-way.
     pub(crate) async fn with<T>(
         &mut self,
         patience: Duration,
@@ -61,7 +61,7 @@ impl<S: AsMut<Session> + 'static> Lane<S> {
     ) -> Result<T, Error> {
         self.recover(patience).await?;
         let begun = Instant::now();
-        let Line::Good(session) = &mut self.line else { return Err(self.not_well()) };
+        let LinkState::Healthy(session) = &mut self.state else { return Err(self.unhealthy()) };
         let done = {
             let replaced = std::pin::pin!(replaced(&self.topology, &self.address));
             let work = std::pin::pin!(work(session));
@@ -73,27 +73,28 @@ impl<S: AsMut<Session> + 'static> Lane<S> {
         let session = (**session).as_mut();
         self.reconnects = session.reconnects();
         if session.is_connected() {
-            self.failing = None;
+            self.failing_since = None;
         } else {
-            self.failing.get_or_insert(begun);
+            self.failing_since.get_or_insert(begun);
             self.probe();
         }
         done
     }
 
-    /// Whether the node has not answered for as long as operations are tried: nothing is to wait for it.
+    /// Whether the node has not answered for [`Settings::down_after`](crate::redis::Settings): nothing waits for it.
     pub(crate) fn is_down(&self) -> bool {
-        !self.is_good() && self.failing.is_some_and(|since| since.elapsed() >= self.topology.settings.down_after)
+        !self.is_healthy()
+            && self.failing_since.is_some_and(|since| since.elapsed() >= self.topology.settings.down_after)
     }
 
-    fn not_well(&self) -> Error {
+    fn unhealthy(&self) -> Error {
         let cause = format!("{} does not answer", self.name);
         if self.is_down() { Error::Down(cause.into()) } else { unavailable(cause) }
     }
 
-    /// Whether the node is not known to be unwell.
-    pub(crate) fn is_good(&self) -> bool {
-        matches!(self.line, Line::Good(_))
+    /// Whether the node answered last, or was not asked yet.
+    pub(crate) fn is_healthy(&self) -> bool {
+        matches!(self.state, LinkState::Healthy(_))
     }
 
     pub(crate) fn reconnects(&self) -> u64 {
@@ -101,31 +102,31 @@ impl<S: AsMut<Session> + 'static> Lane<S> {
     }
 
     async fn recover(&mut self, patience: Duration) -> Result<(), Error> {
-        let Line::Probed(probe) = &mut self.line else { return Ok(()) };
+        let LinkState::Probing(probe) = &mut self.state else { return Ok(()) };
         let ended = match patience {
             Duration::ZERO => probe.now_or_never(),
             patience => timeout(patience, probe).await.ok(),
         };
-        let Some((mut session, is_well)) = ended else { return Err(self.not_well()) };
+        let Some((mut session, is_well)) = ended else { return Err(self.unhealthy()) };
         self.reconnects = (*session).as_mut().reconnects();
-        self.line = Line::Good(session);
+        self.state = LinkState::Healthy(session);
         if is_well {
             return Ok(());
         }
         self.probe();
-        Err(self.not_well())
+        Err(self.unhealthy())
     }
 
-    /// A failure with the node in it. What is told of connecting has it already.
+    /// Adds the name of the node to a cause. Causes of a failed connection have it already.
     pub(crate) fn named(&self, cause: Cow<'static, str>) -> Cow<'static, str> {
         if cause.starts_with(&self.name) { cause } else { format!("{}: {cause}", self.name).into() }
     }
 
     fn probe(&mut self) {
-        self.topology.doubt();
+        self.topology.mark_stale();
         let within = self.topology.settings.connect_timeout;
-        self.line = match std::mem::replace(&mut self.line, Line::Gone) {
-            Line::Good(mut session) => Line::Probed(
+        self.state = match std::mem::replace(&mut self.state, LinkState::Moving) {
+            LinkState::Healthy(mut session) => LinkState::Probing(
                 async move {
                     let is_well = (*session).as_mut().ping(within).await.is_ok();
                     (session, is_well)
@@ -138,14 +139,14 @@ impl<S: AsMut<Session> + 'static> Lane<S> {
 }
 
 async fn replaced(topology: &Topology, address: &Address) {
-    let was = topology.view();
+    let was = topology.slots();
     if !was.primaries().iter().any(|primary| primary.address == *address) {
-        // One that has no slots yet.
+        // A node without slots is not in the map.
         return std::future::pending().await;
     }
     loop {
-        sleep(GLANCE).await;
-        if !topology.view().primaries().iter().any(|primary| primary.address == *address) {
+        sleep(CHECK_EVERY).await;
+        if !topology.slots().primaries().iter().any(|primary| primary.address == *address) {
             return;
         }
     }

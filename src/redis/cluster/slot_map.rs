@@ -1,4 +1,4 @@
-//! Which primary has which slots, as one node of the cluster tells. Pure; what it tells is believed within bounds.
+//! Which primary has which slots, as one node of the cluster reports. Pure; the report is believed within bounds.
 
 use std::collections::HashSet;
 use std::vec;
@@ -8,13 +8,13 @@ use crate::redis::error::{Error, unexpected};
 use crate::redis::reply::Frame;
 use crate::redis::slot::SLOTS;
 
-/// Nodes of a cluster, at most; Redis itself advises against more.
+/// Nodes of a cluster, at most; Redis advises against more.
 const MAX_NODES: usize = 1024;
 const NOBODY: u16 = u16::MAX;
-/// Goes through all slots, each once, in a scattered order: it shares no factor with their number.
+/// The step from slot to slot that visits all of them once, in a scattered order: it has no factor in common with their number.
 const STRIDE: usize = 5003;
 
-/// A primary; its id, if a node has told.
+/// A primary, with its id if that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Primary {
     pub(crate) address: Address,
@@ -22,46 +22,46 @@ pub(crate) struct Primary {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct View {
+pub(crate) struct SlotMap {
     primaries: Vec<Primary>,
-    /// By slot: which of the primaries.
+    /// For each slot, the index of its primary.
     owners: Box<[u16]>,
-    /// Those that may be asked, too.
+    /// Replicas, which can be asked for the topology too.
     pub(crate) replicas: Vec<Address>,
-    /// Of the whole cluster: grows with each election and each slot that moves to a node which was not the last to get one.
+    /// The current epoch of the cluster: it grows with each election, and with a slot that moves to another node than the last one.
     pub(crate) epoch: u64,
-    /// The node that told sees a majority, and all slots served.
+    /// The node that reported sees a majority, and all slots are served.
     pub(crate) is_ok: bool,
 }
 
-impl View {
-    /// Of a cluster of which nothing is known yet.
+impl SlotMap {
+    /// Nothing is known yet.
     pub(crate) fn empty() -> Self {
         let owners = vec![NOBODY; SLOTS.into()].into_boxed_slice();
-        View { primaries: Vec::new(), owners, replicas: Vec::new(), epoch: 0, is_ok: false }
+        SlotMap { primaries: Vec::new(), owners, replicas: Vec::new(), epoch: 0, is_ok: false }
     }
 
     /// From the answers to `CLUSTER INFO` and `CLUSTER SLOTS` of the node at `here`.
     pub(crate) fn read(frames: Vec<Frame>, here: &Address) -> Result<Self, Error> {
         let mut frames = frames.into_iter();
-        let mut view = View::empty();
+        let mut slots = SlotMap::empty();
         match frames.next() {
             Some(Frame::Text(info)) => {
                 let info = String::from_utf8_lossy(&info);
                 let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-                view.is_ok = field("cluster_state").is_some_and(|state| state.trim() == "ok");
-                view.epoch = field("cluster_current_epoch").and_then(|epoch| epoch.trim().parse().ok()).unwrap_or(0);
+                slots.is_ok = field("cluster_state").is_some_and(|state| state.trim() == "ok");
+                slots.epoch = field("cluster_current_epoch").and_then(|epoch| epoch.trim().parse().ok()).unwrap_or(0);
             }
-            // For want of the permission, say: the slots alone must do.
-            Some(Frame::Error(_)) => view.is_ok = true,
+            // Perhaps the user lacks the permission: the slots alone must do.
+            Some(Frame::Error(_)) => slots.is_ok = true,
             _ => return Err(unexpected()),
         }
         match frames.next() {
             Some(Frame::Array(ranges)) => {
                 for _ in 0..ranges {
-                    view.read_range(&mut frames, here)?;
+                    slots.read_range(&mut frames, here)?;
                 }
-                Ok(view)
+                Ok(slots)
             }
             Some(Frame::Error(code)) => Err(code.to_error("CLUSTER SLOTS")),
             _ => Err(unexpected()),
@@ -101,16 +101,16 @@ impl View {
         u16::try_from(place).map_err(|_| unexpected())
     }
 
-    /// What a node says about one slot, in passing.
+    /// The same with other owners of single slots.
     pub(crate) fn with_moved(&self, moved: &[(u16, Address)]) -> Self {
-        let mut view = self.clone();
+        let mut slots = self.clone();
         for (slot, address) in moved {
             let node = Primary { address: address.clone(), id: String::new() };
-            if let (Ok(place), Some(owner)) = (view.place_of(node), view.owners.get_mut(usize::from(*slot))) {
+            if let (Ok(place), Some(owner)) = (slots.place_of(node), slots.owners.get_mut(usize::from(*slot))) {
                 *owner = place;
             }
         }
-        view
+        slots
     }
 
     pub(crate) fn owner(&self, slot: u16) -> Option<&Address> {
@@ -122,7 +122,7 @@ impl View {
         &self.primaries
     }
 
-    /// Those that have slots.
+    /// The primaries that have slots.
     pub(crate) fn owners(&self) -> Vec<&Address> {
         let used: HashSet<u16> = self.owners.iter().copied().collect();
         let places = (0u16..).zip(&self.primaries);
@@ -137,7 +137,7 @@ impl View {
         self.owners.iter().filter(|owner| **owner != NOBODY).count()
     }
 
-    /// Some slot of the node, another for another `turn`.
+    /// A slot of the node: another one for another `turn`.
     pub(crate) fn slot_of(&self, address: &Address, turn: usize) -> Option<u16> {
         let place = self.primaries.iter().position(|primary| primary.address == *address)?;
         let slots = usize::from(SLOTS);
@@ -154,7 +154,7 @@ fn read_slot(frame: Option<Frame>) -> Result<usize, Error> {
     }
 }
 
-/// `[host, port, id, …]`; None: one that cannot be reached.
+/// `[host, port, id, …]`; None: the node has no port.
 fn read_node(frames: &mut vec::IntoIter<Frame>, here: &Address) -> Result<Option<Primary>, Error> {
     let Some(Frame::Array(elements @ 2..)) = frames.next() else { return Err(unexpected()) };
     let host = match frames.next() {
@@ -176,7 +176,7 @@ fn read_node(frames: &mut vec::IntoIter<Frame>, here: &Address) -> Result<Option
     Ok((port != 0).then_some(Primary { address, id }))
 }
 
-/// Passes over one reply, with all that is in it.
+/// Skips one reply, with all of its elements.
 fn skip(frames: &mut vec::IntoIter<Frame>) -> Result<(), Error> {
     let mut due = 1usize;
     while due > 0 {
@@ -200,9 +200,9 @@ mod tests {
         Frame::Text(Bytes::from_static(text.as_bytes()))
     }
 
-    fn read(frames: &[Frame]) -> Result<View, Error> {
+    fn read(frames: &[Frame]) -> Result<SlotMap, Error> {
         let info = text("cluster_state:ok\r\ncluster_current_epoch:7\r\n");
-        View::read([&[info], frames].concat(), &Address::new("asked", 1))
+        SlotMap::read([&[info], frames].concat(), &Address::new("asked", 1))
     }
 
     fn range(first: i64, last: i64, nodes: &[&[Frame]]) -> Vec<Frame> {
@@ -219,16 +219,16 @@ mod tests {
         let (a, b, c) = (node(text("a"), 1, "x"), node(Frame::Nil, 2, "y"), node(text("?"), 3, "z"));
         let named = [&[Frame::Array(4)][..], &a[1..], &[Frame::Array(2), text("hostname"), text("h")]].concat();
         let ranges = [range(0, 99, &[&named, &b]), range(100, 100, &[&c]), range(200, 16383, &[&a])].concat();
-        let view = read(&[&[Frame::Array(3)], &ranges[..]].concat()).unwrap();
-        let owner = |slot| view.owner(slot).map(ToString::to_string);
+        let slots = read(&[&[Frame::Array(3)], &ranges[..]].concat()).unwrap();
+        let owner = |slot| slots.owner(slot).map(ToString::to_string);
         assert_eq!(
             [0, 99, 100, 150, 16383].map(owner).map(Option::unwrap_or_default),
             ["a:1", "a:1", "asked:3", "", "a:1"]
         );
-        assert_eq!(view.replicas, [Address::new("asked", 2)]);
-        assert_eq!((view.epoch, view.is_ok, view.is_covered(), view.covered()), (7, true, false, 16285));
-        assert_eq!(view.slot_of(&Address::new("asked", 3), 4), Some(100));
-        let moved = view.with_moved(&[(150, Address::new("new", 9)), (0, Address::new("asked", 3))]);
+        assert_eq!(slots.replicas, [Address::new("asked", 2)]);
+        assert_eq!((slots.epoch, slots.is_ok, slots.is_covered(), slots.covered()), (7, true, false, 16285));
+        assert_eq!(slots.slot_of(&Address::new("asked", 3), 4), Some(100));
+        let moved = slots.with_moved(&[(150, Address::new("new", 9)), (0, Address::new("asked", 3))]);
         assert_eq!(moved.owner(150), Some(&Address::new("new", 9)));
         assert_eq!(moved.owner(0), Some(&Address::new("asked", 3)));
         assert_eq!(moved.owners().len(), 3);

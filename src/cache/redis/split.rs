@@ -32,7 +32,7 @@ pub(super) struct Window {
 
 /// Commands of one pipeline: their places in the batch, and how its GETs are asked for, in order.
 #[derive(Debug, Default)]
-pub(super) struct Part {
+pub(super) struct PipelinePart {
     pub(super) places: Vec<usize>,
     pub(super) windows: Vec<Window>,
 }
@@ -68,7 +68,7 @@ impl Bounds {
 }
 
 /// Whether a batch is one pipeline, in which each read may be asked for once more.
-pub(super) fn is_one_part(batch: &[Command]) -> bool {
+pub(super) fn fits_one_pipeline(batch: &[Command]) -> bool {
     if batch.len() > 1 && batch.iter().any(|command| long_value(command).is_some()) {
         return false;
     }
@@ -96,7 +96,7 @@ pub(super) fn long_value(command: &Command) -> Option<usize> {
 }
 
 /// The pipelines of a batch, one after the other.
-pub(super) struct Parts<'a> {
+pub(super) struct PipelineSplit<'a> {
     batch: &'a [Command],
     bounds: Bounds,
     left: Vec<usize>,
@@ -108,7 +108,7 @@ pub(super) struct Parts<'a> {
 
 /// What the pipeline being made holds of a key.
 #[derive(Default)]
-struct Here {
+struct KeyProgress {
     bound: Option<usize>,
     /// It is read, and that may take a second step.
     is_open: bool,
@@ -118,15 +118,21 @@ struct Here {
     is_filled: bool,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> PipelineSplit<'a> {
     pub(super) fn new(batch: &'a [Command], bounds: Bounds) -> Self {
-        Parts { batch, bounds, left: (0..batch.len()).collect(), known: Keys::default(), held: HashSet::default() }
+        PipelineSplit {
+            batch,
+            bounds,
+            left: (0..batch.len()).collect(),
+            known: Keys::default(),
+            held: HashSet::default(),
+        }
     }
 
     /// What goes next; None: nothing is left.
-    pub(super) fn next(&mut self) -> Option<Part> {
-        let mut keys: Keys<'a, Here> = Keys::default();
-        let (mut part, mut later, mut fills, mut bytes) = (Part::default(), Vec::new(), Vec::new(), 0);
+    pub(super) fn next(&mut self) -> Option<PipelinePart> {
+        let mut keys: Keys<'a, KeyProgress> = Keys::default();
+        let (mut part, mut later, mut fills, mut bytes) = (PipelinePart::default(), Vec::new(), Vec::new(), 0);
         let mut has_long = false;
         for place in std::mem::take(&mut self.left) {
             let Some(command) = self.batch.get(place) else { continue };
@@ -135,7 +141,7 @@ impl<'a> Parts<'a> {
                 continue;
             }
             let known = self.known.get(key).copied();
-            let here = keys.entry(key).or_insert_with(|| Here { bound: known, ..Here::default() });
+            let here = keys.entry(key).or_insert_with(|| KeyProgress { bound: known, ..KeyProgress::default() });
             let is_long = long_value(command).is_some();
             here.is_full |= part.places.len() >= MAX_COMMANDS || command.is_write() && here.is_open;
             here.is_full |= has_long || is_long && !part.places.is_empty();
@@ -163,12 +169,12 @@ impl<'a> Parts<'a> {
             part.places.push(place);
         }
         self.left = later;
-        self.look_behind(&mut part, &fills);
+        self.mark_followed(&mut part, &fills);
         Some(part).filter(|part| !part.places.is_empty())
     }
 
     /// Notes which reads have a write behind them.
-    fn look_behind(&self, part: &mut Part, fills: &[bool]) {
+    fn mark_followed(&self, part: &mut PipelinePart, fills: &[bool]) {
         let mut overwritten = HashSet::<&CacheKey, ahash::RandomState>::default();
         let mut reads = part.windows.iter_mut().zip(fills).rev();
         for command in part.places.iter().rev().filter_map(|place| self.batch.get(*place)) {
@@ -185,7 +191,12 @@ impl<'a> Parts<'a> {
 
     /// Learns from how a part ended. `elsewhere`: the commands, by their place in the part, that belong to another node of a
     /// Cluster. What follows on their keys goes on, to be sent on there with them.
-    pub(super) fn note(&mut self, part: &Part, results: &[Result<Reply, CacheError>], elsewhere: &HashSet<usize>) {
+    pub(super) fn note(
+        &mut self,
+        part: &PipelinePart,
+        results: &[Result<Reply, CacheError>],
+        elsewhere: &HashSet<usize>,
+    ) {
         for (index, (place, result)) in part.places.iter().zip(results).enumerate() {
             let Some(command) = self.batch.get(*place) else { continue };
             let key = command.key();
@@ -258,7 +269,7 @@ mod tests {
 
     fn parts(words: &[&'static str], read: &Result<Reply, CacheError>) -> Vec<Vec<usize>> {
         let batch: Vec<Command> = words.iter().map(|word| command(word)).collect();
-        let (mut parts, mut all) = (Parts::new(&batch, AMPLE), Vec::new());
+        let (mut parts, mut all) = (PipelineSplit::new(&batch, AMPLE), Vec::new());
         while let Some(part) = parts.next() {
             let result = |place: &usize| if batch[*place].is_write() { Ok(Reply::Stored) } else { read.clone() };
             let results: Vec<_> = part.places.iter().map(result).collect();
@@ -287,7 +298,7 @@ mod tests {
     #[test]
     fn a_read_of_known_size_asks_for_that_much_and_whether_there_is_a_value_if_it_must() {
         let batch = ["La", "?a", "+a", "-b", "?b", "+b", "?b"].map(command);
-        let part = Parts::new(&batch, AMPLE).next().unwrap();
+        let part = PipelineSplit::new(&batch, AMPLE).next().unwrap();
         let window = |bytes, with_exists, is_followed| Window { bytes, with_exists, is_followed };
         let expected = [
             window(WINDOW_BYTES + 1, false, true),
@@ -304,10 +315,10 @@ mod tests {
         let set = Command::Set { key: key(), value, ttl: None, version: None, remembered: None };
         let get = Command::Get { key: key(), max_bytes: 1 << 20 };
         let batch: Vec<Command> = (0..100).flat_map(|_| [set.clone(), get.clone()]).collect();
-        assert!(!is_one_part(&batch));
-        let part = Parts::new(&batch, AMPLE).next().unwrap();
+        assert!(!fits_one_pipeline(&batch));
+        let part = PipelineSplit::new(&batch, AMPLE).next().unwrap();
         assert_eq!(part.windows.len(), MAX_READ_BYTES / ((1 << 20) + 1));
-        assert!(!is_one_part(&vec![set; MAX_COMMANDS + 1]));
+        assert!(!fits_one_pipeline(&vec![set; MAX_COMMANDS + 1]));
     }
 
     #[test]
@@ -319,7 +330,7 @@ mod tests {
         assert_eq!(asked(512, 0), LEAST_WINDOW_BYTES);
         let batch = ["La", "?a", "+b", "?b"].map(command);
         let small = Bounds { window_bytes: LEAST_WINDOW_BYTES, read_bytes: WINDOW_BYTES };
-        let part = Parts::new(&batch, small).next().unwrap();
+        let part = PipelineSplit::new(&batch, small).next().unwrap();
         let windows: Vec<usize> = part.windows.iter().map(|window| window.bytes).collect();
         assert_eq!(windows, [LEAST_WINDOW_BYTES; 2], "room is taken before the large one is read");
     }

@@ -1,41 +1,41 @@
-//! One round of a scan: over which nodes it goes, how far it is, and whether it has met every key. Pure.
+//! One round of a scan: which nodes it scans, how far it is, and whether it has met every key. Pure.
 
 use crate::cache::Cursor;
 use crate::redis::Address;
-use crate::redis::cluster::Census;
+use crate::redis::cluster::SlotOwnership;
 use crate::redis::slot::slot;
 
-/// A scan that is under way.
-pub(super) struct Walk {
-    /// What the caller knows it by.
+/// A scan in progress.
+pub(super) struct ClusterScan {
+    /// The number in the cursor that the caller has.
     pub(super) id: u64,
-    before: Census,
-    /// All that is looked for is in this slot, and its owner alone is scanned.
+    before: SlotOwnership,
+    /// All wanted keys are in this slot, and only its owner is scanned.
     slot: Option<u16>,
-    /// One after the other, in this order; otherwise side by side.
+    /// The nodes are scanned one after the other, in this order; None: side by side.
     order: Option<Vec<Address>>,
-    /// Not yet scanned to the end, and how far.
+    /// Nodes that are not scanned to the end, and where each scan goes on.
     pub(super) left: Vec<(Address, Option<Cursor>)>,
 }
 
-impl Walk {
-    /// The first round; `slot`: all that is looked for is there.
-    pub(super) fn new(id: u64, before: Census, slot: Option<u16>) -> Self {
+impl ClusterScan {
+    /// The first round. `slot`: all wanted keys are there.
+    pub(super) fn new(id: u64, before: SlotOwnership, slot: Option<u16>) -> Self {
         let owner = slot.and_then(|slot| before.sole_owner(slot).cloned());
         let slot = slot.filter(|_| owner.is_some());
         let nodes = owner.map_or_else(|| before.order(), |owner| vec![owner]);
         let left = nodes.into_iter().map(|address| (address, None)).collect();
-        Walk { id, before, slot, order: None, left }
+        ClusterScan { id, before, slot, order: None, left }
     }
 
     /// A further round.
-    pub(super) fn again(id: u64, before: Census) -> Self {
+    pub(super) fn again(id: u64, before: SlotOwnership) -> Self {
         let order = before.order();
         let left = order.iter().map(|address| (address.clone(), None)).collect();
-        Walk { id, before, slot: None, order: Some(order), left }
+        ClusterScan { id, before, slot: None, order: Some(order), left }
     }
 
-    pub(super) fn was_complete(&self, after: &Census) -> bool {
+    pub(super) fn was_complete(&self, after: &SlotOwnership) -> bool {
         match self.slot {
             Some(slot) => self.before.was_complete_in(slot, after),
             None => self.before.was_complete(after, self.order.as_deref()),
@@ -49,7 +49,7 @@ impl Walk {
     }
 }
 
-/// In which slot all keys are that begin so: they have a whole hash tag in common.
+/// The slot of all keys with this prefix, if it contains a whole hash tag.
 pub(super) fn slot_of_all(prefix: &[u8]) -> Option<u16> {
     let open = prefix.iter().position(|byte| *byte == b'{')?;
     let tag = prefix.get(open + 1..)?.iter().position(|byte| *byte == b'}')?;
