@@ -88,6 +88,16 @@ impl FetchError {
         FetchError { kind, detail: detail.into(), retry_after: None, silent: false, elsewhere: false }
     }
 
+    /// Others are passed on to the cache, and none of them has ended in time.
+    pub fn no_place() -> Self {
+        FetchError::unavailable("too many large blobs are passed on to the cache at once")
+    }
+
+    /// The cache did not take the blob in.
+    pub fn not_passed_on(cause: impl Into<String>) -> Self {
+        FetchError::unavailable(cause)
+    }
+
     /// The blob is not what it must be. A mirror may lag behind, so another attempt may bring it.
     pub fn differs(difference: Difference) -> Self {
         FetchError::unavailable(difference.to_string())

@@ -5,6 +5,7 @@
 //! failed call takes effect after a later call has begun (no ghost writes).
 
 pub mod embedded;
+mod incoming;
 pub mod redis;
 pub mod remembered;
 pub mod room;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
+pub use self::incoming::{Incoming, StreamError};
 pub use self::remembered::{Fingerprint, Remembered};
 pub use self::room::Room;
 pub use self::standing::{Seen, Standing};
@@ -336,6 +338,11 @@ pub trait Cache: Send + Sync + 'static {
     /// Where its sessions take the room for large values that they read.
     fn room(&self) -> &Room;
 
+    /// Whether its sessions take values that come in while they are stored ([`Session::store_incoming`]).
+    fn takes_streams(&self) -> bool {
+        true
+    }
+
     /// What to call it in a message, without secrets: `redis://localhost:6379/0`, `embedded`.
     fn describe(&self) -> String;
 }
@@ -362,6 +369,15 @@ pub trait Session: 'static {
         scan: Option<Scan<'a>>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress>;
+
+    /// Stores one value while it comes in. It is written in one step once it is whole; if it breaks off, or the call is
+    /// dropped, nothing happens. `within` is for the value to come; the session adds what the cache needs. A version decides
+    /// as that of a SET does; if another write of the key came in between, the reply is [`Reply::Changed`].
+    fn store_incoming<'a>(
+        &'a mut self,
+        value: Incoming<'a>,
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, StreamError>>;
 
     /// Asks for a sign of life, connecting if need be.
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>>;

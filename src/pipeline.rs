@@ -41,9 +41,12 @@ pub mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use self::fetch::direct::{self, DirectFetch};
 use self::fetch::scheduler::FetchScheduler;
 use self::fetch::shared::SharedScheduler;
+use self::fetch::streaming::{MAX_STREAMS, Passage};
 use self::placement::Placement;
 use self::readiness::Readiness;
 use self::router::central::{self, CentralRouter, RouterMessage};
@@ -109,6 +112,8 @@ pub fn build(settings: PipelineSettings, cache: Arc<dyn Cache>, metrics: &Metric
     };
     let router = start_router(&registry, deps);
 
+    let places = Arc::new(Semaphore::new(MAX_STREAMS));
+    let passage = Passage { cache: cache.clone(), from_bytes: settings.stream_bytes, places };
     let settings = Arc::new(settings);
     let placement = Placement::new(placement::Deps {
         settings: settings.clone(),
@@ -120,6 +125,7 @@ pub fn build(settings: PipelineSettings, cache: Arc<dyn Cache>, metrics: &Metric
         key_order,
         writers,
         fetchers,
+        passage,
         scheduler,
         direct,
         router,

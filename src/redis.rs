@@ -90,6 +90,7 @@ mod value;
 
 pub use self::address::Address;
 pub use self::client::{Client, Failure, Redis};
+pub(crate) use self::connection::Streamed;
 pub(crate) use self::deadline::{Deadline, time_for_bytes};
 pub(crate) use self::encode::Encoder;
 pub use self::error::Error;
@@ -99,7 +100,7 @@ pub use self::pipeline::{Limits, Pipeline};
 pub use self::reply::Code;
 pub(crate) use self::reply::{CLUSTER_DOWN, Frame, Hint, Redirect, too_long};
 pub(crate) use self::server::{Server, Warning};
-pub(crate) use self::session::Session;
+pub(crate) use self::session::{NotStreamed, Session};
 pub use self::settings::{PasswordReader, SentinelAccess, Settings, SetupError, Tls};
 pub use self::value::Value;
 

@@ -24,6 +24,8 @@ mod rights;
 #[path = "cluster/servers/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod servers;
+#[path = "cache/streamed.rs"]
+mod streamed;
 #[path = "cache/suite.rs"]
 mod suite;
 #[path = "cache/support.rs"]

@@ -27,11 +27,16 @@ pub(super) struct Aside {
     etag: Option<EntityTag>,
     data: RefCell<Vec<u8>>,
     is_whole: Cell<bool>,
+    /// Bytes that have come.
+    received: Cell<usize>,
+    /// Bytes that are held at once.
+    most: Cell<usize>,
 }
 
 impl Aside {
     pub(super) fn new(length: usize, etag: Option<EntityTag>) -> Self {
-        Aside { length, etag, data: RefCell::default(), is_whole: Cell::new(false) }
+        let (received, most) = (Cell::new(0), Cell::new(length));
+        Aside { length, etag, data: RefCell::default(), is_whole: Cell::new(false), received, most }
     }
 
     /// The body's length in bytes.
@@ -42,6 +47,16 @@ impl Aside {
     /// What the server calls the body, which awc is not told.
     pub(super) fn etag(&self) -> Option<&EntityTag> {
         self.etag.as_ref()
+    }
+
+    /// From now on no more than so many bytes are held, to be taken in pieces.
+    pub(super) fn pass_on(&self, most: usize) {
+        self.most.set(most.min(self.length));
+    }
+
+    /// What has come and was not taken yet.
+    pub(super) fn take_piece(&self) -> Option<Bytes> {
+        Some(self.data.take()).filter(|piece| !piece.is_empty()).map(Bytes::from)
     }
 
     /// The body, once it is whole.
@@ -68,21 +83,28 @@ impl Aside {
         mut from: Pin<&mut impl AsyncRead>,
     ) -> Poll<io::Result<()>> {
         let mut data = self.data.borrow_mut();
+        let left = || self.length.saturating_sub(self.received.get());
         if data.capacity() == 0 {
-            data.reserve_exact(self.length);
+            data.reserve_exact(self.most.get().min(left()).max(ahead.len()));
             data.extend_from_slice(&ahead.split());
+            self.received.set(self.received.get() + data.len());
         }
-        let left = |data: &Vec<u8>| self.length.saturating_sub(data.len());
         let mut steps = 0;
-        while left(&data) > 0 {
+        while left() > 0 {
+            let room = self.most.get().saturating_sub(data.len());
+            if room == 0 {
+                // Whoever takes what there is asks again.
+                return Poll::Pending;
+            }
             if steps == MAX_STEPS {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             steps += 1;
-            let step = left(&data).min(STEP_BYTES);
-            if ready!(poll_read_buf(from.as_mut(), cx, &mut (&mut *data).limit(step)))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            let step = left().min(STEP_BYTES).min(room);
+            match ready!(poll_read_buf(from.as_mut(), cx, &mut (&mut *data).limit(step)))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                read => self.received.set(self.received.get() + read),
             }
         }
         self.is_whole.set(true);

@@ -1,5 +1,7 @@
 //! Reading one body to its end: decoded, under the cap and the attempt's time, with as few copies as can be.
 
+mod pieces;
+
 use std::rc::Rc;
 use std::{fmt, io};
 

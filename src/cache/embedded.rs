@@ -22,7 +22,8 @@ use self::value::{FromTheWrite, Kept, REMEMBERED_BYTES, StoredValue, weight};
 use super::standing::{Held, Seen, Standing};
 use super::version_key::{WRITTEN, owner, version_key};
 use super::{
-    Cache, CacheError, Command, DeleteGroup, Progress, Remembered, Reply, Room, Scan, ScanStep, Session, Unlinked,
+    Cache, CacheError, Command, DeleteGroup, Incoming, Progress, Remembered, Reply, Room, Scan, ScanStep, Session,
+    StreamError, Unlinked,
 };
 use crate::event::pattern::Wider;
 use crate::event::version::Version;
@@ -99,6 +100,11 @@ impl Cache for EmbeddedCache {
         &self.shared.room
     }
 
+    /// The value is to be in this process, whole.
+    fn takes_streams(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> String {
         "embedded".into()
     }
@@ -135,6 +141,15 @@ impl Session for EmbeddedSession {
             progress
         }
         .boxed_local()
+    }
+
+    fn store_incoming<'a>(
+        &'a mut self,
+        _value: Incoming<'a>,
+        _within: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, StreamError>> {
+        let refused = CacheError::Refused("this cache takes values whole".into());
+        ready(Err(refused.into())).boxed_local()
     }
 
     fn ping(&mut self, _within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {

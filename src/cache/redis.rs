@@ -31,8 +31,8 @@ pub use self::sentinel::SentinelCache;
 pub use self::session::RedisSession;
 pub use self::settings::{CacheSettings, SetupError};
 use self::versioned::VersionKeys;
-use super::{Cache, CacheError, Room, Session};
-use crate::redis::{Error, Server};
+use super::{Cache, CacheError, Room, Session, StreamError};
+use crate::redis::{Error, NotStreamed, Server};
 
 /// A Redis server. Cheap to clone; clones share what lost connections left behind.
 #[derive(Clone)]
@@ -86,6 +86,15 @@ impl Cache for RedisCache {
 
     fn describe(&self) -> String {
         self.server.settings().describe()
+    }
+}
+
+impl From<NotStreamed> for StreamError {
+    fn from(error: NotStreamed) -> Self {
+        match error {
+            NotStreamed::BrokeOff => StreamError::BrokeOff,
+            NotStreamed::Failed(error) => StreamError::Cache(error.into()),
+        }
     }
 }
 

@@ -295,6 +295,7 @@ fn pipeline_settings(config: &Config) -> PipelineSettings {
             version_prefix: redis.version_prefix.clone(),
             stores: Some(Arc::default()),
         }),
+        stream_bytes: config.fetch.stream_bytes,
         blob: Arc::new(blob_settings(config)),
         retry: Policy { attempts: fetch.attempts, deadline: fetch.deadline },
         writer: pipeline::write::writer::WriterLimits {

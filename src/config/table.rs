@@ -264,6 +264,8 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("fetch.attempts", Number(4), count(1, 100), "Most attempts"),
     Setting::new("fetch.deadline_ms", Number(25_000), millis(), "Time for all attempts together"),
     Setting::new("fetch.max_blob_bytes", Number(64 << 20), bytes(), "Most bytes of a blob, decoded"),
+    Setting::new("fetch.stream_bytes", Number(1 << 20), bytes(),
+        "Blobs of known length beyond this go to Redis as they come in, and take little memory"),
     Setting::new("fetch.allowed_hosts", Unset("[\"blobs.example.com\", \"*.cdn.example.com\"]"),
         Kind::List { check: allowed_host, allowed: "host, host:port or *.suffix entries, comma- or line-separated" },
         "The only hosts blobs may come from; unset: any public host, on ports 80 and 443").live(),

@@ -6,3 +6,4 @@ pub mod fetcher;
 pub mod request;
 pub mod scheduler;
 pub mod shared;
+pub mod streaming;

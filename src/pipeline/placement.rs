@@ -41,6 +41,7 @@ use crate::cache::Cache;
 use crate::pipeline::fetch::direct::DirectFetch;
 use crate::pipeline::fetch::fetcher::{self, Adapt, Fetcher, FetcherMessage};
 use crate::pipeline::fetch::shared::SharedScheduler;
+use crate::pipeline::fetch::streaming::Passage;
 use crate::pipeline::readiness::Readiness;
 use crate::pipeline::router::central::{CentralRouter, RouterMessage};
 use crate::pipeline::router::local::{self, LocalRouter};
@@ -64,6 +65,8 @@ pub struct Deps {
     pub key_order: &'static KeyOrder,
     pub writers: Arc<Pool<Writer>>,
     pub fetchers: Arc<Pool<Fetcher>>,
+    /// How large blobs get to the cache.
+    pub passage: Passage,
     pub scheduler: Arc<SharedScheduler>,
     pub direct: Arc<DirectFetch>,
     pub router: Mailbox<CentralRouter>,
@@ -243,13 +246,14 @@ impl Placement {
     }
 
     fn start_fetcher(&self, number: usize, thread: &ThreadHandle, settings: &Arc<BlobSettings>) {
-        let Deps { fetchers, registry, admission, metrics, scheduler, .. } = &self.deps;
+        let Deps { fetchers, registry, admission, metrics, scheduler, passage, .. } = &self.deps;
         fetchers.start(number, || {
             let deps = fetcher::Deps {
                 scheduler: scheduler.clone(),
                 settings: settings.clone(),
                 admission: admission.clone(),
                 metrics: metrics.clone(),
+                passage: passage.clone(),
             };
             registry.start_on(thread, ActorKind::Fetcher, move |heartbeat, _| Fetcher::new(heartbeat, deps))
         });

@@ -26,6 +26,8 @@ pub struct PipelineSettings {
     pub max_answer_bytes: usize,
     /// What a request and its events may hold; validation reads it.
     pub limits: Arc<Limits>,
+    /// Blobs of known length beyond this go to the cache as they come in (`fetch.stream_bytes`).
+    pub stream_bytes: usize,
     /// How a single attempt at a blob is made.
     pub blob: Arc<BlobSettings>,
     /// Whether and when an attempt is repeated (`fetch.attempts`, `fetch.deadline_ms`).

@@ -3,6 +3,8 @@
 //! It knows whether a pipeline is unanswered ([`Connection::owes_replies`]) and how the server identifies it
 //! ([`ConnectionId`](super::server_info::ConnectionId)), so that it can be killed. The session decides when.
 
+mod streamed;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -22,6 +24,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::io::poll_read_buf;
 
+pub(crate) use self::streamed::{StreamBroken, Streamed};
 use super::cause::{self, TransportError};
 use super::encode::Encoder;
 use super::error::{Error, unavailable};

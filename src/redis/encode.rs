@@ -135,6 +135,16 @@ impl Encoder {
         self.tail.extend_from_slice(b"\r\n");
     }
 
+    /// Announces an argument of so many bytes, which are sent from elsewhere.
+    pub(crate) fn open_value(&mut self, bytes: usize) {
+        self.line(b'$', bytes);
+    }
+
+    /// What follows an argument that was sent from elsewhere. The command that has it is none of its own.
+    pub(crate) fn after_value() -> Self {
+        Encoder { tail: b"\r\n".to_vec(), ..Self::default() }
+    }
+
     pub(crate) fn argument(&mut self, bytes: &[u8]) {
         self.line(b'$', bytes.len());
         self.tail.extend_from_slice(bytes);

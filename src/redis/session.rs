@@ -10,7 +10,7 @@ use ahash::RandomState;
 use log::error;
 
 use super::MAX_OWN_BYTES;
-use super::connection::Connection;
+use super::connection::{Connection, StreamBroken, Streamed};
 use super::deadline::{Deadline, time_for_bytes};
 use super::encode::Encoder;
 use super::error::{Error, unavailable, unexpected};
@@ -22,6 +22,30 @@ use super::server_info::ServerInfo;
 
 /// PINGs that measure a round trip.
 const ROUND_TRIPS: u32 = 5;
+
+/// Why a value that comes in while it is sent was not sent.
+#[derive(Debug)]
+pub(crate) enum NotStreamed {
+    /// It broke off.
+    BrokeOff,
+    /// The server was not reached, or did not answer.
+    Failed(Error),
+}
+
+impl From<Error> for NotStreamed {
+    fn from(error: Error) -> Self {
+        NotStreamed::Failed(error)
+    }
+}
+
+impl From<StreamBroken> for NotStreamed {
+    fn from(broken: StreamBroken) -> Self {
+        match broken {
+            StreamBroken::BrokeOff => NotStreamed::BrokeOff,
+            StreamBroken::Line(broken) => NotStreamed::Failed(broken.into()),
+        }
+    }
+}
 
 /// A session on one connection, made when needed and made anew when lost.
 pub(crate) struct Session {
@@ -126,6 +150,32 @@ impl Session {
             deadline.left().min(self.server.settings.response_timeout + time_for_bytes(bytes) + encoder.blocks());
         self.was_sent = true;
         held.connection.exchange(encoder, max_bytes, within, frames).await?;
+        if !asks_for_a_new_connection(frames) {
+            self.connection = Some(held);
+        }
+        Ok(())
+    }
+
+    /// As [`exchange`](Session::exchange), with a value that comes in while it is sent. If it breaks off, the connection is
+    /// closed, and the server has run nothing of it.
+    pub(crate) async fn stream(
+        &mut self,
+        value: Streamed<'_>,
+        max_bytes: usize,
+        deadline: &Deadline,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), NotStreamed> {
+        self.was_sent = false;
+        if !self.is_connected() {
+            self.connection = None;
+        }
+        let mut held = match self.connection.take() {
+            Some(held) => held,
+            None => self.connect(deadline.left()).await?,
+        };
+        self.server.kill_abandoned(&mut held.connection, deadline.left()).await?;
+        self.was_sent = true;
+        held.connection.stream(value, max_bytes, deadline.left(), frames).await?;
         if !asks_for_a_new_connection(frames) {
             self.connection = Some(held);
         }

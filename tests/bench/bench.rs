@@ -24,6 +24,7 @@ mod service;
 
 mod singles;
 mod sources;
+mod streamed;
 #[path = "../e2e/support/mod.rs"]
 #[allow(unused_imports, reason = "the bench needs a part of it")]
 mod support;
@@ -53,6 +54,9 @@ const GROUPS: &[Group] = &[
     Group { figures: blobs::SMALL, run: blobs::small },
     Group { figures: blobs::MIDDLE, run: blobs::middle },
     Group { figures: blobs::LARGE, run: blobs::large },
+    Group { figures: streamed::LONG, run: streamed::long },
+    Group { figures: streamed::BESIDE, run: streamed::beside },
+    Group { figures: streamed::MEMORY, run: streamed::memory },
     Group { figures: patterns::DELETE, run: patterns::delete },
     Group { figures: latency::DURING_DELETE, run: latency::during_delete },
     Group { figures: latency::DURING_HANG, run: latency::during_hang },

@@ -42,6 +42,14 @@ impl Service {
         Self::with(&[url, ("SOURCES_PHOTOS_FORMAT", "s3".to_owned()), ("SOURCES_PHOTOS_VALUE", "facts".to_owned())])
     }
 
+    /// Ours, for blobs as long as Redis takes them.
+    pub fn streaming(redis: &Redis) -> Self {
+        let url = ("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()));
+        let longest = (512 << 20).to_string();
+        let limits = [("FETCH_MAX_BLOB_BYTES", longest.clone()), ("INTAKE_MAX_IN_FLIGHT_BYTES", longest)];
+        Self::with(&[&[url, ("FETCH_TIMEOUT_MS", "25000".to_owned())][..], &limits].concat())
+    }
+
     /// Ours, before these nodes of a cluster.
     pub fn of_cluster(nodes: String) -> Self {
         Self::with(&[("REDIS_MODE", "cluster".to_owned()), ("REDIS_NODES", nodes)])

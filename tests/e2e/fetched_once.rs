@@ -243,6 +243,27 @@ fn of_those_that_wait_on_one_key_the_newest_alone_is_fetched() {
 }
 
 #[test]
+fn the_newest_may_be_what_is_there_already() {
+    let stage = Stage::with(|daemon| daemon.set("fetch.per_host", 1));
+    stage.blobs.put("/b", Blob::bytes("blob").etag("\"v1\""));
+    let blob = |version: u64| at(version, set_blob("k", &stage.blobs.url("/b")));
+    assert_eq!(status(&stage.daemon, blob(1)), "stored");
+    let gate = one_place(&stage);
+    let answers = std::thread::scope(|scope| {
+        let holding = scope.spawn(|| status(&stage.daemon, set_blob("other", &stage.blobs.url("/held"))));
+        stage.blobs.wait_hits("/held", 1);
+        let posting = scope.spawn(|| statuses(&stage.daemon, &[blob(2), blob(3), get(json!("k"))]));
+        let asked = || stage.daemon.metric("cache_sync_redis_batch_commands_sum", &[]) >= 4.0;
+        assert!(eventually(PATIENCE, asked), "all have asked");
+        gate.open();
+        assert_eq!(holding.join().expect("it answers"), "stored");
+        posting.join().expect("it answers")
+    });
+    assert_eq!(answers, ["superseded", "unchanged", "hit"]);
+    assert_eq!(stage.blobs.hits("/b"), 2);
+}
+
+#[test]
 fn if_the_newest_cannot_be_had_the_next_one_is_fetched_and_nothing_is_skipped_that_somebody_reads() {
     let stage = Stage::with(|daemon| daemon.set("fetch.per_host", 1));
     for version in [1, 2, 3, 5] {

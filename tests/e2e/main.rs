@@ -55,6 +55,7 @@ mod source_captured;
 mod source_order;
 mod source_posters;
 mod sources;
+mod streamed;
 mod support;
 mod tls;
 mod trace;

@@ -261,7 +261,7 @@ impl<'a> ReplyReader<'a> {
 }
 
 /// What the two replies to a look say: the key's version, and whether there is a value.
-fn looked(version: &Version, stored: Frame, exists: Frame) -> Step {
+pub(super) fn looked(version: &Version, stored: Frame, exists: Frame) -> Step {
     let (stored, holds) = match (stored, exists) {
         (Frame::Error(code), _) => return failed(&code, "GET"),
         (_, Frame::Error(code)) => return failed(&code, "EXISTS"),

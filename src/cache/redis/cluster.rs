@@ -51,8 +51,11 @@ use futures::future::{LocalBoxFuture, join_all};
 
 use self::scan_round::ClusterScan;
 use super::{CacheSettings, RedisSession, SetupError, Shared, unavailable};
-use crate::cache::{Cache, CacheError, Command, DeleteGroup, Progress, Reply, Room, Scan, Session};
+use crate::cache::{
+    Cache, CacheError, Command, DeleteGroup, Incoming, Progress, Reply, Room, Scan, Session, StreamError,
+};
 use crate::redis::cluster::{NodeLink, SlotMap, Topology, TopologyRefresher};
+use crate::redis::slot::slot;
 use crate::redis::{Address, Deadline};
 
 /// A node that takes longer to answer a ping is unhealthy.
@@ -147,6 +150,31 @@ impl ClusterSession {
         Ok(())
     }
 
+    /// On a slot that is on its way to another node it fails, to be tried again.
+    async fn store_at_owner(&mut self, value: Incoming<'_>, within: Duration) -> Result<Reply, StreamError> {
+        let deadline = Deadline::new(within);
+        let slots = self.refresh_topology(&deadline).await?;
+        let owner = slots.owner(slot(value.key.as_bytes())).cloned();
+        let Some(owner) = owner else {
+            self.topology.mark_stale();
+            return Err(of_one_node(unavailable("no node of the cluster is known to have the key")).into());
+        };
+        self.open_links(&[&owner])?;
+        let Some(link) = self.links.get_mut(&owner) else {
+            return Err(unavailable("there is no way to the node").into());
+        };
+        let patience = apply::PATIENCE.min(deadline.left());
+        let call = link.with(patience, async |session| session.take_in(value, deadline.left()).await).await;
+        let stored = call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|stored| stored);
+        stored.map_err(|error| match error {
+            StreamError::Cache(error) => {
+                self.topology.mark_stale();
+                of_one_node(error).into()
+            }
+            broke_off => broke_off,
+        })
+    }
+
     async fn ping_all(&mut self, within: Duration) -> Result<(), CacheError> {
         let deadline = Deadline::new(within);
         let slots = self.refresh_topology(&deadline).await?;
@@ -193,6 +221,14 @@ impl Session for ClusterSession {
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
         async move { self.delete_and_scan(groups, scan, &Deadline::new(within)).await }.boxed_local()
+    }
+
+    fn store_incoming<'a>(
+        &'a mut self,
+        value: Incoming<'a>,
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, StreamError>> {
+        async move { self.store_at_owner(value, within).await }.boxed_local()
     }
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {

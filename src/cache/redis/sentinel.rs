@@ -7,7 +7,9 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use super::{CacheSettings, RedisSession, SetupError, Shared};
-use crate::cache::{Cache, CacheError, Command, DeleteGroup, Progress, Reply, Room, Scan, Session};
+use crate::cache::{
+    Cache, CacheError, Command, DeleteGroup, Incoming, Progress, Reply, Room, Scan, Session, StreamError,
+};
 use crate::redis::sentinel::{MasterLink, SentinelGroup};
 use crate::redis::{Address, Deadline};
 
@@ -79,6 +81,19 @@ impl Session for SentinelSession {
                     Progress { unlinked, failure: Some(error.into()), ..Progress::default() }
                 }
             }
+        }
+        .boxed_local()
+    }
+
+    fn store_incoming<'a>(
+        &'a mut self,
+        value: Incoming<'a>,
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, StreamError>> {
+        async move {
+            let deadline = Deadline::new(within);
+            let session = self.0.master(within).await.map_err(CacheError::from)?;
+            session.take_in(value, deadline.left()).await
         }
         .boxed_local()
     }

@@ -4,6 +4,7 @@
 
 mod apply;
 mod delete_and_scan;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::scan::{self, MovedKeys};
 use super::sharing::SharedCalls;
 use super::wait::Wait;
 use super::{Shared, versioned};
-use crate::cache::{CacheError, Command, DeleteGroup, Progress, Reply, Scan, Session};
+use crate::cache::{CacheError, Command, DeleteGroup, Incoming, Progress, Reply, Scan, Session, StreamError};
 use crate::redis::slot::slot;
 use crate::redis::{self, Deadline, Encoder, Frame, Redirect, Warning, time_for_bytes};
 
@@ -100,6 +101,14 @@ impl Session for RedisSession {
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
         async move { self.delete_and_scan(groups, scan, &Deadline::new(within)).await }.boxed_local()
+    }
+
+    fn store_incoming<'a>(
+        &'a mut self,
+        value: Incoming<'a>,
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, StreamError>> {
+        async move { self.take_in(value, within).await }.boxed_local()
     }
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use redis::Script;
 
 use super::unexpected;
-use crate::cache::version_key::version_key;
+use crate::cache::version_key::{WRITTEN, version_key};
 use crate::cache::{CacheError, Command, Reply, Unlinked};
 use crate::event::Ttl;
 use crate::event::version::Version;
@@ -107,6 +107,21 @@ impl VersionKeys {
         encoder.number(2 * keys.len());
         keys.clone().for_each(|key| encoder.argument(key));
         keys.for_each(|key| encoder.joined(&version_key(&self.prefix, slot(key), key)));
+        encoder.number(self.window.as_secs());
+    }
+
+    /// Where the version of a key is.
+    pub(super) fn version_key(&self, key: &[u8]) -> Vec<u8> {
+        version_key(&self.prefix, slot(key), key).concat()
+    }
+
+    /// Adds what gives a key that is written this version, whatever it has.
+    pub(super) fn keep_version(&self, encoder: &mut Encoder, key: &[u8], version: &Version) {
+        encoder.begin(5);
+        encoder.argument(b"SET");
+        encoder.joined(&version_key(&self.prefix, slot(key), key));
+        encoder.joined(&[&version.stored(), WRITTEN]);
+        encoder.argument(b"EX");
         encoder.number(self.window.as_secs());
     }
 

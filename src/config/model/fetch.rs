@@ -31,6 +31,8 @@ pub struct FetchConfig {
     pub deadline: Duration,
     /// Bytes of one blob at most, decoded (`fetch.max_blob_bytes`); a larger one ends as `blob-too-large`.
     pub max_blob_bytes: usize,
+    /// Longer blobs of known length go to Redis as they come in (`fetch.stream_bytes`); up to this they are held whole.
+    pub stream_bytes: usize,
     /// The only hosts that blobs may come from (`fetch.allowed_hosts`); empty: any public host, on ports 80 and 443.
     /// Live.
     #[serde(default, deserialize_with = "listed")]

@@ -19,9 +19,9 @@ use ahash::RandomState;
 use super::fetcher::{Fetch, Fetcher, FetcherMessage};
 use super::request::{FetchEnded, FetchRequest, FetchResult, QuestionEnded};
 use super::shared::SharedScheduler;
-use crate::cache::{Command, Standing};
+use crate::cache::{Command, Reply, Standing};
 use crate::event::CacheKey;
-use crate::event::outcome::Outcome;
+use crate::event::outcome::{Origin, Outcome};
 use crate::pipeline::runtime::{Notifier, Pool, WorkerThread};
 use crate::pipeline::work::key_order::KeyTicket;
 use crate::pipeline::work::operation::{AwaitedBlob, Operation};
@@ -106,6 +106,7 @@ impl DirectFetch {
         let (key, now) = (operation.key.clone(), Instant::now());
         let mut request = FetchRequest::of(&operation);
         (request.is_head, request.thread) = (true, Some(thread));
+        (request.has_turn, request.generation) = (true, self.deps.scheduler.generation());
         let mut state = self.lock();
         if state.under_way.contains_key(&key) {
             return Err(operation);
@@ -154,7 +155,11 @@ impl DirectFetch {
 
     /// What was not taken over goes to its writer with its blob, or to stand as it is; all other news goes to the router.
     fn ended(&self, ended: FetchEnded) {
-        let is_good = matches!(ended.result, FetchResult::Blob(_) | FetchResult::NotModified);
+        let is_good = match &ended.result {
+            FetchResult::Blob(_) | FetchResult::NotModified => true,
+            FetchResult::Written { reply, .. } => matches!(reply, Reply::Stored | Reply::Superseded),
+            _ => false,
+        };
         let (Some(number), true) = (ended.direct, is_good) else { return self.return_to_router(ended) };
         let now = Instant::now();
         let mut state = self.lock();
@@ -176,6 +181,15 @@ impl DirectFetch {
                 let Some(operation) = state.remove(&request.key, number) else { return };
                 let ready = operation.with_blob(blob, Vec::new(), now);
                 Ready::send(ready, self.deps.max_answer_bytes, &mut state.outbox);
+            }
+            (FetchResult::Written { reply, bytes }, _) => {
+                let Some(operation) = state.remove(&request.key, number) else { return };
+                drop(state);
+                let outcome = match reply {
+                    Reply::Stored => Outcome::Stored { bytes, ttl: operation.action.ttl, source: Origin::Blob },
+                    _ => Outcome::Superseded,
+                };
+                return operation.slot.settle(outcome, now);
             }
             (_, Some((refresh, ticket))) => self.ask(refresh, number, request, ticket, &mut state.outbox),
             // A host does not say so unasked.

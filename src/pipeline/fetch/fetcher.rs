@@ -1,11 +1,13 @@
 //! Fetcher: makes one attempt at a time for each of its orders, and holds the blob's bytes against admission while it
 //! reads them. Whether and when to try again is for the router.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
 use super::shared::SharedScheduler;
+use super::streaming::{Passage, Streaming};
 use crate::blob::{Asked, BlobClient, BlobSettings, FetchError, Opened};
 use crate::cache::{Fingerprint, MAX_REFRESHED_BYTES, Remembered};
 use crate::event::EntityTag;
@@ -51,6 +53,7 @@ pub struct Fetcher {
     /// Made on the actor's own thread, where its connections live.
     client: Option<BlobClient>,
     attempts: TaskSet,
+    streaming: Rc<Streaming>,
     /// If not, it closes its connections once it has nothing to do.
     is_wanted: bool,
 }
@@ -65,12 +68,15 @@ pub struct Deps {
     pub admission: Arc<Admission>,
     /// Counts attempts, by host and outcome.
     pub metrics: Metrics,
+    /// How large blobs get to the cache.
+    pub passage: Passage,
 }
 
 impl Fetcher {
     /// A fetcher without a client: its first attempt makes one, on the actor's thread.
     pub fn new(heartbeat: Arc<Heartbeat>, deps: Deps) -> Self {
-        Fetcher { heartbeat, deps, client: None, attempts: TaskSet::default(), is_wanted: true }
+        let streaming = Rc::new(Streaming::new(deps.passage.clone()));
+        Fetcher { heartbeat, deps, client: None, attempts: TaskSet::default(), streaming, is_wanted: true }
     }
 
     fn fetch(&mut self, Fetch { mut ended, until }: Fetch) {
@@ -80,20 +86,22 @@ impl Fetcher {
         let Some(FetchEnded { request, .. }) = ended.letter_mut() else { return };
         let (host, prepaid) = (request.host.clone(), request.prepaid.take());
         let priority = if request.is_head { FetchPriority::Head } else { FetchPriority::Ahead };
-        let Deps { scheduler, settings, admission, metrics } = &self.deps;
+        let Deps { scheduler, settings, admission, metrics, .. } = &self.deps;
         let (admission, cap, metrics) = (admission.clone(), settings.max_blob_bytes, metrics.clone());
-        let scheduler = scheduler.clone();
+        let (scheduler, streaming) = (scheduler.clone(), self.streaming.clone());
         let work = async move {
             let begun = Instant::now();
             let room = |bytes| hold(prepaid, bytes, &admission, priority);
             let result = match ended.letter() {
-                Some(FetchEnded { request, .. }) => attempt(&client, request, until, cap, room, &scheduler).await,
+                Some(FetchEnded { request, .. }) => {
+                    attempt(&client, request, until, cap, room, &scheduler, &streaming).await
+                }
                 None => FetchResult::Lost,
             };
             let (outcome, bytes) = summary(&result);
             let took = begun.elapsed();
             metrics.fetch_done(outcome, took, bytes);
-            if !matches!(result, FetchResult::NeedsBytes(_) | FetchResult::GaveUp) {
+            if !matches!(result, FetchResult::NeedsBytes(_) | FetchResult::NeedsTurn | FetchResult::GaveUp) {
                 let may_be_called = outcome != ProblemKind::BlobForbidden.slug();
                 metrics.host_fetch_done(
                     &host,
@@ -135,6 +143,7 @@ async fn attempt(
     cap: usize,
     hold: impl FnOnce(usize) -> Option<Permit>,
     scheduler: &SharedScheduler,
+    streaming: &Streaming,
 ) -> FetchResult {
     let gives_up = || scheduler.with(|scheduler| scheduler.gives_up(request, Instant::now()));
     let asked = Asked { target: &request.target, unless: request.unless(), trace: request.trace.as_deref() };
@@ -152,6 +161,14 @@ async fn attempt(
     if let Some(Err(difference)) = expected.map(|expected| expected.check_head(download.etag(), length)) {
         return FetchResult::Failed(FetchError::differs(difference));
     }
+    if streaming.takes(download.length()) {
+        if !request.has_turn {
+            return FetchResult::NeedsTurn;
+        }
+        let is_current = || scheduler.generation() == request.generation;
+        let length = download.length().unwrap_or_default();
+        return streaming.store(download, length, request, until, is_current).await;
+    }
     let bytes = download.length().unwrap_or(cap);
     let Some(mut permit) = hold(bytes) else { return FetchResult::NeedsBytes(bytes) };
     let (etag, resource) = (download.etag().cloned(), download.resource());
@@ -163,7 +180,7 @@ async fn attempt(
             {
                 return FetchResult::Failed(FetchError::differs(difference));
             }
-            let remembered = etag.clone().filter(|_| request.has_version);
+            let remembered = etag.clone().filter(|_| request.version.is_some());
             let remembered = remembered.and_then(|etag| remember(etag, resource, &value));
             FetchResult::Blob(FetchedBlob { value, permit, etag, remembered })
         }
@@ -201,7 +218,9 @@ fn summary(result: &FetchResult) -> (&'static str, usize) {
     match result {
         FetchResult::Blob(blob) => ("ok", blob.value.len()),
         FetchResult::NotModified => ("not-modified", 0),
-        FetchResult::NeedsBytes(_) | FetchResult::GaveUp | FetchResult::Lost => ("other", 0),
+        FetchResult::Written { bytes, .. } => ("ok", *bytes),
+        FetchResult::NeedsBytes(_) | FetchResult::NeedsTurn | FetchResult::GaveUp => ("other", 0),
+        FetchResult::NotWritten(_) | FetchResult::Lost => ("other", 0),
         FetchResult::Failed(error) => (problem_kind(error.kind).slug(), 0),
     }
 }
@@ -225,6 +244,7 @@ impl Stage for Fetcher {
     fn beat(&mut self) {
         if !self.is_wanted && self.attempts.is_idle() {
             self.client = None;
+            self.streaming.close_idle();
             self.heartbeat.set_active(false);
         }
     }

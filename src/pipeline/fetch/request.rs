@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::blob::{FetchError, FetchErrorKind, Unless};
-use crate::cache::Remembered;
+use crate::cache::{CacheError, Remembered, Reply};
 use crate::event::expected::Expected;
 use crate::event::outcome::ProblemKind;
 use crate::event::trace::Trace;
-use crate::event::{CacheKey, FetchTarget};
+use crate::event::version::Version;
+use crate::event::{CacheKey, FetchTarget, Ttl};
 use crate::pipeline::runtime::WorkerThread;
 use crate::pipeline::work::Seq;
 use crate::pipeline::work::admission::Permit;
@@ -27,8 +28,16 @@ pub struct FetchRequest {
     pub known: Option<Box<Remembered>>,
     /// What the blob must be; None: anything.
     pub expected: Option<Arc<Expected>>,
-    /// Whether what is fetched may be remembered: beside a version.
-    pub has_version: bool,
+    /// Of the operation; what is fetched may be remembered beside it.
+    pub version: Option<Version>,
+    /// Of the operation.
+    pub ttl: Option<Ttl>,
+    /// Whether its blob may be written as it comes in: nothing on its key is before it, here or on the way to the cache.
+    pub has_turn: bool,
+    /// It is to be asked for its turn.
+    pub wants_turn: bool,
+    /// The router that gave it its turn, as [`SharedScheduler::generation`](super::shared::SharedScheduler::generation) says.
+    pub generation: u64,
     /// The [authority](FetchTarget::authority) of `target`: what `fetch.per_host` and the breaker count by.
     pub host: Arc<str>,
     /// Of its request; the fetch has one of its own beside it.
@@ -70,7 +79,11 @@ impl FetchRequest {
             target,
             known: None,
             expected: None,
-            has_version: false,
+            version: None,
+            ttl: None,
+            has_turn: false,
+            wants_turn: false,
+            generation: 0,
             host,
             deadline,
             trace: None,
@@ -96,10 +109,10 @@ impl FetchRequest {
 
     /// For what the operation waits for. Its place in the order of acceptance is for the router to add.
     pub fn of(operation: &Operation<AwaitedBlob>) -> Self {
-        let AwaitedBlob { target, expected, .. } = &operation.action;
+        let AwaitedBlob { target, expected, ttl } = &operation.action;
         let request = FetchRequest::new(0, operation.key.clone(), target.clone(), operation.deadline);
-        let (trace, expected, has_version) = (operation.slot.trace(), expected.clone(), operation.version.is_some());
-        FetchRequest { trace, expected, has_version, ..request }
+        let (trace, expected, version) = (operation.slot.trace(), expected.clone(), operation.version.clone());
+        FetchRequest { trace, expected, version, ttl: *ttl, ..request }
     }
 
     /// What the blob is wanted unless it is: only if that would do.
@@ -175,6 +188,17 @@ pub enum FetchResult {
     Blob(FetchedBlob),
     /// The blob is what [`FetchRequest::known`] says.
     NotModified,
+    /// It is longer than is held, and not its turn to be written.
+    NeedsTurn,
+    /// The cache has taken it in as it came.
+    Written {
+        /// What the cache says.
+        reply: Reply,
+        /// The blob's length.
+        bytes: usize,
+    },
+    /// The cache has not taken it in.
+    NotWritten(CacheError),
     /// The budget has no room for this number of bytes now.
     NeedsBytes(usize),
     /// Nothing was heard of the host, and others wait for the place.

@@ -1,5 +1,7 @@
 //! The one [`FetchScheduler`] behind its lock, for all threads.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -12,12 +14,29 @@ pub struct SharedScheduler {
     scheduler: Mutex<FetchScheduler>,
     /// Told when a place has become free for which something waits.
     on_free_place: OnceLock<Notifier<()>>,
+    /// Goes up with each restart of the router.
+    generation: AtomicU64,
 }
 
 impl SharedScheduler {
     /// Puts the scheduler behind its lock; nobody is told of free places until a receiver is set.
     pub fn new(scheduler: FetchScheduler) -> Arc<Self> {
-        Arc::new(SharedScheduler { scheduler: Mutex::new(scheduler), on_free_place: OnceLock::new() })
+        Arc::new(SharedScheduler {
+            scheduler: Mutex::new(scheduler),
+            on_free_place: OnceLock::new(),
+            generation: AtomicU64::new(0),
+        })
+    }
+
+    /// The router has lost what it knew: forgets what waits.
+    pub fn forget(&self) {
+        self.generation.fetch_add(1, SeqCst);
+        self.with(FetchScheduler::clear);
+    }
+
+    /// Which router it is: another after each restart.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(SeqCst)
     }
 
     /// Set once, when the pipeline is built.

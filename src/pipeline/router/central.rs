@@ -13,6 +13,7 @@ mod asking;
 mod fetching;
 mod outdone;
 mod scanning;
+mod streaming;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -27,7 +28,6 @@ use crate::event::pattern::Pattern;
 use crate::pipeline::fetch::direct::{DirectFetch, TakenOver};
 use crate::pipeline::fetch::fetcher::Fetcher;
 use crate::pipeline::fetch::request::{FetchEnded, FetchRequest, QuestionEnded};
-use crate::pipeline::fetch::scheduler::FetchScheduler;
 use crate::pipeline::fetch::shared::SharedScheduler;
 use crate::pipeline::runtime::{Mailbox, Notifier, Pool, Stage, StageContext};
 use crate::pipeline::work::Seq;
@@ -367,7 +367,7 @@ impl Stage for CentralRouter {
         self.epoch += 1;
         self.lanes = Lanes::default();
         self.taken_over.clear();
-        self.deps.scheduler.with(FetchScheduler::clear);
+        self.deps.scheduler.forget();
         self.parked.clear();
         self.waiting_turn.clear();
         self.outdone = Outdone::default();

@@ -14,6 +14,8 @@
 //! that may overlap start in their order. Each therefore counts the earlier ones that it waits for; nothing is compared
 //! once it is put up.
 
+mod awaited;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use ahash::RandomState;
@@ -33,8 +35,8 @@ pub struct Lanes<T, B, S> {
     barriers: BTreeMap<BarrierId, Barrier<S>>,
     /// Barriers that can start.
     ready: BTreeSet<BarrierId>,
-    /// Awaited blobs that have come to the head of their keys since anybody asked.
-    heads: Vec<Seq>,
+    /// Keys to whose heads awaited blobs have come since anybody asked.
+    heads: Vec<CacheKey>,
     next: Seq,
 }
 
@@ -175,33 +177,6 @@ impl<T, B, S> Lanes<T, B, S> {
             Item::Awaited(_, operation) => Some(operation),
             Item::Ready(..) | Item::Gone(_) | Item::Marker(_) => None,
         }
-    }
-
-    /// Whether nothing on the key is before it.
-    pub fn is_head(&self, key: &CacheKey, seq: Seq) -> bool {
-        self.lanes.get(key).and_then(|lane| lane.items.front()).is_some_and(|item| item.seq() == seq)
-    }
-
-    /// The operations that stand next to it, before it and behind it, if their blobs are awaited too. Those that are awaited
-    /// and `passed_over` do not count.
-    pub fn awaited_beside(&self, key: &CacheKey, seq: Seq, passed_over: impl Fn(Seq) -> bool) -> [Option<Seq>; 2] {
-        let Some(Lane { items, .. }) = self.lanes.get(key) else { return [None, None] };
-        let Ok(index) = items.binary_search_by_key(&seq, Item::seq) else { return [None, None] };
-        let awaited = |item: Option<&Item<T, B>>| match item {
-            Some(Item::Awaited(seq, _)) => Some(*seq),
-            Some(Item::Ready(..) | Item::Gone(_) | Item::Marker(_)) | None => None,
-        };
-        let is_left = |item: &&Item<T, B>| match item {
-            Item::Gone(_) => false,
-            Item::Awaited(seq, _) => !passed_over(*seq),
-            Item::Ready(..) | Item::Marker(_) => true,
-        };
-        [awaited(items.range(..index).rev().find(is_left)), awaited(items.range(index + 1..).find(is_left))]
-    }
-
-    /// Those whose blobs are awaited and that have come to the head of their keys since the last call.
-    pub fn take_heads(&mut self) -> Vec<Seq> {
-        std::mem::take(&mut self.heads)
     }
 
     /// Puts up a barrier. It starts after [`looked`](Lanes::looked) has been told of the lanes that were there before
@@ -380,8 +355,8 @@ impl<T, B, S> Lanes<T, B, S> {
                         return false;
                     }
                 }
-                Item::Awaited(seq, _) => {
-                    self.heads.push(seq);
+                Item::Awaited(..) => {
+                    self.heads.push(key.clone());
                     lane.items.push_front(item);
                     return false;
                 }

@@ -112,6 +112,12 @@ impl Operation<AwaitedBlob> {
         Some(Command::Look { key: self.key.clone(), version })
     }
 
+    /// The question that is answered when its writer is done with all that was before it on its key.
+    pub fn look_in_turn(&self) -> Option<Command> {
+        let version = self.version.clone().or_else(|| Version::from_number(0))?;
+        Some(Command::Look { key: self.key.clone(), version })
+    }
+
     /// The command that lets the value stand that the key has, because it is what the write would store.
     pub fn refresh(&self, remembered: &Remembered) -> Option<Command> {
         let (key, version) = (self.key.clone(), self.version.clone()?);

@@ -183,7 +183,7 @@ impl RedisSession {
     }
 
     /// Learns from what became of a long value.
-    fn note_length(&self, bytes: usize, frames: &[Frame], is_answered: bool) {
+    pub(super) fn note_length(&self, bytes: usize, frames: &[Frame], is_answered: bool) {
         let mut length_limit = self.session.server().length_limit();
         let is_refused = |frame: &Frame| matches!(frame, Frame::Error(code) if code.hint() == Some(Hint::TooLong));
         match is_answered {

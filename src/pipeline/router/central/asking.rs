@@ -8,8 +8,10 @@ use std::time::Instant;
 
 use super::CentralRouter;
 use crate::cache::{Command, Standing};
+use crate::event::CacheKey;
 use crate::event::outcome::{Outcome, ProblemKind};
 use crate::pipeline::fetch::request::{FetchRequest, QuestionEnded};
+use crate::pipeline::work::Seq;
 use crate::pipeline::work::operation::{AwaitedBlob, Operation};
 use crate::pipeline::work::question::{CacheAnswer, Question};
 use crate::pipeline::work::timing::Phase;
@@ -26,7 +28,7 @@ impl CentralRouter {
 
     /// The blob is what is remembered. Its turn may be to come.
     pub(super) fn not_modified(&mut self, request: FetchRequest) {
-        if !self.lanes.is_head(&request.key, request.seq) {
+        if !self.is_first(&request.key, request.seq) {
             self.waiting_turn.insert(request.seq, request);
             return;
         }
@@ -39,14 +41,27 @@ impl CentralRouter {
 
     /// What has come to the head of its key goes on.
     pub(super) fn take_turns(&mut self) {
-        for seq in self.lanes.take_heads() {
-            if let Some(request) = self.waiting_turn.remove(&seq) {
-                self.not_modified(request);
+        for key in self.lanes.take_heads() {
+            let first = self.first(&key);
+            match first.and_then(|seq| self.waiting_turn.remove(&seq)) {
+                Some(request) if request.wants_turn => self.needs_turn(request),
+                Some(request) => self.not_modified(request),
+                None => {}
             }
         }
     }
 
-    fn ask(&mut self, command: Command, request: FetchRequest) {
+    /// The first operation of the key, if its blob is awaited; those that a newer one makes needless do not count.
+    fn first(&self, key: &CacheKey) -> Option<Seq> {
+        self.lanes.first_awaited(key, |seq| self.outdone.is_held(seq))
+    }
+
+    /// Whether nothing that counts is before it on its key.
+    pub(super) fn is_first(&self, key: &CacheKey, seq: Seq) -> bool {
+        self.first(key) == Some(seq)
+    }
+
+    pub(super) fn ask(&mut self, command: Command, request: FetchRequest) {
         // What is before it on its key goes first.
         self.send_freed();
         let Some(operation) = self.lanes.awaited(&request.key, request.seq) else { return };
@@ -71,6 +86,12 @@ impl CentralRouter {
 
     /// `was_alone`: nothing on its key was before it when it asked.
     fn on_answer(&mut self, mut request: FetchRequest, answer: CacheAnswer, was_alone: bool) {
+        if std::mem::take(&mut request.wants_turn) && matches!(answer, CacheAnswer::Seen(_) | CacheAnswer::Refused) {
+            (request.has_turn, request.generation) = (true, self.deps.scheduler.generation());
+            if request.version.is_none() {
+                return self.submit(request);
+            }
+        }
         match answer {
             CacheAnswer::Seen(seen) => match seen.standing {
                 Standing::Superseded => self.done(&request, |_| Outcome::Superseded),
@@ -101,7 +122,7 @@ impl CentralRouter {
     }
 
     /// It has ended well without a write of its own.
-    fn done(&mut self, request: &FetchRequest, outcome: impl FnOnce(&Operation<AwaitedBlob>) -> Outcome) {
+    pub(super) fn done(&mut self, request: &FetchRequest, outcome: impl FnOnce(&Operation<AwaitedBlob>) -> Outcome) {
         let now = Instant::now();
         let mut outdone = Vec::new();
         self.take_outdone(request.seq, &mut outdone);

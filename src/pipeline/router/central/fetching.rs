@@ -42,7 +42,7 @@ impl CentralRouter {
                 self.fail(&request, failure(&request, ProblemKind::Timeout, "its blob's ticket did not come in time"));
                 continue;
             }
-            request.is_head = self.lanes.is_head(&request.key, request.seq);
+            request.is_head = self.is_first(&request.key, request.seq);
             self.note(&request, Phase::Fetching, now);
             let until = request.begin(now, self.deps.limits.attempt, self.deps.limits.retry.deadline);
             let (epoch, result) = (self.epoch, FetchResult::Lost);
@@ -90,6 +90,10 @@ impl CentralRouter {
                 self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
                 self.note(&request, Phase::Waiting, now);
                 self.not_modified(request);
+            }
+            passed_on @ (FetchResult::NeedsTurn | FetchResult::Written { .. } | FetchResult::NotWritten(_)) => {
+                self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
+                self.on_passed_on(request, passed_on, context);
             }
             FetchResult::NeedsBytes(bytes) => {
                 self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
@@ -140,8 +144,7 @@ impl CentralRouter {
         if let Some(asked) = error.retry_after.filter(|asked| !asked.is_zero() && !error.elsewhere) {
             self.leave_alone(&request.host, asked, context);
         }
-        let elapsed = request.begun.map(|begun| begun.elapsed()).unwrap_or_default();
-        match self.deps.limits.retry.decide(request.attempts, &error, elapsed, fastrand::f64()) {
+        match self.decide(&request, &error) {
             Decision::RetryAfter(pause) if Instant::now() + pause < request.deadline => {
                 self.deps.metrics.fetch_retried();
                 context.after(pause, |router, _| {
@@ -157,6 +160,12 @@ impl CentralRouter {
             }
             _ => self.fail(&request, fetch_outcome(error, &request)),
         }
+    }
+
+    /// Whether there is another attempt.
+    pub(super) fn decide(&self, request: &FetchRequest, error: &FetchError) -> Decision {
+        let elapsed = request.begun.map(|begun| begun.elapsed()).unwrap_or_default();
+        self.deps.limits.retry.decide(request.attempts, error, elapsed, fastrand::f64())
     }
 
     /// A host asked for it. No longer than a fetch may take: then it is asked again, and may say so once more.
@@ -220,7 +229,7 @@ impl CentralRouter {
                 leaving.push((*seq, None));
                 continue;
             }
-            let priority = match self.lanes.is_head(&request.key, *seq) {
+            let priority = match self.is_first(&request.key, *seq) {
                 true if std::mem::take(&mut is_oldest) => FetchPriority::OldestHead,
                 true => FetchPriority::Head,
                 false => FetchPriority::Ahead,
@@ -255,7 +264,7 @@ impl CentralRouter {
 }
 
 /// What was asked, of whom, and why it failed.
-fn failure(request: &FetchRequest, kind: ProblemKind, why: &str) -> Outcome {
+pub(super) fn failure(request: &FetchRequest, kind: ProblemKind, why: &str) -> Outcome {
     let target = request.target.to_string();
     let (shown, rest) = match target.get(..target.floor_char_boundary(MAX_SHOWN_URL_BYTES)) {
         Some(first) if first.len() < target.len() => (first, "…"),

@@ -21,7 +21,8 @@ pub(super) struct Outdone {
 }
 
 impl Outdone {
-    fn is_held(&self, seq: Seq) -> bool {
+    /// Whether a newer one beside it is to answer it.
+    pub(super) fn is_held(&self, seq: Seq) -> bool {
         self.held.contains(&seq)
     }
 
@@ -48,6 +49,7 @@ impl CentralRouter {
         for next in self.lanes.awaited_beside(&request.key, request.seq, is_held).into_iter().flatten() {
             match self.version_at(&request, next) {
                 Some(version) if *version > own => {
+                    self.lanes.note_head(&request.key);
                     self.outdone.hold(request, next);
                     return None;
                 }

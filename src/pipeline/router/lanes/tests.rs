@@ -105,7 +105,8 @@ fn what_is_behind_a_blob_waits_for_it_and_leaves_in_order() {
     assert_eq!(lanes.pass(&key("a"), 4), None);
     lanes.lanes.blob_ended(&key("a"), third, Some, &mut out);
     assert!(out.is_empty());
-    assert!(lanes.lanes.is_head(&key("a"), first) && !lanes.lanes.is_head(&key("a"), third));
+    assert_eq!(lanes.lanes.first_awaited(&key("a"), |_| false), Some(first));
+    assert_eq!(lanes.lanes.first_awaited(&key("a"), |seq| seq == first), None, "what is ready stands behind it");
     lanes.lanes.blob_ended(&key("a"), first, Some, &mut out);
     assert_eq!(out, [1, 2, 3, 4]);
     assert_eq!(lanes.pass(&key("a"), 5), Some(5), "the lane is gone");

@@ -1,0 +1,100 @@
+//! Blobs that go to the cache as they come in: past admission, for no more than a piece of each is held.
+
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::future::ready;
+use futures::{StreamExt, stream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout_at;
+
+use super::request::{FetchRequest, FetchResult};
+use crate::blob::{Download, FetchError};
+use crate::cache::{Cache, Incoming, Session, StreamError};
+
+/// Blobs that are passed on at once in the whole process, each over a connection to the cache of its own.
+pub const MAX_STREAMS: usize = 32;
+/// Connections that a fetcher keeps for the next ones.
+const MAX_IDLE: usize = 2;
+
+/// Which blobs are passed on, and how many at once; the same for all fetchers.
+#[derive(Clone)]
+pub struct Passage {
+    /// Takes them.
+    pub cache: Arc<dyn Cache>,
+    /// Those of known length that are longer (`fetch.stream_bytes`).
+    pub from_bytes: usize,
+    /// A place for each at once.
+    pub places: Arc<Semaphore>,
+}
+
+/// A fetcher's way to the cache.
+pub(super) struct Streaming {
+    passage: Passage,
+    idle: RefCell<Vec<Box<dyn Session>>>,
+}
+
+impl Streaming {
+    pub(super) fn new(passage: Passage) -> Self {
+        Streaming { passage, idle: RefCell::default() }
+    }
+
+    /// Whether a blob of this length is passed on.
+    pub(super) fn takes(&self, length: Option<usize>) -> bool {
+        self.passage.cache.takes_streams() && length.is_some_and(|length| length > self.passage.from_bytes)
+    }
+
+    /// Closes the connections that nothing is sent over.
+    pub(super) fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// Has the cache take the blob in while it is downloaded. `is_current` is asked before the last of it is let through.
+    pub(super) async fn store(
+        &self,
+        download: Download,
+        length: usize,
+        request: &FetchRequest,
+        until: Instant,
+        is_current: impl Fn() -> bool,
+    ) -> FetchResult {
+        let Ok(Ok(_place)) = timeout_at(until.into(), self.passage.places.acquire()).await else {
+            return FetchResult::Failed(FetchError::no_place());
+        };
+        let kept = self.idle.borrow_mut().pop();
+        let mut session = kept.unwrap_or_else(|| self.passage.cache.session());
+        let (failure, comparison) = (Cell::new(None), RefCell::new(request.expected.as_deref().map(|it| it.compare())));
+        let passed = download.into_pieces().map(|piece| match piece {
+            Ok(piece) => {
+                comparison.borrow_mut().iter_mut().for_each(|comparison| comparison.add(&piece));
+                Some(piece)
+            }
+            Err(error) => {
+                failure.set(Some(error));
+                None
+            }
+        });
+        // The cache runs nothing before the end is let through.
+        let end = stream::once(ready(())).filter_map(|()| {
+            let ended = comparison.take().map_or(Ok(()), |comparison| comparison.finish());
+            let is_good = ended.map_err(|difference| failure.set(Some(FetchError::differs(difference)))).is_ok();
+            ready((!is_good || !is_current()).then_some(None))
+        });
+        let pieces = pin!(passed.chain(end));
+        let (key, ttl, version) = (&request.key, request.ttl, request.version.as_ref());
+        let incoming = Incoming { key, bytes: length, ttl, version, pieces };
+        match session.store_incoming(incoming, until.saturating_duration_since(Instant::now())).await {
+            Ok(reply) => {
+                let mut idle = self.idle.borrow_mut();
+                if idle.len() < MAX_IDLE {
+                    idle.push(session);
+                }
+                FetchResult::Written { reply, bytes: length }
+            }
+            Err(StreamError::BrokeOff) => failure.take().map_or(FetchResult::Lost, FetchResult::Failed),
+            Err(StreamError::Cache(error)) => FetchResult::NotWritten(error),
+        }
+    }
+}
