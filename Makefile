@@ -56,10 +56,11 @@ fuzz: compiler ## look for input that breaks a parser, ten minutes each; ONLY=ev
 			-max_total_time=$(SECONDS) -max_len=4096 -timeout=10 || exit 1; \
 	done
 
-lint: compiler ## check format and clippy, with and without failure points
+lint: compiler ## check format, clippy with and without failure points, and that doc links lead somewhere
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
 deny: compiler ## check licences, sources and duplicates of crates
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny

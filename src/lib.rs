@@ -21,6 +21,8 @@
 //! What must stay true, and where a new line belongs, is in `docs/architecture.md`.
 
 #![warn(missing_docs)]
+// The documentation is for those who change the code, and is made with private items.
+#![allow(rustdoc::private_intra_doc_links)]
 
 /// A place where a test makes a real panic happen (`fail_point!`). Without the feature it is nothing, and the crate
 /// `fail` is no part of the build.

@@ -22,7 +22,7 @@
 //! | [writer](write::writer) | one session of the cache, group commit | ready operations, fences | replies | what was in flight is written again, in order |
 //! | [scanner](write::scanner) | pattern deletes and previews | those that may start | replies | they answer `interrupted` |
 //!
-//! Work goes one way, and whoever ends it answers it. [`router`], [`fetch`] and [`write`](self::write) are three wings over
+//! Work goes one way, and whoever ends it answers it. [`router`], [`fetch`] and [`write`](mod@write) are three wings over
 //! shared ground: [`work`] has what travels, with its order and its admission; [`runtime`] keeps actors alive; `placement`
 //! says who runs where and how many there are, [`readiness`] whether requests are welcome.
 

@@ -42,7 +42,9 @@ impl Doors {
         change(&mut held);
         let (tokens, keys) = (tokens(&held), webhook_keys(&held));
         if tokens.is_empty() && keys.is_empty() && !self.auth.is_open() {
-            warn!("no token and no webhook secret is left: nobody is let in, a restart would let in everybody");
+            warn!(
+                "no token and no webhook secret is left: all requests are rejected now, and after a restart all would be accepted"
+            );
         }
         self.auth.replace_tokens(tokens);
         self.auth.replace_webhook_secrets(keys);

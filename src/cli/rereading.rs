@@ -62,9 +62,9 @@ impl Rereading {
         self.watch(move |look| {
             let Some(news) = readings.news(read(), look) else { return };
             match news.and_then(|value| adopt(&value)) {
-                Ok(()) => info!(setting; "file read again"),
+                Ok(()) => info!(setting; "file reloaded"),
                 Err(cause) => {
-                    warn!(setting, cause = cause.as_str(); "file is of no use, what it held before stays in force")
+                    warn!(setting, cause = cause.as_str(); "file is unusable, its previous content stays in effect")
                 }
             }
         });

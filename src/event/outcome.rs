@@ -300,17 +300,17 @@ impl ProblemKind {
     pub const fn title(self) -> &'static str {
         use ProblemKind::*;
         match self {
-            BlobForbidden => "The blob's address must not be called",
-            BlobNotFound => "There is no such blob",
-            BlobDenied => "The blob's server refused",
+            BlobForbidden => "The blob's address is forbidden",
+            BlobNotFound => "The blob does not exist",
+            BlobDenied => "The blob's server refused the request",
             BlobTooLarge => "The value is too large",
             AnswerTooLarge => "The answer would be too large",
-            WrongType => "The key holds no string",
-            CacheRefused => "Redis refused it",
-            BlobUnavailable => "The blob cannot be had right now",
-            CacheUnavailable => "The cache cannot be reached right now",
+            WrongType => "The key does not hold a string",
+            CacheRefused => "Redis refused the command",
+            BlobUnavailable => "The blob is unavailable",
+            CacheUnavailable => "The cache is unavailable",
             Interrupted => "The work was interrupted",
-            Timeout => "The work was not done in time",
+            Timeout => "The work did not end in time",
             ShuttingDown => "The service is shutting down",
         }
     }

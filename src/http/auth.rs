@@ -25,19 +25,21 @@ const SHORT_WORDS: usize = 8;
 /// Characters below which a token is warned of.
 const SHORT_TOKEN: usize = 16;
 
-const NO_TOKEN: Rejection =
-    Rejection::Unauthorized { detail: "no token that is accepted: send one as Authorization: Bearer" };
+const NO_TOKEN: Rejection = Rejection::Unauthorized {
+    detail: "The bearer token is missing or unknown. Send Authorization: Bearer with an accepted token.",
+};
 const NOT_SIGNED: Rejection = Rejection::Unauthorized {
-    detail: "no signature: webhook-id, webhook-timestamp and webhook-signature are needed, the last with a v1 signature",
+    detail: "The signature is missing. Send webhook-id, webhook-timestamp and webhook-signature, the last with a v1 signature.",
 };
 const NEITHER: Rejection = Rejection::Unauthorized {
-    detail: "neither a token that is accepted (Authorization: Bearer) nor a signature (webhook-id, webhook-timestamp and \
-             webhook-signature)",
+    detail: "The request has neither an accepted token (Authorization: Bearer) nor a signature (webhook-id, \
+             webhook-timestamp and webhook-signature).",
 };
-const UNTIMELY: Rejection =
-    Rejection::Unauthorized { detail: "webhook-timestamp is more than 5 minutes away from the service's clock" };
+const UNTIMELY: Rejection = Rejection::Unauthorized {
+    detail: "webhook-timestamp is more than 5 minutes away from the service's clock. Sign the request again.",
+};
 const WRONG_SIGNATURE: Rejection = Rejection::Unauthorized {
-    detail: "none of webhook-signature was made of this request with a secret that is accepted",
+    detail: "No signature in webhook-signature matches this request. Sign its exact bytes with an accepted secret.",
 };
 
 /// What has to be shown.

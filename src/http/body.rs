@@ -42,11 +42,13 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Rejection> {
     let form = match types.next() {
         // RFC 9110 section 5.3: a field that is no list stands once; of two nobody can say which holds.
         Some(_) if types.next().is_some() => {
-            return Err(Rejection::UnsupportedMediaType { detail: "there is more than one Content-Type".into() });
+            return Err(Rejection::UnsupportedMediaType {
+                detail: "The request has more than one Content-Type.".into(),
+            });
         }
         // A browser lets any page send that without asking first; every other type of ours it would ask about.
         None if headers.contains_key(ORIGIN) => {
-            let detail = "a request with an Origin names its Content-Type";
+            let detail = "A request with an Origin must have a Content-Type.";
             return Err(Rejection::UnsupportedMediaType { detail: detail.into() });
         }
         None => Form::Json,
@@ -57,7 +59,7 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Rejection> {
             } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
                 Form::NdJson
             } else {
-                let detail = "Content-Type is application/json or application/x-ndjson";
+                let detail = "Content-Type must be application/json or application/x-ndjson.";
                 return Err(Rejection::UnsupportedMediaType { detail: detail.into() });
             }
         }
@@ -69,7 +71,7 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Rejection> {
 /// producers are no pages.
 pub fn kind_of_notification(headers: &HeaderMap) -> Result<Kind, Rejection> {
     if headers.contains_key(ORIGIN) && kind(headers).is_err() {
-        let detail = "a request with an Origin has the Content-Type application/json";
+        let detail = "A request with an Origin must have the Content-Type application/json.";
         return Err(Rejection::UnsupportedMediaType { detail: detail.into() });
     }
     Ok(Kind { form: Form::Json, gzip: is_gzip(headers)? })
@@ -83,7 +85,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Rejection> {
         (Some(coding), None) if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") => {
             Ok(true)
         }
-        _ => Err(Rejection::UnsupportedMediaType { detail: "Content-Encoding is gzip, or is left out".into() }),
+        _ => Err(Rejection::UnsupportedMediaType { detail: "Content-Encoding must be gzip, or left out.".into() }),
     }
 }
 
@@ -209,7 +211,7 @@ impl Body<'_> {
                 Err(_) => {
                     let mut rest = decoder.into_inner().into_inner();
                     while let Some(Ok(_)) = rest.next().await {}
-                    return Err(Rejection::Malformed { detail: "the body is not whole, valid gzip".to_owned() });
+                    return Err(Rejection::Malformed { detail: "The body is not complete, valid gzip.".to_owned() });
                 }
             }
         }
@@ -220,7 +222,7 @@ impl Body<'_> {
         if self.connection.is_some_and(Progress::is_open) {
             return Rejection::BrokenChunks;
         }
-        Rejection::Malformed { detail: "the body ended before it was whole".to_owned() }
+        Rejection::Malformed { detail: "The body ended early.".to_owned() }
     }
 
     fn hold(&mut self, more: usize) -> Result<(), Rejection> {

@@ -37,7 +37,7 @@ impl Headers for Given<'_> {
     }
 }
 
-/// Answers any request to a path below [`PREFIX`].
+/// Answers any request to a path below [`PREFIX`](super::sources::PREFIX).
 pub async fn handle(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
     let shared = &worker.shared;
     let _busy = shared.enter();

@@ -20,11 +20,11 @@ use crate::event::sources::envelope::{Envelope, Purpose};
 const PARAMETERS: [&str; 2] = ["token", "access_token"];
 
 const NOBODY: Rejection = Rejection::Unauthorized {
-    detail: "nothing shows that the sender may post here. Send a token (Authorization: Bearer, or ?token=), or sign the \
-             request as the source asks for",
+    detail: "The sender is not authorized to post here. Send a token (Authorization: Bearer, or ?token=), or sign the \
+             request as the source expects.",
 };
 const NO_ENVELOPE: Rejection = Rejection::Unauthorized {
-    detail: "without a token a message must be one of SNS with its signature: raw delivery has none",
+    detail: "Without a token, only signed messages of SNS are accepted. Raw delivery has no signature.",
 };
 
 /// What a source asks for.

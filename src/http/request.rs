@@ -219,7 +219,7 @@ impl Line {
         let token = self.about.token.borrow();
         let token = token.as_deref().unwrap_or("-");
         if let Some(cause) = &summary.turned_away {
-            log_request!(warn of ids; method, path, outcome = summary.outcome, cause, client; "request turned away");
+            log_request!(warn of ids; method, path, outcome = summary.outcome, cause, client; "request rejected");
         }
         let (ms, is_success, status) = (milliseconds(took), status.is_success(), status.as_u16());
         if summary.asked.is_empty() {

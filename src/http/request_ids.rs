@@ -67,7 +67,7 @@ fn trace(headers: &HeaderMap) -> Option<Arc<Trace>> {
     Some(Arc::new(trace.with_state(headers.get_all(TRACESTATE).map(HeaderValue::as_bytes))))
 }
 
-/// A line about a request: `log_request!(warn of ids; problem, detail; "request refused")`. Its ids stand on it as well, and
+/// A line about a request: `log_request!(warn of ids; problem, detail; "body rejected")`. Its ids stand on it as well, and
 /// behind the message may stand what else is to be told of its trace. Two calls, so that most lines pay nothing for it.
 macro_rules! log_request {
     ($level:ident of $ids:expr; $($key:ident $(:$capture:tt)? $(= $value:expr)?),+; $message:literal $(, $more:ident)?) => {

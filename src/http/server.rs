@@ -125,14 +125,14 @@ impl Server {
         let last = self.shared.settings.shutdown.saturating_sub(LAST_BYTES);
         info!(busy = self.shared.busy(), seconds = self.shared.settings.shutdown.as_secs(); "draining");
         if !self.is_idle_by(begun, last).await {
-            warn!(busy = self.shared.busy(); "drain has run out of time, answering what is left");
+            warn!(busy = self.shared.busy(); "drain timed out, answering the remaining requests");
             self.shared.cut_off();
             self.is_idle_by(begun, self.shared.settings.shutdown).await;
         }
         self.closing.cancel();
         let left = self.shared.settings.shutdown.saturating_sub(begun.elapsed()).max(LAST_BYTES);
         if timeout(left, join_all(self.handles.iter().map(|handle| handle.stop(true)))).await.is_err() {
-            warn!("some connections did not take their answers in time");
+            warn!("some connections did not read their answers in time");
         }
         info!(ms = begun.elapsed().as_millis() as u64; "drained");
     }
@@ -319,7 +319,9 @@ fn tell_failed(cause: &io::Error, peer: Option<SocketAddr>) {
     let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
     let peer = peer.as_str();
     match cause.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => debug!(peer, cause:% = cause; "no handshake"),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+            debug!(peer, cause:% = cause; "no TLS handshake")
+        }
         _ => warn!(peer, cause:% = cause; "TLS handshake failed"),
     }
 }

@@ -174,7 +174,7 @@ impl Stream {
         let (since, taken) = *self.untaken.get_or_insert_with(|| (Instant::now(), 0));
         let allowed = self.patience.answer + Duration::from_secs((taken / LEAST_BYTES_A_SECOND) as u64);
         ready!(self.poll_timer(context, since + allowed));
-        warn!("an answer was not taken in time");
+        warn!("an answer was not read in time");
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -288,7 +288,7 @@ enum Next {
 fn in_place_of_request(problem: &ProblemDocument<'_>, metrics: &Metrics) -> Vec<u8> {
     metrics.request_refused(problem.slug);
     let id = RequestId::made();
-    warn!(outcome = problem.slug, request_id = id.as_str(); "request head refused");
+    warn!(outcome = problem.slug, request_id = id.as_str(); "request head rejected");
     let body = serde_json::to_vec(problem).unwrap_or_default();
     let retry_after = if problem.status == Some(503) { RETRY_AFTER } else { "" };
     let (status, length, id) = (problem.status.unwrap_or_default(), body.len(), id.as_str());

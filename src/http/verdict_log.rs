@@ -19,7 +19,7 @@ pub fn log_verdict(verdict: &Verdict, problem: &'static str, ids: &RequestIds, s
         Verdict::Rejected(Rejection::Invalid(invalid)) => log_invalid(invalid, ids, shared),
         Verdict::Rejected(why) => {
             let detail = why.cause();
-            log_request!(warn of ids; problem, detail; "request refused");
+            log_request!(warn of ids; problem, detail; "body rejected");
             shared.failed(Failed { event: "", id: "", problem, detail, request_id: ids.id.as_str() });
         }
         Verdict::One(answered) => log_answered(answered, ids, shared),

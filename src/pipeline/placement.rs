@@ -318,7 +318,9 @@ fn fill<A: Stage>(pool: &mut Vec<Mailbox<A>>, size: usize, start: impl Fn() -> i
     while pool.len() < size {
         match start() {
             Ok(actor) => pool.push(actor),
-            Err(cause) => return error!(cause:% = cause, there = pool.len(), wanted = size; "no thread for an actor"),
+            Err(cause) => {
+                return error!(cause:% = cause, there = pool.len(), wanted = size; "no thread could be started for an actor");
+            }
         }
     }
 }

@@ -57,7 +57,7 @@ impl Readiness {
         }
         self.metrics.set_redis_up(self.is_cache_up());
         match trouble {
-            None if before == DOWN => info!(writer = index; "cache can be written again"),
+            None if before == DOWN => info!(writer = index; "cache can be reached again"),
             None => {}
             Some((cause, _)) => warn!(writer = index, cause:% = cause; "cache cannot be reached"),
         }

@@ -131,7 +131,7 @@ async fn password(settings: &Settings) -> Option<Secret> {
     match tokio::task::spawn_blocking(move || reread.read()).await {
         Ok(Ok(secret)) => Some(secret),
         Ok(Err(reason)) => {
-            warn!(cause = reason.as_str(); "password file is of no use, the password of the start is tried");
+            warn!(cause = reason.as_str(); "password file is unusable, trying the password from the start");
             settings.password.clone()
         }
         Err(_) => settings.password.clone(),

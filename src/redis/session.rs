@@ -229,7 +229,7 @@ impl Session {
         if let Err(Error::Unsupported(cause)) = &opened
             && server.is_first(Warning::Release)
         {
-            error!(cause = cause.as_ref(); "redis cannot be worked with");
+            error!(cause = cause.as_ref(); "Redis is unusable");
         }
         let connection = opened?;
         self.connects += 1;

@@ -347,7 +347,7 @@ fn a_connection_on_which_nothing_was_sent_is_closed_without_a_word() {
     let mut wire = daemon.wire();
     assert!(wire.is_closed());
     assert_eq!(daemon.metric("cache_sync_refused_requests_total", &["request-timeout"]), 0.0);
-    let told: Vec<_> = daemon.logs().into_iter().filter(|line| line.contains("refused")).collect();
+    let told: Vec<_> = daemon.logs().into_iter().filter(|line| line.contains("rejected")).collect();
     assert!(told.is_empty(), "{told:?}");
 }
 

@@ -324,7 +324,7 @@ fn what_redis_refuses_says_its_last_reply_and_since_when() {
     let detail = answer.json()["results"][0]["problem"]["detail"].to_string();
     assert!(answer.status == 503 && detail.contains("`redis.retry_ms`"), "{detail}");
     assert!(detail.contains("its last reply was OOM, for 0.") && detail.contains(" s now"), "{detail}");
-    daemon.log_line(|line| line.contains("cache refuses commands, trying them again") && line.contains("OOM"));
+    daemon.log_line(|line| line.contains("cache refuses commands, retrying") && line.contains("OOM"));
     assert_eq!(daemon.get("/ready").status, 200, "it can be read and relieved");
 }
 

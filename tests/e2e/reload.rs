@@ -135,7 +135,7 @@ fn tokens_of_the_settings_follow_them_and_stand_nowhere_in_the_log() {
     // No change opens the door again.
     change(&daemon, How::HangUp, "");
     assert_eq!([status_with(&daemon, Some(&old)), status_with(&daemon, None)], [401, 401]);
-    daemon.log_line(|line| line.contains("WARN") && line.contains("nobody is let in"));
+    daemon.log_line(|line| line.contains("WARN") && line.contains("all requests are rejected"));
     assert!(!daemon.logs().iter().any(|line| line.contains("s3cret")), "{:#?}", daemon.logs());
 }
 
@@ -228,7 +228,7 @@ fn a_writer_that_cannot_begin_is_in_nobodys_way() {
     };
     assert_eq!(limit(2), 1);
     change(&daemon, How::HangUp, "[redis]\npool_size = 4\n");
-    let refused = || count(&daemon, "cache cannot be written") >= 3;
+    let refused = || count(&daemon, "write to the cache failed") >= 3;
     assert!(eventually(SOON, refused), "Redis lets more in than it may");
     for number in 0..200 {
         results(&daemon.post(&get(json!(format!("k{number}")))), 200, "ok");
@@ -349,10 +349,10 @@ fn settings_at_fault_change_nothing_and_every_fault_is_named() {
     let bad =
         "log_level = \"debug\"\nnonsense = 1\n[auth]\ntokens = [\"s3cret of two words\"]\n[redis]\npool_size = 65\n";
     for (turn, how) in ALL.into_iter().enumerate() {
-        let before = count(&daemon, "settings are at fault");
+        let before = count(&daemon, "new settings are invalid");
         // Another text each time, for it is looked at for changes.
         write(&daemon, how, &format!("# {turn}\n{bad}"));
-        assert!(eventually(SOON, || count(&daemon, "settings are at fault") > before), "{how:?}");
+        assert!(eventually(SOON, || count(&daemon, "new settings are invalid") > before), "{how:?}");
         assert_eq!([status_with(&daemon, Some("good")), status_with(&daemon, None)], [200, 401], "{how:?}");
     }
     for named in ["nonsense", "auth.tokens", "redis.pool_size = 65"] {
@@ -393,9 +393,9 @@ fn what_is_overridden_changes_nothing_and_is_not_warned_of() {
     let daemon = builder.args(&["--fetch-pool-size", "3"]).file(".env", "LOG_LEVEL=info\n").file(FILE, "").start();
     let text = "log_level = \"debug\"\n[redis]\npool_size = 1\n[http]\nworkers = 1\n[fetch]\npool_size = 1\n";
     for how in [How::HangUp, How::Renamed] {
-        let before = count(&daemon, "nothing changes");
+        let before = count(&daemon, "nothing changed");
         write(&daemon, how, &format!("# {how:?}\n{text}"));
-        assert!(eventually(SOON, || count(&daemon, "nothing changes") > before), "{how:?}");
+        assert!(eventually(SOON, || count(&daemon, "nothing changed") > before), "{how:?}");
     }
     assert_eq!([actors(&daemon, "writer"), actors(&daemon, "fetcher")], [3.0, 3.0]);
     assert_eq!(count(&daemon, "restart") + count(&daemon, "settings have changed") + count(&daemon, "DEBUG"), 0);
@@ -410,7 +410,7 @@ fn hanging_up_ends_it_in_no_phase() {
     let gate = crate::support::Gate::closed();
     stage.blobs.put("/b", Blob::bytes("blob").gate(&gate));
     signal(stage.daemon.pid(), "HUP");
-    stage.daemon.log_line(|line| line.contains("nothing changes"));
+    stage.daemon.log_line(|line| line.contains("nothing changed"));
     let event = set_blob("k", &stage.blobs.url("/b"));
     thread::scope(|scope| {
         let held = scope.spawn(|| stage.daemon.post(&event));

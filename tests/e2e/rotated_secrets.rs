@@ -57,7 +57,7 @@ fn new_tokens_are_accepted_and_old_ones_refused_without_a_restart() {
     assert!(!is_let_in(&daemon, "old-1"), "the old token is accepted beside the new one");
     assert!(begun.elapsed() < SOON);
     assert!(is_let_in(&daemon, "both") && is_let_in(&daemon, "fixed"));
-    daemon.log_line(|line| line.contains("read again") && line.contains("auth.tokens_file"));
+    daemon.log_line(|line| line.contains("file reloaded") && line.contains("auth.tokens_file"));
     assert!(!daemon.logs().iter().any(|line| line.contains("new-1") || line.contains("both")), "{:?}", daemon.logs());
 }
 
@@ -87,7 +87,7 @@ fn a_file_that_is_of_no_use_keeps_the_last_good_tokens_and_warns() {
         assert!(is_let_in(&daemon, "last-good") && is_let_in(&daemon, "fixed"), "{reason}");
         assert!(!is_let_in(&daemon, "good") && !is_let_in(&daemon, ""), "{reason}");
     }
-    let warned = daemon.logs().iter().filter(|line| line.contains("of no use")).count();
+    let warned = daemon.logs().iter().filter(|line| line.contains("unusable")).count();
     assert_eq!(warned, 5, "{:#?}", daemon.logs());
     assert!(!daemon.logs().iter().any(|line| line.contains("s3cret")), "{:#?}", daemon.logs());
 

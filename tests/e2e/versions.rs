@@ -245,7 +245,7 @@ fn one_key_that_is_not_permitted_fails_alone() {
         assert_eq!(ends, ["ok", "rejected", "ok", "ok"], "{answer}");
     }
     assert_eq!(daemon.metric("cache_sync_redis_failed_batches_total", &[]), 0.0);
-    assert!(!daemon.logs().iter().any(|line| line.contains("cache cannot be written")));
+    assert!(!daemon.logs().iter().any(|line| line.contains("write to the cache failed")));
 }
 
 #[test]

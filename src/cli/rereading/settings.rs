@@ -61,7 +61,7 @@ fn read_again(loaded: &mut Loaded, args: Args, has_others: bool, changes: &Sende
             for fault in &faults.0 {
                 error!("{fault}");
             }
-            return error!(faults = faults.0.len(); "settings are at fault, what was in force before stays so");
+            return error!(faults = faults.0.len(); "new settings are invalid, the previous ones stay in effect");
         }
     };
     if !again.need_restart.is_empty() {
@@ -70,7 +70,7 @@ fn read_again(loaded: &mut Loaded, args: Args, has_others: bool, changes: &Sende
     }
     *loaded = again.loaded;
     if again.changed.is_empty() && !has_others {
-        return info!("settings read again, nothing changes");
+        return info!("settings reloaded, nothing changed");
     }
     let others = has_others.then(|| "tokens_file of a source".to_owned());
     let settings = again.changed.iter().map(shown).chain(others).collect::<Vec<_>>().join(", ");

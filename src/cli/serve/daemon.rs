@@ -43,18 +43,18 @@ impl Daemon {
                 asked = signals.next() => match asked {
                     Asked::ToStop(number) => break number,
                     Asked::ToReadAgain => {
-                        info!("SIGHUP: asked to read the settings again");
+                        info!("SIGHUP: reloading the settings");
                         self.following.look();
                     }
                 },
                 Some(change) = self.changes.recv() => self.adopt(&change),
             }
         };
-        info!(signal = number; "asked to stop");
+        info!(signal = number; "stop signal received");
         tokio::select! {
             () = self.stop() => {}
             number = asked_again(&mut signals) => {
-                warn!(signal = number; "asked to stop again, leaving at once");
+                warn!(signal = number; "second stop signal, exiting at once");
                 logging::flush();
                 std::process::exit(KILLED + number)
             }
@@ -92,7 +92,7 @@ async fn asked_again(signals: &mut Signals) -> i32 {
     loop {
         match signals.next().await {
             Asked::ToStop(number) => return number,
-            Asked::ToReadAgain => info!("SIGHUP: the settings are not read again, the service is draining"),
+            Asked::ToReadAgain => info!("SIGHUP ignored: the service is draining"),
         }
     }
 }

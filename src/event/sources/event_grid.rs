@@ -1,5 +1,5 @@
 //! Azure Event Grid: arrays of events in its own schema; with the schema of CloudEvents they are
-//! [`cloudevents`](super::cloudevents)'s.
+//! [`cloudevents`]'s.
 
 use std::borrow::Cow;
 

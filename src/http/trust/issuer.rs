@@ -34,10 +34,12 @@ const MAX_TOKEN_BYTES: usize = 8192;
 /// Google's tokens may name it without the scheme.
 const GOOGLE: &str = "https://accounts.google.com";
 
-const NO_TOKEN: Unproven = Unproven::Refused("the bearer token is no JWT that is signed with RS256 or ES256");
-const UNKNOWN_KEY: Unproven = Unproven::Refused("the token is signed with a key that its issuer does not publish");
-const STRANGER: Unproven = Unproven::Refused("the token is of an account that is none of `oidc_subjects`");
-const NO_KEYS: Unproven = Unproven::Unavailable("the keys of the tokens' issuer (`oidc_issuer`) cannot be fetched now");
+const NO_TOKEN: Unproven = Unproven::Refused("The bearer token is not a JWT signed with RS256 or ES256.");
+const UNKNOWN_KEY: Unproven = Unproven::Refused("The token is signed with a key that its issuer does not publish.");
+const STRANGER: Unproven = Unproven::Refused("The token's account is not in `oidc_subjects`.");
+const NO_KEYS: Unproven = Unproven::Unavailable(
+    "The keys of the token issuer (`oidc_issuer`) cannot be fetched now. Send the request again later.",
+);
 
 /// Whose tokens are accepted, for whom, and of whom.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,15 +27,17 @@ const CONFIRMATIONS_PER_MINUTE: u32 = 20;
 /// What a certificate's path begins and ends with.
 const CERTIFICATE: (&str, &str) = ("/SimpleNotificationService-", ".pem");
 
-const NOT_SIGNED: Unproven = Unproven::Refused("the message of SNS has no signature of version 1 or 2");
+const NOT_SIGNED: Unproven = Unproven::Refused("The message of SNS has no signature of version 1 or 2.");
 const FOREIGN: Unproven =
-    Unproven::Refused("the message's certificate is not on the host of SNS in the region of its topic");
-const WRONG: Unproven = Unproven::Refused("the signature of SNS is wrong, or its certificate has expired");
-const TOPIC: Unproven = Unproven::Refused("the message's topic is none of `topics`");
-const NO_CERTIFICATE: Unproven = Unproven::Unavailable("the certificate of SNS cannot be fetched now");
+    Unproven::Refused("The certificate of the message is not on the host of SNS in the topic's region.");
+const WRONG: Unproven = Unproven::Refused("The signature of SNS is wrong, or its certificate has expired.");
+const TOPIC: Unproven = Unproven::Refused("The topic of the message is not in `topics`.");
+const NO_CERTIFICATE: Unproven =
+    Unproven::Unavailable("The certificate of SNS cannot be fetched now. Send the message again later.");
 const NO_URL: Unproven =
-    Unproven::Refused("`SubscribeURL` is not a confirmation on the host of SNS in the topic's region");
-const NOT_CONFIRMED: Unproven = Unproven::Unavailable("the subscription cannot be confirmed now");
+    Unproven::Refused("`SubscribeURL` is not a confirmation on the host of SNS in the topic's region.");
+const NOT_CONFIRMED: Unproven =
+    Unproven::Unavailable("The subscription cannot be confirmed now. Send the message again later.");
 
 /// The certificates of SNS, for all sources together.
 pub struct Sns {

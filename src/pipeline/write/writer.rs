@@ -200,7 +200,7 @@ impl Writer {
             let (cause, since) = self.health.hindrance().map(|(cause, since)| (cause.clone(), since)).unzip();
             let cause = cause.unwrap_or_default();
             let ms = since.map_or(0, |since| u64::try_from((now - since).as_millis()).unwrap_or(u64::MAX));
-            warn!(writer = self.index, cause:% = cause, ms; "cache is down, events are answered at once");
+            warn!(writer = self.index, cause:% = cause, ms; "cache is down, events fail at once");
         }
         let (is_down, hindrance) = (self.health.is_down(), self.health.hindrance());
         if let Activity::Writing(_, pending) = &self.activity {

@@ -153,7 +153,7 @@ impl Sink {
     fn tell_left_out(&self, by: Option<Instant>) {
         for (kind, count) in self.limiter.left_out(by) {
             let (like, problem) = (kind.message, &*kind.problem);
-            log::warn!(like, problem, count; "more lines like one above");
+            log::warn!(like, problem, count; "similar lines left out");
         }
     }
 }

@@ -91,12 +91,12 @@ fn a_pattern_answers_counts_and_a_sample() {
 fn failures_carry_their_problem_without_a_status_code() {
     assert_answer(
         &answered(EventType::Set, vec![("k", Outcome::failed(ProblemKind::BlobUnavailable, "it answered 503"))]),
-        r#"{"status":"unavailable","event":"SET","results":[{"key":"k","status":"unavailable","problem":{"type":"urn:redis-cache-sync:blob-unavailable","title":"The blob cannot be had right now","detail":"it answered 503"}}]}"#,
+        r#"{"status":"unavailable","event":"SET","results":[{"key":"k","status":"unavailable","problem":{"type":"urn:redis-cache-sync:blob-unavailable","title":"The blob is unavailable","detail":"it answered 503"}}]}"#,
     );
     let problem = Problem::new(ProblemKind::Timeout, "stopped");
     assert_answer(
         &answered(EventType::DeletePattern, vec![("a*", Outcome::SweepFailed { matched: 5, deleted: 2, problem })]),
-        r#"{"status":"unavailable","event":"DELETE_PATTERN","results":[{"pattern":"a*","status":"unavailable","matched":5,"deleted":2,"problem":{"type":"urn:redis-cache-sync:timeout","title":"The work was not done in time","detail":"stopped"}}]}"#,
+        r#"{"status":"unavailable","event":"DELETE_PATTERN","results":[{"pattern":"a*","status":"unavailable","matched":5,"deleted":2,"problem":{"type":"urn:redis-cache-sync:timeout","title":"The work did not end in time","detail":"stopped"}}]}"#,
     );
 }
 

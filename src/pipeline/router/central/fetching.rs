@@ -101,7 +101,7 @@ impl CentralRouter {
                 request.attempts -= 1;
                 request.waits += 1;
                 if request.waits > MAX_WAITS {
-                    let detail = "the budget (intake.max_in_flight_bytes) had no room for it, time after time";
+                    let detail = "intake.max_in_flight_bytes had no room for the blob in any attempt";
                     return self.fail(&request, failure(&request, ProblemKind::BlobUnavailable, detail));
                 }
                 self.parked.insert(request.seq, (request, bytes));
@@ -121,7 +121,7 @@ impl CentralRouter {
                 self.submit(request);
             }
             FetchResult::Lost => {
-                let detail = "the fetcher failed under it";
+                let detail = "the fetcher failed";
                 self.fail(&request, failure(&request, ProblemKind::Interrupted, detail));
             }
             FetchResult::Failed(error) => self.attempt_failed(request, error, context),
@@ -155,7 +155,7 @@ impl CentralRouter {
             }
             // The attempt was cut to the request's deadline, which is no failure of the host.
             _ if request.deadline <= Instant::now() && matches!(error.kind, FetchErrorKind::Unavailable) => {
-                let detail = format!("its blob was not there in time, the last attempt said: {}", error.detail);
+                let detail = format!("the blob did not arrive in time; the last attempt failed: {}", error.detail);
                 self.fail(&request, failure(&request, ProblemKind::Timeout, &detail));
             }
             _ => self.fail(&request, fetch_outcome(error, &request)),
@@ -186,11 +186,11 @@ impl CentralRouter {
         let outcome = match self.deps.scheduler.with(|scheduler| scheduler.asked_until(&request.host)) {
             Some(until) => {
                 let left = until.saturating_duration_since(Instant::now());
-                let detail = "its host asked to be left alone (Retry-After) for longer than the event may wait";
+                let detail = "the host asked for a pause (Retry-After) that is longer than the event may wait";
                 lasting(failure(request, ProblemKind::BlobUnavailable, detail), left)
             }
             None => {
-                let detail = "the host answers nothing at the moment; a probe is let through to it once in a while";
+                let detail = "the host does not answer; one attempt a second is still made, to see whether it is back";
                 failure(request, ProblemKind::BlobUnavailable, detail)
             }
         };
@@ -247,7 +247,7 @@ impl CentralRouter {
                 request.prepaid = permit;
                 self.submit(request);
             } else {
-                let detail = "the budget (intake.max_in_flight_bytes) had no room for its blob in time";
+                let detail = "intake.max_in_flight_bytes had no room for the blob in time";
                 self.fail(&request, failure(&request, ProblemKind::Timeout, detail));
             }
         }

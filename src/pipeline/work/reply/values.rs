@@ -66,7 +66,8 @@ fn places_of_hits(outcomes: &[Option<Outcome>]) -> BinaryHeap<usize> {
 }
 
 fn answer_too_large(bytes: usize) -> Outcome {
-    let detail = format!("the value's {bytes} bytes go beyond what is left of http.max_answer_bytes");
+    let detail =
+        format!("the value has {bytes} bytes, more than is left of http.max_answer_bytes; read fewer keys at once");
     Outcome::failed(ProblemKind::AnswerTooLarge, detail)
 }
 

@@ -27,7 +27,7 @@ impl Writer {
 
     pub(super) fn note_failure(&mut self, cause: Cow<'static, str>, begun: Instant, some_done: bool, is_ping: bool) {
         if !self.health.is_failing() {
-            warn!(writer = self.index, cause:% = cause; "cache cannot be written, trying again");
+            warn!(writer = self.index, cause:% = cause; "write to the cache failed, retrying");
         }
         self.health.failed(cause, begun, some_done, is_ping);
         self.queue.pace().set_silent(true);
@@ -42,12 +42,12 @@ impl Writer {
         match (cause, &mut self.refusal) {
             (Some(cause), Some((last, _))) => *last = cause,
             (Some(cause), none) => {
-                warn!(writer = self.index, cause:% = cause; "cache refuses commands, trying them again");
+                warn!(writer = self.index, cause:% = cause; "cache refuses commands, retrying");
                 *none = Some((cause, now));
             }
             (None, Some((_, since))) if some_done && self.queue.next_due().is_none() => {
                 let ms = u64::try_from((now - *since).as_millis()).unwrap_or(u64::MAX);
-                info!(writer = self.index, ms; "cache refuses no commands any more");
+                info!(writer = self.index, ms; "cache accepts commands again");
                 self.refusal = None;
             }
             _ => {}
