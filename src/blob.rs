@@ -4,6 +4,7 @@
 pub mod address;
 mod answer;
 mod aside;
+mod caller;
 pub mod client;
 mod connector;
 mod decode;
@@ -17,6 +18,7 @@ mod proxy;
 mod resource;
 pub mod retry;
 mod signs;
+pub mod store;
 
 pub use self::client::{Asked, BlobClient, Opened, Unless};
 pub use self::download::Download;
@@ -27,6 +29,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 
 use self::guard::AllowedHosts;
+use self::store::Stores;
 use crate::event::expected::Difference;
 
 /// The `fetch.*` settings that a single attempt needs.
@@ -46,6 +49,8 @@ pub struct BlobSettings {
     pub max_connections: usize,
     /// Between us and the hosts (`fetch.proxy`).
     pub proxy: Option<Proxy>,
+    /// Where objects of stores are, and how they are asked for (`stores.NAME`).
+    pub stores: Stores,
     /// Whether hosts are told of the trace that a fetch belongs to (`fetch.propagate_trace`).
     pub propagate_trace: bool,
 }

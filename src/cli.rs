@@ -17,6 +17,7 @@ pub mod send;
 pub mod serve;
 pub mod shell;
 mod signals;
+mod stores;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -31,9 +32,7 @@ use self::define::{
     CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, CONNECT, DEMO, EMBEDDED, HEALTHCHECK, KEEP, MAN, PATTERN, READY,
     SEND, SHELL, YES, definition, send_args,
 };
-use crate::config::{
-    Args, Fault, Faults, Flag, SETTINGS, SOURCE_SETTINGS, Setting, find, source_of_flag, source_settings,
-};
+use crate::config::{Args, FAMILIES, Fault, Faults, Flag, SETTINGS, Setting, find, named_by_flag, settings_of};
 
 /// `EX_USAGE` of BSD's sysexits: the command line or the settings are at fault.
 pub const EXIT_USAGE: u8 = 64;
@@ -88,8 +87,8 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Command, Args)
         let _ = error.print();
         if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
     })?;
-    let sources = sources_named(&argv);
-    let settings = |matches: &ArgMatches| settings(matches, &sources);
+    let named = named_by(&argv);
+    let settings = |matches: &ArgMatches| settings(matches, &named);
     let outer = settings(&matches);
     let (command, mut args) = match matches.subcommand() {
         Some((name, inner)) => match of_its_own(name, inner) {
@@ -156,9 +155,9 @@ fn wrong_usage(fault: &str) -> ExitCode {
 /// Parses, setting unknown flags aside, so that one of them does not hide the others.
 fn matches(mut argv: Vec<OsString>) -> Result<(ArgMatches, Vec<Fault>), clap::Error> {
     let mut faults = Vec::new();
-    let sources = sources_named(&argv);
+    let named = named_by(&argv);
     loop {
-        let error = match definition(&sources).try_get_matches_from(&argv) {
+        let error = match definition(&named).try_get_matches_from(&argv) {
             Ok(matches) => return Ok((matches, faults)),
             Err(error) => error,
         };
@@ -172,10 +171,10 @@ fn matches(mut argv: Vec<OsString>) -> Result<(ArgMatches, Vec<Fault>), clap::Er
     }
 }
 
-/// The sources that flags set something of, each once.
-fn sources_named(argv: &[OsString]) -> Vec<String> {
-    let named: BTreeSet<&str> = argv.iter().filter_map(|arg| source_of_flag(arg.to_str()?)).collect();
-    named.into_iter().map(str::to_owned).collect()
+/// All settings below the names that flags set something of.
+fn named_by(argv: &[OsString]) -> Vec<&'static Setting> {
+    let named: BTreeSet<(&str, &str)> = argv.iter().filter_map(|arg| named_by_flag(arg.to_str()?)).collect();
+    named.into_iter().flat_map(|(group, name)| settings_of(group, name)).collect()
 }
 
 /// Takes the unknown flag that the error is about, and what looks like its value, out of the arguments.
@@ -203,19 +202,18 @@ fn is_command(text: &str) -> bool {
     define::COMMANDS.contains(&text)
 }
 
-fn settings(matches: &ArgMatches, sources: &[String]) -> Args {
+fn settings(matches: &ArgMatches, named: &[&'static Setting]) -> Args {
     let mut flags: Vec<Flag> = Vec::new();
-    let of_sources = sources.iter().flat_map(|name| source_settings(name));
-    for setting in SETTINGS.iter().chain(of_sources) {
+    for setting in SETTINGS.iter().chain(named.iter().copied()) {
         if let Some(value) = matches.get_one::<String>(setting.path) {
             flags.push(Flag { setting, value: value.clone(), given_as: format!("--{}", setting.flag()) });
         }
     }
     let is_given = |setting: &&Setting| matches.get_one::<String>(setting.path).is_some();
-    let faults = SOURCE_SETTINGS.iter().filter(is_given).map(|setting| {
+    let faults = FAMILIES.iter().flat_map(|family| family.settings).filter(is_given).map(|setting| {
         let flag = setting.flag();
         Fault::Usage(format!(
-            "--{flag} (command line): write the source's own name in place of NAME, as in --sources-minio-format"
+            "--{flag} (command line): write a name in place of NAME, as in --sources-minio-format or --stores-main-kind"
         ))
     });
     if matches.get_flag(EMBEDDED) {

@@ -31,6 +31,7 @@ use smallvec::SmallVec;
 use self::expected::Expected;
 use self::pattern::Pattern;
 pub use self::target::{EntityTag, FetchTarget, MAX_ENTITY_TAG_BYTES, MAX_OBJECT_BYTES, StoreObject};
+pub use self::time::unix_millis;
 use self::version::Version;
 
 /// The bounds an event is validated against (`event.*` settings).

@@ -210,15 +210,15 @@ fn every_example_of_the_default_file_is_allowed() {
             Some(setting) if setting.split_once(" = ").is_some_and(|(name, _)| !name.contains([' ', '`'])) => {
                 setting.to_owned()
             }
-            Some(table) if table.starts_with("[sources.") => table.to_owned(),
+            Some(table) if table.starts_with("[sources.") || table.starts_with("[stores.") => table.to_owned(),
             _ => line.to_owned(),
         })
         .collect();
     let answer = Run::new().default_file(&uncommented.join("\n")).check(&[]);
-    // The files of the examples do not exist, a password may be given once only, and there are no stores: nothing else is wrong.
+    // The files of the examples do not exist, a password may be given once only, and a store has one kind: nothing else is wrong.
     assert_eq!(answer.code, Some(64), "{}", answer.out);
     for line in answer.err.lines().skip(1) {
-        let expected = ["there is no such file", "only one of the two", "no store is set"];
+        let expected = ["there is no such file", "only one of the two", "a store of this kind has no such setting"];
         assert!(expected.iter().any(|expected| line.contains(expected)), "{line}");
     }
 }
@@ -866,11 +866,11 @@ fn faults_of_a_source_are_named_with_the_nearest_name() {
         "sources.minio.ttl = \"60\" (config/default.toml): a text where an integer belongs",
         "sources.minio.format = \"s4\" (config/default.toml): not one of the choices; allowed: auto, s3",
         "sources.Big (config/default.toml): not the name of a source",
-        "sources.minio.store = \"main\" (environment SOURCES_MINIO_STORE): no store is set",
+        "sources.minio.store = \"main\" (environment SOURCES_MINIO_STORE): there is no store of this name",
         "sources.minio.accept = \"journal\" (environment SOURCES_MINIO_ACCEPT)",
         "the embedded cache has no journal; set journal.url, or accept = done",
         "--sources-minio-vallue (command line): there is no such flag, did you mean --sources-minio-value?",
-        "--sources-NAME-format (command line): write the source's own name in place of NAME",
+        "--sources-NAME-format (command line): write a name in place of NAME",
     ] {
         assert!(answer.err.contains(expected), "{expected}\n{}", answer.err);
     }
@@ -880,4 +880,73 @@ fn faults_of_a_source_are_named_with_the_nearest_name() {
     assert!(long.err.contains("sources.minio.ttl must not exceed event.max_ttl_seconds"), "{}", long.err);
     let empty = Run::new().env("SOURCES_MINIO_TOKENS", "").check(&[]);
     assert!(empty.code == Some(64) && empty.err.contains("given but empty"), "{}", empty.err);
+}
+
+/// What is said of these settings of a store named `main`.
+fn check_store(settings: &[(&str, &str)]) -> Answer {
+    let run = settings.iter().fold(Run::new(), |run, (leaf, value)| run.env(&format!("STORES_MAIN_{leaf}"), value));
+    run.file("key", SECRET.to_owned()).check(&[])
+}
+
+#[test]
+fn a_store_has_the_settings_of_its_kind_and_its_secrets_are_never_printed() {
+    for settings in [
+        &[("KIND", "s3"), ("REGION", "eu-central-1"), ("ACCESS_KEY_ID", SECRET), ("SECRET_ACCESS_KEY", SECRET)][..],
+        &[
+            ("KIND", "s3"),
+            ("ENDPOINT", "http://h:9000"),
+            ("ACCESS_KEY_ID_FILE", "key"),
+            ("SECRET_ACCESS_KEY_FILE", "key"),
+        ],
+        &[("KIND", "azure"), ("ACCOUNT", "acct"), ("ACCOUNT_KEY", "aHVudGVyMg==")],
+        &[("KIND", "azure"), ("ENDPOINT", "http://h:1/acct"), ("SAS_TOKEN", "?sv=1&sig=hunter2")],
+        &[("KIND", "gcs"), ("ANONYMOUS", "true")],
+        &[("KIND", "gcs")],
+        &[("KIND", "http"), ("ENDPOINT", "https://h/files"), ("HEADER", "Authorization: Bearer hunter2")],
+    ] {
+        let answer = check_store(settings);
+        assert_eq!(answer.code, Some(0), "{settings:?}: {}", answer.err);
+        let shown: Vec<&str> = answer.out.lines().filter(|line| line.contains("***")).collect();
+        let secrets = ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ACCOUNT_KEY", "SAS_TOKEN", "HEADER"];
+        assert_eq!(shown.len(), settings.iter().filter(|(leaf, _)| secrets.contains(leaf)).count(), "{}", answer.out);
+        answer.hides_the_secret();
+        assert!(!answer.out.contains("aHVudGVyMg"), "{}", answer.out);
+    }
+}
+
+#[test]
+fn settings_of_a_store_that_do_not_go_together_are_named_as_a_pair() {
+    for (settings, pair) in [
+        (&[("ENDPOINT", "http://h")][..], ["stores.main.kind is unset", "s3, azure, gcs or http"]),
+        (&[("KIND", "s3")], ["stores.main.kind", "stores.main.region (unset)"]),
+        (&[("KIND", "azure")], ["stores.main.kind", "stores.main.account (unset)"]),
+        (&[("KIND", "http")], ["stores.main.kind", "stores.main.endpoint (unset)"]),
+        (
+            &[("KIND", "gcs"), ("ACCOUNT_KEY", "aHVudGVyMg==")],
+            ["stores.main.kind = \"gcs\"", "stores.main.account_key"],
+        ),
+        (&[("KIND", "s3"), ("REGION", "r"), ("ACCESS_KEY_ID", SECRET)], ["access_key_id", "secret_access_key (unset)"]),
+        (
+            &[("KIND", "s3"), ("REGION", "r"), ("SECRET_ACCESS_KEY", SECRET), ("SECRET_ACCESS_KEY_FILE", "key")],
+            ["stores.main.secret_access_key", "stores.main.secret_access_key_file"],
+        ),
+        (
+            &[("KIND", "azure"), ("ENDPOINT", "http://h"), ("ACCOUNT_KEY", "aHVudGVyMg==")],
+            ["stores.main.account_key", "stores.main.account (unset)"],
+        ),
+        (
+            &[("KIND", "azure"), ("ACCOUNT", "acct"), ("ACCOUNT_KEY", "aHVudGVyMg=="), ("SAS_TOKEN", "sig=hunter2")],
+            ["stores.main.account_key", "stores.main.sas_token"],
+        ),
+        (
+            &[("KIND", "http"), ("ENDPOINT", "http://h"), ("HEADER", "X-Key: hunter2"), ("ANONYMOUS", "true")],
+            ["stores.main.anonymous", "stores.main.header"],
+        ),
+    ] {
+        let answer = check_store(settings);
+        assert_eq!(answer.code, Some(64), "{settings:?}: {}", answer.out);
+        assert!(pair.iter().all(|part| answer.err.contains(part)), "{settings:?}: {}", answer.err);
+        answer.hides_the_secret();
+        assert!(!answer.err.contains("aHVudGVyMg"), "{}", answer.err);
+    }
 }

@@ -13,19 +13,19 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a response's head means.
 pub(super) enum Answer {
-    Body(ClientResponse),
+    Body,
     /// To a request under a condition: what is asked for has not changed.
     NotModified,
     Redirect(Url),
 }
 
 /// Only 200 is success, and 304 if that was asked for.
-pub(super) fn judge(response: ClientResponse, url: &Url, is_conditional: bool) -> Result<Answer, FetchError> {
+pub(super) fn judge(response: &ClientResponse, url: &Url, is_conditional: bool) -> Result<Answer, FetchError> {
     let status = response.status().as_u16();
     let kind = match status {
-        200 => return Ok(Answer::Body(response)),
+        200 => return Ok(Answer::Body),
         304 if is_conditional => return Ok(Answer::NotModified),
-        301 | 302 | 303 | 307 | 308 => return redirect(&response, url).map(Answer::Redirect),
+        301 | 302 | 303 | 307 | 308 => return redirect(response, url).map(Answer::Redirect),
         404 | 410 => FetchErrorKind::NotFound,
         409 | 412 => FetchErrorKind::Changed,
         408 | 425 | 429 | 500..=599 => FetchErrorKind::Unavailable,

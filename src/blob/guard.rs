@@ -90,6 +90,20 @@ impl AllowedHosts {
         AllowedHosts { entries: self.entries.iter().cloned().chain(named).collect(), others: true }
     }
 
+    /// The host of a store alone, on its port; and what is below it, if buckets stand in the host's name.
+    pub(super) fn of_store(endpoint: &Url, with_buckets: bool) -> Self {
+        let port = endpoint.port_or_known_default();
+        let host = endpoint.host().map(|host| without_trailing_dot(&host).to_owned());
+        let below = match &host {
+            Some(Host::Domain(host)) if with_buckets => Some(Name::Below(format!(".{host}"))),
+            _ => None,
+        };
+        let names = host.map(Name::Exactly).into_iter().chain(below);
+        let entries = names.map(|name| AllowedHost { name, port }).collect();
+        // An endpoint without a host is none, and none may be called.
+        AllowedHosts { entries, others: false }
+    }
+
     /// Whether this host may be asked on this port.
     pub fn judge_host<S: AsRef<str>>(&self, host: &Host<S>, port: u16) -> Result<Judgement, Forbidden> {
         let host = without_trailing_dot(host);

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::guard::AllowedHosts;
+use super::store::Stores;
 use super::{BlobClient, BlobSettings, Download, FetchError, FetchErrorKind};
 
 const MAX_BLOB_BYTES: usize = 200_000;
@@ -132,6 +133,7 @@ fn settings() -> BlobSettings {
         max_blob_bytes: MAX_BLOB_BYTES,
         max_connections: 4,
         proxy: None,
+        stores: Stores::default(),
         propagate_trace: true,
     }
 }

@@ -8,9 +8,7 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
 use super::send;
-use crate::config::{
-    DEFAULT_FILE, Kind, SETTINGS, SOURCE_SETTINGS, Secret, Setting, default_in_words, source_settings,
-};
+use crate::config::{DEFAULT_FILE, FAMILIES, Kind, SETTINGS, Secret, Setting, default_in_words};
 
 pub const SERVE: &str = "serve";
 pub const DEMO: &str = "demo";
@@ -63,8 +61,8 @@ const CA_FILE: &str = "ca-file";
 /// Longer than anybody waits; keeps arithmetic with instants from overflowing.
 const MAX_SECONDS: u64 = 100 * 365 * 86_400;
 
-/// The command line. `sources` are the names of the sources of which it may set something.
-pub fn definition(sources: &[String]) -> Command {
+/// The command line. `named` are the settings below a name of which it may set something.
+pub fn definition(named: &[&'static Setting]) -> Command {
     Command::new("redis-cache-sync")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
@@ -78,13 +76,13 @@ pub fn definition(sources: &[String]) -> Command {
 Without a command it serves. Faults in the command line or the settings end it with exit code 64. Each command has
 examples of its own: redis-cache-sync send --help",
         )
-        .args(setting_args(sources))
-        .subcommand(serve().args(setting_args(sources)))
+        .args(setting_args(named))
+        .subcommand(serve().args(setting_args(named)))
         .subcommand(demo())
-        .subcommand(check_config().args(setting_args(sources)))
+        .subcommand(check_config().args(setting_args(named)))
         .subcommand(sending())
-        .subcommand(clear().args(setting_args(sources)))
-        .subcommand(healthcheck().args(setting_args(sources)))
+        .subcommand(clear().args(setting_args(named)))
+        .subcommand(healthcheck().args(setting_args(named)))
         .subcommand(completions())
         .subcommand(man())
 }
@@ -336,23 +334,27 @@ fn man() -> Command {
     )
 }
 
-/// `--config`, `--embedded` and a flag for every setting. For help, those of a source are there with `NAME` in place of its name.
-fn setting_args(sources: &[String]) -> impl Iterator<Item = Arg> {
+/// `--config`, `--embedded` and a flag for every setting. For help, those below a name are there with `NAME` in its place.
+fn setting_args(named: &[&'static Setting]) -> impl Iterator<Item = Arg> {
     let config = Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(value_parser!(PathBuf));
     let embedded = Arg::new(EMBEDDED).long(EMBEDDED).action(ArgAction::SetTrue);
     let own = [
         config.help(format!("Reads settings from this file instead of {DEFAULT_FILE}")),
         embedded.help("Short for --cache-backend embedded"),
     ];
-    let of_sources = sources.iter().flat_map(|name| source_settings(name));
+    let rows = FAMILIES.iter().flat_map(|family| {
+        let heading = match family.group {
+            "stores" => "Settings of a store, under its NAME",
+            _ => "Settings of a source, under its NAME",
+        };
+        family.settings.iter().map(move |setting| setting_arg(setting, heading))
+    });
     own.into_iter()
         .chain(
-            SETTINGS
-                .iter()
-                .map(|setting| setting_arg(setting, "SendSettings (each also as a variable and in the file)")),
+            SETTINGS.iter().map(|setting| setting_arg(setting, "Settings (each also as a variable and in the file)")),
         )
-        .chain(SOURCE_SETTINGS.iter().map(|setting| setting_arg(setting, "SendSettings of a source, under its NAME")))
-        .chain(of_sources.map(|setting| setting_arg(setting, "").hide(true)))
+        .chain(rows)
+        .chain(named.iter().map(|setting| setting_arg(setting, "").hide(true)))
 }
 
 fn setting_arg(setting: &'static Setting, heading: &'static str) -> Arg {

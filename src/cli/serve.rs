@@ -17,9 +17,11 @@ use super::doors::Doors;
 use super::rereading::Rereading;
 use super::rereading::settings::Origin;
 use super::signals::{HangUp, Signals};
+use super::stores::stores;
 use super::{keys, refuse};
 use crate::blob::BlobSettings;
 use crate::blob::retry::Policy;
+use crate::blob::store::Stores;
 use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{CacheSettings, ClusterCache, RedisCache, SentinelCache, SetupError};
 use crate::cache::{Cache, CacheError, Room};
@@ -293,7 +295,7 @@ fn pipeline_settings(config: &Config) -> PipelineSettings {
             max_ttl_seconds: event.max_ttl_seconds,
             allow_match_all: event.allow_match_all,
             version_prefix: redis.version_prefix.clone(),
-            stores: Some(Arc::default()),
+            stores: Some(config.stores.keys().cloned().collect()),
         }),
         stream_bytes: config.fetch.stream_bytes,
         blob: Arc::new(blob_settings(config)),
@@ -339,7 +341,7 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> Htt
 
 fn blob_settings(config: &Config) -> BlobSettings {
     let fetch = &config.fetch;
-    BlobSettings {
+    let settings = BlobSettings {
         allowed_hosts: fetch.allowed_hosts.clone(),
         extra_roots: fetch.extra_roots.clone(),
         connect_timeout: fetch.connect_timeout,
@@ -347,8 +349,10 @@ fn blob_settings(config: &Config) -> BlobSettings {
         max_blob_bytes: fetch.max_blob_bytes,
         max_connections: fetch.concurrency,
         proxy: fetch.proxy.clone(),
+        stores: Stores::default(),
         propagate_trace: fetch.propagate_trace,
-    }
+    };
+    BlobSettings { stores: stores(config, &settings), ..settings }
 }
 
 fn issuer(source: &config::SourceConfig) -> Option<IssuerSettings> {

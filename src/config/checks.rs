@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use base64::Engine;
 use ipnet::IpNet;
 
 use super::secret::WebhookSecret;
@@ -120,6 +121,50 @@ pub fn issuer(text: &str) -> Result<(), String> {
     let is_web = text.starts_with("https://") || text.starts_with("http://");
     let is_url = text.len() <= 2048 && is_web && url::Url::parse(text).is_ok_and(|url| url.has_host());
     if is_url && !text.contains(['?', '#', '@']) { Ok(()) } else { Err("not such a URL".to_owned()) }
+}
+
+/// Where a store is called.
+pub fn endpoint(text: &str) -> Result<(), String> {
+    issuer(text)
+}
+
+pub fn region(text: &str) -> Result<(), String> {
+    let is_good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let fits = (1..=64).contains(&text.len()) && text.bytes().all(is_good);
+    if fits { Ok(()) } else { Err("not a region".to_owned()) }
+}
+
+pub fn account(text: &str) -> Result<(), String> {
+    let is_good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let fits = (3..=24).contains(&text.len()) && text.bytes().all(is_good);
+    if fits { Ok(()) } else { Err("not a storage account".to_owned()) }
+}
+
+pub fn account_key(text: &str) -> Result<(), String> {
+    let is_key = text.len() <= 4096 && base64::engine::general_purpose::STANDARD.decode(text.trim()).is_ok();
+    if is_key { Ok(()) } else { Err("not base64".to_owned()) }
+}
+
+pub fn sas_token(text: &str) -> Result<(), String> {
+    let is_query = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    let fits = text.len() <= 4096 && text.trim_start_matches('?').bytes().all(is_query) && text.contains("sig=");
+    if fits { Ok(()) } else { Err("not the query of a shared access signature".to_owned()) }
+}
+
+pub fn header(text: &str) -> Result<(), String> {
+    const OWN: [&str; 6] =
+        ["host", "content-length", "transfer-encoding", "connection", "accept-encoding", "if-none-match"];
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    match text.split_once(':').map(|(name, value)| (name.trim(), value.trim())) {
+        Some((name, _)) if name.is_empty() || !name.bytes().all(is_name) => Err("a header without a name".to_owned()),
+        Some((name, _)) if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) => {
+            Err("a header that requests have already".to_owned())
+        }
+        Some((_, value)) if !value.is_empty() && value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) => {
+            Ok(())
+        }
+        _ => Err("not of the form Name: value".to_owned()),
+    }
 }
 
 fn no_control(text: &str) -> Result<(), String> {

@@ -7,7 +7,7 @@ use config::{ConfigError, Map, Source, Value, ValueKind};
 
 use super::fault::Fault;
 use super::kind::as_text;
-use super::sources::{SOURCES, source_settings};
+use super::named::{FAMILIES, settings_of};
 use super::table::{SETTINGS, Setting};
 
 /// One layer's good values in normal form, by path.
@@ -53,17 +53,17 @@ impl Effective {
         Ok(Effective { tree, bad: HashSet::new(), files: other.files.clone() })
     }
 
-    /// The names of the sources, in their order.
-    pub fn sources(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = match self.at(SOURCES).map(|sources| &sources.kind) {
-            Some(ValueKind::Table(sources)) => sources.keys().map(String::as_str).collect(),
+    /// The names below this group, `sources` or `stores`, in their order.
+    pub fn names(&self, group: &str) -> Vec<&str> {
+        let mut names: Vec<&str> = match self.at(group).map(|tables| &tables.kind) {
+            Some(ValueKind::Table(tables)) => tables.keys().map(String::as_str).collect(),
             _ => Vec::new(),
         };
         names.sort_unstable();
         names
     }
 
-    /// Every setting that there is, those of the sources last.
+    /// Every setting that there is, those below a name last.
     pub fn settings(&self) -> impl Iterator<Item = &'static Setting> + use<> {
         all_of([self, self])
     }
@@ -126,6 +126,10 @@ impl Effective {
 
 /// Every setting of both, each once.
 pub fn all_of(both: [&Effective; 2]) -> impl Iterator<Item = &'static Setting> + use<> {
-    let names: BTreeSet<String> = both.iter().flat_map(|one| one.sources()).map(str::to_owned).collect();
-    SETTINGS.iter().chain(names.into_iter().flat_map(|name| source_settings(&name)))
+    let named = FAMILIES.iter().flat_map(|family| {
+        let names = both.iter().flat_map(|one| one.names(family.group));
+        names.map(|name| (family.group, name.to_owned())).collect::<BTreeSet<_>>()
+    });
+    let named: Vec<&'static Setting> = named.flat_map(|(group, name)| settings_of(group, &name)).collect();
+    SETTINGS.iter().chain(named)
 }

@@ -14,8 +14,8 @@ use super::checks;
 use super::effective::Effective;
 use super::fault::Fault;
 use super::kind::items;
+use super::named::{SOURCES, STORES, source_settings, store_settings};
 use super::secret::{Pem, Secret, WebhookSecret};
-use super::sources::source_settings;
 use super::tls::{TlsFiles, TlsPems};
 
 /// Bytes of a file at most.
@@ -40,11 +40,18 @@ pub struct Files {
 /// Reads every file that is named; each that is of no use is a fault.
 pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
     let mut reader = Reader { settings, faults };
-    let tokens_of_sources = settings.sources().into_iter().filter_map(|name| {
+    let tokens_of_sources = settings.names(SOURCES).into_iter().filter_map(|name| {
         let setting = source_settings(name).iter().find(|setting| setting.leaf() == "tokens_file")?;
         Some((name.to_owned(), reader.read(setting.path, tokens)?))
     });
     let tokens_of_sources = tokens_of_sources.collect();
+    for setting in settings.names(STORES).into_iter().flat_map(store_settings) {
+        match setting.leaf() {
+            "service_account_file" => drop(reader.read(setting.path, text)),
+            leaf if leaf.ends_with("_file") => drop(reader.read(setting.path, password)),
+            _ => {}
+        }
+    }
     let (tls_cert, tls_key) = reader.pair("redis.tls_cert", "redis.tls_key");
     let (cert, key) = reader.pair("http.tls_cert", "http.tls_key");
     let client_ca = reader.read("http.tls_client_ca", |bytes| authorities(&bytes).map(|_| Pem::new(bytes)));
@@ -68,6 +75,14 @@ pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
 /// Why it is of no use, for a person.
 pub fn tokens_in(path: &Path) -> Result<Vec<Secret>, String> {
     contents(path).and_then(tokens)
+}
+
+/// The text of a file that holds a secret of several lines, such as a key in JSON.
+///
+/// # Errors
+/// Why it is of no use, for a person.
+pub fn text_in(path: &Path) -> Result<Secret, String> {
+    contents(path).and_then(text).map(Secret::new)
 }
 
 /// The same of `auth.webhook_secrets_file`.

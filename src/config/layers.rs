@@ -13,9 +13,9 @@ use super::effective::{Effective, Layer};
 use super::fault::Fault;
 use super::files::{read_bounded, what_failed};
 use super::kind::for_message;
+use super::named::{Family, NAME_ALLOWED, SOURCES, family, find, is_name, of_variable, settings_of};
 use super::names::{in_group, is_group, nearest};
 use super::redis_url::has_password;
-use super::sources::{NAME_ALLOWED, SOURCES, find, is_source_name, of_variable, source_settings};
 use super::table::{Privacy, SETTINGS, Setting};
 use super::{DEFAULT_FILE, Flag, unheard};
 
@@ -154,7 +154,7 @@ impl Layers {
 
     /// Lays the layers over each other.
     pub fn merge(mut self) -> (Effective, Vec<String>, Vec<Fault>) {
-        self.add_defaults_of_sources();
+        self.add_defaults_of_names();
         let builder =
             self.layers.into_iter().fold(config::Config::builder(), |builder, layer| builder.add_source(layer));
         let tree = builder.build().unwrap_or_else(|error| {
@@ -164,12 +164,12 @@ impl Layers {
         (Effective { tree, bad: self.bad, files: self.files }, self.warnings, self.faults)
     }
 
-    /// Every source that a layer names has all of a source's settings.
-    fn add_defaults_of_sources(&mut self) {
-        let named: BTreeSet<String> =
-            self.layers.iter().flat_map(|layer| layer.0.keys()).filter_map(|path| source_of(path)).collect();
+    /// Whatever a layer names has all settings of its kind.
+    fn add_defaults_of_names(&mut self) {
+        let named: BTreeSet<(String, String)> =
+            self.layers.iter().flat_map(|layer| layer.0.keys()).filter_map(|path| named_in(path)).collect();
         let Some(defaults) = self.layers.first_mut() else { return };
-        for setting in named.iter().flat_map(|name| source_settings(name)) {
+        for setting in named.iter().flat_map(|(group, name)| settings_of(group, name)) {
             defaults.put(setting, "default".to_owned(), setting.default_value());
         }
     }
@@ -178,14 +178,12 @@ impl Layers {
         let mut layer = Layer::default();
         for (name, value) in sorted(table) {
             match value.kind {
-                ValueKind::Table(inner) if name == SOURCES => {
-                    for (source, value) in sorted(inner) {
-                        self.add_toml_source(&mut layer, file, &source, value.kind);
-                    }
-                }
                 ValueKind::Table(inner) if is_group(&name) => {
                     for (leaf, value) in sorted(inner) {
-                        self.add_toml_value(&mut layer, file, &format!("{name}.{leaf}"), &value.kind);
+                        match family(&name) {
+                            Some(family) => self.add_toml_named(&mut layer, file, (family, &leaf), value.kind),
+                            None => self.add_toml_value(&mut layer, file, &format!("{name}.{leaf}"), &value.kind),
+                        }
                     }
                 }
                 kind if is_group(&name) => self.faults.push(Fault::BadValue {
@@ -203,24 +201,28 @@ impl Layers {
         self.layers.push(layer);
     }
 
-    fn add_toml_source(&mut self, layer: &mut Layer, file: &str, source: &str, value: ValueKind) {
+    fn add_toml_named(&mut self, layer: &mut Layer, file: &str, (family, name): (&Family, &str), value: ValueKind) {
+        let Family { group, what, .. } = family;
         let fault = |reason: &str, allowed: String| Fault::BadValue {
-            setting: shortened(&format!("{SOURCES}.{source}")),
+            setting: shortened(&format!("{group}.{name}")),
             value: None,
             origin: file.to_owned(),
             reason: reason.to_owned(),
             allowed,
         };
         match value {
-            _ if !is_source_name(source) => {
-                self.faults.push(fault("not the name of a source", NAME_ALLOWED.to_owned()));
+            _ if !is_name(name) => {
+                self.faults.push(fault(&format!("not the name of {what}"), NAME_ALLOWED.to_owned()));
             }
             ValueKind::Table(inner) => {
                 for (leaf, value) in sorted(inner) {
-                    self.add_toml_value(layer, file, &format!("{SOURCES}.{source}.{leaf}"), &value.kind);
+                    self.add_toml_value(layer, file, &format!("{group}.{name}.{leaf}"), &value.kind);
                 }
             }
-            _ => self.faults.push(fault("a source is a table of settings", in_group(&format!("{SOURCES}.{source}")))),
+            _ => {
+                let allowed = in_group(&format!("{group}.{name}"));
+                self.faults.push(fault(&format!("{what} is a table of settings"), allowed));
+            }
         }
     }
 
@@ -292,17 +294,18 @@ fn shortened(path: &str) -> String {
     path.chars().take(100).collect::<String>().escape_debug().to_string()
 }
 
-/// The source of which this is a setting's path.
-fn source_of(path: &str) -> Option<String> {
-    let (name, _) = path.strip_prefix(SOURCES)?.strip_prefix('.')?.split_once('.')?;
-    Some(name.to_owned())
+/// Group and name of the source or store of which this is a setting's path.
+fn named_in(path: &str) -> Option<(String, String)> {
+    let (group, rest) = path.split_once('.')?;
+    let (name, _) = rest.split_once('.')?;
+    family(group).map(|_| (group.to_owned(), name.to_owned()))
 }
 
 /// An empty lock is a door left open by mistake: a variable that was not set where it was to be filled in.
 const EMPTY_LOCK: &str = "given but empty; leave it out, or fill it";
 
 fn is_lock(setting: &Setting) -> bool {
-    let is_of_source = || source_of(setting.path).is_some();
+    let is_of_source = || named_in(setting.path).is_some_and(|(group, _)| group == SOURCES);
     match setting.leaf() {
         "tokens" | "tokens_file" | "webhook_secrets" | "oidc_issuer" | "oidc_audience" if is_of_source() => true,
         _ => setting.path.starts_with("auth."),

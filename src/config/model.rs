@@ -8,6 +8,7 @@ mod http;
 mod journal;
 mod read;
 mod source;
+mod store;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ pub use self::http::{HttpConfig, ListenerTls};
 pub use self::journal::{DeadLettersConfig, JournalConfig};
 use self::read::{millis, parsed, seconds};
 pub use self::source::{Accept, SourceConfig};
+pub use self::store::StoreConfig;
 use super::effective::Effective;
 use super::fault::Fault;
 use super::files::Files;
@@ -77,6 +79,9 @@ pub struct Config {
     /// By name.
     #[serde(default)]
     pub sources: BTreeMap<String, SourceConfig>,
+    /// By name.
+    #[serde(default)]
+    pub stores: BTreeMap<String, StoreConfig>,
 }
 
 /// The forms of a log line (`log_format`).

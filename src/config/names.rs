@@ -2,7 +2,7 @@
 
 use strsim::levenshtein;
 
-use super::sources::{NAME_ALLOWED, SOURCES, is_source_name, nearest_of_source, source_settings};
+use super::named::{FAMILIES, NAME_ALLOWED, family, is_name, nearest_named, settings_of};
 use super::table::{SETTINGS, Setting};
 
 /// Of a name that was given, so much is looked at.
@@ -10,17 +10,18 @@ const MAX_COMPARED_BYTES: usize = 100;
 
 /// Whether settings stand below this name.
 pub fn is_group(name: &str) -> bool {
-    let is_source = || name.strip_prefix("sources.").is_some_and(is_source_name);
-    !name.is_empty() && (name == SOURCES || is_source() || SETTINGS.iter().any(|setting| setting.group() == name))
+    let is_named = || name.split_once('.').is_some_and(|(group, name)| family(group).is_some() && is_name(name));
+    !name.is_empty() && (family(name).is_some() || is_named() || SETTINGS.iter().any(|setting| setting.group() == name))
 }
 
 /// What may stand in a group; for the top level also the groups.
 pub fn in_group(group: &str) -> String {
-    if group == SOURCES {
-        return format!("in {SOURCES}: a table for each source, under {NAME_ALLOWED}");
+    if let Some(family) = family(group) {
+        let one = family.what.trim_start_matches("a ");
+        return format!("in {group}: a table for each {one}, under {NAME_ALLOWED}");
     }
-    if let Some(source) = group.strip_prefix("sources.") {
-        let leaves: Vec<&str> = source_settings(source).iter().map(Setting::leaf).collect();
+    if let Some((of, name)) = group.split_once('.') {
+        let leaves: Vec<&str> = settings_of(of, name).iter().map(Setting::leaf).collect();
         return format!("in {group}: {}", leaves.join(", "));
     }
     let mut names: Vec<&str> = Vec::new();
@@ -35,7 +36,7 @@ pub fn in_group(group: &str) -> String {
         }
     }
     if group.is_empty() {
-        names.push(SOURCES);
+        names.extend(FAMILIES.iter().map(|family| family.group));
     }
     let place = if group.is_empty() { String::new() } else { format!("in {group}: ") };
     format!("{place}{}", names.join(", "))
@@ -44,10 +45,13 @@ pub fn in_group(group: &str) -> String {
 /// The setting or group that was probably meant: a few letters off, or the same leaf elsewhere.
 pub fn nearest(path: &str) -> Option<&'static str> {
     let given = path.get(..MAX_COMPARED_BYTES).unwrap_or(path);
-    if given.starts_with("sources.") {
-        return nearest_of_source(given);
+    if given.split_once('.').is_some_and(|(group, _)| family(group).is_some()) {
+        return nearest_named(given);
     }
-    let names = SETTINGS.iter().flat_map(|setting| [setting.path, setting.group()]).chain([SOURCES]);
+    let names = SETTINGS
+        .iter()
+        .flat_map(|setting| [setting.path, setting.group()])
+        .chain(FAMILIES.iter().map(|family| family.group));
     let (edits, name) = names.filter(|name| !name.is_empty()).map(|name| (levenshtein(given, name), name)).min()?;
     if edits <= 3 && edits * 2 <= path.len() {
         return Some(name);

@@ -3,9 +3,10 @@
 use super::Shown;
 use super::effective::Effective;
 use super::kind::{Kind, as_text, human_bytes, quoted, toml_literal};
+use super::named::FAMILIES;
 use super::redis_url::{self, RedisUrl};
 use super::secret::MASK;
-use super::table::{Preset, Privacy, SETTINGS, SOURCE_SETTINGS, Setting};
+use super::table::{Preset, Privacy, SETTINGS, Setting};
 
 const HEAD: &str = "\
 # Every setting with its default. The same setting can be given, each winning over those before it, here, in .env, as a
@@ -18,6 +19,12 @@ const SOURCES_HEAD: &str = "
 # A source is a route for one producer of notifications, POST /sources/NAME: a table for each, under a name of lower-case
 # letters and digits. SOURCES_MINIO_FORMAT and --sources-minio-format set the same as format below [sources.minio].
 # [sources.minio]
+";
+
+const STORES_HEAD: &str = "
+# A store is where objects are fetched from, with credentials: a table for each, under a name of lower-case letters and digits.
+# STORES_MAIN_KIND and --stores-main-kind set the same as kind below [stores.main].
+# [stores.main]
 ";
 
 /// `config/default.toml`, word for word.
@@ -33,10 +40,12 @@ pub fn default_toml() -> String {
             out.push_str(&format!("{doc}\n{line}\n"));
         }
     }
-    out.push_str(SOURCES_HEAD);
-    for setting in SOURCE_SETTINGS {
-        let (doc, line) = doc_and_line(setting);
-        out.push_str(&format!("{doc}\n# {}\n", line.trim_start_matches("# ")));
+    for (family, head) in FAMILIES.iter().zip([SOURCES_HEAD, STORES_HEAD]) {
+        out.push_str(head);
+        for setting in family.settings {
+            let (doc, line) = doc_and_line(setting);
+            out.push_str(&format!("{doc}\n# {}\n", line.trim_start_matches("# ")));
+        }
     }
     out
 }
@@ -55,12 +64,17 @@ fn doc_and_line(setting: &Setting) -> (String, String) {
 /// The table of settings in docs/settings.md, as Markdown.
 pub fn markdown_table() -> String {
     let mut out = "| setting | default | allowed | what it is |\n| --- | --- | --- | --- |\n".to_owned();
-    for setting in SETTINGS.iter().chain(SOURCE_SETTINGS) {
+    for setting in all() {
         let (default, allowed) = (default_in_words(setting), setting.kind.allowed());
         let live = if setting.is_live { " *(live)*" } else { "" };
         out.push_str(&format!("| `{}` | {default} | {allowed} | {}{live} |\n", setting.path, setting.doc));
     }
     out
+}
+
+/// Every row of the table, those with `NAME` in their paths last.
+fn all() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(FAMILIES.iter().flat_map(|family| family.settings))
 }
 
 /// The default for a person: `16 MiB` rather than 16777216.
@@ -129,8 +143,8 @@ mod tests {
     #[test]
     fn the_markdown_table_lists_every_setting_once() {
         let table = markdown_table();
-        assert_eq!(table.lines().count(), SETTINGS.len() + SOURCE_SETTINGS.len() + 2);
-        for setting in SETTINGS.iter().chain(SOURCE_SETTINGS) {
+        assert_eq!(table.lines().count(), all().count() + 2);
+        for setting in all() {
             assert_eq!(table.matches(&format!("| `{}` |", setting.path)).count(), 1, "{}", setting.path);
         }
         assert!(table.lines().all(|line| line.matches('|').count() == 5), "{table}");

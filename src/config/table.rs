@@ -85,8 +85,8 @@ impl Setting {
         self.path.rsplit_once('.').map_or(self.path, |(_, leaf)| leaf)
     }
 
-    /// The same setting of a source of this name; it is of [`SOURCE_SETTINGS`]. Its path lives as long as the process.
-    pub(super) fn of_source(&self, name: &str) -> Setting {
+    /// The same setting below this name; its own path has `NAME` there. The new path lives as long as the process.
+    pub(super) fn under(&self, name: &str) -> Setting {
         Setting { path: self.path.replacen("NAME", name, 1).leak(), ..self.clone() }
     }
 
@@ -311,6 +311,35 @@ pub static SOURCE_SETTINGS: &[Setting] = &[
     Setting::new("sources.NAME.accept", Text("done"), one_of(&["done", "journal"]), "When a notification is answered: done, when Redis has it; journal, when the journal has it").live(),
 ];
 
+/// Every setting of a store, with `NAME` in place of its name.
+#[rustfmt::skip]
+pub static STORE_SETTINGS: &[Setting] = &[
+    Setting::new("stores.NAME.kind", Unset("\"s3\""), one_of(&["s3", "azure", "gcs", "http"]), "What the store speaks; each store has one"),
+    Setting::new("stores.NAME.endpoint", Unset("\"http://minio:9000\""), text(endpoint, "an http or https URL without a query"),
+        "Where the store is called, private addresses included; unset: the cloud's own, by region or account"),
+    Setting::new("stores.NAME.region", Unset("\"eu-central-1\""), text(region, "lower-case letters, digits and dashes"),
+        "Region that S3 requests are signed for; unset, beside an endpoint: us-east-1"),
+    Setting::new("stores.NAME.path_style", Unset("true"), Kind::Switch,
+        "Whether the bucket stands in the path and not in the host's name (S3); unset: with an endpoint yes, without no"),
+    Setting::new("stores.NAME.access_key_id", Unset("\"AKIAIOSFODNN7EXAMPLE\""), text(password, "a text of at most 4096 bytes"), "Access key of S3").private(Privacy::Secret),
+    Setting::new("stores.NAME.access_key_id_file", Unset("\"/run/secrets/access-key-id\""), file(), "File with it; read again when the file changes"),
+    Setting::new("stores.NAME.secret_access_key", Unset("\"wJalrXUtnFEMI\""), text(password, "a text of at most 4096 bytes"), "Secret to the access key").private(Privacy::Secret),
+    Setting::new("stores.NAME.secret_access_key_file", Unset("\"/run/secrets/secret-access-key\""), file(), "File with it; read again when the file changes"),
+    Setting::new("stores.NAME.session_token", Unset("\"FwoGZXIvYXdz\""), text(password, "a text of at most 4096 bytes"), "Session token of an access key that was lent for a time").private(Privacy::Secret),
+    Setting::new("stores.NAME.session_token_file", Unset("\"/run/secrets/session-token\""), file(), "File with it; read again when the file changes"),
+    Setting::new("stores.NAME.account", Unset("\"myaccount\""), text(account, "3 to 24 lower-case letters and digits"), "Storage account of Azure"),
+    Setting::new("stores.NAME.account_key", Unset("\"bXlrZXk=\""), text(account_key, "base64"), "Key of the account (Shared Key)").private(Privacy::Secret),
+    Setting::new("stores.NAME.account_key_file", Unset("\"/run/secrets/account-key\""), file(), "File with it; read again when the file changes"),
+    Setting::new("stores.NAME.sas_token", Unset("\"sv=2021-12-02&sig=abc\""), text(sas_token, "the query of a shared access signature"), "Shared access signature, in place of an account's key").private(Privacy::Secret),
+    Setting::new("stores.NAME.sas_token_file", Unset("\"/run/secrets/sas-token\""), file(), "File with it; read again when the file changes"),
+    Setting::new("stores.NAME.service_account_file", Unset("\"/run/secrets/service-account.json\""), file(),
+        "JSON key file of a service account of Google Cloud; read again when the file changes"),
+    Setting::new("stores.NAME.header", Unset("\"Authorization: Bearer abc\""), text(header, "Name: value"), "Header that each request to an http store carries").private(Privacy::Secret),
+    Setting::new("stores.NAME.header_file", Unset("\"/run/secrets/store-header\""), file(), "File with it; read again when the file changes"),
+    Setting::new("stores.NAME.anonymous", Switch(false), Kind::Switch,
+        "Whether requests go without a credential, for public buckets; without this and without a credential the platform's own is used"),
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -335,7 +364,9 @@ mod tests {
 
     #[test]
     fn every_default_is_itself_allowed() {
-        for setting in SETTINGS.iter().chain(SOURCE_SETTINGS).filter(|setting| !setting.is_optional()) {
+        for setting in
+            SETTINGS.iter().chain(SOURCE_SETTINGS).chain(STORE_SETTINGS).filter(|setting| !setting.is_optional())
+        {
             let default = setting.default_value();
             assert_eq!(setting.kind.from_toml(&default, false).as_ref(), Ok(&default), "{}", setting.path);
         }

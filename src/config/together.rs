@@ -1,11 +1,14 @@
 //! Settings that must go together, and those that have no effect beside others.
 
 mod sources;
+mod stores;
 
 use super::effective::Effective;
 use super::fault::Fault;
 use super::kind::toml_literal;
+use super::named::{SOURCES, STORES, find};
 use super::redis_url;
+use super::table::Privacy;
 
 /// The first may not exceed the second. `times`: what one of the first counts in the second.
 const LIMITS: [(&str, u64, &str); 5] = [
@@ -55,8 +58,11 @@ pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<S
         faults.extend(alone(settings, MODE, "redis.sentinel_master"));
     }
     faults.extend(required_lock(settings));
-    for name in settings.sources() {
+    for name in settings.names(SOURCES) {
         sources::check(settings, name, faults, warnings);
+    }
+    for name in settings.names(STORES) {
+        stores::check(settings, name, faults);
     }
     warnings.extend(without_effect(settings));
     warnings.extend(TIMES.iter().filter_map(|(first, second, what)| contradicts(settings, first, second, what)));
@@ -143,9 +149,13 @@ fn database_of_cluster(settings: &Effective) -> Option<Fault> {
 fn described(settings: &Effective, path: &str) -> String {
     let origin = settings.origin(path);
     match settings.get(path) {
-        Some(value) if !path.ends_with("password") => format!("{path} = {} ({origin})", toml_literal(&value.kind)),
+        Some(value) if is_open(path) => format!("{path} = {} ({origin})", toml_literal(&value.kind)),
         _ => format!("{path} ({origin})"),
     }
+}
+
+fn is_open(path: &str) -> bool {
+    find(path).is_none_or(|setting| setting.privacy == Privacy::Open)
 }
 
 fn without_effect(settings: &Effective) -> Vec<String> {

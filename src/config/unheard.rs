@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use strsim::levenshtein;
 
-use super::sources::{nearest_variable, of_variable};
+use super::named::{nearest_variable, of_variable};
 use super::table::{SETTINGS, Setting};
 
 /// Shorter names are near to too many others.

@@ -6,8 +6,8 @@ use time::format_description::well_known::Rfc3339;
 /// Bytes of a time that is looked into: all its digits, and more behind the second's point than anybody sends.
 const MAX_TIME_BYTES: usize = 64;
 
-/// The milliseconds since 1970 of an RFC 3339 text.
-pub(in crate::event) fn unix_millis(time: &str) -> Option<i64> {
+/// The milliseconds since 1970 of an RFC 3339 text; None for any other.
+pub fn unix_millis(time: &str) -> Option<i64> {
     if time.len() > MAX_TIME_BYTES {
         return None;
     }

@@ -15,7 +15,7 @@ use crate::event::sources::Format;
 use crate::event::validate::{MAX_FAULTS, MAX_URL_BYTES};
 use crate::event::version::MAX_TEXT_BYTES;
 use crate::event::wire::{INVALID, MALFORMED, PROBLEM_TYPE_PREFIX};
-use crate::event::{EventType, Limits, MAX_ID_BYTES, MAX_PATTERNS};
+use crate::event::{EventType, Limits, MAX_ID_BYTES, MAX_OBJECT_BYTES, MAX_PATTERNS};
 use crate::telemetry::ActorKind;
 use crate::telemetry::history::MAX_FAILURES;
 
@@ -62,6 +62,7 @@ fn facts(settings: &HttpSettings, limits: &Limits, is_open: bool) -> Vec<(String
             ("security", security(is_open, &["bearer", "webhook"])),
             ("reading_security", security(is_open, &["bearer"])),
             ("event_types", json!(EventType::ALL.map(EventType::as_str))),
+            ("store", store(limits)),
             ("classes", json!(Class::ALL.map(Class::as_str))),
             ("formats", json!(Format::ALL.map(Format::as_str))),
             ("origins", json!(Origin::ALL.map(Origin::as_str))),
@@ -86,7 +87,16 @@ fn facts(settings: &HttpSettings, limits: &Limits, is_open: bool) -> Vec<(String
     facts
 }
 
-fn bounds(settings: &HttpSettings, limits: &Limits) -> [(&'static str, Value); 13] {
+/// The stores that an entry may name. Without any there is no entry that does.
+fn store(limits: &Limits) -> Value {
+    let description = "The name of a store that is set up (`stores.NAME`): the object is fetched from there, with the store's credentials.";
+    match limits.stores.as_deref().unwrap_or_default() {
+        [] => json!({ "not": {}, "description": description }),
+        names => json!({ "enum": names, "description": description }),
+    }
+}
+
+fn bounds(settings: &HttpSettings, limits: &Limits) -> [(&'static str, Value); 14] {
     [
         ("http.max_body_bytes", json!(settings.max_body_bytes)),
         ("event.max_events", json!(limits.max_events)),
@@ -97,6 +107,7 @@ fn bounds(settings: &HttpSettings, limits: &Limits) -> [(&'static str, Value); 1
         ("event.max_patterns", json!(MAX_PATTERNS)),
         ("event.max_url_bytes", json!(MAX_URL_BYTES)),
         ("event.max_version_bytes", json!(MAX_TEXT_BYTES)),
+        ("event.max_object_bytes", json!(MAX_OBJECT_BYTES)),
         ("max_sample", json!(MAX_SAMPLE)),
         ("max_faults", json!(MAX_FAULTS)),
         ("max_failures", json!(MAX_FAILURES)),

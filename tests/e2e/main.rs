@@ -56,6 +56,7 @@ mod source_order;
 mod source_posters;
 mod sources;
 mod streamed;
+mod stores;
 mod support;
 mod tls;
 mod trace;

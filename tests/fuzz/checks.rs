@@ -79,8 +79,16 @@ pub fn notifications(data: &[u8]) {
     let headers = Pairs(headers);
     let Ok(Parsed::Elements(elements)) = parse(format, &Message { headers: &headers, body }) else { return };
     let (count, key) = (elements.len(), "{bucket}/{object}".parse().expect("a template"));
-    let mapping =
-        Mapping { name: "s".into(), format, key, ttl: None, include: vec![], exclude: vec![], value: ValueMode::Facts };
+    let mapping = Mapping {
+        name: "s".into(),
+        format,
+        key,
+        ttl: None,
+        include: vec![],
+        exclude: vec![],
+        value: ValueMode::Facts,
+        store: None,
+    };
     let mapped = mapping.events(elements, &limits);
     assert_eq!(mapped.events.len() as u64 + mapped.ignored.iter().sum::<u64>(), count as u64);
     for event in mapped.events.iter().flatten() {

@@ -32,6 +32,8 @@ pub struct SourceConfig {
     /// What is stored for an object: its bytes, the facts as JSON, or nothing (`sources.NAME.value`). Live.
     #[serde(deserialize_with = "parsed")]
     pub value: ValueMode,
+    /// The store that objects are fetched from (`sources.NAME.store`); None: the URL in the notification. Live.
+    pub store: Option<String>,
     /// Bearer tokens that the producer may show (`sources.NAME.tokens`). Live.
     #[serde(default)]
     pub tokens: Vec<Secret>,
@@ -79,6 +81,7 @@ impl SourceConfig {
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             value: self.value,
+            store: self.store.clone(),
         }
     }
 

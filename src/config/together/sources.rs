@@ -2,7 +2,7 @@
 
 use super::super::effective::Effective;
 use super::super::fault::Fault;
-use super::super::sources::source_settings;
+use super::super::named::{STORES, source_settings};
 use super::{alone, described, exceeds};
 
 /// Formats whose notifications name no URL, and so no bytes.
@@ -15,8 +15,9 @@ pub fn check(settings: &Effective, name: &str, faults: &mut Vec<Fault>, warnings
     faults.extend(alone(settings, path("oidc_audience"), path("oidc_issuer")));
     faults.extend(alone(settings, path("oidc_issuer"), path("oidc_audience")));
     faults.extend(alone(settings, path("oidc_subjects"), path("oidc_issuer")));
-    if settings.get(path("store")).is_some() {
-        let what = "no store is set, so there is none of this name; leave it out, and set value to facts or none";
+    let store = settings.text(path("store"));
+    if let Some(store) = store.filter(|store| !settings.names(STORES).contains(store)) {
+        let what = format!("there is no store of this name; set stores.{store}.kind and what belongs to it");
         faults.push(Fault::Usage(format!("{}: {what}", described(settings, path("store")))));
     }
     let has_no_journal = settings.text("cache.backend") == Some("embedded") && settings.get("journal.url").is_none();
@@ -26,10 +27,11 @@ pub fn check(settings: &Effective, name: &str, faults: &mut Vec<Fault>, warnings
         faults.push(Fault::Pair { first, second: described(settings, "cache.backend"), reason });
     }
     let format = described(settings, path("format"));
-    if WITHOUT_URL.contains(&text("format")) && text("value") == "object" && !settings.is_bad(path("value")) {
+    let has_bytes = store.is_some() || !WITHOUT_URL.contains(&text("format"));
+    if !has_bytes && text("value") == "object" && !settings.is_bad(path("value")) {
         warnings.push(format!(
-            "{format} and {}: such notifications name no URL, and no store is set, so every object that is set is rejected; \
-             set value to facts or none",
+            "{format} and {}: such notifications name no URL, and the source has no store, so every object that is set is \
+             rejected; set store, or value to facts or none",
             described(settings, path("value"))
         ));
     }

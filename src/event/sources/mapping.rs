@@ -15,7 +15,7 @@ use crate::event::validate::key_fault;
 use crate::event::version::{Rank, Version};
 use crate::event::{
     Action, BlobUrl, CacheKey, Event, EventType, FetchTarget, Limits, MAX_ID_BYTES, SetEntry, Source as ValueSource,
-    Ttl,
+    StoreObject, Ttl,
 };
 
 /// What is stored of an object (`sources.NAME.value`).
@@ -59,6 +59,8 @@ pub struct Mapping {
     pub exclude: Vec<Pattern>,
     /// What is stored for an object (`sources.NAME.value`).
     pub value: ValueMode,
+    /// The store that objects are fetched from (`sources.NAME.store`); None: the notification's own URL.
+    pub store: Option<String>,
 }
 
 /// What a notification comes to.
@@ -122,6 +124,10 @@ impl Mapping {
     fn value(&self, change: &ObjectChange) -> Result<ValueSource, Cow<'static, str>> {
         if self.value == ValueMode::Facts {
             return Ok(ValueSource::Inline(facts(change)));
+        }
+        if let Some(store) = &self.store {
+            let object = StoreObject::parse(store, &format!("{}/{}", change.bucket, change.object));
+            return Ok(ValueSource::Blob(FetchTarget::Object(object.map_err(Cow::Borrowed)?)));
         }
         let url = change.url.as_deref().ok_or(
             "is missing: the notification says nowhere where the object's bytes are, and the source has no store to fetch \

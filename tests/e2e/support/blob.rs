@@ -50,6 +50,11 @@ impl Blob {
         Blob { status, ..Blob::bytes(body) }
     }
 
+    /// The same with another status.
+    pub fn with_status(self, status: u16) -> Self {
+        Blob { status, ..self }
+    }
+
     pub fn redirect(to: &str) -> Self {
         Blob::status(302).header("Location", to)
     }
