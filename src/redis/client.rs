@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::{Either, join_all, select};
 
 use super::address::Address;
-use super::cluster::{NodeLink, Topology, TopologyRefresher};
+use super::cluster::{NodeLink, Patience, Topology, TopologyRefresher};
 use super::deadline::Deadline;
 use super::error::{Error, unavailable};
 use super::named;
@@ -271,7 +271,7 @@ impl OwnerLink {
         }
         let Some((_, link)) = &mut self.link else { return Err(unavailable("there is no line to the node").into()) };
         let has_begun = Cell::new(false);
-        let work = link.with(call.deadline.left(), async |session: &mut Session| {
+        let work = link.with(Patience::of(call.deadline.left()), async |session: &mut Session| {
             has_begun.set(true);
             call.on(session, is_asking).await
         });

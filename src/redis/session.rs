@@ -55,12 +55,13 @@ pub(crate) struct Session {
     /// For which connection, by its count, the server was asked who it is, and by what it is known.
     run: (u64, u64),
     was_sent: bool,
+    was_closed: bool,
 }
 
 impl Session {
     /// Connects to nothing yet.
     pub(crate) fn new(server: Arc<Server>) -> Self {
-        Session { server, connection: None, connects: 0, run: (0, 0), was_sent: false }
+        Session { server, connection: None, connects: 0, run: (0, 0), was_sent: false, was_closed: false }
     }
 
     pub(crate) fn server(&self) -> &Arc<Server> {
@@ -80,6 +81,11 @@ impl Session {
     /// Whether anything of the last pipeline may have reached the server.
     pub(crate) fn was_sent(&self) -> bool {
         self.was_sent
+    }
+
+    /// Whether the server closed the connection before it had answered the last pipeline.
+    pub(crate) fn was_closed(&self) -> bool {
+        self.was_closed
     }
 
     /// Whether there is a connection, as far as can be known without asking.
@@ -133,7 +139,7 @@ impl Session {
         bytes: usize,
         frames: &mut Vec<Frame>,
     ) -> Result<(), Error> {
-        self.was_sent = false;
+        (self.was_sent, self.was_closed) = (false, false);
         if !self.is_connected() {
             self.connection = None;
         }
@@ -149,7 +155,10 @@ impl Session {
         let within =
             deadline.left().min(self.server.settings.response_timeout + time_for_bytes(bytes) + encoder.blocks());
         self.was_sent = true;
-        held.connection.exchange(encoder, max_bytes, within, frames).await?;
+        if let Err(error) = held.connection.exchange_raw(encoder, max_bytes, within, frames).await {
+            self.was_closed = error.is_closed();
+            return Err(error.into());
+        }
         if !asks_for_a_new_connection(frames) {
             self.connection = Some(held);
         }

@@ -145,6 +145,25 @@ async fn a_value_that_is_too_long_is_found_out_though_nobody_says_so() {
     assert_eq!(one(&mut session, at(1, set("less", vec![7; 2 << 20]))).await, Ok(Reply::Stored));
 }
 
+/// Redis closes the connection over it without a word.
+#[tokio::test]
+async fn a_value_beyond_the_query_buffer_is_told_from_a_lost_connection_the_second_time() {
+    let server = RedisServer::start(&["--client-query-buffer-limit", "1mb"]);
+    let mut session = server.session();
+    let long = || set("long", vec![7; 3 << 20]);
+    assert!(is_unavailable(&one(&mut session, long()).await));
+    let again = one(&mut session, long()).await;
+    let told = again.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    assert!(
+        is_unavailable(&again) && told.contains("3145728 bytes") && told.contains("client-query-buffer-limit"),
+        "{told}"
+    );
+    assert_eq!(one(&mut session, set("a", "v")).await, Ok(Reply::Stored));
+    let _: () =
+        redis::cmd("CONFIG").arg(&["SET", "client-query-buffer-limit", "64mb"]).query(&mut server.client()).unwrap();
+    assert_eq!(one(&mut session, long()).await, Ok(Reply::Stored));
+}
+
 #[tokio::test]
 async fn one_forbidden_key_among_many_is_left_and_the_others_are_deleted() {
     let server = RedisServer::start(&[]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use redis_cache_sync::cache::redis::ClusterCache;
 use redis_cache_sync::cache::{Cache, CacheError, Reply};
-use redis_cache_sync::redis::Settings;
+use redis_cache_sync::redis::{Address, Settings};
 use serde_json::json;
 
 use crate::harness::{Daemon, delete_pattern, eventually, get as get_event, ndjson, set_inline, signal};
@@ -114,6 +114,87 @@ async fn a_call_to_a_hung_primary_ends_when_another_has_taken_its_place() {
     signal(hung.pid(), "CONT");
     cluster.settle();
     assert_eq!(session.apply(&[get(&key)], WITHIN).await, [Ok(Reply::Hit("new".into()))]);
+}
+
+/// A key of the server.
+fn key_of(server: &Server) -> String {
+    let mut keys = (0..).map(|n| format!("k:{n}"));
+    keys.find(|key| server.try_ask::<Option<String>>(&["GET", key]).is_some()).expect("a key")
+}
+
+/// There is nobody to take the place of a node, and the others go on.
+fn without_replicas() -> Cluster {
+    let cluster = Cluster::start(3, 0);
+    for server in &cluster.servers {
+        let _: () = server.ask(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+    }
+    cluster
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_before_it_is_connected_holds_up_no_others() {
+    let cluster = without_replicas();
+    let (hung, other) = (&cluster.servers[1], &cluster.servers[0]);
+    let batch = [set(&key_of(hung), "v", None), set(&key_of(other), "v", None)];
+    let timeout = Duration::from_secs(10);
+    let settings =
+        Settings { connect_timeout: timeout, response_timeout: timeout, ..Settings::new("127.0.0.1", other.port) };
+    let mut session = ClusterCache::new(settings, Vec::new()).unwrap().session();
+    signal(hung.pid(), "STOP");
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let results = session.apply(&batch, Duration::from_secs(30)).await;
+        assert!(matches!(results[..], [Err(CacheError::RefusedForNow(_)), Ok(Reply::Stored)]), "{results:?}");
+        assert!(begun.elapsed() < timeout / 2, "{:?}", begun.elapsed());
+    }
+    signal(hung.pid(), "CONT");
+    let begun = Instant::now();
+    while !session.apply(&batch, WITHIN).await.iter().all(Result::is_ok) {
+        assert!(begun.elapsed() < SERVED_AGAIN, "not served again");
+    }
+}
+
+/// Nodes that hang are no reason to wait for what others can tell.
+#[tokio::test]
+async fn seeds_that_hang_hold_up_nobody_while_another_answers() {
+    let cluster = Cluster::start(3, 0);
+    let hung: Vec<std::net::TcpListener> =
+        (0..5).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    let mut seeds: Vec<Address> =
+        hung.iter().map(|seed| Address::new("127.0.0.1", seed.local_addr().expect("an address").port())).collect();
+    seeds.push(Address::new("127.0.0.1", cluster.servers[0].port));
+    let timeout = Duration::from_secs(10);
+    let settings = Settings { connect_timeout: timeout, ..Settings::new("127.0.0.1", 1) };
+    let mut session = ClusterCache::new(settings, seeds).unwrap().session();
+    let begun = Instant::now();
+    assert_eq!(session.apply(&[set("k", "v", None)], Duration::from_secs(30)).await, [Ok(Reply::Stored)]);
+    assert!(begun.elapsed() < timeout / 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_node_that_hung_and_was_started_again_is_served_soon() {
+    let mut cluster = without_replicas();
+    let key = key_of(&cluster.servers[1]);
+    let timeout = Duration::from_millis(500);
+    let settings = Settings { response_timeout: timeout, ..Settings::new("127.0.0.1", cluster.servers[0].port) };
+    let mut session = ClusterCache::new(settings, Vec::new()).unwrap().session();
+    assert_eq!(session.apply(&[set(&key, "before", Some(1))], WITHIN).await, [Ok(Reply::Stored)]);
+    signal(cluster.servers[1].pid(), "STOP");
+    // What it leaves behind is to be killed at a server that knows nothing of it any more.
+    let lost = session.apply(&[set(&key, "lost", Some(2))], WITHIN).await;
+    assert!(matches!(lost[..], [Err(CacheError::RefusedForNow(_))]), "{lost:?}");
+    let others = [set(&key, "lost", Some(2)), set(&key_of(&cluster.servers[0]), "v", Some(2))];
+    let beside = session.apply(&others, WITHIN).await;
+    assert!(matches!(beside[..], [Err(_), Ok(Reply::Stored)]), "{beside:?}");
+    cluster.servers[1].kill();
+    cluster.servers[1].restart(&[]);
+    let begun = Instant::now();
+    while session.apply(&[set(&key, "after", Some(3))], WITHIN).await != [Ok(Reply::Stored)] {
+        assert!(begun.elapsed() < SERVED_AGAIN, "not served again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("served again after {:?}", begun.elapsed());
+    assert_eq!(session.apply(&[get(&key)], WITHIN).await, [Ok(Reply::Hit("after".into()))]);
 }
 
 #[test]

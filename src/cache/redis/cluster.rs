@@ -54,7 +54,7 @@ use super::{CacheSettings, RedisSession, SetupError, Shared, unavailable};
 use crate::cache::{
     Cache, CacheError, Command, DeleteGroup, Incoming, Progress, Reply, Room, Scan, Session, StreamError,
 };
-use crate::redis::cluster::{NodeLink, SlotMap, Topology, TopologyRefresher};
+use crate::redis::cluster::{NodeLink, Patience, SlotMap, Topology, TopologyRefresher};
 use crate::redis::slot::slot;
 use crate::redis::{Address, Deadline};
 
@@ -164,7 +164,8 @@ impl ClusterSession {
             return Err(unavailable("there is no way to the node").into());
         };
         let patience = apply::PATIENCE.min(deadline.left());
-        let call = link.with(patience, async |session| session.take_in(value, deadline.left()).await).await;
+        let call =
+            link.with(Patience::of(patience), async |session| session.take_in(value, deadline.left()).await).await;
         let stored = call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|stored| stored);
         stored.map_err(|error| match error {
             StreamError::Cache(error) => {
@@ -182,7 +183,7 @@ impl ClusterSession {
         self.open_links(&owners)?;
         let within = deadline.left().min(MAX_PING);
         let links = self.links.iter_mut().filter(|(address, _)| owners.contains(address));
-        let patience = apply::PATIENCE.min(within);
+        let patience = Patience { probing: apply::PATIENCE.min(within), connecting: within };
         let calls = links.map(async |(_, link)| {
             let pong = link.with(patience, async move |session| session.ping(within).await).await;
             pong.map_err(CacheError::from).and_then(|pong| pong).map_err(|error| named(link, error))

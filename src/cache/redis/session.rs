@@ -89,6 +89,7 @@ impl Session for RedisSession {
         async move {
             self.session.server().count_request();
             self.redirects.clear();
+            self.note_connection();
             self.apply_parts(batch, within).await
         }
         .boxed_local()
@@ -100,7 +101,11 @@ impl Session for RedisSession {
         scan: Option<Scan<'a>>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
-        async move { self.delete_and_scan(groups, scan, &Deadline::new(within)).await }.boxed_local()
+        async move {
+            self.note_connection();
+            self.delete_and_scan(groups, scan, &Deadline::new(within)).await
+        }
+        .boxed_local()
     }
 
     fn store_incoming<'a>(

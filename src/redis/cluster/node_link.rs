@@ -1,9 +1,9 @@
 //! A session to one node, and what happens when the node does not answer.
 //!
-//! A call that needs other nodes too does not wait for a node that has failed. A probe (connect and `PING`) runs between
-//! calls, and each call polls it once. Until the probe has succeeded, commands for the node fail at once as unavailable; a
-//! call that needs only such nodes gives their probes a moment. After [`Settings::down_after`](crate::redis::Settings) the
-//! node is down, and the caller is told not to try again.
+//! A call that needs other nodes too does not wait for a node that has failed, and waits little for one that has still to be
+//! connected. A probe (connect and log in) runs between calls, and each call polls it once. Until the probe has succeeded,
+//! commands for the node fail at once as unavailable; a call that needs only such nodes gives their probes a moment. After
+//! [`Settings::down_after`](crate::redis::Settings) the node is down, and the caller is told not to try again.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,6 +21,22 @@ use crate::redis::session::Session;
 /// How often a call that waits for a node checks whether the node is still a primary.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
+/// How long a call waits for a node before it goes on without it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For a node that did not answer before.
+    pub(crate) probing: Duration,
+    /// For a node that has no connection yet, or lost it while it was idle.
+    pub(crate) connecting: Duration,
+}
+
+impl Patience {
+    /// The same for both.
+    pub(crate) fn of(time: Duration) -> Self {
+        Patience { probing: time, connecting: time }
+    }
+}
+
 /// `S` is a session with what its owner keeps beside it.
 pub(crate) struct NodeLink<S> {
     address: Address,
@@ -35,7 +51,7 @@ pub(crate) struct NodeLink<S> {
 
 enum LinkState<S> {
     Healthy(Box<S>),
-    Probing(LocalBoxFuture<'static, (Box<S>, bool)>),
+    Probing(LocalBoxFuture<'static, (Box<S>, Result<(), Error>)>),
     /// Only while the state changes.
     Moving,
 }
@@ -52,15 +68,21 @@ impl<S: AsMut<Session> + 'static> NodeLink<S> {
         Ok(NodeLink { address, name, topology, state: LinkState::Healthy(session), failing_since: None, reconnects: 0 })
     }
 
-    /// Runs `work` on the session. Fails if the node is unhealthy and stays so for `patience`, or if it is no primary any
-    /// more; in the second case `work` may have begun, and is dropped half-way.
+    /// Runs `work` on the session. Fails if there is no connection within `patience`, or if the node is no primary any more;
+    /// in the second case `work` may have begun, and is dropped half-way.
     pub(crate) async fn with<T>(
         &mut self,
-        patience: Duration,
+        patience: Patience,
         work: impl AsyncFnOnce(&mut S) -> T,
     ) -> Result<T, Error> {
-        self.recover(patience).await?;
         let begun = Instant::now();
+        if self.is_unconnected() {
+            self.probe();
+            // The call that fails to connect says why; later ones only know that the node does not answer.
+            self.recover(patience.connecting, begun).await?.map_err(|error| self.or_down(error))?;
+        } else {
+            self.recover(patience.probing, begun).await?.map_err(|_| self.unhealthy())?;
+        }
         let LinkState::Healthy(session) = &mut self.state else { return Err(self.unhealthy()) };
         let done = {
             let replaced = std::pin::pin!(replaced(&self.topology, &self.address));
@@ -76,6 +98,7 @@ impl<S: AsMut<Session> + 'static> NodeLink<S> {
             self.failing_since = None;
         } else {
             self.failing_since.get_or_insert(begun);
+            self.topology.mark_stale();
             self.probe();
         }
         done
@@ -87,9 +110,23 @@ impl<S: AsMut<Session> + 'static> NodeLink<S> {
             && self.failing_since.is_some_and(|since| since.elapsed() >= self.topology.settings.down_after)
     }
 
+    fn is_unconnected(&mut self) -> bool {
+        match &mut self.state {
+            LinkState::Healthy(session) => !(**session).as_mut().is_connected(),
+            LinkState::Probing(_) | LinkState::Moving => false,
+        }
+    }
+
     fn unhealthy(&self) -> Error {
-        let cause = format!("{} does not answer", self.name);
-        if self.is_down() { Error::Down(cause.into()) } else { unavailable(cause) }
+        self.or_down(unavailable(format!("{} does not answer", self.name)))
+    }
+
+    /// The same error, as that of a node that is down if it is.
+    fn or_down(&self, error: Error) -> Error {
+        match error {
+            Error::Unavailable(cause) if self.is_down() => Error::Down(cause),
+            error => error,
+        }
     }
 
     /// Whether the node answered last, or was not asked yet.
@@ -101,20 +138,26 @@ impl<S: AsMut<Session> + 'static> NodeLink<S> {
         self.reconnects
     }
 
-    async fn recover(&mut self, patience: Duration) -> Result<(), Error> {
-        let LinkState::Probing(probe) = &mut self.state else { return Ok(()) };
+    /// Waits for a probe, if there is one. Fails if it has not ended; otherwise with what it came to. The next one runs then,
+    /// unless the node is well.
+    async fn recover(&mut self, patience: Duration, begun: Instant) -> Result<Result<(), Error>, Error> {
+        let LinkState::Probing(probe) = &mut self.state else { return Ok(Ok(())) };
         let ended = match patience {
             Duration::ZERO => probe.now_or_never(),
             patience => timeout(patience, probe).await.ok(),
         };
-        let Some((mut session, is_well)) = ended else { return Err(self.unhealthy()) };
+        let Some((mut session, opened)) = ended else {
+            self.failing_since.get_or_insert(begun);
+            return Err(self.unhealthy());
+        };
         self.reconnects = (*session).as_mut().reconnects();
         self.state = LinkState::Healthy(session);
-        if is_well {
-            return Ok(());
+        if opened.is_err() {
+            self.failing_since.get_or_insert(begun);
+            self.topology.mark_stale();
+            self.probe();
         }
-        self.probe();
-        Err(self.unhealthy())
+        Ok(opened)
     }
 
     /// Adds the name of the node to a cause. Causes of a failed connection have it already.
@@ -123,13 +166,12 @@ impl<S: AsMut<Session> + 'static> NodeLink<S> {
     }
 
     fn probe(&mut self) {
-        self.topology.mark_stale();
         let within = self.topology.settings.connect_timeout;
         self.state = match std::mem::replace(&mut self.state, LinkState::Moving) {
             LinkState::Healthy(mut session) => LinkState::Probing(
                 async move {
-                    let is_well = (*session).as_mut().ping(within).await.is_ok();
-                    (session, is_well)
+                    let opened = (*session).as_mut().open(within).await;
+                    (session, opened)
                 }
                 .boxed_local(),
             ),

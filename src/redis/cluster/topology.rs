@@ -30,6 +30,8 @@ const MAX_SLOT_MAP_AGE: Duration = Duration::from_secs(1);
 const EPOCH_TRUST: Duration = Duration::from_secs(15);
 /// Nodes that are asked side by side.
 const ASKED_AT_ONCE: usize = 3;
+/// How long those that were asked may take before others are asked beside them.
+const ASK_MORE_AFTER: Duration = Duration::from_millis(100);
 /// How long the others may take after the first good answer.
 const GRACE: Duration = Duration::from_millis(30);
 /// Addresses whose source is remembered, at most.
@@ -188,13 +190,13 @@ impl State {
 /// Refreshes the topology for a session, on connections of its own. Those that carry work are never held up or dropped for it.
 pub(crate) struct TopologyRefresher {
     topology: Arc<Topology>,
-    lines: HashMap<Address, Session>,
+    sessions: HashMap<Address, Session>,
     turn: usize,
 }
 
 impl TopologyRefresher {
     pub(crate) fn new(topology: Arc<Topology>) -> Self {
-        TopologyRefresher { topology, lines: HashMap::new(), turn: 0 }
+        TopologyRefresher { topology, sessions: HashMap::new(), turn: 0 }
     }
 
     /// Refreshes the slot map if that is due. Fails only if there is no slot map at all.
@@ -218,28 +220,15 @@ impl TopologyRefresher {
         }
     }
 
-    /// Asks a few nodes, then others as long as none has answered. The best answer becomes the slot map.
+    /// Asks a few nodes, then more of them as long as none has answered. The best answer becomes the slot map.
     async fn refresh_now(&mut self, deadline: &Deadline) -> Result<(), Error> {
-        let mut left = self.candidates().into_iter().peekable();
-        let mut failure = unavailable("no node of the cluster is known");
-        while left.peek().is_some() {
-            if deadline.left().is_zero() {
-                break;
-            }
-            let some: Vec<Address> = left.by_ref().take(ASKED_AT_ONCE).collect();
-            match self.ask(some, deadline.left().min(self.topology.settings.connect_timeout)).await {
-                Ok((from, slots)) => {
-                    if !slots.is_ok {
-                        // Other nodes may know better: ask others next time.
-                        self.lines.clear();
-                    }
-                    self.topology.adopt(slots, &from);
-                    return Ok(());
-                }
-                Err(error) => failure = error,
-            }
+        let (from, slots) = self.ask(deadline).await?;
+        if !slots.is_ok {
+            // Other nodes may know better: ask others next time.
+            self.sessions.clear();
         }
-        Err(failure)
+        self.topology.adopt(slots, &from);
+        Ok(())
     }
 
     /// Nodes that answered last time come first; the others take turns.
@@ -250,7 +239,7 @@ impl TopologyRefresher {
         self.turn = self.turn.wrapping_add(1);
         let middle = self.turn.checked_rem(others.len()).unwrap_or(0);
         others.rotate_left(middle);
-        let mut all: Vec<Address> = self.lines.keys().cloned().collect();
+        let mut all: Vec<Address> = self.sessions.keys().cloned().collect();
         for address in others {
             if !all.contains(&address) {
                 all.push(address);
@@ -259,49 +248,64 @@ impl TopologyRefresher {
         all
     }
 
-    /// The best of their answers, and the node that gave it.
-    async fn ask(&mut self, some: Vec<Address>, within: Duration) -> Result<(Address, SlotMap), Error> {
-        let mut calls = FuturesUnordered::new();
+    /// The best answer, and the node that gave it. A node that hangs holds up nobody: the next ones are asked beside it.
+    async fn ask(&mut self, deadline: &Deadline) -> Result<(Address, SlotMap), Error> {
+        let within = deadline.left().min(self.topology.settings.connect_timeout);
+        let (mut left, mut calls) = (self.candidates().into_iter().peekable(), FuturesUnordered::new());
+        let (mut best, mut until) = (None, Instant::now());
         let mut failure = unavailable("no node of the cluster answered in time");
-        for address in some {
-            let line = match self.lines.remove(&address) {
-                Some(line) => Ok(line),
-                None => self.topology.session(&address),
-            };
-            match line {
-                Ok(line) => calls.push(ask_one(address, line, within)),
-                Err(error) => failure = error,
-            }
-        }
-        let mut best: Option<(Address, SlotMap)> = None;
-        let mut until = Instant::now() + within;
-        while let Ok(Some((address, line, result))) =
-            timeout(until.saturating_duration_since(Instant::now()), calls.next()).await
-        {
-            match result {
-                Ok(slots) => {
-                    self.lines.insert(address.clone(), line);
-                    until = until.min(Instant::now() + GRACE);
-                    let rank = |slots: &SlotMap| (slots.is_ok, slots.epoch, slots.covered());
-                    if best.as_ref().is_none_or(|(_, best)| rank(best) < rank(&slots)) {
-                        best = Some((address, slots));
+        loop {
+            if best.is_none() && (calls.is_empty() || Instant::now() >= until) && !deadline.left().is_zero() {
+                for address in left.by_ref().take(ASKED_AT_ONCE) {
+                    match self.session(&address) {
+                        Ok(session) => calls.push(ask_one(address, session, within)),
+                        Err(error) => failure = error,
                     }
                 }
-                Err(error) => failure = error,
+                // Those that were asked last have all of their time.
+                until = Instant::now() + if left.peek().is_some() { ASK_MORE_AFTER } else { within };
+            }
+            match timeout(until.saturating_duration_since(Instant::now()), calls.next()).await {
+                Ok(Some((address, session, Ok(slots)))) => {
+                    until = if best.is_some() { until } else { Instant::now() + GRACE };
+                    self.sessions.insert(address.clone(), session);
+                    best = Some(better(best, (address, slots)));
+                }
+                Ok(Some((_, _, Err(error)))) => failure = error,
+                Ok(None) | Err(_) if best.is_some() || left.peek().is_none() => return best.ok_or(failure),
+                Ok(None) | Err(_) if deadline.left().is_zero() => return Err(failure),
+                Ok(None) | Err(_) => {}
             }
         }
-        best.ok_or(failure)
+    }
+
+    /// That of the last time, or a new one.
+    fn session(&mut self, address: &Address) -> Result<Session, Error> {
+        self.sessions.remove(address).map_or_else(|| self.topology.session(address), Ok)
     }
 }
 
-async fn ask_one(address: Address, mut line: Session, within: Duration) -> (Address, Session, Result<SlotMap, Error>) {
+/// That of two answers which shows more: a healthy cluster, a later epoch, more slots.
+fn better(best: Option<(Address, SlotMap)>, other: (Address, SlotMap)) -> (Address, SlotMap) {
+    let rank = |(_, slots): &(Address, SlotMap)| (slots.is_ok, slots.epoch, slots.covered());
+    match best {
+        Some(best) if rank(&best) >= rank(&other) => best,
+        _ => other,
+    }
+}
+
+async fn ask_one(
+    address: Address,
+    mut session: Session,
+    within: Duration,
+) -> (Address, Session, Result<SlotMap, Error>) {
     let mut encoder = Encoder::new();
     encoder.pack(&[b"CLUSTER", b"INFO"]);
     encoder.pack(&[b"CLUSTER", b"SLOTS"]);
-    let frames = line.call(encoder, MAX_REPORT_BYTES, Deadline::new(within)).await;
+    let frames = session.call(encoder, MAX_REPORT_BYTES, Deadline::new(within)).await;
     let slots = frames.and_then(|frames| SlotMap::read(frames, &address)).map_err(|error| match error {
         Error::Refused(detail) => unavailable(format!("CLUSTER SLOTS brought nothing: {detail}")),
         error => error,
     });
-    (address, line, slots)
+    (address, session, slots)
 }

@@ -10,7 +10,7 @@ use super::{ClusterSession, named};
 use crate::cache::redis::{RedisSession, unavailable};
 use crate::cache::{CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
-use crate::redis::cluster::{NodeLink, SlotMap};
+use crate::redis::cluster::{NodeLink, Patience, SlotMap};
 use crate::redis::slot::slot;
 use crate::redis::{Address, CLUSTER_DOWN, Deadline, Redirect};
 
@@ -20,7 +20,10 @@ const NO_OWNER: &str = "no node of the cluster is known to have the key";
 
 /// How long a call waits for nodes that are being probed, if it needs no other node; and how long a ping does.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
-/// The same while these nodes are known to be down.
+/// How long a call that needs several nodes waits for one that has still to be connected: one that hangs must not hold up
+/// the others for all of `connect_timeout`.
+const CONNECT_PATIENCE: Duration = Duration::from_millis(300);
+/// How long a call waits for probes while their nodes are known to be down.
 const LITTLE_PATIENCE: Duration = Duration::from_millis(10);
 
 /// A command is not tried again while the whole cluster is down, or no node serves its slot.
@@ -128,12 +131,13 @@ impl ClusterSession {
         }
         self.open_links(&parts.keys().collect::<Vec<_>>())?;
         let links = || parts.keys().filter_map(|address| self.links.get(address));
-        let patience = match () {
+        let probing = match () {
             () if links().any(|link| link.is_healthy()) => Duration::ZERO,
             () if links().all(NodeLink::is_down) => LITTLE_PATIENCE,
             () => PATIENCE,
         };
-        let patience = patience.min(deadline.left());
+        let connecting = if parts.len() > 1 { CONNECT_PATIENCE } else { deadline.left() };
+        let patience = Patience { probing: probing.min(deadline.left()), connecting: connecting.min(deadline.left()) };
         let (within, turn) = (deadline.left(), self.turn);
         let waits = self.shared.wait_replicas > 0;
         let calls = self.links.iter_mut().filter_map(|(address, link)| {
@@ -176,7 +180,7 @@ async fn send_part(
     part: NodeBatch,
     own_slot: Option<u16>,
     asking: bool,
-    patience: Duration,
+    patience: Patience,
     within: Duration,
 ) -> NodeResults {
     let NodeBatch { places, commands } = part;

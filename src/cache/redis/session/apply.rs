@@ -111,6 +111,8 @@ impl RedisSession {
         if let Some(bytes) = long {
             self.note_length(bytes, &frames, sent.is_ok());
         }
+        let closed_over = long.filter(|_| probes_length).and_then(|bytes| self.closed_over(bytes));
+        let sent = closed_over.map_or(sent, Err);
 
         let (mut empty, mut large) = (Vec::new(), Vec::new());
         let mut answers = ReplyReader::new(segment, options, self.take_note(frames, with_scripts));
@@ -192,6 +194,18 @@ impl RedisSession {
             false if self.session.was_sent() => length_limit.lost(bytes),
             false => {}
         }
+    }
+
+    /// The connection was closed once more over a long value, although nothing spoke against its length. That is how Redis
+    /// answers a value beyond `client-query-buffer-limit`.
+    fn closed_over(&self, bytes: usize) -> Option<CacheError> {
+        let cause = || {
+            format!(
+                "redis closed the connection again while a value of {bytes} bytes was sent: is that more than its \
+                 client-query-buffer-limit?"
+            )
+        };
+        self.session.was_closed().then(|| unavailable(cause()))
     }
 
     /// Whether enough replicas have the last writes; asks once more if Redis was too full for that. What was deleted then
