@@ -4,15 +4,15 @@
 //! flags of the settings follow from the table in [`config`](crate::config) and may stand before or after the command's name. What
 //! they mean is left to [`Config::load`](crate::config::Config::load).
 
+mod auth_reload;
 pub mod check_config;
 pub mod clear;
 mod client;
 mod define;
 pub mod demo;
-mod doors;
 pub mod healthcheck;
 mod keys;
-mod rereading;
+mod reload;
 pub mod send;
 pub mod serve;
 pub mod shell;

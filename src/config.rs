@@ -15,10 +15,10 @@
 //! - `.env` is read as it stands: `$` is a character like any other. A name given twice takes the later value.
 //! - Lists are comma- or line-separated; in the file they may also be arrays of texts.
 //! - Files that settings name are read at the start, and may have 1 MiB. Those that open doors are read again while the
-//!   daemon runs, by whoever calls [`tokens_in`] and its like; so are the settings themselves ([`Loaded::again`]).
+//!   daemon runs, by whoever calls [`tokens_in`] and its like; so are the settings themselves ([`Loaded::reload`]).
 
-mod again;
 mod checks;
+mod cross_checks;
 mod dotenv;
 mod effective;
 mod fault;
@@ -29,25 +29,25 @@ mod model;
 mod named;
 mod names;
 mod redis_url;
+mod reload;
 mod render;
 mod secret;
 mod table;
 mod tls;
-mod together;
 mod unheard;
 
 use std::path::PathBuf;
 
-pub use self::again::{Again, Texts};
 pub use self::fault::{Fault, Faults};
 pub use self::files::{authorities_in, identity_in, password_in, text_in, tls_in, tokens_in, webhook_secrets_in};
 pub use self::kind::Kind;
 pub use self::model::*;
 pub use self::named::{FAMILIES, Family, find, named_by_flag, settings_of};
 pub use self::redis_url::has_password;
+pub use self::reload::{FileSnapshot, Reloaded};
 pub use self::render::{default_in_words, default_toml, markdown_table};
 pub use self::secret::{MASK, Pem, Secret, WebhookSecret};
-pub use self::table::{Preset, Privacy, SETTINGS, SOURCE_SETTINGS, STORE_SETTINGS, Setting};
+pub use self::table::{DefaultValue, Privacy, SETTINGS, SOURCE_SETTINGS, STORE_SETTINGS, Setting};
 pub use self::tls::{TlsFiles, TlsPems};
 
 use self::effective::Effective;
@@ -160,7 +160,7 @@ fn finish(layers: Layers) -> Result<Loaded, Faults> {
 }
 
 fn complete(effective: Effective, mut warnings: Vec<String>, mut faults: Vec<Fault>) -> Result<Loaded, Faults> {
-    together::check(&effective, &mut faults, &mut warnings);
+    cross_checks::check(&effective, &mut faults, &mut warnings);
     let files = files::read(&effective, &mut faults);
     if !faults.is_empty() {
         return Err(Faults(faults));

@@ -3,7 +3,7 @@
 //! # Code map
 //!
 //! Imports run one way: [`event`] ← [`blob`], [`cache`], [`telemetry`] ← [`pipeline`] ← [`journal`] ← [`http`] ← [`cli`],
-//! and [`redis`] ← [`cache`], [`journal`]. Only [`cli`] reads [`config`] and gives each module the settings it needs. `tests/house.rs` holds that.
+//! and [`redis`] ← [`cache`], [`journal`]. Only [`cli`] reads [`config`] and gives each module the settings it needs. `tests/architecture.rs` holds that.
 //!
 //! | module | what it owns |
 //! | --- | --- |

@@ -13,9 +13,9 @@ use log::{error, info, warn};
 use tokio::sync::mpsc::channel;
 
 pub use self::daemon::Daemon;
-use super::doors::Doors;
-use super::rereading::Rereading;
-use super::rereading::settings::Origin;
+use super::auth_reload::AuthReload;
+use super::reload::Reloader;
+use super::reload::settings::Origin;
 use super::signals::{HangUp, Signals};
 use super::stores::stores;
 use super::{keys, refuse};
@@ -26,7 +26,7 @@ use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{CacheSettings, ClusterCache, RedisCache, SentinelCache, SetupError};
 use crate::cache::{Cache, CacheError, Room};
 use crate::config::{
-    self, Args, CacheBackend, Config, LogFormat, Pem, RedisMode, Secret, Texts, TlsPems, WebhookSecret,
+    self, Args, CacheBackend, Config, FileSnapshot, LogFormat, Pem, RedisMode, Secret, TlsPems, WebhookSecret,
 };
 use crate::event::{Limits, Ttl};
 use crate::http::{self, Auth, HttpSettings, IssuerSettings, Pems, Proxies, Server, SourceSettings, Tls};
@@ -48,7 +48,7 @@ pub fn run(args: Args) -> ExitCode {
         Err(error) => return fail(&StartError::Signals(error)),
     };
     // Before the settings are: what changes in between is found by the first look.
-    let texts = Texts::read(&args);
+    let texts = FileSnapshot::read(&args);
     let loaded = match Config::load(args.clone()) {
         Ok(loaded) => loaded,
         Err(faults) => return refuse(&faults),
@@ -116,7 +116,7 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
     /// The thread that follows files of settings and secrets cannot be started.
     #[error("files cannot be followed: {0}")]
-    Rereading(std::io::Error),
+    Reloader(std::io::Error),
     /// The handlers of SIGTERM, SIGINT and SIGHUP cannot be installed.
     #[error("signals cannot be listened to: {0}")]
     Signals(std::io::Error),
@@ -134,23 +134,23 @@ pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, St
     refuse_unsupported(cache.as_ref(), config.redis.connect_timeout).await?;
     let name = cache.describe();
     let pipeline = pipeline::build(pipeline_settings(config), cache, &metrics)?;
-    let doors = Doors::new(config.auth.clone());
-    for short in doors.auth.short_tokens() {
+    let auth_reload = AuthReload::new(config.auth.clone());
+    for short in auth_reload.auth.short_tokens() {
         warn!(token:% = short; "a token of less than 16 characters can be guessed");
     }
     let tls = config.http.tls.as_ref().map(|tls| Tls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
-    let settings = http_settings(config, doors.auth.clone(), tls.clone());
+    let settings = http_settings(config, auth_reload.auth.clone(), tls.clone());
     let journal = journal::journal(config, &metrics).map_err(SetupError::from)?;
     metrics.set_journal_up(journal.is_none());
     let parts = (metrics, journal.clone());
     let server = Server::start(settings, pipeline.clone(), parts, name.clone(), config.event.max_events)?;
     let feeding = journal.map(|journal| feed(journal, pipeline.clone(), journal::holder()));
-    let mut rereading = rereading(config, &doors, tls);
+    let mut reloader = reloader(config, &auth_reload, tls);
     let (sender, changes) = channel(1);
     if let Some(origin) = origin {
-        rereading.follow_settings(origin, sender);
+        reloader.follow_settings(origin, sender);
     }
-    let following = rereading.start().map_err(StartError::Rereading)?;
+    let following = reloader.start().map_err(StartError::Reloader)?;
     let address = server.address;
     let version = env!("CARGO_PKG_VERSION");
     info!(target: logging::LISTENING, address:% = address, cache = name.as_str(), version; "listening");
@@ -158,35 +158,35 @@ pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, St
         info!(target: logging::LISTENING, address:% = address; "listening for probes and metrics");
     }
     let level = config.log_level;
-    Ok(Daemon { address, server, pipeline, feeding, doors, level, following, changes })
+    Ok(Daemon { address, server, pipeline, feeding, auth_reload, level, following, changes })
 }
 
-/// Follows the files that open doors. What is set itself stays in force beside them.
-fn rereading(config: &Config, doors: &Arc<Doors>, tls: Option<Arc<Tls>>) -> Rereading {
-    let mut rereading = Rereading::default();
+/// Follows the files that open auth_reload. What is set itself stays in force beside them.
+fn reloader(config: &Config, auth_reload: &Arc<AuthReload>, tls: Option<Arc<Tls>>) -> Reloader {
+    let mut reloader = Reloader::default();
     let from = &config.auth;
     if let Some(path) = from.tokens_file.clone() {
-        let (doors, current) = (doors.clone(), from.tokens_of_file.clone());
+        let (auth_reload, current) = (auth_reload.clone(), from.tokens_of_file.clone());
         let adopt = move |of_file: &Vec<Secret>| {
-            doors.adopt_tokens_of_file(of_file);
+            auth_reload.adopt_tokens_of_file(of_file);
             Ok(())
         };
-        rereading.follow("auth.tokens_file", current, move || config::tokens_in(&path), adopt);
+        reloader.follow("auth.tokens_file", current, move || config::tokens_in(&path), adopt);
     }
     if let Some(path) = from.webhook_secrets_file.clone() {
-        let (doors, current) = (doors.clone(), from.webhook_secrets_of_file.clone());
+        let (auth_reload, current) = (auth_reload.clone(), from.webhook_secrets_of_file.clone());
         let adopt = move |of_file: &Vec<WebhookSecret>| {
-            doors.adopt_webhook_secrets_of_file(of_file);
+            auth_reload.adopt_webhook_secrets_of_file(of_file);
             Ok(())
         };
         let read = move || config::webhook_secrets_in(&path);
-        rereading.follow("auth.webhook_secrets_file", current, read, adopt);
+        reloader.follow("auth.webhook_secrets_file", current, read, adopt);
     }
     if let (Some(tls), Some(from)) = (tls, config.http.tls.clone()) {
         let adopt = move |held: &TlsPems| tls.replace(pems(held)).map_err(|error| error.to_string());
-        rereading.follow("http.tls_cert", from.held, move || config::tls_in(&from.files), adopt);
+        reloader.follow("http.tls_cert", from.held, move || config::tls_in(&from.files), adopt);
     }
-    rereading
+    reloader
 }
 
 fn pems(held: &TlsPems) -> Pems<'_> {

@@ -6,7 +6,7 @@ use super::kind::{Kind, as_text, human_bytes, quoted, toml_literal};
 use super::named::FAMILIES;
 use super::redis_url::{self, RedisUrl};
 use super::secret::MASK;
-use super::table::{Preset, Privacy, SETTINGS, Setting};
+use super::table::{DefaultValue, Privacy, SETTINGS, Setting};
 
 const HEAD: &str = "\
 # Every setting with its default. The same setting can be given, each winning over those before it, here, in .env, as a
@@ -53,8 +53,8 @@ pub fn default_toml() -> String {
 /// What a setting is, and how it is written, commented out if it is unset.
 fn doc_and_line(setting: &Setting) -> (String, String) {
     let line = match setting.default {
-        Preset::Unset(example) => format!("# {} = {example}", setting.leaf()),
-        Preset::Cores => format!("# {} = 4", setting.leaf()),
+        DefaultValue::Unset(example) => format!("# {} = {example}", setting.leaf()),
+        DefaultValue::Cores => format!("# {} = 4", setting.leaf()),
         _ => format!("{} = {}", setting.leaf(), toml_literal(&setting.default_value())),
     };
     let live = if setting.is_live { " Live." } else { "" };
@@ -80,13 +80,13 @@ fn all() -> impl Iterator<Item = &'static Setting> {
 /// The default for a person: `16 MiB` rather than 16777216.
 pub fn default_in_words(setting: &Setting) -> String {
     match (setting.default, &setting.kind) {
-        (Preset::Unset(_), _) => "none".to_owned(),
-        (Preset::Cores, _) => "cores".to_owned(),
-        (Preset::Text(""), _) => "empty".to_owned(),
-        (Preset::Number(number), Kind::Bytes { .. }) => human_bytes(number),
-        (Preset::Number(number), _) => number.to_string(),
-        (Preset::Switch(on), _) => on.to_string(),
-        (Preset::Text(text), _) => format!("`{text}`"),
+        (DefaultValue::Unset(_), _) => "none".to_owned(),
+        (DefaultValue::Cores, _) => "cores".to_owned(),
+        (DefaultValue::Text(""), _) => "empty".to_owned(),
+        (DefaultValue::Number(number), Kind::Bytes { .. }) => human_bytes(number),
+        (DefaultValue::Number(number), _) => number.to_string(),
+        (DefaultValue::Switch(on), _) => on.to_string(),
+        (DefaultValue::Text(text), _) => format!("`{text}`"),
     }
 }
 

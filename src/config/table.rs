@@ -5,7 +5,7 @@ use config::{Value, ValueKind};
 
 use super::checks::*;
 use super::kind::Kind;
-use Preset::{Cores, Number, Switch, Text, Unset};
+use DefaultValue::{Cores, Number, Switch, Text, Unset};
 
 /// One setting.
 #[derive(Clone)]
@@ -15,7 +15,7 @@ pub struct Setting {
     /// The form of its value and the bounds.
     pub kind: Kind,
     /// Its value when no layer gives one.
-    pub default: Preset,
+    pub default: DefaultValue,
     /// How much of its value may be shown.
     pub privacy: Privacy,
     /// Whether a change takes effect while the daemon runs. The docs and the reload have no other list.
@@ -26,7 +26,7 @@ pub struct Setting {
 
 /// What a setting is when no layer says.
 #[derive(Clone, Copy)]
-pub enum Preset {
+pub enum DefaultValue {
     /// A whole number, in the unit of the setting's [`Kind`].
     Number(u64),
     /// A switch that is on or off.
@@ -51,7 +51,7 @@ pub enum Privacy {
 }
 
 impl Setting {
-    const fn new(path: &'static str, default: Preset, kind: Kind, doc: &'static str) -> Self {
+    const fn new(path: &'static str, default: DefaultValue, kind: Kind, doc: &'static str) -> Self {
         Setting { path, kind, default, privacy: Privacy::Open, is_live: false, doc }
     }
 
@@ -92,20 +92,20 @@ impl Setting {
 
     /// Whether it may be unset.
     pub fn is_optional(&self) -> bool {
-        matches!(self.default, Preset::Unset(_))
+        matches!(self.default, DefaultValue::Unset(_))
     }
 
     /// The default in its normal form; `Nil` if it is unset.
     pub fn default_value(&self) -> ValueKind {
         match self.default {
-            Preset::Number(number) => ValueKind::I64(i64::try_from(number).unwrap_or(i64::MAX)),
-            Preset::Switch(on) => ValueKind::Boolean(on),
-            Preset::Text(text) => ValueKind::String(text.to_owned()),
-            Preset::Cores => {
+            DefaultValue::Number(number) => ValueKind::I64(i64::try_from(number).unwrap_or(i64::MAX)),
+            DefaultValue::Switch(on) => ValueKind::Boolean(on),
+            DefaultValue::Text(text) => ValueKind::String(text.to_owned()),
+            DefaultValue::Cores => {
                 let cores = std::thread::available_parallelism().map_or(1, usize::from);
                 ValueKind::I64(i64::try_from(cores).unwrap_or(1).min(MAX_WORKERS as i64))
             }
-            Preset::Unset(_) => match self.kind {
+            DefaultValue::Unset(_) => match self.kind {
                 Kind::List { .. } => ValueKind::Array(Vec::<Value>::new()),
                 _ => ValueKind::Nil,
             },

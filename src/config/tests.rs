@@ -14,12 +14,12 @@ fn every_setting_reaches_the_program() {
     let elsewhere = ["auth.required", "auth.tokens", "auth.webhook_secrets", "redis.password", "redis.mode"];
     for setting in SETTINGS.iter().filter(|setting| !elsewhere.contains(&setting.path)) {
         let value = match (&setting.kind, setting.default) {
-            (Kind::Integer { .. } | Kind::Bytes { .. }, Preset::Number(0)) => "1".to_owned(),
-            (Kind::Integer { .. } | Kind::Bytes { .. }, Preset::Number(number)) => (number - 1).to_string(),
+            (Kind::Integer { .. } | Kind::Bytes { .. }, DefaultValue::Number(0)) => "1".to_owned(),
+            (Kind::Integer { .. } | Kind::Bytes { .. }, DefaultValue::Number(number)) => (number - 1).to_string(),
             (Kind::Integer { .. }, _) => "77".to_owned(),
-            (Kind::Switch, Preset::Switch(on)) => (!on).to_string(),
+            (Kind::Switch, DefaultValue::Switch(on)) => (!on).to_string(),
             (Kind::Switch, _) => "true".to_owned(),
-            (Kind::Choice { allowed, .. }, Preset::Text(text)) => {
+            (Kind::Choice { allowed, .. }, DefaultValue::Text(text)) => {
                 allowed.iter().find(|choice| **choice != text).expect("another choice").to_string()
             }
             _ if setting.path.contains("_file") || setting.path.contains("tls_") => continue,

@@ -29,26 +29,26 @@ pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 pub(super) struct Done {
     pub verdict: Verdict,
     /// Holds what admission has lent for it.
-    pub waiter: Option<PendingReply>,
+    pub pending: Option<PendingReply>,
     pub bytes_in: usize,
 }
 
 /// The answer, counted and told of. `status` is that of an answer in which work was done, by its class and whether it is a
 /// batch's.
 pub(super) fn answer_to(
-    Done { verdict, waiter, bytes_in }: Done,
+    Done { verdict, pending, bytes_in }: Done,
     request: &HttpRequest,
     shared: &Shared,
     status: fn(Class, bool) -> StatusCode,
 ) -> HttpResponse {
     let (mut response, held_bytes, summary) = answer(&verdict, wants_minimal(request.headers()), shared, status);
     shared.count(&verdict, summary.outcome);
-    if let Some(about) = RequestContext::of(request) {
-        if let Some(waiter) = waiter.filter(|_| held_bytes > SMALL_ANSWER_BYTES) {
-            about.keep(waiter.keep_for_answer(held_bytes));
+    if let Some(context) = RequestContext::of(request) {
+        if let Some(pending) = pending.filter(|_| held_bytes > SMALL_ANSWER_BYTES) {
+            context.keep(pending.keep_for_answer(held_bytes));
         }
-        log_verdict(&verdict, summary.outcome, &about.ids, shared);
-        about.sum_up(Summary { bytes_in, ..summary });
+        log_verdict(&verdict, summary.outcome, &context.ids, shared);
+        context.sum_up(Summary { bytes_in, ..summary });
     }
     if shared.pipeline.readiness.is_draining() {
         response.head_mut().set_connection_type(ConnectionType::Close);

@@ -107,7 +107,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// A sender that is let in.
-pub enum Entry {
+pub enum Admittance {
     /// Nothing more is asked for. The name of the token that was shown, if it has one.
     Open(Option<Arc<str>>),
     /// If its body is what it claims.
@@ -152,19 +152,19 @@ impl Auth {
     }
 
     /// What the headers are good for. `now` is asked for if it matters.
-    pub fn admit(&self, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Result<Entry, Rejection> {
+    pub fn admit(&self, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Result<Admittance, Rejection> {
         if self.is_open() {
-            return Ok(Entry::Open(None));
+            return Ok(Admittance::Open(None));
         }
         if let Some(name) = self.token(headers) {
-            return Ok(Entry::Open(name));
+            return Ok(Admittance::Open(name));
         }
         let keys = self.keys.load();
         if keys.len() == 0 {
             return Err(NO_TOKEN);
         }
         let now = now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        keys.claim(headers, now).map(|claim| Entry::Claimed(Box::new(claim))).map_err(|why| match why {
+        keys.claim(headers, now).map(|claim| Admittance::Claimed(Box::new(claim))).map_err(|why| match why {
             Unsigned::Missing if self.tokens.load().is_empty() => NOT_SIGNED,
             Unsigned::Missing => NEITHER,
             Unsigned::Untimely => UNTIMELY,
@@ -214,28 +214,28 @@ impl Auth {
     }
 }
 
-impl Entry {
+impl Admittance {
     /// The claim that is to be held against the body as it comes in.
     pub fn claim(&mut self) -> Option<&mut Claim> {
         match self {
-            Entry::Open(_) => None,
-            Entry::Claimed(claim) => Some(claim),
+            Admittance::Open(_) => None,
+            Admittance::Claimed(claim) => Some(claim),
         }
     }
 
     /// The name of the token that was shown.
     pub fn token(&self) -> Option<Arc<str>> {
         match self {
-            Entry::Open(token) => token.clone(),
-            Entry::Claimed(_) => None,
+            Admittance::Open(token) => token.clone(),
+            Admittance::Claimed(_) => None,
         }
     }
 
     /// Asks for what was left open, once the body has come in.
     pub fn confirm(self) -> Result<(), Rejection> {
         match self {
-            Entry::Open(_) => Ok(()),
-            Entry::Claimed(claim) => {
+            Admittance::Open(_) => Ok(()),
+            Admittance::Claimed(claim) => {
                 if claim.holds() {
                     Ok(())
                 } else {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn is_let_in(auth: &Auth, headers: &HeaderMap) -> bool {
-        matches!(auth.admit(headers, SystemTime::now), Ok(Entry::Open(_)))
+        matches!(auth.admit(headers, SystemTime::now), Ok(Admittance::Open(_)))
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Rejection> {
                 detail: "The request has more than one Content-Type.".into(),
             });
         }
-        // A browser lets any page send that without asking first; every other type of ours it would ask about.
+        // A browser lets any page send that without asking first; every other type of ours it would ask context.
         None if headers.contains_key(ORIGIN) => {
             let detail = "A request with an Origin must have a Content-Type.";
             return Err(Rejection::UnsupportedMediaType { detail: detail.into() });

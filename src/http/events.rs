@@ -22,8 +22,8 @@ use crate::pipeline::work::reply::Verdict;
 pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
     let shared = &worker.shared;
     let _busy = shared.enter();
-    let about = RequestContext::of(&request);
-    let trace = about.as_ref().and_then(|about| about.ids.trace.clone());
+    let context = RequestContext::of(&request);
+    let trace = context.as_ref().and_then(|context| context.ids.trace.clone());
     match carry_out(&request, trace, &mut payload, &worker).await {
         Ok(Ok(response)) => response,
         Ok(Err(done)) => answer_to(done, &request, shared, status_of),
@@ -43,22 +43,23 @@ async fn carry_out(
     payload: &mut web::Payload,
     worker: &Rc<Worker>,
 ) -> Result<Result<HttpResponse, Done>, Rejection> {
-    let mut stay = worker.stay();
+    let mut timed_wait = worker.timed_wait();
     let admitted = Admitted::by(worker.shared.settings.auth.admit(request.headers(), SystemTime::now)?);
-    let Taken { body, form, permit, .. } = take_in(request, payload, worker, &mut stay, admitted, body::kind).await?;
+    let Taken { body, form, permit, .. } =
+        take_in(request, payload, worker, &mut timed_wait, admitted, body::kind).await?;
     let bytes_in = body.len();
     if let Some(appender) = worker.appender.as_ref().filter(|_| wants_async(request.headers())) {
         match look_at(&body, form, worker) {
             Looked::Offer(offer) => {
-                return keep(request, worker, appender, &mut stay, (offer, "", permit), bytes_in).await;
+                return keep(request, worker, appender, &mut timed_wait, (offer, "", permit), bytes_in).await;
             }
             Looked::Rejected(why) => {
-                return Ok(Err(Done { verdict: Verdict::Rejected(why), waiter: None, bytes_in }));
+                return Ok(Err(Done { verdict: Verdict::Rejected(why), pending: None, bytes_in }));
             }
             Looked::NotForJournal => {}
         }
     }
-    let waiter = worker.submitter.submit(body, form, permit, trace);
-    let (verdict, waiter) = UnderWay::new(waiter, worker, request, None).verdict(&mut stay).await;
-    Ok(Err(Done { verdict, waiter, bytes_in }))
+    let pending = worker.submitter.submit(body, form, permit, trace);
+    let (verdict, pending) = UnderWay::new(pending, worker, request, None).verdict(&mut timed_wait).await;
+    Ok(Err(Done { verdict, pending, bytes_in }))
 }

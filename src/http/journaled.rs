@@ -13,7 +13,7 @@ use super::answer::with_text;
 use super::answering::{Done, JSON, PREFER, PREFERENCE_APPLIED, RETURN_MINIMAL, wants_minimal};
 use super::request::{RequestContext, Summary};
 use super::verdict_log::log_invalid;
-use super::worker::{Ended, Stay, Worker};
+use super::worker::{Ended, TimedWait, Worker};
 use crate::event::invalid::Invalid;
 use crate::event::outcome::ProblemKind;
 use crate::event::rejection::Rejection;
@@ -125,7 +125,7 @@ pub(super) async fn keep(
     request: &HttpRequest,
     worker: &Rc<Worker>,
     appender: &Appender,
-    stay: &mut Stay<'_>,
+    timed_wait: &mut TimedWait<'_>,
     (offer, source, mut permit): (Offer, &str, Permit),
     bytes_in: usize,
 ) -> Result<Result<HttpResponse, Done>, Rejection> {
@@ -141,7 +141,7 @@ pub(super) async fn keep(
         let entry = Entry { accepted_ms: unix_millis(), source: source.to_owned(), request_id, records }.write();
         let begun = Instant::now();
         let appended = appender.append(entry, events as u64).map_err(rejection)?;
-        match stay.wait(pin!(appended), Some(begun), begun + shared.pipeline.deadline()).await {
+        match timed_wait.wait(pin!(appended), Some(begun), begun + shared.pipeline.deadline()).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => return Err(rejection(error)),
             Ok(Err(_)) => return Ok(Err(rejected(Rejection::Unavailable(ProblemKind::Interrupted), bytes_in))),
@@ -188,7 +188,7 @@ fn answer(request: &HttpRequest, offer: &Offer, events: usize, faults: usize) ->
 }
 
 fn rejected(why: Rejection, bytes_in: usize) -> Done {
-    Done { verdict: Verdict::Rejected(why), waiter: None, bytes_in }
+    Done { verdict: Verdict::Rejected(why), pending: None, bytes_in }
 }
 
 fn rejection(error: AppendError) -> Rejection {

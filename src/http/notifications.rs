@@ -69,10 +69,10 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     if request.method() != Method::POST {
         return asked(request, &source, query).await.map(Reply::Question);
     }
-    let mut stay = worker.stay();
+    let mut timed_wait = worker.timed_wait();
     let admitted = source.posters.admit(headers, query, SystemTime::now()).await?;
     let by_sns = admitted.is_by_sns();
-    let taken = take_in(request, payload, worker, &mut stay, admitted, body::kind_of_notification).await?;
+    let taken = take_in(request, payload, worker, &mut timed_wait, admitted, body::kind_of_notification).await?;
     source.posters.prove(by_sns, &taken.body).await?;
     let Taken { body, permit, unproven, .. } = taken;
     drop(unproven);
@@ -92,7 +92,7 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     };
     if elements.len() > shared.max_events {
         let verdict = Verdict::Rejected(Rejection::TooManyEvents { max_events: shared.max_events });
-        return Ok(Reply::Events(Done { verdict, waiter: None, bytes_in: body.len() }));
+        return Ok(Reply::Events(Done { verdict, pending: None, bytes_in: body.len() }));
     }
     source.metrics.received(elements.len());
     let Mapped { events, ignored } = source.mapping.events(elements, shared.pipeline.limits());
@@ -100,16 +100,17 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     if let Some(appender) = worker.appender.as_ref().filter(|_| source.is_journaled && events.iter().any(Result::is_ok))
     {
         let name = source.mapping.name.as_str();
-        let kept = keep(request, worker, appender, &mut stay, (Offer::of_events(events), name, permit), body.len());
+        let kept =
+            keep(request, worker, appender, &mut timed_wait, (Offer::of_events(events), name, permit), body.len());
         return Ok(match kept.await? {
             Ok(response) => Reply::Question(response),
             Err(done) => Reply::Events(done),
         });
     }
-    let trace = RequestContext::of(request).and_then(|about| about.ids.trace.clone());
-    let waiter = worker.submitter.submit_events(events, permit, trace);
-    let (verdict, waiter) = UnderWay::new(waiter, worker, request, Some(source)).verdict(&mut stay).await;
-    Ok(Reply::Events(Done { verdict, waiter, bytes_in: body.len() }))
+    let trace = RequestContext::of(request).and_then(|context| context.ids.trace.clone());
+    let pending = worker.submitter.submit_events(events, permit, trace);
+    let (verdict, pending) = UnderWay::new(pending, worker, request, Some(source)).verdict(&mut timed_wait).await;
+    Ok(Reply::Events(Done { verdict, pending, bytes_in: body.len() }))
 }
 
 /// The answer to a request without a notification.

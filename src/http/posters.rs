@@ -11,7 +11,7 @@ use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 use url::form_urlencoded;
 
-use super::auth::{self, Auth, Entry};
+use super::auth::{self, Admittance, Auth};
 use super::trust::{Issuer, Sns, Unproven};
 use crate::event::rejection::Rejection;
 use crate::event::sources::envelope::{Envelope, Purpose};
@@ -40,12 +40,12 @@ pub struct Posters {
 
 /// A sender that is let in, or will be if its body proves what is left to prove.
 pub struct Admitted {
-    pub entry: Entry,
+    pub entry: Admittance,
     by_sns: bool,
 }
 
 impl Admitted {
-    pub fn by(entry: Entry) -> Self {
+    pub fn by(entry: Admittance) -> Self {
         Admitted { entry, by_sns: false }
     }
 
@@ -72,20 +72,20 @@ impl Posters {
     /// The answer to a sender that cannot be let in, whatever its body.
     pub async fn admit(&self, headers: &HeaderMap, query: &str, now: SystemTime) -> Result<Admitted, Rejection> {
         if self.is_open() {
-            return Ok(Admitted::by(Entry::Open(None)));
+            return Ok(Admitted::by(Admittance::Open(None)));
         }
         let in_url = tokens_of_url(query);
         if let Some(name) = self.auth.token_of(headers, &in_url) {
-            return Ok(Admitted::by(Entry::Open(name)));
+            return Ok(Admitted::by(Admittance::Open(name)));
         }
         if self.by_issuer(headers, &in_url).await? {
-            return Ok(Admitted::by(Entry::Open(None)));
+            return Ok(Admitted::by(Admittance::Open(None)));
         }
         // Where `/events` is open and a source is not, what opens that does not open this.
         let claimed = if self.auth.is_open() { Err(NOBODY) } else { self.auth.admit(headers, || now) };
         match claimed {
             Ok(entry) => Ok(Admitted::by(entry)),
-            Err(_) if !self.topics.is_empty() => Ok(Admitted { entry: Entry::Open(None), by_sns: true }),
+            Err(_) if !self.topics.is_empty() => Ok(Admitted { entry: Admittance::Open(None), by_sns: true }),
             Err(why) => Err(if self.has_one_way() { why } else { NOBODY }),
         }
     }

@@ -13,7 +13,7 @@ use super::posters::Admitted;
 use super::progress::Progress;
 use super::request::RequestContext;
 use super::unproven::Share;
-use super::worker::{Ended, Stay, Worker};
+use super::worker::{Ended, TimedWait, Worker};
 use crate::event::outcome::ProblemKind;
 use crate::event::rejection::Rejection;
 use crate::event::wire::Form;
@@ -37,15 +37,15 @@ pub(super) async fn take_in<'a>(
     request: &HttpRequest,
     payload: &mut web::Payload,
     worker: &'a Rc<Worker>,
-    stay: &mut Stay<'_>,
+    timed_wait: &mut TimedWait<'_>,
     mut admitted: Admitted,
     kind: fn(&HeaderMap) -> Result<body::Kind, Rejection>,
 ) -> Result<Taken<'a>, Rejection> {
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
     let share = admitted.is_unproven().then(|| worker.shared.unproven.share());
     let mut entry = admitted.entry;
-    if let Some(about) = RequestContext::of(request).filter(|_| entry.token().is_some()) {
-        about.note_token(entry.token());
+    if let Some(context) = RequestContext::of(request).filter(|_| entry.token().is_some()) {
+        context.note_token(entry.token());
     }
     if pipeline.readiness.is_draining() {
         return Err(Rejection::Unavailable(ProblemKind::ShuttingDown));
@@ -55,7 +55,7 @@ pub(super) async fn take_in<'a>(
     let connection = request.conn_data::<Rc<Progress>>().map(Rc::as_ref);
     if connection.is_some_and(Progress::is_polled_again) {
         // To ask for the body before it has been looked for would have the connection woken for nothing once it is found.
-        stay.give_way().await;
+        timed_wait.give_way().await;
     }
     let body = {
         let max_bytes = settings.max_body_bytes;
@@ -63,10 +63,10 @@ pub(super) async fn take_in<'a>(
         let reading = body::read(payload, headers, kind, bounds, entry.claim(), connection);
         let begun = Instant::now();
         let read = match &share {
-            None => stay.wait(pin!(reading), None, begun + settings.body_timeout).await,
+            None => timed_wait.wait(pin!(reading), None, begun + settings.body_timeout).await,
             Some(share) => {
                 let reading = Box::pin(unless_evicted(reading, share));
-                stay.wait(pin!(reading), None, begun + settings.body_timeout / UNPROVEN_HASTE).await
+                timed_wait.wait(pin!(reading), None, begun + settings.body_timeout / UNPROVEN_HASTE).await
             }
         };
         match read {

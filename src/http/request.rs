@@ -76,10 +76,11 @@ pub struct Summary {
 
 /// The answer to a request that never became work.
 pub fn reject(request: &HttpRequest, why: &Rejection, asked: &'static str) -> HttpResponse {
-    let about = RequestContext::of(request);
-    let (response, outcome) = rejection_answer(why, || about.as_ref().map_or(1, |about| about.shared.retry_after()));
-    if let Some(about) = about {
-        about.sum_up(Summary { asked, outcome, turned_away: Some(why.cause().to_owned()), ..Summary::default() });
+    let context = RequestContext::of(request);
+    let (response, outcome) =
+        rejection_answer(why, || context.as_ref().map_or(1, |context| context.shared.retry_after()));
+    if let Some(context) = context {
+        context.sum_up(Summary { asked, outcome, turned_away: Some(why.cause().to_owned()), ..Summary::default() });
     }
     response
 }
@@ -93,7 +94,7 @@ pub async fn observe(
     if request.conn_data::<Rc<Progress>>().is_some_and(|connection| connection.is_buffer_large()) {
         detach(request.headers_mut());
     }
-    let about = Rc::new(RequestContext {
+    let context = Rc::new(RequestContext {
         ids: RequestIds::of(&request),
         shared: shared.clone(),
         client: client(&request, &shared),
@@ -101,10 +102,10 @@ pub async fn observe(
         summary: Cell::default(),
         unwritten: Cell::default(),
     });
-    request.extensions_mut().insert(about.clone());
+    request.extensions_mut().insert(context.clone());
     let is_last = request.head().connection_type() != ConnectionType::KeepAlive;
     let on_connection = request.conn_data::<Rc<Progress>>().map(Progress::begin);
-    let mut line = Line::of(&request, about);
+    let mut line = RequestLine::of(&request, context);
     let is_foreign = || !host::is_ours(&request, &shared.settings.hosts);
     let mut response = match shared.is_open_at(request.uri().path()) && is_foreign() {
         false => next.call(request).await?.map_into_left_body(),
@@ -113,8 +114,8 @@ pub async fn observe(
             request.into_response(response).map_into_right_body()
         }
     };
-    response.headers_mut().insert(X_REQUEST_ID, line.about.ids.id.header());
-    let summary = line.about.summary.take();
+    response.headers_mut().insert(X_REQUEST_ID, line.context.ids.id.header());
+    let summary = line.context.summary.take();
     if summary.turned_away.is_some() {
         shared.metrics.request_refused(summary.outcome);
         if has_body(response.request().headers()) {
@@ -129,11 +130,11 @@ pub async fn observe(
     };
     if let Some(on_connection) = on_connection {
         let answer = announce(&mut response, &line.method, is_last);
-        on_connection.answered(Answer { unwritten: line.about.unwritten.take(), ..answer });
+        on_connection.answered(Answer { unwritten: line.context.unwritten.take(), ..answer });
     }
     line.tell(response.status(), &summary, bytes_out, took);
     if let (Some(cause), "events" | "notification") = (&summary.turned_away, summary.asked) {
-        let (problem, request_id) = (summary.outcome, line.about.ids.id.as_str());
+        let (problem, request_id) = (summary.outcome, line.context.ids.id.as_str());
         shared.failed(Failed { event: "", id: "", problem, detail: cause, request_id });
     }
     Ok(response)
@@ -185,19 +186,19 @@ fn announce(response: &mut ServiceResponse<impl MessageBody>, method: &Method, i
 }
 
 /// The request's line in the log; told at the latest when the sender has hung up.
-struct Line {
+struct RequestLine {
     method: Method,
     /// One of ours, or `other`.
     route: &'static str,
     /// The path of one that is not ours, or of a source.
     other: String,
-    about: Rc<RequestContext>,
+    context: Rc<RequestContext>,
     begun: Instant,
     told: bool,
 }
 
-impl Line {
-    fn of(request: &ServiceRequest, about: Rc<RequestContext>) -> Self {
+impl RequestLine {
+    fn of(request: &ServiceRequest, context: Rc<RequestContext>) -> Self {
         let path = request.uri().path();
         let is_source = path.starts_with(sources::PREFIX);
         let route = ROUTES.into_iter().find(|route| *route == path || is_source && *route == SOURCES_ROUTE);
@@ -206,7 +207,7 @@ impl Line {
             None => path.chars().take(MAX_PATH).collect(),
         };
         let (method, route) = (request.method().clone(), route.unwrap_or("other"));
-        Line { method, route, other, about, begun: Instant::now(), told: false }
+        RequestLine { method, route, other, context, begun: Instant::now(), told: false }
     }
 
     fn path(&self) -> &str {
@@ -215,8 +216,8 @@ impl Line {
 
     fn tell(&mut self, status: StatusCode, summary: &Summary, bytes_out: u64, took: Duration) {
         self.told = true;
-        let (method, path, ids, client) = (self.method.as_str(), self.path(), &self.about.ids, &*self.about.client);
-        let token = self.about.token.borrow();
+        let (method, path, ids, client) = (self.method.as_str(), self.path(), &self.context.ids, &*self.context.client);
+        let token = self.context.token.borrow();
         let token = token.as_deref().unwrap_or("-");
         if let Some(cause) = &summary.turned_away {
             log_request!(warn of ids; method, path, outcome = summary.outcome, cause, client; "request rejected");
@@ -242,11 +243,11 @@ fn milliseconds(took: Duration) -> f64 {
     (took.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-impl Drop for Line {
+impl Drop for RequestLine {
     fn drop(&mut self) {
         if !self.told {
-            let (method, path, ids) = (self.method.as_str(), self.path(), &self.about.ids);
-            let (outcome, ms, client) = ("hung-up", milliseconds(self.begun.elapsed()), &*self.about.client);
+            let (method, path, ids) = (self.method.as_str(), self.path(), &self.context.ids);
+            let (outcome, ms, client) = ("hung-up", milliseconds(self.begun.elapsed()), &*self.context.client);
             log_request!(info of ids; method, path, outcome, ms, client; "request", parent_span_id);
         }
     }

@@ -39,7 +39,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// What is left of the drain when all work is answered: time for the last bytes to leave.
 const LAST_BYTES: Duration = Duration::from_secs(1);
-/// The door stays open so long at least: whoever has just had an answer may have the next request on its way, and is to be
+/// The door waits open so long at least: whoever has just had an answer may have the next request on its way, and is to be
 /// told `shutting-down` rather than find the connection closed.
 const LAST_REQUESTS: Duration = Duration::from_millis(250);
 const DRAIN_LOOK: Duration = Duration::from_millis(10);

@@ -13,7 +13,7 @@ pub struct SlowLog {
 }
 
 /// Where the time went, in milliseconds; the last three are the first.
-pub struct Parts {
+pub struct SlowTimes {
     pub ms: u32,
     pub waiting_ms: u32,
     pub fetching_ms: u32,
@@ -31,10 +31,10 @@ impl SlowLog {
     }
 
     /// None: it was not slow.
-    pub fn parts(&self, spent: Spent) -> Option<Parts> {
+    pub fn parts(&self, spent: Spent) -> Option<SlowTimes> {
         let (ms, fetching_ms, redis_ms) = (spent.total / 1000, spent.fetching / 1000, spent.cache / 1000);
         let waiting_ms = ms.saturating_sub(fetching_ms).saturating_sub(redis_ms);
-        self.is_slow(spent).then_some(Parts { ms, waiting_ms, fetching_ms, redis_ms })
+        self.is_slow(spent).then_some(SlowTimes { ms, waiting_ms, fetching_ms, redis_ms })
     }
 
     /// Tells of every operation of the event that ended ok and was slow.
@@ -42,7 +42,7 @@ impl SlowLog {
         let (event, event_id) = (answered.event.as_str(), answered.id.as_deref().unwrap_or_default());
         let ended = answered.targets.iter().zip(&answered.outcomes).zip(&answered.spent);
         for ((key, _), spent) in ended.filter(|((_, outcome), _)| outcome.problem().is_none()) {
-            let Some(Parts { ms, waiting_ms, fetching_ms, redis_ms }) = self.parts(*spent) else { continue };
+            let Some(SlowTimes { ms, waiting_ms, fetching_ms, redis_ms }) = self.parts(*spent) else { continue };
             log_request!(warn of ids; event, event_id, key:% = key, ms, waiting_ms, fetching_ms, redis_ms; "slow operation");
         }
     }

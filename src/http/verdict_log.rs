@@ -4,7 +4,7 @@ use log::{Level, log_enabled};
 
 use super::request_ids::{RequestIds, log_request};
 use super::shared::Shared;
-use super::slow::Parts;
+use super::slow::SlowTimes;
 use crate::event::EventType;
 use crate::event::invalid::{Invalid, InvalidKind};
 use crate::event::outcome::Class;
@@ -65,7 +65,7 @@ fn log_answered(answered: &Answered, ids: &RequestIds, shared: &Shared) {
     if let Some((key, problem, spent)) = worst {
         let (slug, cause) = (problem.kind.slug(), problem.detail.as_ref());
         match shared.slow.parts(spent) {
-            Some(Parts { ms, waiting_ms, fetching_ms, redis_ms }) => log_request!(warn of ids;
+            Some(SlowTimes { ms, waiting_ms, fetching_ms, redis_ms }) => log_request!(warn of ids;
                 event, event_id, key:% = key, keys, problem = slug, cause, ms, waiting_ms, fetching_ms, redis_ms;
                 "event not carried out"
             ),

@@ -2,7 +2,7 @@
 //! the look at the clock and at the actors.
 //!
 //! A timer for each wait costs more than the wait is worth: nearly all of them end long before their time. So a worker
-//! looks at the clock every [`LOOK_UP`], and wakes who is late, or everybody if the service has to end.
+//! looks at the clock every [`CHECK_EVERY`], and wakes who is late, or everybody if the service has to end.
 
 use std::cell::{Cell, Ref, RefCell};
 use std::future::{Future, poll_fn};
@@ -24,7 +24,7 @@ use crate::pipeline::runtime::Thread;
 use crate::telemetry::ActorKind;
 
 /// By so much a wait may last longer than it was given.
-const LOOK_UP: Duration = Duration::from_millis(50);
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 pub struct Worker {
     pub shared: Data<Shared>,
@@ -36,17 +36,17 @@ pub struct Worker {
     oldest: Arc<OldestPending>,
     /// The kinds of which an actor has been stuck for `live.stall_seconds`, seen then.
     stuck: RefCell<Vec<ActorKind>>,
-    stays: RefCell<Stays>,
+    waits: RefCell<WaitTable>,
 }
 
 /// Those who may wait, each in a place of its own. There are as many as there were ever at once.
 #[derive(Default)]
-struct Stays {
-    places: Vec<Option<Place>>,
+struct WaitTable {
+    places: Vec<Option<WaitEntry>>,
     free: Vec<usize>,
 }
 
-struct Place {
+struct WaitEntry {
     until: Instant,
     /// When what it waits for was accepted, if it was.
     since: Option<Instant>,
@@ -63,20 +63,20 @@ pub enum Ended {
 impl Worker {
     /// Must be called on the worker's thread.
     pub fn new(shared: Data<Shared>, submitter: Submitter) -> Rc<Self> {
-        let (looked, stuck, stays) = (Cell::new(Instant::now()), RefCell::default(), RefCell::default());
+        let (looked, stuck, waits) = (Cell::new(Instant::now()), RefCell::default(), RefCell::default());
         let oldest = shared.enrol();
         let appender = shared.journal.clone().map(|journal| {
             let (registry, own) = (&shared.pipeline.registry, journal.clone());
             let start = move |_, _| AppendStage::new(own);
             Appender::new(journal, registry.start_on(&Thread::current(), ActorKind::Appender, start))
         });
-        let worker = Rc::new(Worker { shared, submitter, appender, looked, oldest, stuck, stays });
+        let worker = Rc::new(Worker { shared, submitter, appender, looked, oldest, stuck, waits });
         let watched = Rc::downgrade(&worker);
         actix_rt::spawn(async move {
-            let mut looks = interval(LOOK_UP);
+            let mut looks = interval(CHECK_EVERY);
             looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             while let Some(worker) = watched.upgrade() {
-                worker.look_up();
+                worker.check_deadlines();
                 drop(worker);
                 looks.tick().await;
             }
@@ -85,13 +85,13 @@ impl Worker {
     }
 
     /// A place from which to wait.
-    pub fn stay(&self) -> Stay<'_> {
-        let mut stays = self.stays.borrow_mut();
-        let place = stays.free.pop().unwrap_or_else(|| {
-            stays.places.push(None);
-            stays.places.len() - 1
+    pub fn timed_wait(&self) -> TimedWait<'_> {
+        let mut waits = self.waits.borrow_mut();
+        let place = waits.free.pop().unwrap_or_else(|| {
+            waits.places.push(None);
+            waits.places.len() - 1
         });
-        Stay { worker: self, place }
+        TimedWait { worker: self, place }
     }
 
     /// The kinds of which an actor is stuck.
@@ -99,26 +99,26 @@ impl Worker {
         self.stuck.borrow()
     }
 
-    fn look_up(&self) {
+    fn check_deadlines(&self) {
         let now = Instant::now();
         self.looked.set(now);
         self.stuck.replace(self.shared.pipeline.registry.stuck(self.shared.settings.stall));
-        self.oldest.set(self.stays.borrow().places.iter().flatten().filter_map(|place| place.since).min());
+        self.oldest.set(self.waits.borrow().places.iter().flatten().filter_map(|place| place.since).min());
         let has_to_end = self.shared.is_cut_off();
-        for place in self.stays.borrow().places.iter().flatten().filter(|place| has_to_end || place.until <= now) {
+        for place in self.waits.borrow().places.iter().flatten().filter(|place| has_to_end || place.until <= now) {
             place.waker.wake_by_ref();
         }
     }
 }
 
 /// The right to wait on a worker, given back when it is dropped.
-pub struct Stay<'a> {
+pub struct TimedWait<'a> {
     worker: &'a Worker,
     place: usize,
 }
 
-impl Stay<'_> {
-    /// Waits for the work up to this moment, and no longer than the service stays. `since` is when it was accepted, if it
+impl TimedWait<'_> {
+    /// Waits for the work up to this moment, and no longer than the service waits. `since` is when it was accepted, if it
     /// was.
     pub async fn wait<F: Future>(
         &mut self,
@@ -153,25 +153,25 @@ impl Stay<'_> {
     }
 
     fn wake_late(&self, since: Option<Instant>, until: Instant, waker: &Waker) {
-        if let Some(place) = self.worker.stays.borrow_mut().places.get_mut(self.place) {
+        if let Some(place) = self.worker.waits.borrow_mut().places.get_mut(self.place) {
             match place {
                 Some(place) => {
                     (place.since, place.until) = (since, until);
                     place.waker.clone_from(waker);
                 }
-                None => *place = Some(Place { until, since, waker: waker.clone() }),
+                None => *place = Some(WaitEntry { until, since, waker: waker.clone() }),
             }
         }
     }
 }
 
-impl Drop for Stay<'_> {
+impl Drop for TimedWait<'_> {
     fn drop(&mut self) {
-        let mut stays = self.worker.stays.borrow_mut();
-        if let Some(place) = stays.places.get_mut(self.place) {
+        let mut waits = self.worker.waits.borrow_mut();
+        if let Some(place) = waits.places.get_mut(self.place) {
             *place = None;
         }
-        stays.free.push(self.place);
+        waits.free.push(self.place);
     }
 }
 
@@ -186,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    /// What [`Stay::give_way`] relies on, and its safety net is for.
+    /// What [`TimedWait::give_way`] relies on, and its safety net is for.
     #[actix_web::test]
     async fn actix_http_polls_a_request_again_once_it_has_looked_for_its_body() {
         let handler = fn_service(|_: Request| async {

@@ -8,9 +8,9 @@ use log::{LevelFilter, info, warn};
 use tokio::sync::mpsc::Receiver;
 
 use super::{pipeline_settings, sources};
-use crate::cli::doors::Doors;
-use crate::cli::rereading::Following;
-use crate::cli::rereading::settings::Change;
+use crate::cli::auth_reload::AuthReload;
+use crate::cli::reload::Following;
+use crate::cli::reload::settings::Change;
 use crate::cli::signals::{Asked, Signals};
 use crate::http::Server;
 use crate::journal::Feeding;
@@ -29,7 +29,7 @@ pub struct Daemon {
     pub(super) pipeline: Pipeline,
     /// None: there is no journal.
     pub(super) feeding: Option<Feeding>,
-    pub(super) doors: Arc<Doors>,
+    pub(super) auth_reload: Arc<AuthReload>,
     pub(super) level: LevelFilter,
     pub(super) following: Following,
     pub(super) changes: Receiver<Change>,
@@ -74,7 +74,7 @@ impl Daemon {
 
     /// Has new settings take effect. Those that are not live are the old ones.
     fn adopt(&mut self, Change { config, settings }: &Change) {
-        self.doors.adopt_settings(&config.auth);
+        self.auth_reload.adopt_settings(&config.auth);
         self.pipeline.adopt(&pipeline_settings(config));
         self.server.adopt_sources(sources(config));
         // Told at the level that lets more through.

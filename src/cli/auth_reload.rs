@@ -8,15 +8,15 @@ use crate::config::{AuthConfig, Secret, WebhookSecret};
 use crate::http::Auth;
 
 /// What is held of each origin; all of it together opens the door.
-pub struct Doors {
+pub struct AuthReload {
     pub auth: Arc<Auth>,
     held: Mutex<AuthConfig>,
 }
 
-impl Doors {
+impl AuthReload {
     pub fn new(held: AuthConfig) -> Arc<Self> {
         let auth = Arc::new(Auth::new(tokens(&held), webhook_keys(&held)));
-        Arc::new(Doors { auth, held: Mutex::new(held) })
+        Arc::new(AuthReload { auth, held: Mutex::new(held) })
     }
 
     /// What the file of tokens holds now.

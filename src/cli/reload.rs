@@ -32,7 +32,7 @@ type File = Box<dyn FnMut(Look) + Send>;
 
 /// The files to be followed.
 #[derive(Default)]
-pub struct Rereading {
+pub struct Reloader {
     files: Vec<File>,
 }
 
@@ -49,7 +49,7 @@ impl Following {
     }
 }
 
-impl Rereading {
+impl Reloader {
     /// Hands over to `adopt` whatever else `read` comes to give than `current`.
     pub fn follow<T: Clone + PartialEq + Send + 'static>(
         &mut self,
@@ -79,7 +79,7 @@ impl Rereading {
     pub fn start(self) -> io::Result<Following> {
         let (ask, asked) = sync_channel(1);
         if !self.files.is_empty() {
-            thread::Builder::new().name("rereading".to_owned()).spawn(move || look(self.files, &asked))?;
+            thread::Builder::new().name("reload".to_owned()).spawn(move || look(self.files, &asked))?;
         }
         Ok(Following { ask })
     }

@@ -15,7 +15,7 @@ use super::{Args, DEFAULT_FILE, Loaded, Shown, complete, finish};
 
 /// What came of reading again.
 #[derive(Debug)]
-pub struct Again {
+pub struct Reloaded {
     /// What is in force from now on.
     pub loaded: Loaded,
     /// The live settings that are others than before, as they are now.
@@ -30,7 +30,7 @@ impl Loaded {
     /// # Errors
     /// As [`Config::load`](super::Config::load); besides, that a file is gone which was there: what it said would all
     /// be taken back.
-    pub fn again(&self, args: Args) -> Result<Again, Faults> {
+    pub fn reload(&self, args: Args) -> Result<Reloaded, Faults> {
         let now = finish(Layers::of(args))?;
         let is_gone = |file: &&String| !now.effective.files().contains(file);
         let gone: Vec<Fault> = self.effective.files().iter().filter(is_gone).map(|file| gone(file)).collect();
@@ -49,7 +49,7 @@ impl Loaded {
         let is_shown = |path: &str| loaded.sources.iter().any(|shown| shown.path == path);
         let gone = live.iter().filter(|path| !is_shown(path)).map(|path| Shown::unset(path));
         let changed = loaded.sources.iter().filter(|shown| live.contains(&shown.path)).cloned().chain(gone).collect();
-        Ok(Again { loaded, changed, need_restart })
+        Ok(Reloaded { loaded, changed, need_restart })
     }
 }
 
@@ -59,13 +59,15 @@ fn gone(file: &str) -> Fault {
 
 /// What the files of settings hold, to be compared: however they were replaced, that shows. It may be secret.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Texts([Result<Vec<u8>, String>; 2]);
+pub struct FileSnapshot([Result<Vec<u8>, String>; 2]);
 
-impl Texts {
+impl FileSnapshot {
     /// As they are now.
     pub fn read(args: &Args) -> Self {
         let file = args.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
-        Texts([file, Path::new(DOTENV)].map(|path| read_bounded(path).map_err(|error: io::Error| what_failed(&error))))
+        FileSnapshot(
+            [file, Path::new(DOTENV)].map(|path| read_bounded(path).map_err(|error: io::Error| what_failed(&error))),
+        )
     }
 }
 

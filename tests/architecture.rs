@@ -1,11 +1,11 @@
-//! The house stands as docs/architecture.md says: which room imports which, where a kind of line belongs, and that what is
-//! shipped beside the code (the manifests, the image) agrees with it.
+//! The code is built as docs/architecture.md says: which module imports which, where a kind of line belongs, how long files
+//! and functions are, and that the manifests and the image agree with the code.
 
-#[path = "house/imports.rs"]
+#[path = "architecture/imports.rs"]
 mod imports;
-#[path = "house/monitoring.rs"]
+#[path = "architecture/monitoring.rs"]
 mod monitoring;
-#[path = "house/sizes.rs"]
+#[path = "architecture/sizes.rs"]
 mod sizes;
 
 use std::collections::BTreeSet;
@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use imports::Graph;
 
-/// What a room may import beside itself. Those that are not listed must not exist.
-const ROOMS: &[(&str, &[&str])] = &[
+/// The modules that a module may import. Those that are not listed must not exist.
+const MODULES: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("secret", &[]),
     ("redis", &["secret"]),
@@ -46,7 +46,7 @@ const STAGES: &[(&str, &[&str])] = &[
     ("write::writer", &[]),
 ];
 
-/// Where a kind of line belongs. Tests inside the rooms are not held to it.
+/// Where a kind of line belongs. Tests inside the modules are not held to it.
 const HOMES: &[(&str, &[&str])] = &[
     ("actix::", &["pipeline/runtime/"]),
     ("Addr<", &["pipeline/runtime/"]),
@@ -106,7 +106,7 @@ struct Source {
 }
 
 impl Source {
-    fn room(&self) -> &str {
+    fn module(&self) -> &str {
         self.path.split(['/', '.']).next().unwrap_or_default()
     }
 
@@ -206,17 +206,17 @@ fn allowed<'a>(table: &'a [(&str, &'a [&'a str])], name: &str) -> Option<&'a [&'
 fn imports_run_one_way() {
     let mut wrong = Vec::new();
     for source in sources() {
-        let room = source.room();
-        let Some(may_import) = allowed(ROOMS, room) else {
-            wrong.push(format!("{}: docs/architecture.md knows no such room", source.path));
+        let module = source.module();
+        let Some(may_import) = allowed(MODULES, module) else {
+            wrong.push(format!("{}: docs/architecture.md knows no such module", source.path));
             continue;
         };
         let mut imported = heads(&source.code, "crate::");
-        if room == "main" {
+        if module == "main" {
             imported.extend(heads(&source.code, "redis_cache_sync::"));
         }
-        imported.retain(|other| *other != room && !may_import.contains(other));
-        wrong.extend(imported.iter().map(|other| format!("{}: {room} must not know {other}", source.path)));
+        imported.retain(|other| *other != module && !may_import.contains(other));
+        wrong.extend(imported.iter().map(|other| format!("{}: {module} must not know {other}", source.path)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

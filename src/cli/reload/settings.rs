@@ -6,14 +6,14 @@
 use log::{error, info, warn};
 use tokio::sync::mpsc::Sender;
 
-use super::{Look, Readings, Rereading};
-use crate::config::{self, Args, Config, Loaded, MASK, Secret, Shown, Texts};
+use super::{Look, Readings, Reloader};
+use crate::config::{self, Args, Config, FileSnapshot, Loaded, MASK, Secret, Shown};
 
 /// The settings in force, and where they came from.
 pub struct Origin {
     args: Args,
     /// As the files were no later than they were read.
-    texts: Texts,
+    texts: FileSnapshot,
     loaded: Loaded,
 }
 
@@ -26,22 +26,22 @@ pub struct Change {
 }
 
 impl Origin {
-    pub fn new(args: Args, texts: Texts, loaded: Loaded) -> Self {
+    pub fn new(args: Args, texts: FileSnapshot, loaded: Loaded) -> Self {
         Origin { args, texts, loaded }
     }
 }
 
-impl Rereading {
+impl Reloader {
     /// Follows the files of the settings, and hands over what is to take effect.
     pub fn follow_settings(&mut self, origin: Origin, changes: Sender<Change>) {
         let Origin { args, texts, mut loaded } = origin;
         let mut readings = Readings::of(texts);
         let mut tokens = Readings::of(tokens_of_sources(&loaded.config));
         self.watch(move |look| {
-            let has_changed = readings.news(Texts::read(&args), look).is_some();
+            let has_changed = readings.news(FileSnapshot::read(&args), look).is_some();
             let has_others = tokens.news(tokens_of_sources(&loaded.config), look).is_some();
             if has_changed || has_others || look == Look::Asked {
-                read_again(&mut loaded, args.clone(), has_others, &changes);
+                reload_settings(&mut loaded, args.clone(), has_others, &changes);
             }
         });
     }
@@ -54,9 +54,9 @@ fn tokens_of_sources(config: &Config) -> Vec<Result<Vec<Secret>, String>> {
 }
 
 /// `has_others`: tokens in a file that a source names are others than before.
-fn read_again(loaded: &mut Loaded, args: Args, has_others: bool, changes: &Sender<Change>) {
-    let again = match loaded.again(args) {
-        Ok(again) => again,
+fn reload_settings(loaded: &mut Loaded, args: Args, has_others: bool, changes: &Sender<Change>) {
+    let reloaded = match loaded.reload(args) {
+        Ok(reloaded) => reloaded,
         Err(faults) => {
             for fault in &faults.0 {
                 error!("{fault}");
@@ -64,16 +64,16 @@ fn read_again(loaded: &mut Loaded, args: Args, has_others: bool, changes: &Sende
             return error!(faults = faults.0.len(); "new settings are invalid, the previous ones stay in effect");
         }
     };
-    if !again.need_restart.is_empty() {
-        let settings = again.need_restart.join(", ");
+    if !reloaded.need_restart.is_empty() {
+        let settings = reloaded.need_restart.join(", ");
         warn!(settings = settings.as_str(); "changed settings take effect only after a restart");
     }
-    *loaded = again.loaded;
-    if again.changed.is_empty() && !has_others {
+    *loaded = reloaded.loaded;
+    if reloaded.changed.is_empty() && !has_others {
         return info!("settings reloaded, nothing changed");
     }
     let others = has_others.then(|| "tokens_file of a source".to_owned());
-    let settings = again.changed.iter().map(shown).chain(others).collect::<Vec<_>>().join(", ");
+    let settings = reloaded.changed.iter().map(shown).chain(others).collect::<Vec<_>>().join(", ");
     // Whoever is to be told may be draining by now, and takes no more.
     let _ = changes.blocking_send(Change { config: loaded.config.clone(), settings });
 }

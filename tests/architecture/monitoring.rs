@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{at, deployed, manifest, read, root};
 
 const OPERATORS_HEAD: &str = "\
-# The groups of rules.yaml as they stand there, for the Prometheus operator: RENEW_RULES=1 cargo test --test house.
+# The groups of rules.yaml as they stand there, for the Prometheus operator: RENEW_RULES=1 cargo test --test architecture.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -56,7 +56,7 @@ fn the_rules_for_the_operator_are_those_of_the_rules_file() {
     if std::env::var_os("RENEW_RULES").is_some() {
         fs::write(&path, &expected).expect("the file can be written");
     }
-    assert_eq!(read(&path), expected, "RENEW_RULES=1 cargo test --test house");
+    assert_eq!(read(&path), expected, "RENEW_RULES=1 cargo test --test architecture");
     let rule = manifest("monitoring/prometheusrule.yaml");
     assert_eq!(at(&rule, "/spec/groups"), at(&manifest("monitoring/rules.yaml"), "/groups"));
 }
