@@ -43,6 +43,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use crate::redis::{Redis, Settings};
 use crate::telemetry::metrics::Metrics;
 
 pub use self::append::{AppendError, AppendStage, Appender};
@@ -79,6 +80,10 @@ struct Shared {
     settings: JournalSettings,
     keys: Keys,
     connector: Connector,
+    /// By what this process is known among those that may feed.
+    holder: String,
+    /// The cache, where the connections of former holders are killed; None: it is in this process.
+    cache: Option<Redis>,
     metrics: Metrics,
     /// Events in the stream, as the last reply said, and those on their way to it.
     depth: AtomicU64,
@@ -89,12 +94,20 @@ struct Shared {
 
 impl Journal {
     /// Connects to nothing yet.
-    pub fn new(settings: JournalSettings, connector: Connector, metrics: Metrics) -> Self {
+    pub fn new(
+        settings: JournalSettings,
+        holder: &str,
+        connector: Connector,
+        cache: Option<Redis>,
+        metrics: Metrics,
+    ) -> Self {
         let keys = Keys::of(&settings.name);
         let shared = Shared {
             settings,
             keys,
             connector,
+            holder: holder.to_owned(),
+            cache,
             metrics,
             depth: AtomicU64::new(0),
             on_their_way: AtomicU64::new(0),
@@ -129,4 +142,9 @@ impl Journal {
 pub fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The name of the connections of a holder to the cache, by which another kills them.
+pub fn connection_name(holder: &str) -> String {
+    format!("{}:{holder}", Settings::CLIENT_NAME)
 }

@@ -1,10 +1,10 @@
 //! `serve`: the daemon. Here the settings become the parts of the pipeline, and signals its end.
 
+mod caches;
 mod daemon;
 mod journal;
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use std::time::Duration;
 use log::{error, info, warn};
 use tokio::sync::mpsc::channel;
 
+use self::caches::cache;
+pub use self::caches::redis_cache;
 pub use self::daemon::Daemon;
 use super::auth_reload::AuthReload;
 use super::reload::Reloader;
@@ -22,17 +24,13 @@ use super::{keys, refuse};
 use crate::blob::BlobSettings;
 use crate::blob::retry::Policy;
 use crate::blob::store::Stores;
-use crate::cache::embedded::EmbeddedCache;
-use crate::cache::redis::{CacheSettings, ClusterCache, RedisCache, SentinelCache, SetupError};
-use crate::cache::{Cache, CacheError, Room};
-use crate::config::{
-    self, Args, CacheBackend, Config, FileSnapshot, LogFormat, Pem, RedisMode, Secret, TlsPems, WebhookSecret,
-};
+use crate::cache::redis::SetupError;
+use crate::cache::{Cache, CacheError};
+use crate::config::{self, Args, Config, FileSnapshot, LogFormat, Pem, Secret, TlsPems, WebhookSecret};
 use crate::event::{Limits, Ttl};
 use crate::http::{self, Auth, HttpSettings, IssuerSettings, Pems, Proxies, Server, SourceSettings, Tls};
 use crate::journal::feed;
 use crate::pipeline::{PipelineSettings, Sizes};
-use crate::redis::{self, Address};
 use crate::telemetry::logging::{self, LogSettings};
 use crate::telemetry::metrics::Metrics;
 use crate::{blob, pipeline};
@@ -130,7 +128,8 @@ pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, St
         warn!(bind:% = bind; "events are accepted from everybody who reaches the port: no tokens, webhook secrets or client certificates are set");
     }
     let metrics = Metrics::new(&config.cluster)?;
-    let cache = cache(config)?;
+    let holder = journal::holder();
+    let cache = cache(config, &holder)?;
     refuse_unsupported(cache.as_ref(), config.redis.connect_timeout).await?;
     let name = cache.describe();
     let pipeline = pipeline::build(pipeline_settings(config), cache, &metrics)?;
@@ -140,11 +139,11 @@ pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, St
     }
     let tls = config.http.tls.as_ref().map(|tls| Tls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
     let settings = http_settings(config, auth_reload.auth.clone(), tls.clone());
-    let journal = journal::journal(config, &metrics).map_err(SetupError::from)?;
+    let journal = journal::journal(config, &holder, &metrics).map_err(SetupError::from)?;
     metrics.set_journal_up(journal.is_none());
     let parts = (metrics, journal.clone());
     let server = Server::start(settings, pipeline.clone(), parts, name.clone(), config.event.max_events)?;
-    let feeding = journal.map(|journal| feed(journal, pipeline.clone(), journal::holder()));
+    let feeding = journal.map(|journal| feed(journal, pipeline.clone()));
     let mut reloader = reloader(config, &auth_reload, tls);
     let (sender, changes) = channel(1);
     if let Some(origin) = origin {
@@ -211,64 +210,6 @@ async fn refuse_unsupported(cache: &dyn Cache, connect_timeout: Duration) -> Res
 
 fn asks_for_certificates(config: &Config) -> bool {
     config.http.tls.as_ref().is_some_and(|tls| tls.held.client_ca.is_some())
-}
-
-fn cache(config: &Config) -> Result<Arc<dyn Cache>, StartError> {
-    if config.cache.backend == CacheBackend::Embedded {
-        let prefix = config.redis.version_prefix.clone();
-        return Ok(Arc::new(EmbeddedCache::new(config.cache.max_bytes, prefix, config.redis.version_window)));
-    }
-    Ok(redis_cache(config)?)
-}
-
-/// Redis as the settings say, whatever the backend.
-pub fn redis_cache(config: &Config) -> Result<Arc<dyn Cache>, SetupError> {
-    let from = &config.redis;
-    let settings = CacheSettings {
-        connection: connection(from),
-        wait_replicas: from.wait_replicas,
-        version_prefix: from.version_prefix.clone(),
-        version_window: from.version_window,
-        room: Room::default(),
-    };
-    let nodes = from.nodes.iter().map(|(host, port)| Address::new(host, *port)).collect();
-    Ok(match from.mode {
-        RedisMode::Standalone => Arc::new(RedisCache::new(settings)?),
-        RedisMode::Cluster => Arc::new(ClusterCache::new(settings, nodes)?),
-        RedisMode::Sentinel => {
-            let name = from.sentinel_master.clone().unwrap_or_default();
-            Arc::new(SentinelCache::new(settings, nodes, name)?)
-        }
-    })
-}
-
-/// How a Redis is reached.
-fn connection(from: &config::RedisConfig) -> redis::Settings {
-    let with_tls = || redis::Tls { ca: from.tls_ca.clone(), cert: from.tls_cert.clone(), key: from.tls_key.clone() };
-    let reread = |path: &Option<PathBuf>| {
-        let path = path.clone()?;
-        Some(redis::PasswordReader::new(move || config::password_in(&path)))
-    };
-    let sentinels = redis::SentinelAccess {
-        username: from.sentinel_username.clone(),
-        password: from.sentinel_password.clone(),
-        reread: reread(&from.sentinel_password_file),
-        tls: from.sentinel_tls.unwrap_or(from.tls).then(with_tls),
-    };
-    redis::Settings {
-        host: from.host.clone(),
-        port: from.port,
-        tls: from.tls.then(with_tls),
-        username: from.username.clone(),
-        client_name: redis::Settings::CLIENT_NAME.to_owned(),
-        password: from.password.clone(),
-        reread: reread(&from.password_file),
-        sentinels: Some(sentinels),
-        db: from.db,
-        connect_timeout: from.connect_timeout,
-        response_timeout: from.response_timeout,
-        down_after: from.retry,
-    }
 }
 
 fn pipeline_settings(config: &Config) -> PipelineSettings {

@@ -3,6 +3,7 @@
 //! All of its state is in one future, and what it knows is in Redis: after a panic, or when the line to the journal's Redis is
 //! lost, it begins anew, and what was not trimmed is run again.
 
+mod fence;
 mod hold;
 mod round;
 mod stream;
@@ -33,8 +34,6 @@ const MIN_PAUSE: Duration = Duration::from_millis(20);
 struct Parts {
     journal: Journal,
     pipeline: Pipeline,
-    /// By what this process is known in Redis.
-    holder: Arc<str>,
     stopping: CancellationToken,
     stopped: Arc<watch::Sender<bool>>,
 }
@@ -58,12 +57,11 @@ impl Feeding {
 }
 
 /// Starts the feeder, on a thread of its own.
-pub fn feed(journal: Journal, pipeline: Pipeline, holder: String) -> Feeding {
+pub fn feed(journal: Journal, pipeline: Pipeline) -> Feeding {
     let (stopping, (stopped, receiver)) = (CancellationToken::new(), watch::channel(false));
     let thread = Thread::new();
     let registry = pipeline.registry.clone();
-    let parts =
-        Parts { journal, pipeline, holder: holder.into(), stopping: stopping.clone(), stopped: Arc::new(stopped) };
+    let parts = Parts { journal, pipeline, stopping: stopping.clone(), stopped: Arc::new(stopped) };
     registry.start_on(&thread.handle(), ActorKind::Feeder, move |_, own| Feeder { parts, _own: own });
     Feeding { stopping, stopped: receiver, _thread: thread }
 }
@@ -88,7 +86,7 @@ async fn run(parts: Parts) {
     let mut link = parts.journal.shared.connector.link();
     let mut trouble = Trouble::default();
     while !parts.stopping.is_cancelled() {
-        let has_lease = match lease::acquire(&parts.journal, &mut link, &parts.holder).await {
+        let has_lease = match lease::acquire(&parts.journal, &mut link).await {
             Ok(lease) => {
                 trouble.ended();
                 let has_lease = lease.is_some();

@@ -40,7 +40,8 @@ pub struct Lease {
 ///
 /// # Errors
 /// The journal's Redis does not answer or refuses.
-pub async fn acquire(journal: &Journal, link: &mut Link, holder: &str) -> Result<Option<Lease>, LinkError> {
+pub async fn acquire(journal: &Journal, link: &mut Link) -> Result<Option<Lease>, LinkError> {
+    let holder = &journal.shared.holder;
     let begun = Instant::now();
     let Told { what, events, former } = ask(journal, link, holder, false).await?;
     let validity = Validity::until(begun + LEASE - MARGIN);

@@ -152,6 +152,11 @@ impl Session {
             None => self.connect(deadline.left()).await?,
         };
         self.server.kill_abandoned(&mut held.connection, deadline.left()).await?;
+        // Connecting took its time, or the process was stopped: what has run out is not sent.
+        if deadline.left().is_zero() {
+            self.connection = Some(held);
+            return Err(unavailable("not sent: the time for it had run out"));
+        }
         let within =
             deadline.left().min(self.server.settings.response_timeout + time_for_bytes(bytes) + encoder.blocks());
         self.was_sent = true;

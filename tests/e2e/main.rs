@@ -23,6 +23,7 @@ mod hostile;
 mod invalid;
 mod invalid_data;
 mod journal;
+mod journal_replicas;
 mod lifecycle;
 mod limits;
 mod logs;

@@ -1,13 +1,13 @@
 //! The journal as the settings say.
 
-use super::connection;
-use crate::config::{Accept, CacheBackend, Config, RedisMode};
+use super::caches::connection;
+use crate::config::{Accept, CacheBackend, Config, RedisConfig, RedisMode};
 use crate::journal::{Connector, Journal, JournalSettings};
 use crate::redis::{Address, Redis, SetupError};
 use crate::telemetry::metrics::Metrics;
 
 /// The journal; None: the embedded cache has none unless `journal.url` names one.
-pub fn journal(config: &Config, metrics: &Metrics) -> Result<Option<Journal>, SetupError> {
+pub fn journal(config: &Config, holder: &str, metrics: &Metrics) -> Result<Option<Journal>, SetupError> {
     if config.cache.backend == CacheBackend::Embedded && config.journal.url.is_none() {
         return Ok(None);
     }
@@ -22,20 +22,21 @@ pub fn journal(config: &Config, metrics: &Metrics) -> Result<Option<Journal>, Se
         max_dead_letters: config.dead_letters.max_events,
         is_asked_for: from.url.is_some() || is_named,
     };
-    Ok(Some(Journal::new(settings, connector(config)?, metrics.clone())))
+    let from = config.journal.redis(&config.redis);
+    let connector = Connector::new(redis(&from)?, &config.journal.name, from.response_timeout);
+    let cache = (config.cache.backend == CacheBackend::Redis).then(|| redis(&config.redis)).transpose()?;
+    Ok(Some(Journal::new(settings, holder, connector, cache, metrics.clone())))
 }
 
-/// How the journal's Redis is reached.
-fn connector(config: &Config) -> Result<Connector, SetupError> {
-    let from = config.journal.redis(&config.redis);
-    let settings = connection(&from);
+/// A Redis as these settings say.
+fn redis(from: &RedisConfig) -> Result<Redis, SetupError> {
+    let settings = connection(from);
     let nodes = from.nodes.iter().map(|(host, port)| Address::new(host, *port)).collect();
-    let redis = match from.mode {
-        RedisMode::Standalone => Redis::standalone(settings)?,
-        RedisMode::Cluster => Redis::cluster(settings, nodes)?,
-        RedisMode::Sentinel => Redis::sentinel(settings, nodes, from.sentinel_master.clone().unwrap_or_default())?,
-    };
-    Ok(Connector::new(redis, &config.journal.name, from.response_timeout))
+    match from.mode {
+        RedisMode::Standalone => Redis::standalone(settings),
+        RedisMode::Cluster => Redis::cluster(settings, nodes),
+        RedisMode::Sentinel => Redis::sentinel(settings, nodes, from.sentinel_master.clone().unwrap_or_default()),
+    }
 }
 
 /// By what this process is known in the journal's Redis.

@@ -13,6 +13,7 @@ use tokio::select;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Parts;
+use super::fence::take_back;
 use super::round::{End, Ended, Results, carry_out, counts, dead_letter};
 use super::stream::{read, trim};
 use super::take_in::{Raw, Taken, take_in};
@@ -59,6 +60,11 @@ pub async fn hold(parts: &Parts, lease: Lease) {
     let stop = select! {
         stop = keep(parts, &lease) => stop,
         stop = Holder::new(parts.clone(), lease.clone()).feed() => stop,
+    };
+    let stop = match stop {
+        // What was late then is no wonder.
+        Stop::Failed(_) if lease.validity.is_over(Instant::now()) => Stop::Lost,
+        stop => stop,
     };
     lease.validity.end();
     metrics.set_journal_lease(false);
@@ -154,6 +160,9 @@ impl Holder {
     }
 
     async fn feed(mut self) -> Stop {
+        if let Err(cause) = take_back(&self.parts, &self.lease).await {
+            return Stop::Failed(cause);
+        }
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stopping = self.parts.stopping.clone();
