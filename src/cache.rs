@@ -60,7 +60,8 @@ pub enum Command {
         ttl: Option<Ttl>,
         /// The place in the source's order that decides against the key's last version.
         version: Version,
-        /// What the value must look like, and what stays remembered. At most [`MAX_REFRESHED_BYTES`].
+        /// What the value must look like, and what stays remembered. In a batch at most
+        /// [`MAX_REFRESHED_BYTES`]; see [`Session::refresh_long`].
         remembered: Box<Remembered>,
     },
     /// A value larger than `max_bytes` is not brought over: [`CacheError::ValueTooLarge`].
@@ -378,6 +379,14 @@ pub trait Session: 'static {
         value: Incoming<'a>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Result<Reply, StreamError>>;
+
+    /// As a [`Command::Refresh`], of a value of any length: it is compared in several steps, and the cache does something else
+    /// in between.
+    fn refresh_long<'a>(
+        &'a mut self,
+        refresh: &'a Command,
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, CacheError>>;
 
     /// Asks for a sign of life, connecting if need be.
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>>;

@@ -152,6 +152,14 @@ impl Session for EmbeddedSession {
         ready(Err(refused.into())).boxed_local()
     }
 
+    fn refresh_long<'a>(
+        &'a mut self,
+        refresh: &'a Command,
+        _within: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, CacheError>> {
+        ready(self.shared.apply(refresh)).boxed_local()
+    }
+
     fn ping(&mut self, _within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {
         ready(Ok(())).boxed_local()
     }

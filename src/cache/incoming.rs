@@ -5,7 +5,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures::Stream;
 
-use super::CacheError;
+use super::{CacheError, Remembered};
 use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
 
@@ -19,6 +19,8 @@ pub struct Incoming<'a> {
     pub ttl: Option<Ttl>,
     /// As that of a [SET](super::Command::Set).
     pub version: Option<&'a Version>,
+    /// What is to be remembered beside the version; asked for once the value is whole.
+    pub remembered: &'a dyn Fn() -> Option<Remembered>,
     /// The value's pieces in order; `None` in place of one: it has broken off.
     pub pieces: Pin<&'a mut dyn Stream<Item = Option<Bytes>>>,
 }

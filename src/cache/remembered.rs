@@ -56,6 +56,11 @@ impl Fingerprint {
         self.bytes
     }
 
+    /// Whether these are the digests of its pieces, of which there are several, one after the other.
+    pub(super) fn is_of_pieces(&self, digests: Sha1) -> bool {
+        digests.finalize()[..] == self.digest
+    }
+
     /// The digest in the form in which Redis gives one.
     pub fn hex(&self) -> String {
         hex(&self.digest)

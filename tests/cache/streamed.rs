@@ -7,9 +7,11 @@ use bytes::Bytes;
 use futures::stream;
 use redis_cache_sync::cache::embedded::EmbeddedCache;
 use redis_cache_sync::cache::redis::ClusterCache;
-use redis_cache_sync::cache::{Cache, CacheError, Incoming, Reply, Session, StreamError};
-use redis_cache_sync::event::Ttl;
+use redis_cache_sync::cache::{
+    Cache, CacheError, Command, Fingerprint, Incoming, Remembered, Reply, Session, StreamError,
+};
 use redis_cache_sync::event::version::Version;
+use redis_cache_sync::event::{EntityTag, Ttl};
 use redis_cache_sync::redis::Settings;
 
 use crate::servers::Cluster;
@@ -33,7 +35,8 @@ async fn store(
     let (key, version) = (key(name), version.and_then(Version::from_number));
     let pieces = pin!(stream::iter(pieces));
     let ttl = ttl.and_then(Ttl::from_seconds);
-    let incoming = Incoming { key: &key, bytes: announced, ttl, version: version.as_ref(), pieces };
+    let incoming =
+        Incoming { key: &key, bytes: announced, ttl, version: version.as_ref(), remembered: &|| None, pieces };
     session.store_incoming(incoming, WITHIN).await
 }
 
@@ -75,6 +78,49 @@ async fn keeps_its_promises(cache: &dyn Cache) {
     assert!(one(&mut session, get("small")).await == hit(whole));
 }
 
+/// Of a value that is longer than what is compared in one step.
+async fn lets_long_values_stand(cache: &dyn Cache) {
+    let mut session = cache.session();
+    let whole = value(3 * 1024 * 1024 + 7);
+    let known = Remembered { etag: EntityTag::parse("v1").unwrap(), resource: 7, print: Fingerprint::of(&whole) };
+    let (key, version) = (key("k"), Version::from_number(1));
+    let pieces = pin!(stream::iter(pieces(&whole)));
+    let remembered = || Some(known.clone());
+    let (bytes, version) = (whole.len(), version.as_ref());
+    let incoming = Incoming { key: &key, bytes, ttl: None, version, remembered: &remembered, pieces };
+    assert_eq!(session.store_incoming(incoming, WITHIN).await, Ok(Reply::Stored));
+    let look = Command::Look { key: key.clone(), version: Version::from_number(2).unwrap() };
+    match one(&mut session, look).await {
+        Ok(Reply::Seen(seen)) => assert_eq!(seen.remembered.as_ref(), Some(&known)),
+        other => panic!("{other:?}"),
+    }
+    let refresh = |version: u64, ttl: Option<u32>| Command::Refresh {
+        key: key.clone(),
+        ttl: ttl.and_then(Ttl::from_seconds),
+        version: Version::from_number(version).unwrap(),
+        remembered: Box::new(known.clone()),
+    };
+    assert_eq!(session.refresh_long(&refresh(2, Some(1000)), WITHIN).await, Ok(Reply::Unchanged));
+    assert_eq!(session.refresh_long(&refresh(2, None), WITHIN).await, Ok(Reply::Superseded));
+    assert_eq!(session.refresh_long(&refresh(3, None), WITHIN).await, Ok(Reply::Unchanged));
+    assert_eq!(one(&mut session, at(3, set("k", "late"))).await, Ok(Reply::Superseded));
+    let mut other = whole.to_vec();
+    other[2 * 1024 * 1024] ^= 1;
+    for other in [Bytes::from(other), whole.slice(1..), Bytes::new()] {
+        assert_eq!(one(&mut session, set("k", other.clone())).await, Ok(Reply::Stored));
+        assert_eq!(session.refresh_long(&refresh(4, None), WITHIN).await, Ok(Reply::Changed));
+        assert!(one(&mut session, get("k")).await == hit(other));
+    }
+    assert_eq!(one(&mut session, delete("k")).await, Ok(Reply::Deleted));
+    assert_eq!(session.refresh_long(&refresh(4, None), WITHIN).await, Ok(Reply::Changed));
+}
+
+#[tokio::test]
+async fn a_long_value_is_let_stand_step_by_step() {
+    let server = RedisServer::start(&[]);
+    lets_long_values_stand(&server.cache()).await;
+}
+
 #[tokio::test]
 async fn a_value_that_comes_in_is_stored_in_one_step_once_it_is_whole() {
     let server = RedisServer::start(&[]);
@@ -85,7 +131,9 @@ async fn a_value_that_comes_in_is_stored_in_one_step_once_it_is_whole() {
 async fn the_owner_of_a_key_takes_what_comes_in() {
     let cluster = Cluster::start(3, 0);
     let settings = Settings::new("127.0.0.1", cluster.servers[1].port);
-    keeps_its_promises(&ClusterCache::new(settings, Vec::new()).unwrap()).await;
+    let cache = ClusterCache::new(settings, Vec::new()).unwrap();
+    keeps_its_promises(&cache).await;
+    lets_long_values_stand(&cache).await;
 }
 
 #[tokio::test]
@@ -108,7 +156,8 @@ async fn a_version_that_changes_meanwhile_is_noticed() {
             Some((Some(Bytes::from_static(b"half")), (turn + 1, told, written)))
         });
         let pieces = pin!(pieces);
-        let incoming = Incoming { key: &key, bytes: 8, ttl: None, version: version.as_ref(), pieces };
+        let incoming =
+            Incoming { key: &key, bytes: 8, ttl: None, version: version.as_ref(), remembered: &|| None, pieces };
         let storing = session.store_incoming(incoming, WITHIN);
         let writing = async {
             asked.await.expect("it asks");

@@ -104,6 +104,27 @@ fn a_blob_that_is_the_same_is_not_sent_again_and_its_time_to_live_runs_anew() {
 }
 
 #[test]
+fn a_long_blob_that_is_the_same_stands_too() {
+    let redis = Redis::start();
+    for (key, stream_bytes) in [("passed-on", "1 MiB"), ("held", "10 MiB")] {
+        let daemon = Daemon::builder().redis(&redis).set("fetch.stream_bytes", stream_bytes).start();
+        let (blobs, body) = (BlobServer::start(), vec![b'x'; 3_500_000]);
+        blobs.put("/b", Blob::bytes(&body).etag("\"v1\""));
+        let publish = |version: u64| status(&daemon, at(version, set_blob(key, &blobs.url("/b"))));
+        assert_eq!((publish(1), publish(2)), ("stored".to_owned(), "unchanged".to_owned()), "{key}");
+        assert_eq!(status(&daemon, at(2, set_inline(key, "late"))), "superseded");
+        let mut other = body.clone();
+        other[3_000_000] = b'y';
+        redis.put(key, &other);
+        assert_eq!((publish(3), publish(4)), ("stored".to_owned(), "unchanged".to_owned()), "{key}");
+        assert!(redis.value(key).is_some_and(|value| value == body), "{key}");
+        // In the middle of others on its key it waits for its turn.
+        let batch = [set_inline(key, "v"), at(5, set_blob(key, &blobs.url("/b"))), delete(json!(key))];
+        assert_eq!(statuses(&daemon, &batch), ["stored", "stored", "deleted"], "{key}");
+    }
+}
+
+#[test]
 fn unchanged_is_true_whatever_others_did_to_the_key() {
     let stage = Stage::new();
     stage.blobs.put("/b", Blob::bytes("blob").etag("\"v1\""));

@@ -54,6 +54,7 @@ use super::{CacheSettings, RedisSession, SetupError, Shared, unavailable};
 use crate::cache::{
     Cache, CacheError, Command, DeleteGroup, Incoming, Progress, Reply, Room, Scan, Session, StreamError,
 };
+use crate::event::CacheKey;
 use crate::redis::cluster::{NodeLink, Patience, SlotMap, Topology, TopologyRefresher};
 use crate::redis::slot::slot;
 use crate::redis::{Address, Deadline};
@@ -150,12 +151,16 @@ impl ClusterSession {
         Ok(())
     }
 
-    /// On a slot that is on its way to another node it fails, to be tried again.
-    async fn store_at_owner(&mut self, value: Incoming<'_>, within: Duration) -> Result<Reply, StreamError> {
-        let deadline = Deadline::new(within);
-        let slots = self.refresh_topology(&deadline).await?;
-        let owner = slots.owner(slot(value.key.as_bytes())).cloned();
-        let Some(owner) = owner else {
+    /// What `work` makes of a session to the node that has the key. On a slot that is on its way to another node it fails, to be
+    /// tried again.
+    async fn at_owner<T>(
+        &mut self,
+        key: &CacheKey,
+        deadline: &Deadline,
+        work: impl AsyncFnOnce(&mut RedisSession) -> Result<T, StreamError>,
+    ) -> Result<T, StreamError> {
+        let slots = self.refresh_topology(deadline).await?;
+        let Some(owner) = slots.owner(slot(key.as_bytes())).cloned() else {
             self.topology.mark_stale();
             return Err(of_one_node(unavailable("no node of the cluster is known to have the key")).into());
         };
@@ -163,16 +168,15 @@ impl ClusterSession {
         let Some(link) = self.links.get_mut(&owner) else {
             return Err(unavailable("there is no way to the node").into());
         };
-        let patience = apply::PATIENCE.min(deadline.left());
-        let call =
-            link.with(Patience::of(patience), async |session| session.take_in(value, deadline.left()).await).await;
-        let stored = call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|stored| stored);
-        stored.map_err(|error| match error {
-            StreamError::Cache(error) => {
-                self.topology.mark_stale();
-                of_one_node(error).into()
+        let call = link.with(Patience::of(apply::PATIENCE.min(deadline.left())), work).await;
+        call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|done| done).map_err(|error| {
+            match error {
+                StreamError::Cache(error) => {
+                    self.topology.mark_stale();
+                    of_one_node(error).into()
+                }
+                broke_off => broke_off,
             }
-            broke_off => broke_off,
         })
     }
 
@@ -229,7 +233,29 @@ impl Session for ClusterSession {
         value: Incoming<'a>,
         within: Duration,
     ) -> LocalBoxFuture<'a, Result<Reply, StreamError>> {
-        async move { self.store_at_owner(value, within).await }.boxed_local()
+        async move {
+            let deadline = Deadline::new(within);
+            let key = value.key;
+            let work = async |session: &mut RedisSession| session.take_in(value, deadline.left()).await;
+            self.at_owner(key, &deadline, work).await
+        }
+        .boxed_local()
+    }
+
+    fn refresh_long<'a>(
+        &'a mut self,
+        refresh: &'a Command,
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, CacheError>> {
+        async move {
+            let deadline = Deadline::new(within);
+            let work = async |session: &mut RedisSession| Ok(session.refresh_in_steps(refresh, &deadline).await?);
+            self.at_owner(refresh.key(), &deadline, work).await.map_err(|error| match error {
+                StreamError::Cache(error) => error,
+                StreamError::BrokeOff => unavailable("it broke off"),
+            })
+        }
+        .boxed_local()
     }
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {

@@ -98,6 +98,19 @@ impl Session for SentinelSession {
         .boxed_local()
     }
 
+    fn refresh_long<'a>(
+        &'a mut self,
+        refresh: &'a Command,
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, CacheError>> {
+        async move {
+            let deadline = Deadline::new(within);
+            let session = self.0.master(within).await.map_err(CacheError::from)?;
+            session.refresh_in_steps(refresh, &deadline).await
+        }
+        .boxed_local()
+    }
+
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {
         async move { Ok(self.0.check(within).await?) }.boxed_local()
     }

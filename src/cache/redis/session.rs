@@ -4,6 +4,7 @@
 
 mod apply;
 mod delete_and_scan;
+mod refresh;
 mod stream;
 
 use std::sync::Arc;
@@ -114,6 +115,14 @@ impl Session for RedisSession {
         within: Duration,
     ) -> LocalBoxFuture<'a, Result<Reply, StreamError>> {
         async move { self.take_in(value, within).await }.boxed_local()
+    }
+
+    fn refresh_long<'a>(
+        &'a mut self,
+        refresh: &'a Command,
+        within: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, CacheError>> {
+        async move { self.refresh_in_steps(refresh, &Deadline::new(within)).await }.boxed_local()
     }
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {

@@ -18,7 +18,7 @@ use redis::Script;
 
 use super::unexpected;
 use crate::cache::version_key::{WRITTEN, version_key};
-use crate::cache::{CacheError, Command, Reply, Unlinked};
+use crate::cache::{CacheError, Command, Remembered, Reply, Unlinked};
 use crate::event::Ttl;
 use crate::event::version::Version;
 use crate::redis::slot::slot;
@@ -37,14 +37,17 @@ pub(super) struct VersionKeys {
     pub(super) is_cluster: bool,
 }
 
-struct Source {
-    text: String,
-    digest: String,
+pub(super) struct Source {
+    pub(super) text: String,
+    pub(super) digest: String,
 }
 
 impl Source {
     fn new(body: &str) -> Self {
-        let text = [include_str!("scripts/head.lua"), body].concat();
+        Self::alone([include_str!("scripts/head.lua"), body].concat())
+    }
+
+    fn alone(text: String) -> Self {
         let digest = Script::new(&text).get_hash().to_owned();
         Source { text, digest }
     }
@@ -55,6 +58,11 @@ static DELETE: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scr
 static SWEEP: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/sweep.lua")));
 static KEEP: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/keep.lua")));
 static REFRESH: LazyLock<Source> = LazyLock::new(|| Source::new(include_str!("scripts/refresh.lua")));
+
+/// Digests a piece of a value; not loaded with the others.
+pub(super) static DIGEST: LazyLock<Source> = LazyLock::new(|| {
+    Source::alone("return redis.sha1hex(redis.call('GETRANGE', KEYS[1], ARGV[1], ARGV[2]))".to_owned())
+});
 
 /// Commands that `load` adds.
 pub(super) const LOADED: usize = 5;
@@ -116,11 +124,18 @@ impl VersionKeys {
     }
 
     /// Adds what gives a key that is written this version, whatever it has.
-    pub(super) fn keep_version(&self, encoder: &mut Encoder, key: &[u8], version: &Version) {
+    pub(super) fn keep_version(
+        &self,
+        encoder: &mut Encoder,
+        key: &[u8],
+        version: &Version,
+        remembered: Option<&Remembered>,
+    ) {
         encoder.begin(5);
         encoder.argument(b"SET");
         encoder.joined(&version_key(&self.prefix, slot(key), key));
-        encoder.joined(&[&version.stored(), WRITTEN]);
+        let remembered = remembered.map(Remembered::stored).unwrap_or_default();
+        encoder.joined(&[&version.stored(), WRITTEN, &remembered]);
         encoder.argument(b"EX");
         encoder.number(self.window.as_secs());
     }

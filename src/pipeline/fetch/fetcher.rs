@@ -9,8 +9,8 @@ use super::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
 use super::shared::SharedScheduler;
 use super::streaming::{Passage, Streaming};
 use crate::blob::{Asked, BlobClient, BlobSettings, FetchError, Opened};
-use crate::cache::{Fingerprint, MAX_REFRESHED_BYTES, Remembered};
-use crate::event::EntityTag;
+use crate::cache::remembered::Fingerprinter;
+use crate::cache::{Fingerprint, Remembered};
 use crate::event::expected::{Difference, Expected};
 use crate::event::outcome::ProblemKind;
 use crate::pipeline::runtime::{DropNotice, Heartbeat, Stage, StageContext, TaskSet};
@@ -149,7 +149,9 @@ async fn attempt(
     let asked = Asked { target: &request.target, unless: request.unless(), trace: request.trace.as_deref() };
     let download = match client.open(asked, until.into(), gives_up).await {
         Ok(Opened::Body(download)) => download,
-        Ok(Opened::NotModified) => return FetchResult::NotModified,
+        Ok(Opened::NotModified) if !streaming.lets_stand(request) => return FetchResult::NotModified,
+        Ok(Opened::NotModified) if !request.has_turn => return FetchResult::NeedsTurn,
+        Ok(Opened::NotModified) => return streaming.let_stand(request, until).await,
         Ok(Opened::GaveUp) => return FetchResult::GaveUp,
         Err(error) => return FetchResult::Failed(error),
     };
@@ -180,8 +182,10 @@ async fn attempt(
             {
                 return FetchResult::Failed(FetchError::differs(difference));
             }
-            let remembered = etag.clone().filter(|_| request.version.is_some());
-            let remembered = remembered.and_then(|etag| remember(etag, resource, &value));
+            let remembered = match etag.clone().filter(|etag| request.version.is_some() && !etag.is_weak()) {
+                Some(etag) => Some(Box::new(Remembered { etag, resource, print: fingerprint(&value).await })),
+                None => None,
+            };
             FetchResult::Blob(FetchedBlob { value, permit, etag, remembered })
         }
         Err(error) => FetchResult::Failed(error),
@@ -198,10 +202,14 @@ async fn compare(expected: &Expected, value: &[u8]) -> Result<(), Difference> {
     comparison.finish()
 }
 
-/// What is to be remembered of a blob, if its tag is a promise that the same bytes are meant.
-fn remember(etag: EntityTag, resource: u64, value: &[u8]) -> Option<Box<Remembered>> {
-    let is_comparable = value.len() as u64 <= MAX_REFRESHED_BYTES && !etag.is_weak();
-    is_comparable.then(|| Box::new(Remembered { etag, resource, print: Fingerprint::of(value) }))
+/// In steps, as well.
+async fn fingerprint(value: &[u8]) -> Fingerprint {
+    let mut print = Fingerprinter::new();
+    for step in value.chunks(STEP_BYTES) {
+        print.add(step);
+        tokio::task::yield_now().await;
+    }
+    print.finish()
 }
 
 fn hold(prepaid: Option<Permit>, bytes: usize, admission: &Arc<Admission>, priority: FetchPriority) -> Option<Permit> {
@@ -217,7 +225,7 @@ fn hold(prepaid: Option<Permit>, bytes: usize, admission: &Arc<Admission>, prior
 fn summary(result: &FetchResult) -> (&'static str, usize) {
     match result {
         FetchResult::Blob(blob) => ("ok", blob.value.len()),
-        FetchResult::NotModified => ("not-modified", 0),
+        FetchResult::NotModified | FetchResult::LetStand(_) => ("not-modified", 0),
         FetchResult::Written { bytes, .. } => ("ok", *bytes),
         FetchResult::NeedsBytes(_) | FetchResult::NeedsTurn | FetchResult::GaveUp => ("other", 0),
         FetchResult::NotWritten(_) | FetchResult::Lost => ("other", 0),

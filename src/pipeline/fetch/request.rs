@@ -197,6 +197,8 @@ pub enum FetchResult {
         /// The blob's length.
         bytes: usize,
     },
+    /// It is what is remembered, and what the cache says of letting that stand.
+    LetStand(Reply),
     /// The cache has not taken it in.
     NotWritten(CacheError),
     /// The budget has no room for this number of bytes now.

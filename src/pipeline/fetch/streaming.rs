@@ -12,7 +12,8 @@ use tokio::time::timeout_at;
 
 use super::request::{FetchRequest, FetchResult};
 use crate::blob::{Download, FetchError};
-use crate::cache::{Cache, Incoming, Session, StreamError};
+use crate::cache::remembered::Fingerprinter;
+use crate::cache::{Cache, Command, Incoming, MAX_REFRESHED_BYTES, Remembered, Session, StreamError};
 
 /// Blobs that are passed on at once in the whole process, each over a connection to the cache of its own.
 pub const MAX_STREAMS: usize = 32;
@@ -46,6 +47,43 @@ impl Streaming {
         self.passage.cache.takes_streams() && length.is_some_and(|length| length > self.passage.from_bytes)
     }
 
+    /// Whether a blob that its host calls the same is too long to be let stand with others ([`Command::Refresh`]).
+    pub(super) fn lets_stand(&self, request: &FetchRequest) -> bool {
+        let is_long = |known: &Remembered| known.print.bytes() > MAX_REFRESHED_BYTES;
+        self.passage.cache.takes_streams() && request.known.as_deref().is_some_and(is_long)
+    }
+
+    /// Lets the value stand that the key has, if it is what is remembered.
+    pub(super) async fn let_stand(&self, request: &FetchRequest, until: Instant) -> FetchResult {
+        let Ok(Ok(_place)) = timeout_at(until.into(), self.passage.places.acquire()).await else {
+            return FetchResult::Failed(FetchError::no_place());
+        };
+        let (Some(remembered), Some(version)) = (request.known.clone(), request.version.clone()) else {
+            return FetchResult::Lost;
+        };
+        let refresh = Command::Refresh { key: request.key.clone(), ttl: request.ttl, version, remembered };
+        let mut session = self.session();
+        match session.refresh_long(&refresh, until.saturating_duration_since(Instant::now())).await {
+            Ok(reply) => {
+                self.keep(session);
+                FetchResult::LetStand(reply)
+            }
+            Err(error) => FetchResult::NotWritten(error),
+        }
+    }
+
+    fn session(&self) -> Box<dyn Session> {
+        let kept = self.idle.borrow_mut().pop();
+        kept.unwrap_or_else(|| self.passage.cache.session())
+    }
+
+    fn keep(&self, session: Box<dyn Session>) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < MAX_IDLE {
+            idle.push(session);
+        }
+    }
+
     /// Closes the connections that nothing is sent over.
     pub(super) fn close_idle(&self) {
         self.idle.borrow_mut().clear();
@@ -63,11 +101,17 @@ impl Streaming {
         let Ok(Ok(_place)) = timeout_at(until.into(), self.passage.places.acquire()).await else {
             return FetchResult::Failed(FetchError::no_place());
         };
-        let kept = self.idle.borrow_mut().pop();
-        let mut session = kept.unwrap_or_else(|| self.passage.cache.session());
+        let mut session = self.session();
         let (failure, comparison) = (Cell::new(None), RefCell::new(request.expected.as_deref().map(|it| it.compare())));
+        let etag = download.etag().filter(|etag| request.version.is_some() && !etag.is_weak()).cloned();
+        let (resource, print) = (download.resource(), RefCell::new(etag.is_some().then(Fingerprinter::new)));
+        let remembered = || {
+            let (etag, print) = (etag.clone()?, print.take()?.finish());
+            Some(Remembered { etag, resource, print })
+        };
         let passed = download.into_pieces().map(|piece| match piece {
             Ok(piece) => {
+                print.borrow_mut().iter_mut().for_each(|print| print.add(&piece));
                 comparison.borrow_mut().iter_mut().for_each(|comparison| comparison.add(&piece));
                 Some(piece)
             }
@@ -84,13 +128,10 @@ impl Streaming {
         });
         let pieces = pin!(passed.chain(end));
         let (key, ttl, version) = (&request.key, request.ttl, request.version.as_ref());
-        let incoming = Incoming { key, bytes: length, ttl, version, pieces };
+        let incoming = Incoming { key, bytes: length, ttl, version, remembered: &remembered, pieces };
         match session.store_incoming(incoming, until.saturating_duration_since(Instant::now())).await {
             Ok(reply) => {
-                let mut idle = self.idle.borrow_mut();
-                if idle.len() < MAX_IDLE {
-                    idle.push(session);
-                }
+                self.keep(session);
                 FetchResult::Written { reply, bytes: length }
             }
             Err(StreamError::BrokeOff) => failure.take().map_or(FetchResult::Lost, FetchResult::Failed),

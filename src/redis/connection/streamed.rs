@@ -28,8 +28,10 @@ pub(crate) struct Streamed<'a> {
     /// The value's length in bytes.
     pub(crate) bytes: usize,
     pub(crate) pieces: Pieces<'a>,
-    /// What follows the value ([`Encoder::after_value`]).
-    pub(crate) tail: Encoder,
+    /// Makes what follows the value ([`Encoder::after_value`]), once that is whole.
+    pub(crate) tail: &'a dyn Fn() -> Encoder,
+    /// Replies that are due beside those to the head: as many as the tail has commands.
+    pub(crate) replies: usize,
 }
 
 /// Why it was not sent, or not answered.
@@ -50,20 +52,20 @@ impl From<TransportError> for StreamBroken {
 struct Source<'a> {
     left: usize,
     pieces: Pieces<'a>,
-    tail: Option<Encoder>,
+    tail: Option<&'a dyn Fn() -> Encoder>,
 }
 
 impl Connection {
     /// As [`Connection::exchange`]. Dropped or failed, it leaves the connection owing replies: of no further use.
     pub(crate) async fn stream(
         &mut self,
-        Streamed { head, bytes, pieces, tail }: Streamed<'_>,
+        Streamed { head, bytes, pieces, tail, replies }: Streamed<'_>,
         max_bytes: usize,
         within: Duration,
         frames: &mut Vec<Frame>,
     ) -> Result<(), StreamBroken> {
         self.owes_replies = true;
-        let due = head.commands() + tail.commands();
+        let due = head.commands() + replies;
         let pieces_of_head = head.into_pieces();
         let mut flight = InFlight {
             pieces: pieces_of_head,
@@ -108,7 +110,8 @@ impl Connection {
                     flight.pieces.push_back(piece);
                 }
                 None if source.left == 0 => {
-                    flight.pieces.extend(source.tail.take().into_iter().flat_map(Encoder::into_pieces))
+                    let tail = source.tail.take().into_iter().flat_map(|tail| tail().into_pieces());
+                    flight.pieces.extend(tail);
                 }
                 Some(_) | None => return Poll::Ready(Err(StreamBroken::BrokeOff)),
             }

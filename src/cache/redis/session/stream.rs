@@ -30,15 +30,24 @@ impl RedisSession {
         }
         let bytes = value.bytes;
         let reply = self.send_incoming(value, &deadline).await?;
-        if reply == Reply::Stored
-            && let Some(wait) = self.wait(&key, &deadline, bytes)
-        {
-            let (mut encoder, mut frames) = (Encoder::new(), Vec::new());
-            add_wait(&mut encoder, &wait);
-            self.exchange(encoder, MAX_OWN_BYTES, &deadline, 0, &mut frames).await?;
-            self.acknowledged(waited(frames.into_iter(), &wait), &wait, &deadline).await?;
+        if reply == Reply::Stored {
+            self.wait_for_replicas(&key, bytes, &deadline).await?;
         }
         Ok(reply)
+    }
+
+    /// If it is asked for, until enough replicas have what was written last on this connection.
+    pub(super) async fn wait_for_replicas(
+        &mut self,
+        key: &[u8],
+        bytes: usize,
+        deadline: &Deadline,
+    ) -> Result<(), CacheError> {
+        let Some(wait) = self.wait(key, deadline, bytes) else { return Ok(()) };
+        let (mut encoder, mut frames) = (Encoder::new(), Vec::new());
+        add_wait(&mut encoder, &wait);
+        self.exchange(encoder, MAX_OWN_BYTES, deadline, 0, &mut frames).await?;
+        self.acknowledged(waited(frames.into_iter(), &wait), &wait, deadline).await
     }
 
     /// With a version: what stands against the write, from here on under watch; None: nothing does.
@@ -70,8 +79,8 @@ impl RedisSession {
     }
 
     async fn send_incoming(&mut self, value: Incoming<'_>, deadline: &Deadline) -> Result<Reply, StreamError> {
-        let Incoming { key, bytes, ttl, version, pieces } = value;
-        let (mut head, mut tail) = (Encoder::new(), Encoder::after_value());
+        let Incoming { key, bytes, ttl, version, remembered, pieces } = value;
+        let mut head = Encoder::new();
         if version.is_some() {
             head.pack(&[b"MULTI"]);
         }
@@ -79,17 +88,22 @@ impl RedisSession {
         head.argument(b"SET");
         head.argument(key.as_bytes());
         head.open_value(bytes);
-        if let Some(ttl) = ttl {
-            tail.argument(b"EX");
-            tail.number(ttl.seconds());
-        }
-        if let Some(version) = version {
-            self.shared.version_keys.keep_version(&mut tail, key.as_bytes(), version);
-            tail.pack(&[b"EXEC"]);
-        }
-        let mut frames = Vec::new();
-        let sent =
-            self.session.stream(Streamed { head, bytes, pieces, tail }, MAX_OWN_BYTES, deadline, &mut frames).await;
+        let shared = self.shared.clone();
+        let tail = || {
+            let mut tail = Encoder::after_value();
+            if let Some(ttl) = ttl {
+                tail.argument(b"EX");
+                tail.number(ttl.seconds());
+            }
+            if let Some(version) = version {
+                shared.version_keys.keep_version(&mut tail, key.as_bytes(), version, remembered().as_ref());
+                tail.pack(&[b"EXEC"]);
+            }
+            tail
+        };
+        let replies = if version.is_some() { 2 } else { 0 };
+        let (streamed, mut frames) = (Streamed { head, bytes, pieces, tail: &tail, replies }, Vec::new());
+        let sent = self.session.stream(streamed, MAX_OWN_BYTES, deadline, &mut frames).await;
         self.note_connection();
         self.note_length(bytes, &frames, sent.is_ok());
         sent?;

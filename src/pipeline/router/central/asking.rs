@@ -85,7 +85,7 @@ impl CentralRouter {
     }
 
     /// `was_alone`: nothing on its key was before it when it asked.
-    fn on_answer(&mut self, mut request: FetchRequest, answer: CacheAnswer, was_alone: bool) {
+    pub(super) fn on_answer(&mut self, mut request: FetchRequest, answer: CacheAnswer, was_alone: bool) {
         if std::mem::take(&mut request.wants_turn) && matches!(answer, CacheAnswer::Seen(_) | CacheAnswer::Refused) {
             (request.has_turn, request.generation) = (true, self.deps.scheduler.generation());
             if request.version.is_none() {
@@ -116,7 +116,7 @@ impl CentralRouter {
     }
 
     /// Without a condition: what is remembered is not what the key holds.
-    fn fetch_anew(&mut self, mut request: FetchRequest) {
+    pub(super) fn fetch_anew(&mut self, mut request: FetchRequest) {
         (request.known, request.attempts) = (None, request.attempts.saturating_sub(1));
         self.submit(request);
     }

@@ -91,7 +91,10 @@ impl CentralRouter {
                 self.note(&request, Phase::Waiting, now);
                 self.not_modified(request);
             }
-            passed_on @ (FetchResult::NeedsTurn | FetchResult::Written { .. } | FetchResult::NotWritten(_)) => {
+            passed_on @ (FetchResult::NeedsTurn
+            | FetchResult::Written { .. }
+            | FetchResult::LetStand(_)
+            | FetchResult::NotWritten(_)) => {
                 self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
                 self.on_passed_on(request, passed_on, context);
             }

@@ -12,6 +12,7 @@ use crate::event::outcome::{Origin, Outcome, ProblemKind};
 use crate::pipeline::fetch::request::{FetchRequest, FetchResult};
 use crate::pipeline::runtime::StageContext;
 use crate::pipeline::work::operation::Operation;
+use crate::pipeline::work::question::CacheAnswer;
 use crate::pipeline::work::timing::Phase;
 
 impl CentralRouter {
@@ -24,6 +25,9 @@ impl CentralRouter {
     ) {
         match result {
             FetchResult::Written { reply, bytes } => self.written(request, &reply, bytes, context),
+            FetchResult::LetStand(Reply::Unchanged) => self.on_answer(request, CacheAnswer::Unchanged, false),
+            FetchResult::LetStand(Reply::Superseded) => self.on_answer(request, CacheAnswer::Superseded, false),
+            FetchResult::LetStand(_) => self.fetch_anew(request),
             FetchResult::NotWritten(error) => self.not_written(request, &error, context),
             _ => {
                 self.note(&request, Phase::Waiting, Instant::now());
