@@ -16,6 +16,7 @@ mod place;
 mod platform;
 mod refusal;
 mod sign;
+mod signing_key;
 
 use std::collections::BTreeMap;
 use std::fmt;

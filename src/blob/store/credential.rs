@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::lent::{Lender, Lent, google_key};
 use super::platform::Platform;
+use super::signing_key::Credential;
 use crate::blob::{FetchError, FetchErrorKind};
 
 /// Secrets that were given by settings and files are read anew after this, so that a file that changed takes effect.
@@ -69,23 +70,6 @@ pub enum CredentialSource {
     Platform(Lender, Platform),
     /// Requests go unsigned.
     Anonymous,
-}
-
-/// What one request is signed with.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Credential {
-    AccessKey { id: String, secret: String, session_token: Option<String> },
-    AccountKey(String),
-    Sas(String),
-    Bearer(String),
-    Header { name: String, value: String },
-    Anonymous,
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// A source with what it gave last.

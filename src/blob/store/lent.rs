@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::credential::Credential;
 use super::platform::Platform;
+use super::signing_key::Credential;
 
 /// What Azure's storage asks its tokens to be for, and Google's.
 const AZURE: &str = "https://storage.azure.com/";

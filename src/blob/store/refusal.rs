@@ -11,7 +11,7 @@ use quick_xml::events::Event;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::credential::Credential;
+use super::signing_key::Credential;
 use crate::blob::{FetchError, FetchErrorKind};
 
 /// Bytes of a refusal that are read, at most.

@@ -8,7 +8,7 @@ use awc::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqsign_aws_v4::{EMPTY_STRING_SHA256, RequestSigner};
 use reqsign_core::{Context, SignRequest};
 
-use super::credential::Credential;
+use super::signing_key::Credential;
 use super::{Place, Store, StoreKind, azure};
 use crate::blob::caller::host_header;
 use crate::blob::{FetchError, FetchErrorKind};
