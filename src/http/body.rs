@@ -164,13 +164,14 @@ impl Body<'_> {
         Ok(self.buffer.into())
     }
 
-    /// Room for so much more: at most as much as is there again, whatever was announced. A body may be given up when a part of it
-    /// has come, and others then need what it held; room that it never used is of no use to them.
+    /// Room for so much more: at most four times what is there, whatever was announced. A body may be given up when a part of it
+    /// has come, and others then need what it held; room that it never used is of no use to them. In smaller steps more would be
+    /// left behind by those that go on.
     fn make_room(&mut self, more: usize, declared: Option<usize>) {
         let needed = self.buffer.len() + more;
         if needed > self.buffer.capacity() {
-            let doubled = (2 * self.buffer.capacity()).max(FIRST_ROOM);
-            let room = declared.map_or(doubled, |declared| declared.min(doubled)).max(needed);
+            let larger = (4 * self.buffer.capacity()).max(FIRST_ROOM);
+            let room = declared.unwrap_or(2 * needed).min(larger).max(needed);
             self.buffer.reserve_exact(room - self.buffer.len());
         }
     }
