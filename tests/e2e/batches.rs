@@ -173,7 +173,7 @@ fn the_minimal_answer_lists_only_what_is_not_ok() {
     assert_eq!((events.len(), &events[0]["index"]), (1, &json!(1)));
     let answer = stage.daemon.post_with(&minimal, ok.to_string().as_bytes());
     assert_eq!(batch(&answer, 200, "ok", [1, 0, 0]), Vec::<Value>::new());
-    let several = [NDJSON, ("prefer", "respond-async, return=minimal; x=1")];
+    let several = [NDJSON, ("prefer", "handling=lenient, return=minimal; x=1")];
     let answer = stage.daemon.post_with(&several, ok.to_string().as_bytes());
     assert_eq!(answer.header("preference-applied"), Some("return=minimal"));
     let answer = stage.daemon.post_with(&[NDJSON, ("prefer", "return=representation")], ok.to_string().as_bytes());
