@@ -12,6 +12,7 @@ mod define;
 pub mod demo;
 pub mod healthcheck;
 mod keys;
+pub mod reconcile;
 mod reload;
 pub mod send;
 pub mod serve;
@@ -29,8 +30,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap_complete::Shell;
 
 use self::define::{
-    CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, CONNECT, DEMO, EMBEDDED, HEALTHCHECK, KEEP, MAN, PATTERN, READY,
-    SEND, SHELL, YES, definition, send_args,
+    BUCKET, CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, CONNECT, DELETE, DEMO, EMBEDDED, HEALTHCHECK, KEEP, MAN,
+    PATTERN, PREFIX, READY, RECONCILE, SEND, SHELL, SOURCE, YES, definition, send_args,
 };
 use crate::config::{Args, FAMILIES, Fault, Faults, Flag, SETTINGS, Setting, find, named_by_flag, settings_of};
 
@@ -61,6 +62,8 @@ pub enum Command {
         /// Whether nobody is asked first (`--yes`).
         yes: bool,
     },
+    /// Bring Redis in step with what a source's store holds.
+    Reconcile(reconcile::Wanted),
     /// Ask the daemon on this machine for its probe; the exit code is the answer, for images without a shell.
     Healthcheck {
         /// Whether `/live` is asked; otherwise `/ready`.
@@ -105,9 +108,11 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Command, Args)
     faults.extend(contradiction(&args));
     args.faults.extend(faults);
     match command {
-        Command::Serve | Command::CheckConfig { .. } | Command::Clear { .. } | Command::Healthcheck { .. } => {
-            Ok((command, args))
-        }
+        Command::Serve
+        | Command::CheckConfig { .. }
+        | Command::Clear { .. }
+        | Command::Reconcile(_)
+        | Command::Healthcheck { .. } => Ok((command, args)),
         _ if !args.faults.is_empty() => Err(refuse(&Faults(args.faults))),
         _ => Ok((command, args)),
     }
@@ -131,6 +136,13 @@ fn with_settings(name: &str, inner: &ArgMatches) -> Command {
             let pattern = inner.get_one(PATTERN).cloned().unwrap_or_default();
             Command::Clear { pattern, yes: inner.get_flag(YES) }
         }
+        RECONCILE => Command::Reconcile(reconcile::Wanted {
+            source: inner.get_one(SOURCE).cloned().unwrap_or_default(),
+            bucket: inner.get_one(BUCKET).cloned(),
+            prefix: inner.get_one(PREFIX).cloned().unwrap_or_default(),
+            delete: inner.get_flag(DELETE),
+            yes: inner.get_flag(YES),
+        }),
         HEALTHCHECK => Command::Healthcheck { live: inner.get_flag(READY) },
         _ => Command::Serve,
     }

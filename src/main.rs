@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Send(send) => cli::send::run(&send),
         Command::Completions(shell) => cli::shell::completions(shell),
         Command::Man { command } => cli::shell::man(command.as_deref()),
+        Command::Reconcile(wanted) => with_settings(args, |config| cli::reconcile::run(wanted, config)),
         Command::Clear { pattern, yes } => with_settings(args, |config| cli::clear::run(&pattern, yes, config)),
         Command::Healthcheck { live } => with_settings(args, |config| cli::healthcheck::run(live, config)),
         Command::CheckConfig { connect } => cli::check_config::run(connect, Config::load(args)),

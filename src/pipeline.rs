@@ -97,6 +97,7 @@ pub struct Pipeline {
 pub fn build(settings: PipelineSettings, cache: Arc<dyn Cache>, metrics: &Metrics) -> Result<Pipeline, SetupError> {
     // Each fetcher makes a client of its own; that they can be made is known before anything runs.
     BlobClient::new((*settings.blob).clone())?;
+    metrics.reserve_hosts(settings.blob.stores.names().map(|name| format!("store/{name}")));
     metrics.reserve_hosts(settings.blob.allowed_hosts.by_name());
     metrics.set_admission_limits(settings.max_in_flight, settings.max_in_flight_bytes);
     let admission = Admission::new(settings.max_in_flight, settings.max_in_flight_bytes, settings.blob.max_blob_bytes);

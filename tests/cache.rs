@@ -100,6 +100,7 @@ on_every_backend!(
     versions::a_pattern_with_a_version_leaves_what_is_newer_and_raises_what_has_one,
     versions::a_scan_shows_version_keys_only_as_the_keys_they_guard,
     remembered::a_look_tells_what_would_be_superseded_and_what_is_remembered,
+    remembered::a_look_tells_the_last_version_and_whether_there_is_a_value,
     remembered::what_is_known_again_stands_with_a_new_time_to_live_and_a_greater_version,
     remembered::nothing_else_is_taken_for_the_value_that_is_remembered,
     remembered::whatever_deletes_or_writes_without_an_etag_forgets_it,

@@ -31,10 +31,10 @@ use super::decoding::Decoding;
 use super::dial::{Resolve, by_the_system};
 use super::resource::resource;
 use super::signs::Signs;
-use super::store::{self, Place, Store};
+use super::store::{self, ListedPage, Place, Store};
 use super::{BlobSettings, Download, FetchError, FetchErrorKind, SetupError};
 use crate::event::trace::Trace;
-use crate::event::{EntityTag, FetchTarget};
+use crate::event::{EntityTag, FetchTarget, StoreObject};
 
 /// Redirects followed in one attempt, at most.
 pub const MAX_REDIRECTS: u32 = 3;
@@ -153,6 +153,50 @@ impl BlobClient {
                 self.open_head(first, until, gives_up).await
             }
         }
+    }
+
+    /// A page of what a bucket holds, of names with this prefix; `from` is what the page before said of the next.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); `Denied` also for a store that cannot be listed.
+    pub async fn list(
+        &self,
+        store: &str,
+        bucket: &str,
+        (prefix, from): (&str, Option<&str>),
+        until: Instant,
+    ) -> Result<ListedPage, FetchError> {
+        let denied = |what| FetchError::new(FetchErrorKind::Denied, what);
+        let access = self.inner.access(store)?;
+        let place = access.store.listing(bucket, prefix, from);
+        let Place { url, target } = place.ok_or_else(|| denied("a store of this kind cannot be listed"))?;
+        let first = First { url: &url, target: &target, unless: None, trace: None, access: Some(&access) };
+        match self.open_head(first, until, || false).await? {
+            Opened::Body(download) => {
+                let body = download.read().await?;
+                access.store.page(&body).ok_or_else(|| denied("the store answered with something that is no listing"))
+            }
+            Opened::NotModified | Opened::GaveUp => Err(denied("the store answered without a listing")),
+        }
+    }
+
+    /// Asks the store for next to nothing, signed: whether it answers, and takes the credential.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn probe(&self, store: &str, bucket: Option<&str>, until: Instant) -> Result<(), FetchError> {
+        let access = self.inner.access(store)?;
+        let Place { url, target } = access.store.probe(bucket);
+        let first = First { url: &url, target: &target, unless: None, trace: None, access: Some(&access) };
+        self.open_head(first, until, || false).await.map(drop)
+    }
+
+    /// What an object of a store is remembered by beside its entity tag ([`Download::resource`]). None for one that has no place.
+    pub fn resource_of(&self, object: &StoreObject) -> Option<u64> {
+        let place = self.inner.settings.stores.get(object.store())?.place(object).ok()?;
+        Some(resource(&place.url, &place.target))
     }
 
     #[cfg(test)]

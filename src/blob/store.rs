@@ -4,6 +4,7 @@
 //! - [`credential`] gets what requests are signed with, keeps it, and renews it in time.
 //! - [`lent`] asks whoever lends credentials for a time, through [`platform`].
 //! - [`sign`] puts a signature on one request.
+//! - [`listing`] reads what a store holds, page by page.
 //! - [`refusal`] reads why a store refused a request.
 //!
 //! Requests to a store go out over connections of its own, to its endpoint alone. So the endpoint may be private without any
@@ -12,6 +13,7 @@
 mod azure;
 mod credential;
 mod lent;
+mod listing;
 mod place;
 mod platform;
 mod refusal;
@@ -27,6 +29,7 @@ use url::Url;
 
 pub use self::credential::{CredentialSource, SecretText};
 pub use self::lent::Lender;
+pub use self::listing::{Listed, ListedPage};
 pub(super) use self::place::Place;
 pub use self::platform::Platform;
 pub(super) use self::refusal::explained;

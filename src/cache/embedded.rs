@@ -208,10 +208,11 @@ impl Shared {
 
     fn look(&self, key: &[u8], version: &Version) -> Seen {
         let entry = self.map.get(key).filter(StoredValue::is_live);
-        let old = self.version(key);
-        let standing = old.map(|old| Held::parse(&old.stored).standing(&version.stored(), entry.is_some()));
+        let (old, holds) = (self.version(key), entry.is_some());
+        let standing = old.as_ref().map(|old| Held::parse(&old.stored).standing(&version.stored(), entry.is_some()));
         let remembered = entry.and_then(|entry| entry.remembered).map(|remembered| (*remembered).clone());
-        Seen { standing: standing.unwrap_or_default(), remembered }
+        let version = old.and_then(|old| Version::from_stored(Held::parse(&old.stored).version));
+        Seen { standing: standing.unwrap_or_default(), remembered, version, holds }
     }
 
     fn refresh(&self, key: &[u8], ttl: Option<Ttl>, version: &Version, remembered: &Remembered) -> Reply {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::remembered::Remembered;
 use super::version_key::WRITTEN;
-use crate::event::version::is_reapplied;
+use crate::event::version::{Version, is_reapplied};
 
 /// Whether a write with a version would take effect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub struct Seen {
     pub standing: Standing,
     /// What is remembered of the value that the key was given with its version. None: nothing, or the key is gone.
     pub remembered: Option<Remembered>,
+    /// The version that was applied to the key last.
+    pub version: Option<Version>,
+    /// Whether the key has a value.
+    pub holds: bool,
 }
 
 /// A version as it is stored, taken apart.
@@ -70,14 +74,14 @@ impl Seen {
     pub(super) fn of(stored: &[u8], new: &[u8], holds: bool) -> Self {
         let held = Held::parse(stored);
         let remembered = if holds { held.remembered() } else { None };
-        Seen { standing: held.standing(new, holds), remembered }
+        let version = Version::from_stored(held.version);
+        Seen { standing: held.standing(new, holds), remembered, version, holds }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::version::Version;
 
     #[test]
     fn what_supersedes_for_good_is_told_from_what_a_deletion_may_still_undo() {

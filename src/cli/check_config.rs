@@ -1,11 +1,11 @@
 //! `check-config`: loads the settings as `serve` would and shows what came out, or every fault. `--connect` tries Redis besides,
-//! with all that the service will ask of it, on one key of its own that is gone a second later.
+//! with all that the service will ask of it, on one key of its own that is gone a second later; and each store.
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{refuse, serve};
+use super::{refuse, serve, stores};
 use crate::cache::redis::SetupError;
 use crate::cache::{CacheError, Command, DeleteGroup, Scan, Session};
 use crate::config::{CacheBackend, Config, Faults, Loaded, Shown, SourceConfig};
@@ -62,12 +62,12 @@ fn sources(config: &Config) -> String {
 /// One thing that was tried.
 struct Check {
     what: String,
-    failure: Option<CacheError>,
+    failure: Option<String>,
 }
 
 impl Check {
     fn new<T>(what: impl Into<String>, result: Result<T, CacheError>) -> Self {
-        Check { what: what.into(), failure: result.err() }
+        Check { what: what.into(), failure: result.err().map(|error| error.to_string()) }
     }
 
     fn line(&self) -> String {
@@ -81,6 +81,13 @@ impl Check {
 /// Connects, and does once what the service does. Without a connection the rest is left out; each step is bounded by the time
 /// that settings give to connecting and an answer.
 async fn examine(config: &Config) -> Result<Vec<Check>, SetupError> {
+    let mut checks = examine_cache(config).await?;
+    let stores = stores::probe(config).await;
+    checks.extend(stores.into_iter().map(|(what, failure)| Check { what, failure }));
+    Ok(checks)
+}
+
+async fn examine_cache(config: &Config) -> Result<Vec<Check>, SetupError> {
     if config.cache.backend == CacheBackend::Embedded {
         return Ok(vec![Check {
             what: "cache.backend is embedded: there is nothing to connect".into(),

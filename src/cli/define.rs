@@ -1,5 +1,7 @@
 //! The definition of the command line: names, help, examples. Completions and manual pages are made of it, too.
 
+mod reconcile;
+
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +20,10 @@ pub const CLEAR: &str = "clear";
 pub const HEALTHCHECK: &str = "healthcheck";
 pub const COMPLETIONS: &str = "completions";
 pub const MAN: &str = "man";
-pub const COMMANDS: [&str; 8] = [SERVE, DEMO, CHECK_CONFIG, SEND, CLEAR, HEALTHCHECK, COMPLETIONS, MAN];
+pub const RECONCILE: &str = "reconcile";
+pub const SOURCE: &str = "source";
+pub const BUCKET: &str = "bucket";
+pub const COMMANDS: [&str; 9] = [SERVE, DEMO, CHECK_CONFIG, SEND, CLEAR, RECONCILE, HEALTHCHECK, COMPLETIONS, MAN];
 
 pub const CONFIG: &str = "config";
 pub const CONNECT: &str = "connect";
@@ -32,7 +37,7 @@ pub const COMMAND: &str = "command";
 const FILES: &str = "files";
 const FROM_DIR: &str = "from-dir";
 const START_AT: &str = "start-at";
-const DELETE: &str = "delete";
+pub const DELETE: &str = "delete";
 const REDIS_URL: &str = "redis-url";
 const REDIS_PASSWORD_FILE: &str = "redis-password-file";
 const CSV: &str = "csv";
@@ -47,7 +52,7 @@ const SOURCES: &str = "sources";
 const NOT_FOLDER: [&str; 3] = [FILES, CSV, FROM_REDIS];
 const WEBHOOK_SECRET_FILE: &str = "webhook-secret-file";
 const ANSWER_WITHIN: &str = "answer-within";
-const PREFIX: &str = "prefix";
+pub const PREFIX: &str = "prefix";
 const TTL: &str = "ttl";
 const TO: &str = "to";
 const BATCH: &str = "batch";
@@ -82,6 +87,7 @@ examples of its own: redis-cache-sync send --help",
         .subcommand(check_config().args(setting_args(named)))
         .subcommand(sending())
         .subcommand(clear().args(setting_args(named)))
+        .subcommand(reconcile::command().args(setting_args(named)))
         .subcommand(healthcheck().args(setting_args(named)))
         .subcommand(completions())
         .subcommand(man())

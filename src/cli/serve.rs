@@ -19,11 +19,9 @@ use super::auth_reload::AuthReload;
 use super::reload::Reloader;
 use super::reload::settings::Origin;
 use super::signals::{HangUp, Signals};
-use super::stores::stores;
+use super::stores::blob_settings;
 use super::{keys, refuse};
-use crate::blob::BlobSettings;
 use crate::blob::retry::Policy;
-use crate::blob::store::Stores;
 use crate::cache::redis::SetupError;
 use crate::cache::{Cache, CacheError};
 use crate::config::{self, Args, Config, FileSnapshot, LogFormat, Pem, Secret, TlsPems, WebhookSecret};
@@ -212,7 +210,8 @@ fn asks_for_certificates(config: &Config) -> bool {
     config.http.tls.as_ref().is_some_and(|tls| tls.held.client_ca.is_some())
 }
 
-fn pipeline_settings(config: &Config) -> PipelineSettings {
+/// What the pipeline is built of, as the settings say.
+pub fn pipeline_settings(config: &Config) -> PipelineSettings {
     let (event, fetch, redis) = (&config.event, &config.fetch, &config.redis);
     PipelineSettings {
         sizes: Sizes {
@@ -278,22 +277,6 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> Htt
         keys: keys::client(&blob_settings(config)),
         tls,
     }
-}
-
-fn blob_settings(config: &Config) -> BlobSettings {
-    let fetch = &config.fetch;
-    let settings = BlobSettings {
-        allowed_hosts: fetch.allowed_hosts.clone(),
-        extra_roots: fetch.extra_roots.clone(),
-        connect_timeout: fetch.connect_timeout,
-        attempt_timeout: fetch.timeout,
-        max_blob_bytes: fetch.max_blob_bytes,
-        max_connections: fetch.concurrency,
-        proxy: fetch.proxy.clone(),
-        stores: Stores::default(),
-        propagate_trace: fetch.propagate_trace,
-    };
-    BlobSettings { stores: stores(config, &settings), ..settings }
 }
 
 fn issuer(source: &config::SourceConfig) -> Option<IssuerSettings> {

@@ -1,22 +1,67 @@
 //! From the settings of stores to the stores that are called.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use url::Url;
 
-use crate::blob::BlobSettings;
 use crate::blob::store::{CredentialSource, Lender, Platform, SecretText, StoreKind, StoreSettings, Stores};
-use crate::config::{self, Config, Secret, StoreConfig};
+use crate::blob::{BlobClient, BlobSettings, FetchError, FetchErrorKind};
+use crate::config::{self, Config, Secret, SourceConfig, StoreConfig};
 
 /// The region where none is set beside an endpoint: servers that are no cloud take it.
 const REGION: &str = "us-east-1";
 
+/// How blobs are fetched, as the settings say.
+pub fn blob_settings(config: &Config) -> BlobSettings {
+    let fetch = &config.fetch;
+    let settings = BlobSettings {
+        allowed_hosts: fetch.allowed_hosts.clone(),
+        extra_roots: fetch.extra_roots.clone(),
+        connect_timeout: fetch.connect_timeout,
+        attempt_timeout: fetch.timeout,
+        max_blob_bytes: fetch.max_blob_bytes,
+        max_connections: fetch.concurrency,
+        proxy: fetch.proxy.clone(),
+        stores: Stores::default(),
+        propagate_trace: fetch.propagate_trace,
+    };
+    BlobSettings { stores: stores(config, &settings), ..settings }
+}
+
 /// All stores of the settings. Files are read when a credential is needed, and again when they may have changed. `blob` says
 /// through what proxy credentials are asked for, and which authorities are trusted.
-pub fn stores(config: &Config, blob: &BlobSettings) -> Stores {
+fn stores(config: &Config, blob: &BlobSettings) -> Stores {
     let platform = Platform::new(blob.clone());
     let stores = config.stores.iter().filter_map(|(name, store)| Some((name.clone(), settings(store, &platform)?)));
     Stores::new(stores)
+}
+
+/// Asks each store for next to nothing: what was asked, and why it failed.
+pub async fn probe(config: &Config) -> Vec<(String, Option<String>)> {
+    let client = match BlobClient::new(blob_settings(config)) {
+        Ok(client) => client,
+        Err(error) => return vec![("stores".to_owned(), Some(error.to_string()))],
+    };
+    let mut results = Vec::new();
+    for name in config.stores.keys() {
+        let of_store = |source: &&SourceConfig| source.store.as_ref() == Some(name);
+        let bucket = config.sources.values().filter(of_store).find_map(|source| source.buckets().into_iter().next());
+        let what = match &bucket {
+            Some(bucket) => format!("store {name}: address and credential, by a listing of bucket {bucket}"),
+            None => format!("store {name}: address and credential"),
+        };
+        let result = client.probe(name, bucket.as_deref(), (Instant::now() + config.fetch.timeout).into()).await;
+        let failure = result.err().filter(|error| !is_answer(error, bucket.is_some()));
+        results.push((what, failure.map(|error| error.detail)));
+    }
+    results
+}
+
+/// Whether a refusal shows that the store knows who asks: what was asked for need not be there, nor be for this credential.
+fn is_answer(error: &FetchError, has_bucket: bool) -> bool {
+    let is_unlisted = !has_bucket && error.detail.ends_with("(AccessDenied)");
+    error.kind == FetchErrorKind::NotFound || is_unlisted
 }
 
 /// None for a store without an endpoint, which the checks of the settings let nobody have.

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use bytestring::ByteString;
 
-pub(in crate::event) use self::data::key_fault;
+pub use self::data::key_fault;
 use self::faults::{At, Faults, Others, ROOT, Reported, Slot};
 use self::named::Named;
 pub use self::url::MAX_URL_BYTES;

@@ -75,6 +75,33 @@ impl Version {
         matches!(self.0, Kind::Placed(_))
     }
 
+    /// For a write of what a storage was seen to hold, to a key that has no version: it comes before every place, so that any
+    /// notification is later.
+    pub fn before_any_place() -> Self {
+        Version(Kind::Placed(Placed::before_any()))
+    }
+
+    /// For a write of what a storage was seen to hold after this version was the last one applied: later than it, and earlier
+    /// than any other place. A version that is no storage's place has nothing between it and the next, and stays as it is.
+    #[must_use]
+    pub fn as_seen(&self) -> Self {
+        match &self.0 {
+            Kind::Placed(placed) => Version(Kind::Placed(placed.as_seen())),
+            Kind::Number(_) | Kind::Text(_) => self.clone(),
+        }
+    }
+
+    /// A version from the form in which it is stored; None for what is none.
+    pub fn from_stored(stored: &[u8]) -> Option<Self> {
+        let (kind, rest) = stored.split_first()?;
+        Some(Version(match *kind {
+            NUMBER => Kind::Number(str::from_utf8(rest).ok()?.parse().ok()?),
+            PLACED => Kind::Placed(Placed::from_bytes(rest)),
+            TEXT => Kind::Text(str::from_utf8(rest).ok()?.into()),
+            _ => return None,
+        }))
+    }
+
     /// The form in which it is stored. Its bytes have the same order: a letter for the kind, then a number's digits in fixed
     /// width, a place's own form, or the text as it is.
     pub fn stored(&self) -> SmallVec<[u8; STORED]> {
@@ -113,6 +140,31 @@ mod tests {
             all.is_sorted() && all.windows(2).all(|pair| pair[0] < pair[1] && pair[0].stored() < pair[1].stored()),
             "{all:?}"
         );
+    }
+
+    #[test]
+    fn what_was_seen_in_a_storage_comes_after_the_last_place_and_before_any_other() {
+        let at = |number, rank| Version::from_place(&Place::Number(number), rank).expect("a version");
+        let seen = at(7, Rank::Set).as_seen();
+        assert!(at(7, Rank::Delete) < seen && seen < at(8, Rank::Set) && seen == seen.as_seen());
+        let hex = Version::from_place(&Place::Hex("0".into()), Rank::Set).expect("a version");
+        assert!(Version::from_number(MAX_NUMBER).expect("a version") < Version::before_any_place());
+        assert!(Version::before_any_place() < hex && Version::before_any_place().as_seen() < hex);
+        for own in [Version::from_number(7), Version::from_text("a")] {
+            assert_eq!(own.clone().map(|own| own.as_seen()), own);
+        }
+    }
+
+    #[test]
+    fn a_version_is_read_from_its_stored_form() {
+        let placed = Version::from_place(&Place::Text("a".into()), Rank::Delete);
+        for version in [Version::from_number(0), Version::from_number(MAX_NUMBER), Version::from_text("é"), placed] {
+            let version = version.expect("a version");
+            assert_eq!(Version::from_stored(&version.stored()), Some(version));
+        }
+        for none in [&b""[..], b"n", b"nx", b"t\xff", b"x1"] {
+            assert_eq!(Version::from_stored(none), None);
+        }
     }
 
     #[test]

@@ -36,11 +36,38 @@ fn refresh(name: &str, version: u64, value: &[u8], etag: &str, ttl: Option<u32>)
 }
 
 fn seen(standing: Standing, remembered: Option<Remembered>) -> Reply {
-    Reply::Seen(Box::new(Seen { standing, remembered }))
+    Reply::Seen(Box::new(Seen { standing, remembered, ..Seen::default() }))
 }
 
+/// Without the version that a look tells, which [`a_look_tells_the_last_version_and_whether_there_is_a_value`] is about.
 async fn replies(session: &mut Box<dyn Session>, batch: &[Command]) -> Vec<Reply> {
-    session.apply(batch, WITHIN).await.into_iter().map(Result::unwrap).collect()
+    let replies = session.apply(batch, WITHIN).await.into_iter().map(Result::unwrap);
+    let shortened = |reply| match reply {
+        Reply::Seen(seen) => Reply::Seen(Box::new(Seen { version: None, holds: false, ..*seen })),
+        other => other,
+    };
+    replies.map(shortened).collect()
+}
+
+/// What a look at the key tells of its version and its value.
+async fn last_version(session: &mut Box<dyn Session>, name: &str) -> (Option<Version>, bool) {
+    match session.apply(&[look(name, 0)], WITHIN).await.remove(0).unwrap() {
+        Reply::Seen(seen) => (seen.version, seen.holds),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub async fn a_look_tells_the_last_version_and_whether_there_is_a_value(cache: &dyn Cache) {
+    let mut session = cache.session();
+    assert_eq!(last_version(&mut session, "seen").await, (None, false));
+    let set = |version| Command::Set { key: key("seen"), value: "v".into(), ttl: None, version, remembered: None };
+    session.apply(&[set(None)], WITHIN).await.remove(0).unwrap();
+    assert_eq!(last_version(&mut session, "seen").await, (None, true));
+    session.apply(&[set(Some(number(7)))], WITHIN).await.remove(0).unwrap();
+    assert_eq!(last_version(&mut session, "seen").await, (Some(number(7)), true));
+    let delete = Command::Delete { key: key("seen"), version: Some(number(8)) };
+    session.apply(&[delete], WITHIN).await.remove(0).unwrap();
+    assert_eq!(last_version(&mut session, "seen").await, (Some(number(8)), false));
 }
 
 pub async fn a_look_tells_what_would_be_superseded_and_what_is_remembered(cache: &dyn Cache) {

@@ -42,6 +42,7 @@ mod patterns;
 mod problems;
 mod proxy;
 mod real_files;
+mod reconcile;
 mod recovery;
 mod refused_redis;
 mod reload;

@@ -54,7 +54,7 @@ pub async fn explained(
     until: Instant,
 ) -> FetchError {
     let status = response.status().as_u16();
-    if !matches!(status, 400 | 401 | 403 | 404 | 405) {
+    if !matches!(status, 301 | 400 | 401 | 403 | 404 | 405) {
         return error;
     }
     let clock = clock_apart(&response, SystemTime::now());

@@ -266,7 +266,9 @@ pub(super) fn looked(version: &Version, stored: Frame, exists: Frame) -> Step {
         (Frame::Error(code), _) => return failed(&code, "GET"),
         (_, Frame::Error(code)) => return failed(&code, "EXISTS"),
         (Frame::Text(stored), Frame::Number(count)) => (stored, count > 0),
-        (Frame::Nil, Frame::Number(_)) => return Step::Done(Ok(Reply::Seen(Box::default()))),
+        (Frame::Nil, Frame::Number(count)) => {
+            return Step::Done(Ok(Reply::Seen(Box::new(Seen { holds: count > 0, ..Seen::default() }))));
+        }
         _ => return Step::Done(Err(unexpected())),
     };
     Step::Done(Ok(Reply::Seen(Box::new(Seen::of(&stored, &version.stored(), holds)))))

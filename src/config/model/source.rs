@@ -1,5 +1,6 @@
 //! The settings of one source.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::de::Error as _;
@@ -83,6 +84,14 @@ impl SourceConfig {
             value: self.value,
             store: self.store.clone(),
         }
+    }
+
+    /// The buckets that `include` names in full, each once, in their order.
+    pub fn buckets(&self) -> Vec<String> {
+        let named = self.include.iter().filter_map(|glob| glob.as_str().split_once('/').map(|(bucket, _)| bucket));
+        let is_name = |bucket: &&str| !bucket.is_empty() && !bucket.contains(['*', '?', '[', '\\']);
+        let named: BTreeSet<&str> = named.filter(is_name).collect();
+        named.into_iter().map(str::to_owned).collect()
     }
 
     /// Those of the setting and of the file, and none twice.

@@ -88,10 +88,15 @@ impl Mapping {
     }
 
     fn concerns(&self, change: &ObjectChange) -> bool {
+        self.follows(&change.bucket, &change.object)
+    }
+
+    /// Whether this object is followed: in `include` and not in `exclude`.
+    pub fn follows(&self, bucket: &str, object: &str) -> bool {
         if self.include.is_empty() && self.exclude.is_empty() {
             return true;
         }
-        let path = [change.bucket.as_bytes(), b"/", change.object.as_bytes()].concat();
+        let path = [bucket.as_bytes(), b"/", object.as_bytes()].concat();
         let is_matched = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&path));
         (self.include.is_empty() || is_matched(&self.include)) && !is_matched(&self.exclude)
     }

@@ -76,6 +76,19 @@ impl KeyTemplate {
     }
 }
 
+impl KeyTemplate {
+    /// What stands before and behind the object's name in the keys of this bucket. None for a template from which a name cannot
+    /// be told: made of parts of names, or of none, or of several.
+    pub fn around_object(&self, source: &str, bucket: &str) -> Option<(String, String)> {
+        let is_object = |piece: &Piece| *piece == Piece::Object;
+        let at = self.0.iter().position(is_object)?;
+        let is_fixed = |piece: &Piece| matches!(piece, Piece::Literal(_) | Piece::Bucket | Piece::Source);
+        let (before, behind) = (self.0.get(..at)?, self.0.get(at + 1..)?);
+        let text = |pieces: &[Piece]| pieces.iter().map(|piece| piece.text(source, bucket, "")).collect();
+        before.iter().chain(behind).all(is_fixed).then(|| (text(before), text(behind)))
+    }
+}
+
 impl Piece {
     fn text<'a>(&'a self, source: &'a str, bucket: &'a str, object: &'a str) -> &'a str {
         match self {
@@ -114,6 +127,16 @@ mod tests {
         assert_eq!(key("[{dir}|{stem}|{ext}]", "README"), "[|README|]");
         assert_eq!(key("[{dir}|{stem}|{ext}]", "x.d/.profile"), "[x.d|.profile|]");
         assert_eq!(key("img}{stem}", "{ext}.png"), "img}{ext}", "names are not looked into");
+    }
+
+    #[test]
+    fn an_objects_name_can_be_told_from_a_key_if_it_is_in_it_whole() {
+        let around = |template: &str| template.parse::<KeyTemplate>().expect(template).around_object("s3", "photos");
+        assert_eq!(around("{object}"), Some((String::new(), String::new())));
+        assert_eq!(around("{source}:{bucket}/{object}.v1"), Some(("s3:photos/".into(), ".v1".into())));
+        for none in ["{bucket}", "{dir}/{stem}", "{object}:{ext}", "{object}{object}"] {
+            assert_eq!(around(none), None, "{none}");
+        }
     }
 
     #[test]

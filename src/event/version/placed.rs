@@ -16,6 +16,8 @@ use super::MAX_TEXT_BYTES;
 
 /// Comes before every byte of a place.
 const END: u8 = 0x1f;
+/// The rank of what a storage was seen to hold, behind those of [`Rank`].
+const SEEN: u8 = b'2';
 /// Digits of a sequencer that is a number of 64 bits.
 const NUMBER_DIGITS: usize = 16;
 
@@ -82,6 +84,17 @@ impl Placed {
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Self {
         Placed(bytes.into())
+    }
+
+    /// A place that no storage tells of, with the rank of what was seen.
+    pub(super) fn before_any() -> Self {
+        Placed([END, SEEN].into())
+    }
+
+    /// The same place with the rank of what was seen, which is behind all others.
+    pub(super) fn as_seen(&self) -> Self {
+        let place = self.0.strip_suffix(&[SEEN]).or_else(|| Some(self.0.split_last()?.1)).unwrap_or_default();
+        Placed([place, &[SEEN]].concat().into())
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {

@@ -1,4 +1,4 @@
-//! How long the hosts of blobs take, each by its name. Senders name hosts, so there are [`MAX_HOSTS`] places: those that the
+//! How long the hosts of blobs take, each by its name; a store by its own, `store/NAME`. Senders name hosts, so there are [`MAX_HOSTS`] places: those that the
 //! operator listed have theirs beforehand, the others are for the first that come; what finds no place, or is no name that a
 //! host may have, counts as `other`.
 
@@ -90,6 +90,11 @@ fn resolve(vec: &HistogramVec, host: &str) -> ByOutcome {
 
 /// The name as the label has it, without the dot that may end it. None: a URL may have it, but no host does.
 fn name(host: &str) -> Option<Cow<'_, str>> {
+    if let Some(store) = host.strip_prefix("store/") {
+        // The operator's own name for it: there are as many as are set up.
+        let is_good = store.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        return is_good.then_some(host.into());
+    }
     let (name, port) = host.rsplit_once(':')?;
     let is_address = |inside: &str| inside.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');

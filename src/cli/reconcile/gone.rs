@@ -1,0 +1,205 @@
+//! `--delete`: keys of the source's template whose object is gone.
+//!
+//! The keys of a listing are kept as hashes, of which memory holds so many at once; of a larger listing each further pass keeps
+//! another share. A key that no hash is for is looked at closely: that the source stored it, and that its object is gone now.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use ahash::RandomState;
+
+use super::looks::after;
+use super::{Failure, Run, list};
+use crate::blob::{Asked, FetchErrorKind, Opened};
+use crate::cache::{Cursor, Scan, ScanStep, Seen};
+use crate::event::pattern::{Pattern, Wider};
+use crate::event::{CacheKey, FetchTarget, StoreObject};
+
+/// Hashes of keys that are held at once: 32 MiB.
+pub const MAX_HELD: usize = 2_000_000;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// The keys of what is listed.
+pub struct Gone {
+    hashes: HashSet<u64, RandomState>,
+    hasher: RandomState,
+    /// Keys of the listing at hand, held or not.
+    listed: u64,
+}
+
+impl Gone {
+    pub fn new() -> Self {
+        let hasher = RandomState::new();
+        Gone { hashes: HashSet::with_hasher(hasher.clone()), hasher, listed: 0 }
+    }
+
+    /// Another bucket is listed.
+    pub fn begin(&mut self) {
+        self.hashes.clear();
+        self.listed = 0;
+    }
+
+    /// A key of the listing.
+    pub fn listed(&mut self, key: &str) {
+        self.listed += 1;
+        if self.hashes.len() < MAX_HELD {
+            self.hashes.insert(self.hasher.hash_one(key.as_bytes()));
+        }
+    }
+
+    /// How many passes it takes to hold every key once.
+    fn passes(&self) -> u64 {
+        self.listed.div_ceil(MAX_HELD as u64).max(1)
+    }
+
+    fn is_of(&self, key: &[u8], (pass, passes): (u64, u64)) -> bool {
+        self.hasher.hash_one(key) % passes == pass
+    }
+
+    fn is_listed(&self, key: &[u8]) -> bool {
+        self.hashes.contains(&self.hasher.hash_one(key))
+    }
+}
+
+impl Run {
+    /// After the whole bucket was listed once.
+    pub(super) async fn delete(&mut self, bucket: &str) -> Result<(), Failure> {
+        let passes = self.gone.passes();
+        for pass in 0..passes {
+            if passes > 1 {
+                self.hold(bucket, (pass, passes)).await?;
+            }
+            self.sweep(bucket, (pass, passes)).await?;
+        }
+        Ok(())
+    }
+
+    /// Lists the bucket once more, and keeps this pass's share of its keys.
+    async fn hold(&mut self, bucket: &str, pass: (u64, u64)) -> Result<(), Failure> {
+        self.gone.hashes.clear();
+        let mut from: Option<String> = None;
+        loop {
+            let page = list(&self.client, bucket, (&self.store, &self.wanted.prefix), from.as_deref()).await;
+            let page = page.map_err(|error| Failure::Listing { bucket: bucket.to_owned(), error })?;
+            for listed in page.objects {
+                let key = self.mapping.key.key(&self.mapping.name, bucket, &listed.name);
+                if self.gone.is_of(key.as_bytes(), pass) {
+                    let hash = self.gone.hasher.hash_one(key.as_bytes());
+                    self.gone.hashes.insert(hash);
+                }
+            }
+            from = page.next;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes through the keys of Redis that the template may have made.
+    async fn sweep(&mut self, bucket: &str, pass: (u64, u64)) -> Result<(), Failure> {
+        let Some((before, behind)) = self.mapping.key.around_object(&self.mapping.name, bucket) else { return Ok(()) };
+        let glob = format!("{}*", escaped(&format!("{before}{}", self.wanted.prefix)));
+        let wider = Pattern::parse(glob, true).ok().and_then(|pattern| Wider::of([&pattern]));
+        let mut from = None;
+        loop {
+            let step = self.step(from, wider.as_ref()).await?;
+            let name = |key: &[u8]| {
+                let key = std::str::from_utf8(key).ok()?;
+                let name = key.strip_prefix(before.as_str())?.strip_suffix(behind.as_str())?;
+                let is_meant = name.starts_with(&self.wanted.prefix) && self.mapping.follows(bucket, name);
+                is_meant.then(|| (CacheKey::new_unchecked(key.to_owned()), name.to_owned()))
+            };
+            let unlisted = |key: &&[u8]| self.gone.is_of(key, pass) && !self.gone.is_listed(key);
+            let found = step.keys.iter().map(|key| &**key).filter(unlisted).filter_map(name).collect();
+            self.look_closely(bucket, found, !before.is_empty() || !behind.is_empty()).await?;
+            from = step.next;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One step of the scan, tried for as long as `redis.retry_ms` says.
+    async fn step(&mut self, from: Option<Cursor>, only: Option<&Wider>) -> Result<ScanStep, Failure> {
+        let give_up = Instant::now() + self.looks.retry();
+        let mut from = from;
+        loop {
+            let left = give_up.saturating_duration_since(Instant::now());
+            let scan = Scan { from, only, versioned: false };
+            let progress = self.looks.session().unlink_and_scan(&[], Some(scan), left).await;
+            match (progress.step, progress.failure) {
+                (Some(step), None) => return Ok(step),
+                (_, Some(error)) if !error.is_worth_retrying() || Instant::now() + PAUSE >= give_up => {
+                    return Err(Failure::Cache(format!("Redis did not list its keys: {}", error.cause())));
+                }
+                (None, None) if Instant::now() + PAUSE >= give_up => {
+                    return Err(Failure::Cache("Redis did not list its keys".to_owned()));
+                }
+                _ if progress.is_lost => from = None,
+                _ => {}
+            }
+            actix_rt::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// `is_named`: the template says more than the object's name, so that its keys are no others'.
+    async fn look_closely(
+        &mut self,
+        bucket: &str,
+        found: Vec<(CacheKey, String)>,
+        is_named: bool,
+    ) -> Result<(), Failure> {
+        let keys = found.iter().map(|(key, _)| key.clone()).collect();
+        let seen = self.looks.at(keys).await.map_err(Failure::Cache)?;
+        for ((key, name), seen) in found.into_iter().zip(seen).filter(|(_, seen)| seen.holds) {
+            let Ok(object) = StoreObject::parse(&self.store, &format!("{bucket}/{name}")) else { continue };
+            if !is_named && !self.is_proven(&seen, &object) {
+                self.counts.of_others += 1;
+                continue;
+            }
+            match self.is_gone(object).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.counts.to_delete += 1;
+                    self.counts.sample("delete", &key);
+                    if let Some(writes) = &mut self.writes {
+                        let version = after(seen.version.as_ref());
+                        writes.delete(key, version, &mut self.counts, &mut self.shown).await;
+                    }
+                }
+                Err(why) => {
+                    self.counts.failed += 1;
+                    self.shown.say(&format!("left as it is: {}: {why}", key.as_str()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the key shows that a source stored it: by what is remembered of its object, or by a storage's version.
+    fn is_proven(&self, seen: &Seen, object: &StoreObject) -> bool {
+        let resource = self.client.resource_of(object);
+        let is_remembered = seen.remembered.as_ref().is_some_and(|remembered| Some(remembered.resource) == resource);
+        is_remembered || seen.version.as_ref().is_some_and(|version| version.is_place())
+    }
+
+    /// Asked of the store itself: the listing may be minutes old by now.
+    async fn is_gone(&self, object: StoreObject) -> Result<bool, String> {
+        let target = FetchTarget::Object(object);
+        let asked = Asked { target: &target, unless: None, trace: None };
+        let until = Instant::now() + super::PAGE_WITHIN / super::ATTEMPTS;
+        match self.client.open(asked, until.into(), || false).await {
+            Ok(Opened::Body(_) | Opened::NotModified | Opened::GaveUp) => Ok(false),
+            Err(error) if error.kind == FetchErrorKind::NotFound => Ok(true),
+            Err(error) if error.kind == FetchErrorKind::TooLarge => Ok(false),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// A text as a glob that matches it alone.
+fn escaped(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| ['\\', c].into_iter().skip(usize::from(!matches!(c, '*' | '?' | '[' | ']' | '^' | '-' | '\\'))))
+        .collect()
+}

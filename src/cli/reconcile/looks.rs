@@ -1,0 +1,102 @@
+//! Looking at keys in Redis, many at a time, and what their state says of an object.
+
+use std::time::{Duration, Instant};
+
+use crate::blob::store::Listed;
+use crate::cache::{Command, Reply, Seen, Session};
+use crate::event::CacheKey;
+use crate::event::sources::Place;
+use crate::event::version::{Rank, Version};
+
+/// Between two attempts at the same keys.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Keys of one round trip.
+const BATCH: usize = 500;
+
+/// Where an object stands against its key.
+pub enum Standing {
+    /// The key holds what the object is.
+    InStep,
+    /// It does not, or nobody can say. What is written now has this version.
+    Differs(Version),
+}
+
+impl Standing {
+    /// `resource` is what the object is remembered by.
+    pub fn of(seen: &Seen, listed: &Listed, resource: Option<u64>) -> Self {
+        let remembered = seen.remembered.as_ref().filter(|remembered| Some(remembered.resource) == resource);
+        let is_same_tag =
+            remembered.zip(listed.etag.as_ref()).is_some_and(|(remembered, etag)| remembered.etag.matches(etag));
+        let generation = listed.generation.and_then(|number| Version::from_place(&Place::Number(number), Rank::Set));
+        // A generation is of one state of the object, whatever the tag says.
+        let is_same_generation = seen.holds
+            && generation.is_some()
+            && generation.as_ref().map(Version::as_seen) == seen.version.as_ref().map(Version::as_seen);
+        if is_same_tag || is_same_generation {
+            return Standing::InStep;
+        }
+        Standing::Differs(match generation {
+            Some(generation) => generation.as_seen(),
+            None => after(seen.version.as_ref()),
+        })
+    }
+}
+
+/// A version for what is written or deleted now, over this one and nothing later.
+pub fn after(last: Option<&Version>) -> Version {
+    last.map_or_else(Version::before_any_place, Version::as_seen)
+}
+
+/// A line to Redis for looks alone.
+pub struct Looks {
+    session: Box<dyn Session>,
+    /// How long keys are asked for (`redis.retry_ms`).
+    retry: Duration,
+}
+
+impl Looks {
+    pub fn new(session: Box<dyn Session>, retry: Duration) -> Self {
+        Looks { session, retry }
+    }
+
+    pub fn session(&mut self) -> &mut dyn Session {
+        self.session.as_mut()
+    }
+
+    pub fn retry(&self) -> Duration {
+        self.retry
+    }
+
+    /// What each key is.
+    ///
+    /// # Errors
+    ///
+    /// Why Redis did not say within `redis.retry_ms`.
+    pub async fn at(&mut self, keys: Vec<CacheKey>) -> Result<Vec<Seen>, String> {
+        let mut seen = Vec::with_capacity(keys.len());
+        for batch in keys.chunks(BATCH) {
+            let look = |key: &CacheKey| Command::Look { key: key.clone(), version: Version::before_any_place() };
+            let batch: Vec<Command> = batch.iter().map(look).collect();
+            seen.append(&mut self.batch(&batch).await?);
+        }
+        Ok(seen)
+    }
+
+    async fn batch(&mut self, batch: &[Command]) -> Result<Vec<Seen>, String> {
+        let give_up = Instant::now() + self.retry;
+        loop {
+            let left = give_up.saturating_duration_since(Instant::now());
+            let replies: Result<Vec<Reply>, _> = self.session.apply(batch, left).await.into_iter().collect();
+            match replies {
+                Ok(replies) => {
+                    let seen = |reply| if let Reply::Seen(seen) = reply { *seen } else { Seen::default() };
+                    return Ok(replies.into_iter().map(seen).collect());
+                }
+                Err(error) if !error.is_worth_retrying() || Instant::now() + PAUSE >= give_up => {
+                    return Err(format!("Redis did not tell what it has: {}", error.cause()));
+                }
+                Err(_) => actix_rt::time::sleep(PAUSE).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! `reconcile`: Redis in step with what a store lists. The store is a host of the test that lists in pages of two.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+
+use crate::support::{Blob, BlobServer, Redis};
+
+/// What the bucket `photos` holds: names with their bytes.
+type Objects = Arc<Mutex<BTreeMap<String, String>>>;
+
+struct Store {
+    host: BlobServer,
+    objects: Objects,
+}
+
+impl Store {
+    fn with(objects: &[(&str, &str)]) -> Store {
+        let (host, held) = (BlobServer::start(), Objects::default());
+        let answering = held.clone();
+        host.fallback(move |target| answer(target, &answering.lock().expect("objects")));
+        let store = Store { host, objects: held };
+        objects.iter().for_each(|(name, body)| store.put(name, body));
+        store
+    }
+
+    fn put(&self, name: &str, body: &str) {
+        self.objects.lock().expect("objects").insert(name.to_owned(), body.to_owned());
+    }
+
+    fn remove(&self, name: &str) {
+        self.objects.lock().expect("objects").remove(name);
+    }
+
+    /// How often bytes of objects were asked for.
+    fn fetches(&self) -> usize {
+        self.host.targets().iter().filter(|target| !target.contains("list-type")).count()
+    }
+}
+
+fn etag(body: &str) -> String {
+    format!("\"{body}-tag\"")
+}
+
+fn answer(target: &str, objects: &BTreeMap<String, String>) -> Option<Blob> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if path != "/photos" {
+        let body = objects.get(path.strip_prefix("/photos/")?)?;
+        return Some(Blob::bytes(body).etag(&etag(body)));
+    }
+    let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let (prefix, from) = (parameter("prefix").unwrap_or_default(), parameter("continuation-token").unwrap_or_default());
+    let names: Vec<&String> = objects.keys().filter(|name| name.starts_with(prefix) && name.as_str() >= from).collect();
+    let listed = |name: &&String| {
+        format!("<Contents><Key>{name}</Key><ETag>{}</ETag></Contents>", etag(&objects[*name]).replace('"', "&quot;"))
+    };
+    let page: String = names.iter().take(2).map(listed).collect();
+    let next = names.get(2).map(|name| format!("<NextContinuationToken>{name}</NextContinuationToken>"));
+    Some(Blob::bytes(format!("<ListBucketResult>{page}{}</ListBucketResult>", next.unwrap_or_default())))
+}
+
+/// Exit code and both streams.
+fn reconcile(redis: &Redis, store: &Store, key: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (port, endpoint) = (redis.port().to_string(), format!("http://127.0.0.1:{}", store.host.port()));
+    let output = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"))
+        .arg("reconcile")
+        .args(args)
+        .current_dir(dir.path())
+        .env_clear()
+        .envs([("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port), ("STORES_MAIN_ENDPOINT", &endpoint)])
+        .envs([("STORES_MAIN_KIND", "s3"), ("STORES_MAIN_ACCESS_KEY_ID", "id"), ("STORES_MAIN_SECRET_ACCESS_KEY", "s")])
+        .envs([("SOURCES_PICS_FORMAT", "s3"), ("SOURCES_PICS_STORE", "main"), ("SOURCES_PICS_KEY", key)])
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary can be run");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+const PHOTOS: [&str; 3] = ["pics", "--bucket", "photos"];
+
+fn with_yes<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&PHOTOS[..], &["--yes"], more].concat()
+}
+
+#[test]
+fn without_yes_it_only_tells() {
+    let (redis, store) = (Redis::start(), Store::with(&[("a", "1"), ("b", "2"), ("c", "3")]));
+    let (code, out, err) = reconcile(&redis, &store, "{object}", &PHOTOS);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "pics: 3 objects, 0 in step, 3 to set, 0 to delete, 0 cannot be keys");
+    assert_eq!(&lines[1..], ["  set a", "  set b", "  set c", "nothing was changed: --yes does it"]);
+    assert_eq!((redis.key_count(), store.fetches()), (0, 0));
+}
+
+#[test]
+fn what_is_missing_or_differs_is_set_and_the_rest_is_only_looked_at() {
+    let (redis, store) = (Redis::start(), Store::with(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")]));
+    let (code, out, err) = reconcile(&redis, &store, "p:{object}", &with_yes(&[]));
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert_eq!(out, "pics: 5 objects, 0 in step, 5 set, 0 deleted, 0 left to something newer, 0 left undone\n");
+    assert_eq!(redis.value("p:e").as_deref(), Some(&b"5"[..]));
+    store.put("b", "22");
+    redis::cmd("DEL").arg("p:d").exec(&mut redis.conn()).expect("DEL");
+    let before = store.fetches();
+    let (code, out, _) = reconcile(&redis, &store, "p:{object}", &with_yes(&[]));
+    assert_eq!((code, store.fetches() - before), (Some(0), 2), "{out}");
+    assert!(out.starts_with("pics: 5 objects, 3 in step, 2 set"), "{out}");
+    assert_eq!(redis.value("p:b").as_deref(), Some(&b"22"[..]));
+    assert_eq!(redis.value("p:d").as_deref(), Some(&b"4"[..]));
+    let (_, out, _) = reconcile(&redis, &store, "p:{object}", &with_yes(&["--prefix", "c"]));
+    assert!(out.starts_with("pics: 1 objects, 1 in step"), "{out}");
+}
+
+#[test]
+fn keys_whose_object_is_gone_are_deleted_and_those_of_others_never() {
+    let (redis, store) = (Redis::start(), Store::with(&[("a", "1"), ("b", "2"), ("c", "3")]));
+    for (key, own) in [("{object}", "a"), ("p:{object}", "p:a")] {
+        reconcile(&redis, &store, key, &with_yes(&[]));
+        redis::cmd("SET").arg("session").arg("of somebody").exec(&mut redis.conn()).expect("SET");
+        store.remove("a");
+        let before = redis.value(own);
+        let (_, out, _) = reconcile(&redis, &store, key, &with_yes(&[]));
+        assert!(before.is_some() && redis.value(own) == before, "without --delete nothing is deleted: {out}");
+        let (_, out, _) = reconcile(&redis, &store, key, &[&PHOTOS[..], &["--delete"]].concat());
+        assert!(out.contains(&format!("delete {own}\n")) && redis.value(own).is_some(), "{out}");
+        let (code, out, err) = reconcile(&redis, &store, key, &with_yes(&["--delete"]));
+        assert_eq!(code, Some(0), "{out}{err}");
+        assert!(out.contains("1 deleted") && redis.value(own).is_none(), "{out}");
+        assert_eq!(redis.value("session").as_deref(), Some(&b"of somebody"[..]));
+        store.put("a", "1");
+    }
+}
+
+#[test]
+fn nothing_newer_is_overwritten_and_a_later_notification_still_wins() {
+    let (redis, store) = (Redis::start(), Store::with(&[("a", "1")]));
+    reconcile(&redis, &store, "{object}", &with_yes(&[]));
+    let daemon = crate::support::Daemon::with_redis(&redis);
+    let set = json!({"key": "SET", "version": 9, "value": {"data": {"key": "a", "value": "older than any storage's"}}});
+    assert_eq!(daemon.post(&set).json()["results"][0]["status"], "superseded");
+    let set = json!({"key": "SET", "version": "z", "value": {"data": {"key": "a", "value": "a sender's own"}}});
+    assert_eq!(daemon.post(&set).json()["results"][0]["status"], "stored");
+    let (code, out, _) = reconcile(&redis, &store, "{object}", &with_yes(&[]));
+    assert!(code == Some(0) && out.contains("0 set, 0 deleted, 1 left to something newer"), "{out}");
+    assert_eq!(redis.value("a").as_deref(), Some(&b"a sender's own"[..]));
+}
+
+#[test]
+fn what_is_left_undone_is_told_and_ends_with_1() {
+    let (redis, store) = (Redis::start(), Store::with(&[("a", "1"), ("b", "2")]));
+    store.host.put("/photos/b", Blob::status(403));
+    let (code, out, err) = reconcile(&redis, &store, "{object}", &with_yes(&[]));
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(out.contains("1 set, 0 deleted, 0 left to something newer, 1 left undone"), "{out}");
+    assert!(err.contains("left as it is: b: ") && err.contains("403"), "{err}");
+    store.host.put("/photos", Blob::bytes("<html></html>"));
+    let (code, _, err) = reconcile(&redis, &store, "{object}", &with_yes(&[]));
+    assert!(code == Some(1) && err.contains("no listing"), "{err}");
+}
+
+#[test]
+fn what_cannot_be_asked_for_ends_with_64() {
+    let (redis, store) = (Redis::start(), Store::with(&[]));
+    for (key, args, why) in [
+        ("{object}", &["nosuch", "--bucket", "b"][..], "there is no source nosuch; known are: pics"),
+        ("{object}", &["pics"], "--bucket is missing"),
+        ("{dir}:{stem}", &["pics", "--bucket", "b", "--delete"], "an object's name cannot be told"),
+        ("{object}", &["pics", "--bucket", "b", "--cache-backend", "embedded"], "reconcile works on Redis"),
+        ("{object}", &["pics", "--bucket", "b", "--sources-pics-value", "none"], "is not object"),
+    ] {
+        let (code, _, err) = reconcile(&redis, &store, key, args);
+        assert!(code == Some(64) && err.contains(why), "{args:?}: {err}");
+    }
+}
