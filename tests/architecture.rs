@@ -246,6 +246,19 @@ fn a_line_stands_where_it_belongs() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The client stands beneath the cache: what comes next can stand on it too.
+#[test]
+fn the_client_for_redis_knows_no_word_of_caching() {
+    let words = ["cache", "blob", "outcome", "versioned", "version_key", "version key", "ttl"];
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| source.module() == "redis") {
+        let text = read(format!("src/{}", source.path)).to_lowercase().replace("redis_cache_sync", "");
+        let found = words.iter().filter(|word| places(&text, word).next().is_some());
+        wrong.extend(found.map(|word| format!("{}: `{word}`", source.path)));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn paths_are_found_in_groups_too() {
     let code = "use crate::{blob::{self, X}, event};\nlet x = crate::cache::Y; pub(in crate::http) fn my_crate::z()";

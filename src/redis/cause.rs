@@ -5,7 +5,7 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError, PeerMisbehaved};
 
-use super::reply::{Code, Hint};
+use super::error_code::{Code, Hint};
 
 /// Names that a certificate is for, as far as a message shows them.
 const MAX_NAMES: usize = 4;

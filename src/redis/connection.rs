@@ -28,7 +28,8 @@ pub(crate) use self::streamed::{StreamBroken, Streamed};
 use super::cause::{self, TransportError};
 use super::encode::Encoder;
 use super::error::{Error, unavailable};
-use super::reply::{Decoder, Frame, Hint, Malformed};
+use super::error_code::Hint;
+use super::reply::{Decoder, Frame, Malformed};
 use super::server_info::ServerInfo;
 use super::settings::{Settings, TlsClient};
 

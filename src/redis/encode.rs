@@ -1,6 +1,6 @@
 //! Requests of one pipeline, packed for the wire.
 //!
-//! What every operation sends is packed here, each argument copied once; a large value is put on the wire from where it
+//! What is sent often is packed here, each argument copied once; a large value is put on the wire from where it
 //! lies, without any copy. What is sent once in a while the `redis` crate packs.
 
 use std::collections::VecDeque;
@@ -94,18 +94,6 @@ impl Encoder {
         }
     }
 
-    /// Adds `SET key value [EX ttl]`.
-    pub(crate) fn set(&mut self, key: &[u8], value: &Bytes, ttl_seconds: Option<u32>) {
-        self.begin(if ttl_seconds.is_some() { 5 } else { 3 });
-        self.argument(b"SET");
-        self.argument(key);
-        self.value(value);
-        if let Some(seconds) = ttl_seconds {
-            self.argument(b"EX");
-            self.number(seconds);
-        }
-    }
-
     /// Begins a command of so many arguments, its name among them; they are to be added next.
     pub(crate) fn begin(&mut self, arguments: usize) {
         self.count();
@@ -181,23 +169,20 @@ mod tests {
 
     #[test]
     fn what_is_packed_here_is_packed_as_the_redis_crate_would() {
-        for ttl in [None, Some(7)] {
-            for size in [0, 9, 10, SHARED_FROM_BYTES - 1, SHARED_FROM_BYTES, SHARED_FROM_BYTES + 1] {
-                let value = Bytes::from(vec![0xff; size]);
-                let mut encoder = Encoder::new();
-                encoder.set(b"key", &value, ttl);
-                encoder.pack(&[b"UNLINK", b"", b"key"]);
-                assert_eq!(encoder.commands(), 2);
+        for size in [0, 9, 10, SHARED_FROM_BYTES - 1, SHARED_FROM_BYTES, SHARED_FROM_BYTES + 1] {
+            let value = Bytes::from(vec![0xff; size]);
+            let mut encoder = Encoder::new();
+            encoder.begin(4);
+            encoder.argument(b"APPEND");
+            encoder.joined(&[b"k", b"", b"ey"]);
+            encoder.value(&value);
+            encoder.number(7);
+            encoder.pack(&[b"UNLINK", b"", b"key"]);
+            assert_eq!(encoder.commands(), 2);
 
-                let mut expected = redis::cmd("SET");
-                expected.arg("key").arg(&value[..]);
-                if let Some(seconds) = ttl {
-                    expected.arg("EX").arg(seconds);
-                }
-                let mut packed = expected.get_packed_command();
-                redis::cmd("UNLINK").arg("").arg("key").write_packed_command(&mut packed);
-                assert!(wire(encoder) == packed, "ttl {ttl:?}, {size} bytes");
-            }
+            let mut packed = redis::cmd("APPEND").arg("key").arg(&value[..]).arg(7).get_packed_command();
+            redis::cmd("UNLINK").arg("").arg("key").write_packed_command(&mut packed);
+            assert!(wire(encoder) == packed, "{size} bytes");
         }
     }
 
@@ -205,7 +190,8 @@ mod tests {
     fn a_large_value_is_not_copied() {
         let value = Bytes::from(vec![1; SHARED_FROM_BYTES]);
         let mut encoder = Encoder::new();
-        encoder.set(b"key", &value, None);
+        encoder.begin(1);
+        encoder.value(&value);
         assert!(encoder.into_pieces().iter().any(|piece| piece.as_ptr() == value.as_ptr()));
     }
 }

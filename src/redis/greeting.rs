@@ -316,7 +316,7 @@ mod tests {
             let words = ["server", server, "version", version, "mode", "cluster"].map(text);
             [vec![Frame::Array(8)], words.to_vec(), vec![text("modules"), Frame::Array(1), Frame::Array(0)]].concat()
         };
-        let no = || Frame::Error(super::super::reply::Code::from_line(b"NOPERM"));
+        let no = || Frame::Error(super::super::error_code::Code::from_line(b"NOPERM"));
         let read = |hello: Vec<Frame>, server: Frame| {
             let rest = vec![Frame::Number(0), text("addr=a:1"), Frame::Status, no(), server, no()];
             read_info(&mut Replies([hello, rest].concat().into_iter()))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::encode::Encoder;
-use super::reply::Code;
+use super::error_code::Code;
 use super::value::Value;
 
 /// Commands that name no key and change none: they had no effect, whatever was answered.

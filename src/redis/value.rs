@@ -4,7 +4,8 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::reply::{Code, Frame, Malformed};
+use super::error_code::Code;
+use super::reply::{Frame, Malformed};
 
 /// Arrays inside of arrays, at most: `XREAD` and `XINFO STREAM FULL` have 5.
 const MAX_DEPTH: usize = 16;

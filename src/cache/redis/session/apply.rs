@@ -16,6 +16,9 @@ use crate::redis::{Deadline, Encoder, Frame, Hint, MAX_OWN_BYTES, too_long};
 /// Values that one call brings over, at most, and what the pipeline under way brings: the commands after that are not sent.
 const MAX_HELD_BYTES: usize = 64 * 1024 * 1024;
 
+/// In place of a result that a later step brings.
+const NOT_READ: &str = "not read: an earlier command of the batch failed";
+
 type Results = Vec<Result<Reply, CacheError>>;
 
 impl RedisSession {
@@ -65,93 +68,133 @@ impl RedisSession {
         results
     }
 
-    /// Carries out a part; how many bytes of values it read. A failure ends the batch: what has no result by then
-    /// fails with it.
+    /// Carries out one pipeline, and what has to be read after it; the bytes of values that it read. A failure ends the
+    /// batch: commands that have no result by then fail with it.
     async fn apply_part(
         &mut self,
         segment: &[Command],
-        Asked { windows, window_bytes }: Asked<'_>,
+        asked: Asked<'_>,
         deadline: &mut Deadline,
         held: usize,
         results: &mut Results,
     ) -> Result<usize, CacheError> {
-        let bytes = segment.iter().map(Command::weight).sum();
-        deadline.extend(bytes);
-        let shared = self.shared.clone();
         let long = segment.iter().find_map(long_value);
         if long.is_some_and(|bytes| self.session.server().length_limit().refuses(bytes, Instant::now())) {
             results.push(Err(too_long("SET").into()));
             return Ok(0);
         }
-        let probes_length = long.is_some_and(|bytes| self.session.server().length_limit().is_doubtful(bytes));
+        let unread = self.send_part(segment, asked, long, deadline, results).await?;
+        let reads = segment.iter().filter(|command| command.is_read()).count();
+        let large = self.read_empty(segment, unread, deadline, results).await?;
+        if reads > 0 {
+            let misses = results.iter().filter(|result| matches!(result, Ok(Reply::Miss))).count();
+            self.expects_misses = misses > reads / 4;
+        }
+        let mut read = results.iter().map(hit_bytes).sum();
+        for index in large {
+            let Some(Command::Get { key, max_bytes }) = segment.get(index) else { continue };
+            let result = self.read_large(key.as_bytes(), *max_bytes, deadline, held + read).await;
+            read += hit_bytes(&result);
+            let failure = result.as_ref().err().filter(|error| matches!(error, CacheError::Unavailable(_))).cloned();
+            if let Some(slot) = results.get_mut(index) {
+                *slot = result;
+            }
+            if let Some(error) = failure {
+                return Err(error);
+            }
+        }
+        Ok(read)
+    }
+
+    /// The pipeline itself. Adds a result for each command that was answered; what has still to be read is returned.
+    async fn send_part(
+        &mut self,
+        segment: &[Command],
+        asked: Asked<'_>,
+        long: Option<usize>,
+        deadline: &mut Deadline,
+        results: &mut Results,
+    ) -> Result<Unread, CacheError> {
+        let Asked { windows, window_bytes } = asked;
+        let bytes = segment.iter().map(Command::weight).sum();
+        deadline.extend(bytes);
+        let shared = self.shared.clone();
         let written = segment.iter().rfind(|command| command.is_write());
         let wait = written.and_then(|command| self.wait(command.key().as_bytes(), deadline, bytes));
-        let with_scripts = !self.has_scripts && segment.iter().any(|command| command.version().is_some());
-        let (with_exists, asking) = (self.expects_misses, self.asking);
-        let singly = self.calls.singly(Instant::now());
-        let version_keys = &shared.version_keys;
         let options = EncodeOptions {
-            version_keys,
-            with_exists,
+            version_keys: &shared.version_keys,
+            with_exists: self.expects_misses,
             windows,
             window_bytes,
-            with_scripts,
-            singly,
-            asking,
-            probes_length,
+            with_scripts: !self.has_scripts && segment.iter().any(|command| command.version().is_some()),
+            singly: self.calls.singly(Instant::now()),
+            asking: self.asking,
+            probes_length: long.is_some_and(|bytes| self.session.server().length_limit().is_doubtful(bytes)),
         };
         let largest = windows.iter().map(|window| window.bytes).fold(WINDOW_BYTES, usize::max);
         let known: usize = windows.iter().map(|window| window.bytes.saturating_sub(WINDOW_BYTES)).sum();
         deadline.extend(known);
-        let room = self.session.take_buffer();
-        let encoder = batch::encode(segment, bytes, options, wait.as_ref(), room);
+        let buffer = self.session.take_buffer();
+        let encoder = batch::encode(segment, bytes, options, wait.as_ref(), buffer);
 
         let mut frames = Vec::with_capacity(encoder.commands());
         let sent = self.exchange(encoder, largest, deadline, bytes + known, &mut frames).await;
         if let Some(bytes) = long {
             self.note_length(bytes, &frames, sent.is_ok());
         }
-        let closed_over = long.filter(|_| probes_length).and_then(|bytes| self.closed_over(bytes));
+        let closed_over = long.filter(|_| options.probes_length).and_then(|bytes| self.closed_over(bytes));
         let sent = closed_over.map_or(sent, Err);
 
-        let (mut empty, mut large) = (Vec::new(), Vec::new());
-        let mut answers = ReplyReader::new(segment, options, self.take_note(frames, with_scripts));
-        for step in &mut answers {
-            let list = match step {
-                Step::Done(Ok(Reply::Hit(value))) => {
-                    results.push(shared.room.hold(value).map(Reply::Hit));
-                    continue;
-                }
-                Step::Done(result) => {
-                    results.push(result);
-                    continue;
-                }
-                Step::Elsewhere(redirect) => {
-                    self.redirects.push((results.len(), redirect));
-                    results.push(Err(unavailable("another node of the cluster is to be asked")));
-                    continue;
-                }
-                Step::Empty => &mut empty,
-                Step::ReadOn => &mut large,
-            };
-            list.push(results.len());
-            results.push(Err(unavailable("not read: an earlier command of the batch failed")));
-        }
-        self.calls.note(answers.refused_together, Instant::now());
-        let frames = answers.into_frames();
+        let mut replies = ReplyReader::new(segment, options, self.take_note(frames, options.with_scripts));
+        let unread = self.read_replies(&mut replies, results);
+        self.calls.note(replies.refused_together, Instant::now());
         if let Some(wait) = &wait
-            && let Err(error) = self.acknowledged(wait::waited(frames, wait), wait, deadline).await
+            && let Err(error) = self.acknowledged(wait::waited(replies.into_frames(), wait), wait, deadline).await
         {
-            for (result, command) in results.iter_mut().zip(segment) {
-                if result.is_ok() && command.is_write() {
-                    *result = Err(error.clone());
-                }
-            }
+            let written = results.iter_mut().zip(segment).filter(|(result, own)| result.is_ok() && own.is_write());
+            written.for_each(|(result, _)| *result = Err(error.clone()));
         }
         sent?;
-        if !self.session.has_connection() {
-            return Err(unavailable("not sent: redis asked for a new connection"));
+        match self.session.has_connection() {
+            true => Ok(unread),
+            false => Err(unavailable("not sent: redis asked for a new connection")),
         }
+    }
+
+    /// Adds a result for each command that was answered. One that has still to be read has a failure in its place.
+    fn read_replies(&mut self, replies: &mut ReplyReader<'_>, results: &mut Results) -> Unread {
+        let mut unread = Unread::default();
+        for step in replies {
+            let place = results.len();
+            results.push(match step {
+                Step::Done(Ok(Reply::Hit(value))) => self.shared.room.hold(value).map(Reply::Hit),
+                Step::Done(result) => result,
+                Step::Elsewhere(redirect) => {
+                    self.redirects.push((place, redirect));
+                    Err(unavailable("another node of the cluster is to be asked"))
+                }
+                Step::Empty => {
+                    unread.empty.push(place);
+                    Err(unavailable(NOT_READ))
+                }
+                Step::ReadOn => {
+                    unread.large.push(place);
+                    Err(unavailable(NOT_READ))
+                }
+            });
+        }
+        unread
+    }
+
+    /// Tells empty values from none; the places of values that have to be read on their own.
+    async fn read_empty(
+        &mut self,
+        segment: &[Command],
+        unread: Unread,
+        deadline: &Deadline,
+        results: &mut Results,
+    ) -> Result<Vec<usize>, CacheError> {
+        let Unread { empty, mut large } = unread;
         if !empty.is_empty() {
             let exists = self.exists(&empty, segment, deadline).await?;
             for (index, frame) in empty.into_iter().zip(exists) {
@@ -161,27 +204,7 @@ impl RedisSession {
                 }
             }
         }
-        let reads = segment.iter().filter(|command| command.is_read()).count();
-        if reads > 0 {
-            let misses = results.iter().filter(|result| matches!(result, Ok(Reply::Miss))).count();
-            self.expects_misses = misses > reads / 4;
-        }
-        let mut read = results.iter().map(hit_bytes).sum();
-        for index in large {
-            let Some(Command::Get { key, max_bytes }) = segment.get(index) else {
-                continue;
-            };
-            let result = self.read_large(key.as_bytes(), *max_bytes, deadline, held + read).await;
-            read += hit_bytes(&result);
-            let failure = result.clone().err().filter(|error| matches!(error, CacheError::Unavailable(_)));
-            if let Some(slot) = results.get_mut(index) {
-                *slot = result;
-            }
-            if let Some(error) = failure {
-                return Err(error);
-            }
-        }
-        Ok(read)
+        Ok(large)
     }
 
     /// Learns from what became of a long value.
@@ -302,6 +325,15 @@ impl RedisSession {
             _ => Err(unexpected()),
         }
     }
+}
+
+/// Reads of a pipeline that are not at their end, by their places in the results.
+#[derive(Default)]
+struct Unread {
+    /// Nothing, or an empty value.
+    empty: Vec<usize>,
+    /// The value is longer than the window.
+    large: Vec<usize>,
 }
 
 /// How the GETs of a part are asked for.
