@@ -152,7 +152,7 @@ fn number(name: &'static str, range: RangeInclusive<u64>, default: &'static str,
 }
 
 fn sending() -> Command {
-    let command = Command::new(SEND).about("Posts events from files, or files as events, to a running service");
+    let command = Command::new(SEND).about("Sends events from files, or files as events, to a running service");
     let command = made_events(folder(inputs(command)));
     connection(bounds(command)).after_help(SEND_EXAMPLES)
 }
@@ -165,12 +165,12 @@ fn inputs(command: Command) -> Command {
                 "One event a line, one JSON object, or a JSON array of them; gzipped or not; - is standard input",
             ),
         )
-        .arg(path(FROM_DIR, "DIR", "Stores each file of this folder in place of events: its path in it is the key"))
-        .arg(path(CSV, "FILE", "Stores each row of this table in place of events; its first line names the columns"))
+        .arg(path(FROM_DIR, "DIR", "Stores each file of this folder instead of events; the path in the folder is the key"))
+        .arg(path(CSV, "FILE", "Stores each row of this table instead of events; the first line names the columns"))
         .arg(text(
             FROM_REDIS,
             "URL",
-            "Stores the strings of this Redis in place of events, with what is left of their expiries",
+            "Copies the strings of this Redis instead of events, each with its remaining time to live",
         ))
         .group(ArgGroup::new(SOURCES).args([FILES, FROM_DIR, CSV, FROM_REDIS]).required(true))
 }
@@ -178,9 +178,9 @@ fn inputs(command: Command) -> Command {
 /// What goes with a folder or another Redis.
 fn folder(command: Command) -> Command {
     command
-        .arg(text(PREFIX, "TEXT", "Goes before the keys of the folder's files").conflicts_with_all(NOT_FOLDER))
+        .arg(text(PREFIX, "TEXT", "Prefix for the keys of the folder's files").conflicts_with_all(NOT_FOLDER))
         .arg(
-            path(START_AT, "PATH", "Begins with this file of the folder, or the next one")
+            path(START_AT, "PATH", "Starts at this file of the folder, or the next one")
                 .conflicts_with_all(NOT_FOLDER),
         )
         .arg(
@@ -224,7 +224,7 @@ fn made_events(command: Command) -> Command {
                 .value_name("SECONDS")
                 .value_parser(value_parser!(u32).range(1..))
                 .conflicts_with_all([FILES, FROM_REDIS])
-                .help("How long files and rows are to live"),
+                .help("Time to live of files and rows"),
         )
 }
 
@@ -233,17 +233,17 @@ fn bounds(command: Command) -> Command {
     command
         .arg(Arg::new(TO).long(TO).value_name("URL").required(true).help("Where the service is: http://host:port"))
         .arg(number(BATCH, 1..=100_000, "500", "Events of one request, at most"))
-        .arg(number(IN_FLIGHT, 1..=1000, "8", "Requests under way at once, at most"))
-        .arg(number(RETRY_FOR, 0..=MAX_SECONDS, "60", "Seconds for which an event is tried").value_name("SECONDS"))
-        .arg(number(SKIP, 0..=u64::MAX, "0", "Leaves out the first N events, which were sent before"))
-        .arg(path(FAILED, "FILE", "Writes here the events that were not stored, to be sent again"))
+        .arg(number(IN_FLIGHT, 1..=1000, "8", "Requests in progress at once, at most"))
+        .arg(number(RETRY_FOR, 0..=MAX_SECONDS, "60", "Seconds during which an event is retried").value_name("SECONDS"))
+        .arg(number(SKIP, 0..=u64::MAX, "0", "Skips the first N events, which were sent before"))
+        .arg(path(FAILED, "FILE", "Writes the events that were not stored to this file, to send them again"))
 }
 
 /// How to reach the service and how to log in.
 fn connection(command: Command) -> Command {
     command
         .arg(path(TOKEN_FILE, "FILE", "Reads the bearer token from this file; SEND_TOKEN may hold it instead"))
-        .arg(path(CA_FILE, "PEM", "Trusts these authorities in place of the usual ones"))
+        .arg(path(CA_FILE, "PEM", "Trusts these authorities instead of the usual ones"))
         .arg(path(CERT, "PEM", "Shows this certificate; its key is in --key, --cert-key or the same file"))
         .arg(path(CERT_KEY, "PEM", "The key of --cert, where --key names the keys of rows").requires(CERT))
         .arg(path(WEBHOOK_SECRET_FILE, "FILE", "Signs requests with the secret in this file (Standard Webhooks)"))

@@ -136,9 +136,9 @@ const CHARTS = [
   { id: "outcomes", title: "Events a second, by outcome", text: (n) => `${short(n)}/s`,
     series: (h) => OUTCOMES.map((outcome) => [outcome, perSecond(h, (n) => TYPES.reduce((sum, t) => sum + h.events[t][outcome][n], 0))]) },
   { id: "latency", title: "Time to answer POST /events", text: milliseconds,
-    series: (h) => [["half are faster than (p50)", h.p50_ms], ["99 of 100 are faster than (p99)", h.p99_ms]] },
+    series: (h) => [["p50: half are faster", h.p50_ms], ["p99: 99 of 100 are faster", h.p99_ms]] },
   { id: "cache-latency", title: "Time of a pipeline to Redis", text: milliseconds,
-    series: (h) => [["half are faster than (p50)", h.cache_p50_ms], ["99 of 100 are faster than (p99)", h.cache_p99_ms]] },
+    series: (h) => [["p50: half are faster", h.cache_p50_ms], ["p99: 99 of 100 are faster", h.cache_p99_ms]] },
   { id: "admission", title: "Admission in use", text: (n) => `${short(n)} %`,
     series: (h, s) => [
       ["events", h.admission_events.map((n) => (100 * n) / s.admission.max_events)],
@@ -224,7 +224,7 @@ function show(status) {
   at("all").hidden = false;
   document.title = `${status.ready ? "" : "not ready: "}redis-cache-sync${service.cluster ? ` in ${service.cluster}` : ""}`;
   tell(status.ready ? "✓ ready" : `✗ not ready: ${status.reasons.join("; ")}`, status.ready ? "good" : "bad");
-  actors(at("line"), LINE, pipeline, [["HTTP", "POST /events", `${count(admission.events)} events inside`, false]],
+  actors(at("line"), LINE, pipeline, [["HTTP", "POST /events", `${count(admission.events)} events in progress`, false]],
     [["Redis", cache.where, cache.up ? "up" : "DOWN", !cache.up]]);
   actors(at("branch"), BRANCH, pipeline, [], []);
   CHARTS.forEach((one) => chart(one, { ...status, history }));
@@ -232,7 +232,7 @@ function show(status) {
   used("admission-events", "Events", admission.events, admission.max_events, count);
   used("admission-bytes", "Bytes", admission.bytes, admission.max_bytes, bytes);
   facts(at("queue"), [
-    ["age of the oldest event inside", `${short(queue.oldest_age_seconds)} s`],
+    ["age of the oldest event in progress", `${short(queue.oldest_age_seconds)} s`],
     ["p50 / p99 from acceptance to the end, 15 min", `${milliseconds(queue.delay.p50_ms)} / ${milliseconds(queue.delay.p99_ms)}`],
     ["hosts of blobs that are down", count(blobs.hosts_down), blobs.hosts_down ? "bad" : ""],
     ["slowest hosts, mean of an attempt", blobs.hosts.map(({ host, mean_ms, failed }) => `${host} ${milliseconds(mean_ms)}${failed ? `, ${count(failed)} failed` : ""}`).join("; ") || "–"],
@@ -273,7 +273,7 @@ async function look() {
     if (!response.ok) throw new Error(`status ${response.status}`);
     show(await response.json());
   } catch (error) {
-    tell(`✗ no answer from the service (${error.message}); trying again`, "bad");
+    tell(`✗ no answer from the service (${error.message}); retrying`, "bad");
   }
   if (!isPaused && !document.hidden) timer = setTimeout(look, EVERY_MS);
 }
