@@ -89,6 +89,7 @@ pub struct Unless<'a> {
 
 /// What an attempt brought.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one an attempt, moved once, and nearly all are bodies")]
 pub enum Opened {
     /// The head of the blob; its body is still to be read.
     Body(Download),

@@ -165,7 +165,11 @@ fn inputs(command: Command) -> Command {
                 "One event a line, one JSON object, or a JSON array of them; gzipped or not; - is standard input",
             ),
         )
-        .arg(path(FROM_DIR, "DIR", "Stores each file of this folder instead of events; the path in the folder is the key"))
+        .arg(path(
+            FROM_DIR,
+            "DIR",
+            "Stores each file of this folder instead of events; the path in the folder is the key",
+        ))
         .arg(path(CSV, "FILE", "Stores each row of this table instead of events; the first line names the columns"))
         .arg(text(
             FROM_REDIS,
@@ -180,8 +184,7 @@ fn folder(command: Command) -> Command {
     command
         .arg(text(PREFIX, "TEXT", "Prefix for the keys of the folder's files").conflicts_with_all(NOT_FOLDER))
         .arg(
-            path(START_AT, "PATH", "Starts at this file of the folder, or the next one")
-                .conflicts_with_all(NOT_FOLDER),
+            path(START_AT, "PATH", "Starts at this file of the folder, or the next one").conflicts_with_all(NOT_FOLDER),
         )
         .arg(
             Arg::new(DELETE)

@@ -138,6 +138,7 @@ pub struct Client {
     sent_to: Option<Arc<Server>>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one a client, and never moved")]
 enum Line {
     Server(Session),
     Owner(Box<OwnerLink>),

@@ -38,10 +38,10 @@ fn functions(text: &str) -> Vec<(&str, usize)> {
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate().filter(|(_, line)| begins_function(line)) {
         let level = indentation(line);
-        let is_end = |end: &&str| indentation(end) == level && (end.trim_end().ends_with('}') || end.ends_with(';'));
+        let is_end = |end: &str| indentation(end) == level && (end.trim_end().ends_with('}') || end.ends_with(';'));
         let is_short = line.ends_with('}') || line.ends_with(';');
         let count =
-            if is_short { 0 } else { lines[at + 1..].iter().position(|end| is_end(&end)).map_or(0, |more| more + 1) };
+            if is_short { 0 } else { lines[at + 1..].iter().position(|end| is_end(end)).map_or(0, |more| more + 1) };
         found.push((line.trim(), count + 1));
     }
     found

@@ -145,10 +145,9 @@ fn the_order_of_each_key_holds_for_any_course_of_events() {
             _ => set(name),
         };
         let mut window = Window::new(BOUNDS);
-        kinds
-            .iter()
-            .enumerate()
-            .for_each(|(number, kind)| drop(window.add(format!("{number}-0"), 1, vec![made(kind)])));
+        for (number, kind) in kinds.iter().enumerate() {
+            window.add(format!("{number}-0"), 1, vec![made(kind)]);
+        }
         let (mut running, mut ended, mut now) = (Vec::<Round>::new(), Vec::new(), Instant::now());
         while window.unsettled() > 0 {
             running.extend(window.begin(now));

@@ -43,7 +43,6 @@ use crate::telemetry::metrics::Metrics;
 const MAX_COMPARED_HERE: usize = 512;
 
 /// Everything that may be sent to the central router.
-#[expect(clippy::large_enum_variant, reason = "each is moved once, and most are ends of fetches")]
 pub enum RouterMessage {
     /// What could not go straight to a writer, in the order of acceptance; from the local routers.
     Tasks(Vec<Task>),

@@ -269,10 +269,8 @@ impl CentralRouter {
 /// What was asked, of whom, and why it failed.
 pub(super) fn failure(request: &FetchRequest, kind: ProblemKind, why: &str) -> Outcome {
     let target = request.target.to_string();
-    let (shown, rest) = match target.get(..target.floor_char_boundary(MAX_SHOWN_URL_BYTES)) {
-        Some(first) if first.len() < target.len() => (first, "…"),
-        _ => (target.as_str(), ""),
-    };
+    let end = (0..=MAX_SHOWN_URL_BYTES.min(target.len())).rev().find(|at| target.is_char_boundary(*at)).unwrap_or(0);
+    let (shown, rest) = (&target[..end], if end < target.len() { "…" } else { "" });
     Outcome::failed(kind, format!("GET {shown}{rest}: {why}"))
 }
 
