@@ -8,6 +8,7 @@ mod auth_reload;
 pub mod check_config;
 pub mod clear;
 mod client;
+pub mod dead_letters;
 mod define;
 pub mod demo;
 pub mod healthcheck;
@@ -30,8 +31,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap_complete::Shell;
 
 use self::define::{
-    BUCKET, CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, CONNECT, DELETE, DEMO, EMBEDDED, HEALTHCHECK, KEEP, MAN,
-    PATTERN, PREFIX, READY, RECONCILE, SEND, SHELL, SOURCE, YES, definition, send_args,
+    BUCKET, CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, CONNECT, DEAD_LETTERS, DELETE, DEMO, EMBEDDED,
+    HEALTHCHECK, KEEP, MAN, PATTERN, PREFIX, READY, RECONCILE, SEND, SHELL, SOURCE, YES, definition, letters_args,
+    send_args,
 };
 use crate::config::{Args, FAMILIES, Fault, Faults, Flag, SETTINGS, Setting, find, named_by_flag, settings_of};
 
@@ -64,6 +66,8 @@ pub enum Command {
     },
     /// Bring Redis in step with what a source's store holds.
     Reconcile(reconcile::Wanted),
+    /// List, show, replay or drop events that could not be applied.
+    DeadLetters(Box<dead_letters::Args>),
     /// Ask the daemon on this machine for its probe; the exit code is the answer, for images without a shell.
     Healthcheck {
         /// Whether `/live` is asked; otherwise `/ready`.
@@ -112,6 +116,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Command, Args)
         | Command::CheckConfig { .. }
         | Command::Clear { .. }
         | Command::Reconcile(_)
+        | Command::DeadLetters(_)
         | Command::Healthcheck { .. } => Ok((command, args)),
         _ if !args.faults.is_empty() => Err(refuse(&Faults(args.faults))),
         _ => Ok((command, args)),
@@ -143,6 +148,7 @@ fn with_settings(name: &str, inner: &ArgMatches) -> Command {
             delete: inner.get_flag(DELETE),
             yes: inner.get_flag(YES),
         }),
+        DEAD_LETTERS => Command::DeadLetters(Box::new(letters_args(inner))),
         HEALTHCHECK => Command::Healthcheck { live: inner.get_flag(READY) },
         _ => Command::Serve,
     }

@@ -34,6 +34,7 @@ pub mod entry;
 mod feeder;
 mod keys;
 mod lease;
+mod letters;
 mod link;
 pub mod window;
 
@@ -49,6 +50,7 @@ use crate::telemetry::metrics::Metrics;
 pub use self::append::{AppendError, AppendStage, Appender};
 pub use self::feeder::{Feeding, feed};
 pub use self::keys::Keys;
+pub use self::letters::Letters;
 pub use self::link::{Connector, LinkError};
 
 /// The settings of the journal and its dead letters.

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Man { command } => cli::shell::man(command.as_deref()),
         Command::Reconcile(wanted) => with_settings(args, |config| cli::reconcile::run(wanted, config)),
         Command::Clear { pattern, yes } => with_settings(args, |config| cli::clear::run(&pattern, yes, config)),
+        Command::DeadLetters(letters) => with_settings(args, |config| cli::dead_letters::run(&letters, config)),
         Command::Healthcheck { live } => with_settings(args, |config| cli::healthcheck::run(live, config)),
         Command::CheckConfig { connect } => cli::check_config::run(connect, Config::load(args)),
         Command::Serve => cli::serve::run(args),

@@ -1,5 +1,6 @@
 //! The definition of the command line: names, help, examples. Completions and manual pages are made of it, too.
 
+mod letters;
 mod reconcile;
 
 use std::ops::RangeInclusive;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
+pub use self::letters::letters_args;
 use super::send;
 use crate::config::{DEFAULT_FILE, FAMILIES, Kind, SETTINGS, Secret, Setting, default_in_words};
 
@@ -17,13 +19,15 @@ pub const DEMO: &str = "demo";
 pub const CHECK_CONFIG: &str = "check-config";
 pub const SEND: &str = "send";
 pub const CLEAR: &str = "clear";
+pub const DEAD_LETTERS: &str = "dead-letters";
 pub const HEALTHCHECK: &str = "healthcheck";
 pub const COMPLETIONS: &str = "completions";
 pub const MAN: &str = "man";
 pub const RECONCILE: &str = "reconcile";
 pub const SOURCE: &str = "source";
 pub const BUCKET: &str = "bucket";
-pub const COMMANDS: [&str; 9] = [SERVE, DEMO, CHECK_CONFIG, SEND, CLEAR, RECONCILE, HEALTHCHECK, COMPLETIONS, MAN];
+pub const COMMANDS: [&str; 10] =
+    [SERVE, DEMO, CHECK_CONFIG, SEND, CLEAR, RECONCILE, DEAD_LETTERS, HEALTHCHECK, COMPLETIONS, MAN];
 
 pub const CONFIG: &str = "config";
 pub const CONNECT: &str = "connect";
@@ -88,6 +92,7 @@ examples of its own: redis-cache-sync send --help",
         .subcommand(sending())
         .subcommand(clear().args(setting_args(named)))
         .subcommand(reconcile::command().args(setting_args(named)))
+        .subcommand(letters::dead_letters().args(setting_args(named)))
         .subcommand(healthcheck().args(setting_args(named)))
         .subcommand(completions())
         .subcommand(man())

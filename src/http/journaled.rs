@@ -15,11 +15,12 @@ use super::request::{RequestContext, Summary};
 use super::verdict_log::log_invalid;
 use super::worker::{Ended, TimedWait, Worker};
 use crate::event::invalid::Invalid;
-use crate::event::outcome::ProblemKind;
+use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::rejection::Rejection;
 use crate::event::validate::{MAX_FAULTS, validate};
-use crate::event::wire::{Accepted, Form, RawEvent, Split, SplitError, Text, split, write_accepted};
+use crate::event::wire::{Accepted, EventResult, Form, RawEvent, Split, SplitError, Text, split, write_accepted};
 use crate::event::{Action, Event};
+use crate::journal::dead::DeadLetter;
 use crate::journal::entry::{Entry, Record};
 use crate::journal::{AppendError, Appender, unix_millis};
 use crate::pipeline::work::admission::Permit;
@@ -117,6 +118,34 @@ impl Offer {
             Ok((Accepted { event: event.action.name(), id: event.id }, record))
         };
         Offer { events: events.into_iter().map(event).collect(), is_notification: true }
+    }
+}
+
+/// What of a notification can never succeed becomes a dead letter. `events` are those that it came to, if they were handed to the
+/// pipeline with this verdict.
+pub(super) fn bury(
+    appender: &Appender,
+    source: &str,
+    request: &HttpRequest,
+    events: &[Result<Event, Invalid>],
+    results: &[EventResult],
+) {
+    let context = RequestContext::of(request);
+    let request_id = context.as_ref().map(|context| context.ids.id.as_str()).unwrap_or_default();
+    for (place, event) in events.iter().enumerate() {
+        let letter = match (event, results.get(place)) {
+            (Err(invalid), _) => {
+                let problem = invalid.problem();
+                DeadLetter::of_notification(None, (problem.slug, &problem.detail), source, request_id)
+            }
+            (Ok(event), Some(EventResult::Answered(answered))) if answered.class() == Class::Rejected => {
+                let problem = answered.outcomes.iter().find_map(Outcome::problem);
+                let told = problem.map_or(("", ""), |problem| (problem.kind.slug(), problem.detail.as_ref()));
+                DeadLetter::of_notification(Some(Record::of_event(event)), told, source, request_id)
+            }
+            _ => continue,
+        };
+        appender.bury(letter);
     }
 }
 

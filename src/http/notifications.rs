@@ -6,6 +6,7 @@
 //! The status is for the producer, who would send again whatever is no success; the body says what became of each event.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use actix_web::http::Method;
@@ -13,16 +14,19 @@ use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::answering::{Done, answer_to};
-use super::journaled::{Offer, keep};
+use super::journaled::{Offer, bury, keep};
 use super::problem::status_for_producer;
 use super::receive::{Taken, take_in};
 use super::request::{RequestContext, reject};
 use super::sources::{Source, name};
 use super::under_way::UnderWay;
-use super::worker::Worker;
+use super::worker::{TimedWait, Worker};
 use super::{body, handshake};
+use crate::event::Event;
+use crate::event::invalid::Invalid;
 use crate::event::rejection::Rejection;
 use crate::event::sources::{Handshake, Headers, Ignored, Mapped, Message, Notified, Parsed, SourceFault, parse};
+use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::reply::Verdict;
 
 /// What a notification is called in the log.
@@ -97,20 +101,38 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     source.metrics.received(elements.len());
     let Mapped { events, ignored } = source.mapping.events(elements, shared.pipeline.limits());
     source.metrics.ignored(&ignored);
-    if let Some(appender) = worker.appender.as_ref().filter(|_| source.is_journaled && events.iter().any(Result::is_ok))
-    {
+    finish(request, worker, &mut timed_wait, source, (events, permit, body.len())).await
+}
+
+/// The events go to the journal, or to the pipeline; what can never succeed becomes a dead letter.
+async fn finish(
+    request: &HttpRequest,
+    worker: &Rc<Worker>,
+    timed_wait: &mut TimedWait<'_>,
+    source: Arc<Source>,
+    (events, permit, bytes_in): (Vec<Result<Event, Invalid>>, Permit, usize),
+) -> Result<Reply, Rejection> {
+    let appender = worker.appender.as_ref();
+    if let Some(appender) = appender.filter(|_| source.is_journaled && events.iter().any(Result::is_ok)) {
         let name = source.mapping.name.as_str();
-        let kept =
-            keep(request, worker, appender, &mut timed_wait, (Offer::of_events(events), name, permit), body.len());
-        return Ok(match kept.await? {
-            Ok(response) => Reply::Question(response),
+        let invalid: Vec<_> = events.iter().filter(|event| event.is_err()).cloned().collect();
+        let offered = (Offer::of_events(events), name, permit);
+        return Ok(match keep(request, worker, appender, timed_wait, offered, bytes_in).await? {
+            Ok(response) => {
+                bury(appender, name, request, &invalid, &[]);
+                Reply::Question(response)
+            }
             Err(done) => Reply::Events(done),
         });
     }
+    let kept = appender.map(|appender| (appender, source.clone(), events.clone()));
     let trace = RequestContext::of(request).and_then(|context| context.ids.trace.clone());
     let pending = worker.submitter.submit_events(events, permit, trace);
-    let (verdict, pending) = UnderWay::new(pending, worker, request, Some(source)).verdict(&mut timed_wait).await;
-    Ok(Reply::Events(Done { verdict, pending, bytes_in: body.len() }))
+    let (verdict, pending) = UnderWay::new(pending, worker, request, Some(source)).verdict(timed_wait).await;
+    if let (Some((appender, source, events)), Verdict::Batch(results)) = (kept, &verdict) {
+        bury(appender, &source.mapping.name, request, &events, results);
+    }
+    Ok(Reply::Events(Done { verdict, pending, bytes_in }))
 }
 
 /// The answer to a request without a notification.

@@ -14,6 +14,7 @@ use futures::lock::Mutex;
 use log::{info, warn};
 use tokio::sync::oneshot;
 
+use super::dead::DeadLetter;
 use super::link::{Args, Link, LinkError, Read, Value, args};
 use super::{Journal, Shared};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
@@ -22,6 +23,8 @@ use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
 const MAX_ENTRIES: usize = 512;
 /// Bytes of one pipeline at most; a larger entry goes alone.
 const MAX_BYTES: usize = 1 << 20;
+/// Dead letters on their way at most; those beyond it are dropped and counted.
+const MAX_BURIALS: usize = 1000;
 /// For replicas, and for the disk.
 const WAIT_MS: u64 = 2000;
 
@@ -40,6 +43,8 @@ pub enum AppendError {
 pub enum AppendMessage {
     /// Events of one request.
     Append(Append),
+    /// An event that is given up before it was in the journal.
+    Bury(Box<DeadLetter>),
 }
 
 /// An entry on its way.
@@ -91,6 +96,14 @@ impl Appender {
     }
 }
 
+impl Appender {
+    /// Adds a dead letter of a notification. Nobody waits for it; one that cannot be written is counted and told of.
+    pub fn bury(&self, letter: DeadLetter) {
+        self.journal.shared.metrics.dead_letter(&letter.problem);
+        self.mailbox.post(AppendMessage::Bury(Box::new(letter)));
+    }
+}
+
 impl Journal {
     /// Takes room for events, by what is known of the depth: exact in this process.
     fn reserve(&self, events: u64) -> Result<Reserved, AppendError> {
@@ -111,6 +124,8 @@ pub struct AppendStage {
     waiting: VecDeque<Append>,
     in_flight: Vec<Append>,
     is_busy: bool,
+    /// Dead letters on their way.
+    burials: usize,
     is_failing: bool,
 }
 
@@ -119,7 +134,7 @@ impl AppendStage {
     pub fn new(journal: Journal) -> Self {
         let link = Rc::new(Mutex::new(journal.shared.connector.link()));
         let (waiting, in_flight) = (VecDeque::new(), Vec::new());
-        AppendStage { journal, link, waiting, in_flight, is_busy: false, is_failing: false }
+        AppendStage { journal, link, waiting, in_flight, is_busy: false, burials: 0, is_failing: false }
     }
 
     fn pump(&mut self, context: &mut StageContext<'_, Self>) {
@@ -217,6 +232,28 @@ impl AppendStage {
         Ok(added)
     }
 
+    fn bury(&mut self, letter: &DeadLetter, context: &mut StageContext<'_, Self>) {
+        let metrics = self.journal.shared.metrics.clone();
+        if self.burials >= MAX_BURIALS {
+            return metrics.dead_letters_dropped(1);
+        }
+        self.burials += 1;
+        let (link, command) = (self.link.clone(), letter.bury(&self.journal, ""));
+        let work = async move { link.lock().await.one(command).await };
+        context.spawn(work, move |stage, buried, _| {
+            stage.burials -= 1;
+            match buried {
+                Ok(gone) => {
+                    metrics.dead_letters_dropped(gone.number().and_then(|gone| u64::try_from(gone).ok()).unwrap_or(0))
+                }
+                Err(cause) => {
+                    metrics.dead_letters_dropped(1);
+                    warn!(cause:% = cause; "dead letter could not be written");
+                }
+            }
+        });
+    }
+
     /// Said once when it begins, and once when it has ended.
     fn tell(&mut self, cause: Option<&String>) {
         match (cause, self.is_failing) {
@@ -231,15 +268,21 @@ impl AppendStage {
 impl Stage for AppendStage {
     type Message = AppendMessage;
 
-    fn handle(&mut self, AppendMessage::Append(append): AppendMessage, context: &mut StageContext<'_, Self>) {
-        self.waiting.push_back(append);
-        self.pump(context);
+    fn handle(&mut self, message: AppendMessage, context: &mut StageContext<'_, Self>) {
+        match message {
+            AppendMessage::Append(append) => {
+                self.waiting.push_back(append);
+                self.pump(context);
+            }
+            AppendMessage::Bury(letter) => self.bury(&letter, context),
+        }
     }
 
     fn restarting(&mut self) {
         // Dropped, they answer. The line may be in any state.
         self.in_flight.clear();
         self.is_busy = false;
+        self.burials = 0;
         self.link = Rc::new(Mutex::new(self.journal.shared.connector.link()));
     }
 

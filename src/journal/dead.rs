@@ -2,11 +2,12 @@
 //! of a stream of their own, one field for each thing that is known, so that `redis-cli XRANGE` shows them too.
 
 use bytes::Bytes;
+use serde_json::Value;
 
-use super::Journal;
 use super::entry::{Digest, Record};
-use super::link::{Args, Read, Value, args};
+use super::link::{Args, Read, Value as Reply, args};
 use super::window::Meta;
+use super::{Journal, unix_millis};
 
 const BURY: &str = include_str!("scripts/bury.lua");
 
@@ -34,6 +35,30 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// Of a notification that never was in the journal. `record`: its event, if it is one.
+    pub fn of_notification(
+        record: Option<Record>,
+        (problem, detail): (&str, &str),
+        source: &str,
+        request_id: &str,
+    ) -> Self {
+        let now = unix_millis();
+        let (event, place) = record.map(|record| (record.json, record.place)).unwrap_or_default();
+        let meta =
+            Meta { id: String::new(), source: source.to_owned(), request_id: request_id.to_owned(), accepted_ms: now };
+        DeadLetter {
+            event,
+            place,
+            problem: problem.to_owned(),
+            detail: detail.to_owned(),
+            meta,
+            died_ms: now,
+            attempts: 1,
+            digest: None,
+            of: String::new(),
+        }
+    }
+
     /// The command that adds it. `holder`: who must have the lease; empty: nobody.
     pub fn bury(&self, journal: &Journal, holder: &str) -> Args {
         let keys = &journal.shared.keys;
@@ -72,9 +97,9 @@ impl DeadLetter {
     }
 
     /// The dead letter of an entry's fields. What is missing is empty.
-    pub fn read(fields: &[Value]) -> Self {
+    pub fn read(fields: &[Reply]) -> Self {
         let field = |name: &str| {
-            let is_it = |pair: &&[Value]| pair.first().and_then(Read::text).is_some_and(|is| is == name.as_bytes());
+            let is_it = |pair: &&[Reply]| pair.first().and_then(Read::text).is_some_and(|is| is == name.as_bytes());
             fields.chunks(2).find(is_it).and_then(|pair| pair.get(1)?.text().cloned())
         };
         let text = |name| field(name).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
@@ -92,6 +117,38 @@ impl DeadLetter {
             digest: field("digest").and_then(|digest| Digest::try_from(&digest[..]).ok()),
             of,
         }
+    }
+
+    /// The keys or patterns that its event names.
+    pub fn keys(&self) -> Vec<String> {
+        let value: Value = serde_json::from_slice(&self.event).unwrap_or_default();
+        let data = &value["value"]["data"];
+        // Producers that encode the data twice are common.
+        let inside: Option<Value> = data.as_str().and_then(|text| serde_json::from_str(text).ok());
+        let data = inside.as_ref().filter(|inside| inside.is_object() || inside.is_array()).unwrap_or(data);
+        let items = ["keys", "patterns"].iter().find_map(|name| data.get(name)?.as_array()).or(data.as_array());
+        let name = |item: &Value| {
+            let named = ["key", "pattern", "url"].iter().find_map(|name| item.get(name)?.as_str());
+            named.or(item.as_str()).map(str::to_owned)
+        };
+        match items {
+            Some(items) => items.iter().filter_map(name).collect(),
+            None => name(data).into_iter().collect(),
+        }
+    }
+
+    /// Why it must not be run again without a word; None: it may be.
+    pub fn hindrance(&self) -> Option<&'static str> {
+        let has_version = || {
+            let event: Value = serde_json::from_slice(&self.event).unwrap_or_default();
+            self.place.is_some() || event.get("version").is_some()
+        };
+        if self.event.is_empty() {
+            return Some("what its source told of was no valid event");
+        }
+        let is_unknown = self.digest.is_none() && !has_version();
+        is_unknown
+            .then_some("it has no version, and what its keys held when it was given up is not known: --force runs it")
     }
 
     /// What is appended to the journal to run it again.

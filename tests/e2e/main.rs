@@ -6,6 +6,7 @@ mod batches;
 mod blobs;
 mod clear;
 mod connections;
+mod dead_letters;
 mod demo;
 mod docs;
 mod events;

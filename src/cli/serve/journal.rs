@@ -1,8 +1,10 @@
 //! The journal as the settings say.
 
+use super::StartError;
 use super::caches::connection;
+use crate::cache;
 use crate::config::{Accept, CacheBackend, Config, RedisConfig, RedisMode};
-use crate::journal::{Connector, Journal, JournalSettings};
+use crate::journal::{Connector, Journal, JournalSettings, Letters};
 use crate::redis::{Address, Redis, SetupError};
 use crate::telemetry::metrics::Metrics;
 
@@ -42,4 +44,11 @@ fn redis(from: &RedisConfig) -> Result<Redis, SetupError> {
 /// By what this process is known in the journal's Redis.
 pub fn holder() -> String {
     format!("{:016x}", ahash::RandomState::new().hash_one(std::process::id()))
+}
+
+/// The dead letters of the journal; None: there is no journal.
+pub fn letters(config: &Config) -> Result<Option<Letters>, StartError> {
+    let metrics = Metrics::new("")?;
+    let journal = journal(config, &holder(), &metrics).map_err(cache::redis::SetupError::from)?;
+    Ok(journal.map(Letters::new))
 }

@@ -1,0 +1,19 @@
+-- Takes a dead letter away, and puts its event back into the journal if there is one to put back.
+-- KEYS: dead letters, buried, stream, events. ARGV: id, entry (empty: none).
+-- Returns 1, or 0: there is no such letter any more.
+local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
+if not found then
+  return 0
+end
+if ARGV[2] ~= '' then
+  redis.call('INCRBY', KEYS[4], 1)
+  redis.call('XADD', KEYS[3], '*', 'e', ARGV[2])
+end
+local fields = found[2]
+for i = 1, #fields, 2 do
+  if fields[i] == 'of' then
+    redis.call('HDEL', KEYS[2], fields[i + 1])
+  end
+end
+redis.call('XDEL', KEYS[1], ARGV[1])
+return 1

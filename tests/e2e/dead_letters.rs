@@ -1,0 +1,126 @@
+//! What cannot be applied becomes a dead letter, everything else goes on, and a letter can be listed, run again and dropped.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::journal::{assert_accepted, assert_empty, keep};
+use crate::support::{Blob, BlobServer, Daemon, PATIENCE, Redis, Stage, eventually, set_blob, set_inline};
+
+fn run(redis: &Redis, args: &[&str]) -> Output {
+    let url = format!("redis://127.0.0.1:{}/0", redis.port());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"));
+    command
+        .arg("dead-letters")
+        .args(args)
+        .env_clear()
+        .env("REDIS_URL", url)
+        .env("REDIS_CONNECT_TIMEOUT_MS", "20000")
+        .current_dir(std::env::temp_dir());
+    command.output().expect("the program runs")
+}
+
+fn listed(redis: &Redis, filter: &[&str]) -> Vec<Value> {
+    let output = run(redis, &[&["list", "--json"], filter].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn letters(redis: &Redis) -> u64 {
+    redis::cmd("XLEN").arg("{rcs:journal}:dead").query(&mut redis.conn()).expect("XLEN")
+}
+
+#[test]
+fn poison_is_set_aside_and_replayed_after_the_mend_over_nothing_newer() {
+    let Stage { daemon, redis, blobs } = Stage::new();
+    blobs.put("/bad", Blob::status(403));
+    let url = blobs.url("/bad");
+    let events: Vec<Value> = (0..500)
+        .map(|n| match n % 100 {
+            0 => set_blob(&format!("p:{n}"), &url),
+            _ => set_inline(&format!("k:{n}"), "v"),
+        })
+        .collect();
+    assert_accepted(&keep(&daemon, &json!(events)), 500);
+    assert_empty(&redis);
+    assert_eq!(letters(&redis), 5);
+    assert!((0..500).all(|n| redis.exists(&format!("k:{n}")) == (n % 100 != 0)));
+    let all = listed(&redis, &[]);
+    assert!(all.iter().all(|letter| letter["problem"] == "blob-denied" && letter["attempts"] == 1), "{all:#?}");
+    let mut keys: Vec<&str> = all.iter().filter_map(|letter| letter["keys"][0].as_str()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["p:0", "p:100", "p:200", "p:300", "p:400"]);
+    for (filter, count) in [
+        (["--key", "p:1*"], 1),
+        (["--problem", "blob-denied"], 5),
+        (["--problem", "cache-refused"], 0),
+        (["--source", "minio"], 0),
+        (["--age", "1h"], 0),
+        (["--age", "<1h"], 5),
+    ] {
+        assert_eq!(listed(&redis, &filter).len(), count, "{filter:?}");
+    }
+    let id = all[0]["id"].as_str().expect("an id");
+    let shown = run(&redis, &["show", id]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("\"event\""), "{shown:?}");
+    assert_eq!(run(&redis, &["show", "1-1"]).status.code(), Some(1));
+    assert_eq!(daemon.metric("cache_sync_dead_letters_total", &["problem=\"blob-denied\""]), 5.0);
+
+    blobs.put("/bad", Blob::bytes("mended"));
+    assert_eq!(daemon.post(&set_inline("p:400", "newer")).status, 200);
+    let replayed = run(&redis, &["replay"]);
+    assert!(replayed.status.success(), "{replayed:?}");
+    assert_empty(&redis);
+    let only_one = || letters(&redis) == 1;
+    assert!(eventually(PATIENCE, only_one), "{:#?}", listed(&redis, &[]));
+    for n in [0, 100, 200, 300] {
+        assert_eq!(redis.value(&format!("p:{n}")).as_deref(), Some(&b"mended"[..]));
+    }
+    assert_eq!(redis.value("p:400").as_deref(), Some(&b"newer"[..]), "nothing newer is overwritten");
+    assert_eq!(listed(&redis, &[])[0]["problem"], "superseded");
+    assert!(run(&redis, &["drop"]).status.success());
+    assert_eq!(letters(&redis), 0);
+}
+
+#[test]
+fn what_is_unavailable_too_often_is_a_dead_letter_and_the_oldest_go() {
+    let Stage { daemon, redis, blobs } = Stage::with(|daemon| {
+        let daemon = daemon.set("journal.max_attempts", 2).set("fetch.attempts", 1);
+        daemon.set("dead_letters.max_events", 2)
+    });
+    blobs.put("/down", Blob::status(503));
+    for n in 0..3 {
+        assert_accepted(&keep(&daemon, &set_blob(&format!("k{n}"), &blobs.url("/down"))), 1);
+        assert_empty(&redis);
+    }
+    let all = listed(&redis, &[]);
+    assert_eq!(all.iter().map(|letter| letter["keys"][0].clone()).collect::<Vec<_>>(), ["k1", "k2"]);
+    assert!(all.iter().all(|letter| letter["problem"] == "blob-unavailable" && letter["attempts"] == 2), "{all:#?}");
+    assert_eq!(daemon.metric("cache_sync_dead_letters_dropped_total", &[]), 1.0);
+}
+
+#[test]
+fn a_notification_that_can_never_succeed_is_a_dead_letter_and_one_for_the_journal_is_answered_202() {
+    let (redis, blobs) = (Redis::start(), BlobServer::start());
+    let daemon =
+        Daemon::builder().redis(&redis).set("sources.weed.format", "seaweedfs").set("sources.weed.accept", "journal");
+    let daemon = daemon.set("sources.weed.value", "facts").set("sources.minio.format", "s3").start();
+    let record = |event: &str| {
+        json!({"Records": [{"eventSource": "minio:s3", "eventName": event, "eventTime": "2026-11-28T22:10:23.403Z",
+            "s3": {"bucket": {"name": "b"}, "object": {"key": "o", "sequencer": "0055AED6DCD90281E5"}}}]})
+    };
+    let json = ("content-type", "application/json");
+    let answer = daemon.post_to("/sources/minio", &[json], record("s3:ObjectCreated:Put").to_string().as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(eventually(PATIENCE, || letters(&redis) == 1), "no store and no URL");
+    assert_eq!(listed(&redis, &["--source", "minio"])[0]["problem"], "invalid-event");
+    assert_eq!(run(&redis, &["replay"]).status.code(), Some(1), "there is no event to run again");
+    let created =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/payloads/seaweedfs-create.http")).expect("a payload");
+    let body = created.windows(4).position(|end| end == b"\r\n\r\n").map_or(&created[..], |end| &created[end + 4..]);
+    let answer = daemon.post_to("/sources/weed", &[json], body);
+    assert_eq!((answer.status, answer.json()), (202, json!({"status": "accepted", "events": 1})));
+    assert_empty(&redis);
+    drop(blobs);
+}
