@@ -62,7 +62,7 @@ impl Redis {
     /// A client for the keys that are in the slot of `key`: those with the same `{tag}`, or this key alone.
     pub fn client(&self, key: &[u8]) -> Client {
         let line = match &self.0 {
-            Kind::Standalone(server) => Line::Server(Session::new(server.clone())),
+            Kind::Standalone(server) => Line::Server(Box::new(Session::new(server.clone()))),
             Kind::Cluster(topology) => Line::Owner(Box::new(OwnerLink {
                 refresher: TopologyRefresher::new(topology.clone()),
                 topology: topology.clone(),
@@ -138,9 +138,8 @@ pub struct Client {
     sent_to: Option<Arc<Server>>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one a client, and never moved")]
 enum Line {
-    Server(Session),
+    Server(Box<Session>),
     Owner(Box<OwnerLink>),
     Master(Box<MasterLink<Session>>),
 }

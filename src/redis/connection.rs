@@ -33,9 +33,9 @@ use super::reply::{Decoder, Frame, Malformed};
 use super::server_info::ServerInfo;
 use super::settings::{Settings, TlsClient};
 
-/// Addresses of one name that are tried, at most; all at once, the first to answer wins.
+/// Addresses of one name that are tried, at most: all at once, and the first to answer wins.
 const MAX_ADDRESSES: usize = 8;
-/// How long sent bytes may stay unacknowledged by the peer's kernel before ours gives the connection up.
+/// How long the peer's kernel may leave sent bytes unacknowledged before ours ends the connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ const MAX_FRAMES: usize = 1 << 20;
 /// Strings of one pipeline together, at most, or a single longer one that was asked for.
 const MAX_TOTAL_BYTES: usize = 128 * 1024 * 1024;
 
-/// A server that has answered a PING says so soon if it does not like what came right behind it.
+/// How long a server that has answered a PING may take to refuse what came right behind it.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// The step of connecting in which both sides agree on TLS.
@@ -153,7 +153,7 @@ impl Connection {
         self.owes_replies
     }
 
-    /// What was read and could not be taken for a reply.
+    /// Bytes that were read and are no reply.
     pub(crate) fn unread(&self) -> &[u8] {
         self.decoder.unread()
     }
@@ -229,12 +229,12 @@ impl Connection {
     }
 }
 
-/// A pipeline on its way.
+/// A pipeline that is being sent and answered.
 struct InFlight<'a> {
     pieces: VecDeque<Bytes>,
     /// Frames that are still to come.
     due: usize,
-    /// Of these, elements of the reply under way.
+    /// How many of them are elements of the current reply.
     nested: usize,
     /// Every other reply is one to `ASKING`.
     asks: bool,
@@ -287,7 +287,7 @@ fn reusable(packed: Bytes) -> Vec<u8> {
     if buffer.capacity() <= MAX_ROOM_BYTES { buffer } else { Vec::new() }
 }
 
-/// Takes `written` bytes off the front, letting go of every piece that is through.
+/// Removes `written` bytes from the front, and pieces that are written as a whole.
 fn consume(pieces: &mut VecDeque<Bytes>, mut written: usize) {
     while let Some(first) = pieces.front_mut() {
         if first.len() > written {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A call is given a second more for each of these.
+/// A call gets one second more for each this many bytes.
 const BYTES_A_SECOND: u64 = 4 * 1024 * 1024;
-/// No call is given longer, whatever it asks for.
+/// The longest time of a call.
 const MAX_CALL: Duration = Duration::from_secs(3600);
 
 /// The time that a call has.
@@ -28,7 +28,7 @@ impl Deadline {
     }
 }
 
-/// What moving so many bytes adds to the time for a reply.
+/// The time that moving so many bytes adds.
 pub(crate) fn time_for_bytes(bytes: usize) -> Duration {
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
     Duration::from_millis(bytes.saturating_mul(1000) / BYTES_A_SECOND)

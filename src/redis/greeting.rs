@@ -1,8 +1,8 @@
-//! How a connection begins: login, and what the server says of itself. Whatever is asked here can do nothing to other
-//! clients on any version.
+//! How a connection begins: login, and what the server says of itself. No command here can affect other clients, on any
+//! release of Redis.
 //!
-//! Some proxies close a connection over a command that they do not know. So one that is closed before all is answered is
-//! made once more without the questions, and without what they would have told.
+//! Some proxies close a connection over a command that they do not know. If the connection is closed before everything is
+//! answered, it is made once more without the questions.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::secret::Secret;
 const NOBODY: &str = "nobody";
 /// A Redis that waits for the end of a line never answers to TLS.
 const PLAIN_PORT: &str = ": is this a port without TLS? (redis.tls, or rediss:// in redis.url)";
-/// Of what a server says of itself, at most.
+/// The longest name or number that a server may give of itself, in bytes.
 const MAX_WORD_BYTES: usize = 64;
 
 enum GreetingError {
@@ -189,7 +189,7 @@ fn read_info(replies: &mut Replies) -> ServerInfo {
     }
 }
 
-/// Whether this is a server for the part it is to play.
+/// Fails unless the server can play its role.
 async fn check_role(server: &Server, connection: &mut Connection) -> Result<(), GreetingError> {
     let told = |text: &str| Err(GreetingError::Failed(text.to_owned()));
     let ServerInfo { make, mode, .. } = connection.info.clone();
@@ -228,7 +228,7 @@ async fn has_every_slot(server: &Server, connection: &mut Connection) -> bool {
     info.and_then(|info| field(&info, "cluster_size")).as_deref() == Some("1")
 }
 
-/// Replies one by one, with what is in them.
+/// Replies one by one, each with its elements.
 struct Replies(vec::IntoIter<Frame>);
 
 impl Iterator for Replies {

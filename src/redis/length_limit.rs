@@ -1,14 +1,14 @@
-//! How long a value a server takes, as far as it has shown.
+//! The longest value that a server accepts, as far as it has shown.
 //!
-//! A server says what is too long for it (`proto-max-bulk-len`) as soon as it has read the length, and closes the connection
-//! while the value is still being sent; so its word may be lost on the way, and then it looks like a lost connection. A value
-//! that met such an end is sent with more care the next time: its length first, then, if nothing is said against it, itself.
+//! A server refuses a value that is too long (`proto-max-bulk-len`) when it has read the length, and closes the connection
+//! while the value is still being sent. Its answer may be lost on the way; that looks like a lost connection. The next time,
+//! such a value is sent with care: its length first, and the value itself if the server does not refuse.
 
 use std::time::{Duration, Instant};
 
-/// No server takes less: it is the least that can be set.
+/// Every server accepts this much: it is the smallest limit that can be set, in bytes.
 pub(crate) const MAX_SURE_BYTES: usize = 1024 * 1024;
-/// What was refused is not asked for again for so long, since each time costs a connection.
+/// How long a refused length is not tried again, since each try costs a connection.
 const BELIEVED: Duration = Duration::from_secs(60);
 
 /// What is known of one server.

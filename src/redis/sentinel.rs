@@ -1,13 +1,13 @@
 //! Redis Sentinel: one master, whose address the sentinels know.
 //!
-//! Owns which server is spoken to. The sentinels are asked for the master whenever a connection is made, and once a second
-//! besides while there is one: a server that was cut off may go on as a master when the others have another. Only answers
-//! with the greatest epoch that any session has seen are believed, and a connection to a master of an older one is given
-//! up, whoever has heard of the newer. What does not call itself master (`ROLE`) is not spoken to.
+//! It decides which server is used. The sentinels are asked for the master before each connection, and once a second while
+//! there is one: a server that was cut off may go on as a master when the others have elected another. Only answers with
+//! the greatest epoch that any session has seen count. A connection to a master of an older epoch is given up, whichever
+//! session has heard of the newer one. A server that does not call itself master (`ROLE`) is not used.
 //!
-//! Each address has a state of its own towards us, debts among it (see [`super`]): what is owed to a master that is gone
-//! holds up nobody, and is paid before anything is sent there again. If the old one comes back it becomes a replica, and
-//! drops what it alone had.
+//! Each address has abandoned connections of its own (see [`super`]). Those to a master that is gone hold up nobody, and are
+//! killed before anything is sent there again. If the old master comes back, it becomes a replica and drops what it alone
+//! had.
 
 mod discovery;
 
@@ -33,20 +33,20 @@ type Discovered = (Box<MasterDiscovery>, Result<NamedMasters, Error>);
 
 struct Master<S> {
     address: Address,
-    /// In which the sentinels named it.
+    /// The epoch in which the sentinels named it.
     epoch: u64,
     session: S,
 }
 
-/// A line to whoever is the master. `S` is a session with what its owner keeps beside it.
+/// A session to the master, whichever server that is. `S` is a session with what its owner keeps beside it.
 pub(crate) struct MasterLink<S> {
     group: Arc<SentinelGroup>,
     /// Makes of a session to a master what its owner works with.
     own: Box<dyn Fn(Session) -> S>,
     master: Option<Master<S>>,
-    /// None: it is out asking.
+    /// None: it is in use by `pending`.
     discovery: Option<Box<MasterDiscovery>>,
-    /// When it last came back, or was sent.
+    /// When the sentinels were last asked.
     last_asked: Instant,
     pending: Option<LocalBoxFuture<'static, Discovered>>,
     reconnects: u64,

@@ -20,11 +20,11 @@ use crate::redis::server::{Role, Server};
 use crate::redis::session::Session;
 use crate::redis::settings::{SentinelAccess, Settings, SetupError, TlsClient};
 
-/// After the first answer the other sentinels have so long.
+/// How long the other sentinels may take after the first answer.
 pub(crate) const GRACE: Duration = Duration::from_millis(50);
-/// Masters of the past whose debts are remembered.
+/// Former masters whose abandoned connections are remembered.
 const MAX_MASTERS: usize = 64;
-/// All sentinels must tell of an older epoch for so long before they are taken to have been set up anew.
+/// If all sentinels report the same older epoch for this long, they were set up anew.
 const TRUST: Duration = Duration::from_secs(15);
 
 pub(crate) struct SentinelGroup {
@@ -32,24 +32,24 @@ pub(crate) struct SentinelGroup {
     tls: Option<TlsClient>,
     pub(crate) name: String,
     pub(crate) sentinels: Vec<SentinelNode>,
-    /// What is known of each that was a master, the last named last.
+    /// Servers that are or were masters, the last named one at the end.
     masters: Mutex<Vec<(Address, Arc<Server>)>>,
     trusted: Mutex<TrustedEpoch>,
     /// The epoch in `trusted`, for readers that take no lock.
     epoch: AtomicU64,
 }
 
-/// Which of the sentinels' answers count: those of the greatest epoch that any session has ever been told. A sentinel that
-/// was cut off during an election names the old master, which may still take writes that are lost later.
+/// The epoch whose answers count: the greatest that any session has seen. A sentinel that was cut off during an election
+/// names the old master, which may still accept writes that are lost later.
 #[derive(Default)]
 struct TrustedEpoch {
     epoch: u64,
-    /// Since when all sentinels tell of the same older epoch, and of which.
+    /// An older epoch that all sentinels report, and since when.
     older: Option<(u64, Instant)>,
 }
 
 impl TrustedEpoch {
-    /// Takes note of the epochs that sentinels told together; `is_all`: none was silent.
+    /// Takes note of the epochs that sentinels reported; `is_all`: all of them answered.
     fn note(&mut self, epochs: &[u64], is_all: bool, now: Instant) {
         let Some(greatest) = epochs.iter().copied().max() else { return };
         if greatest >= self.epoch {
