@@ -98,6 +98,11 @@ impl FetchError {
         FetchError::unavailable("too many large blobs are passed on to the cache at once")
     }
 
+    /// The time for it had run out before its last byte was passed on.
+    pub fn too_late() -> Self {
+        FetchError::unavailable("the body did not come in time")
+    }
+
     /// The cache did not take the blob in.
     pub fn not_passed_on(cause: impl Into<String>) -> Self {
         FetchError::unavailable(cause)

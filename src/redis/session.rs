@@ -188,6 +188,10 @@ impl Session {
             None => self.connect(deadline.left()).await?,
         };
         self.server.kill_abandoned(&mut held.connection, deadline.left()).await?;
+        if deadline.left().is_zero() {
+            self.connection = Some(held);
+            return Err(unavailable("not sent: the time for it had run out").into());
+        }
         self.was_sent = true;
         held.connection.stream(value, max_bytes, deadline.left(), frames).await?;
         if !asks_for_a_new_connection(frames) {

@@ -124,7 +124,12 @@ impl Streaming {
         let end = stream::once(ready(())).filter_map(|()| {
             let ended = comparison.take().map_or(Ok(()), |comparison| comparison.finish());
             let is_good = ended.map_err(|difference| failure.set(Some(FetchError::differs(difference)))).is_ok();
-            ready((!is_good || !is_current()).then_some(None))
+            // A process that was stopped may come back long after its time.
+            let is_late = Instant::now() >= until;
+            if is_late {
+                failure.set(Some(FetchError::too_late()));
+            }
+            ready((!is_good || is_late || !is_current()).then_some(None))
         });
         let pieces = pin!(passed.chain(end));
         let (key, ttl, version) = (&request.key, request.ttl, request.version.as_ref());
