@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::hold::hold;
 use super::Journal;
 use super::lease::{self, ASK_EVERY};
-use super::link::LinkError;
+use super::link::{Link, LinkError, Read, args};
 use crate::pipeline::Pipeline;
 use crate::pipeline::runtime::{Stage, StageContext, Thread};
 use crate::telemetry::metrics::ActorKind;
@@ -85,10 +85,15 @@ impl Stage for Feeder {
 async fn run(parts: Parts) {
     let mut link = parts.journal.shared.connector.link();
     let mut trouble = Trouble::default();
+    let mut is_looked_at = !parts.journal.settings().is_asked_for;
     while !parts.stopping.is_cancelled() {
         let has_lease = match lease::acquire(&parts.journal, &mut link).await {
             Ok(lease) => {
                 trouble.ended();
+                if !is_looked_at {
+                    warn_of_loss(&parts.journal, &mut link).await;
+                    is_looked_at = true;
+                }
                 let has_lease = lease.is_some();
                 if let Some(lease) = lease {
                     hold(&parts, lease).await;
@@ -109,6 +114,21 @@ async fn run(parts: Parts) {
         }
     }
     parts.stopped.send_replace(true);
+}
+
+/// Says what the journal's Redis may lose of what was accepted. One that does not tell is not asked again.
+async fn warn_of_loss(journal: &Journal, link: &mut Link) {
+    let redis = journal.shared.connector.describe();
+    let redis = redis.as_str();
+    let Ok(info) = link.one(args!["INFO"]).await else { return };
+    let text = info.text().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    if field("aof_enabled") == Some("0") {
+        warn!(redis; "journal's Redis has no append-only file: a crash of it loses what was accepted (appendonly yes)");
+    }
+    if let Some(maxmemory_policy) = field("maxmemory_policy").filter(|policy| *policy != "noeviction") {
+        warn!(redis, maxmemory_policy; "journal's Redis may evict the journal: set maxmemory-policy noeviction");
+    }
 }
 
 /// Says once that the journal's Redis cannot be worked with, and once that it can again.

@@ -131,6 +131,7 @@ fn what_was_accepted_survives_the_process() {
     for n in 0..20 {
         assert_accepted(&keep(&first, &set_inline("k", &n.to_string())), 1);
     }
+    first.log_line(|line| line.contains("journal's Redis has no append-only file"));
     drop(first);
     cache.resume();
     let _second = apart(&cache, &journal).start();
