@@ -885,7 +885,7 @@ fn faults_of_a_source_are_named_with_the_nearest_name() {
 /// What is said of these settings of a store named `main`.
 fn check_store(settings: &[(&str, &str)]) -> Answer {
     let run = settings.iter().fold(Run::new(), |run, (leaf, value)| run.env(&format!("STORES_MAIN_{leaf}"), value));
-    run.file("key", SECRET.to_owned()).check(&[])
+    run.file("key", SECRET).check(&[])
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub struct Wanted {
 struct Run {
     wanted: Wanted,
     mapping: Mapping,
+    /// What the keys of each other source begin with.
+    others: Vec<String>,
     /// The name of the source's store.
     store: String,
     limits: Limits,
@@ -142,9 +144,11 @@ impl Run {
             true => Some(Writes::new(pipeline, cache).map_err(broken)?),
             false => None,
         };
+        let other = config.sources.iter().filter(|(name, _)| **name != wanted.source);
+        let others = other.map(|(name, source)| source.key.fixed_prefix(name)).collect();
         let store = mapping.store.clone().unwrap_or_default();
         let (gone, counts, shown) = (Gone::new(), Counts::default(), Shown::new());
-        Ok(Run { wanted, mapping, store, limits, client, looks, writes, gone, counts, shown })
+        Ok(Run { wanted, mapping, others, store, limits, client, looks, writes, gone, counts, shown })
     }
 
     async fn everything(&mut self, buckets: &[String]) -> Result<(), Failure> {

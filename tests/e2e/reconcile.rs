@@ -137,6 +137,28 @@ fn keys_whose_object_is_gone_are_deleted_and_those_of_others_never() {
 }
 
 #[test]
+fn a_key_that_another_source_may_have_stored_is_left() {
+    let (redis, store) = (Redis::start(), Store::with(&[("a", "1")]));
+    let thumbs = ["--sources-thumbs-key", "thumbs:{object}", "--sources-thumbs-value", "facts"];
+    reconcile(&redis, &store, "{object}", &with_yes(&thumbs));
+    let daemon = crate::support::Daemon::builder()
+        .redis(&redis)
+        .set("sources.thumbs.key", "thumbs:{object}")
+        .set("sources.thumbs.value", "facts")
+        .start();
+    let notification = json!({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+        "eventTime": "2026-11-28T22:10:23.403Z",
+        "s3": {"bucket": {"name": "t"}, "object": {"key": "x", "size": 5, "sequencer": "0A"}}}]});
+    let body = notification.to_string();
+    daemon.post_to("/sources/thumbs", &[("Content-Type", "application/json")], body.as_bytes());
+    assert!(redis.value("thumbs:x").is_some());
+    store.remove("a");
+    let (code, out, _) = reconcile(&redis, &store, "{object}", &with_yes(&[&thumbs[..], &["--delete"]].concat()));
+    assert!(code == Some(0) && out.contains("1 deleted") && out.contains("1 keys of the template"), "{out}");
+    assert!(redis.value("thumbs:x").is_some() && redis.value("a").is_none());
+}
+
+#[test]
 fn nothing_newer_is_overwritten_and_a_later_notification_still_wins() {
     let (redis, store) = (Redis::start(), Store::with(&[("a", "1")]));
     reconcile(&redis, &store, "{object}", &with_yes(&[]));

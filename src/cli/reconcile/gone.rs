@@ -153,7 +153,7 @@ impl Run {
         let seen = self.looks.at(keys).await.map_err(Failure::Cache)?;
         for ((key, name), seen) in found.into_iter().zip(seen).filter(|(_, seen)| seen.holds) {
             let Ok(object) = StoreObject::parse(&self.store, &format!("{bucket}/{name}")) else { continue };
-            if !is_named && !self.is_proven(&seen, &object) {
+            if !self.is_own(&key, &seen, &object, is_named) {
                 self.counts.of_others += 1;
                 continue;
             }
@@ -176,11 +176,14 @@ impl Run {
         Ok(())
     }
 
-    /// Whether the key shows that a source stored it: by what is remembered of its object, or by a storage's version.
-    fn is_proven(&self, seen: &Seen, object: &StoreObject) -> bool {
+    /// Whether the source stored it: it is remembered as this very object; or no other source has keys that begin so, and the
+    /// template or a storage's version says so.
+    fn is_own(&self, key: &CacheKey, seen: &Seen, object: &StoreObject, is_named: bool) -> bool {
         let resource = self.client.resource_of(object);
         let is_remembered = seen.remembered.as_ref().is_some_and(|remembered| Some(remembered.resource) == resource);
-        is_remembered || seen.version.as_ref().is_some_and(|version| version.is_place())
+        let is_anothers = self.others.iter().any(|prefix| key.as_str().starts_with(prefix.as_str()));
+        let has_place = seen.version.as_ref().is_some_and(|version| version.is_place());
+        is_remembered || !is_anothers && (is_named || has_place)
     }
 
     /// Asked of the store itself: the listing may be minutes old by now.

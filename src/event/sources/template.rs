@@ -89,6 +89,14 @@ impl KeyTemplate {
     }
 }
 
+impl KeyTemplate {
+    /// What every key of the template begins with; empty for one that begins with a part of a name.
+    pub fn fixed_prefix(&self, source: &str) -> String {
+        let is_fixed = |piece: &&Piece| matches!(piece, Piece::Literal(_) | Piece::Source);
+        self.0.iter().take_while(is_fixed).map(|piece| piece.text(source, "", "")).collect()
+    }
+}
+
 impl Piece {
     fn text<'a>(&'a self, source: &'a str, bucket: &'a str, object: &'a str) -> &'a str {
         match self {
@@ -134,6 +142,8 @@ mod tests {
         let around = |template: &str| template.parse::<KeyTemplate>().expect(template).around_object("s3", "photos");
         assert_eq!(around("{object}"), Some((String::new(), String::new())));
         assert_eq!(around("{source}:{bucket}/{object}.v1"), Some(("s3:photos/".into(), ".v1".into())));
+        let begins = |template: &str| template.parse::<KeyTemplate>().expect(template).fixed_prefix("s3");
+        assert_eq!([begins("{source}:a/{object}b"), begins("{object}")], ["s3:a/", ""]);
         for none in ["{bucket}", "{dir}/{stem}", "{object}:{ext}", "{object}{object}"] {
             assert_eq!(around(none), None, "{none}");
         }
