@@ -28,6 +28,8 @@ use crate::telemetry::metrics::ActorKind;
 
 /// The shortest time between two askings, however much is appended meanwhile.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
+/// How long a Redis that refuses the journal is left alone where nobody has asked for one, unless an event is to be kept.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// What a feeder is built of.
 #[derive(Clone)]
@@ -87,26 +89,27 @@ async fn run(parts: Parts) {
     let mut trouble = Trouble::default();
     let mut is_looked_at = !parts.journal.settings().is_asked_for;
     while !parts.stopping.is_cancelled() {
-        let has_lease = match lease::acquire(&parts.journal, &mut link).await {
+        let pause = match lease::acquire(&parts.journal, &mut link).await {
             Ok(lease) => {
                 trouble.ended();
                 if !is_looked_at {
                     warn_of_loss(&parts.journal, &mut link).await;
                     is_looked_at = true;
                 }
-                let has_lease = lease.is_some();
-                if let Some(lease) = lease {
-                    hold(&parts, lease).await;
+                match lease {
+                    Some(lease) => {
+                        hold(&parts, lease).await;
+                        ASK_EVERY / 2
+                    }
+                    // Who has lost the lease lets others have it first.
+                    None => ASK_EVERY,
                 }
-                has_lease
             }
             Err(error) => {
                 trouble.met(&parts.journal, &error);
-                false
+                pause_after(&error, parts.journal.settings().is_asked_for)
             }
         };
-        // Who has lost the lease lets others have it first.
-        let pause = if has_lease { ASK_EVERY / 2 } else { ASK_EVERY };
         select! {
             () = parts.stopping.cancelled() => {}
             () = sleep(pause) => {}
@@ -114,6 +117,15 @@ async fn run(parts: Parts) {
         }
     }
     parts.stopped.send_replace(true);
+}
+
+/// How long to wait before the journal's Redis is asked again. Where nobody has asked for a journal, a Redis that does not permit it is
+/// left alone: each refusal is an entry in its ACL LOG.
+fn pause_after(error: &LinkError, is_asked_for: bool) -> Duration {
+    match error {
+        LinkError::Refused(_) if !is_asked_for => REFUSED_PAUSE,
+        LinkError::Refused(_) | LinkError::Lost(_) => ASK_EVERY,
+    }
 }
 
 /// Says what the journal's Redis may lose of what was accepted. One that does not tell is not asked again.

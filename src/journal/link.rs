@@ -83,12 +83,18 @@ impl Read for Value {
 
 /// Why a pipeline has no replies, for a person. Holds no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct LinkError(pub Cow<'static, str>);
+pub enum LinkError {
+    /// Redis answered with this error code.
+    #[error("redis answered {0}")]
+    Refused(String),
+    /// The connection is lost, or what came over it is no reply to the command.
+    #[error("{0}")]
+    Lost(Cow<'static, str>),
+}
 
 impl From<Failure> for LinkError {
     fn from(failure: Failure) -> Self {
-        LinkError(failure.to_string().into())
+        LinkError::Lost(failure.to_string().into())
     }
 }
 
@@ -155,9 +161,9 @@ impl Link {
     /// As [`Link::one`].
     pub async fn wait_for(&mut self, command: Args, block: Duration) -> Result<Value, LinkError> {
         match self.call(&[command], block).await?.pop() {
-            Some(Value::Error(code)) => Err(LinkError(format!("redis answered {}", code.as_str()).into())),
+            Some(Value::Error(code)) => Err(LinkError::Refused(code.as_str().to_owned())),
             Some(value) => Ok(value),
-            None => Err(LinkError("redis gave no answer".into())),
+            None => Err(LinkError::Lost("redis gave no answer".into())),
         }
     }
 }

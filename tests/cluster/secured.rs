@@ -153,7 +153,7 @@ fn sentinels_are_logged_in_to_with_credentials_of_their_own() {
             let mut conn = sentinel.conn();
             let _: () = redis::cmd("AUTH").arg(&[USER, "changed"]).query(&mut conn).expect("a login");
             let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut conn).expect("a list");
-            list.lines().any(|line| line.contains(" name=redis-cache-sync ") && line.contains(" user=sync "))
+            list.lines().any(|line| line.contains(" name=redis-cache-sync") && line.contains(" user=sync "))
         })
     });
     let wrong = builder().set("redis.sentinel_password", PASSWORD).unready().start();

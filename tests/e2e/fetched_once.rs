@@ -220,7 +220,7 @@ fn only_the_same_bytes_of_the_same_place_count_as_the_same() {
     assert_eq!((conditional(&stage.blobs, "/weak"), conditional(&stage.blobs, "/deaf")), (0, 1));
     // Without a version there is nothing to keep a tag beside.
     let plain = set_blob("plain", &stage.blobs.url("/a"));
-    assert_eq!(statuses(&stage.daemon, &[plain.clone()]), ["stored"]);
+    assert_eq!(statuses(&stage.daemon, std::slice::from_ref(&plain)), ["stored"]);
     assert_eq!(statuses(&stage.daemon, &[plain]), ["stored"]);
     assert_eq!(conditional(&stage.blobs, "/a"), 0);
 }
