@@ -68,7 +68,8 @@ pub fn long(figures: &[&'static Figure]) -> Vec<Row> {
         post(&service, "passed-on", nginx.url(LARGEST));
         rate(LARGEST, begun.elapsed())
     };
-    (passed_on(), by_hand());
+    passed_on();
+    by_hand();
     let (mut ours, mut reference) = (Vec::new(), Vec::new());
     for _ in 0..PAIRS {
         redis.empty();
