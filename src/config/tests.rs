@@ -23,7 +23,7 @@ fn every_setting_reaches_the_program() {
                 allowed.iter().find(|choice| **choice != text).expect("another choice").to_string()
             }
             _ if setting.path.contains("_file") || setting.path.contains("tls_") => continue,
-            _ if setting.path == "redis.url" => "redis://other".to_owned(),
+            _ if matches!(setting.path, "redis.url" | "journal.url") => "redis://other".to_owned(),
             _ if setting.path == "fetch.proxy" => "http://other:1".to_owned(),
             _ if setting.path == "bind" => "::1".to_owned(),
             (Kind::List { .. }, _) if setting.path == "http.hosts" => "other".to_owned(),

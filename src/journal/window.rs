@@ -310,11 +310,6 @@ impl Window {
         self.waiting.insert(id, Some(due));
     }
 
-    /// When something that waits for its time may begin.
-    pub fn next_due(&self) -> Option<Instant> {
-        self.waiting.values().filter_map(|due| *due).min()
-    }
-
     /// What may be trimmed now; it is told of once.
     pub fn take_done(&mut self) -> Option<Done> {
         let mut done: Option<Done> = None;

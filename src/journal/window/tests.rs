@@ -11,6 +11,12 @@ fn key(name: &str) -> CacheKey {
     CacheKey::new_unchecked(name.to_owned())
 }
 
+/// When the next of those that wait for their time is due. One whose time has come waits for something else: for an earlier event
+/// of its keys, or for room.
+fn next_due(window: &Window, now: Instant) -> Option<Instant> {
+    window.waiting.values().filter_map(|due| *due).filter(|due| *due > now).min()
+}
+
 fn task(action: Action) -> Task {
     let event = Event { id: None, version: None, time: None, action };
     let record = Record::of_json(Bytes::from_static(b"{}"));
@@ -100,7 +106,7 @@ fn what_is_put_off_comes_again_before_later_events_of_its_keys() {
     window.add("2-0".into(), 1, vec![set("a")]);
     window.add("3-0".into(), 1, vec![set("d")]);
     assert_eq!(begun(&mut window, now), [[3]], "a has to wait");
-    let due = window.next_due().expect("a time");
+    let due = next_due(&window, now).expect("a time");
     assert_eq!(due, now + FIRST_PAUSE);
     assert_eq!(begun(&mut window, due), [[0, 2]]);
     window.put_off(0, None, false, due);
@@ -151,9 +157,9 @@ fn the_order_of_each_key_holds_for_any_course_of_events() {
         let (mut running, mut ended, mut now) = (Vec::<Round>::new(), Vec::new(), Instant::now());
         while window.unsettled() > 0 {
             running.extend(window.begin(now));
-            assert!(!running.is_empty() || window.next_due().is_some(), "seed {seed}: it stands still");
+            assert!(!running.is_empty() || next_due(&window, now).is_some(), "seed {seed}: it stands still");
             if running.is_empty() {
-                now = window.next_due().expect("a time");
+                now = next_due(&window, now).expect("a time");
                 continue;
             }
             let round = running.swap_remove(random.usize(..running.len()));

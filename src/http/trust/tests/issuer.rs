@@ -123,12 +123,12 @@ fn only_what_is_signed_with_a_published_key_by_an_algorithm_that_is_let_in_is_go
         // The published key taken for a shared secret, or no signature at all.
         for algorithm in ["none", "HS256", "RS512", "PS256"] {
             let header = json!({"alg": algorithm, "kid": "k1"});
-            refused(issuer.verify(&token(&header, &claims())).await, "no JWT");
+            refused(issuer.verify(&token(&header, &claims())).await, "not a JWT");
             let unsigned = format!("{}.{}.", part(&header), part(&claims()));
             assert!(issuer.verify(&unsigned).await.is_err());
         }
         for text in ["", "a", "a.b.c", "..", "e30.e30.e30", "🦀.e30.e30"] {
-            refused(issuer.verify(text).await, "no JWT");
+            refused(issuer.verify(text).await, "not a JWT");
         }
     });
 }
