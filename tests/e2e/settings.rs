@@ -147,7 +147,9 @@ fn check_config_prints_what_holds_and_hides_secrets() {
     assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let line =
         |name: &str| said.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("no {name}: {said}"));
-    for (name, value) in [("attempts", "7"), ("per_host", "17"), ("redis.pool_size", "9"), ("fetch.pool_size", "8")] {
+    for (name, value) in
+        [("fetch.attempts", "7"), ("fetch.per_host", "17"), ("redis.pool_size", "9"), ("fetch.pool_size", "8")]
+    {
         assert!(line(name).contains(value), "{}", line(name));
     }
     assert!(said.contains("***") && !said.contains("hunter2") && !said.contains("t0ken"), "{said}");
