@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_few_wrong_letters_are_recognised() {
         assert_eq!(nearest_named("sources.minio.fromat"), Some("sources.minio.format"));
-        assert_eq!(nearest_named("stores.main.endpiont"), Some("stores.main.endpoint"));
+        assert_eq!(nearest_named("stores.main.endpoin"), Some("stores.main.endpoint"));
         assert_eq!(nearest_named("sources.minio.xyzzy"), None);
         assert_eq!(nearest_variable("SOURCES_MINIO_FROMAT").as_deref(), Some("SOURCES_MINIO_FORMAT"));
         assert_eq!(nearest_variable("SOURCES_LIST"), None);

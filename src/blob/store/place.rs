@@ -116,7 +116,7 @@ mod tests {
     fn names_are_encoded_byte_by_byte() {
         let encoded = "a%20b%2Bc%252Fd/%C3%A9//e%3Ff%23g";
         let s3 = store(StoreKind::S3, "http://127.0.0.1:9000", true);
-        assert_eq!(place(&s3, "bu.ck_et", ODD), format!("http://127.0.0.1:9000/bu.ck_et/{encoded}"));
+        assert_eq!(place(&s3, "my.bucket_1", ODD), format!("http://127.0.0.1:9000/my.bucket_1/{encoded}"));
         assert_eq!(place(&s3, "b", "/a/../b"), "http://127.0.0.1:9000/b//a/../b");
         let azure = store(StoreKind::Azure, "http://127.0.0.1:10000/acct/", false);
         assert_eq!(place(&azure, "$root", ODD), format!("http://127.0.0.1:10000/acct/%24root/{encoded}"));

@@ -168,7 +168,7 @@ def s3(folder):
 
 def azure(azurite):
     port = free_port()
-    command = ["node", azurite, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+    command = ["node", os.path.abspath(azurite), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
     with server(command, port):
         endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
         client = BlobServiceClient(endpoint, credential={"account_name": ACCOUNT, "account_key": ACCOUNT_KEY})
