@@ -47,11 +47,28 @@ def traffic(daemon, blobs):
     daemon.post([{"key": kind, "value": {"data": "a*"}} for kind in ("GET", "DELETE", "DELETE_PATTERN")], TOKEN)
     daemon.post({"key": "nothing"}, TOKEN)
     daemon.post([], "wrong")
+    notify(daemon)
     for path in ("/ready", "/status.json"):
         try:
             daemon.get(path)
         except urllib.error.HTTPError:
             pass
+
+
+def notify(daemon):
+    """An object that was written, and a change that does not matter, as S3 tells of them."""
+    place = f"{time.time_ns():x}"
+    now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+    stored = {"bucket": {"name": "photos"}, "object": {"key": "a.jpg", "size": 1, "eTag": "e", "sequencer": place}}
+    records = [
+        {"eventSource": "aws:s3", "eventTime": now, "eventName": name, "s3": stored}
+        for name in ("ObjectCreated:Put", "ObjectTagging:Put")
+    ]
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
+    body = json.dumps({"Records": records}).encode()
+    request = urllib.request.Request(f"{daemon.url}/sources/photos", body, headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        answer.read()
 
 
 def promtool(*arguments, **options):
@@ -131,6 +148,7 @@ def main():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     blobs = f"http://127.0.0.1:{server.server_port}"
     settings = {"FETCH_ALLOWED_HOSTS": "127.0.0.1", "AUTH_TOKENS": TOKEN, "CLUSTER": "check", "FETCH_ATTEMPTS": "1"}
+    settings |= {"SOURCES_PHOTOS_FORMAT": "s3", "SOURCES_PHOTOS_VALUE": "facts"}
     with Daemon(**settings) as daemon:
         traffic(daemon, blobs)
         with urllib.request.urlopen(f"{daemon.url}/metrics", timeout=PATIENCE) as metrics:
