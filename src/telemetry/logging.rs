@@ -37,6 +37,8 @@ const OWN_CRATE: &str = env!("CARGO_CRATE_NAME");
 pub const LISTENING: &str = "redis_cache_sync::listening";
 /// Tells of every malformed head; the `http` room does so itself, with the request's id.
 const HTTP_PARSER: &str = "actix_http::h1::dispatcher";
+/// Warn with whatever a credential service answered, and that may hold a credential. Covers each crate whose name begins so.
+const SIGNERS: &str = "reqsign";
 
 /// `log_level`, `log_format` and `cluster`.
 #[derive(Debug, Clone)]
@@ -137,6 +139,7 @@ fn build_filter(level: LevelFilter) -> env_logger::Logger {
         .filter_module(OWN_CRATE, level)
         .filter_module(LISTENING, LevelFilter::Info)
         .filter_module(HTTP_PARSER, LevelFilter::Off)
+        .filter_module(SIGNERS, LevelFilter::Off)
         .build()
 }
 

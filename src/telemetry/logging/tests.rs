@@ -277,6 +277,7 @@ fn other_crates_are_quieter_than_our_own() {
     let enabled = |target: &str, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
     assert!(enabled("redis_cache_sync::http", Level::Info) && !enabled("redis_cache_sync", Level::Debug));
     assert!(enabled("actix_server", Level::Warn) && !enabled("actix_server", Level::Info));
+    assert!(!enabled("reqsign_core::api", Level::Error) && !enabled("reqsign_aws_v4", Level::Warn), "it may hold a secret");
     assert_eq!(level_of_others(LevelFilter::Debug), LevelFilter::Info);
     assert_eq!(level_of_others(LevelFilter::Error), LevelFilter::Error);
     assert_eq!(level_of_others(LevelFilter::Off), LevelFilter::Off);
