@@ -139,11 +139,6 @@ impl Store {
         Store { name: name.into(), kind, endpoint, path_style, account, credentials: Credentials::new(credential), aws }
     }
 
-    /// The name that the settings give it.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The store's own hosts: the endpoint, and for S3 the buckets' names before it.
     pub(super) fn hosts(&self) -> AllowedHosts {
         AllowedHosts::of_store(&self.endpoint, self.kind == StoreKind::S3 && !self.path_style)

@@ -13,7 +13,7 @@ use std::time::Duration;
 use std::{io, thread};
 
 use awc::http::Method;
-use awc::http::header::{HeaderMap, HeaderName, HeaderValue};
+use awc::http::header::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use futures::StreamExt;
 use reqsign_core::{Context, Error, FileRead, HttpSend, OsEnv, Result};
@@ -27,6 +27,7 @@ use crate::blob::caller::{Caller, Question, tls_config};
 use crate::blob::dial::by_the_system;
 use crate::blob::guard::{AllowedHosts, is_public};
 use crate::blob::signs::Signs;
+use crate::blob::store::sign::carry_over;
 
 /// One request, up to its last byte. Where there is no such service, nobody answers.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
@@ -214,12 +215,7 @@ async fn call(
     let (parts, body) = request.into_parts();
     let failed = |reason: String| Error::unexpected(reason).set_retryable(true);
     let mut headers = HeaderMap::new();
-    for (name, value) in &parts.headers {
-        let pair = (HeaderName::try_from(name.as_str()), HeaderValue::from_bytes(value.as_bytes()));
-        if let (Ok(name), Ok(value)) = pair {
-            headers.insert(name, value);
-        }
-    }
+    carry_over(&parts.headers, &mut headers);
     if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
         headers.insert(awc::http::header::HOST, host);
     }

@@ -101,14 +101,20 @@ impl AwsSigner {
         let done = self.0.sign_request(&Context::new(), &mut parts, Some(credential), None).await;
         // The library's own words are for whoever writes a program.
         done.map_err(|_| unusable("nothing can be signed with it"))?;
-        for (name, value) in parts.headers.iter().filter(|(name, _)| *name != "host") {
-            let name = HeaderName::try_from(name.as_str());
-            let value = HeaderValue::from_bytes(value.as_bytes());
-            if let (Ok(name), Ok(value)) = (name, value) {
-                headers.insert(name, value);
-            }
-        }
+        parts.headers.remove("host");
+        carry_over(&parts.headers, headers);
         Ok(())
+    }
+}
+
+/// Puts a library's headers among ours; what nobody is to print stays so.
+pub(super) fn carry_over(from: &http1::HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        let given = (HeaderName::try_from(name.as_str()), HeaderValue::from_bytes(value.as_bytes()));
+        if let (Ok(name), Ok(mut ours)) = given {
+            ours.set_sensitive(value.is_sensitive());
+            to.insert(name, ours);
+        }
     }
 }
 
