@@ -57,6 +57,31 @@ pub fn validate(raw: &RawEvent, limits: &Limits, max_faults: usize) -> Result<Ev
     }
 }
 
+/// The faults that may still be listed in the answer to a request of several events.
+pub struct FaultBudget(usize);
+
+impl Default for FaultBudget {
+    fn default() -> Self {
+        FaultBudget(MAX_FAULTS)
+    }
+}
+
+impl FaultBudget {
+    /// [`validate`], for one event of several.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`], with the faults that there is still room for.
+    pub fn validate(&mut self, raw: &RawEvent, limits: &Limits) -> Result<Event, Invalid> {
+        validate(raw, limits, self.0).inspect_err(|invalid| self.0 = self.0.saturating_sub(invalid.listed()))
+    }
+
+    /// Whether no event had a fault so far.
+    pub fn is_whole(&self) -> bool {
+        self.0 == MAX_FAULTS
+    }
+}
+
 /// What was valid of an event.
 #[derive(Default)]
 struct Envelope {

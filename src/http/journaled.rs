@@ -17,8 +17,8 @@ use super::worker::{Ended, TimedWait, Worker};
 use crate::event::invalid::Invalid;
 use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::rejection::Rejection;
-use crate::event::validate::{MAX_FAULTS, validate};
-use crate::event::wire::{Accepted, EventResult, Form, RawEvent, Split, SplitError, Text, split, write_accepted};
+use crate::event::validate::{FaultBudget, MAX_FAULTS, validate};
+use crate::event::wire::{Accepted, EventResult, Form, RawEvent, Split, Text, split, write_accepted};
 use crate::event::{Action, Event};
 use crate::journal::dead::DeadLetter;
 use crate::journal::entry::{Entry, Record};
@@ -33,6 +33,8 @@ const ASKED: &str = "journal";
 /// The events of a request that are to go to the journal, in the order sent.
 pub(super) struct Offer {
     events: Vec<Result<(Accepted, Record), Invalid>>,
+    /// The patterns of the event that has most.
+    patterns: usize,
     /// Whether it is a notification: its producer looks at the status alone, and what can never succeed is done with.
     is_notification: bool,
 }
@@ -59,22 +61,20 @@ pub(super) fn wants_async(headers: &HeaderMap) -> bool {
 pub(super) fn look_at(body: &Bytes, form: Form, worker: &Worker) -> Looked {
     let limits = worker.shared.pipeline.limits();
     match split(body, form, worker.shared.max_events) {
-        Err(SplitError::Malformed { detail }) => Looked::Rejected(Rejection::Malformed { detail }),
-        Err(SplitError::TooManyEvents { .. }) => {
-            Looked::Rejected(Rejection::TooManyEvents { max_events: worker.shared.max_events })
-        }
+        Err(error) => Looked::Rejected(error.into()),
         Ok(Split::One(raw)) => match validate(&raw, limits, MAX_FAULTS) {
             Err(invalid) => Looked::Rejected(Rejection::Invalid(invalid)),
             Ok(event) if asks_for_answer(&event) => Looked::NotForJournal,
-            Ok(event) => Looked::Offer(Offer { events: vec![Ok(accepted(&event, &raw))], is_notification: false }),
+            Ok(event) => {
+                let (patterns, events) = (event.action.patterns(), vec![Ok(accepted(&event, &raw))]);
+                Looked::Offer(Offer { events, patterns, is_notification: false })
+            }
         },
         Ok(Split::Batch(raw)) => {
-            let mut left = MAX_FAULTS;
-            let (mut events, mut are_reads) = (Vec::with_capacity(raw.len()), true);
+            let mut faults = FaultBudget::default();
+            let (mut events, mut are_reads, mut patterns) = (Vec::with_capacity(raw.len()), true, 0);
             for raw in &raw {
-                let event =
-                    validate(raw, limits, left).inspect_err(|invalid| left = left.saturating_sub(invalid.listed()));
-                let event = event.and_then(|event| match asks_for_answer(&event) {
+                let event = faults.validate(raw, limits).and_then(|event| match asks_for_answer(&event) {
                     true => Err(Invalid::at(
                         event.id.clone(),
                         event.action.name(),
@@ -84,16 +84,16 @@ pub(super) fn look_at(body: &Bytes, form: Form, worker: &Worker) -> Looked {
                     )),
                     false => {
                         are_reads = false;
+                        patterns = patterns.max(event.action.patterns());
                         Ok(accepted(&event, raw))
                     }
                 });
                 events.push(event);
             }
-            let has_faults = left < MAX_FAULTS;
-            if are_reads && !has_faults {
+            if are_reads && faults.is_whole() {
                 Looked::NotForJournal
             } else {
-                Looked::Offer(Offer { events, is_notification: false })
+                Looked::Offer(Offer { events, patterns, is_notification: false })
             }
         }
     }
@@ -117,7 +117,8 @@ impl Offer {
             let record = Record::of_event(&event);
             Ok((Accepted { event: event.action.name(), id: event.id }, record))
         };
-        Offer { events: events.into_iter().map(event).collect(), is_notification: true }
+        // What storage tells of makes no patterns.
+        Offer { events: events.into_iter().map(event).collect(), patterns: 0, is_notification: true }
     }
 }
 
@@ -162,14 +163,14 @@ pub(super) async fn keep(
     let records: Vec<Record> = offer.events.iter().flatten().map(|(_, record)| record.clone()).collect();
     let events = records.len();
     if events > 0 {
-        let bytes = records.iter().map(Record::bytes).sum();
-        if !permit.try_grow(events, bytes) {
-            return Ok(Err(rejected(Rejection::Overloaded, bytes_in)));
+        let bytes: usize = records.iter().map(Record::bytes).sum();
+        if let Err(why) = admit(&mut permit, &offer, events, bytes) {
+            return Ok(Err(rejected(why, bytes_in)));
         }
         let request_id = context.as_ref().map(|context| context.ids.id.as_str().to_owned()).unwrap_or_default();
         let entry = Entry { accepted_ms: unix_millis(), source: source.to_owned(), request_id, records }.write();
         let begun = Instant::now();
-        let appended = appender.append(entry, events as u64).map_err(rejection)?;
+        let appended = appender.append(entry, events as u64, permit).map_err(rejection)?;
         match timed_wait.wait(pin!(appended), Some(begun), begun + shared.pipeline.deadline()).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => return Err(rejection(error)),
@@ -192,6 +193,13 @@ pub(super) async fn keep(
         context.sum_up(Summary { asked: ASKED, events: offer.events.len(), outcome, bytes_in, ..Summary::default() });
     }
     Ok(Ok(answer(request, &offer, events, faults)))
+}
+
+/// Takes events and bytes from admission, beside the body's that are held already. Each event is carried out by itself: what the
+/// patterns of one alone come to must fit.
+fn admit(permit: &mut Permit, offer: &Offer, events: usize, bytes: usize) -> Result<(), Rejection> {
+    permit.fits(events, 0, offer.patterns)?;
+    if permit.try_grow_to_limit(events, bytes) { Ok(()) } else { Err(Rejection::Overloaded) }
 }
 
 fn answer(request: &HttpRequest, offer: &Offer, events: usize, faults: usize) -> HttpResponse {

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
 
 use super::answering::{Done, answer_to};
 use super::journaled::{Offer, bury, keep};
@@ -24,6 +25,7 @@ use super::worker::{TimedWait, Worker};
 use super::{body, handshake};
 use crate::event::Event;
 use crate::event::invalid::Invalid;
+use crate::event::outcome::Class;
 use crate::event::rejection::Rejection;
 use crate::event::sources::{Handshake, Headers, Ignored, Mapped, Message, Notified, Parsed, SourceFault, parse};
 use crate::pipeline::work::admission::Permit;
@@ -101,7 +103,7 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     source.metrics.received(elements.len());
     let Mapped { events, ignored } = source.mapping.events(elements, shared.pipeline.limits());
     source.metrics.ignored(&ignored);
-    finish(request, worker, &mut timed_wait, source, (events, permit, body.len())).await
+    finish(request, worker, &mut timed_wait, source, (events, permit, body)).await
 }
 
 /// The events go to the journal, or to the pipeline; what can never succeed becomes a dead letter.
@@ -110,8 +112,9 @@ async fn finish(
     worker: &Rc<Worker>,
     timed_wait: &mut TimedWait<'_>,
     source: Arc<Source>,
-    (events, permit, bytes_in): (Vec<Result<Event, Invalid>>, Permit, usize),
+    (events, permit, body): (Vec<Result<Event, Invalid>>, Permit, Bytes),
 ) -> Result<Reply, Rejection> {
+    let bytes_in = body.len();
     let appender = worker.appender.as_ref();
     if let Some(appender) = appender.filter(|_| source.is_journaled && events.iter().any(Result::is_ok)) {
         let name = source.mapping.name.as_str();
@@ -125,14 +128,23 @@ async fn finish(
             Err(done) => Reply::Events(done),
         });
     }
-    let kept = appender.map(|appender| (appender, source.clone(), events.clone()));
     let trace = RequestContext::of(request).and_then(|context| context.ids.trace.clone());
     let pending = worker.submitter.submit_events(events, permit, trace);
-    let (verdict, pending) = UnderWay::new(pending, worker, request, Some(source)).verdict(timed_wait).await;
-    if let (Some((appender, source, events)), Verdict::Batch(results)) = (kept, &verdict) {
+    let (verdict, pending) = UnderWay::new(pending, worker, request, Some(source.clone())).verdict(timed_wait).await;
+    if let (Some(appender), Verdict::Batch(results)) = (appender, &verdict)
+        && results.iter().any(|result| result.class() == Class::Rejected)
+    {
+        let events = read_again(request, &source, &body, worker);
         bury(appender, &source.mapping.name, request, &events, results);
     }
     Ok(Reply::Events(Done { verdict, pending, bytes_in }))
+}
+
+/// The events of a notification whose events have gone their way: that some are rejected is rare, and a copy of all would be made for each.
+fn read_again(request: &HttpRequest, source: &Source, body: &Bytes, worker: &Worker) -> Vec<Result<Event, Invalid>> {
+    let message = Message { headers: &Given(request.headers()), body };
+    let Ok(Parsed::Elements(elements)) = parse(source.mapping.format, &message) else { return Vec::new() };
+    source.mapping.events(elements, worker.shared.pipeline.limits()).events
 }
 
 /// The answer to a request without a notification.

@@ -15,9 +15,10 @@ use log::{info, warn};
 use tokio::sync::oneshot;
 
 use super::dead::DeadLetter;
-use super::link::{Args, Link, LinkError, Read, Value, args};
+use super::link::{Args, Link, LinkError, Value, args};
 use super::{Journal, Shared};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
+use crate::pipeline::work::admission::Permit;
 
 /// Entries of one pipeline at most.
 const MAX_ENTRIES: usize = 512;
@@ -51,6 +52,8 @@ pub enum AppendMessage {
 pub struct Append {
     entry: Bytes,
     events: u64,
+    /// Holds the entry's bytes in admission, whoever still waits for the answer.
+    permit: Permit,
     reserved: Reserved,
     reply: oneshot::Sender<Result<(), AppendError>>,
 }
@@ -80,7 +83,8 @@ impl Appender {
         Appender { journal, mailbox }
     }
 
-    /// Appends the entry of a request with so many events. What comes back is dropped without an answer if the actor fails.
+    /// Appends the entry of a request with so many events; `permit` holds them in admission until that has ended. What comes back is
+    /// dropped without an answer if the actor fails.
     ///
     /// # Errors
     /// The journal is full.
@@ -88,10 +92,11 @@ impl Appender {
         &self,
         entry: Vec<u8>,
         events: u64,
+        permit: Permit,
     ) -> Result<oneshot::Receiver<Result<(), AppendError>>, AppendError> {
         let reserved = self.journal.reserve(events)?;
         let (reply, receiver) = oneshot::channel();
-        self.mailbox.post(AppendMessage::Append(Append { entry: entry.into(), events, reserved, reply }));
+        self.mailbox.post(AppendMessage::Append(Append { entry: entry.into(), events, permit, reserved, reply }));
         Ok(receiver)
     }
 }
@@ -193,8 +198,8 @@ impl AppendStage {
             Ok(results) => results.into_iter(),
             Err(cause) => vec![Err(AppendError::Unreachable(cause)); appends.len()].into_iter(),
         };
-        for Append { reply, reserved, .. } in appends {
-            drop(reserved);
+        for Append { reply, reserved, permit, .. } in appends {
+            drop((reserved, permit));
             // Whoever asked may have gone.
             let _ = reply.send(results.next().unwrap_or(Err(AppendError::Unreachable("redis gave no answer".into()))));
         }
@@ -224,7 +229,7 @@ impl AppendStage {
         }
         if settings.wait_aof {
             match replies.next() {
-                Some(Value::Array(counts)) if counts.first().and_then(Read::number) == Some(1) => {}
+                Some(Value::Array(counts)) if counts.first().and_then(Value::number) == Some(1) => {}
                 Some(Value::Error(_)) => return Err("it knows no WAITAOF, or writes no append-only file".into()),
                 _ => return Err("they were not on its disk in time (journal.wait_aof)".into()),
             }

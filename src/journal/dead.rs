@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::entry::{Digest, Record};
-use super::link::{Args, Read, Value as Reply, args};
+use super::link::{Args, Value as Reply, args, field};
 use super::window::Meta;
 use super::{Journal, unix_millis};
 
@@ -98,10 +98,7 @@ impl DeadLetter {
 
     /// The dead letter of an entry's fields. What is missing is empty.
     pub fn read(fields: &[Reply]) -> Self {
-        let field = |name: &str| {
-            let is_it = |pair: &&[Reply]| pair.first().and_then(Read::text).is_some_and(|is| is == name.as_bytes());
-            fields.chunks(2).find(is_it).and_then(|pair| pair.get(1)?.text().cloned())
-        };
+        let field = |name| field(fields, name).cloned();
         let text = |name| field(name).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
         let number = |name| text(name).parse::<u64>().unwrap_or(0);
         let of = text("of");

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::hold::hold;
 use super::Journal;
 use super::lease::{self, ASK_EVERY};
-use super::link::{Link, LinkError, Read, args};
+use super::link::{Link, LinkError, args};
 use crate::pipeline::Pipeline;
 use crate::pipeline::runtime::{Stage, StageContext, Thread};
 use crate::telemetry::metrics::ActorKind;

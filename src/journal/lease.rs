@@ -5,9 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::link::{Args, Link, LinkError, Read, args};
+use super::link::{Args, Link, LinkError, args};
 use super::{Journal, unix_millis};
 use crate::pipeline::work::validity::Validity;
+use crate::redis::Value;
 
 /// How long a lease lasts unless it is prolonged.
 pub const LEASE: Duration = Duration::from_millis(6000);
@@ -91,7 +92,7 @@ async fn ask(journal: &Journal, link: &mut Link, holder: &str, prolongs: bool) -
     ];
     let reply = link.one(command).await?;
     let mut parts = reply.list().iter();
-    let mut number = || parts.next().and_then(Read::number).unwrap_or(0);
+    let mut number = || parts.next().and_then(Value::number).unwrap_or(0);
     let (what, [events, oldest_ms, dead]) = (number(), [(); 3].map(|()| u64::try_from(number()).unwrap_or(0)));
     let age = if oldest_ms == 0 { 0 } else { unix_millis().saturating_sub(oldest_ms) };
     journal.note(events, Duration::from_millis(age), dead);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::dead::DeadLetter;
 use super::entry::Entry;
-use super::link::{Link, LinkError, Read, args};
+use super::link::{Link, LinkError, args};
 use super::{Journal, unix_millis};
 
 const UNBURY: &str = include_str!("scripts/unbury.lua");

@@ -53,32 +53,10 @@ macro_rules! args {
 }
 pub(super) use args;
 
-/// Looks into a reply.
-pub trait Read {
-    /// The number, be it written as a string; None if it is none.
-    fn number(&self) -> Option<i64>;
-    /// The string.
-    fn text(&self) -> Option<&Bytes>;
-    /// The elements; of anything else none.
-    fn list(&self) -> &[Value];
-}
-
-impl Read for Value {
-    fn number(&self) -> Option<i64> {
-        match self {
-            Value::Integer(number) => Some(*number),
-            Value::Bulk(text) => str::from_utf8(text).ok()?.parse().ok(),
-            _ => None,
-        }
-    }
-
-    fn text(&self) -> Option<&Bytes> {
-        if let Value::Bulk(text) = self { Some(text) } else { None }
-    }
-
-    fn list(&self) -> &[Value] {
-        if let Value::Array(list) = self { list } else { &[] }
-    }
+/// The field of this name of an entry: names and values by turns.
+pub fn field<'a>(fields: &'a [Value], name: &str) -> Option<&'a Bytes> {
+    let is_it = |pair: &&[Value]| pair.first().and_then(Value::text).is_some_and(|is| is == name.as_bytes());
+    fields.chunks(2).find(is_it).and_then(|pair| pair.get(1)?.text())
 }
 
 /// Why a pipeline has no replies, for a person. Holds no value.

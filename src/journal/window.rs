@@ -111,8 +111,6 @@ impl Task {
 pub struct Round {
     /// Their places in the window.
     pub tasks: Vec<TaskId>,
-    /// Whether it is a single event that is no plain SET or DELETE.
-    pub is_alone: bool,
 }
 
 /// Keys and patterns that something later must not pass.
@@ -200,11 +198,6 @@ impl Window {
         self.tasks.len()
     }
 
-    /// Rounds in progress.
-    pub fn rounds(&self) -> usize {
-        self.rounds
-    }
-
     /// Adds the next entry of the stream. `events` is how many events it was counted with; those of `tasks` have still to be
     /// done, the others are settled. Returns the places of the tasks.
     pub fn add(&mut self, id: String, events: u64, tasks: Vec<Task>) -> Range<TaskId> {
@@ -233,6 +226,10 @@ impl Window {
 
     /// What may begin now. It counts as in progress until [`settle`](Window::settle) or [`put_off`](Window::put_off).
     pub fn begin(&mut self, now: Instant) -> Vec<Round> {
+        // To look at what is in progress costs as much as there is of it.
+        if self.waiting.is_empty() || self.rounds >= self.bounds.rounds {
+            return Vec::new();
+        }
         let mut begun = Vec::new();
         let mut together = Vec::new();
         let mut before = Occupied::default();
@@ -249,7 +246,7 @@ impl Window {
                 together.push(*id);
                 in_round.add(task);
             } else if may_begin && !in_round.stops(task) && room > usize::from(!together.is_empty()) {
-                begun.push(Round { tasks: vec![*id], is_alone: true });
+                begun.push(Round { tasks: vec![*id] });
                 room -= 1;
                 before.add(task);
             } else {
@@ -257,7 +254,7 @@ impl Window {
             }
         }
         if !together.is_empty() {
-            begun.push(Round { tasks: together, is_alone: false });
+            begun.push(Round { tasks: together });
         }
         for id in begun.iter().flat_map(|round| &round.tasks) {
             self.waiting.remove(id);

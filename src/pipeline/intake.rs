@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::validation::{NextStages, Offered, Validate};
-use crate::event::rejection::Rejection;
-use crate::event::wire::{Form, SplitError, split};
+use crate::event::wire::{Form, split};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
 use crate::pipeline::work::reply::Reply;
 
@@ -45,10 +44,7 @@ impl Intake {
                 let next = route.next.clone();
                 route.next.validation.post(Validate { events: Offered::Sent(events), reply, next })
             }
-            Err(SplitError::Malformed { detail }) => reply.reject(Rejection::Malformed { detail }),
-            Err(SplitError::TooManyEvents { found_more_than: max_events }) => {
-                reply.reject(Rejection::TooManyEvents { max_events });
-            }
+            Err(error) => reply.reject(error.into()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::event::invalid::Invalid;
 use crate::event::rejection::Rejection;
-use crate::event::validate::{MAX_FAULTS, validate};
+use crate::event::validate::{FaultBudget, MAX_FAULTS, validate};
 use crate::event::version::Version;
 use crate::event::wire::{Answered, EventResult, Split};
 use crate::event::{Action, Event, Few, Limits};
@@ -70,8 +70,9 @@ impl Validation {
             },
             Offered::Sent(Split::Batch(raw)) => {
                 checked.reserve(raw.len());
+                let mut faults = FaultBudget::default();
                 for raw in &raw {
-                    let event = validate(raw, &self.limits, checked.faults_left());
+                    let event = faults.validate(raw, &self.limits);
                     checked.add(event, |event| weight::of_event(event, raw));
                 }
                 true
@@ -107,7 +108,6 @@ struct Checked {
     entries: usize,
     bytes: usize,
     patterns: usize,
-    faults: usize,
     /// Milliseconds since 1970, once somebody has asked.
     now: Option<i64>,
 }
@@ -116,10 +116,6 @@ impl Checked {
     fn reserve(&mut self, events: usize) {
         self.elements.reserve(events);
         self.actions.reserve(events);
-    }
-
-    fn faults_left(&self) -> usize {
-        MAX_FAULTS.saturating_sub(self.faults)
     }
 
     fn add(&mut self, event: Result<Event, Invalid>, weigh: impl FnOnce(&Event) -> usize) {
@@ -133,7 +129,6 @@ impl Checked {
                 self.actions.push((event.action, event.version));
             }
             Err(invalid) => {
-                self.faults += invalid.listed();
                 self.bytes += weight::of_invalid(&invalid);
                 self.elements.push(EventResult::Invalid(invalid));
             }

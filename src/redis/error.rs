@@ -26,13 +26,6 @@ pub enum Error {
     WrongType,
 }
 
-impl Error {
-    /// Whether another attempt, on this or another connection, may end better.
-    pub fn is_worth_retrying(&self) -> bool {
-        !matches!(self, Error::Refused(_) | Error::WrongType)
-    }
-}
-
 /// The connection is no good for now, with the reason for a person.
 pub(crate) fn unavailable(reason: impl Into<Cow<'static, str>>) -> Error {
     Error::Unavailable(reason.into())

@@ -22,6 +22,7 @@ use super::server_info::ServerInfo;
 
 /// PINGs that measure a round trip.
 const ROUND_TRIPS: u32 = 5;
+const NOT_SENT: &str = "not sent: the time for it had run out";
 
 /// Why a value that comes in while it is sent was not sent.
 #[derive(Debug)]
@@ -139,14 +140,28 @@ impl Session {
         bytes: usize,
         frames: &mut Vec<Frame>,
     ) -> Result<(), Error> {
+        let mut held = self.ready(deadline).await?;
+        let within =
+            deadline.left().min(self.server.settings.response_timeout + time_for_bytes(bytes) + encoder.blocks());
+        self.was_sent = true;
+        if let Err(error) = held.connection.exchange_raw(encoder, max_bytes, within, frames).await {
+            self.was_closed = error.is_closed();
+            return Err(error.into());
+        }
+        self.keep(held, frames);
+        Ok(())
+    }
+
+    /// A connection on which something may be sent: connected if need be, and with nothing left of what earlier ones may still owe.
+    /// Held outside of the session: a call that is dropped half-way takes its connection with it.
+    async fn ready(&mut self, deadline: &Deadline) -> Result<Held, Error> {
         (self.was_sent, self.was_closed) = (false, false);
         if !self.is_connected() {
             self.connection = None;
         }
         if deadline.left().is_zero() {
-            return Err(unavailable("not sent: the time for it had run out"));
+            return Err(unavailable(NOT_SENT));
         }
-        // Held outside of the session: a call that is dropped half-way takes its connection with it.
         let mut held = match self.connection.take() {
             Some(held) => held,
             None => self.connect(deadline.left()).await?,
@@ -155,19 +170,16 @@ impl Session {
         // Connecting took its time, or the process was stopped: what has run out is not sent.
         if deadline.left().is_zero() {
             self.connection = Some(held);
-            return Err(unavailable("not sent: the time for it had run out"));
+            return Err(unavailable(NOT_SENT));
         }
-        let within =
-            deadline.left().min(self.server.settings.response_timeout + time_for_bytes(bytes) + encoder.blocks());
-        self.was_sent = true;
-        if let Err(error) = held.connection.exchange_raw(encoder, max_bytes, within, frames).await {
-            self.was_closed = error.is_closed();
-            return Err(error.into());
-        }
+        Ok(held)
+    }
+
+    /// Goes on with the connection, unless an answer makes another one advisable.
+    fn keep(&mut self, held: Held, frames: &[Frame]) {
         if !asks_for_a_new_connection(frames) {
             self.connection = Some(held);
         }
-        Ok(())
     }
 
     /// As [`exchange`](Session::exchange), with a value that comes in while it is sent. If it breaks off, the connection is
@@ -179,24 +191,10 @@ impl Session {
         deadline: &Deadline,
         frames: &mut Vec<Frame>,
     ) -> Result<(), NotStreamed> {
-        self.was_sent = false;
-        if !self.is_connected() {
-            self.connection = None;
-        }
-        let mut held = match self.connection.take() {
-            Some(held) => held,
-            None => self.connect(deadline.left()).await?,
-        };
-        self.server.kill_abandoned(&mut held.connection, deadline.left()).await?;
-        if deadline.left().is_zero() {
-            self.connection = Some(held);
-            return Err(unavailable("not sent: the time for it had run out").into());
-        }
+        let mut held = self.ready(deadline).await?;
         self.was_sent = true;
         held.connection.stream(value, max_bytes, deadline.left(), frames).await?;
-        if !asks_for_a_new_connection(frames) {
-            self.connection = Some(held);
-        }
+        self.keep(held, frames);
         Ok(())
     }
 

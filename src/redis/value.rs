@@ -28,19 +28,23 @@ pub enum Value {
 }
 
 impl Value {
+    /// The number, be it written as a string; None if it is none.
+    pub fn number(&self) -> Option<i64> {
+        match self {
+            Value::Integer(number) => Some(*number),
+            Value::Bulk(text) => str::from_utf8(text).ok()?.parse().ok(),
+            _ => None,
+        }
+    }
+
     /// The string; None: it is none.
-    pub fn into_bulk(self) -> Option<Bytes> {
-        if let Value::Bulk(bytes) = self { Some(bytes) } else { None }
+    pub fn text(&self) -> Option<&Bytes> {
+        if let Value::Bulk(text) = self { Some(text) } else { None }
     }
 
-    /// The integer; None: it is none.
-    pub fn as_integer(&self) -> Option<i64> {
-        if let Value::Integer(number) = self { Some(*number) } else { None }
-    }
-
-    /// The elements; None: it is no array.
-    pub fn into_array(self) -> Option<Vec<Value>> {
-        if let Value::Array(elements) = self { Some(elements) } else { None }
+    /// The elements; of anything else none.
+    pub fn list(&self) -> &[Value] {
+        if let Value::Array(list) = self { list } else { &[] }
     }
 
     /// Why the command was refused; None: it was not.

@@ -5,6 +5,7 @@ use bytestring::ByteString;
 use memchr::memchr_iter;
 
 use super::plain::{Cursor, Plain};
+use crate::event::rejection::Rejection;
 use crate::event::{MAX_NESTING, json};
 
 /// Some editors and exports begin a text with it. It says nothing of UTF-8, and is no part of the JSON.
@@ -77,6 +78,15 @@ pub enum SplitError {
         /// The limit that was exceeded. The rest of the body is not counted.
         found_more_than: usize,
     },
+}
+
+impl From<SplitError> for Rejection {
+    fn from(error: SplitError) -> Self {
+        match error {
+            SplitError::Malformed { detail } => Rejection::Malformed { detail },
+            SplitError::TooManyEvents { found_more_than: max_events } => Rejection::TooManyEvents { max_events },
+        }
+    }
 }
 
 /// Splits a body, without a byte order mark at its beginning, into at most `max_events` events, without a copy. The whole syntax of a JSON body comes before the

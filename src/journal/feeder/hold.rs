@@ -20,7 +20,7 @@ use super::take_in::{Raw, Taken, take_in};
 use crate::event::outcome::Problem;
 use crate::journal::entry::Unreadable;
 use crate::journal::lease::{self, LEASE, Lease, RENEW_EVERY};
-use crate::journal::link::{Link, LinkError, Read, Value};
+use crate::journal::link::{Link, LinkError, Value};
 use crate::journal::window::{Bounds, Task, TaskId, Window};
 
 /// Bytes of the events that are in the window.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Parts;
 use super::take_in::{Raw, entries};
 use crate::journal::lease::Lease;
-use crate::journal::link::{Link, LinkError, Read, Value, args};
+use crate::journal::link::{Link, LinkError, Value, args};
 use crate::journal::window::Done;
 
 const READ: &str = include_str!("../scripts/read.lua");

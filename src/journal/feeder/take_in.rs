@@ -9,7 +9,7 @@ use crate::event::validate::{MAX_FAULTS, validate};
 use crate::event::wire::{Form, Split, split};
 use crate::event::{Action, Event, Few, Limits};
 use crate::journal::entry::{Entry, Record, Unreadable};
-use crate::journal::link::{Read, Value};
+use crate::journal::link::{Value, field};
 use crate::journal::window::{Meta, Task};
 
 /// An entry as the stream has it.
@@ -31,9 +31,7 @@ pub fn entries(reply: &[Value]) -> Vec<Raw> {
     let entry = |entry: &Value| {
         let [id, fields] = entry.list() else { return None };
         let id = String::from_utf8(id.text()?.to_vec()).ok()?;
-        let is_payload = |pair: &&[Value]| pair.first().and_then(Read::text).is_some_and(|name| name == "e".as_bytes());
-        let payload = fields.list().chunks(2).find(is_payload).and_then(|pair| pair.get(1)?.text().cloned());
-        Some(Raw { id, payload: payload.unwrap_or_default() })
+        Some(Raw { id, payload: field(fields.list(), "e").cloned().unwrap_or_default() })
     };
     reply.iter().filter_map(entry).collect()
 }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::Se
 use std::sync::{Arc, OnceLock};
 
 use crate::cache::room::{Lender, Loan};
+use crate::event::rejection::Rejection;
 
 /// One part in so many of the budget is kept from blobs, for the bodies and entries at the door.
 const DOOR_SHARE: usize = 4;
@@ -226,6 +227,26 @@ impl Permit {
         self.events += events;
         self.bytes += bytes;
         true
+    }
+
+    /// The same, but with no more bytes than there could ever be beside what is held: whoever needs more gets in when nothing else is
+    /// in progress.
+    pub fn try_grow_to_limit(&mut self, events: usize, bytes: usize) -> bool {
+        self.try_grow(events, bytes.min(self.admission.max_bytes.saturating_sub(self.bytes)))
+    }
+
+    /// Whether it could take on so much, if nothing else were inside.
+    ///
+    /// # Errors
+    /// It never could: there are too many events, bytes or patterns.
+    pub fn fits(&self, events: usize, bytes: usize, patterns: usize) -> Result<(), Rejection> {
+        if !self.admission.could_hold(events, self.bytes + bytes) {
+            return Err(Rejection::TooLargeToAdmit);
+        }
+        if !self.admission.could_hold_patterns(patterns) {
+            return Err(Rejection::TooManyPatterns);
+        }
+        Ok(())
     }
 
     /// Takes on so many more patterns, or none.

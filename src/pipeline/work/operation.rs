@@ -87,11 +87,21 @@ pub struct Carried {
 impl Carried {
     /// Answers the entries that are made needless, now that this has become of it.
     pub fn settle_outdone(self, outcome: &Outcome, now: Instant) {
-        let outdone = match outcome {
+        let outcome = Self::of_outdone(outcome);
+        self.outdone.into_iter().for_each(|slot| slot.settle(outcome.clone(), now));
+    }
+
+    /// The same while it may still be in progress, as [`Slot::settle_early`].
+    pub fn settle_outdone_early(&self, outcome: &Outcome, now: Instant) {
+        let outcome = Self::of_outdone(outcome);
+        self.outdone.iter().for_each(|slot| slot.settle_early(outcome.clone(), now));
+    }
+
+    fn of_outdone(outcome: &Outcome) -> Outcome {
+        match outcome {
             Outcome::Failed(problem) => Outcome::Failed(problem.clone()),
             _ => Outcome::Superseded,
-        };
-        self.outdone.into_iter().for_each(|slot| slot.settle(outdone.clone(), now));
+        }
     }
 }
 

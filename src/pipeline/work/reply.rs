@@ -157,16 +157,9 @@ impl Reply {
     /// `least` bytes is rejected for good, and so is one with more patterns than may be in progress.
     pub fn admit(&self, events: usize, least: usize, bytes: usize, patterns: usize) -> Result<(), Rejection> {
         let Some(shared) = &self.shared else { return Ok(()) };
-        let mut state = shared.lock();
-        let (admission, held) = (state.permit.admission(), state.permit.bytes());
-        if !admission.could_hold(events, held + least) {
-            return Err(Rejection::TooLargeToAdmit);
-        }
-        if !admission.could_hold_patterns(patterns) {
-            return Err(Rejection::TooManyPatterns);
-        }
-        let bytes = bytes.min(admission.limits().1.saturating_sub(held));
-        let has_room = state.permit.try_patterns(patterns) && state.permit.try_grow(events, bytes);
+        let permit = &mut shared.lock().permit;
+        permit.fits(events, least, patterns)?;
+        let has_room = permit.try_patterns(patterns) && permit.try_grow_to_limit(events, bytes);
         if has_room { Ok(()) } else { Err(Rejection::Overloaded) }
     }
 

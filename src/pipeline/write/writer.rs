@@ -156,7 +156,7 @@ impl Writer {
         enter_all(ready.iter().filter_map(|ready| ready.end.entry()), Phase::Cache, now);
         if self.health.is_down() {
             let outcome = queue::not_tried(self.health.hindrance(), now);
-            return ready.into_iter().for_each(|ready| ready.end.fail(outcome.clone(), now));
+            return ready.into_iter().for_each(|ready| ready.fail(outcome.clone(), now));
         }
         self.queue.add(ready, now);
         // What else is in the mailbox goes with it.
@@ -205,9 +205,7 @@ impl Writer {
         let (is_down, hindrance) = (self.health.is_down(), self.health.hindrance());
         if let Activity::Writing(_, pending) = &self.activity {
             for pending in pending.iter().filter(|pending| is_down || pending.is_expired(now)) {
-                if let Some(slot) = pending.end.entry() {
-                    slot.settle_early(pending.given_up(hindrance, now), now);
-                }
+                pending.give_up_early(hindrance, now);
             }
         }
         if is_down {

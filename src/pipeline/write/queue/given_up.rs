@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Hindrance, Pending, SAID};
+use super::{Hindrance, Pending, Ready, SAID};
 use crate::event::outcome::{Outcome, ProblemKind};
+use crate::pipeline::work::operation::Carried;
+use crate::pipeline::work::question::End;
 
 impl Pending {
     /// Whether it is not sent any more.
@@ -25,13 +27,35 @@ impl Pending {
         }
     }
 
+    /// Answers it while it may still be in progress; it keeps its place.
+    pub fn give_up_early(&self, hindrance: Option<Hindrance<'_>>, now: Instant) {
+        let Some(slot) = self.end.entry() else { return };
+        let outcome = self.given_up(hindrance, now);
+        if let Some(carried) = &self.carried {
+            carried.settle_outdone_early(&outcome, now);
+        }
+        slot.settle_early(outcome, now);
+    }
+
     pub(super) fn give_up(self, hindrance: Option<Hindrance<'_>>, now: Instant) {
         let outcome = self.given_up(hindrance, now);
-        if let Some(carried) = self.carried {
-            carried.settle_outdone(&outcome, now);
-        }
-        self.end.fail(outcome, now);
+        fail(self.end, self.carried, outcome, now);
     }
+}
+
+impl Ready {
+    /// It was not queued, because of this.
+    pub fn fail(self, outcome: Outcome, now: Instant) {
+        fail(self.end, self.carried, outcome, now);
+    }
+}
+
+/// It was not done. Entries that it would have made needless end as it does.
+fn fail(end: End, carried: Option<Box<Carried>>, outcome: Outcome, now: Instant) {
+    if let Some(carried) = carried {
+        carried.settle_outdone(&outcome, now);
+    }
+    end.fail(outcome, now);
 }
 
 /// How it ends that comes while the cache is known to be down.
