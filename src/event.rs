@@ -6,6 +6,7 @@
 //! [`trace`] is the trace that its request belongs to, [`sources`] reads what storage says in words of its own.
 
 pub mod expected;
+pub mod hex;
 pub mod invalid;
 mod json;
 pub mod outcome;
@@ -13,7 +14,7 @@ pub mod pattern;
 pub mod rejection;
 pub mod sources;
 mod target;
-mod time;
+pub mod time;
 pub mod trace;
 pub mod validate;
 pub mod version;

@@ -4,11 +4,12 @@
 //! Anybody may have written the key since. So nobody takes the tag's word for what the key holds: before a value counts as
 //! unchanged it is compared with its [`Fingerprint`].
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use sha1::{Digest, Sha1};
 
 use crate::event::EntityTag;
+use crate::event::hex::{hex, unhex};
 
 /// A value is digested in pieces of so many bytes: Redis does nothing else while it digests one.
 pub const PIECE_BYTES: usize = 1024 * 1024;
@@ -131,23 +132,6 @@ impl Remembered {
         let resource = u64::from_str_radix(resource, 16).ok()?;
         Some(Remembered { etag: EntityTag::parse(etag)?, resource, print })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let written = write!(text, "{byte:02x}");
-        debug_assert!(written.is_ok(), "a string takes everything");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<[u8; DIGEST_BYTES]> {
-    let mut bytes = [0; DIGEST_BYTES];
-    let is_hex = text.len() == 2 * DIGEST_BYTES && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-    for (place, byte) in bytes.iter_mut().enumerate().filter(|_| is_hex) {
-        *byte = u8::from_str_radix(text.get(2 * place..2 * place + 2)?, 16).ok()?;
-    }
-    is_hex.then_some(bytes)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{serve, wrong_usage};
+use crate::event::time::rfc3339;
 use crate::config::Config;
 use crate::event::pattern::Pattern;
 use crate::journal::dead::DeadLetter;
@@ -194,9 +195,9 @@ fn as_json(id: &str, letter: &DeadLetter) -> Value {
     })
 }
 
-/// RFC 3339, in seconds.
+/// RFC 3339, in seconds. What stands in Redis may be no time at all.
 fn when(millis: u64) -> String {
-    httpdate::HttpDate::from(std::time::UNIX_EPOCH + Duration::from_millis(millis)).to_string()
+    i64::try_from(millis / 1000).ok().and_then(rfc3339).unwrap_or_else(|| "unknown".to_owned())
 }
 
 #[cfg(test)]

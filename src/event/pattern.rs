@@ -41,6 +41,17 @@ pub enum PatternError {
     MatchesAll,
 }
 
+/// Whether it stands for something else than itself, outside of a class.
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'*' | b'?' | b'[' | b'\\')
+}
+
+/// A glob that matches this text alone.
+pub fn escaped(text: &str) -> String {
+    let is_escaped = |c: char| u8::try_from(c).is_ok_and(is_special);
+    text.chars().flat_map(|c| is_escaped(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
 impl Pattern {
     /// Parses a glob. One of nothing but wildcards and classes is let through only with `allow_match_all`.
     ///

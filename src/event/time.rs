@@ -15,6 +15,14 @@ pub fn unix_millis(time: &str) -> Option<i64> {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
+/// These seconds since 1970 in the form of RFC 3339; None beyond the year 9999.
+pub fn rfc3339(seconds: i64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    let (date, (hour, minute, second)) = (time.date(), time.to_hms());
+    let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+    Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,5 +34,11 @@ mod tests {
         for none in ["", "yesterday", "2026-11-28", "1795905891"] {
             assert_eq!(unix_millis(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn seconds_are_a_time() {
+        assert_eq!(rfc3339(1_795_903_463).as_deref(), Some("2026-11-28T22:04:23Z"));
+        assert_eq!(rfc3339(i64::MAX), None);
     }
 }

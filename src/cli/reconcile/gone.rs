@@ -12,7 +12,7 @@ use super::looks::after;
 use super::{Failure, Run, list};
 use crate::blob::{Asked, FetchErrorKind, Opened};
 use crate::cache::{Cursor, Scan, ScanStep, Seen};
-use crate::event::pattern::{Pattern, Wider};
+use crate::event::pattern::{Pattern, Wider, escaped};
 use crate::event::{CacheKey, FetchTarget, StoreObject};
 
 /// Hashes of keys that are held at once: 32 MiB.
@@ -198,11 +198,4 @@ impl Run {
             Err(error) => Err(error.to_string()),
         }
     }
-}
-
-/// A text as a glob that matches it alone.
-fn escaped(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| ['\\', c].into_iter().skip(usize::from(!matches!(c, '*' | '?' | '[' | ']' | '^' | '-' | '\\'))))
-        .collect()
 }

@@ -12,6 +12,7 @@ use super::made::{self, Made, Step};
 use super::split::MAX_EVENT_BYTES;
 use crate::cache::redis::export::{Export, Exported};
 use crate::config::Secret;
+use crate::event::pattern::escaped;
 
 /// How what comes from either is called.
 pub const FROM_REDIS: &str = "--from-redis";
@@ -119,7 +120,7 @@ impl<'f> Orphans<'f> {
     /// # Errors
     /// Why the Redis cannot be read, for a person.
     pub fn open(url: &Secret, folder: &'f Folder) -> Result<Self, String> {
-        let pattern: String = folder.prefix().chars().flat_map(escaped).chain(['*']).collect();
+        let pattern = format!("{}*", escaped(folder.prefix()));
         let keys = Keys(Export::open(url.expose(), pattern.as_bytes(), 0)?);
         Ok(Orphans { keys, folder, found: Vec::new() })
     }
@@ -144,12 +145,6 @@ impl Iterator for Orphans<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         self.step().transpose()
     }
-}
-
-/// In a pattern of Redis, stands for itself.
-fn escaped(character: char) -> impl Iterator<Item = char> {
-    let is_special = matches!(character, '*' | '?' | '[' | ']' | '\\');
-    is_special.then_some('\\').into_iter().chain([character])
 }
 
 #[cfg(test)]

@@ -251,3 +251,12 @@ fn going_back(pattern: &[u8], key: &[u8]) -> bool {
         _ => false,
     }
 }
+
+#[test]
+fn an_escaped_text_matches_itself_alone() {
+    for text in ["plain", "a*b", "[x]", "a?", "back\\slash", "é*", "]-^"] {
+        let pattern = Pattern::parse(escaped(text), false).unwrap();
+        assert!(pattern.matches(text.as_bytes()), "{text}");
+        assert!(!pattern.matches(format!("{text}x").as_bytes()) && !pattern.matches(b"axb"), "{text}");
+    }
+}

@@ -1,7 +1,7 @@
 //! What of a pattern is given to Redis to match: a part that is cheap on every version. Redis does nothing else while it
 //! matches, and goes back at each star; the rest is matched here.
 
-use super::Pattern;
+use super::{Pattern, is_special};
 
 /// Bytes behind the star, at most: Redis compares them at each place of each key.
 const MAX_BEHIND_STAR: usize = 8;
@@ -57,7 +57,7 @@ fn behind_star(pattern: &Pattern, glob: &mut Vec<u8>) {
 
 fn escape(literal: &[u8], glob: &mut Vec<u8>) {
     for byte in literal {
-        if matches!(byte, b'*' | b'?' | b'[' | b'\\') {
+        if is_special(*byte) {
             glob.push(b'\\');
         }
         glob.push(*byte);

@@ -10,23 +10,14 @@ use smallvec::smallvec;
 
 use super::faults::{At, Others, Slot};
 use super::{Check, Kind, Node, Ttl, digits, url};
-use crate::event::expected::{Expected, SHA256_BYTES};
+use crate::event::expected::Expected;
+use crate::event::hex::unhex;
 use crate::event::{BlobUrl, CacheKey, EntityTag, FetchTarget, Few, SetEntry, Source, StoreObject};
 
 const TAG_FORM: &str =
     "must be an entity tag: a string of 1 to 256 visible ASCII characters, with quotes around it or without";
 const SHA256_FORM: &str = "must be a string of 64 hexadecimal digits";
 const BYTES_FORM: &str = "must be a whole number of bytes, 0 or more";
-
-/// A SHA-256 in hexadecimal digits.
-fn digest(text: &str) -> Option<[u8; SHA256_BYTES]> {
-    let mut bytes = [0; SHA256_BYTES];
-    let is_hex = text.len() == 2 * SHA256_BYTES && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-    for (place, byte) in bytes.iter_mut().enumerate().filter(|_| is_hex) {
-        *byte = u8::from_str_radix(text.get(2 * place..2 * place + 2)?, 16).ok()?;
-    }
-    is_hex.then_some(bytes)
-}
 
 impl Check<'_> {
     pub(super) fn entries(&mut self, data: Node<'_>, at: &At<'_>, ttl: Option<Ttl>) -> Option<Few<SetEntry>> {
@@ -101,7 +92,7 @@ impl Check<'_> {
             return is_good.then_some(None);
         }
         let etag = self.member(etag, &at.name("etag"), TAG_FORM, |node| EntityTag::parse(&node.string().ok()?));
-        let sha256 = self.member(sha256, &at.name("sha256"), SHA256_FORM, |node| digest(&node.string().ok()?));
+        let sha256 = self.member(sha256, &at.name("sha256"), SHA256_FORM, |node| unhex(&node.string().ok()?));
         let bytes = self.member(bytes, &at.name("bytes"), BYTES_FORM, |node| {
             (node.kind() == Kind::Number).then(|| digits(node.text())).flatten()
         });

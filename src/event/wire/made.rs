@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
+use crate::event::hex::hex;
 use crate::event::target::FetchTarget;
 use crate::event::{Action, BlobUrl, CacheKey, Event, Few, SetEntry, Source};
 
@@ -104,10 +105,6 @@ fn entries<S: Serializer>(entries: &Few<SetEntry>, serializer: S) -> Result<S::O
         }
     }
     list.end()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// With path and query as they were written.

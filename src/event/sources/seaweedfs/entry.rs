@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
-use time::OffsetDateTime;
 
 use super::NANOS;
 use crate::event::sources::Facts;
 use crate::event::sources::scalar::Scalar;
+use crate::event::hex::hex;
+use crate::event::time::rfc3339;
 
 /// Digits of a version's id that are a time.
 const TIME_DIGITS: usize = 16;
@@ -119,7 +120,7 @@ impl<'a> Entry<'a> {
     fn etag(&self) -> Option<String> {
         let of_md5 = || {
             let digest = BASE64.decode(self.attributes.md5.as_str()?).ok()?;
-            Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+            Some(hex(&digest))
         };
         decoded(&self.extended.etag).map(|etag| etag.trim_matches('"').to_owned()).or_else(of_md5)
     }
@@ -146,13 +147,6 @@ fn decoded(text: &Scalar) -> Option<String> {
     String::from_utf8(BASE64.decode(text.as_str()?).ok()?).ok()
 }
 
-fn rfc3339(seconds: i64) -> Option<String> {
-    let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
-    let (date, (hour, minute, second)) = (time.date(), time.to_hms());
-    let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
-    Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,11 +158,5 @@ mod tests {
         for none in ["", "null", "xyzw", "6713ab4a"] {
             assert_eq!(nanos_of_version(none), None, "{none}");
         }
-    }
-
-    #[test]
-    fn seconds_are_a_time() {
-        assert_eq!(rfc3339(1_795_903_463).as_deref(), Some("2026-11-28T22:04:23Z"));
-        assert_eq!(rfc3339(i64::MAX), None);
     }
 }
