@@ -20,7 +20,7 @@ pub mod retry;
 mod signs;
 pub mod store;
 
-pub use self::client::{Asked, BlobClient, Opened, Unless};
+pub use self::client::{BlobClient, BlobRequest, Opened, Unless};
 pub use self::download::Download;
 pub use self::proxy::Proxy;
 

@@ -35,14 +35,16 @@ use self::define::{
     HEALTHCHECK, KEEP, MAN, PATTERN, PREFIX, READY, RECONCILE, SEND, SHELL, SOURCE, YES, definition, letters_args,
     send_args,
 };
-use crate::config::{Args, FAMILIES, Fault, Faults, Flag, SETTINGS, Setting, find, named_by_flag, settings_of};
+use crate::config::{
+    Args, FAMILIES, Flag, SETTINGS, Setting, SettingFault, SettingFaults, find, named_by_flag, settings_of,
+};
 
 /// `EX_USAGE` of BSD's sysexits: the command line or the settings are at fault.
 pub const EXIT_USAGE: u8 = 64;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum Subcommand {
     /// Run the daemon; the command when none is named.
     Serve,
     /// Show the whole job on this machine, with an embedded cache and blobs of its own.
@@ -87,7 +89,7 @@ pub enum Command {
 ///
 /// # Errors
 /// The exit code, when all there is to say has been printed: help, version, or a command line that makes no sense.
-pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Command, Args), ExitCode> {
+pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Subcommand, Args), ExitCode> {
     let argv: Vec<OsString> = argv.into_iter().collect();
     let (matches, mut faults) = matches(argv.clone()).map_err(|error| {
         // Nothing is left to be done if even that cannot be printed.
@@ -107,55 +109,55 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Command, Args)
             }
             None => (with_settings(name, inner), outer.followed_by(settings(inner))),
         },
-        None => (Command::Serve, outer),
+        None => (Subcommand::Serve, outer),
     };
     faults.extend(contradiction(&args));
     args.faults.extend(faults);
     match command {
-        Command::Serve
-        | Command::CheckConfig { .. }
-        | Command::Clear { .. }
-        | Command::Reconcile(_)
-        | Command::DeadLetters(_)
-        | Command::Healthcheck { .. } => Ok((command, args)),
-        _ if !args.faults.is_empty() => Err(refuse(&Faults(args.faults))),
+        Subcommand::Serve
+        | Subcommand::CheckConfig { .. }
+        | Subcommand::Clear { .. }
+        | Subcommand::Reconcile(_)
+        | Subcommand::DeadLetters(_)
+        | Subcommand::Healthcheck { .. } => Ok((command, args)),
+        _ if !args.faults.is_empty() => Err(refuse(&SettingFaults(args.faults))),
         _ => Ok((command, args)),
     }
 }
 
 /// A command that takes no settings.
-fn of_its_own(name: &str, inner: &ArgMatches) -> Option<Command> {
+fn of_its_own(name: &str, inner: &ArgMatches) -> Option<Subcommand> {
     Some(match name {
-        DEMO => Command::Demo { keep: inner.get_flag(KEEP) },
-        SEND => Command::Send(Box::new(send_args(inner)?)),
-        COMPLETIONS => Command::Completions(*inner.get_one(SHELL)?),
-        MAN => Command::Man { command: inner.get_one(COMMAND).cloned() },
+        DEMO => Subcommand::Demo { keep: inner.get_flag(KEEP) },
+        SEND => Subcommand::Send(Box::new(send_args(inner)?)),
+        COMPLETIONS => Subcommand::Completions(*inner.get_one(SHELL)?),
+        MAN => Subcommand::Man { command: inner.get_one(COMMAND).cloned() },
         _ => return None,
     })
 }
 
-fn with_settings(name: &str, inner: &ArgMatches) -> Command {
+fn with_settings(name: &str, inner: &ArgMatches) -> Subcommand {
     match name {
-        CHECK_CONFIG => Command::CheckConfig { connect: inner.get_flag(CONNECT) },
+        CHECK_CONFIG => Subcommand::CheckConfig { connect: inner.get_flag(CONNECT) },
         CLEAR => {
             let pattern = inner.get_one(PATTERN).cloned().unwrap_or_default();
-            Command::Clear { pattern, yes: inner.get_flag(YES) }
+            Subcommand::Clear { pattern, yes: inner.get_flag(YES) }
         }
-        RECONCILE => Command::Reconcile(reconcile::Wanted {
+        RECONCILE => Subcommand::Reconcile(reconcile::Wanted {
             source: inner.get_one(SOURCE).cloned().unwrap_or_default(),
             bucket: inner.get_one(BUCKET).cloned(),
             prefix: inner.get_one(PREFIX).cloned().unwrap_or_default(),
             delete: inner.get_flag(DELETE),
             yes: inner.get_flag(YES),
         }),
-        DEAD_LETTERS => Command::DeadLetters(Box::new(letters_args(inner))),
-        HEALTHCHECK => Command::Healthcheck { live: inner.get_flag(READY) },
-        _ => Command::Serve,
+        DEAD_LETTERS => Subcommand::DeadLetters(Box::new(letters_args(inner))),
+        HEALTHCHECK => Subcommand::Healthcheck { live: inner.get_flag(READY) },
+        _ => Subcommand::Serve,
     }
 }
 
 /// Prints every fault; the exit code says that there were some.
-pub fn refuse(faults: &Faults) -> ExitCode {
+pub fn refuse(faults: &SettingFaults) -> ExitCode {
     let count = match faults.0.len() {
         1 => "1 fault".to_owned(),
         count => format!("{count} faults"),
@@ -171,7 +173,7 @@ fn wrong_usage(fault: &str) -> ExitCode {
 }
 
 /// Parses, setting unknown flags aside, so that one of them does not hide the others.
-fn matches(mut argv: Vec<OsString>) -> Result<(ArgMatches, Vec<Fault>), clap::Error> {
+fn matches(mut argv: Vec<OsString>) -> Result<(ArgMatches, Vec<SettingFault>), clap::Error> {
     let mut faults = Vec::new();
     let named = named_by(&argv);
     loop {
@@ -196,7 +198,7 @@ fn named_by(argv: &[OsString]) -> Vec<&'static Setting> {
 }
 
 /// Takes the unknown flag that the error is about, and what looks like its value, out of the arguments.
-fn set_aside(argv: &mut Vec<OsString>, error: &clap::Error) -> Option<Fault> {
+fn set_aside(argv: &mut Vec<OsString>, error: &clap::Error) -> Option<SettingFault> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
@@ -213,7 +215,9 @@ fn set_aside(argv: &mut Vec<OsString>, error: &clap::Error) -> Option<Fault> {
         argv.remove(at);
     }
     let hint = text(ContextKind::SuggestedArg).map(|flag| format!(", did you mean {flag}?")).unwrap_or_default();
-    Some(Fault::Usage(format!("{flag} (command line): there is no such flag{hint}; allowed: those that --help lists")))
+    Some(SettingFault::Usage(format!(
+        "{flag} (command line): there is no such flag{hint}; allowed: those that --help lists"
+    )))
 }
 
 fn is_command(text: &str) -> bool {
@@ -230,7 +234,7 @@ fn settings(matches: &ArgMatches, named: &[&'static Setting]) -> Args {
     let is_given = |setting: &&Setting| matches.get_one::<String>(setting.path).is_some();
     let faults = FAMILIES.iter().flat_map(|family| family.settings).filter(is_given).map(|setting| {
         let flag = setting.flag();
-        Fault::Usage(format!(
+        SettingFault::Usage(format!(
             "--{flag} (command line): write a name in place of NAME, as in --sources-minio-format or --stores-main-kind"
         ))
     });
@@ -254,19 +258,19 @@ impl Args {
     }
 }
 
-fn needless(flag: &str, command: &str) -> Fault {
+fn needless(flag: &str, command: &str) -> SettingFault {
     let instead = match command {
         DEMO => "demo has settings of its own; allowed: --keep".to_owned(),
         _ => format!("{command} takes no settings; allowed: what {command} --help lists"),
     };
-    Fault::Usage(format!("{flag} (command line): {instead}"))
+    SettingFault::Usage(format!("{flag} (command line): {instead}"))
 }
 
 /// `--embedded` beside a `--cache-backend` that says something else.
-fn contradiction(args: &Args) -> Option<Fault> {
+fn contradiction(args: &Args) -> Option<SettingFault> {
     let short = args.flags.iter().find(|flag| flag.given_as == "--embedded")?;
     let long = args.flags.iter().find(|flag| flag.given_as == "--cache-backend" && flag.value != short.value)?;
-    Some(Fault::Pair {
+    Some(SettingFault::Pair {
         first: "--embedded (command line)".to_owned(),
         second: format!("--cache-backend {} (command line)", long.value.escape_debug()),
         reason: "they contradict each other".to_owned(),

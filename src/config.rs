@@ -38,9 +38,9 @@ mod unheard;
 
 use std::path::PathBuf;
 
-pub use self::fault::{Fault, Faults};
+pub use self::fault::{SettingFault, SettingFaults};
 pub use self::files::{authorities_in, identity_in, password_in, text_in, tls_in, tokens_in, webhook_secrets_in};
-pub use self::kind::Kind;
+pub use self::kind::SettingKind;
 pub use self::model::*;
 pub use self::named::{FAMILIES, Family, find, named_by_flag, settings_of};
 pub use self::redis_url::has_password;
@@ -64,7 +64,7 @@ pub struct Args {
     /// In the order of rising precedence.
     pub flags: Vec<Flag>,
     /// Faults of the command line itself, to be listed with the others.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<SettingFault>,
 }
 
 /// A setting given by flag.
@@ -92,13 +92,13 @@ pub struct Loaded {
     /// What is allowed but surely not meant, for the log.
     pub warnings: Vec<String>,
     /// Every setting as it came out, in the order of the table.
-    pub sources: Vec<Shown>,
+    pub sources: Vec<ShownSetting>,
     effective: Effective,
 }
 
 /// A setting as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub struct ShownSetting {
     /// The name of the setting, as in the file: `fetch.pool_size`.
     pub path: &'static str,
     /// As TOML; `***` for a secret, `none` if it is unset.
@@ -107,10 +107,10 @@ pub struct Shown {
     pub source: String,
 }
 
-impl Shown {
+impl ShownSetting {
     /// A setting that is there no more.
     fn unset(path: &'static str) -> Self {
-        Shown { path, value: "none".to_owned(), source: "default".to_owned() }
+        ShownSetting { path, value: "none".to_owned(), source: "default".to_owned() }
     }
 }
 
@@ -119,7 +119,7 @@ impl Config {
     ///
     /// # Errors
     /// Every fault of every layer, of what does not go together, and of the files that settings name.
-    pub fn load(args: Args) -> Result<Loaded, Faults> {
+    pub fn load(args: Args) -> Result<Loaded, SettingFaults> {
         finish(Layers::of(args))
     }
 
@@ -127,7 +127,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn from_pairs(pairs: &[(&str, &str)]) -> Result<Config, Faults> {
+    pub fn from_pairs(pairs: &[(&str, &str)]) -> Result<Config, SettingFaults> {
         let mut layers = Layers::new();
         layers.add_pairs(pairs);
         finish(layers).map(|loaded| loaded.config)
@@ -154,19 +154,23 @@ impl Layers {
     }
 }
 
-fn finish(layers: Layers) -> Result<Loaded, Faults> {
+fn finish(layers: Layers) -> Result<Loaded, SettingFaults> {
     let (effective, warnings, faults) = layers.merge();
     complete(effective, warnings, faults)
 }
 
-fn complete(effective: Effective, mut warnings: Vec<String>, mut faults: Vec<Fault>) -> Result<Loaded, Faults> {
+fn complete(
+    effective: Effective,
+    mut warnings: Vec<String>,
+    mut faults: Vec<SettingFault>,
+) -> Result<Loaded, SettingFaults> {
     cross_checks::check(&effective, &mut faults, &mut warnings);
     let files = files::read(&effective, &mut faults);
     if !faults.is_empty() {
-        return Err(Faults(faults));
+        return Err(SettingFaults(faults));
     }
     let sources = render::shown(&effective);
-    let config = model::build(effective.clone(), files).map_err(|fault| Faults(vec![fault]))?;
+    let config = model::build(effective.clone(), files).map_err(|fault| SettingFaults(vec![fault]))?;
     Ok(Loaded { config, warnings, sources, effective })
 }
 

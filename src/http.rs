@@ -27,9 +27,9 @@ mod receive;
 mod request;
 mod request_ids;
 mod server;
-mod shared;
 mod slow;
 mod sources;
+mod state;
 mod stream;
 mod tls;
 pub mod trust;
@@ -45,12 +45,12 @@ use std::time::Duration;
 
 pub use self::auth::Auth;
 pub use self::client::Proxies;
-pub use self::server::{Server, StartError};
+pub use self::server::{HttpServer, StartError};
 pub use self::sources::SourceSettings;
-pub use self::tls::{Pems, Tls, TlsError};
+pub use self::tls::{Pems, ServerTls, TlsError};
 pub use self::trust::IssuerSettings;
 
-use self::trust::Fetch;
+use self::trust::FetchDocument;
 
 /// The `http.*` settings and their neighbours.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ pub struct HttpSettings {
     /// Producers of notifications, at the start.
     pub sources: Vec<SourceSettings>,
     /// Who fetches the keys of others, for sources that accept what they signed.
-    pub keys: Arc<dyn Fetch>,
+    pub keys: Arc<dyn FetchDocument>,
     /// None: plain HTTP.
-    pub tls: Option<Arc<Tls>>,
+    pub tls: Option<Arc<ServerTls>>,
 }

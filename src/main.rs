@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use redis_cache_sync::cli::{self, Command};
+use redis_cache_sync::cli::{self, Subcommand};
 use redis_cache_sync::config::{Args, Config};
 use tikv_jemallocator::Jemalloc;
 
@@ -17,16 +17,16 @@ fn main() -> ExitCode {
         Err(answered) => return answered,
     };
     match command {
-        Command::Demo { keep } => cli::demo::run(keep),
-        Command::Send(send) => cli::send::run(&send),
-        Command::Completions(shell) => cli::shell::completions(shell),
-        Command::Man { command } => cli::shell::man(command.as_deref()),
-        Command::Reconcile(wanted) => with_settings(args, |config| cli::reconcile::run(wanted, config)),
-        Command::Clear { pattern, yes } => with_settings(args, |config| cli::clear::run(&pattern, yes, config)),
-        Command::DeadLetters(letters) => with_settings(args, |config| cli::dead_letters::run(&letters, config)),
-        Command::Healthcheck { live } => with_settings(args, |config| cli::healthcheck::run(live, config)),
-        Command::CheckConfig { connect } => cli::check_config::run(connect, Config::load(args)),
-        Command::Serve => cli::serve::run(args),
+        Subcommand::Demo { keep } => cli::demo::run(keep),
+        Subcommand::Send(send) => cli::send::run(&send),
+        Subcommand::Completions(shell) => cli::shell::completions(shell),
+        Subcommand::Man { command } => cli::shell::man(command.as_deref()),
+        Subcommand::Reconcile(wanted) => with_settings(args, |config| cli::reconcile::run(wanted, config)),
+        Subcommand::Clear { pattern, yes } => with_settings(args, |config| cli::clear::run(&pattern, yes, config)),
+        Subcommand::DeadLetters(letters) => with_settings(args, |config| cli::dead_letters::run(&letters, config)),
+        Subcommand::Healthcheck { live } => with_settings(args, |config| cli::healthcheck::run(live, config)),
+        Subcommand::CheckConfig { connect } => cli::check_config::run(connect, Config::load(args)),
+        Subcommand::Serve => cli::serve::run(args),
     }
 }
 

@@ -5,8 +5,8 @@
 //! # Calls to the keys of one slot
 //!
 //! [`Redis`] is one server, a cluster, or a master by Sentinel. A [`Client`] of it is one ordered line to whoever has the keys
-//! of one slot now, on a connection of its own. [`Client::call`] sends a [`Pipeline`] and has a [`Value`] for each command.
-//! It is one attempt, within [`Limits`]. After a failure the next call looks for the server anew. [`Failure::may_take_effect`]
+//! of one slot now, on a connection of its own. [`Client::call`] sends a [`CommandPipeline`] and has a [`Value`] for each command.
+//! It is one attempt, within [`PipelineLimits`]. After a failure the next call looks for the server anew. [`Failure::may_take_effect`]
 //! says whether what was sent may still be carried out, and [`Client::take_back`] puts an end to that.
 //!
 //! [`Redis::kill_clients`] does the same for another process, by the name of its connections ([`Settings::client_name`]):
@@ -99,11 +99,11 @@ pub(crate) use self::error::unexpected;
 pub use self::error_code::Code;
 pub(crate) use self::error_code::{CLUSTER_DOWN, Hint, Redirect, too_long};
 pub(crate) use self::length_limit::MAX_SURE_BYTES;
-pub use self::pipeline::{Limits, Pipeline};
+pub use self::pipeline::{CommandPipeline, PipelineLimits};
 pub(crate) use self::reply::Frame;
 pub(crate) use self::server::{Server, Warning};
-pub(crate) use self::session::{NotStreamed, Session};
-pub use self::settings::{PasswordReader, SentinelAccess, Settings, SetupError, Tls};
+pub(crate) use self::session::{NotStreamed, ServerSession};
+pub use self::settings::{PasswordReader, SentinelAccess, Settings, SetupError, TlsSettings};
 pub use self::value::Value;
 
 /// A string in the answers to a connection's own commands, at most.

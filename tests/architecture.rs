@@ -5,6 +5,8 @@
 mod imports;
 #[path = "architecture/monitoring.rs"]
 mod monitoring;
+#[path = "architecture/names.rs"]
+mod names;
 #[path = "architecture/sizes.rs"]
 mod sizes;
 
@@ -68,7 +70,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "cli/send/post.rs",
             "cli/send/run.rs",
             "http/request_ids.rs",
-            "http/shared.rs",
+            "http/state.rs",
             "pipeline/router/central/fetching.rs",
         ],
     ),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use redis_cache_sync::config::{DefaultValue, Kind, SETTINGS, Setting, default_toml, markdown_table};
+use redis_cache_sync::config::{DefaultValue, SETTINGS, Setting, SettingKind, default_toml, markdown_table};
 use tempfile::TempDir;
 
 const SECRET: &str = "hunter2-never-show-me";
@@ -227,13 +227,13 @@ fn every_example_of_the_default_file_is_allowed() {
 fn another(setting: &Setting) -> (String, String) {
     let quoted = |text: &str| (text.to_owned(), format!("\"{text}\""));
     match (&setting.kind, setting.default) {
-        (Kind::Integer { max, .. } | Kind::Bytes { max, .. }, DefaultValue::Number(default)) => {
+        (SettingKind::Integer { max, .. } | SettingKind::Bytes { max, .. }, DefaultValue::Number(default)) => {
             let number = if default > 1 { default - 1 } else { (default + 1).min(*max) };
             (number.to_string(), number.to_string())
         }
-        (Kind::Integer { .. }, _) => ("7".to_owned(), "7".to_owned()),
-        (Kind::Switch, DefaultValue::Switch(default)) => ((!default).to_string(), (!default).to_string()),
-        (Kind::Choice { allowed }, DefaultValue::Text(default)) => {
+        (SettingKind::Integer { .. }, _) => ("7".to_owned(), "7".to_owned()),
+        (SettingKind::Switch, DefaultValue::Switch(default)) => ((!default).to_string(), (!default).to_string()),
+        (SettingKind::Choice { allowed }, DefaultValue::Text(default)) => {
             quoted(allowed.iter().rev().find(|choice| **choice != default).unwrap_or(&allowed[0]))
         }
         _ => match setting.path {

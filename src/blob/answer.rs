@@ -12,7 +12,7 @@ use super::{FetchError, FetchErrorKind};
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a response's head means.
-pub(super) enum Answer {
+pub(super) enum HeadMeaning {
     Body,
     /// To a request under a condition: what is asked for has not changed.
     NotModified,
@@ -20,12 +20,12 @@ pub(super) enum Answer {
 }
 
 /// Only 200 is success, and 304 if that was asked for.
-pub(super) fn judge(response: &ClientResponse, url: &Url, is_conditional: bool) -> Result<Answer, FetchError> {
+pub(super) fn judge(response: &ClientResponse, url: &Url, is_conditional: bool) -> Result<HeadMeaning, FetchError> {
     let status = response.status().as_u16();
     let kind = match status {
-        200 => return Ok(Answer::Body),
-        304 if is_conditional => return Ok(Answer::NotModified),
-        301 | 302 | 303 | 307 | 308 => return redirect(response, url).map(Answer::Redirect),
+        200 => return Ok(HeadMeaning::Body),
+        304 if is_conditional => return Ok(HeadMeaning::NotModified),
+        301 | 302 | 303 | 307 | 308 => return redirect(response, url).map(HeadMeaning::Redirect),
         404 | 410 => FetchErrorKind::NotFound,
         409 | 412 => FetchErrorKind::Changed,
         408 | 425 | 429 | 500..=599 => FetchErrorKind::Unavailable,

@@ -19,8 +19,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::Instant;
 use url::Url;
 
-use super::connector::Connector;
-use super::dial::{Resolve, USER_AGENT, fault};
+use super::connector::BlobConnector;
+use super::dial::{NameResolver, USER_AGENT, fault};
 use super::guard::{AllowedHosts, Forbidden};
 use super::signs::Signs;
 use super::{BlobSettings, FetchError, FetchErrorKind, SetupError};
@@ -31,7 +31,7 @@ const POOL_LIFETIME: Duration = Duration::from_secs(60);
 /// Calls the hosts that one list allows. One a thread.
 pub(super) struct Caller {
     /// Of plain connections; those of TLS have the same but for that.
-    connector: Connector,
+    connector: BlobConnector,
     tls: Arc<ClientConfig>,
     /// Connections kept open, at most.
     max_connections: usize,
@@ -39,7 +39,7 @@ pub(super) struct Caller {
 }
 
 /// One request.
-pub(super) struct Question<'a> {
+pub(super) struct HttpCall<'a> {
     pub method: Method,
     pub url: &'a Url,
     /// The path and query as they are sent.
@@ -59,10 +59,10 @@ struct Pool {
 
 impl Caller {
     /// `tls` is what [`tls_config`] made of the settings.
-    pub fn new(settings: &BlobSettings, allowed: AllowedHosts, tls: Arc<ClientConfig>, resolve: Resolve) -> Self {
+    pub fn new(settings: &BlobSettings, allowed: AllowedHosts, tls: Arc<ClientConfig>, resolve: NameResolver) -> Self {
         let (timeout, proxy) = (settings.connect_timeout, settings.proxy.clone().map(Rc::new));
         let connector =
-            Connector { allowed: Rc::new(allowed), timeout, proxy, tls: None, open: Rc::default(), resolve };
+            BlobConnector { allowed: Rc::new(allowed), timeout, proxy, tls: None, open: Rc::default(), resolve };
         let pool = RefCell::new(Pool::new(&connector, &tls));
         Caller { connector, tls, max_connections: settings.max_connections, pool }
     }
@@ -79,7 +79,7 @@ impl Caller {
 
     /// Sends the request; a second time, on a connection of its own, if the first went out on one from the pool that the
     /// server had closed. That was no attempt: the host never saw it.
-    pub async fn ask(&self, question: &Question<'_>) -> Result<ClientResponse, FetchError> {
+    pub async fn ask(&self, question: &HttpCall<'_>) -> Result<ClientResponse, FetchError> {
         question.signs.begin_request();
         match self.send(question).await {
             Err(_) if question.signs.stale() => {
@@ -90,8 +90,8 @@ impl Caller {
         }
     }
 
-    async fn send(&self, question: &Question<'_>) -> Result<ClientResponse, FetchError> {
-        let Question { method, url, target, headers, body, signs } = question;
+    async fn send(&self, question: &HttpCall<'_>) -> Result<ClientResponse, FetchError> {
+        let HttpCall { method, url, target, headers, body, signs } = question;
         let secure = url.scheme() == "https";
         let pool = self.pool();
         let client = if secure { pool.tls } else { pool.plain };
@@ -129,9 +129,9 @@ impl Caller {
 }
 
 impl Pool {
-    fn new(connector: &Connector, tls: &Arc<ClientConfig>) -> Pool {
+    fn new(connector: &BlobConnector, tls: &Arc<ClientConfig>) -> Pool {
         let client = |tls| {
-            let connector = Connector { tls, ..connector.clone() };
+            let connector = BlobConnector { tls, ..connector.clone() };
             let timeout = connector.timeout + Duration::from_secs(1);
             // Our own limits come first: the connector's on time, the permits on number.
             let connector = awc::Connector::new().connector(connector).timeout(timeout).limit(0);

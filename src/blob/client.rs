@@ -25,13 +25,13 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::answer::{Answer, judge};
-use super::caller::{Caller, Question, tls_config};
+use super::answer::{HeadMeaning, judge};
+use super::caller::{Caller, HttpCall, tls_config};
 use super::decoding::Decoding;
-use super::dial::{Resolve, by_the_system};
+use super::dial::{NameResolver, by_the_system};
 use super::resource::resource;
 use super::signs::Signs;
-use super::store::{self, ListedPage, Place, Store};
+use super::store::{self, ListedPage, Store, StorePlace};
 use super::{BlobSettings, Download, FetchError, FetchErrorKind, SetupError};
 use crate::event::trace::Trace;
 use crate::event::{EntityTag, FetchTarget, StoreObject};
@@ -51,7 +51,7 @@ pub struct BlobClient {
 
 struct Inner {
     settings: BlobSettings,
-    resolve: Resolve,
+    resolve: NameResolver,
     tls: Arc<ClientConfig>,
     permits: Arc<Semaphore>,
     decoding: Rc<Decoding>,
@@ -69,7 +69,7 @@ struct StoreAccess {
 
 /// What an attempt is to bring.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct BlobRequest<'a> {
     /// Where the blob is.
     pub target: &'a FetchTarget,
     /// The blob is wanted only if it is another than this.
@@ -93,7 +93,7 @@ pub struct Unless<'a> {
 pub enum Opened {
     /// The head of the blob; its body is still to be read.
     Body(Download),
-    /// The blob is the one that [`Asked::unless`] names.
+    /// The blob is the one that [`BlobRequest::unless`] names.
     NotModified,
     /// Nothing was heard of the host, and the attempt was told to give up.
     GaveUp,
@@ -119,7 +119,7 @@ impl BlobClient {
         Self::resolving(settings, by_the_system())
     }
 
-    pub(super) fn resolving(settings: BlobSettings, resolve: Resolve) -> Result<Self, SetupError> {
+    pub(super) fn resolving(settings: BlobSettings, resolve: NameResolver) -> Result<Self, SetupError> {
         let tls = Arc::new(tls_config(&settings)?);
         let caller = Caller::new(&settings, settings.allowed_hosts.clone(), tls.clone(), resolve.clone());
         let permits = Arc::new(Semaphore::new(settings.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
@@ -136,7 +136,7 @@ impl BlobClient {
     /// Of every kind. `TooLarge` if the announced length is beyond the cap.
     pub async fn open(
         &self,
-        asked: Asked<'_>,
+        asked: BlobRequest<'_>,
         until: Instant,
         gives_up: impl FnMut() -> bool,
     ) -> Result<Opened, FetchError> {
@@ -149,7 +149,7 @@ impl BlobClient {
             }
             FetchTarget::Object(object) => {
                 let access = self.inner.access(object.store())?;
-                let Place { url, target } = access.store.place(object)?;
+                let StorePlace { url, target } = access.store.place(object)?;
                 let first = First { url: &url, target: &target, unless: asked.unless, trace, access: Some(&access) };
                 self.open_head(first, until, gives_up).await
             }
@@ -171,7 +171,7 @@ impl BlobClient {
         let denied = |what| FetchError::new(FetchErrorKind::Denied, what);
         let access = self.inner.access(store)?;
         let place = access.store.listing(bucket, prefix, from);
-        let Place { url, target } = place.ok_or_else(|| denied("a store of this kind cannot be listed"))?;
+        let StorePlace { url, target } = place.ok_or_else(|| denied("a store of this kind cannot be listed"))?;
         let first = First { url: &url, target: &target, unless: None, trace: None, access: Some(&access) };
         match self.open_head(first, until, || false).await? {
             Opened::Body(download) => {
@@ -189,7 +189,7 @@ impl BlobClient {
     /// As [`open`](Self::open).
     pub async fn probe(&self, store: &str, bucket: Option<&str>, until: Instant) -> Result<(), FetchError> {
         let access = self.inner.access(store)?;
-        let Place { url, target } = access.store.probe(bucket);
+        let StorePlace { url, target } = access.store.probe(bucket);
         let first = First { url: &url, target: &target, unless: None, trace: None, access: Some(&access) };
         self.open_head(first, until, || false).await.map(drop)
     }
@@ -272,13 +272,13 @@ impl Inner {
                 None => self.ask(&hop, signs).await,
             };
             match asked.map_err(|error| FetchError { elsewhere, ..error })? {
-                (Answer::Body, response) => {
+                (HeadMeaning::Body, response) => {
                     let (aside, cap) = (signs.take_aside(), self.settings.max_blob_bytes);
                     let download = Download::new(response, aside, cap, until, self.decoding.clone(), permit, resource);
                     return download.map(Opened::Body);
                 }
-                (Answer::NotModified, _) => return Ok(Opened::NotModified),
-                (Answer::Redirect(next), _) => {
+                (HeadMeaning::NotModified, _) => return Ok(Opened::NotModified),
+                (HeadMeaning::Redirect(next), _) => {
                     target = Cow::Owned(next[url::Position::BeforePath..url::Position::AfterQuery].to_owned());
                     url = Cow::Owned(next);
                 }
@@ -288,11 +288,11 @@ impl Inner {
     }
 
     /// Asks a host that no store's credential is for.
-    async fn ask(&self, hop: &Hop<'_>, signs: &Rc<Signs>) -> Result<(Answer, ClientResponse), FetchError> {
+    async fn ask(&self, hop: &Hop<'_>, signs: &Rc<Signs>) -> Result<(HeadMeaning, ClientResponse), FetchError> {
         let Hop { url, target, .. } = *hop;
         self.caller.judge(url)?;
         let (method, headers, body) = (Method::GET, hop.headers(), Bytes::new());
-        let response = self.caller.ask(&Question { method, url, target, headers, body, signs }).await?;
+        let response = self.caller.ask(&HttpCall { method, url, target, headers, body, signs }).await?;
         Ok((judge(&response, url, hop.unless.is_some())?, response))
     }
 }
@@ -304,14 +304,14 @@ impl StoreAccess {
         hop: &Hop<'_>,
         until: Instant,
         signs: &Rc<Signs>,
-    ) -> Result<(Answer, ClientResponse), FetchError> {
-        let (url, place) = (hop.url, Place { url: hop.url.clone(), target: hop.target.to_owned() });
+    ) -> Result<(HeadMeaning, ClientResponse), FetchError> {
+        let (url, place) = (hop.url, StorePlace { url: hop.url.clone(), target: hop.target.to_owned() });
         let mut is_second = false;
         loop {
             let signed = self.store.sign(&Method::GET, &place, hop.headers()).await?;
             let store::Signed { target, headers, credential } = signed;
             let (method, target, body) = (Method::GET, target.as_str(), Bytes::new());
-            let response = self.caller.ask(&Question { method, url, target, headers, body, signs }).await?;
+            let response = self.caller.ask(&HttpCall { method, url, target, headers, body, signs }).await?;
             let error = match judge(&response, url, hop.unless.is_some()) {
                 Ok(answer) => return Ok((answer, response)),
                 Err(error) => store::explained(response, error, &credential, until).await,

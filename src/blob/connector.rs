@@ -19,15 +19,15 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use url::Host;
 
-use super::dial::{Resolve, connect, connect_to_one, fault, resolve, timed_out};
-use super::framing::{Connection, Transport};
+use super::dial::{NameResolver, connect, connect_to_one, fault, resolve, timed_out};
+use super::framing::{BlobConnection, Transport};
 use super::guard::AllowedHosts;
 use super::proxy::Proxy;
 use super::{FetchError, signs};
 
 /// awc's way to a connection. It carries our own [`FetchError`] out inside an [`io::Error`].
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(super) struct BlobConnector {
     pub(super) allowed: Rc<AllowedHosts>,
     pub(super) timeout: Duration,
     /// None: hosts are called directly.
@@ -37,11 +37,11 @@ pub(super) struct Connector {
     /// Connections alive, idle ones too.
     pub(super) open: Rc<Cell<usize>>,
     /// Asked once for each connection: what it says is judged, and connected to.
-    pub(super) resolve: Resolve,
+    pub(super) resolve: NameResolver,
 }
 
-impl Service<ConnectInfo<Uri>> for Connector {
-    type Response = Connected<Uri, Connection>;
+impl Service<ConnectInfo<Uri>> for BlobConnector {
+    type Response = Connected<Uri, BlobConnection>;
     type Error = ConnectError;
     type Future = LocalBoxFuture<'static, Result<Self::Response, ConnectError>>;
 
@@ -53,7 +53,7 @@ impl Service<ConnectInfo<Uri>> for Connector {
             signs::note_fresh_connection();
             let uri = request.request().clone();
             match timeout(connector.timeout, connector.connect(&uri)).await {
-                Ok(Ok(transport)) => Ok(Connected::new(uri, Connection::new(transport, connector.open))),
+                Ok(Ok(transport)) => Ok(Connected::new(uri, BlobConnection::new(transport, connector.open))),
                 Ok(Err(error)) => Err(ConnectError::Io(io::Error::other(error))),
                 Err(_) => Err(ConnectError::Io(io::Error::other(timed_out()))),
             }
@@ -61,7 +61,7 @@ impl Service<ConnectInfo<Uri>> for Connector {
     }
 }
 
-impl Connector {
+impl BlobConnector {
     async fn connect(&self, uri: &Uri) -> Result<Transport, FetchError> {
         let host = Host::parse(uri.hostname()).map_err(|_| FetchError::unavailable("the host is no host"))?;
         let port = uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });

@@ -21,14 +21,14 @@ pub(super) struct Decoding {
 }
 
 /// A body's pieces on the thread.
-pub(super) type Raw = std::pin::Pin<Box<dyn AsyncBufRead>>;
+pub(super) type BodyReader = std::pin::Pin<Box<dyn AsyncBufRead>>;
 
 impl Decoding {
     /// Does the work there, over the pieces of a body that comes in here. None: it was lost.
     pub(super) async fn run<T, F>(
         &self,
         mut body: impl Stream<Item = io::Result<Bytes>> + Unpin,
-        work: impl FnOnce(Raw) -> F + Send + 'static,
+        work: impl FnOnce(BodyReader) -> F + Send + 'static,
     ) -> Option<T>
     where
         T: Send + 'static,

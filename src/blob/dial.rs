@@ -15,10 +15,10 @@ use super::{FetchError, lookups};
 pub(super) const USER_AGENT: &str = concat!("redis-cache-sync/", env!("CARGO_PKG_VERSION"));
 
 /// The addresses of a name and port.
-pub(super) type Resolve = Rc<dyn Fn(String, u16) -> LocalBoxFuture<'static, io::Result<Vec<SocketAddr>>>>;
+pub(super) type NameResolver = Rc<dyn Fn(String, u16) -> LocalBoxFuture<'static, io::Result<Vec<SocketAddr>>>>;
 
 /// As the system does it.
-pub(super) fn by_the_system() -> Resolve {
+pub(super) fn by_the_system() -> NameResolver {
     Rc::new(|name, port| {
         Box::pin(async move {
             let found = lookups::addresses(&name).await?;
@@ -27,7 +27,7 @@ pub(super) fn by_the_system() -> Resolve {
     })
 }
 
-pub(super) async fn resolve(resolver: &Resolve, host: &Host, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
+pub(super) async fn resolve(resolver: &NameResolver, host: &Host, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
     let name = match host {
         Host::Domain(name) => name.clone(),
         Host::Ipv4(ip) => return Ok(vec![SocketAddr::new(IpAddr::V4(*ip), port)]),

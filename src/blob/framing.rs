@@ -23,7 +23,7 @@ use actix_rt::net::{ActixStream, Ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::head::{End, Head};
+use self::head::{ConnectionEnd, Head};
 pub(super) use self::transport::Transport;
 use super::aside::Aside;
 use super::signs;
@@ -34,7 +34,7 @@ pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 const READ_BYTES: usize = 8 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct BlobConnection {
     transport: Transport,
     state: BodyState,
     /// What was read ahead of awc.
@@ -51,17 +51,17 @@ enum BodyState {
     /// A head is awaited; `searched` bytes of `ahead` hold no end of it.
     Head { searched: usize },
     /// The head is through; what follows is body.
-    Body(End),
+    Body(ConnectionEnd),
     /// What follows is body, and is read past awc.
     Aside(Rc<Aside>),
 }
 
-impl Connection {
+impl BlobConnection {
     /// `open` counts connections, this one for as long as it lives.
     pub(super) fn new(transport: Transport, open: Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
-        let (state, ahead) = (BodyState::Body(End::Early), BytesMut::new());
-        Connection { transport, state, ahead, stand_in: &[], interim_bytes: 0, _counted: Counted(open) }
+        let (state, ahead) = (BodyState::Body(ConnectionEnd::Early), BytesMut::new());
+        BlobConnection { transport, state, ahead, stand_in: &[], interim_bytes: 0, _counted: Counted(open) }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, mut searched: usize) -> Poll<io::Result<()>> {
@@ -86,7 +86,7 @@ impl Connection {
                     None => length,
                 };
                 let end = head.prepare(&mut self.ahead[..length])?;
-                if end == End::Now {
+                if end == ConnectionEnd::Now {
                     self.ahead.truncate(length);
                 }
                 self.state = BodyState::Body(end);
@@ -100,7 +100,7 @@ impl Connection {
                     self.ahead.advance(length);
                     let is_whole = aside.take_whole(&mut self.ahead);
                     self.stand_in = head.stand_in(is_whole);
-                    self.state = if is_whole { BodyState::Body(End::Early) } else { BodyState::Aside(aside) };
+                    self.state = if is_whole { BodyState::Body(ConnectionEnd::Early) } else { BodyState::Aside(aside) };
                 }
                 return Poll::Ready(Ok(()));
             }
@@ -121,7 +121,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for BlobConnection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let BodyState::Head { searched } = this.state {
@@ -137,7 +137,7 @@ impl AsyncRead for Connection {
             if buf.remaining() > 0 {
                 ready!(aside.poll_fill(cx, &mut this.ahead, Pin::new(&mut this.transport)))?;
                 buf.put_slice(b"-");
-                this.state = BodyState::Body(End::Early);
+                this.state = BodyState::Body(ConnectionEnd::Early);
             }
             return Poll::Ready(Ok(()));
         }
@@ -151,17 +151,21 @@ impl AsyncRead for Connection {
         let BodyState::Body(end) = this.state else {
             return Poll::Ready(Ok(()));
         };
-        if end == End::Now {
+        if end == ConnectionEnd::Now {
             return Poll::Ready(Ok(()));
         }
         let before = (buf.filled().len(), buf.remaining());
         ready!(Pin::new(&mut this.transport).poll_read(cx, buf))?;
         let ended = before.1 > 0 && buf.filled().len() == before.0;
-        Poll::Ready(if ended && end == End::Early { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) })
+        Poll::Ready(if ended && end == ConnectionEnd::Early {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(())
+        })
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for BlobConnection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         // awc writes only what begins the next request, and only once it is done with the response before.
@@ -184,7 +188,7 @@ impl AsyncWrite for Connection {
     }
 }
 
-impl ActixStream for Connection {
+impl ActixStream for BlobConnection {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         ActixStream::poll_read_ready(self.transport.tcp(), cx)
     }

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use url::{Host, Url};
 
-use super::dial::{Resolve, USER_AGENT, connect, connect_to_one, fault, resolve};
+use super::dial::{NameResolver, USER_AGENT, connect, connect_to_one, fault, resolve};
 use super::{FetchError, FetchErrorKind};
 
 /// Bytes of the head of a proxy's answer, at most.
@@ -78,7 +78,7 @@ impl Proxy {
     /// `Denied` if the proxy refuses the address for good; whatever else goes wrong is `Unavailable`.
     pub(super) async fn tunnel(
         &self,
-        resolver: &Resolve,
+        resolver: &NameResolver,
         address: SocketAddr,
         until: Instant,
     ) -> Result<TcpStream, FetchError> {

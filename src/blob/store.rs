@@ -28,9 +28,9 @@ use std::sync::Arc;
 use url::Url;
 
 pub use self::credential::{CredentialSource, SecretText};
-pub use self::lent::Lender;
+pub use self::lent::CredentialLender;
 pub use self::listing::{Listed, ListedPage};
-pub(super) use self::place::Place;
+pub(super) use self::place::StorePlace;
 pub use self::platform::Platform;
 pub(super) use self::refusal::explained;
 pub(super) use self::sign::Signed;

@@ -36,10 +36,10 @@ const MAX_SLACK_BYTES: u64 = 4 * 1024 * 1024;
 /// A map shared by all its sessions. Cheap to clone; clones are the same map.
 #[derive(Clone)]
 pub struct EmbeddedCache {
-    shared: Arc<Shared>,
+    shared: Arc<MapState>,
 }
 
-struct Shared {
+struct MapState {
     map: Map<Bytes, StoredValue, ahash::RandomState>,
     max_bytes: u64,
     version_prefix: String,
@@ -71,7 +71,7 @@ impl EmbeddedCache {
             .expire_after(FromTheWrite)
             .build_with_hasher(ahash::RandomState::new());
         EmbeddedCache {
-            shared: Arc::new(Shared {
+            shared: Arc::new(MapState {
                 map,
                 max_bytes,
                 version_prefix: version_prefix.into(),
@@ -112,7 +112,7 @@ impl Cache for EmbeddedCache {
 
 /// A session on the shared map: keeps nothing of its own.
 pub struct EmbeddedSession {
-    shared: Arc<Shared>,
+    shared: Arc<MapState>,
 }
 
 impl Session for EmbeddedSession {
@@ -169,7 +169,7 @@ impl Session for EmbeddedSession {
     }
 }
 
-impl Shared {
+impl MapState {
     fn apply(&self, command: &Command) -> Result<Reply, CacheError> {
         match command {
             Command::Set { key, value, ttl, version, remembered } => {

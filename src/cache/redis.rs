@@ -38,23 +38,23 @@ use crate::redis::{Error, NotStreamed, Server};
 #[derive(Clone)]
 pub struct RedisCache {
     server: Arc<Server>,
-    shared: Arc<Shared>,
+    shared: Arc<CacheState>,
 }
 
 /// What all sessions of a cache share.
-struct Shared {
+struct CacheState {
     version_keys: VersionKeys,
     wait_replicas: u32,
     room: Room,
 }
 
-impl Shared {
+impl CacheState {
     fn new(settings: &CacheSettings, is_cluster: bool) -> Result<Arc<Self>, SetupError> {
         if settings.version_prefix.is_empty() {
             return Err(SetupError::NoPrefix);
         }
         let (prefix, window) = (settings.version_prefix.clone(), settings.version_window);
-        Ok(Arc::new(Shared {
+        Ok(Arc::new(CacheState {
             version_keys: VersionKeys { prefix, window, is_cluster },
             wait_replicas: settings.wait_replicas,
             room: settings.room.clone(),
@@ -69,14 +69,14 @@ impl RedisCache {
     /// Settings that no cache can be built from.
     pub fn new(settings: impl Into<CacheSettings>) -> Result<Self, SetupError> {
         let settings = settings.into();
-        let shared = Shared::new(&settings, false)?;
+        let shared = CacheState::new(&settings, false)?;
         Ok(RedisCache { server: Server::standalone(settings.connection)?, shared })
     }
 }
 
 impl Cache for RedisCache {
     fn session(&self) -> Box<dyn Session> {
-        let session = crate::redis::Session::new(self.server.clone());
+        let session = crate::redis::ServerSession::new(self.server.clone());
         Box::new(RedisSession::new(session, self.shared.clone()))
     }
 

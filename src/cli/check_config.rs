@@ -8,14 +8,14 @@ use std::time::Duration;
 use super::{refuse, serve, stores};
 use crate::cache::redis::SetupError;
 use crate::cache::{CacheError, Command, DeleteGroup, Scan, Session};
-use crate::config::{CacheBackend, Config, Faults, Loaded, Shown, SourceConfig};
+use crate::config::{CacheBackend, Config, Loaded, SettingFaults, ShownSetting, SourceConfig};
 use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
 
 /// Prints one setting a line, `name = value   # source`, on standard output and the warnings on standard error.
 ///
 /// `connect`: tries Redis as well, and says for each check whether it went well.
-pub fn run(connect: bool, loaded: Result<Loaded, Faults>) -> ExitCode {
+pub fn run(connect: bool, loaded: Result<Loaded, SettingFaults>) -> ExitCode {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(faults) => return refuse(&faults),
@@ -133,12 +133,12 @@ async fn one(session: &mut dyn Session, command: Command, within: Duration) -> R
 /// A value longer than this does not push the sources of the others aside.
 const MAX_COLUMN: usize = 30;
 
-fn aligned(settings: &[Shown]) -> String {
+fn aligned(settings: &[ShownSetting]) -> String {
     let name_width = settings.iter().map(|setting| setting.path.len()).max().unwrap_or(0);
     let widths = settings.iter().map(|setting| setting.value.chars().count());
     let value_width = widths.filter(|width| *width <= MAX_COLUMN).max().unwrap_or(0);
-    let line = |setting: &Shown| {
-        let Shown { path, value, source } = setting;
+    let line = |setting: &ShownSetting| {
+        let ShownSetting { path, value, source } = setting;
         format!("{path:name_width$} = {value:value_width$}   # {source}\n")
     };
     settings.iter().map(line).collect()
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn names_values_and_sources_stand_below_each_other() {
         let shown =
-            |path, value: &str, source: &str| Shown { path, value: value.to_owned(), source: source.to_owned() };
+            |path, value: &str, source: &str| ShownSetting { path, value: value.to_owned(), source: source.to_owned() };
         let lines = aligned(&[shown("a", "1", "default"), shown("long.name", "\"x\"", ".env LONG_NAME")]);
         assert_eq!(lines, "a         = 1     # default\nlong.name = \"x\"   # .env LONG_NAME\n");
     }

@@ -7,15 +7,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{serve, wrong_usage};
-use crate::event::time::rfc3339;
 use crate::config::Config;
 use crate::event::pattern::Pattern;
+use crate::event::time::rfc3339;
 use crate::journal::dead::DeadLetter;
 use crate::journal::{Letters, LinkError, unix_millis};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum LetterCommand {
     /// Lists letters, the oldest first.
     List,
     /// Shows letters with everything that is known of them.
@@ -30,7 +30,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Args {
     /// What to do.
-    pub action: Action,
+    pub action: LetterCommand,
     /// With these letters; none: all that the filters let through.
     pub ids: Vec<String>,
     /// Of this source alone.
@@ -61,7 +61,7 @@ pub fn run(args: &Args, config: &Config) -> ExitCode {
         Ok(filter) => filter,
         Err(fault) => return wrong_usage(&fault),
     };
-    if matches!(args.action, Action::Show) && args.ids.is_empty() {
+    if matches!(args.action, LetterCommand::Show) && args.ids.is_empty() {
         return wrong_usage("show needs the ID of a dead letter, as list prints it");
     }
     let letters = match serve::letters(config) {
@@ -87,7 +87,7 @@ async fn carry_out(
     out: &mut impl Write,
 ) -> Result<bool, LinkError> {
     let (mut done, mut is_whole, mut after) = (0_u64, true, "-".to_owned());
-    if matches!(args.action, Action::List) && !args.json {
+    if matches!(args.action, LetterCommand::List) && !args.json {
         let _ =
             writeln!(out, "{:<20} {:<20} {:<18} {:<10} {:>8}  KEYS", "ID", "GIVEN UP", "PROBLEM", "SOURCE", "ATTEMPTS");
     }
@@ -111,9 +111,9 @@ async fn carry_out(
         }
     }
     match args.action {
-        Action::Replay => eprintln!("{done} put back into the journal; the replica that feeds it applies them"),
-        Action::Drop => eprintln!("{done} dropped"),
-        Action::List | Action::Show => {}
+        LetterCommand::Replay => eprintln!("{done} put back into the journal; the replica that feeds it applies them"),
+        LetterCommand::Drop => eprintln!("{done} dropped"),
+        LetterCommand::List | LetterCommand::Show => {}
     }
     Ok(is_whole)
 }
@@ -128,11 +128,11 @@ async fn one(
 ) -> Result<bool, LinkError> {
     match args.action {
         // Whoever closed the pipe has seen enough.
-        Action::List if args.json => drop(writeln!(out, "{}", as_json(id, letter))),
-        Action::List => drop(writeln!(out, "{}", line(id, letter))),
-        Action::Show => drop(writeln!(out, "{:#}", as_json(id, letter))),
-        Action::Drop => *done += u64::from(letters.drop(id).await?),
-        Action::Replay => {
+        LetterCommand::List if args.json => drop(writeln!(out, "{}", as_json(id, letter))),
+        LetterCommand::List => drop(writeln!(out, "{}", line(id, letter))),
+        LetterCommand::Show => drop(writeln!(out, "{:#}", as_json(id, letter))),
+        LetterCommand::Drop => *done += u64::from(letters.drop(id).await?),
+        LetterCommand::Replay => {
             if let Some(why) = letter.hindrance().filter(|_| letter.event.is_empty() || !args.force) {
                 eprintln!("{id} stays: {why}");
                 return Ok(false);

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 
 pub use self::letters::letters_args;
 use super::send;
-use crate::config::{DEFAULT_FILE, FAMILIES, Kind, SETTINGS, Secret, Setting, default_in_words};
+use crate::config::{DEFAULT_FILE, FAMILIES, SETTINGS, Secret, Setting, SettingKind, default_in_words};
 
 pub const SERVE: &str = "serve";
 pub const DEMO: &str = "demo";
@@ -266,7 +266,7 @@ pub fn send_args(matches: &ArgMatches) -> Option<send::Args> {
     let ttl = matches.get_one::<u32>(TTL).copied();
     let folder = |folder| send::Folder::new(folder, text(PREFIX).unwrap_or_default(), ttl, path(START_AT));
     let table = |file| send::Table { path: file, key: text(KEY).unwrap_or_default(), value: text(VALUE), ttl };
-    let from = |url: String| send::Redis {
+    let from = |url: String| send::CopiedRedis {
         url: Secret::new(url),
         pattern: text(KEY_PATTERN).unwrap_or_else(|| "*".to_owned()),
     };
@@ -381,7 +381,7 @@ fn setting_arg(setting: &'static Setting, heading: &'static str) -> Arg {
         .help_heading(heading)
         .allow_negative_numbers(true);
     match setting.kind {
-        Kind::Switch => arg.num_args(0..=1).default_missing_value("true"),
+        SettingKind::Switch => arg.num_args(0..=1).default_missing_value("true"),
         _ => arg,
     }
 }

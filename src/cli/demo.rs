@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::difference::differences;
-use self::steps::{NOTIFICATIONS, SOURCE, STEPS, Step};
+use self::steps::{DemoStep, NOTIFICATIONS, SOURCE, STEPS};
 use super::serve;
 use super::signals::Signals;
 use crate::config::Config;
@@ -39,7 +39,7 @@ type Failure = Box<dyn Error>;
 pub fn run(keep: bool) -> ExitCode {
     // Some steps are meant to be refused: their warnings would only stand in the way.
     let settings =
-        LogSettings { level: log::LevelFilter::Error, format: logging::Format::Text, cluster: String::new() };
+        LogSettings { level: log::LevelFilter::Error, format: logging::LineFormat::Text, cluster: String::new() };
     let _guard = logging::init(&settings);
     match actix_rt::System::new().block_on(demonstrate(keep)) {
         Ok(true) => ExitCode::SUCCESS,
@@ -81,7 +81,7 @@ async fn run_steps(daemon: SocketAddr, blobs: SocketAddr) -> Result<bool, Failur
     writeln!(io::stdout(), "the daemon listens on http://{daemon}, the blobs are on http://{blobs}\n")?;
     let mut matching = 0;
     let events = STEPS.iter().map(|step| (EVENTS, step));
-    let all: Vec<(&str, &Step)> = events.chain(NOTIFICATIONS.iter().map(|step| (SOURCE, step))).collect();
+    let all: Vec<(&str, &DemoStep)> = events.chain(NOTIFICATIONS.iter().map(|step| (SOURCE, step))).collect();
     for (number, (route, step)) in (1..).zip(&all) {
         let sent = step.body.replace(steps::BLOBS, &format!("http://{blobs}"));
         let answer = post(&client, &format!("http://{daemon}{route}"), step, sent.clone()).await?;
@@ -99,7 +99,7 @@ struct Answer {
     body: String,
 }
 
-async fn post(client: &awc::Client, url: &str, step: &Step, body: String) -> Result<Answer, Failure> {
+async fn post(client: &awc::Client, url: &str, step: &DemoStep, body: String) -> Result<Answer, Failure> {
     let request = client.post(url).content_type(step.content_type());
     // A client's errors are not `Sync`, and a demo needs no more than their text.
     let mut response = request.send_body(body).await.map_err(|error| error.to_string())?;
@@ -107,7 +107,7 @@ async fn post(client: &awc::Client, url: &str, step: &Step, body: String) -> Res
     Ok(Answer { status: response.status().as_u16(), body: String::from_utf8_lossy(&body).into_owned() })
 }
 
-fn print_step(number: usize, step: &Step, sent: &str, answer: &Answer, faults: &[String]) -> io::Result<()> {
+fn print_step(number: usize, step: &DemoStep, sent: &str, answer: &Answer, faults: &[String]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{number:>2}. {}", step.title)?;
     for (line_number, line) in sent.lines().enumerate() {

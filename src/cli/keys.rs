@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::blob::{Asked, BlobClient, BlobSettings, Opened};
+use crate::blob::{BlobClient, BlobRequest, BlobSettings, Opened};
 use crate::event::{BlobUrl, FetchTarget};
-use crate::http::trust::{Fetch, Fetched, MAX_DOCUMENT_BYTES};
+use crate::http::trust::{FetchDocument, Fetched, MAX_DOCUMENT_BYTES};
 
 /// A fetch that takes longer is given up: a request waits for it.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ struct Client {
 }
 
 /// A client with the rules of blobs.
-pub fn client(settings: &BlobSettings) -> Arc<dyn Fetch> {
+pub fn client(settings: &BlobSettings) -> Arc<dyn FetchDocument> {
     let settings = BlobSettings {
         attempt_timeout: TIMEOUT,
         max_blob_bytes: MAX_DOCUMENT_BYTES,
@@ -83,14 +83,14 @@ fn for_issuer(settings: &BlobSettings, named: &str) -> BlobSettings {
 
 async fn fetch(client: &BlobClient, url: BlobUrl) -> Result<Bytes, String> {
     let target = FetchTarget::Url(url);
-    let asked = Asked { target: &target, unless: None, trace: None };
+    let asked = BlobRequest { target: &target, unless: None, trace: None };
     match client.open(asked, Instant::now() + TIMEOUT, || false).await.map_err(|error| error.to_string())? {
         Opened::Body(download) => download.read().await.map_err(|error| error.to_string()),
         Opened::NotModified | Opened::GaveUp => Err("it was given up".to_owned()),
     }
 }
 
-impl Fetch for Client {
+impl FetchDocument for Client {
     fn fetch(&self, url: &str, named: &str) -> Fetched {
         let orders = self.orders.get_or_init(|| start(self.settings.clone()).ok()).clone();
         let (url, named) = (BlobUrl::parse(url), named.to_owned());

@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::gone::Gone;
-use self::looks::{Looks, Standing};
-use self::progress::{Counts, Shown};
+use self::looks::{KeyState, Looks};
+use self::progress::{ReconcileCounts, ShownProgress};
 use self::writes::Writes;
 use super::{serve, wrong_usage};
 use crate::blob::retry::{Decision, Policy};
@@ -66,8 +66,8 @@ struct Run {
     /// None: nothing is changed.
     writes: Option<Writes>,
     gone: Gone,
-    counts: Counts,
-    shown: Shown,
+    counts: ReconcileCounts,
+    shown: ShownProgress,
 }
 
 /// Why a run ends before its end; it says what to do.
@@ -147,7 +147,7 @@ impl Run {
         let other = config.sources.iter().filter(|(name, _)| **name != wanted.source);
         let others = other.map(|(name, source)| source.key.fixed_prefix(name)).collect();
         let store = mapping.store.clone().unwrap_or_default();
-        let (gone, counts, shown) = (Gone::new(), Counts::default(), Shown::new());
+        let (gone, counts, shown) = (Gone::new(), ReconcileCounts::default(), ShownProgress::new());
         Ok(Run { wanted, mapping, others, store, limits, client, looks, writes, gone, counts, shown })
     }
 
@@ -200,9 +200,9 @@ impl Run {
         for ((key, object, listed), seen) in objects.into_iter().zip(seen) {
             self.counts.objects += 1;
             let resource = self.client.resource_of(&object);
-            match Standing::of(&seen, &listed, resource) {
-                Standing::InStep => self.counts.in_step += 1,
-                Standing::Differs(version) => {
+            match KeyState::of(&seen, &listed, resource) {
+                KeyState::InStep => self.counts.in_step += 1,
+                KeyState::Differs(version) => {
                     self.counts.to_set += 1;
                     self.counts.sample("set", &key);
                     let source = Source::Blob(FetchTarget::Object(object));

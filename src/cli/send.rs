@@ -31,14 +31,14 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use url::Url;
 
-pub use self::copy::Redis;
+pub use self::copy::CopiedRedis;
 use self::event::Looker;
 pub use self::folder::Folder;
-use self::input::{Input, Source};
-use self::ledger::{Counts, Ledger};
-use self::plan::Bounds;
+use self::input::{Input, InputFile};
+use self::ledger::{Ledger, SendCounts};
+use self::plan::RequestLimits;
 use self::post::Poster;
-use self::run::{End, Run, SendSettings};
+use self::run::{Run, RunEnd, SendSettings};
 use self::screen::Screen;
 pub use self::table::Table;
 use self::table::check_template;
@@ -64,7 +64,7 @@ pub struct Args {
     /// A CSV file whose rows are sent as SETs.
     pub table: Option<Table>,
     /// Another Redis whose strings are sent as SETs.
-    pub redis: Option<Redis>,
+    pub redis: Option<CopiedRedis>,
     /// The URL of the Redis whose keys go that the folder has no file for.
     pub mirror: Option<Secret>,
     /// The URL of the service, such as `http://localhost:8080`.
@@ -95,7 +95,7 @@ pub struct Args {
 
 /// What was named and could be used.
 struct Ready {
-    sources: Vec<Source>,
+    sources: Vec<InputFile>,
     url: Url,
     token: Option<Secret>,
     webhook_secret: Option<WebhookSecret>,
@@ -142,19 +142,19 @@ fn prepare(args: &Args) -> Result<Ready, String> {
         None => None,
     };
     let tls = client::tls(authorities, identity).map_err(|error| format!("--cert and --key: {error}"))?;
-    let mut sources = Source::open_all(&args.files)?;
+    let mut sources = InputFile::open_all(&args.files)?;
     if let Some(folder) = &args.folder {
         let folder = folder.open().map_err(|fault| format!("--from-dir: {fault}"))?;
         let mirror = args.mirror.as_ref().map(|url| redis_url("--redis-url", url, args)).transpose()?;
-        sources.push(Source::Folder { folder, mirror });
+        sources.push(InputFile::Folder { folder, mirror });
     }
     if let Some(table) = &args.table {
         check_template(&table.key).map_err(|fault| format!("--key: {fault}"))?;
-        sources.push(Source::table(table.clone()).map_err(|fault| format!("--csv: {fault}"))?);
+        sources.push(InputFile::table(table.clone()).map_err(|fault| format!("--csv: {fault}"))?);
     }
     if let Some(redis) = &args.redis {
         let url = redis_url(copy::FROM_REDIS, &redis.url, args)?;
-        sources.push(Source::Redis(Redis { url, ..redis.clone() }));
+        sources.push(InputFile::Redis(CopiedRedis { url, ..redis.clone() }));
     }
     let failed =
         args.failed.as_deref().map(ledger::create).transpose().map_err(|fault| format!("--failed: {fault}"))?;
@@ -213,12 +213,12 @@ async fn send(args: &Args, ready: Ready) -> Result<ExitCode, String> {
     let input = Input::start(ready.sources, looker.clone(), args.skip).map_err(|error| error.to_string())?;
     let screen = Screen::new(input.total.clone());
     let ledger = Ledger::new(args.skip, ready.failed);
-    let batch = Bounds { events: args.batch, bytes: BATCH_BYTES };
+    let batch = RequestLimits { events: args.batch, bytes: BATCH_BYTES };
     let settings = SendSettings { batch, in_flight: args.in_flight, retry_for: args.retry_for };
     let mut run = Run::new(settings, poster, looker, ledger, screen);
     let end = run.run(input, &mut signals).await;
     run.screen.finish();
-    if let End::Stopped(why) = &end {
+    if let RunEnd::Stopped(why) = &end {
         run.screen.say(&format!("redis-cache-sync: {}: {why}", args.to));
     }
     if let Some(hint) = hint(&end, &run, args) {
@@ -228,15 +228,15 @@ async fn send(args: &Args, ready: Ready) -> Result<ExitCode, String> {
     // Whoever closed the pipe does not want to know.
     let _ = writeln!(std::io::stdout(), "{}", summary(&counts, run.screen.elapsed()));
     let is_all_stored = counts.rejected + counts.unavailable == 0 && run.faults == 0;
-    Ok(if is_all_stored && matches!(end, End::Done) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_all_stored && matches!(end, RunEnd::Done) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// How to go on where something is left that was neither stored nor kept.
-fn hint(end: &End, run: &Run, args: &Args) -> Option<String> {
+fn hint(end: &RunEnd, run: &Run, args: &Args) -> Option<String> {
     let is_left = match end {
-        End::Done => false,
-        End::Interrupted => true,
-        End::Stopped(_) => args.failed.is_none(),
+        RunEnd::Done => false,
+        RunEnd::Interrupted => true,
+        RunEnd::Stopped(_) => args.failed.is_none(),
     };
     let (first, place) = &run.stopped_at;
     let at = place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
@@ -251,8 +251,8 @@ fn hint(end: &End, run: &Run, args: &Args) -> Option<String> {
     is_left.then(|| format!("stopped{at}: {sent} events are done with, {from_there} goes on from there{before}"))
 }
 
-fn summary(counts: &Counts, took: Duration) -> String {
-    let Counts { ok, rejected, unavailable } = counts;
+fn summary(counts: &SendCounts, took: Duration) -> String {
+    let SendCounts { ok, rejected, unavailable } = counts;
     let (sent, seconds) = (counts.total(), took.as_secs_f64());
     let rate = sent as f64 / seconds.max(0.001);
     format!(
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_summary_has_a_fixed_form() {
-        let counts = Counts { ok: 990, rejected: 8, unavailable: 2 };
+        let counts = SendCounts { ok: 990, rejected: 8, unavailable: 2 };
         let expected = "sent 1000, ok 990, rejected 8, unavailable 2 in 0.500 s, 2000 events/s";
         assert_eq!(summary(&counts, Duration::from_millis(500)), expected);
     }

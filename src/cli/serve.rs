@@ -18,7 +18,7 @@ pub use self::daemon::Daemon;
 pub use self::journal::letters;
 use super::auth_reload::AuthReload;
 use super::reload::Reloader;
-use super::reload::settings::Origin;
+use super::reload::settings::SettingsOrigin;
 use super::signals::{HangUp, Signals};
 use super::stores::blob_settings;
 use super::{keys, refuse};
@@ -27,7 +27,7 @@ use crate::cache::redis::SetupError;
 use crate::cache::{Cache, CacheError};
 use crate::config::{self, Args, Config, FileSnapshot, LogFormat, Pem, Secret, TlsPems, WebhookSecret};
 use crate::event::{Limits, Ttl};
-use crate::http::{self, Auth, HttpSettings, IssuerSettings, Pems, Proxies, Server, SourceSettings, Tls};
+use crate::http::{self, Auth, HttpServer, HttpSettings, IssuerSettings, Pems, Proxies, ServerTls, SourceSettings};
 use crate::journal::feed;
 use crate::pipeline::{PipelineSettings, Sizes};
 use crate::telemetry::logging::{self, LogSettings};
@@ -52,8 +52,8 @@ pub fn run(args: Args) -> ExitCode {
     };
     let config = loaded.config.clone();
     let format = match config.log_format {
-        LogFormat::Text => logging::Format::Text,
-        LogFormat::Json => logging::Format::Json,
+        LogFormat::Text => logging::LineFormat::Text,
+        LogFormat::Json => logging::LineFormat::Json,
     };
     let settings = LogSettings { level: config.log_level, format, cluster: config.cluster.clone() };
     let _guard = match logging::init(&settings) {
@@ -66,7 +66,7 @@ pub fn run(args: Args) -> ExitCode {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    let origin = Origin::new(args, texts, loaded);
+    let origin = SettingsOrigin::new(args, texts, loaded);
     system.block_on(async {
         match serve(&config, origin, hang_up).await {
             Ok(()) => ExitCode::SUCCESS,
@@ -84,7 +84,7 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(config: &Config, origin: Origin, hang_up: HangUp) -> Result<(), StartError> {
+async fn serve(config: &Config, origin: SettingsOrigin, hang_up: HangUp) -> Result<(), StartError> {
     let signals = Signals::listen(Some(hang_up)).map_err(StartError::Signals)?;
     start(config, Some(origin)).await?.run(signals).await;
     Ok(())
@@ -107,7 +107,7 @@ pub enum StartError {
     Http(#[from] http::StartError),
     /// The listener's certificate, key or authorities are of no use.
     #[error(transparent)]
-    Tls(#[from] http::TlsError),
+    ServerTls(#[from] http::TlsError),
     /// A metric cannot be registered: a name or `cluster` that Prometheus does not accept.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -121,7 +121,7 @@ pub enum StartError {
 
 /// Starts the daemon; it listens when this returns. Its settings are followed if their origin is given. Must be called
 /// within an actix system.
-pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, StartError> {
+pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Daemon, StartError> {
     if lets_everybody_in(config) {
         let bind = config.bind;
         warn!(bind:% = bind; "events are accepted from everybody who reaches the port: no tokens, webhook secrets or client certificates are set");
@@ -136,12 +136,12 @@ pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, St
     for short in auth_reload.auth.short_tokens() {
         warn!(token:% = short; "a token of less than 16 characters can be guessed");
     }
-    let tls = config.http.tls.as_ref().map(|tls| Tls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
+    let tls = config.http.tls.as_ref().map(|tls| ServerTls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
     let settings = http_settings(config, auth_reload.auth.clone(), tls.clone());
     let journal = journal::journal(config, &holder, &metrics).map_err(SetupError::from)?;
     metrics.set_journal_up(journal.is_none());
     let parts = (metrics, journal.clone());
-    let server = Server::start(settings, pipeline.clone(), parts, name.clone(), config.event.max_events)?;
+    let server = HttpServer::start(settings, pipeline.clone(), parts, name.clone(), config.event.max_events)?;
     let feeding = journal.map(|journal| feed(journal, pipeline.clone()));
     let mut reloader = reloader(config, &auth_reload, tls);
     let (sender, changes) = channel(1);
@@ -160,7 +160,7 @@ pub async fn start(config: &Config, origin: Option<Origin>) -> Result<Daemon, St
 }
 
 /// Follows the files that open auth_reload. What is set itself stays in force beside them.
-fn reloader(config: &Config, auth_reload: &Arc<AuthReload>, tls: Option<Arc<Tls>>) -> Reloader {
+fn reloader(config: &Config, auth_reload: &Arc<AuthReload>, tls: Option<Arc<ServerTls>>) -> Reloader {
     let mut reloader = Reloader::default();
     let from = &config.auth;
     if let Some(path) = from.tokens_file.clone() {
@@ -253,7 +253,7 @@ pub fn pipeline_settings(config: &Config) -> PipelineSettings {
 /// Bodies whose signature is not proven yet may hold one part in so many of admission, and one body at least.
 const UNPROVEN_SHARE: usize = 10;
 
-fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<Tls>>) -> HttpSettings {
+fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<ServerTls>>) -> HttpSettings {
     HttpSettings {
         bind: config.bind,
         port: config.port,
@@ -306,7 +306,7 @@ mod tests {
         let pools = config::SETTINGS.iter().filter(|setting| setting.leaf() == "pool_size");
         let sizes: Vec<u64> = pools
             .map(|setting| match setting.kind {
-                config::Kind::Integer { max, .. } => max,
+                config::SettingKind::Integer { max, .. } => max,
                 _ => panic!("{} is no number", setting.path),
             })
             .collect();

@@ -15,7 +15,7 @@ pub struct Signals {
 }
 
 /// What a signal asks for.
-pub enum Asked {
+pub enum SignalRequest {
     /// With the signal's number.
     ToStop(i32),
     ToReadAgain,
@@ -42,7 +42,7 @@ impl Signals {
     }
 
     /// Waits for one.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> SignalRequest {
         let hang_up = async {
             match &mut self.hang_up {
                 Some(signal) => signal.recv().await,
@@ -50,9 +50,9 @@ impl Signals {
             }
         };
         tokio::select! {
-            _ = self.terminate.recv() => Asked::ToStop(SignalKind::terminate().as_raw_value()),
-            _ = self.interrupt.recv() => Asked::ToStop(SignalKind::interrupt().as_raw_value()),
-            _ = hang_up => Asked::ToReadAgain,
+            _ = self.terminate.recv() => SignalRequest::ToStop(SignalKind::terminate().as_raw_value()),
+            _ = self.interrupt.recv() => SignalRequest::ToStop(SignalKind::interrupt().as_raw_value()),
+            _ = hang_up => SignalRequest::ToReadAgain,
         }
     }
 }

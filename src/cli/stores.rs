@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use url::Url;
 
-use crate::blob::store::{CredentialSource, Lender, Platform, SecretText, StoreKind, StoreSettings, Stores};
+use crate::blob::store::{CredentialLender, CredentialSource, Platform, SecretText, StoreKind, StoreSettings, Stores};
 use crate::blob::{BlobClient, BlobSettings, FetchError, FetchErrorKind};
 use crate::config::{self, Config, Secret, SourceConfig, StoreConfig};
 
@@ -125,9 +125,9 @@ fn credential(store: &StoreConfig, platform: &Platform) -> CredentialSource {
         return CredentialSource::ServiceAccount(SecretText::new(read), platform.clone());
     }
     let lender = match store.kind {
-        StoreKind::S3 if !store.anonymous => Lender::Aws,
-        StoreKind::Azure if !store.anonymous => Lender::Azure,
-        StoreKind::Gcs if !store.anonymous => Lender::Google,
+        StoreKind::S3 if !store.anonymous => CredentialLender::Aws,
+        StoreKind::Azure if !store.anonymous => CredentialLender::Azure,
+        StoreKind::Gcs if !store.anonymous => CredentialLender::Google,
         _ => return CredentialSource::Anonymous,
     };
     CredentialSource::Platform(lender, platform.clone())

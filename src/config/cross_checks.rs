@@ -4,7 +4,7 @@ mod sources;
 mod stores;
 
 use super::effective::Effective;
-use super::fault::Fault;
+use super::fault::SettingFault;
 use super::kind::toml_literal;
 use super::named::{SOURCES, STORES, find};
 use super::redis_url;
@@ -40,7 +40,7 @@ const SENTINELS: [&str; 5] = [
     "redis.sentinel_tls",
 ];
 
-pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) {
+pub fn check(settings: &Effective, faults: &mut Vec<SettingFault>, warnings: &mut Vec<String>) {
     for (smaller, times, larger) in LIMITS {
         faults.extend(exceeds(settings, smaller, times, larger));
     }
@@ -72,17 +72,17 @@ pub fn check(settings: &Effective, faults: &mut Vec<Fault>, warnings: &mut Vec<S
 const LOCKS: [&str; 5] =
     ["auth.tokens", "auth.tokens_file", "auth.webhook_secrets", "auth.webhook_secrets_file", "http.tls_client_ca"];
 
-fn required_lock(settings: &Effective) -> Option<Fault> {
+fn required_lock(settings: &Effective) -> Option<SettingFault> {
     const REQUIRED: &str = "auth.required";
     let is_asked = LOCKS.iter().any(|lock| settings.is_bad(lock) || settings.get(lock).is_some());
     if is_asked || settings.get(REQUIRED)?.clone().into_bool().ok() != Some(true) {
         return None;
     }
     let reason = format!("nothing is asked for; give one of {}", LOCKS.join(", "));
-    Some(Fault::Usage(format!("{}: {reason}", described(settings, REQUIRED))))
+    Some(SettingFault::Usage(format!("{}: {reason}", described(settings, REQUIRED))))
 }
 
-fn exceeds(settings: &Effective, smaller: &str, times: u64, larger: &str) -> Option<Fault> {
+fn exceeds(settings: &Effective, smaller: &str, times: u64, larger: &str) -> Option<SettingFault> {
     if settings.is_bad(smaller) || settings.is_bad(larger) {
         return None;
     }
@@ -94,7 +94,7 @@ fn exceeds(settings: &Effective, smaller: &str, times: u64, larger: &str) -> Opt
         1 => format!("{smaller} must not exceed {larger}"),
         _ => format!("{times} times {smaller} must not exceed {larger}"),
     };
-    Some(Fault::Pair { first: described(settings, smaller), second: described(settings, larger), reason })
+    Some(SettingFault::Pair { first: described(settings, smaller), second: described(settings, larger), reason })
 }
 
 fn contradicts(settings: &Effective, first: &str, second: &str, what: &str) -> Option<String> {
@@ -105,32 +105,32 @@ fn contradicts(settings: &Effective, first: &str, second: &str, what: &str) -> O
     Some(format!("{first} exceeds {second}: {what}"))
 }
 
-fn both(settings: &Effective, first: &str, second: &str) -> Option<Fault> {
+fn both(settings: &Effective, first: &str, second: &str) -> Option<SettingFault> {
     settings.get(first)?;
     settings.get(second)?;
     let reason = "only one of the two may be given".to_owned();
-    Some(Fault::Pair { first: described(settings, first), second: described(settings, second), reason })
+    Some(SettingFault::Pair { first: described(settings, first), second: described(settings, second), reason })
 }
 
-fn same_port(settings: &Effective) -> Option<Fault> {
+fn same_port(settings: &Effective) -> Option<SettingFault> {
     let (port, admin) = (settings.number("port")?, settings.number("admin_port")?);
     let reason = "the two must differ".to_owned();
     let fault =
-        || Fault::Pair { first: described(settings, "port"), second: described(settings, "admin_port"), reason };
+        || SettingFault::Pair { first: described(settings, "port"), second: described(settings, "admin_port"), reason };
     (port == admin && port != 0 && !settings.is_bad("port") && !settings.is_bad("admin_port")).then(fault)
 }
 
-fn alone(settings: &Effective, given: &str, missing: &str) -> Option<Fault> {
+fn alone(settings: &Effective, given: &str, missing: &str) -> Option<SettingFault> {
     settings.get(given)?;
     if settings.get(missing).is_some() || settings.is_bad(missing) {
         return None;
     }
     let reason = "the first is of no use without the second".to_owned();
-    Some(Fault::Pair { first: described(settings, given), second: format!("{missing} (unset)"), reason })
+    Some(SettingFault::Pair { first: described(settings, given), second: format!("{missing} (unset)"), reason })
 }
 
 /// A Redis Cluster has one database.
-fn database_of_cluster(settings: &Effective) -> Option<Fault> {
+fn database_of_cluster(settings: &Effective) -> Option<SettingFault> {
     if settings.text(MODE) != Some("cluster") || settings.is_bad("redis.db") {
         return None;
     }
@@ -142,7 +142,7 @@ fn database_of_cluster(settings: &Effective) -> Option<Fault> {
         None => described(settings, "redis.db"),
     };
     let reason = "a cluster has no database but 0".to_owned();
-    Some(Fault::Pair { first: described(settings, MODE), second, reason })
+    Some(SettingFault::Pair { first: described(settings, MODE), second, reason })
 }
 
 /// `event.max_events = 30000 (environment EVENT_MAX_EVENTS)`; a secret's value is left out.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use config::{ConfigError, Map, Source, Value, ValueKind};
 
-use super::fault::Fault;
+use super::fault::SettingFault;
 use super::kind::as_text;
 use super::named::{FAMILIES, settings_of};
 use super::table::{SETTINGS, Setting};
@@ -42,14 +42,14 @@ impl fmt::Debug for Effective {
 
 impl Effective {
     /// With those settings of `other` that `are_taken`.
-    pub fn with(&self, other: &Effective, are_taken: impl Fn(&Setting) -> bool) -> Result<Effective, Fault> {
+    pub fn with(&self, other: &Effective, are_taken: impl Fn(&Setting) -> bool) -> Result<Effective, SettingFault> {
         let value = |setting: &'static Setting| {
             let from = if are_taken(setting) { other } else { self };
             Some((setting.path.to_owned(), from.at(setting.path)?.clone()))
         };
         let layer = Layer(all_of([self, other]).filter_map(value).collect());
         let tree = config::Config::builder().add_source(layer).build();
-        let tree = tree.map_err(|error| Fault::Usage(error.to_string()))?;
+        let tree = tree.map_err(|error| SettingFault::Usage(error.to_string()))?;
         Ok(Effective { tree, bad: HashSet::new(), files: other.files.clone() })
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One thing wrong: what, where it came from and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum SettingFault {
     /// A name that no setting has, in the file, in the environment or among the flags.
     #[error("{name} ({origin}): there is no such setting{}; allowed: {allowed}", hint(.nearest))]
     UnknownName {
@@ -68,9 +68,9 @@ pub enum Fault {
 
 /// Every fault that was found, in the order of the layers; never empty. `Display` gives one a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct SettingFaults(pub Vec<SettingFault>);
 
-impl fmt::Display for Faults {
+impl fmt::Display for SettingFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.0.iter().enumerate() {
             if index > 0 {
@@ -82,7 +82,7 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for SettingFaults {}
 
 fn hint(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|name| format!(", did you mean {name}?")).unwrap_or_default()

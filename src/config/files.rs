@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 
 use super::checks;
 use super::effective::Effective;
-use super::fault::Fault;
+use super::fault::SettingFault;
 use super::kind::items;
 use super::named::{SOURCES, STORES, source_settings, store_settings};
 use super::secret::{Pem, Secret, WebhookSecret};
@@ -38,7 +38,7 @@ pub struct Files {
 }
 
 /// Reads every file that is named; each that is of no use is a fault.
-pub fn read(settings: &Effective, faults: &mut Vec<Fault>) -> Files {
+pub fn read(settings: &Effective, faults: &mut Vec<SettingFault>) -> Files {
     let mut reader = Reader { settings, faults };
     let tokens_of_sources = settings.names(SOURCES).into_iter().filter_map(|name| {
         let setting = source_settings(name).iter().find(|setting| setting.leaf() == "tokens_file")?;
@@ -155,7 +155,7 @@ pub fn what_failed(error: &io::Error) -> String {
 
 struct Reader<'a> {
     settings: &'a Effective,
-    faults: &'a mut Vec<Fault>,
+    faults: &'a mut Vec<SettingFault>,
 }
 
 impl Reader<'_> {
@@ -165,7 +165,7 @@ impl Reader<'_> {
         parsed
             .map_err(|reason| {
                 let origin = self.settings.origin(setting);
-                self.faults.push(Fault::NamedFile { setting, origin, path: path.to_owned(), reason });
+                self.faults.push(SettingFault::NamedFile { setting, origin, path: path.to_owned(), reason });
             })
             .ok()
     }

@@ -12,7 +12,7 @@ const MAX_ITEMS: usize = 1024;
 
 /// The form of a setting and its bounds.
 #[derive(Clone)]
-pub enum Kind {
+pub enum SettingKind {
     /// A whole number; the unit is for a person.
     Integer {
         /// The smallest value that is accepted.
@@ -52,41 +52,44 @@ pub enum Kind {
     },
 }
 
-impl Kind {
+impl SettingKind {
     /// The normal form of what a variable or a flag says. `optional`: empty means unset.
     pub fn from_text(&self, text: &str, optional: bool) -> Result<ValueKind, String> {
         match self {
-            Kind::Integer { min, max, .. } => within(digits(text.trim())?, *min, *max),
-            Kind::Bytes { min, max } => within(bytes(text.trim())?, *min, *max),
-            Kind::Switch => match text.trim() {
+            SettingKind::Integer { min, max, .. } => within(digits(text.trim())?, *min, *max),
+            SettingKind::Bytes { min, max } => within(bytes(text.trim())?, *min, *max),
+            SettingKind::Switch => match text.trim() {
                 "true" => Ok(ValueKind::Boolean(true)),
                 "false" => Ok(ValueKind::Boolean(false)),
                 _ => Err("neither true nor false".to_owned()),
             },
-            Kind::Choice { allowed } => choice(text.trim(), allowed),
-            Kind::Text { .. } if text.is_empty() && optional => Ok(ValueKind::Nil),
-            Kind::Text { check, .. } => check(text).map(|()| ValueKind::String(text.to_owned())),
-            Kind::List { .. } if text.is_empty() => Ok(ValueKind::Array(Vec::new())),
-            Kind::List { check, .. } => list(items(text), *check),
+            SettingKind::Choice { allowed } => choice(text.trim(), allowed),
+            SettingKind::Text { .. } if text.is_empty() && optional => Ok(ValueKind::Nil),
+            SettingKind::Text { check, .. } => check(text).map(|()| ValueKind::String(text.to_owned())),
+            SettingKind::List { .. } if text.is_empty() => Ok(ValueKind::Array(Vec::new())),
+            SettingKind::List { check, .. } => list(items(text), *check),
         }
     }
 
     /// The normal form of what the file says: the TOML type must fit, so a number in quotes is refused.
     pub fn from_toml(&self, value: &ValueKind, optional: bool) -> Result<ValueKind, String> {
         match (self, value) {
-            (Kind::Integer { min, max, .. } | Kind::Bytes { min, max }, ValueKind::I64(number)) => {
+            (SettingKind::Integer { min, max, .. } | SettingKind::Bytes { min, max }, ValueKind::I64(number)) => {
                 within(u64::try_from(*number).map_err(|_| "a negative number".to_owned())?, *min, *max)
             }
-            (Kind::Bytes { .. }, ValueKind::String(text)) if digits(text.trim()).is_ok() => {
+            (SettingKind::Bytes { .. }, ValueKind::String(text)) if digits(text.trim()).is_ok() => {
                 Err("a number in quotes without a unit".to_owned())
             }
-            (Kind::Switch, ValueKind::Boolean(_)) => Ok(value.clone()),
+            (SettingKind::Switch, ValueKind::Boolean(_)) => Ok(value.clone()),
             (
-                Kind::Bytes { .. } | Kind::Choice { .. } | Kind::Text { .. } | Kind::List { .. },
+                SettingKind::Bytes { .. }
+                | SettingKind::Choice { .. }
+                | SettingKind::Text { .. }
+                | SettingKind::List { .. },
                 ValueKind::String(text),
             ) => self.from_text(text, optional),
-            (Kind::List { .. }, ValueKind::Array(values)) if values.is_empty() => Ok(value.clone()),
-            (Kind::List { check, .. }, ValueKind::Array(values)) => {
+            (SettingKind::List { .. }, ValueKind::Array(values)) if values.is_empty() => Ok(value.clone()),
+            (SettingKind::List { check, .. }, ValueKind::Array(values)) => {
                 let texts: Option<Vec<&str>> = values.iter().map(as_text).collect();
                 list(texts.ok_or("an array of something other than texts")?.into_iter().flat_map(items), *check)
             }
@@ -97,24 +100,24 @@ impl Kind {
     /// What is allowed, for a message and the docs.
     pub fn allowed(&self) -> String {
         match self {
-            Kind::Integer { min, max, unit: "" } => format!("an integer from {min} to {max}"),
-            Kind::Integer { min, max, unit } => format!("an integer from {min} to {max} ({unit})"),
-            Kind::Bytes { min, max } => {
+            SettingKind::Integer { min, max, unit: "" } => format!("an integer from {min} to {max}"),
+            SettingKind::Integer { min, max, unit } => format!("an integer from {min} to {max} ({unit})"),
+            SettingKind::Bytes { min, max } => {
                 let (min, max) = (human_bytes(*min), human_bytes(*max));
                 format!("bytes from {min} to {max}, as an integer or with a unit like \"16 MiB\"")
             }
-            Kind::Switch => "true or false".to_owned(),
-            Kind::Choice { allowed } => any_of(allowed),
-            Kind::Text { allowed, .. } | Kind::List { allowed, .. } => (*allowed).to_owned(),
+            SettingKind::Switch => "true or false".to_owned(),
+            SettingKind::Choice { allowed } => any_of(allowed),
+            SettingKind::Text { allowed, .. } | SettingKind::List { allowed, .. } => (*allowed).to_owned(),
         }
     }
 
     fn type_wanted(&self) -> &'static str {
         match self {
-            Kind::Integer { .. } | Kind::Bytes { .. } => "an integer",
-            Kind::Switch => "true or false",
-            Kind::Choice { .. } | Kind::Text { .. } => "a text",
-            Kind::List { .. } => "a text or an array of texts",
+            SettingKind::Integer { .. } | SettingKind::Bytes { .. } => "an integer",
+            SettingKind::Switch => "true or false",
+            SettingKind::Choice { .. } | SettingKind::Text { .. } => "a text",
+            SettingKind::List { .. } => "a text or an array of texts",
         }
     }
 }
@@ -263,9 +266,9 @@ pub fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const BYTES: Kind = Kind::Bytes { min: 1, max: 1 << 40 };
-    const SMALL: Kind = Kind::Integer { min: 1, max: 64, unit: "" };
-    const LIST: Kind = Kind::List { check: |_| Ok(()), allowed: "" };
+    const BYTES: SettingKind = SettingKind::Bytes { min: 1, max: 1 << 40 };
+    const SMALL: SettingKind = SettingKind::Integer { min: 1, max: 64, unit: "" };
+    const LIST: SettingKind = SettingKind::List { check: |_| Ok(()), allowed: "" };
 
     #[test]
     fn byte_sizes_are_integers_or_carry_a_binary_unit() {
@@ -294,8 +297,8 @@ mod tests {
         assert!(SMALL.from_toml(&ValueKind::Float(3.0), false).is_err());
         assert!(SMALL.from_toml(&ValueKind::Boolean(true), false).is_err());
         assert!(SMALL.from_toml(&ValueKind::I64(-3), false).is_err());
-        assert!(Kind::Switch.from_toml(&text("true"), false).is_err());
-        assert!(Kind::Switch.from_toml(&ValueKind::I64(1), false).is_err());
+        assert!(SettingKind::Switch.from_toml(&text("true"), false).is_err());
+        assert!(SettingKind::Switch.from_toml(&ValueKind::I64(1), false).is_err());
         assert!(BYTES.from_toml(&text("1024"), false).is_err());
         assert_eq!(BYTES.from_toml(&text("1 KiB"), false), Ok(ValueKind::I64(1024)));
         assert!(LIST.from_toml(&ValueKind::Array(vec![Value::from(3_i64)]), false).is_err());

@@ -10,7 +10,7 @@ use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
 use super::dotenv::{self, DOTENV};
 use super::effective::{Effective, Layer};
-use super::fault::Fault;
+use super::fault::SettingFault;
 use super::files::{read_bounded, what_failed};
 use super::kind::for_message;
 use super::named::{Family, NAME_ALLOWED, SOURCES, family, find, is_name, of_variable, settings_of};
@@ -22,7 +22,7 @@ use super::{DEFAULT_FILE, Flag, unheard};
 /// The layers read so far, the lowest first.
 pub struct Layers {
     layers: Vec<Layer>,
-    faults: Vec<Fault>,
+    faults: Vec<SettingFault>,
     warnings: Vec<String>,
     bad: HashSet<&'static str>,
     files: Vec<String>,
@@ -148,17 +148,17 @@ impl Layers {
         self.layers.push(layer);
     }
 
-    pub fn add_faults(&mut self, faults: Vec<Fault>) {
+    pub fn add_faults(&mut self, faults: Vec<SettingFault>) {
         self.faults.extend(faults);
     }
 
     /// Lays the layers over each other.
-    pub fn merge(mut self) -> (Effective, Vec<String>, Vec<Fault>) {
+    pub fn merge(mut self) -> (Effective, Vec<String>, Vec<SettingFault>) {
         self.add_defaults_of_names();
         let builder =
             self.layers.into_iter().fold(config::Config::builder(), |builder, layer| builder.add_source(layer));
         let tree = builder.build().unwrap_or_else(|error| {
-            self.faults.push(Fault::Usage(error.to_string()));
+            self.faults.push(SettingFault::Usage(error.to_string()));
             config::Config::default()
         });
         (Effective { tree, bad: self.bad, files: self.files }, self.warnings, self.faults)
@@ -186,7 +186,7 @@ impl Layers {
                         }
                     }
                 }
-                kind if is_group(&name) => self.faults.push(Fault::BadValue {
+                kind if is_group(&name) => self.faults.push(SettingFault::BadValue {
                     value: Some(for_message(&kind)),
                     origin: file.to_owned(),
                     reason: "a group of settings, not a setting".to_owned(),
@@ -203,7 +203,7 @@ impl Layers {
 
     fn add_toml_named(&mut self, layer: &mut Layer, file: &str, (family, name): (&Family, &str), value: ValueKind) {
         let Family { group, what, .. } = family;
-        let fault = |reason: &str, allowed: String| Fault::BadValue {
+        let fault = |reason: &str, allowed: String| SettingFault::BadValue {
             setting: shortened(&format!("{group}.{name}")),
             value: None,
             origin: file.to_owned(),
@@ -265,12 +265,12 @@ impl Layers {
         let value = value.filter(|_| setting.privacy == Privacy::Open).map(for_message);
         let allowed = setting.kind.allowed();
         self.bad.insert(setting.path);
-        self.faults.push(Fault::BadValue { setting: setting.path.to_owned(), value, origin, reason, allowed });
+        self.faults.push(SettingFault::BadValue { setting: setting.path.to_owned(), value, origin, reason, allowed });
     }
 
     fn unknown(&mut self, path: &str, origin: &str) {
         let group = path.rsplit_once('.').map_or("", |(group, _)| group);
-        self.faults.push(Fault::UnknownName {
+        self.faults.push(SettingFault::UnknownName {
             name: shortened(path),
             origin: origin.to_owned(),
             nearest: nearest(path).map(str::to_owned),
@@ -279,7 +279,7 @@ impl Layers {
     }
 
     fn settings_file(&mut self, file: String, reason: String) {
-        self.faults.push(Fault::SettingsFile { file, reason });
+        self.faults.push(SettingFault::SettingsFile { file, reason });
     }
 }
 

@@ -27,7 +27,7 @@ use self::read::{millis, parsed, seconds};
 pub use self::source::{Accept, SourceConfig};
 pub use self::store::StoreConfig;
 use super::effective::Effective;
-use super::fault::Fault;
+use super::fault::SettingFault;
 use super::files::Files;
 use super::redis_url;
 use super::tls::TlsFiles;
@@ -145,11 +145,11 @@ pub struct ValidationConfig {
 }
 
 /// Brings together what came out of the layers, the parts of `redis.url` and what the files held.
-pub(super) fn build(settings: Effective, files: Files) -> Result<Config, Fault> {
+pub(super) fn build(settings: Effective, files: Files) -> Result<Config, SettingFault> {
     let url = settings.text("redis.url").and_then(|url| redis_url::parse(url).ok());
     let tls_files = tls_files(&settings);
     let tree = settings.into_tree();
-    let mut config: Config = tree.try_deserialize().map_err(|error| Fault::Usage(error.to_string()))?;
+    let mut config: Config = tree.try_deserialize().map_err(|error| SettingFault::Usage(error.to_string()))?;
 
     config.auth.tokens_of_file = files.tokens;
     config.auth.webhook_secrets_of_file = files.webhook_secrets;

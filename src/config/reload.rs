@@ -8,10 +8,10 @@ use std::path::Path;
 
 use super::dotenv::DOTENV;
 use super::effective::all_of;
-use super::fault::{Fault, Faults};
+use super::fault::{SettingFault, SettingFaults};
 use super::files::{read_bounded, what_failed};
 use super::layers::Layers;
-use super::{Args, DEFAULT_FILE, Loaded, Shown, complete, finish};
+use super::{Args, DEFAULT_FILE, Loaded, ShownSetting, complete, finish};
 
 /// What came of reading again.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Reloaded {
     /// What is in force from now on.
     pub loaded: Loaded,
     /// The live settings that are others than before, as they are now.
-    pub changed: Vec<Shown>,
+    pub changed: Vec<ShownSetting>,
     /// Settings that were changed to no effect.
     pub need_restart: Vec<&'static str>,
 }
@@ -30,12 +30,12 @@ impl Loaded {
     /// # Errors
     /// As [`Config::load`](super::Config::load); besides, that a file is gone which was there: what it said would all
     /// be taken back.
-    pub fn reload(&self, args: Args) -> Result<Reloaded, Faults> {
+    pub fn reload(&self, args: Args) -> Result<Reloaded, SettingFaults> {
         let now = finish(Layers::of(args))?;
         let is_gone = |file: &&String| !now.effective.files().contains(file);
-        let gone: Vec<Fault> = self.effective.files().iter().filter(is_gone).map(|file| gone(file)).collect();
+        let gone: Vec<SettingFault> = self.effective.files().iter().filter(is_gone).map(|file| gone(file)).collect();
         if !gone.is_empty() {
-            return Err(Faults(gone));
+            return Err(SettingFaults(gone));
         }
         let others = || {
             all_of([&now.effective, &self.effective])
@@ -44,17 +44,17 @@ impl Loaded {
         let need_restart = others().filter(|setting| !setting.is_live).map(|setting| setting.path).collect();
         let live: Vec<&str> = others().filter(|setting| setting.is_live).map(|setting| setting.path).collect();
         let mixed = self.effective.with(&now.effective, |setting| setting.is_live);
-        let mixed = mixed.map_err(|fault| Faults(vec![fault]))?;
+        let mixed = mixed.map_err(|fault| SettingFaults(vec![fault]))?;
         let loaded = complete(mixed, now.warnings, Vec::new())?;
         let is_shown = |path: &str| loaded.sources.iter().any(|shown| shown.path == path);
-        let gone = live.iter().filter(|path| !is_shown(path)).map(|path| Shown::unset(path));
+        let gone = live.iter().filter(|path| !is_shown(path)).map(|path| ShownSetting::unset(path));
         let changed = loaded.sources.iter().filter(|shown| live.contains(&shown.path)).cloned().chain(gone).collect();
         Ok(Reloaded { loaded, changed, need_restart })
     }
 }
 
-fn gone(file: &str) -> Fault {
-    Fault::SettingsFile { file: file.to_owned(), reason: "it is gone, and with it what it said".to_owned() }
+fn gone(file: &str) -> SettingFault {
+    SettingFault::SettingsFile { file: file.to_owned(), reason: "it is gone, and with it what it said".to_owned() }
 }
 
 /// What the files of settings hold, to be compared: however they were replaced, that shows. It may be secret.

@@ -1,8 +1,8 @@
 //! What follows from the table for people: `config/default.toml`, the table of docs/settings.md, and settings as they came out.
 
-use super::Shown;
+use super::ShownSetting;
 use super::effective::Effective;
-use super::kind::{Kind, as_text, human_bytes, quoted, toml_literal};
+use super::kind::{SettingKind, as_text, human_bytes, quoted, toml_literal};
 use super::named::FAMILIES;
 use super::redis_url::{self, RedisUrl};
 use super::secret::MASK;
@@ -83,7 +83,7 @@ pub fn default_in_words(setting: &Setting) -> String {
         (DefaultValue::Unset(_), _) => "none".to_owned(),
         (DefaultValue::Cores, _) => "cores".to_owned(),
         (DefaultValue::Text(""), _) => "empty".to_owned(),
-        (DefaultValue::Number(number), Kind::Bytes { .. }) => human_bytes(number),
+        (DefaultValue::Number(number), SettingKind::Bytes { .. }) => human_bytes(number),
         (DefaultValue::Number(number), _) => number.to_string(),
         (DefaultValue::Switch(on), _) => on.to_string(),
         (DefaultValue::Text(text), _) => format!("`{text}`"),
@@ -91,12 +91,14 @@ pub fn default_in_words(setting: &Setting) -> String {
 }
 
 /// Every setting as it came out, without its secrets. What `redis.url` says stands in place of what it overrides.
-pub(super) fn shown(settings: &Effective) -> Vec<Shown> {
+pub(super) fn shown(settings: &Effective) -> Vec<ShownSetting> {
     let url = settings.text("redis.url").and_then(|url| redis_url::parse(url).ok());
     let url_origin = format!("redis.url, {}", settings.origin("redis.url"));
     let one = |setting: &Setting| match url.as_ref().and_then(|url| of_url(url, setting.path)) {
-        Some(value) => Shown { path: setting.path, value, source: url_origin.clone() },
-        None => Shown { path: setting.path, value: value(settings, setting), source: settings.origin(setting.path) },
+        Some(value) => ShownSetting { path: setting.path, value, source: url_origin.clone() },
+        None => {
+            ShownSetting { path: setting.path, value: value(settings, setting), source: settings.origin(setting.path) }
+        }
     };
     settings.settings().map(one).collect()
 }

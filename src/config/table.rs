@@ -4,7 +4,7 @@
 use config::{Value, ValueKind};
 
 use super::checks::*;
-use super::kind::Kind;
+use super::kind::SettingKind;
 use DefaultValue::{Cores, Number, Switch, Text, Unset};
 
 /// One setting.
@@ -13,7 +13,7 @@ pub struct Setting {
     /// `fetch.pool_size`: its name in the file and in messages.
     pub path: &'static str,
     /// The form of its value and the bounds.
-    pub kind: Kind,
+    pub kind: SettingKind,
     /// Its value when no layer gives one.
     pub default: DefaultValue,
     /// How much of its value may be shown.
@@ -27,7 +27,7 @@ pub struct Setting {
 /// What a setting is when no layer says.
 #[derive(Clone, Copy)]
 pub enum DefaultValue {
-    /// A whole number, in the unit of the setting's [`Kind`].
+    /// A whole number, in the unit of the setting's [`SettingKind`].
     Number(u64),
     /// A switch that is on or off.
     Switch(bool),
@@ -51,7 +51,7 @@ pub enum Privacy {
 }
 
 impl Setting {
-    const fn new(path: &'static str, default: DefaultValue, kind: Kind, doc: &'static str) -> Self {
+    const fn new(path: &'static str, default: DefaultValue, kind: SettingKind, doc: &'static str) -> Self {
         Setting { path, kind, default, privacy: Privacy::Open, is_live: false, doc }
     }
 
@@ -106,7 +106,7 @@ impl Setting {
                 ValueKind::I64(i64::try_from(cores).unwrap_or(1).min(MAX_WORKERS as i64))
             }
             DefaultValue::Unset(_) => match self.kind {
-                Kind::List { .. } => ValueKind::Array(Vec::<Value>::new()),
+                SettingKind::List { .. } => ValueKind::Array(Vec::<Value>::new()),
                 _ => ValueKind::Nil,
             },
         }
@@ -117,32 +117,32 @@ const MAX_WORKERS: u64 = 1024;
 const MAX_TTL: u64 = i32::MAX as u64;
 const MAX_FILE: &str = "the path of a readable file of at most 1 MiB";
 
-const fn count(min: u64, max: u64) -> Kind {
-    Kind::Integer { min, max, unit: "" }
+const fn count(min: u64, max: u64) -> SettingKind {
+    SettingKind::Integer { min, max, unit: "" }
 }
 
-const fn millis() -> Kind {
-    Kind::Integer { min: 1, max: 3_600_000, unit: "milliseconds" }
+const fn millis() -> SettingKind {
+    SettingKind::Integer { min: 1, max: 3_600_000, unit: "milliseconds" }
 }
 
-const fn seconds(max: u64) -> Kind {
-    Kind::Integer { min: 1, max, unit: "seconds" }
+const fn seconds(max: u64) -> SettingKind {
+    SettingKind::Integer { min: 1, max, unit: "seconds" }
 }
 
-const fn bytes() -> Kind {
-    Kind::Bytes { min: 1, max: 1 << 40 }
+const fn bytes() -> SettingKind {
+    SettingKind::Bytes { min: 1, max: 1 << 40 }
 }
 
-const fn one_of(allowed: &'static [&'static str]) -> Kind {
-    Kind::Choice { allowed }
+const fn one_of(allowed: &'static [&'static str]) -> SettingKind {
+    SettingKind::Choice { allowed }
 }
 
-const fn text(check: fn(&str) -> Result<(), String>, allowed: &'static str) -> Kind {
-    Kind::Text { check, allowed }
+const fn text(check: fn(&str) -> Result<(), String>, allowed: &'static str) -> SettingKind {
+    SettingKind::Text { check, allowed }
 }
 
-const fn file() -> Kind {
-    Kind::Text { check: path, allowed: MAX_FILE }
+const fn file() -> SettingKind {
+    SettingKind::Text { check: path, allowed: MAX_FILE }
 }
 
 /// Every setting, in the order in which the docs list them.
@@ -163,16 +163,16 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("cache.max_bytes", Number(256 << 20), bytes(), "Most bytes that the embedded cache holds"),
 
     Setting::new("auth.tokens", Unset("[\"a-long-random-text\"]"),
-        Kind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
+        SettingKind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
         "Bearer tokens that POST /events accepts; without tokens and webhook secrets it accepts everybody").private(Privacy::Secret).live(),
     Setting::new("auth.tokens_file", Unset("\"/run/secrets/tokens\""), file(), "File of bearer tokens, accepted besides auth.tokens; read again when it changes"),
     Setting::new("auth.webhook_secrets", Unset("[\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]"),
-        Kind::List { check: webhook_secret, allowed: "whsec_ and the base64 of 24 to 64 bytes, comma- or line-separated" },
+        SettingKind::List { check: webhook_secret, allowed: "whsec_ and the base64 of 24 to 64 bytes, comma- or line-separated" },
         "Secrets with which senders may sign a request to POST /events (Standard Webhooks) instead of a token").private(Privacy::Secret).live(),
     Setting::new("auth.webhook_secrets_file", Unset("\"/run/secrets/webhooks\""), file(),
         "File of webhook secrets, accepted besides auth.webhook_secrets; read again when it changes"),
 
-    Setting::new("auth.required", Switch(false), Kind::Switch,
+    Setting::new("auth.required", Switch(false), SettingKind::Switch,
         "true: the daemon does not start without tokens, webhook secrets or client certificates"),
 
     Setting::new("redis.url", Unset("\"redis://localhost:6379/0\""), text(super::redis_url::check, super::redis_url::ALLOWED),
@@ -183,7 +183,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("redis.password", Unset("\"***\""), text(password, "a text of at most 4096 bytes"), "Password to log in with").private(Privacy::Secret),
     Setting::new("redis.password_file", Unset("\"/run/secrets/redis-password\""), file(), "File with the password, instead of redis.password; read again for each login"),
     Setting::new("redis.db", Number(0), count(0, 65_535), "Number of the database"),
-    Setting::new("redis.tls", Switch(false), Kind::Switch, "Whether to speak TLS with Redis"),
+    Setting::new("redis.tls", Switch(false), SettingKind::Switch, "Whether to speak TLS with Redis"),
     Setting::new("redis.pool_size", Number(2), count(1, 64), "Writer actors, one connection each").live(),
     Setting::new("redis.batch_max", Number(512), count(1, 100_000), "Most commands in one pipeline"),
     Setting::new("redis.batch_max_bytes", Number(1 << 20), bytes(), "Most bytes in one pipeline; a larger value goes alone"),
@@ -193,7 +193,7 @@ pub static SETTINGS: &[Setting] = &[
         "How long an operation is tried before it is unavailable, from its entry into the writer's queue"),
     Setting::new("redis.mode", Text("standalone"), one_of(&["standalone", "cluster", "sentinel"]), "Kind of Redis"),
     Setting::new("redis.nodes", Unset("[\"redis-0:6379\", \"redis-1:6379\"]"),
-        Kind::List { check: node, allowed: "host:port entries, comma- or line-separated" }, "Some nodes of a Cluster (unset: redis.host), or all sentinels; no effect while standalone"),
+        SettingKind::List { check: node, allowed: "host:port entries, comma- or line-separated" }, "Some nodes of a Cluster (unset: redis.host), or all sentinels; no effect while standalone"),
     Setting::new("redis.sentinel_master", Unset("\"mymaster\""), text(label, "a text of at most 253 bytes without control characters"),
         "Name by which the sentinels know the master; no effect without sentinels"),
     Setting::new("redis.sentinel_username", Unset("\"watch\""), text(label, "a text of at most 253 bytes without control characters"), "User to log in to the sentinels as"),
@@ -201,7 +201,7 @@ pub static SETTINGS: &[Setting] = &[
         "Password of the sentinels; without their own user and password, a sentinel that asks for a login gets those of Redis").private(Privacy::Secret),
     Setting::new("redis.sentinel_password_file", Unset("\"/run/secrets/sentinel-password\""), file(),
         "File with that password, instead of redis.sentinel_password; read again for each login"),
-    Setting::new("redis.sentinel_tls", Unset("true"), Kind::Switch, "Whether to speak TLS with the sentinels, using redis.tls_ca to redis.tls_key; unset: as with Redis"),
+    Setting::new("redis.sentinel_tls", Unset("true"), SettingKind::Switch, "Whether to speak TLS with the sentinels, using redis.tls_ca to redis.tls_key; unset: as with Redis"),
     Setting::new("redis.tls_ca", Unset("\"/etc/redis-tls/ca.crt\""), file(), "PEM file of the authorities to trust for Redis"),
     Setting::new("redis.tls_cert", Unset("\"/etc/redis-tls/tls.crt\""), file(), "PEM file of the service's certificate for Redis"),
     Setting::new("redis.tls_key", Unset("\"/etc/redis-tls/tls.key\""), file(), "PEM file of the key to redis.tls_cert"),
@@ -217,7 +217,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("journal.max_events", Number(1_000_000), count(1, 1_000_000_000), "Most events that the journal holds; beyond it the answer is 503"),
     Setting::new("journal.max_attempts", Number(10), count(1, 1_000_000), "Attempts at an event that ends unavailable before it becomes a dead letter; while Redis is down none is counted"),
     Setting::new("journal.wait_replicas", Number(0), count(0, 100), "Replicas of the journal's Redis that must acknowledge an event before it is answered 202"),
-    Setting::new("journal.wait_aof", Switch(false), Kind::Switch,
+    Setting::new("journal.wait_aof", Switch(false), SettingKind::Switch,
         "Whether the journal's Redis must have an event on disk (WAITAOF, Redis 7.2 or later with appendonly) before it is answered 202"),
     Setting::new("dead_letters.max_events", Number(100_000), count(1, 100_000_000), "Most dead letters; beyond it the oldest go"),
 
@@ -226,9 +226,9 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("http.tls_client_ca", Unset("\"/etc/tls/clients.crt\""), file(),
         "PEM file of the authorities of client certificates; unset: clients need none. Read again when it changes"),
     Setting::new("http.workers", Cores, count(1, MAX_WORKERS), "Threads that serve HTTP; by default one for each core"),
-    Setting::new("http.hosts", Unset("[\"redis-cache-sync\"]"), Kind::List { check: host, allowed: "host names without ports, comma- or line-separated" },
+    Setting::new("http.hosts", Unset("[\"redis-cache-sync\"]"), SettingKind::List { check: host, allowed: "host names without ports, comma- or line-separated" },
         "Names by which clients may call a service that requires no token, besides localhost and IP addresses; other names are refused (DNS rebinding)"),
-    Setting::new("http.trusted_proxies", Unset("[\"10.0.0.0/8\"]"), Kind::List { check: network, allowed: "IP addresses and networks such as 10.0.0.0/8, comma- or line-separated" },
+    Setting::new("http.trusted_proxies", Unset("[\"10.0.0.0/8\"]"), SettingKind::List { check: network, allowed: "IP addresses and networks such as 10.0.0.0/8, comma- or line-separated" },
         "Proxies whose Forwarded or X-Forwarded-For is trusted: the log then names the client behind them"),
     Setting::new("http.max_connections", Number(10_000), count(1, 1_000_000), "Most connections at once, an equal share for each of http.workers (rounded down, at least one); further ones wait in the kernel"),
     Setting::new("http.keep_alive_seconds", Number(620), seconds(86_400), "How long an idle connection is kept: longer than load balancers keep theirs"),
@@ -236,17 +236,17 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("http.max_answer_bytes", Number(64 << 20), bytes(), "Most bytes of all values in one answer"),
     Setting::new("http.head_timeout_ms", Number(5000), millis(), "Time for a request's head to arrive"),
     Setting::new("http.body_timeout_ms", Number(30_000), millis(), "Time for a request's body to arrive, and for the sender to read its answer; more for a large answer"),
-    Setting::new("http.page", Switch(true), Kind::Switch, "Whether to serve the pages / and /docs, on admin_port if that is set"),
+    Setting::new("http.page", Switch(true), SettingKind::Switch, "Whether to serve the pages / and /docs, on admin_port if that is set"),
     Setting::new("http.shutdown_seconds", Number(25), seconds(3600), "Time to drain after SIGTERM"),
 
     Setting::new("live.stall_seconds", Number(10), seconds(3600), "How long an actor may be stuck before /live answers 503"),
 
     Setting::new("event.max_events", Number(10_000), count(1, 10_000_000), "Most events of one request"),
     Setting::new("event.max_keys", Number(1000), count(1, 10_000_000), "Most entries of one event"),
-    Setting::new("event.max_key_bytes", Number(1024), Kind::Bytes { min: 1, max: 1 << 20 }, "Most bytes of a key or pattern"),
+    Setting::new("event.max_key_bytes", Number(1024), SettingKind::Bytes { min: 1, max: 1 << 20 }, "Most bytes of a key or pattern"),
     Setting::new("event.default_ttl_seconds", Unset("3600"), seconds(MAX_TTL), "Time to live if an event names none; unset: such a key does not expire"),
     Setting::new("event.max_ttl_seconds", Number(315_360_000), seconds(MAX_TTL), "Longest time to live an event may name"),
-    Setting::new("event.allow_match_all", Switch(false), Kind::Switch, "Whether a pattern of wildcards only is accepted"),
+    Setting::new("event.allow_match_all", Switch(false), SettingKind::Switch, "Whether a pattern of wildcards only is accepted"),
     Setting::new("event.max_patterns", Number(1024), count(1, 1_000_000), "Most patterns in progress, over all requests; beyond it the answer is overloaded"),
     Setting::new("event.deadline_ms", Number(28_000), millis(), "Longest time from acceptance to the answer"),
 
@@ -267,11 +267,11 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("fetch.stream_bytes", Number(1 << 20), bytes(),
         "Blobs of known length beyond this go to Redis as they come in, and take little memory"),
     Setting::new("fetch.allowed_hosts", Unset("[\"blobs.example.com\", \"*.cdn.example.com\"]"),
-        Kind::List { check: allowed_host, allowed: "host, host:port or *.suffix entries, comma- or line-separated" },
+        SettingKind::List { check: allowed_host, allowed: "host, host:port or *.suffix entries, comma- or line-separated" },
         "The only hosts blobs may come from; unset: any public host, on ports 80 and 443").live(),
     Setting::new("fetch.proxy", Unset("\"http://user:***@proxy.example.com:3128\""), text(proxy, "http://[user:password@]host:port"),
         "HTTP proxy for blobs, by CONNECT to the address that the service resolved and judged; unset: none, whatever HTTPS_PROXY says").private(Privacy::Url),
-    Setting::new("fetch.propagate_trace", Switch(false), Kind::Switch,
+    Setting::new("fetch.propagate_trace", Switch(false), SettingKind::Switch,
         "Whether the hosts of blobs receive traceparent (with the service's own span) and tracestate"),
     Setting::new("fetch.ca_file", Unset("\"/etc/ssl/private-ca.pem\""), file(), "PEM file of authorities to trust besides the usual ones"),
 ];
@@ -285,29 +285,29 @@ pub static SOURCE_SETTINGS: &[Setting] = &[
     Setting::new("sources.NAME.key", Text("{object}"), text(key_template, "a text with any of {object}, {bucket}, {source}, {dir}, {stem} and {ext} in it"),
         "Key of an object: its name ({object}), or made of its bucket, the source's name, and what stands before the last slash and around the last dot").live(),
     Setting::new("sources.NAME.ttl", Unset("3600"), seconds(MAX_TTL), "Time to live of what is stored; unset: event.default_ttl_seconds").live(),
-    Setting::new("sources.NAME.include", Unset("[\"photos/*\"]"), Kind::List { check: glob, allowed: "Redis globs on bucket/object, comma- or line-separated" },
+    Setting::new("sources.NAME.include", Unset("[\"photos/*\"]"), SettingKind::List { check: glob, allowed: "Redis globs on bucket/object, comma- or line-separated" },
         "The only objects that are followed; unset: all").live(),
-    Setting::new("sources.NAME.exclude", Unset("[\"*/tmp/*\"]"), Kind::List { check: glob, allowed: "Redis globs on bucket/object, comma- or line-separated" },
+    Setting::new("sources.NAME.exclude", Unset("[\"*/tmp/*\"]"), SettingKind::List { check: glob, allowed: "Redis globs on bucket/object, comma- or line-separated" },
         "Objects that are not followed").live(),
     Setting::new("sources.NAME.value", Text("object"), one_of(&["object", "facts", "none"]),
         "What is stored: the object's bytes, what the notification says of it as JSON, or nothing: a change then deletes the key, for caches that readers fill").live(),
     Setting::new("sources.NAME.store", Unset("\"main\""), text(label, "the name of a store"), "Where objects are fetched from; unset: the URL in the notification").live(),
     Setting::new("sources.NAME.tokens", Unset("[\"a-long-random-text\"]"),
-        Kind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
+        SettingKind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
         "Bearer tokens that the producer may show, also as ?token= or ?access_token=; without any lock of the source's own, those of auth.* hold").private(Privacy::Secret).live(),
     Setting::new("sources.NAME.tokens_file", Unset("\"/run/secrets/minio-tokens\""), file(), "File of bearer tokens, accepted beside sources.NAME.tokens; read again when it changes").live(),
     Setting::new("sources.NAME.webhook_secrets", Unset("[\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]"),
-        Kind::List { check: webhook_secret, allowed: "whsec_ and the base64 of 24 to 64 bytes, comma- or line-separated" },
+        SettingKind::List { check: webhook_secret, allowed: "whsec_ and the base64 of 24 to 64 bytes, comma- or line-separated" },
         "Secrets with which the producer may sign (Standard Webhooks)").private(Privacy::Secret).live(),
     Setting::new("sources.NAME.oidc_issuer", Unset("\"https://accounts.google.com\""), text(issuer, "an https (or http) URL without a query"),
         "Issuer of the JSON Web Tokens that the producer shows, as Pub/Sub and Event Grid do").live(),
     Setting::new("sources.NAME.oidc_audience", Unset("\"https://sync.example.com\""), text(label, "a text of at most 253 bytes without control characters"),
         "Audience that such a token must be made for").live(),
     Setting::new("sources.NAME.oidc_subjects", Unset("[\"push@project.iam.gserviceaccount.com\"]"),
-        Kind::List { check: label, allowed: "accounts, comma- or line-separated" },
+        SettingKind::List { check: label, allowed: "accounts, comma- or line-separated" },
         "Accounts that such a token may be for, by sub, verified email, azp or appid; unset: any. Google signs tokens for any audience for all of its accounts").live(),
     Setting::new("sources.NAME.topics", Unset("[\"arn:aws:sns:eu-central-1:123456789012:photos\"]"),
-        Kind::List { check: topic, allowed: "ARNs of SNS topics, comma- or line-separated" }, "SNS topics that may subscribe and publish").live(),
+        SettingKind::List { check: topic, allowed: "ARNs of SNS topics, comma- or line-separated" }, "SNS topics that may subscribe and publish").live(),
     Setting::new("sources.NAME.accept", Text("done"), one_of(&["done", "journal"]), "When a notification is answered: done, when Redis has it; journal, when the journal has it").live(),
 ];
 
@@ -319,7 +319,7 @@ pub static STORE_SETTINGS: &[Setting] = &[
         "Where the store is called, private addresses included; unset: the cloud's own, by region or account"),
     Setting::new("stores.NAME.region", Unset("\"eu-central-1\""), text(region, "lower-case letters, digits and dashes"),
         "Region that S3 requests are signed for; unset, beside an endpoint: us-east-1"),
-    Setting::new("stores.NAME.path_style", Unset("true"), Kind::Switch,
+    Setting::new("stores.NAME.path_style", Unset("true"), SettingKind::Switch,
         "Whether the bucket stands in the path and not in the host's name (S3); unset: with an endpoint yes, without no"),
     Setting::new("stores.NAME.access_key_id", Unset("\"AKIAIOSFODNN7EXAMPLE\""), text(password, "a text of at most 4096 bytes"), "Access key of S3").private(Privacy::Secret),
     Setting::new("stores.NAME.access_key_id_file", Unset("\"/run/secrets/access-key-id\""), file(), "File with it; read again when the file changes"),
@@ -336,7 +336,7 @@ pub static STORE_SETTINGS: &[Setting] = &[
         "JSON key file of a service account of Google Cloud; read again when the file changes"),
     Setting::new("stores.NAME.header", Unset("\"Authorization: Bearer abc\""), text(header, "Name: value"), "Header that each request to an http store carries").private(Privacy::Secret),
     Setting::new("stores.NAME.header_file", Unset("\"/run/secrets/store-header\""), file(), "File with it; read again when the file changes"),
-    Setting::new("stores.NAME.anonymous", Switch(false), Kind::Switch,
+    Setting::new("stores.NAME.anonymous", Switch(false), SettingKind::Switch,
         "Whether requests go without a credential, for public buckets; without this and without a credential the platform's own is used"),
 ];
 

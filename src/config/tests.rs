@@ -14,21 +14,23 @@ fn every_setting_reaches_the_program() {
     let elsewhere = ["auth.required", "auth.tokens", "auth.webhook_secrets", "redis.password", "redis.mode"];
     for setting in SETTINGS.iter().filter(|setting| !elsewhere.contains(&setting.path)) {
         let value = match (&setting.kind, setting.default) {
-            (Kind::Integer { .. } | Kind::Bytes { .. }, DefaultValue::Number(0)) => "1".to_owned(),
-            (Kind::Integer { .. } | Kind::Bytes { .. }, DefaultValue::Number(number)) => (number - 1).to_string(),
-            (Kind::Integer { .. }, _) => "77".to_owned(),
-            (Kind::Switch, DefaultValue::Switch(on)) => (!on).to_string(),
-            (Kind::Switch, _) => "true".to_owned(),
-            (Kind::Choice { allowed, .. }, DefaultValue::Text(text)) => {
+            (SettingKind::Integer { .. } | SettingKind::Bytes { .. }, DefaultValue::Number(0)) => "1".to_owned(),
+            (SettingKind::Integer { .. } | SettingKind::Bytes { .. }, DefaultValue::Number(number)) => {
+                (number - 1).to_string()
+            }
+            (SettingKind::Integer { .. }, _) => "77".to_owned(),
+            (SettingKind::Switch, DefaultValue::Switch(on)) => (!on).to_string(),
+            (SettingKind::Switch, _) => "true".to_owned(),
+            (SettingKind::Choice { allowed, .. }, DefaultValue::Text(text)) => {
                 allowed.iter().find(|choice| **choice != text).expect("another choice").to_string()
             }
             _ if setting.path.contains("_file") || setting.path.contains("tls_") => continue,
             _ if matches!(setting.path, "redis.url" | "journal.url") => "redis://other".to_owned(),
             _ if setting.path == "fetch.proxy" => "http://other:1".to_owned(),
             _ if setting.path == "bind" => "::1".to_owned(),
-            (Kind::List { .. }, _) if setting.path == "http.hosts" => "other".to_owned(),
-            (Kind::List { .. }, _) if setting.path == "http.trusted_proxies" => "10.0.0.0/8".to_owned(),
-            (Kind::List { .. }, _) => "other:1".to_owned(),
+            (SettingKind::List { .. }, _) if setting.path == "http.hosts" => "other".to_owned(),
+            (SettingKind::List { .. }, _) if setting.path == "http.trusted_proxies" => "10.0.0.0/8".to_owned(),
+            (SettingKind::List { .. }, _) => "other:1".to_owned(),
             _ => "other".to_owned(),
         };
         let given = format!("{:?}", config(&[(setting.path, &value)]));

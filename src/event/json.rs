@@ -51,7 +51,7 @@ pub(in crate::event) struct Node<'a> {
 
 /// What a value is, told from its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::event) enum Kind {
+pub(in crate::event) enum JsonKind {
     Object,
     Array,
     String,
@@ -128,14 +128,14 @@ fn spans(text: &[u8], at_most: usize) -> Result<Vec<Span>, NoTree> {
 }
 
 impl<'a> Node<'a> {
-    pub fn kind(self) -> Kind {
+    pub fn kind(self) -> JsonKind {
         match self.text().as_bytes().first() {
-            Some(b'{') => Kind::Object,
-            Some(b'[') => Kind::Array,
-            Some(b'"') => Kind::String,
-            Some(b't' | b'f') => Kind::Boolean,
-            Some(b'n') => Kind::Null,
-            _ => Kind::Number,
+            Some(b'{') => JsonKind::Object,
+            Some(b'[') => JsonKind::Array,
+            Some(b'"') => JsonKind::String,
+            Some(b't' | b'f') => JsonKind::Boolean,
+            Some(b'n') => JsonKind::Null,
+            _ => JsonKind::Number,
         }
     }
 

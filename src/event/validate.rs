@@ -14,12 +14,12 @@ use std::str::FromStr;
 use bytestring::ByteString;
 
 pub use self::data::key_fault;
-use self::faults::{At, Faults, Others, ROOT, Reported, Slot};
-use self::named::Named;
+use self::faults::{At, EventMember, FoundFaults, Others, ROOT, Reported};
+use self::named::NamedKeys;
 pub use self::url::MAX_URL_BYTES;
 pub(in crate::event) use self::url::parse as parse_url;
 use super::invalid::{Invalid, InvalidKind};
-use super::json::{Kind, NoText, NoTree, Node, Tree};
+use super::json::{JsonKind, NoText, NoTree, Node, Tree};
 use super::version::{MAX_TEXT_BYTES, Version};
 use super::wire::{Document, RawEvent};
 use super::{Action, Event, EventType, Few, Limits, MAX_ID_BYTES, Ttl};
@@ -42,7 +42,7 @@ pub fn validate(raw: &RawEvent, limits: &Limits, max_faults: usize) -> Result<Ev
             return Err(Invalid { id: None, event: None, kind: InvalidKind::Malformed(fault.clone()) });
         }
     };
-    let mut check = Check { limits, faults: Faults::new(max_faults), named: None };
+    let mut check = Check { limits, faults: FoundFaults::new(max_faults), named: None };
     if let Some(event) = plain.as_ref().and_then(|plain| check.plain(text, plain)) {
         return Ok(event);
     }
@@ -95,9 +95,9 @@ struct Envelope {
 /// One validation. Its methods give what is valid; None means that a fault is reported.
 struct Check<'l> {
     limits: &'l Limits,
-    faults: Faults,
+    faults: FoundFaults,
     /// The keys so far of an event that must name none twice.
-    named: Option<Named>,
+    named: Option<NamedKeys>,
 }
 
 impl Check<'_> {
@@ -111,7 +111,7 @@ impl Check<'_> {
     }
 
     fn envelope(&mut self, root: Node<'_>) -> Envelope {
-        if root.kind() != Kind::Object {
+        if root.kind() != JsonKind::Object {
             self.faults.add(&ROOT, "must be a JSON object");
             return Envelope::default();
         }
@@ -125,19 +125,19 @@ impl Check<'_> {
         Envelope { id, version, time: time.given().and_then(unix_millis), event, action }
     }
 
-    fn event_type(&mut self, key: Slot<'_>) -> Option<EventType> {
+    fn event_type(&mut self, key: EventMember<'_>) -> Option<EventType> {
         let at = ROOT.name("key");
         let expected = "must be `SET`, `GET`, `DELETE` or `DELETE_PATTERN`";
         let node = match key {
-            Slot::Given(node) => node,
-            Slot::Absent => return self.faults.refuse(&at, format!("is missing: {expected}")),
-            Slot::Twice => return None,
+            EventMember::Given(node) => node,
+            EventMember::Absent => return self.faults.refuse(&at, format!("is missing: {expected}")),
+            EventMember::Twice => return None,
         };
         let named = node.string().ok().and_then(|text| EventType::ALL.into_iter().find(|event| text == event.as_str()));
         named.or_else(|| self.faults.refuse(&at, expected))
     }
 
-    fn id(&mut self, id: Slot<'_>) -> Option<ByteString> {
+    fn id(&mut self, id: EventMember<'_>) -> Option<ByteString> {
         let at = ROOT.name("id");
         let id = self.text(id.given()?, &at, "must be a string")?;
         if id.len() > MAX_ID_BYTES {
@@ -146,17 +146,17 @@ impl Check<'_> {
         Some(id)
     }
 
-    fn version(&mut self, version: Slot<'_>) -> Option<Version> {
+    fn version(&mut self, version: EventMember<'_>) -> Option<Version> {
         let at = ROOT.name("version");
         let node = version.given()?;
-        self.named = Some(Named::default());
+        self.named = Some(NamedKeys::default());
         let given = match node.kind() {
-            Kind::Number => digits(node.text()).and_then(Version::from_number),
-            Kind::String => {
+            JsonKind::Number => digits(node.text()).and_then(Version::from_number),
+            JsonKind::String => {
                 let text = self.text(node, &at, "must be a string")?;
                 Version::from_text(&text)
             }
-            Kind::Null | Kind::Object | Kind::Array | Kind::Boolean => None,
+            JsonKind::Null | JsonKind::Object | JsonKind::Array | JsonKind::Boolean => None,
         };
         given.or_else(|| {
             let detail =
@@ -166,13 +166,13 @@ impl Check<'_> {
     }
 
     /// The `value`; without a type only for what is wrong under any type.
-    fn value(&mut self, value: Slot<'_>, event: Option<EventType>) -> Option<Action> {
+    fn value(&mut self, value: EventMember<'_>, event: Option<EventType>) -> Option<Action> {
         let at = ROOT.name("value");
         let value = match value {
-            Slot::Given(value) if value.kind() == Kind::Object => value,
-            Slot::Given(_) => return self.faults.refuse(&at, "must be an object with `data`"),
-            Slot::Absent => return self.faults.refuse(&at, "is missing: must be an object with `data`"),
-            Slot::Twice => return None,
+            EventMember::Given(value) if value.kind() == JsonKind::Object => value,
+            EventMember::Given(_) => return self.faults.refuse(&at, "must be an object with `data`"),
+            EventMember::Absent => return self.faults.refuse(&at, "is missing: must be an object with `data`"),
+            EventMember::Twice => return None,
         };
         let [data, ttl] = self.faults.members(value, ["data", "ttl"], Others::Refused, &at);
         let ttl = match event {
@@ -180,24 +180,24 @@ impl Check<'_> {
             _ => None,
         };
         match data {
-            Slot::Given(data) => self.data(data, &at.name("data"), event, ttl),
-            Slot::Absent => self.faults.refuse(&at.name("data"), "is missing: names what the event is about"),
-            Slot::Twice => None,
+            EventMember::Given(data) => self.data(data, &at.name("data"), event, ttl),
+            EventMember::Absent => self.faults.refuse(&at.name("data"), "is missing: names what the event is about"),
+            EventMember::Twice => None,
         }
     }
 
     /// A `ttl` of the object at `at`; None also if it is absent or empty.
-    fn ttl(&mut self, ttl: Slot<'_>, at: &At<'_>) -> Option<Ttl> {
+    fn ttl(&mut self, ttl: EventMember<'_>, at: &At<'_>) -> Option<Ttl> {
         let node = ttl.given()?;
         let given = match node.kind() {
-            Kind::Null => return None,
-            Kind::Number => digits(node.text()),
-            Kind::String => match node.string() {
+            JsonKind::Null => return None,
+            JsonKind::Number => digits(node.text()),
+            JsonKind::String => match node.string() {
                 Ok(text) if text.is_empty() => return None,
                 Ok(text) => digits(&text),
                 Err(_) => None,
             },
-            Kind::Object | Kind::Array | Kind::Boolean => None,
+            JsonKind::Object | JsonKind::Array | JsonKind::Boolean => None,
         };
         let max = self.limits.max_ttl_seconds;
         given.and_then(|seconds| self.ttl_of(seconds)).or_else(|| {
@@ -243,7 +243,7 @@ impl Check<'_> {
 
     /// The JSON inside a string that parses as an object or an array; None for any other value.
     fn json_inside(&mut self, data: Node<'_>, at: &At<'_>) -> Result<Option<ByteString>, Reported> {
-        if data.kind() != Kind::String {
+        if data.kind() != JsonKind::String {
             return Ok(None);
         }
         let text = self.text(data, at, "must be a string").ok_or(Reported)?;

@@ -23,10 +23,10 @@ const STORED: usize = 28;
 /// A version of a key. All numbers order before all places of a storage's own, those before all texts, and texts byte by
 /// byte. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version(Kind);
+pub struct Version(VersionForm);
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Kind {
+enum VersionForm {
     Number(u64),
     Placed(Placed),
     Text(Arc<str>),
@@ -35,50 +35,50 @@ enum Kind {
 impl Version {
     /// None beyond 2^63-1.
     pub fn from_number(number: u64) -> Option<Self> {
-        (number <= MAX_NUMBER).then_some(Version(Kind::Number(number)))
+        (number <= MAX_NUMBER).then_some(Version(VersionForm::Number(number)))
     }
 
     /// None beyond [`MAX_TEXT_BYTES`].
     pub fn from_text(text: &str) -> Option<Self> {
-        (text.len() <= MAX_TEXT_BYTES).then(|| Version(Kind::Text(text.into())))
+        (text.len() <= MAX_TEXT_BYTES).then(|| Version(VersionForm::Text(text.into())))
     }
 
     /// A place in a storage's own order; `rank` orders what stands at the same place. None where there is no order.
     pub fn from_place(place: &Place, rank: Rank) -> Option<Self> {
-        Placed::new(place, rank).map(|placed| Version(Kind::Placed(placed)))
+        Placed::new(place, rank).map(|placed| Version(VersionForm::Placed(placed)))
     }
 
     /// A place from the form in which it is stored; None if that is no place.
     pub fn from_stored_place(stored: &[u8]) -> Option<Self> {
         let place = stored.strip_prefix(&[PLACED])?;
-        Some(Version(Kind::Placed(Placed::from_bytes(place))))
+        Some(Version(VersionForm::Placed(Placed::from_bytes(place))))
     }
 
     /// The number, if it is one.
     pub fn number(&self) -> Option<u64> {
         match &self.0 {
-            Kind::Number(number) => Some(*number),
-            Kind::Placed(_) | Kind::Text(_) => None,
+            VersionForm::Number(number) => Some(*number),
+            VersionForm::Placed(_) | VersionForm::Text(_) => None,
         }
     }
 
     /// The text, if it is one.
     pub fn text(&self) -> Option<&str> {
         match &self.0 {
-            Kind::Text(text) => Some(text),
-            Kind::Number(_) | Kind::Placed(_) => None,
+            VersionForm::Text(text) => Some(text),
+            VersionForm::Number(_) | VersionForm::Placed(_) => None,
         }
     }
 
     /// Whether it is a place in a storage's own order, for which JSON has no form.
     pub fn is_place(&self) -> bool {
-        matches!(self.0, Kind::Placed(_))
+        matches!(self.0, VersionForm::Placed(_))
     }
 
     /// For a write of what a storage was seen to hold, to a key that has no version: it comes before every place, so that any
     /// notification is later.
     pub fn before_any_place() -> Self {
-        Version(Kind::Placed(Placed::before_any()))
+        Version(VersionForm::Placed(Placed::before_any()))
     }
 
     /// For a write of what a storage was seen to hold after this version was the last one applied: later than it, and earlier
@@ -86,8 +86,8 @@ impl Version {
     #[must_use]
     pub fn as_seen(&self) -> Self {
         match &self.0 {
-            Kind::Placed(placed) => Version(Kind::Placed(placed.as_seen())),
-            Kind::Number(_) | Kind::Text(_) => self.clone(),
+            VersionForm::Placed(placed) => Version(VersionForm::Placed(placed.as_seen())),
+            VersionForm::Number(_) | VersionForm::Text(_) => self.clone(),
         }
     }
 
@@ -95,9 +95,9 @@ impl Version {
     pub fn from_stored(stored: &[u8]) -> Option<Self> {
         let (kind, rest) = stored.split_first()?;
         Some(Version(match *kind {
-            NUMBER => Kind::Number(str::from_utf8(rest).ok()?.parse().ok()?),
-            PLACED => Kind::Placed(Placed::from_bytes(rest)),
-            TEXT => Kind::Text(str::from_utf8(rest).ok()?.into()),
+            NUMBER => VersionForm::Number(str::from_utf8(rest).ok()?.parse().ok()?),
+            PLACED => VersionForm::Placed(Placed::from_bytes(rest)),
+            TEXT => VersionForm::Text(str::from_utf8(rest).ok()?.into()),
             _ => return None,
         }))
     }
@@ -107,18 +107,18 @@ impl Version {
     pub fn stored(&self) -> SmallVec<[u8; STORED]> {
         let mut stored = SmallVec::new();
         match &self.0 {
-            Kind::Number(number) => {
+            VersionForm::Number(number) => {
                 let mut digits = itoa::Buffer::new();
                 let digits = digits.format(*number).as_bytes();
                 stored.push(NUMBER);
                 stored.resize(1 + DIGITS - digits.len(), b'0');
                 stored.extend_from_slice(digits);
             }
-            Kind::Placed(placed) => {
+            VersionForm::Placed(placed) => {
                 stored.push(PLACED);
                 stored.extend_from_slice(placed.as_bytes());
             }
-            Kind::Text(text) => {
+            VersionForm::Text(text) => {
                 stored.push(TEXT);
                 stored.extend_from_slice(text.as_bytes());
             }

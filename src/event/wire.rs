@@ -10,11 +10,11 @@ mod problem;
 mod text;
 
 pub(in crate::event) use self::arriving::Document;
-pub use self::arriving::{Form, RawEvent, Split, SplitError, split};
+pub use self::arriving::{BodyForm, RawEvent, Split, SplitError, split};
 pub use self::leaving::{
-    Accepted, Answered, Counts, EventResult, retry_after_seconds, write_accepted, write_answer, write_batch,
+    AcceptedEvent, Answered, BatchCounts, EventResult, retry_after_seconds, write_accepted, write_answer, write_batch,
 };
 pub use self::made::event_text;
-pub(in crate::event) use self::plain::{Plain, Source};
+pub(in crate::event) use self::plain::{PlainEvent, PlainSource};
 pub use self::problem::{INVALID, MALFORMED, PROBLEM_TYPE_PREFIX, ProblemDocument};
-pub use self::text::{MAX_PIECE_BYTES, Pieces, Text};
+pub use self::text::{MAX_PIECE_BYTES, Text, TextPieces};

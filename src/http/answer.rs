@@ -8,7 +8,7 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 
-use crate::event::wire::{Pieces, Text};
+use crate::event::wire::{Text, TextPieces};
 
 /// The response with this body.
 pub fn with_text(mut response: HttpResponseBuilder, text: Text) -> HttpResponse {
@@ -19,7 +19,7 @@ pub fn with_text(mut response: HttpResponseBuilder, text: Text) -> HttpResponse 
 }
 
 /// actix-http asks for the next piece when most of the last has been taken by the socket.
-struct InPieces(Pieces);
+struct InPieces(TextPieces);
 
 impl MessageBody for InPieces {
     type Error = Infallible;

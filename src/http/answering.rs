@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use super::answer::with_text;
 use super::problem::{add_retry_after, rejection_answer};
 use super::request::{RequestContext, Summary};
-use super::shared::Shared;
+use super::state::HttpState;
 use super::verdict_log::log_verdict;
 use crate::event::invalid::Invalid;
 use crate::event::outcome::{Class, Outcome};
@@ -29,7 +29,7 @@ const MAX_RESERVED_BYTES: usize = 64 * 1024;
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A request that was carried out, or refused by who was to do that.
-pub(super) struct Done {
+pub(super) struct AnsweredRequest {
     pub verdict: Verdict,
     /// Holds what admission has lent for it.
     pub pending: Option<PendingReply>,
@@ -39,9 +39,9 @@ pub(super) struct Done {
 /// The answer, counted and told of. `status` is that of an answer in which work was done, by its class and whether it is a
 /// batch's.
 pub(super) fn answer_to(
-    Done { verdict, pending, bytes_in }: Done,
+    AnsweredRequest { verdict, pending, bytes_in }: AnsweredRequest,
     request: &HttpRequest,
-    shared: &Shared,
+    shared: &HttpState,
     status: fn(Class, bool) -> StatusCode,
 ) -> HttpResponse {
     let (mut response, held_bytes, summary) = answer(&verdict, wants_minimal(request.headers()), shared, status);
@@ -63,7 +63,7 @@ pub(super) fn answer_to(
 fn answer(
     verdict: &Verdict,
     minimal: bool,
-    shared: &Shared,
+    shared: &HttpState,
     status: fn(Class, bool) -> StatusCode,
 ) -> (HttpResponse, usize, Summary) {
     let (response, text, summary) = match verdict {
@@ -111,7 +111,7 @@ fn answer(
 }
 
 /// `asked` is how long the sender is to wait before it tries again, at least, in seconds.
-fn respond(class: Class, asked: u16, status: StatusCode, minimal: bool, shared: &Shared) -> HttpResponseBuilder {
+fn respond(class: Class, asked: u16, status: StatusCode, minimal: bool, shared: &HttpState) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
     response.insert_header((CONTENT_TYPE, JSON));
     if minimal {

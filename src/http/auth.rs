@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::webhook::{Claim, Keys, Unsigned};
+use super::webhook::{Claim, Unsigned, WebhookKeys};
 use crate::event::rejection::Rejection;
 
 /// Characters of a token's name, at most.
@@ -46,7 +46,7 @@ const WRONG_SIGNATURE: Rejection = Rejection::Unauthorized {
 pub struct Auth {
     is_open: AtomicBool,
     tokens: ArcSwap<Vec<Token>>,
-    keys: ArcSwap<Keys>,
+    keys: ArcSwap<WebhookKeys>,
 }
 
 /// What is set as `name:token` may be sent whole too, as it had to be before there were names.
@@ -120,7 +120,7 @@ impl Auth {
         Auth {
             is_open: AtomicBool::new(tokens.is_empty() && webhook_secrets.is_empty()),
             tokens: ArcSwap::from_pointee(tokens.iter().map(|token| Token::new(token)).collect()),
-            keys: ArcSwap::from_pointee(Keys::new(webhook_secrets)),
+            keys: ArcSwap::from_pointee(WebhookKeys::new(webhook_secrets)),
         }
     }
 
@@ -141,7 +141,7 @@ impl Auth {
     /// From now on these sign, and no others.
     pub fn replace_webhook_secrets(&self, secrets: Vec<Vec<u8>>) {
         let shuts = !secrets.is_empty();
-        self.keys.store(Keys::new(secrets).into());
+        self.keys.store(WebhookKeys::new(secrets).into());
         self.shut_if(shuts);
     }
 

@@ -13,11 +13,11 @@ use tokio::io::AsyncReadExt;
 use tokio::task::yield_now;
 use tokio_util::io::StreamReader;
 
-use super::progress::Progress;
+use super::progress::ConnectionProgress;
 use super::unproven::Share;
 use super::webhook::Claim;
 use crate::event::rejection::Rejection;
-use crate::event::wire::Form;
+use crate::event::wire::BodyForm;
 use crate::pipeline::work::admission::Permit;
 
 /// Decompressed bytes asked for at a time.
@@ -31,13 +31,13 @@ const SKIMMED_BYTES: usize = 64 * 1024;
 
 /// How the body is written.
 #[derive(Debug, Clone, Copy)]
-pub struct Kind {
-    pub form: Form,
+pub struct BodyType {
+    pub form: BodyForm,
     gzip: bool,
 }
 
 /// What the headers say about the body, if we understand it.
-pub fn kind(headers: &HeaderMap) -> Result<Kind, Rejection> {
+pub fn kind(headers: &HeaderMap) -> Result<BodyType, Rejection> {
     let mut types = headers.get_all(CONTENT_TYPE);
     let form = match types.next() {
         // RFC 9110 section 5.3: a field that is no list stands once; of two nobody can say which holds.
@@ -51,30 +51,30 @@ pub fn kind(headers: &HeaderMap) -> Result<Kind, Rejection> {
             let detail = "A request with an Origin must have a Content-Type.";
             return Err(Rejection::UnsupportedMediaType { detail: detail.into() });
         }
-        None => Form::Json,
+        None => BodyForm::Json,
         Some(value) => {
             let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
             if essence.eq_ignore_ascii_case("application/json") {
-                Form::Json
+                BodyForm::Json
             } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
-                Form::NdJson
+                BodyForm::NdJson
             } else {
                 let detail = "Content-Type must be application/json or application/x-ndjson.";
                 return Err(Rejection::UnsupportedMediaType { detail: detail.into() });
             }
         }
     };
-    Ok(Kind { form, gzip: is_gzip(headers)? })
+    Ok(BodyType { form, gzip: is_gzip(headers)? })
 }
 
 /// The same of a notification. What it is, is for its format to say; but a page may send some types without asking first, and
 /// producers are no pages.
-pub fn kind_of_notification(headers: &HeaderMap) -> Result<Kind, Rejection> {
+pub fn kind_of_notification(headers: &HeaderMap) -> Result<BodyType, Rejection> {
     if headers.contains_key(ORIGIN) && kind(headers).is_err() {
         let detail = "A request with an Origin must have the Content-Type application/json.";
         return Err(Rejection::UnsupportedMediaType { detail: detail.into() });
     }
-    Ok(Kind { form: Form::Json, gzip: is_gzip(headers)? })
+    Ok(BodyType { form: BodyForm::Json, gzip: is_gzip(headers)? })
 }
 
 fn is_gzip(headers: &HeaderMap) -> Result<bool, Rejection> {
@@ -90,7 +90,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Rejection> {
 }
 
 /// What a body may take.
-pub struct Bounds<'a> {
+pub struct BodyLimits<'a> {
     pub max_bytes: usize,
     pub permit: &'a mut Permit,
     /// The place of a body whose signature is still to be proven.
@@ -102,10 +102,10 @@ pub struct Bounds<'a> {
 pub async fn read(
     payload: &mut Payload,
     headers: &HeaderMap,
-    kind: Kind,
-    bounds: Bounds<'_>,
+    kind: BodyType,
+    bounds: BodyLimits<'_>,
     claim: Option<&mut Claim>,
-    connection: Option<&Progress>,
+    connection: Option<&ConnectionProgress>,
 ) -> Result<Bytes, Rejection> {
     let declared = headers
         .get(CONTENT_LENGTH)
@@ -142,9 +142,9 @@ pub async fn skim(payload: &mut Payload) {
 
 struct Body<'a> {
     buffer: Vec<u8>,
-    bounds: Bounds<'a>,
+    bounds: BodyLimits<'a>,
     claim: Option<&'a mut Claim>,
-    connection: Option<&'a Progress>,
+    connection: Option<&'a ConnectionProgress>,
 }
 
 impl Body<'_> {
@@ -220,14 +220,14 @@ impl Body<'_> {
 
     /// Why the body ended before it was whole. To actix-http chunks that are none and a sender that hangs up are the same.
     fn unreadable(&self) -> Rejection {
-        if self.connection.is_some_and(Progress::is_open) {
+        if self.connection.is_some_and(ConnectionProgress::is_open) {
             return Rejection::BrokenChunks;
         }
         Rejection::Malformed { detail: "The body ended early.".to_owned() }
     }
 
     fn hold(&mut self, more: usize) -> Result<(), Rejection> {
-        let Bounds { max_bytes, permit, unproven } = &mut self.bounds;
+        let BodyLimits { max_bytes, permit, unproven } = &mut self.bounds;
         if permit.bytes() + more > *max_bytes {
             return Err(Rejection::BodyTooLarge { max_bytes: *max_bytes });
         }

@@ -6,12 +6,12 @@ use std::time::SystemTime;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::answering::{Done, answer_to};
+use super::answering::{AnsweredRequest, answer_to};
 use super::body;
 use super::journaled::{Looked, keep, look_at, wants_async};
 use super::posters::Admitted;
 use super::problem::status_of;
-use super::receive::{Taken, take_in};
+use super::receive::{ReceivedBody, take_in};
 use super::request::{RequestContext, reject};
 use super::under_way::UnderWay;
 use super::worker::Worker;
@@ -42,10 +42,10 @@ async fn carry_out(
     trace: Option<Arc<Trace>>,
     payload: &mut web::Payload,
     worker: &Rc<Worker>,
-) -> Result<Result<HttpResponse, Done>, Rejection> {
+) -> Result<Result<HttpResponse, AnsweredRequest>, Rejection> {
     let mut timed_wait = worker.timed_wait();
     let admitted = Admitted::by(worker.shared.settings.auth.admit(request.headers(), SystemTime::now)?);
-    let Taken { body, form, permit, .. } =
+    let ReceivedBody { body, form, permit, .. } =
         take_in(request, payload, worker, &mut timed_wait, admitted, body::kind).await?;
     let bytes_in = body.len();
     if let Some(appender) = worker.appender.as_ref().filter(|_| wants_async(request.headers())) {
@@ -54,12 +54,12 @@ async fn carry_out(
                 return keep(request, worker, appender, &mut timed_wait, (offer, "", permit), bytes_in).await;
             }
             Looked::Rejected(why) => {
-                return Ok(Err(Done { verdict: Verdict::Rejected(why), pending: None, bytes_in }));
+                return Ok(Err(AnsweredRequest { verdict: Verdict::Rejected(why), pending: None, bytes_in }));
             }
             Looked::NotForJournal => {}
         }
     }
     let pending = worker.submitter.submit(body, form, permit, trace);
     let (verdict, pending) = UnderWay::new(pending, worker, request, None).verdict(&mut timed_wait).await;
-    Ok(Err(Done { verdict, pending, bytes_in }))
+    Ok(Err(AnsweredRequest { verdict, pending, bytes_in }))
 }

@@ -7,14 +7,14 @@ use std::rc::Rc;
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::HOST;
 
-use super::progress::Progress;
+use super::progress::ConnectionProgress;
 
 /// Whether all that the request says about whom it calls is an IP address, `localhost` or one of `names`. A request of
 /// HTTP/1.0 need not say; no browser sends one.
 pub fn is_ours(request: &ServiceRequest, names: &[String]) -> bool {
     let host = request.headers().get(HOST);
     let judge = || host.is_none_or(|host| is_known(host.to_str().unwrap_or_default(), names));
-    let is_host_ours = match (host, request.conn_data::<Rc<Progress>>()) {
+    let is_host_ours = match (host, request.conn_data::<Rc<ConnectionProgress>>()) {
         (Some(host), Some(connection)) => connection.is_known_host(host.as_bytes(), judge),
         _ => judge(),
     };

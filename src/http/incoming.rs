@@ -18,7 +18,7 @@ const MAX_LINE_BYTES: usize = 128 * 1024;
 const MAX_ASKING_BYTES: usize = 1024;
 
 #[derive(Debug, Default)]
-pub struct Incoming {
+pub struct HeadReader {
     next: Next,
     /// What has come of a line that is not whole.
     line: Vec<u8>,
@@ -58,7 +58,7 @@ struct Head {
     is_strange: bool,
 }
 
-impl Incoming {
+impl HeadReader {
     /// Whether a part of a head has come, and not all of it.
     pub fn is_within_head(&self) -> bool {
         self.next == Next::Head && (self.head.is_some() || !self.line.is_empty())
@@ -157,7 +157,7 @@ impl Incoming {
     }
 
     fn lose(&mut self) {
-        *self = Incoming { next: Next::Unknown, ..Incoming::default() };
+        *self = HeadReader { next: Next::Unknown, ..HeadReader::default() };
     }
 }
 

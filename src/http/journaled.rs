@@ -10,15 +10,15 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 
 use super::answer::with_text;
-use super::answering::{Done, JSON, PREFER, PREFERENCE_APPLIED, RETURN_MINIMAL, wants_minimal};
+use super::answering::{AnsweredRequest, JSON, PREFER, PREFERENCE_APPLIED, RETURN_MINIMAL, wants_minimal};
 use super::request::{RequestContext, Summary};
 use super::verdict_log::log_invalid;
-use super::worker::{Ended, TimedWait, Worker};
+use super::worker::{TimedWait, WaitEnd, Worker};
 use crate::event::invalid::Invalid;
 use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::rejection::Rejection;
 use crate::event::validate::{FaultBudget, MAX_FAULTS, validate};
-use crate::event::wire::{Accepted, EventResult, Form, RawEvent, Split, Text, split, write_accepted};
+use crate::event::wire::{AcceptedEvent, BodyForm, EventResult, RawEvent, Split, Text, split, write_accepted};
 use crate::event::{Action, Event};
 use crate::journal::dead::DeadLetter;
 use crate::journal::entry::{Entry, Record};
@@ -32,7 +32,7 @@ const ASKED: &str = "journal";
 
 /// The events of a request that are to go to the journal, in the order sent.
 pub(super) struct Offer {
-    events: Vec<Result<(Accepted, Record), Invalid>>,
+    events: Vec<Result<(AcceptedEvent, Record), Invalid>>,
     /// The patterns of the event that has most.
     patterns: usize,
     /// Whether it is a notification: its producer looks at the status alone, and what can never succeed is done with.
@@ -58,7 +58,7 @@ pub(super) fn wants_async(headers: &HeaderMap) -> bool {
 }
 
 /// Takes a body apart and checks its events.
-pub(super) fn look_at(body: &Bytes, form: Form, worker: &Worker) -> Looked {
+pub(super) fn look_at(body: &Bytes, form: BodyForm, worker: &Worker) -> Looked {
     let limits = worker.shared.pipeline.limits();
     match split(body, form, worker.shared.max_events) {
         Err(error) => Looked::Rejected(error.into()),
@@ -104,9 +104,9 @@ fn asks_for_answer(event: &Event) -> bool {
     matches!(event.action, Action::Get(_) | Action::DeletePattern { dry_run: true, .. })
 }
 
-fn accepted(event: &Event, raw: &RawEvent) -> (Accepted, Record) {
+fn accepted(event: &Event, raw: &RawEvent) -> (AcceptedEvent, Record) {
     let json = raw.json().map(|json| json.clone().into_bytes()).unwrap_or_default();
-    (Accepted { event: event.action.name(), id: event.id.clone() }, Record::of_json(json))
+    (AcceptedEvent { event: event.action.name(), id: event.id.clone() }, Record::of_json(json))
 }
 
 impl Offer {
@@ -115,7 +115,7 @@ impl Offer {
         let event = |event: Result<Event, Invalid>| {
             let event = event?;
             let record = Record::of_event(&event);
-            Ok((Accepted { event: event.action.name(), id: event.id }, record))
+            Ok((AcceptedEvent { event: event.action.name(), id: event.id }, record))
         };
         // What storage tells of makes no patterns.
         Offer { events: events.into_iter().map(event).collect(), patterns: 0, is_notification: true }
@@ -158,7 +158,7 @@ pub(super) async fn keep(
     timed_wait: &mut TimedWait<'_>,
     (offer, source, mut permit): (Offer, &str, Permit),
     bytes_in: usize,
-) -> Result<Result<HttpResponse, Done>, Rejection> {
+) -> Result<Result<HttpResponse, AnsweredRequest>, Rejection> {
     let (shared, context) = (&worker.shared, RequestContext::of(request));
     let records: Vec<Record> = offer.events.iter().flatten().map(|(_, record)| record.clone()).collect();
     let events = records.len();
@@ -175,10 +175,10 @@ pub(super) async fn keep(
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => return Err(rejection(error)),
             Ok(Err(_)) => return Ok(Err(rejected(Rejection::Unavailable(ProblemKind::Interrupted), bytes_in))),
-            Err(Ended::CutOff) => {
+            Err(WaitEnd::CutOff) => {
                 return Ok(Err(rejected(Rejection::Unavailable(ProblemKind::ShuttingDown), bytes_in)));
             }
-            Err(Ended::Late) => return Ok(Err(rejected(Rejection::Unavailable(ProblemKind::Timeout), bytes_in))),
+            Err(WaitEnd::Late) => return Ok(Err(rejected(Rejection::Unavailable(ProblemKind::Timeout), bytes_in))),
         }
         shared.metrics.journal_accepted(events as u64);
     }
@@ -224,8 +224,8 @@ fn answer(request: &HttpRequest, offer: &Offer, events: usize, faults: usize) ->
     with_text(response, text)
 }
 
-fn rejected(why: Rejection, bytes_in: usize) -> Done {
-    Done { verdict: Verdict::Rejected(why), pending: None, bytes_in }
+fn rejected(why: Rejection, bytes_in: usize) -> AnsweredRequest {
+    AnsweredRequest { verdict: Verdict::Rejected(why), pending: None, bytes_in }
 }
 
 fn rejection(error: AppendError) -> Rejection {

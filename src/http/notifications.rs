@@ -14,12 +14,12 @@ use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
-use super::answering::{Done, answer_to};
+use super::answering::{AnsweredRequest, answer_to};
 use super::journaled::{Offer, bury, keep};
 use super::problem::status_for_producer;
-use super::receive::{Taken, take_in};
+use super::receive::{ReceivedBody, take_in};
 use super::request::{RequestContext, reject};
-use super::sources::{Source, name};
+use super::sources::{ActiveSource, name};
 use super::under_way::UnderWay;
 use super::worker::{TimedWait, Worker};
 use super::{body, handshake};
@@ -43,7 +43,7 @@ impl Headers for Given<'_> {
     }
 }
 
-/// Answers any request to a path below [`PREFIX`](super::sources::PREFIX).
+/// Answers any request to a path below [`SOURCES_PATH`](super::sources::SOURCES_PATH).
 pub async fn handle(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
     let shared = &worker.shared;
     let _busy = shared.enter();
@@ -63,7 +63,7 @@ pub async fn handle(worker: Rc<Worker>, request: HttpRequest, mut payload: web::
 /// What a request comes to.
 enum Reply {
     /// Its events, and what became of them.
-    Events(Done),
+    Events(AnsweredRequest),
     /// The answer to what it asked.
     Question(HttpResponse),
 }
@@ -80,7 +80,7 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     let by_sns = admitted.is_by_sns();
     let taken = take_in(request, payload, worker, &mut timed_wait, admitted, body::kind_of_notification).await?;
     source.posters.prove(by_sns, &taken.body).await?;
-    let Taken { body, permit, unproven, .. } = taken;
+    let ReceivedBody { body, permit, unproven, .. } = taken;
     drop(unproven);
     let given = Given(headers);
     let elements = match parse(source.mapping.format, &Message { headers: &given, body: &body }) {
@@ -98,7 +98,7 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     };
     if elements.len() > shared.max_events {
         let verdict = Verdict::Rejected(Rejection::TooManyEvents { max_events: shared.max_events });
-        return Ok(Reply::Events(Done { verdict, pending: None, bytes_in: body.len() }));
+        return Ok(Reply::Events(AnsweredRequest { verdict, pending: None, bytes_in: body.len() }));
     }
     source.metrics.received(elements.len());
     let Mapped { events, ignored } = source.mapping.events(elements, shared.pipeline.limits());
@@ -111,7 +111,7 @@ async fn finish(
     request: &HttpRequest,
     worker: &Rc<Worker>,
     timed_wait: &mut TimedWait<'_>,
-    source: Arc<Source>,
+    source: Arc<ActiveSource>,
     (events, permit, body): (Vec<Result<Event, Invalid>>, Permit, Bytes),
 ) -> Result<Reply, Rejection> {
     let bytes_in = body.len();
@@ -137,18 +137,23 @@ async fn finish(
         let events = read_again(request, &source, &body, worker);
         bury(appender, &source.mapping.name, request, &events, results);
     }
-    Ok(Reply::Events(Done { verdict, pending, bytes_in }))
+    Ok(Reply::Events(AnsweredRequest { verdict, pending, bytes_in }))
 }
 
 /// The events of a notification whose events have gone their way: that some are rejected is rare, and a copy of all would be made for each.
-fn read_again(request: &HttpRequest, source: &Source, body: &Bytes, worker: &Worker) -> Vec<Result<Event, Invalid>> {
+fn read_again(
+    request: &HttpRequest,
+    source: &ActiveSource,
+    body: &Bytes,
+    worker: &Worker,
+) -> Vec<Result<Event, Invalid>> {
     let message = Message { headers: &Given(request.headers()), body };
     let Ok(Parsed::Elements(elements)) = parse(source.mapping.format, &message) else { return Vec::new() };
     source.mapping.events(elements, worker.shared.pipeline.limits()).events
 }
 
 /// The answer to a request without a notification.
-async fn asked(request: &HttpRequest, source: &Source, query: &str) -> Result<HttpResponse, Rejection> {
+async fn asked(request: &HttpRequest, source: &ActiveSource, query: &str) -> Result<HttpResponse, Rejection> {
     let is_probe = matches!(*request.method(), Method::GET | Method::HEAD);
     if !is_probe && !handshake::asks_for_leave(request) {
         return Err(Rejection::MethodNotAllowed { allow: handshake::METHODS });

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::HttpSettings;
-use super::problem::{DOCUMENTS, Kind};
+use super::problem::{DOCUMENTS, DocumentKind};
 use crate::event::outcome::{Class, MAX_SAMPLE, Origin, ProblemKind};
 use crate::event::sources::Format;
 use crate::event::validate::{MAX_FAULTS, MAX_URL_BYTES};
@@ -80,7 +80,7 @@ fn facts(settings: &HttpSettings, limits: &Limits, is_open: bool) -> Vec<(String
         let of_class = ProblemKind::ALL.into_iter().filter(|kind| kind.class() == class);
         facts.push((format!("result_problems.{}", class.as_str()), of_class.map(|kind| urn(kind.slug())).collect()));
     }
-    for Kind(status, ..) in DOCUMENTS {
+    for DocumentKind(status, ..) in DOCUMENTS {
         let of_status = DOCUMENTS.iter().filter(|kind| kind.0 == status).map(|kind| urn(kind.1));
         facts.push((format!("problems.{status}"), of_status.collect()));
     }
@@ -119,7 +119,7 @@ fn urn(slug: &str) -> Value {
     json!(format!("{PROBLEM_TYPE_PREFIX}{slug}"))
 }
 
-fn problem_document(Kind(status, slug, title): Kind) -> Value {
+fn problem_document(DocumentKind(status, slug, title): DocumentKind) -> Value {
     // An event that is not JSON is told from a body that is not.
     let titles = if slug == MALFORMED.slug { vec![title, MALFORMED.title] } else { vec![title] };
     json!({"properties": {"type": {"const": urn(slug)}, "title": {"enum": titles}, "status": {"const": status}}})

@@ -18,30 +18,30 @@ use tokio_util::sync::CancellationToken;
 use self::html::guarded;
 use self::status::Status;
 use super::request::reject;
-use super::shared::Shared;
+use super::state::HttpState;
 use crate::event::rejection::Rejection;
 use crate::telemetry::ActorKind;
 use crate::telemetry::history::{STEP, Sample};
 
-pub fn overview(shared: &Shared, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
+pub fn overview(shared: &HttpState, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
     shared.pages.as_ref().map_or_else(|| HttpResponse::NotFound().finish(), |pages| pages.overview.show())
 }
 
-pub fn docs(shared: &Shared, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
+pub fn docs(shared: &HttpState, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
     shared.pages.as_ref().map_or_else(|| HttpResponse::NotFound().finish(), |pages| pages.docs.show())
 }
 
 /// Beside the routes of a port without TLS, where there is one with it.
 #[derive(Clone, Copy)]
-pub struct Plain;
+pub struct PlainPort;
 
 const ONLY_CERTIFICATES: &str = "clients show a certificate, which this port does not ask for: set a token to read the state here, or ask on the main port";
 
 /// For whoever may post events, too.
-pub fn status(shared: &Shared, stuck: &[ActorKind], request: &HttpRequest) -> HttpResponse {
+pub fn status(shared: &HttpState, stuck: &[ActorKind], request: &HttpRequest) -> HttpResponse {
     let Some(pages) = &shared.pages else { return HttpResponse::NotFound().finish() };
     // Whoever gets in by a certificate cannot show it on a port without TLS.
-    let is_locked_out = request.app_data::<Plain>().is_some()
+    let is_locked_out = request.app_data::<PlainPort>().is_some()
         && shared.settings.asks_for_certificates
         && shared.settings.auth.is_open();
     if is_locked_out {
@@ -54,7 +54,7 @@ pub fn status(shared: &Shared, stuck: &[ActorKind], request: &HttpRequest) -> Ht
 }
 
 /// Keeps the history, until the server closes. Must be called within an actix system.
-pub fn keep_history(shared: &Data<Shared>, closing: &CancellationToken) {
+pub fn keep_history(shared: &Data<HttpState>, closing: &CancellationToken) {
     if shared.pages.is_none() {
         return;
     }
@@ -62,7 +62,7 @@ pub fn keep_history(shared: &Data<Shared>, closing: &CancellationToken) {
     actix_rt::spawn(async move { closing.run_until_cancelled(sample(&shared, STEP)).await });
 }
 
-async fn sample(shared: &Shared, step: Duration) {
+async fn sample(shared: &HttpState, step: Duration) {
     let mut steps = interval(step);
     steps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while let Some(pages) = &shared.pages {

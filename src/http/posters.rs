@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use super::auth::{self, Admittance, Auth};
 use super::trust::{Issuer, Sns, Unproven};
 use crate::event::rejection::Rejection;
-use crate::event::sources::envelope::{Envelope, Purpose};
+use crate::event::sources::envelope::{Purpose, SnsEnvelope};
 
 /// Where a token stands in a URL.
 const PARAMETERS: [&str; 2] = ["token", "access_token"];
@@ -113,7 +113,7 @@ impl Posters {
         if self.topics.is_empty() {
             return Ok(());
         }
-        match Envelope::read(body) {
+        match SnsEnvelope::read(body) {
             Some(envelope) if by_sns => self.sns.verify(&envelope, &self.topics).await.map_err(rejection),
             Some(envelope) => Sns::is_of(&envelope, &self.topics).map_err(rejection),
             None if by_sns => Err(NO_ENVELOPE),
@@ -126,7 +126,7 @@ impl Posters {
     /// # Errors
     /// If it cannot be confirmed, or not now.
     pub async fn subscribe(&self, body: &Bytes) -> Result<(), Rejection> {
-        let envelope = Envelope::read(body).filter(|envelope| envelope.purpose() == Some(Purpose::Subscription));
+        let envelope = SnsEnvelope::read(body).filter(|envelope| envelope.purpose() == Some(Purpose::Subscription));
         let envelope = envelope.ok_or(NO_ENVELOPE)?;
         self.sns.verify(&envelope, &self.topics).await.map_err(rejection)?;
         self.sns.confirm(&envelope, &self.topics).await.map_err(rejection)

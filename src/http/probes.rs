@@ -8,7 +8,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 
 use super::problem::add_retry_after;
-use super::shared::Shared;
+use super::state::HttpState;
 use crate::pipeline::write::queue::seconds;
 use crate::telemetry::ActorKind;
 
@@ -19,7 +19,7 @@ struct Status {
 }
 
 /// 200 while the process can make progress. Never asks the cache.
-pub fn live(_: &Shared, stuck: &[ActorKind]) -> HttpResponse {
+pub fn live(_: &HttpState, stuck: &[ActorKind]) -> HttpResponse {
     let reasons: Vec<String> = stuck.iter().map(|kind| format!("a {} is stuck", kind.as_str())).collect();
     if reasons.is_empty() {
         return fine(r#"{"status":"live"}"#);
@@ -28,7 +28,7 @@ pub fn live(_: &Shared, stuck: &[ActorKind]) -> HttpResponse {
 }
 
 /// 200 when events would be carried out.
-pub fn ready(shared: &Shared, stuck: &[ActorKind]) -> HttpResponse {
+pub fn ready(shared: &HttpState, stuck: &[ActorKind]) -> HttpResponse {
     let reasons = reasons(shared, stuck);
     if reasons.is_empty() {
         return fine(r#"{"status":"ready"}"#);
@@ -39,7 +39,7 @@ pub fn ready(shared: &Shared, stuck: &[ActorKind]) -> HttpResponse {
 }
 
 /// What keeps events from being carried out.
-pub fn reasons(shared: &Shared, stuck: &[ActorKind]) -> Vec<String> {
+pub fn reasons(shared: &HttpState, stuck: &[ActorKind]) -> Vec<String> {
     let readiness = &shared.pipeline.readiness;
     let mut reasons = Vec::new();
     if readiness.is_draining() {
@@ -60,7 +60,7 @@ fn fine(body: &'static str) -> HttpResponse {
 }
 
 /// The Prometheus text format.
-pub fn metrics(shared: &Shared, _: &[ActorKind]) -> HttpResponse {
+pub fn metrics(shared: &HttpState, _: &[ActorKind]) -> HttpResponse {
     let (events, bytes) = shared.pipeline.admission.in_use();
     shared.metrics.set_admission(events, bytes);
     shared.metrics.set_oldest_age(shared.oldest_age());

@@ -13,28 +13,28 @@ use crate::event::wire::{INVALID, MALFORMED, ProblemDocument};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
-const NOT_FOUND: Kind = Kind(404, "not-found", "The route does not exist");
-const METHOD_NOT_ALLOWED: Kind = Kind(405, "method-not-allowed", "The route does not take this method");
-const MISDIRECTED: Kind = Kind(421, "misdirected-request", "The service does not have this name");
-const UNAUTHORIZED: Kind = Kind(401, "unauthorized", "The sender is not authorized");
-const REQUEST_TIMEOUT: Kind = Kind(408, "request-timeout", "The request took too long to arrive");
-const HEAD_LARGE: Kind = Kind(431, "head-too-large", "The head of the request is too large");
-const MALFORMED_REQUEST: Kind = Kind(400, "malformed-request", "The request is not HTTP");
-const MALFORMED_JSON: Kind = Kind(400, MALFORMED.slug, "The body is not JSON");
-const TOO_LARGE: Kind = Kind(413, "payload-too-large", "The request is too large");
-const MEDIA_TYPE: Kind = Kind(415, "unsupported-media-type", "The body's media type is not supported");
-const INVALID_EVENT: Kind = Kind(422, INVALID.slug, INVALID.title);
-const OVERLOADED: Kind = Kind(503, "overloaded", "The service is overloaded");
-const JOURNAL_FULL: Kind = Kind(503, "journal-full", "The journal is full");
-const NO_JOURNAL: Kind = Kind(503, "journal-unavailable", "The journal is unavailable");
-const NO_KEYS: Kind = Kind(503, "keys-unavailable", "The keys that prove the sender are unavailable");
+const NOT_FOUND: DocumentKind = DocumentKind(404, "not-found", "The route does not exist");
+const METHOD_NOT_ALLOWED: DocumentKind = DocumentKind(405, "method-not-allowed", "The route does not take this method");
+const MISDIRECTED: DocumentKind = DocumentKind(421, "misdirected-request", "The service does not have this name");
+const UNAUTHORIZED: DocumentKind = DocumentKind(401, "unauthorized", "The sender is not authorized");
+const REQUEST_TIMEOUT: DocumentKind = DocumentKind(408, "request-timeout", "The request took too long to arrive");
+const HEAD_LARGE: DocumentKind = DocumentKind(431, "head-too-large", "The head of the request is too large");
+const MALFORMED_REQUEST: DocumentKind = DocumentKind(400, "malformed-request", "The request is not HTTP");
+const MALFORMED_JSON: DocumentKind = DocumentKind(400, MALFORMED.slug, "The body is not JSON");
+const TOO_LARGE: DocumentKind = DocumentKind(413, "payload-too-large", "The request is too large");
+const MEDIA_TYPE: DocumentKind = DocumentKind(415, "unsupported-media-type", "The body's media type is not supported");
+const INVALID_EVENT: DocumentKind = DocumentKind(422, INVALID.slug, INVALID.title);
+const OVERLOADED: DocumentKind = DocumentKind(503, "overloaded", "The service is overloaded");
+const JOURNAL_FULL: DocumentKind = DocumentKind(503, "journal-full", "The journal is full");
+const NO_JOURNAL: DocumentKind = DocumentKind(503, "journal-unavailable", "The journal is unavailable");
+const NO_KEYS: DocumentKind = DocumentKind(503, "keys-unavailable", "The keys that prove the sender are unavailable");
 
 /// A kind of problem document: its status, the last part of its type, its title.
 #[derive(Clone, Copy)]
-pub struct Kind(pub u16, pub &'static str, pub &'static str);
+pub struct DocumentKind(pub u16, pub &'static str, pub &'static str);
 
 /// Every problem document that there is.
-pub const DOCUMENTS: [Kind; 18] = [
+pub const DOCUMENTS: [DocumentKind; 18] = [
     MALFORMED_JSON,
     MALFORMED_REQUEST,
     UNAUTHORIZED,
@@ -50,9 +50,9 @@ pub const DOCUMENTS: [Kind; 18] = [
     NO_KEYS,
     JOURNAL_FULL,
     NO_JOURNAL,
-    Kind::unavailable(ProblemKind::ShuttingDown),
-    Kind::unavailable(ProblemKind::Interrupted),
-    Kind::unavailable(ProblemKind::Timeout),
+    DocumentKind::unavailable(ProblemKind::ShuttingDown),
+    DocumentKind::unavailable(ProblemKind::Interrupted),
+    DocumentKind::unavailable(ProblemKind::Timeout),
 ];
 
 /// The answer to a head that did not arrive in time: nothing of the request is known.
@@ -64,13 +64,13 @@ pub static NO_ROOM_FOR_HEAD: ProblemDocument<'static> = OVERLOADED
     .headless("The head is large, and other requests use all of intake.max_in_flight_bytes. Send it again later.");
 pub static NOT_HTTP: ProblemDocument<'static> = MALFORMED_REQUEST.headless("The head is not that of an HTTP request.");
 
-impl Kind {
+impl DocumentKind {
     const fn unavailable(kind: ProblemKind) -> Self {
-        Kind(503, kind.slug(), kind.title())
+        DocumentKind(503, kind.slug(), kind.title())
     }
 
     const fn headless(self, detail: &'static str) -> ProblemDocument<'static> {
-        let Kind(status, slug, title) = self;
+        let DocumentKind(status, slug, title) = self;
         ProblemDocument { slug, title, status: Some(status), detail: Cow::Borrowed(detail), errors: &[] }
     }
 }
@@ -116,7 +116,7 @@ pub fn slug(why: &Rejection) -> &'static str {
     }
 }
 
-fn kind(why: &Rejection) -> Kind {
+fn kind(why: &Rejection) -> DocumentKind {
     use Rejection::*;
     match why {
         Misdirected => MISDIRECTED,
@@ -133,7 +133,7 @@ fn kind(why: &Rejection) -> Kind {
         Overloaded => OVERLOADED,
         JournalFull => JOURNAL_FULL,
         JournalUnavailable { .. } => NO_JOURNAL,
-        Unavailable(problem) => Kind::unavailable(*problem),
+        Unavailable(problem) => DocumentKind::unavailable(*problem),
     }
 }
 
@@ -203,7 +203,7 @@ fn unavailable(kind: ProblemKind, retry_after: u64) -> (HttpResponse, &'static s
         ProblemKind::Timeout => "The request did not end within event.deadline_ms.",
         _ => "A part of the service failed and restarts. Send the request again.",
     };
-    document(Kind::unavailable(kind), detail, |response| {
+    document(DocumentKind::unavailable(kind), detail, |response| {
         add_retry_after(response, retry_after);
         if kind == ProblemKind::ShuttingDown {
             response.force_close();
@@ -212,7 +212,7 @@ fn unavailable(kind: ProblemKind, retry_after: u64) -> (HttpResponse, &'static s
 }
 
 fn document(
-    Kind(status, slug, title): Kind,
+    DocumentKind(status, slug, title): DocumentKind,
     detail: &str,
     with: impl FnOnce(&mut HttpResponseBuilder),
 ) -> (HttpResponse, &'static str) {
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn every_problem_document_has_a_place_in_the_metrics() {
-        let mut documents: Vec<&str> = DOCUMENTS.iter().map(|Kind(_, slug, _)| *slug).collect();
+        let mut documents: Vec<&str> = DOCUMENTS.iter().map(|DocumentKind(_, slug, _)| *slug).collect();
         documents.sort_unstable();
         let mut counted = REFUSALS[..REFUSALS.len() - 1].to_vec();
         counted.sort_unstable();

@@ -2,7 +2,7 @@
 //! connection's stream, which sees bytes, and the requests on it, which know what they mean.
 //!
 //! Promises: a stream that asks here knows whether an answer that begins is ours, how long it is, and whether it is the
-//! connection's last; and which bytes may be read now ([`Incoming`]): one request's, until its answer has left.
+//! connection's last; and which bytes may be read now ([`HeadReader`]): one request's, until its answer has left.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use actix_rt::time::Instant;
 
-use super::incoming::Incoming;
+use super::incoming::HeadReader;
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::reply::Unwritten;
 
@@ -30,7 +30,7 @@ pub enum HeadFault {
     NoRoom,
 }
 
-pub struct Progress {
+pub struct ConnectionProgress {
     /// Of the other side.
     pub address: Option<IpAddr>,
     /// The same as text: it stands on a line for each request.
@@ -55,15 +55,15 @@ pub struct Progress {
     is_buffer_large: Cell<bool>,
     /// What the last request called us, if that is one of our names.
     known_host: RefCell<Vec<u8>>,
-    incoming: RefCell<Incoming>,
+    incoming: RefCell<HeadReader>,
     /// What a large head holds.
     permit: RefCell<Permit>,
     /// Answers that are known and of which no byte has been written.
-    answers: RefCell<VecDeque<Answer>>,
+    answers: RefCell<VecDeque<KnownAnswer>>,
 }
 
 /// What an answer of ours will be once its head has been written.
-pub struct Answer {
+pub struct KnownAnswer {
     /// Bytes of its body as they are sent: none for a HEAD request.
     pub body_bytes: u64,
     /// Nothing comes behind it.
@@ -72,11 +72,11 @@ pub struct Answer {
     pub unwritten: Option<Unwritten>,
 }
 
-impl Progress {
+impl ConnectionProgress {
     /// Of a connection with that other side.
     pub fn new(peer: Option<SocketAddr>, permit: Permit) -> Rc<Self> {
         let address = peer.map(|peer| peer.ip().to_canonical());
-        Rc::new(Progress {
+        Rc::new(ConnectionProgress {
             address,
             client: address.map(|address| address.to_string()).unwrap_or_default().into(),
             in_request: Cell::new(false),
@@ -184,7 +184,7 @@ impl Progress {
     }
 
     /// The next answer of ours that begins.
-    pub(super) fn next_answer(&self) -> Option<Answer> {
+    pub(super) fn next_answer(&self) -> Option<KnownAnswer> {
         self.answers.borrow_mut().pop_front()
     }
 
@@ -209,7 +209,7 @@ impl Progress {
 }
 
 /// A request under way on a connection.
-pub struct InRequest(Rc<Progress>);
+pub struct InRequest(Rc<ConnectionProgress>);
 
 impl InRequest {
     /// It was refused, perhaps before its body was read.
@@ -218,7 +218,7 @@ impl InRequest {
     }
 
     /// Its answer is known and will be written next.
-    pub fn answered(&self, answer: Answer) {
+    pub fn answered(&self, answer: KnownAnswer) {
         self.0.answers.borrow_mut().push_back(answer);
     }
 }
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_host_is_judged_once_and_each_other_one_anew() {
-        let progress = Progress::new(None, Admission::new(1, 1, 1).permit());
+        let progress = ConnectionProgress::new(None, Admission::new(1, 1, 1).permit());
         let judged = Cell::new(0);
         let call = |host: &[u8], is_ours| {
             progress.is_known_host(host, || {

@@ -10,22 +10,22 @@ use bytes::Bytes;
 
 use super::body;
 use super::posters::Admitted;
-use super::progress::Progress;
+use super::progress::ConnectionProgress;
 use super::request::RequestContext;
 use super::unproven::Share;
-use super::worker::{Ended, TimedWait, Worker};
+use super::worker::{TimedWait, WaitEnd, Worker};
 use crate::event::outcome::ProblemKind;
 use crate::event::rejection::Rejection;
-use crate::event::wire::Form;
+use crate::event::wire::BodyForm;
 use crate::pipeline::work::admission::Permit;
 
 /// A body whose signature is still to be proven has that part of `http.body_timeout_ms`.
 const UNPROVEN_HASTE: u32 = 3;
 
 /// A request's body, whole, and what holds its bytes.
-pub(super) struct Taken<'a> {
+pub(super) struct ReceivedBody<'a> {
     pub body: Bytes,
-    pub form: Form,
+    pub form: BodyForm,
     pub permit: Permit,
     /// The place of a body that has still to prove something.
     pub unproven: Option<Share<'a>>,
@@ -39,8 +39,8 @@ pub(super) async fn take_in<'a>(
     worker: &'a Rc<Worker>,
     timed_wait: &mut TimedWait<'_>,
     mut admitted: Admitted,
-    kind: fn(&HeaderMap) -> Result<body::Kind, Rejection>,
-) -> Result<Taken<'a>, Rejection> {
+    kind: fn(&HeaderMap) -> Result<body::BodyType, Rejection>,
+) -> Result<ReceivedBody<'a>, Rejection> {
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
     let share = admitted.is_unproven().then(|| worker.shared.unproven.share());
     let mut entry = admitted.entry;
@@ -52,14 +52,14 @@ pub(super) async fn take_in<'a>(
     }
     let kind = kind(headers)?;
     let mut permit = pipeline.admission.permit();
-    let connection = request.conn_data::<Rc<Progress>>().map(Rc::as_ref);
-    if connection.is_some_and(Progress::is_polled_again) {
+    let connection = request.conn_data::<Rc<ConnectionProgress>>().map(Rc::as_ref);
+    if connection.is_some_and(ConnectionProgress::is_polled_again) {
         // To ask for the body before it has been looked for would have the connection woken for nothing once it is found.
         timed_wait.give_way().await;
     }
     let body = {
         let max_bytes = settings.max_body_bytes;
-        let bounds = body::Bounds { max_bytes, permit: &mut permit, unproven: share.as_ref() };
+        let bounds = body::BodyLimits { max_bytes, permit: &mut permit, unproven: share.as_ref() };
         let reading = body::read(payload, headers, kind, bounds, entry.claim(), connection);
         let begun = Instant::now();
         let read = match &share {
@@ -71,8 +71,8 @@ pub(super) async fn take_in<'a>(
         };
         match read {
             Ok(body) => body,
-            Err(Ended::CutOff) => return Err(Rejection::Unavailable(ProblemKind::ShuttingDown)),
-            Err(Ended::Late) => return Err(Rejection::BodyTooSlow),
+            Err(WaitEnd::CutOff) => return Err(Rejection::Unavailable(ProblemKind::ShuttingDown)),
+            Err(WaitEnd::Late) => return Err(Rejection::BodyTooSlow),
         }
     };
     let body = match body {
@@ -80,7 +80,7 @@ pub(super) async fn take_in<'a>(
         Err(why) if !matches!(why, Rejection::Malformed { .. }) => return Err(why),
         body => entry.confirm().and(body)?,
     };
-    Ok(Taken { body, form: kind.form, permit, unproven: share })
+    Ok(ReceivedBody { body, form: kind.form, permit, unproven: share })
 }
 
 /// A body that nobody has vouched for has to go when the bytes of such bodies run out.

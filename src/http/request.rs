@@ -15,9 +15,9 @@ use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::problem::rejection_answer;
-use super::progress::{Answer, InRequest, Progress};
+use super::progress::{ConnectionProgress, InRequest, KnownAnswer};
 use super::request_ids::{RequestIds, X_REQUEST_ID, log_request};
-use super::shared::Shared;
+use super::state::HttpState;
 use super::{host, sources};
 use crate::event::rejection::Rejection;
 use crate::pipeline::work::reply::Unwritten;
@@ -30,7 +30,7 @@ const MAX_PATH: usize = 100;
 /// What is known of a request; found in its extensions.
 pub struct RequestContext {
     pub ids: RequestIds,
-    shared: Rc<Data<Shared>>,
+    shared: Rc<Data<HttpState>>,
     /// Where it comes from.
     client: Rc<str>,
     token: RefCell<Option<Arc<str>>>,
@@ -87,11 +87,11 @@ pub fn reject(request: &HttpRequest, why: &Rejection, asked: &'static str) -> Ht
 
 /// Wraps every route. An `Rc`, because a request must not touch a counter that all threads share.
 pub async fn observe(
-    shared: Rc<Data<Shared>>,
+    shared: Rc<Data<HttpState>>,
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    if request.conn_data::<Rc<Progress>>().is_some_and(|connection| connection.is_buffer_large()) {
+    if request.conn_data::<Rc<ConnectionProgress>>().is_some_and(|connection| connection.is_buffer_large()) {
         detach(request.headers_mut());
     }
     let context = Rc::new(RequestContext {
@@ -104,7 +104,7 @@ pub async fn observe(
     });
     request.extensions_mut().insert(context.clone());
     let is_last = request.head().connection_type() != ConnectionType::KeepAlive;
-    let on_connection = request.conn_data::<Rc<Progress>>().map(Progress::begin);
+    let on_connection = request.conn_data::<Rc<ConnectionProgress>>().map(ConnectionProgress::begin);
     let mut line = RequestLine::of(&request, context);
     let is_foreign = || !host::is_ours(&request, &shared.settings.hosts);
     let mut response = match shared.is_open_at(request.uri().path()) && is_foreign() {
@@ -130,7 +130,7 @@ pub async fn observe(
     };
     if let Some(on_connection) = on_connection {
         let answer = announce(&mut response, &line.method, is_last);
-        on_connection.answered(Answer { unwritten: line.context.unwritten.take(), ..answer });
+        on_connection.answered(KnownAnswer { unwritten: line.context.unwritten.take(), ..answer });
     }
     line.tell(response.status(), &summary, bytes_out, took);
     if let (Some(cause), "events" | "notification") = (&summary.turned_away, summary.asked) {
@@ -151,8 +151,8 @@ fn detach(headers: &mut HeaderMap) {
     *headers = copied;
 }
 
-fn client(request: &ServiceRequest, shared: &Shared) -> Rc<str> {
-    let Some(connection) = request.conn_data::<Rc<Progress>>() else { return Rc::from("") };
+fn client(request: &ServiceRequest, shared: &HttpState) -> Rc<str> {
+    let Some(connection) = request.conn_data::<Rc<ConnectionProgress>>() else { return Rc::from("") };
     match connection.address.filter(|_| !shared.settings.proxies.are_none()) {
         None => connection.client.clone(),
         Some(address) => shared.settings.proxies.client(address, request.headers()).to_string().into(),
@@ -165,7 +165,7 @@ fn has_body(headers: &HeaderMap) -> bool {
 
 /// What the connection has to know of an answer. A request that asked to be the last one gets an answer that says so,
 /// whatever is pipelined behind it; so does one that asked for another protocol and could not be kept from it.
-fn announce(response: &mut ServiceResponse<impl MessageBody>, method: &Method, is_last: bool) -> Answer {
+fn announce(response: &mut ServiceResponse<impl MessageBody>, method: &Method, is_last: bool) -> KnownAnswer {
     let size = response.response().body().size();
     // Where it ends is not known here, so nothing can come behind it.
     let is_last = is_last || size == BodySize::Stream;
@@ -182,7 +182,7 @@ fn announce(response: &mut ServiceResponse<impl MessageBody>, method: &Method, i
     if is_last {
         head.set_connection_type(ConnectionType::Close);
     }
-    Answer { body_bytes, is_last: head.connection_type() == ConnectionType::Close, unwritten: None }
+    KnownAnswer { body_bytes, is_last: head.connection_type() == ConnectionType::Close, unwritten: None }
 }
 
 /// The request's line in the log; told at the latest when the sender has hung up.
@@ -200,7 +200,7 @@ struct RequestLine {
 impl RequestLine {
     fn of(request: &ServiceRequest, context: Rc<RequestContext>) -> Self {
         let path = request.uri().path();
-        let is_source = path.starts_with(sources::PREFIX);
+        let is_source = path.starts_with(sources::SOURCES_PATH);
         let route = ROUTES.into_iter().find(|route| *route == path || is_source && *route == SOURCES_ROUTE);
         let other = match route.filter(|_| !is_source) {
             Some(_) => String::new(),

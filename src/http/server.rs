@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::read_ahead::Places;
 use super::request::{observe, reject};
-use super::shared::Shared;
-use super::stream::{Common, Patience, Stream};
-use super::tls::{Io, Tls};
+use super::state::HttpState;
+use super::stream::{Common, ConnectionTimeouts, Stream};
+use super::tls::{Io, ServerTls};
 use super::worker::Worker;
 use super::{HttpSettings, SourceSettings, body, events, notifications, page, probes, sources};
 use crate::event::rejection::Rejection;
@@ -44,8 +44,8 @@ const LAST_BYTES: Duration = Duration::from_secs(1);
 const LAST_REQUESTS: Duration = Duration::from_millis(250);
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
-type Probe = fn(&Shared, &[ActorKind]) -> HttpResponse;
-type Page = fn(&Shared, &[ActorKind], &HttpRequest) -> HttpResponse;
+type Probe = fn(&HttpState, &[ActorKind]) -> HttpResponse;
+type Page = fn(&HttpState, &[ActorKind], &HttpRequest) -> HttpResponse;
 const PROBES: [(&str, Probe); 3] = [("/live", probes::live), ("/ready", probes::ready), ("/metrics", probes::metrics)];
 const OPENAPI: (&str, Page) = ("/openapi.json", openapi);
 const PAGES: [(&str, Page); 3] = [("/", page::overview), ("/docs", page::docs), ("/status.json", page::status)];
@@ -75,7 +75,7 @@ fn what_to_do(cause: &io::Error) -> &'static str {
 }
 
 /// A server that listens.
-pub struct Server {
+pub struct HttpServer {
     /// Where events are accepted: with `port = 0` the port that the system gave.
     pub address: SocketAddr,
     /// Where probes and metrics are, if on a port of their own.
@@ -83,10 +83,10 @@ pub struct Server {
     handles: Vec<ServerHandle>,
     /// Told when no more requests are waited for: idle connections close.
     closing: CancellationToken,
-    shared: web::Data<Shared>,
+    shared: web::Data<HttpState>,
 }
 
-impl Server {
+impl HttpServer {
     /// Listens and serves. Must be called within an actix system.
     pub fn start(
         settings: HttpSettings,
@@ -94,11 +94,11 @@ impl Server {
         (metrics, journal): (Metrics, Option<Journal>),
         cache_name: String,
         max_events: usize,
-    ) -> Result<Server, StartError> {
+    ) -> Result<HttpServer, StartError> {
         let listener = Listener::bind(settings.bind, settings.port)?;
         let admin = settings.admin_port.map(|port| Listener::bind(settings.bind, port)).transpose()?;
         let (workers, tls) = (settings.workers, settings.tls.clone());
-        let shared = Shared::new(settings, pipeline.clone(), (metrics, journal), cache_name, max_events);
+        let shared = HttpState::new(settings, pipeline.clone(), (metrics, journal), cache_name, max_events);
         let shared = web::Data::from(Arc::new(shared));
         let closing = CancellationToken::new();
         let (address, admin_address) = (listener.address, admin.as_ref().map(|admin| admin.address));
@@ -110,7 +110,7 @@ impl Server {
             handles.push(serve(admin, 1, None, &shared, &closing, move || admin_app(&state))?);
         }
         page::keep_history(&shared, &closing);
-        Ok(Server { address, admin_address, handles, closing, shared })
+        Ok(HttpServer { address, admin_address, handles, closing, shared })
     }
 
     /// Has other sources take effect.
@@ -171,8 +171,8 @@ impl Listener {
 fn serve<A, B>(
     listener: Listener,
     workers: usize,
-    tls: Option<Arc<Tls>>,
-    shared: &Shared,
+    tls: Option<Arc<ServerTls>>,
+    shared: &HttpState,
     closing: &CancellationToken,
     app: impl Fn() -> A + Send + Clone + 'static,
 ) -> Result<ServerHandle, StartError>
@@ -189,7 +189,8 @@ where
     B: MessageBody + 'static,
 {
     let settings = &shared.settings;
-    let patience = Patience { head: settings.head_timeout, answer: settings.body_timeout, idle: settings.keep_alive };
+    let patience =
+        ConnectionTimeouts { head: settings.head_timeout, answer: settings.body_timeout, idle: settings.keep_alive };
     let (address, last_call) = (listener.address, closing.clone());
     let (readiness, admission) = (shared.pipeline.readiness.clone(), shared.pipeline.admission.clone());
     let places = Places::within(admission.limits().1);
@@ -226,7 +227,7 @@ where
 
 /// The routes of the main port.
 fn app(
-    shared: &web::Data<Shared>,
+    shared: &web::Data<HttpState>,
     pipeline: &Pipeline,
 ) -> impl ServiceFactory<
     Request,
@@ -245,7 +246,7 @@ fn app(
     let app = App::new()
         .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
         .service(only(exactly("/events").route(web::post().to(post)), "POST"))
-        .service(web::resource([sources::PREFIX, "{name}"].concat()).default_service(web::to(notify)))
+        .service(web::resource([sources::SOURCES_PATH, "{name}"].concat()).default_service(web::to(notify)))
         .default_service(web::to(not_found));
     let has_all = shared.settings.admin_port.is_none();
     let probes = PROBES.iter().filter(|_| has_all);
@@ -263,7 +264,7 @@ fn app(
 /// The routes of the port for probes and metrics: on a thread of its own, so it answers even where an actor holds a
 /// worker's.
 fn admin_app(
-    shared: &web::Data<Shared>,
+    shared: &web::Data<HttpState>,
 ) -> impl ServiceFactory<
     Request,
     Config = AppConfig,
@@ -277,7 +278,7 @@ fn admin_app(
     let app = App::new()
         .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
         .default_service(web::to(not_found));
-    let app = app.app_data(page::Plain);
+    let app = app.app_data(page::PlainPort);
     let app = PROBES.iter().fold(app, |app, (path, probe)| {
         let shared = shared.clone();
         app.service(readable(path, move |_| probe(&shared, &shared.pipeline.registry.stuck(shared.settings.stall))))
@@ -295,7 +296,7 @@ fn admin_app(
 /// A handshake has a request head's time, and none once the drain is over.
 async fn accept(
     io: TcpStream,
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<ServerTls>>,
     common: Common,
     ending: CancellationToken,
     permit: Permit,
@@ -346,12 +347,12 @@ fn last_call_on(born: Instant, closing: CancellationToken, readiness: Arc<Readin
     })
 }
 
-fn openapi(shared: &Shared, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
+fn openapi(shared: &HttpState, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
     shared.openapi.answer(shared.settings.auth.is_open())
 }
 
 /// The document is for who posts events too; the pages are for who operates the service.
-fn pages(shared: &Shared, for_operators: bool) -> impl Iterator<Item = (&'static str, Page)> + use<> {
+fn pages(shared: &HttpState, for_operators: bool) -> impl Iterator<Item = (&'static str, Page)> + use<> {
     let are_there = for_operators && shared.pages.is_some();
     [OPENAPI].into_iter().chain(PAGES.into_iter().filter(move |_| are_there))
 }

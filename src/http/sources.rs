@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::auth::Auth;
 use super::posters::Posters;
-use super::trust::{Fetch, Issuer, IssuerSettings, Sns};
+use super::trust::{FetchDocument, Issuer, IssuerSettings, Sns};
 use crate::event::outcome::{Class, Outcome};
 use crate::event::sources::{Format, Mapping};
 use crate::event::wire::EventResult;
@@ -15,7 +15,7 @@ use crate::pipeline::work::reply::Verdict;
 use crate::telemetry::metrics::{Metrics, SourceMetrics};
 
 /// Where the sources are: their names follow.
-pub const PREFIX: &str = "/sources/";
+pub const SOURCES_PATH: &str = "/sources/";
 
 /// A source as the settings have it.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub struct SourceSettings {
 }
 
 /// A source in force.
-pub struct Source {
+pub struct ActiveSource {
     pub(super) mapping: Mapping,
     pub(super) posters: Posters,
     pub(super) metrics: SourceMetrics,
@@ -44,17 +44,17 @@ pub struct Source {
 
 /// All of them, by name. They may change while requests come in.
 pub struct Sources {
-    by_name: ArcSwap<HashMap<String, Arc<Source>>>,
+    by_name: ArcSwap<HashMap<String, Arc<ActiveSource>>>,
     /// Of `/events`.
     auth: Arc<Auth>,
-    keys: Arc<dyn Fetch>,
+    keys: Arc<dyn FetchDocument>,
     sns: Arc<Sns>,
     metrics: Metrics,
     changing: Mutex<()>,
 }
 
 impl Sources {
-    pub fn new(settings: Vec<SourceSettings>, auth: Arc<Auth>, keys: Arc<dyn Fetch>, metrics: Metrics) -> Self {
+    pub fn new(settings: Vec<SourceSettings>, auth: Arc<Auth>, keys: Arc<dyn FetchDocument>, metrics: Metrics) -> Self {
         let sns = Arc::new(Sns::new(keys.clone()));
         let sources = Sources { by_name: ArcSwap::default(), auth, keys, sns, metrics, changing: Mutex::default() };
         sources.adopt(settings);
@@ -69,22 +69,22 @@ impl Sources {
             let name = settings.mapping.name.clone();
             let posters = self.posters(old.get(&name).map(|source| &source.posters), &settings);
             let (metrics, is_journaled) = (self.metrics.source(&name), settings.is_journaled);
-            let source = Source { posters, metrics, mapping: settings.mapping, is_journaled };
+            let source = ActiveSource { posters, metrics, mapping: settings.mapping, is_journaled };
             (name, Arc::new(source))
         };
         self.by_name.store(Arc::new(settings.into_iter().map(source).collect()));
     }
 
     /// This of each source, in the order of their names.
-    pub fn each<T>(&self, of: impl Fn(&str, &Source) -> T) -> Vec<T> {
+    pub fn each<T>(&self, of: impl Fn(&str, &ActiveSource) -> T) -> Vec<T> {
         let by_name = self.by_name.load();
-        let mut sources: Vec<(&String, &Arc<Source>)> = by_name.iter().collect();
+        let mut sources: Vec<(&String, &Arc<ActiveSource>)> = by_name.iter().collect();
         sources.sort_unstable_by_key(|(name, _)| *name);
         sources.into_iter().map(|(name, source)| of(name, source)).collect()
     }
 
     /// The source of this name.
-    pub fn find(&self, name: &str) -> Option<Arc<Source>> {
+    pub fn find(&self, name: &str) -> Option<Arc<ActiveSource>> {
         self.by_name.load().get(name).cloned()
     }
 
@@ -114,10 +114,10 @@ impl Sources {
 
 /// The name of the source that a path means, as it was sent: actix undoes percent-encoding before it compares.
 pub fn name(path: &str) -> Option<&str> {
-    path.strip_prefix(PREFIX)
+    path.strip_prefix(SOURCES_PATH)
 }
 
-impl Source {
+impl ActiveSource {
     pub fn format(&self) -> Format {
         self.mapping.format
     }

@@ -35,7 +35,7 @@ use tokio::runtime::Handle;
 use super::idle::Idle;
 use super::linger::linger;
 use super::problem::{HEAD_TOO_LARGE, HEAD_TOO_SLOW, NO_ROOM_FOR_HEAD, NOT_HTTP};
-use super::progress::{HeadFault, Progress};
+use super::progress::{ConnectionProgress, HeadFault};
 use super::read_ahead::{Places, ReadAhead};
 use super::request_ids::RequestId;
 use super::tls::Io;
@@ -56,7 +56,7 @@ static FIND_END_OF_HEAD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::ne
 
 /// What a connection may take its time for.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct ConnectionTimeouts {
     /// The head of a request.
     pub head: Duration,
     /// An answer, beyond what its size allows.
@@ -67,11 +67,11 @@ pub struct Patience {
 
 pub struct Stream {
     io: Io,
-    patience: Patience,
+    patience: ConnectionTimeouts,
     metrics: Metrics,
     /// Since when an answer has been waiting to be taken, and what has been taken of it meanwhile.
     untaken: Option<(Instant, usize)>,
-    progress: Rc<Progress>,
+    progress: Rc<ConnectionProgress>,
     /// Bytes that are still to be written of answers whose heads have been seen.
     announced: usize,
     /// What those hold of admission.
@@ -92,7 +92,7 @@ pub struct Stream {
 /// What the connections of a listener share.
 #[derive(Clone)]
 pub struct Common {
-    pub patience: Patience,
+    pub patience: ConnectionTimeouts,
     pub metrics: Metrics,
     pub places: Arc<Places>,
 }
@@ -105,7 +105,7 @@ impl Stream {
             patience,
             metrics,
             untaken: None,
-            progress: Progress::new(peer, permit),
+            progress: ConnectionProgress::new(peer, permit),
             announced: 0,
             unwritten: Vec::new(),
             is_last: false,
@@ -118,7 +118,7 @@ impl Stream {
         }
     }
 
-    pub fn progress(&self) -> Rc<Progress> {
+    pub fn progress(&self) -> Rc<ConnectionProgress> {
         self.progress.clone()
     }
 

@@ -53,22 +53,22 @@ pub enum TlsError {
 }
 
 /// What the listener speaks.
-pub struct Tls(ArcSwap<ServerConfig>);
+pub struct ServerTls(ArcSwap<ServerConfig>);
 
-impl std::fmt::Debug for Tls {
+impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Tls")
     }
 }
 
-impl Tls {
+impl ServerTls {
     /// TLS with these files, for connections to come.
     ///
     /// # Errors
     ///
     /// [`TlsError`]: nothing can be listened to with them.
     pub fn new(pems: Pems<'_>) -> Result<Self, TlsError> {
-        Ok(Tls(ArcSwap::from(config(pems)?)))
+        Ok(ServerTls(ArcSwap::from(config(pems)?)))
     }
 
     /// New connections get this one; those that are open keep what they have.

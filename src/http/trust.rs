@@ -2,7 +2,7 @@
 //! signed.
 //!
 //! Owns what is proven and with which keys, and how often keys are fetched; all of it is bounded, since anybody can name a
-//! key that nobody has. How they are fetched is [`Fetch`]'s: `http` knows no client of its own.
+//! key that nobody has. How they are fetched is [`FetchDocument`]'s: `http` knows no client of its own.
 
 mod certificate;
 mod crypto;
@@ -26,12 +26,12 @@ pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 pub type Fetched = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>>;
 
 /// Fetches a document of at most [`MAX_DOCUMENT_BYTES`], within a time of its own, from hosts that may be called.
-pub trait Fetch: Send + Sync {
+pub trait FetchDocument: Send + Sync {
     /// `named` is a URL that the operator named: its host may be called wherever it is. Empty: there is none.
     fn fetch(&self, url: &str, named: &str) -> Fetched;
 }
 
-impl fmt::Debug for dyn Fetch {
+impl fmt::Debug for dyn FetchDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a client")
     }

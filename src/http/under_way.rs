@@ -9,9 +9,9 @@ use actix_web::HttpRequest;
 
 use super::problem;
 use super::request::RequestContext;
-use super::sources::Source;
+use super::sources::ActiveSource;
 use super::verdict_log::log_verdict;
-use super::worker::{Ended, TimedWait, Worker};
+use super::worker::{TimedWait, WaitEnd, Worker};
 use crate::event::outcome::ProblemKind;
 use crate::event::rejection::Rejection;
 use crate::pipeline::work::reply::{PendingReply, Verdict};
@@ -24,8 +24,8 @@ async fn verdict(
 ) -> Verdict {
     match timed_wait.wait(Pin::new(&mut *pending), Some(begun), begun + deadline).await {
         Ok(verdict) => verdict,
-        Err(Ended::CutOff) => pending.expire(ProblemKind::ShuttingDown),
-        Err(Ended::Late) => pending.expire(ProblemKind::Timeout),
+        Err(WaitEnd::CutOff) => pending.expire(ProblemKind::ShuttingDown),
+        Err(WaitEnd::Late) => pending.expire(ProblemKind::Timeout),
     }
 }
 
@@ -36,7 +36,7 @@ pub(super) struct UnderWay<'a> {
     begun: Instant,
     worker: &'a Rc<Worker>,
     request: &'a HttpRequest,
-    source: Option<Arc<Source>>,
+    source: Option<Arc<ActiveSource>>,
 }
 
 impl<'a> UnderWay<'a> {
@@ -45,7 +45,7 @@ impl<'a> UnderWay<'a> {
         pending: PendingReply,
         worker: &'a Rc<Worker>,
         request: &'a HttpRequest,
-        source: Option<Arc<Source>>,
+        source: Option<Arc<ActiveSource>>,
     ) -> UnderWay<'a> {
         UnderWay { pending: Some(pending), begun: Instant::now(), worker, request, source }
     }
@@ -81,7 +81,7 @@ impl Drop for UnderWay<'_> {
 }
 
 /// As the source sees it, and counted for it.
-fn settled(verdict: Verdict, source: Option<&Source>) -> Verdict {
+fn settled(verdict: Verdict, source: Option<&ActiveSource>) -> Verdict {
     match source {
         Some(source) => source.settled(verdict),
         None => verdict,

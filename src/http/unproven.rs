@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// What they hold together.
-pub struct Unproven {
+pub struct UnprovenBodies {
     max_bytes: usize,
     held: Mutex<Held>,
 }
@@ -21,14 +21,14 @@ struct Held {
 
 /// The place of one body. Dropped when its signature is proven, or it is given up.
 pub struct Share<'a> {
-    of: &'a Unproven,
+    of: &'a UnprovenBodies,
     number: u64,
     evicted: CancellationToken,
 }
 
-impl Unproven {
+impl UnprovenBodies {
     pub fn new(max_bytes: usize) -> Self {
-        Unproven { max_bytes, held: Mutex::default() }
+        UnprovenBodies { max_bytes, held: Mutex::default() }
     }
 
     pub fn share(&self) -> Share<'_> {
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_largest_goes_for_one_that_is_smaller_and_nobody_for_one_that_is_not() {
-        let all = Unproven::new(100);
+        let all = UnprovenBodies::new(100);
         let (large, middle, small) = (all.share(), all.share(), all.share());
         assert!(large.grow(60) && middle.grow(40));
         assert!(small.grow(10), "the largest goes");

@@ -3,8 +3,8 @@
 use log::{Level, log_enabled};
 
 use super::request_ids::{RequestIds, log_request};
-use super::shared::Shared;
 use super::slow::SlowTimes;
+use super::state::HttpState;
 use crate::event::EventType;
 use crate::event::invalid::{Invalid, InvalidKind};
 use crate::event::outcome::Class;
@@ -14,7 +14,7 @@ use crate::pipeline::work::reply::Verdict;
 use crate::telemetry::history::Failed;
 
 /// A line an event at debug, and one at warn for each that was not carried out.
-pub fn log_verdict(verdict: &Verdict, problem: &'static str, ids: &RequestIds, shared: &Shared) {
+pub fn log_verdict(verdict: &Verdict, problem: &'static str, ids: &RequestIds, shared: &HttpState) {
     match verdict {
         Verdict::Rejected(Rejection::Invalid(invalid)) => log_invalid(invalid, ids, shared),
         Verdict::Rejected(why) => {
@@ -34,7 +34,7 @@ pub fn log_verdict(verdict: &Verdict, problem: &'static str, ids: &RequestIds, s
     }
 }
 
-pub(super) fn log_invalid(invalid: &Invalid, ids: &RequestIds, shared: &Shared) {
+pub(super) fn log_invalid(invalid: &Invalid, ids: &RequestIds, shared: &HttpState) {
     let event_id = invalid.id.as_deref().unwrap_or_default();
     let problem = invalid.problem();
     let (slug, cause) = (problem.slug, problem.detail.as_ref());
@@ -47,7 +47,7 @@ pub(super) fn log_invalid(invalid: &Invalid, ids: &RequestIds, shared: &Shared) 
     shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id: ids.id.as_str() });
 }
 
-fn log_answered(answered: &Answered, ids: &RequestIds, shared: &Shared) {
+fn log_answered(answered: &Answered, ids: &RequestIds, shared: &HttpState) {
     let class = answered.class();
     if shared.slow.concerns(answered) {
         shared.slow.tell(answered, ids);

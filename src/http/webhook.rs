@@ -24,7 +24,7 @@ const MAX_DIGITS: usize = 12;
 const MAX_SIGNATURES: usize = 16;
 
 /// The keys of which any is accepted.
-pub struct Keys(Vec<Key>);
+pub struct WebhookKeys(Vec<Key>);
 
 /// Why a request is not accepted before its body is read.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,9 +41,9 @@ pub struct Claim {
     given: Vec<[u8; SHA256_OUTPUT_LEN]>,
 }
 
-impl Keys {
+impl WebhookKeys {
     pub fn new(secrets: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        Keys(secrets.into_iter().map(|secret| Key::new(HMAC_SHA256, &secret)).collect())
+        WebhookKeys(secrets.into_iter().map(|secret| Key::new(HMAC_SHA256, &secret)).collect())
     }
 
     pub fn len(&self) -> usize {
@@ -113,8 +113,8 @@ mod tests {
     const WHEN: u64 = 1_614_265_330;
     const GOOD: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
 
-    fn keys(secrets: &[&str]) -> Keys {
-        Keys::new(secrets.iter().map(|secret| BASE64.decode(secret).expect("base64")))
+    fn keys(secrets: &[&str]) -> WebhookKeys {
+        WebhookKeys::new(secrets.iter().map(|secret| BASE64.decode(secret).expect("base64")))
     }
 
     fn headers(id: &str, timestamp: &str, signatures: &str) -> HeaderMap {
@@ -123,7 +123,7 @@ mod tests {
         HeaderMap::from_iter([header(ID, id), header(TIMESTAMP, timestamp), header(SIGNATURE, signatures)])
     }
 
-    fn holds(keys: &Keys, signatures: &str, parts: &[&[u8]]) -> bool {
+    fn holds(keys: &WebhookKeys, signatures: &str, parts: &[&[u8]]) -> bool {
         let headers = headers("msg_p5jXN8AQM9LWM0D4loKWxJek", &WHEN.to_string(), signatures);
         let Ok(mut claim) = keys.claim(&headers, WHEN) else { return false };
         parts.iter().for_each(|part| claim.add(part));

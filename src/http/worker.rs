@@ -17,7 +17,7 @@ use actix_rt::time::interval;
 use actix_web::web::Data;
 
 use super::oldest::OldestPending;
-use super::shared::Shared;
+use super::state::HttpState;
 use crate::journal::{AppendStage, Appender};
 use crate::pipeline::Submitter;
 use crate::pipeline::runtime::Thread;
@@ -27,7 +27,7 @@ use crate::telemetry::ActorKind;
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 pub struct Worker {
-    pub shared: Data<Shared>,
+    pub shared: Data<HttpState>,
     pub submitter: Submitter,
     /// None: there is no journal.
     pub appender: Option<Appender>,
@@ -54,7 +54,7 @@ struct WaitEntry {
 }
 
 /// What ended a wait before its time.
-pub enum Ended {
+pub enum WaitEnd {
     /// The service has to go.
     CutOff,
     Late,
@@ -62,7 +62,7 @@ pub enum Ended {
 
 impl Worker {
     /// Must be called on the worker's thread.
-    pub fn new(shared: Data<Shared>, submitter: Submitter) -> Rc<Self> {
+    pub fn new(shared: Data<HttpState>, submitter: Submitter) -> Rc<Self> {
         let (looked, stuck, waits) = (Cell::new(Instant::now()), RefCell::default(), RefCell::default());
         let oldest = shared.enrol();
         let appender = shared.journal.clone().map(|journal| {
@@ -125,11 +125,11 @@ impl TimedWait<'_> {
         mut work: Pin<&mut F>,
         since: Option<Instant>,
         until: Instant,
-    ) -> Result<F::Output, Ended> {
+    ) -> Result<F::Output, WaitEnd> {
         poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending if self.worker.shared.is_cut_off() => Poll::Ready(Err(Ended::CutOff)),
-            Poll::Pending if self.worker.looked.get() >= until => Poll::Ready(Err(Ended::Late)),
+            Poll::Pending if self.worker.shared.is_cut_off() => Poll::Ready(Err(WaitEnd::CutOff)),
+            Poll::Pending if self.worker.looked.get() >= until => Poll::Ready(Err(WaitEnd::Late)),
             Poll::Pending => {
                 self.wake_late(since, until, context.waker());
                 Poll::Pending

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use crate::redis::Value;
-use crate::redis::{Client, Failure, Limits, Pipeline, Redis};
+use crate::redis::{Client, CommandPipeline, Failure, PipelineLimits, Redis};
 
 /// A string of a reply, at most: an entry of the stream holds the events of one request.
 const MAX_TEXT_BYTES: usize = 256 << 20;
@@ -116,13 +116,13 @@ impl Link {
     /// # Errors
     /// The line is no good: what was sent may have been carried out or not.
     pub async fn call(&mut self, commands: &[Args], block: Duration) -> Result<Vec<Value>, LinkError> {
-        let mut pipeline = Pipeline::new();
+        let mut pipeline = CommandPipeline::new();
         for command in commands {
             let arguments: Vec<&[u8]> = command.iter().map(|argument| &argument[..]).collect();
             pipeline.command(&arguments);
         }
         let within = self.response_timeout * 2 + block;
-        Ok(self.client.call(&pipeline, Limits { within, block, max_bulk_bytes: MAX_TEXT_BYTES }).await?)
+        Ok(self.client.call(&pipeline, PipelineLimits { within, block, max_bulk_bytes: MAX_TEXT_BYTES }).await?)
     }
 
     /// The reply to a single command that does not wait.

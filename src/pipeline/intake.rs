@@ -5,18 +5,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::validation::{NextStages, Offered, Validate};
-use crate::event::wire::{Form, split};
+use crate::event::wire::{BodyForm, split};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
-use crate::pipeline::work::reply::Reply;
+use crate::pipeline::work::reply::RequestReply;
 
 /// The only message to intake: a request's body, whole. Its bytes are admitted already.
 pub struct Ingest {
     /// The whole body, decompressed.
     pub body: Bytes,
     /// How the body is written: JSON or NDJSON.
-    pub form: Form,
+    pub form: BodyForm,
     /// The sending end of the answer; dropped unused it answers `interrupted`.
-    pub reply: Reply,
+    pub reply: RequestReply,
     /// The actors that the request passes.
     pub route: Arc<Route>,
 }

@@ -10,9 +10,9 @@ use super::validation::{Offered, Validate};
 use crate::event::Event;
 use crate::event::invalid::Invalid;
 use crate::event::trace::Trace;
-use crate::event::wire::Form;
+use crate::event::wire::BodyForm;
 use crate::pipeline::work::admission::Permit;
-use crate::pipeline::work::reply::{self, PendingReply, Reply};
+use crate::pipeline::work::reply::{self, PendingReply, RequestReply};
 use crate::pipeline::work::validity::Validity;
 
 /// The way in for one HTTP worker. Cheap to clone.
@@ -25,8 +25,8 @@ pub struct Submitter {
 
 impl Submitter {
     /// Hands a body over; its verdict comes through the waiter. `permit` holds the body's bytes.
-    pub fn submit(&self, body: Bytes, form: Form, permit: Permit, trace: Option<Arc<Trace>>) -> PendingReply {
-        let (reply, pending): (Reply, PendingReply) = reply::reply(permit, self.max_answer_bytes, trace);
+    pub fn submit(&self, body: Bytes, form: BodyForm, permit: Permit, trace: Option<Arc<Trace>>) -> PendingReply {
+        let (reply, pending): (RequestReply, PendingReply) = reply::reply(permit, self.max_answer_bytes, trace);
         let route = self.route.load_full();
         route.intake.post(Ingest { body, form, reply, route: route.clone() });
         pending
@@ -39,7 +39,7 @@ impl Submitter {
         permit: Permit,
         trace: Option<Arc<Trace>>,
     ) -> PendingReply {
-        let (reply, pending): (Reply, PendingReply) = reply::reply(permit, self.max_answer_bytes, trace);
+        let (reply, pending): (RequestReply, PendingReply) = reply::reply(permit, self.max_answer_bytes, trace);
         let next = self.route.load().next.clone();
         next.validation.post(Validate { events: Offered::Made(events), reply, next: next.clone() });
         pending

@@ -10,9 +10,9 @@ use crate::event::validate::{FaultBudget, MAX_FAULTS, validate};
 use crate::event::version::Version;
 use crate::event::wire::{Answered, EventResult, Split};
 use crate::event::{Action, Event, Few, Limits};
-use crate::pipeline::router::local::{Accepted, LocalRouter};
+use crate::pipeline::router::local::{AcceptedWork, LocalRouter};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
-use crate::pipeline::work::reply::Reply;
+use crate::pipeline::work::reply::RequestReply;
 use crate::pipeline::work::weight;
 use crate::pipeline::write::pace::Lateness;
 
@@ -21,7 +21,7 @@ pub struct Validate {
     /// What the request holds.
     pub events: Offered,
     /// The sending end of the answer; it is refused here, or becomes one slot for each entry.
-    pub reply: Reply,
+    pub reply: RequestReply,
     /// The route of the request; the router in it gets what is valid.
     pub next: Arc<NextStages>,
 }
@@ -95,7 +95,7 @@ impl Validation {
         if !actions.is_empty() {
             let deadline = accepted + self.deadline;
             let pattern_deadline = deadline - (self.deadline / 16).min(MAX_PATTERN_MARGIN);
-            next.router.post(Accepted { actions, slots, deadline, pattern_deadline });
+            next.router.post(AcceptedWork { actions, slots, deadline, pattern_deadline });
         }
     }
 }

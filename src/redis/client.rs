@@ -7,14 +7,14 @@ use std::time::Duration;
 use futures::future::{Either, join_all, select};
 
 use super::address::Address;
-use super::cluster::{NodeLink, Patience, Topology, TopologyRefresher};
+use super::cluster::{NodeLink, NodeTimeouts, Topology, TopologyRefresher};
 use super::deadline::Deadline;
 use super::error::{Error, unavailable};
 use super::named;
-use super::pipeline::{Limits, Pipeline};
+use super::pipeline::{CommandPipeline, PipelineLimits};
 use super::sentinel::{MasterLink, SentinelGroup};
 use super::server::Server;
-use super::session::{self, Session};
+use super::session::{self, ServerSession};
 use super::settings::{Settings, SetupError};
 use super::slot::slot;
 use super::value::Value;
@@ -25,10 +25,10 @@ const MAX_REDIRECTS: usize = 3;
 /// A Redis of whatever kind. Clones, and the clients made of them, share what is known of the servers. It connects to
 /// nothing by itself.
 #[derive(Clone)]
-pub struct Redis(Kind);
+pub struct Redis(Deployment);
 
 #[derive(Clone)]
-enum Kind {
+enum Deployment {
     Standalone(Arc<Server>),
     Cluster(Arc<Topology>),
     Sentinel(Arc<SentinelGroup>),
@@ -40,7 +40,7 @@ impl Redis {
     /// # Errors
     /// What TLS cannot use of the settings.
     pub fn standalone(settings: Settings) -> Result<Self, SetupError> {
-        Ok(Redis(Kind::Standalone(Server::standalone(settings)?)))
+        Ok(Redis(Deployment::Standalone(Server::standalone(settings)?)))
     }
 
     /// A Redis Cluster. `seeds` are nodes to ask for the others; without any, the one that `settings` names.
@@ -48,7 +48,7 @@ impl Redis {
     /// # Errors
     /// A database other than 0, or what TLS cannot use.
     pub fn cluster(settings: Settings, seeds: Vec<Address>) -> Result<Self, SetupError> {
-        Ok(Redis(Kind::Cluster(Arc::new(Topology::new(settings, seeds)?))))
+        Ok(Redis(Deployment::Cluster(Arc::new(Topology::new(settings, seeds)?))))
     }
 
     /// The master that `sentinels` watch under a name. `settings` are for the master, but for its address.
@@ -56,20 +56,20 @@ impl Redis {
     /// # Errors
     /// No sentinels or no name, or what TLS cannot use.
     pub fn sentinel(settings: Settings, sentinels: Vec<Address>, name: String) -> Result<Self, SetupError> {
-        Ok(Redis(Kind::Sentinel(Arc::new(SentinelGroup::new(settings, sentinels, name)?))))
+        Ok(Redis(Deployment::Sentinel(Arc::new(SentinelGroup::new(settings, sentinels, name)?))))
     }
 
     /// A client for the keys that are in the slot of `key`: those with the same `{tag}`, or this key alone.
     pub fn client(&self, key: &[u8]) -> Client {
         let line = match &self.0 {
-            Kind::Standalone(server) => Line::Server(Box::new(Session::new(server.clone()))),
-            Kind::Cluster(topology) => Line::Owner(Box::new(OwnerLink {
+            Deployment::Standalone(server) => Line::Server(Box::new(ServerSession::new(server.clone()))),
+            Deployment::Cluster(topology) => Line::Owner(Box::new(OwnerLink {
                 refresher: TopologyRefresher::new(topology.clone()),
                 topology: topology.clone(),
                 slot: slot(key),
                 link: None,
             })),
-            Kind::Sentinel(group) => Line::Master(Box::new(MasterLink::new(group.clone(), |session| session))),
+            Deployment::Sentinel(group) => Line::Master(Box::new(MasterLink::new(group.clone(), |session| session))),
         };
         Client { line, sent_to: None }
     }
@@ -83,12 +83,14 @@ impl Redis {
     pub async fn kill_clients(&self, name: &str, within: Duration) -> Result<usize, Error> {
         let deadline = Deadline::new(within);
         match &self.0 {
-            Kind::Standalone(server) => named::kill(&mut Session::new(server.clone()), name, &deadline).await,
-            Kind::Sentinel(group) => {
+            Deployment::Standalone(server) => {
+                named::kill(&mut ServerSession::new(server.clone()), name, &deadline).await
+            }
+            Deployment::Sentinel(group) => {
                 let mut link = MasterLink::new(group.clone(), |session| session);
                 named::kill(link.master(within).await?, name, &deadline).await
             }
-            Kind::Cluster(topology) => {
+            Deployment::Cluster(topology) => {
                 topology.mark_stale();
                 let slots = TopologyRefresher::new(topology.clone()).refresh(&deadline).await?;
                 let calls = slots
@@ -103,9 +105,9 @@ impl Redis {
     /// What to call it in a message, without secrets.
     pub fn describe(&self) -> String {
         match &self.0 {
-            Kind::Standalone(server) => server.settings().describe(),
-            Kind::Cluster(topology) => topology.describe(),
-            Kind::Sentinel(group) => group.describe(),
+            Deployment::Standalone(server) => server.settings().describe(),
+            Deployment::Cluster(topology) => topology.describe(),
+            Deployment::Sentinel(group) => group.describe(),
         }
     }
 }
@@ -139,9 +141,9 @@ pub struct Client {
 }
 
 enum Line {
-    Server(Box<Session>),
+    Server(Box<ServerSession>),
     Owner(Box<OwnerLink>),
-    Master(Box<MasterLink<Session>>),
+    Master(Box<MasterLink<ServerSession>>),
 }
 
 impl Client {
@@ -154,7 +156,7 @@ impl Client {
     /// # Errors
     /// [`Failure`], if not every command has a reply. What was sent and not answered is killed before anything else is sent
     /// to that server, by whatever client of the same [`Redis`].
-    pub async fn call(&mut self, pipeline: &Pipeline, limits: Limits) -> Result<Vec<Value>, Failure> {
+    pub async fn call(&mut self, pipeline: &CommandPipeline, limits: PipelineLimits) -> Result<Vec<Value>, Failure> {
         let deadline = Deadline::new(limits.within);
         let call = Call { pipeline, limits, deadline: &deadline, sent_to: Cell::new(None) };
         let ended = match &mut self.line {
@@ -194,8 +196,8 @@ impl Client {
 
 /// A call under way.
 struct Call<'a> {
-    pipeline: &'a Pipeline,
-    limits: Limits,
+    pipeline: &'a CommandPipeline,
+    limits: PipelineLimits,
     deadline: &'a Deadline,
     /// Where something may have been sent to.
     sent_to: Cell<Option<Arc<Server>>>,
@@ -203,7 +205,7 @@ struct Call<'a> {
 
 impl Call<'_> {
     /// One attempt on a session.
-    async fn on(&self, session: &mut Session, is_asking: bool) -> Result<Vec<Value>, Failure> {
+    async fn on(&self, session: &mut ServerSession, is_asking: bool) -> Result<Vec<Value>, Failure> {
         self.sent_to.set(Some(session.server().clone()));
         let (encoder, longest) = (self.pipeline.pack(is_asking, self.limits.block), self.limits.max_bulk_bytes);
         let mut frames = Vec::with_capacity(self.pipeline.len());
@@ -227,7 +229,7 @@ struct OwnerLink {
     topology: Arc<Topology>,
     refresher: TopologyRefresher,
     slot: u16,
-    link: Option<(Address, NodeLink<Session>)>,
+    link: Option<(Address, NodeLink<ServerSession>)>,
 }
 
 impl OwnerLink {
@@ -271,7 +273,7 @@ impl OwnerLink {
         }
         let Some((_, link)) = &mut self.link else { return Err(unavailable("there is no line to the node").into()) };
         let has_begun = Cell::new(false);
-        let work = link.with(Patience::of(call.deadline.left()), async |session: &mut Session| {
+        let work = link.with(NodeTimeouts::of(call.deadline.left()), async |session: &mut ServerSession| {
             has_begun.set(true);
             call.on(session, is_asking).await
         });

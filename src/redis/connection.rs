@@ -29,7 +29,7 @@ use super::cause::{self, TransportError};
 use super::encode::Encoder;
 use super::error::{Error, unavailable};
 use super::error_code::Hint;
-use super::reply::{Decoder, Frame, Malformed};
+use super::reply::{Frame, Malformed, ReplyDecoder};
 use super::server_info::ServerInfo;
 use super::settings::{Settings, TlsClient};
 
@@ -60,7 +60,7 @@ impl<T: AsyncRead + AsyncWrite> Transport for T {}
 
 pub(crate) struct Connection {
     stream: Pin<Box<dyn Transport>>,
-    decoder: Decoder,
+    decoder: ReplyDecoder,
     /// What the last pipeline was packed into.
     buffer: Vec<u8>,
     owes_replies: bool,
@@ -91,7 +91,7 @@ impl Connection {
         };
         Ok(Connection {
             stream,
-            decoder: Decoder::default(),
+            decoder: ReplyDecoder::default(),
             buffer: Vec::new(),
             owes_replies: false,
             info: ServerInfo::default(),

@@ -8,13 +8,13 @@ use super::encode::Encoder;
 use super::error::{Error, unexpected};
 use super::reply::Frame;
 use super::server_info::ConnectionId;
-use super::session::Session;
+use super::session::ServerSession;
 
 /// The answer to `CLIENT LIST`, at most: some 300 bytes a client.
 const MAX_LIST_BYTES: usize = 32 * 1024 * 1024;
 
 /// Kills all connections with this name at the session's server, its own left out. How many there were.
-pub(super) async fn kill(session: &mut Session, name: &str, deadline: &Deadline) -> Result<usize, Error> {
+pub(super) async fn kill(session: &mut ServerSession, name: &str, deadline: &Deadline) -> Result<usize, Error> {
     let mut encoder = Encoder::new();
     encoder.pack(&[b"CLIENT", b"LIST"]);
     let listed = session.call(encoder, MAX_LIST_BYTES, Deadline::new(deadline.left())).await?.pop();

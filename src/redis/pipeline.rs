@@ -11,7 +11,7 @@ const WITHOUT_EFFECT: [&[u8]; 6] = [b"WAIT", b"WAITAOF", b"MULTI", b"PING", b"TI
 
 /// Commands, in order. Those that name keys name keys of one slot.
 #[derive(Debug, Clone, Default)]
-pub struct Pipeline {
+pub struct CommandPipeline {
     /// All arguments, one behind the other.
     bytes: Vec<u8>,
     /// Where each argument ends.
@@ -20,7 +20,7 @@ pub struct Pipeline {
     commands: Vec<usize>,
 }
 
-impl Pipeline {
+impl CommandPipeline {
     /// An empty one.
     pub fn new() -> Self {
         Self::default()
@@ -117,7 +117,7 @@ impl Pipeline {
 
 /// How long a call may take, and how much it may bring.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct PipelineLimits {
     /// For connecting, sending and answering together. Besides, an answer has no longer than
     /// [`Settings::response_timeout`](super::Settings::response_timeout), with what large pipelines and `block` add.
     pub within: Duration,
@@ -129,10 +129,10 @@ pub struct Limits {
     pub max_bulk_bytes: usize,
 }
 
-impl Limits {
+impl PipelineLimits {
     /// For commands that do not block: strings of up to 1 MiB.
     pub fn within(within: Duration) -> Self {
-        Limits { within, block: Duration::ZERO, max_bulk_bytes: 1024 * 1024 }
+        PipelineLimits { within, block: Duration::ZERO, max_bulk_bytes: 1024 * 1024 }
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn commands_are_packed_as_they_were_given() {
-        let mut pipeline = Pipeline::new();
+        let mut pipeline = CommandPipeline::new();
         pipeline.command(&[b"XADD", b"k", b"*", b"", b"\r\n"]).command(&[b"PING"]);
         let wire: Vec<u8> = pipeline.pack(true, Duration::ZERO).into_pieces().into_iter().flatten().collect();
         let asking = "*1\r\n$6\r\nASKING\r\n";
@@ -151,7 +151,7 @@ mod tests {
         );
         assert_eq!(String::from_utf8_lossy(&wire), expected);
         assert_eq!((pipeline.len(), pipeline.bytes()), (2, 12));
-        let mut pipeline = Pipeline::new();
+        let mut pipeline = CommandPipeline::new();
         for name in ["MULTI", "A", "EXEC", "B"] {
             pipeline.command(&[name.as_bytes()]);
         }
@@ -165,12 +165,12 @@ mod tests {
     fn a_pipeline_belongs_elsewhere_only_if_none_of_it_had_an_effect() {
         let error = |line: &str| Value::Error(Code::from_line(line.as_bytes()));
         let moved = || error("MOVED 1 a:1");
-        let mut adds = Pipeline::new();
+        let mut adds = CommandPipeline::new();
         adds.command(&[b"XADD", b"k", b"*", b"a", b"b"]).command(&[b"XADD", b"k", b"*", b"a", b"b"]);
         assert!(adds.is_redirected(&[moved(), error("ASK 1 a:1")]));
         assert!(!adds.is_redirected(&[Value::Bulk("1-1".into()), moved()]));
         assert!(!adds.is_redirected(&[error("OOM"), error("OOM")]));
-        let mut whole = Pipeline::new();
+        let mut whole = CommandPipeline::new();
         whole.command(&[b"MULTI"]).command(&[b"XADD", b"k", b"*", b"a", b"b"]).command(&[b"EXEC"]);
         whole.command(&[b"WAIT", b"1", b"100"]);
         assert!(whole.is_redirected(&[Value::Status, moved(), error("EXECABORT"), Value::Integer(0)]));

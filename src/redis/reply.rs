@@ -48,12 +48,12 @@ impl From<Malformed> for Error {
 
 /// Bytes that were read and not yet taken as frames.
 #[derive(Default)]
-pub(crate) struct Decoder {
+pub(crate) struct ReplyDecoder {
     buffer: BytesMut,
     missing: usize,
 }
 
-impl Decoder {
+impl ReplyDecoder {
     /// The next frame, if all of it has been read; a string may have up to `max_bytes`.
     pub(crate) fn next(&mut self, max_bytes: usize) -> Result<Option<Frame>, Malformed> {
         let Some(&kind) = self.buffer.first() else {
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn all(bytes: &[u8], step: usize, max_bytes: usize) -> Result<Vec<Frame>, Malformed> {
-        let mut decoder = Decoder::default();
+        let mut decoder = ReplyDecoder::default();
         let mut frames = Vec::new();
         for chunk in bytes.chunks(step) {
             decoder.room().extend_from_slice(chunk);

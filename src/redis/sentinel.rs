@@ -23,7 +23,7 @@ use self::discovery::{GRACE, MasterDiscovery, NamedMasters};
 use super::address::Address;
 use super::deadline::Deadline;
 use super::error::{Error, unavailable, unexpected};
-use super::session::Session;
+use super::session::ServerSession;
 use super::{MAX_OWN_BYTES, role};
 
 /// How often a session with a connection asks whether that is still the master.
@@ -42,7 +42,7 @@ struct Master<S> {
 pub(crate) struct MasterLink<S> {
     group: Arc<SentinelGroup>,
     /// Makes of a session to a master what its owner works with.
-    own: Box<dyn Fn(Session) -> S>,
+    own: Box<dyn Fn(ServerSession) -> S>,
     master: Option<Master<S>>,
     /// None: it is in use by `pending`.
     discovery: Option<Box<MasterDiscovery>>,
@@ -52,9 +52,9 @@ pub(crate) struct MasterLink<S> {
     reconnects: u64,
 }
 
-impl<S: AsRef<Session> + AsMut<Session>> MasterLink<S> {
+impl<S: AsRef<ServerSession> + AsMut<ServerSession>> MasterLink<S> {
     /// Asks nobody yet. `own` makes of a session to a master what its owner works with.
-    pub(crate) fn new(group: Arc<SentinelGroup>, own: impl Fn(Session) -> S + 'static) -> Self {
+    pub(crate) fn new(group: Arc<SentinelGroup>, own: impl Fn(ServerSession) -> S + 'static) -> Self {
         let own = Box::new(own);
         MasterLink {
             group,

@@ -49,7 +49,7 @@ impl From<StreamBroken> for NotStreamed {
 }
 
 /// A session on one connection, made when needed and made anew when lost.
-pub(crate) struct Session {
+pub(crate) struct ServerSession {
     server: Arc<Server>,
     connection: Option<Held>,
     connects: u64,
@@ -59,10 +59,10 @@ pub(crate) struct Session {
     was_closed: bool,
 }
 
-impl Session {
+impl ServerSession {
     /// Connects to nothing yet.
     pub(crate) fn new(server: Arc<Server>) -> Self {
-        Session { server, connection: None, connects: 0, run: (0, 0), was_sent: false, was_closed: false }
+        ServerSession { server, connection: None, connects: 0, run: (0, 0), was_sent: false, was_closed: false }
     }
 
     pub(crate) fn server(&self) -> &Arc<Server> {
@@ -275,14 +275,14 @@ pub(super) async fn settle(server: &Server, within: Duration) -> Result<(), Erro
     }
 }
 
-impl AsRef<Session> for Session {
-    fn as_ref(&self) -> &Session {
+impl AsRef<ServerSession> for ServerSession {
+    fn as_ref(&self) -> &ServerSession {
         self
     }
 }
 
-impl AsMut<Session> for Session {
-    fn as_mut(&mut self) -> &mut Session {
+impl AsMut<ServerSession> for ServerSession {
+    fn as_mut(&mut self) -> &mut ServerSession {
         self
     }
 }

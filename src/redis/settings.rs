@@ -18,7 +18,7 @@ pub struct Settings {
     /// The TCP port (`redis.port`).
     pub port: u16,
     /// None: without TLS.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsSettings>,
     /// The ACL user (`redis.username`); None: the default user.
     pub username: Option<String>,
     /// What `CLIENT LIST` shows as the name of the connections: no spaces and no control characters.
@@ -71,7 +71,7 @@ pub struct SentinelAccess {
     /// Where that password is read anew for each login (`redis.sentinel_password_file`).
     pub reread: Option<PasswordReader>,
     /// None: without TLS.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsSettings>,
 }
 
 impl SentinelAccess {
@@ -82,7 +82,7 @@ impl SentinelAccess {
 
 /// TLS, with what the operator's PEM files hold.
 #[derive(Debug, Clone, Default)]
-pub struct Tls {
+pub struct TlsSettings {
     /// Certificates to trust, in place of the usual roots.
     pub ca: Option<Pem>,
     /// The client's own certificate chain; goes with `key`.
@@ -148,7 +148,7 @@ pub(crate) struct TlsClient {
 }
 
 impl TlsClient {
-    pub(crate) fn new(tls: &Tls, host: &str) -> Result<Self, SetupError> {
+    pub(crate) fn new(tls: &TlsSettings, host: &str) -> Result<Self, SetupError> {
         let name = server_name(host)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -209,14 +209,14 @@ mod tests {
     fn it_is_described_without_credentials() {
         let mut settings = Settings { password: Some(Secret::new("hunter2")), db: 3, ..Settings::new("::1", 6379) };
         assert_eq!(settings.describe(), "redis://[::1]:6379/3");
-        settings.tls = Some(Tls::default());
+        settings.tls = Some(TlsSettings::default());
         assert_eq!(settings.describe(), "rediss://[::1]:6379/3");
     }
 
     #[test]
     fn debug_shows_no_secret() {
         let password = Some(Secret::new("hunter2"));
-        let tls = Some(Tls { key: Some(Pem::new(b"hunter2".to_vec())), ..Tls::default() });
+        let tls = Some(TlsSettings { key: Some(Pem::new(b"hunter2".to_vec())), ..TlsSettings::default() });
         let settings = Settings { password, tls, ..Settings::new("host", 6379) };
         assert!(!format!("{settings:?}").contains("hunter2"));
     }

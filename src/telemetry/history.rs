@@ -28,7 +28,7 @@ pub struct History(Mutex<Kept>);
 struct Kept {
     /// One more than there are steps.
     samples: VecDeque<Sample>,
-    failures: VecDeque<Failure>,
+    failures: VecDeque<KeptFailure>,
 }
 
 /// What was there at the end of a step.
@@ -59,7 +59,7 @@ pub struct Failed<'a> {
 
 /// A [`Failed`] event or request as it is kept, with its texts cut to 300 bytes each.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct KeptFailure {
     /// Milliseconds since 1970.
     pub at_ms: u64,
     /// The event's type; empty if that could not be told.
@@ -76,7 +76,7 @@ pub struct Failure {
 
 /// What happened within a step.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Step {
+pub struct HistoryStep {
     /// Events that ended within the step, by [`EVENT_TYPES`] and [`Class::ALL`].
     pub events: [[u64; Class::ALL.len()]; EVENT_TYPES.len()],
     /// How long requests to `POST /events` took.
@@ -122,7 +122,7 @@ impl History {
     /// Keeps a failure; the oldest goes.
     pub fn failed(&self, failed: Failed<'_>, now: SystemTime) {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let failure = Failure {
+        let failure = KeptFailure {
             at_ms: since_epoch.as_millis() as u64,
             event: failed.event,
             id: cut(failed.id),
@@ -138,10 +138,10 @@ impl History {
     }
 
     /// The oldest first.
-    pub fn steps(&self) -> Vec<Step> {
+    pub fn steps(&self) -> Vec<HistoryStep> {
         let kept = self.kept();
         let pairs = kept.samples.iter().zip(kept.samples.iter().skip(1));
-        pairs.map(|(before, after)| Step::between(before, after)).collect()
+        pairs.map(|(before, after)| HistoryStep::between(before, after)).collect()
     }
 
     /// From the oldest sample to this reading.
@@ -157,7 +157,7 @@ impl History {
     }
 
     /// The newest first.
-    pub fn failures(&self) -> Vec<Failure> {
+    pub fn failures(&self) -> Vec<KeptFailure> {
         self.kept().failures.iter().rev().cloned().collect()
     }
 
@@ -166,10 +166,10 @@ impl History {
     }
 }
 
-impl Step {
-    fn between(before: &Sample, after: &Sample) -> Step {
+impl HistoryStep {
+    fn between(before: &Sample, after: &Sample) -> HistoryStep {
         let (from, to) = (&before.reading, &after.reading);
-        Step {
+        HistoryStep {
             events: std::array::from_fn(|event| {
                 std::array::from_fn(|class| to.events[event][class].saturating_sub(from.events[event][class]))
             }),

@@ -17,7 +17,7 @@ use log::kv::VisitSource;
 
 /// `log_format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
+pub enum LineFormat {
     /// `key=value` text, for a person at a terminal.
     #[default]
     Text,
@@ -28,7 +28,7 @@ pub enum Format {
 /// How lines look, for the life of the process.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layout {
-    pub format: Format,
+    pub format: LineFormat,
     /// Stands on every line unless it is empty.
     pub cluster: String,
 }
@@ -37,8 +37,8 @@ impl Layout {
     /// Appends the record and the line end.
     pub fn write(&self, out: &mut Vec<u8>, record: &Record<'_>, now: SystemTime) {
         match self.format {
-            Format::Text => text::write(out, &self.cluster, record, now),
-            Format::Json => json::write(out, &self.cluster, record, now),
+            LineFormat::Text => text::write(out, &self.cluster, record, now),
+            LineFormat::Json => json::write(out, &self.cluster, record, now),
         }
         out.push(b'\n');
     }

@@ -25,8 +25,8 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 pub use self::sink::{EXIT_LIMIT, FLUSH_AFTER};
 use self::sink::{Sink, start_flusher};
-pub use super::line::Format;
 use super::line::Layout;
+pub use super::line::LineFormat;
 
 /// Of the room that a long line needed, a thread keeps so much.
 const MAX_KEPT_BYTES: usize = 4 * 1024;
@@ -46,7 +46,7 @@ pub struct LogSettings {
     /// Lines of this level and above are written (`log_level`); a reload may change it.
     pub level: LevelFilter,
     /// The form of a line (`log_format`).
-    pub format: Format,
+    pub format: LineFormat,
     /// Stands on every line unless it is empty.
     pub cluster: String,
 }

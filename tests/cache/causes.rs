@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use redis_cache_sync::cache::redis::{ClusterCache, RedisCache, SentinelCache};
 use redis_cache_sync::cache::{Cache, CacheError, Reply, Session};
-use redis_cache_sync::redis::{Address, PasswordReader, Settings, Tls};
+use redis_cache_sync::redis::{Address, PasswordReader, Settings, TlsSettings};
 use redis_cache_sync::secret::{Pem, Secret};
 
 use crate::middlebox::Middlebox;
@@ -96,7 +96,7 @@ async fn what_hangs_is_told_with_the_step_and_the_time() {
     let quick = Settings { connect_timeout: Duration::from_millis(300), ..Settings::new("127.0.0.1", port) };
     let begun = Instant::now();
     assert_says(&cause(quick.clone()).await, &["logging in took longer than 300 ms"]);
-    let tls = Some(Tls::default());
+    let tls = Some(TlsSettings::default());
     assert_says(&cause(Settings { tls, ..quick }).await, &["the TLS handshake took longer than 300 ms"]);
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
@@ -156,13 +156,13 @@ fn pem(label: &str, der: &[u8]) -> String {
 #[tokio::test]
 async fn a_certificate_that_is_no_good_is_told_why() {
     let trusting = |of: &Secured, host: &str| {
-        let tls = Some(Tls { ca: Some(of.ca.clone()), ..Tls::default() });
+        let tls = Some(TlsSettings { ca: Some(of.ca.clone()), ..TlsSettings::default() });
         Settings { tls, ..Settings::new(host, of.port) }
     };
     let good = secured("127.0.0.1", None, "no");
     let mut session = RedisCache::new(trusting(&good, "127.0.0.1")).unwrap().session();
     assert_eq!(session.ping(WITHIN).await, Ok(()));
-    let strange = Settings { tls: Some(Tls::default()), ..Settings::new("127.0.0.1", good.port) };
+    let strange = Settings { tls: Some(TlsSettings::default()), ..Settings::new("127.0.0.1", good.port) };
     assert_says(&cause(strange).await, &["signed by no authority that is trusted", "redis.tls_ca"]);
     let other = secured("redis.example", None, "no");
     assert_says(&cause(trusting(&other, "127.0.0.1")).await, &["for another name than 127.0.0.1", "redis.example"]);
@@ -177,7 +177,7 @@ async fn a_certificate_that_is_no_good_is_told_why() {
 #[tokio::test]
 async fn tls_to_a_plain_port_and_the_other_way_around_are_recognised() {
     let both = secured("127.0.0.1", None, "no");
-    let tls = Some(Tls { ca: Some(both.ca.clone()), ..Tls::default() });
+    let tls = Some(TlsSettings { ca: Some(both.ca.clone()), ..TlsSettings::default() });
     let cause_of_tls = cause(Settings { tls, ..both.server.settings() }).await;
     assert_says(&cause_of_tls, &["TLS", "is this a port", "redis.tls"]);
     assert_says(&cause(Settings::new("127.0.0.1", both.port)).await, &["port", "TLS", "redis.tls"]);

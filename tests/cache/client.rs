@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use redis_cache_sync::redis::{Client, Error, Failure, Limits, Pipeline, Redis, Settings, Value};
+use redis_cache_sync::redis::{Client, CommandPipeline, Error, Failure, PipelineLimits, Redis, Settings, Value};
 
 use crate::support::*;
 
-const LIMITS: Limits = Limits { within: WITHIN, block: Duration::ZERO, max_bulk_bytes: 1 << 20 };
+const LIMITS: PipelineLimits = PipelineLimits { within: WITHIN, block: Duration::ZERO, max_bulk_bytes: 1 << 20 };
 
 fn client(settings: Settings) -> Client {
     Redis::standalone(settings).unwrap().client(b"stream")
 }
 
-fn pipeline(commands: &[&[&str]]) -> Pipeline {
-    let mut pipeline = Pipeline::new();
+fn pipeline(commands: &[&[&str]]) -> CommandPipeline {
+    let mut pipeline = CommandPipeline::new();
     for command in commands {
         pipeline.command(&command.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
     }
@@ -58,7 +58,7 @@ async fn a_blocking_read_waits_as_long_as_it_may_and_no_longer() {
     let settings = Settings { response_timeout: Duration::from_millis(200), ..server.settings() };
     let mut client = client(settings);
     let read = pipeline(&[&["XREAD", "BLOCK", "1000", "STREAMS", "stream", "$"]]);
-    let limits = Limits { block: Duration::from_secs(1), ..LIMITS };
+    let limits = PipelineLimits { block: Duration::from_secs(1), ..LIMITS };
     let begun = Instant::now();
     assert_eq!(client.call(&read, limits).await, Ok(vec![Value::Nil]));
     assert!(begun.elapsed() >= Duration::from_secs(1));
@@ -74,7 +74,7 @@ async fn a_blocking_read_waits_as_long_as_it_may_and_no_longer() {
     let entry = Value::Array(vec![bulk("7-1"), Value::Array(vec![bulk("event"), bulk("a")])]);
     let of_stream = Value::Array(vec![bulk("stream"), Value::Array(vec![entry])]);
     let long = pipeline(&[&["XREAD", "BLOCK", "60000", "STREAMS", "stream", "$"]]);
-    let limits = Limits { block: Duration::from_secs(60), within: Duration::from_secs(61), ..LIMITS };
+    let limits = PipelineLimits { block: Duration::from_secs(60), within: Duration::from_secs(61), ..LIMITS };
     assert_eq!(client.call(&long, limits).await, Ok(vec![Value::Array(vec![of_stream])]));
     feeder.join().unwrap();
 
@@ -91,10 +91,10 @@ async fn a_longer_string_than_is_allowed_ends_the_call_with_what_came_before() {
     let mut client = client(server.settings());
     let large = "v".repeat(2000);
     let words: [&[&str]; 3] = [&["SET", "stream", &large], &["GET", "stream"], &["PING"]];
-    let limits = Limits { max_bulk_bytes: 1999, ..LIMITS };
+    let limits = PipelineLimits { max_bulk_bytes: 1999, ..LIMITS };
     let failure = client.call(&pipeline(&words), limits).await.unwrap_err();
     assert_eq!(failure.replies, [Value::Status]);
-    let limits = Limits { max_bulk_bytes: 2000, ..LIMITS };
+    let limits = PipelineLimits { max_bulk_bytes: 2000, ..LIMITS };
     let replies = client.call(&pipeline(&words), limits).await.unwrap();
     assert_eq!(replies[1], Value::Bulk(large.into()));
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use redis_cache_sync::cache::redis::{CacheSettings, RedisCache};
 use redis_cache_sync::cache::{Cache, CacheError, Cursor, Reply, Scan, Session};
 use redis_cache_sync::event::version::Version;
-use redis_cache_sync::redis::{Settings, Tls};
+use redis_cache_sync::redis::{Settings, TlsSettings};
 use redis_cache_sync::secret::{Pem, Secret};
 
 use crate::support::*;
@@ -395,8 +395,8 @@ async fn tls_carries_everything_and_checks_who_answers() {
         key,
     ]);
     let read = |name: &str| Pem::new(std::fs::read(pem(name)).unwrap());
-    let own = Tls { ca: Some(read("ca.pem")), cert: Some(read("client.pem")), key: Some(read("client.key")) };
-    let with = |tls: Tls| {
+    let own = TlsSettings { ca: Some(read("ca.pem")), cert: Some(read("client.pem")), key: Some(read("client.key")) };
+    let with = |tls: TlsSettings| {
         let mut settings = Settings::new("localhost", free);
         settings.tls = Some(tls);
         session(settings)
@@ -407,7 +407,10 @@ async fn tls_carries_everything_and_checks_who_answers() {
     assert!(results == [Ok(Reply::Stored), Ok(Reply::Stored), hit(value), hit("v")]);
     assert_eq!(trusted.reconnects(), 0);
 
-    assert!(with(Tls { ca: None, ..own.clone() }).ping(WITHIN).await.is_err(), "it trusts nobody we do not");
-    assert!(with(Tls { cert: None, key: None, ..own.clone() }).ping(WITHIN).await.is_err(), "it must ask who we are");
-    assert!(RedisCache::new(Settings { tls: Some(Tls { key: None, ..own }), ..server.settings() }).is_err());
+    assert!(with(TlsSettings { ca: None, ..own.clone() }).ping(WITHIN).await.is_err(), "it trusts nobody we do not");
+    assert!(
+        with(TlsSettings { cert: None, key: None, ..own.clone() }).ping(WITHIN).await.is_err(),
+        "it must ask who we are"
+    );
+    assert!(RedisCache::new(Settings { tls: Some(TlsSettings { key: None, ..own }), ..server.settings() }).is_err());
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis_cache_sync::redis::{Address, Client, Failure, Limits, Pipeline, Redis, Settings, Value};
+use redis_cache_sync::redis::{Address, Client, CommandPipeline, Failure, PipelineLimits, Redis, Settings, Value};
 
 use crate::harness::signal;
 use crate::routing::WITHIN;
@@ -10,8 +10,8 @@ use crate::servers::*;
 
 const ADD: [&str; 5] = ["XADD", "{stream}", "*", "event", "a"];
 
-fn pipeline(commands: &[&[&str]]) -> Pipeline {
-    let mut pipeline = Pipeline::new();
+fn pipeline(commands: &[&[&str]]) -> CommandPipeline {
+    let mut pipeline = CommandPipeline::new();
     for command in commands {
         pipeline.command(&command.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
     }
@@ -19,7 +19,7 @@ fn pipeline(commands: &[&[&str]]) -> Pipeline {
 }
 
 async fn call(client: &mut Client, commands: &[&[&str]]) -> Result<Vec<Value>, Failure> {
-    client.call(&pipeline(commands), Limits::within(WITHIN)).await
+    client.call(&pipeline(commands), PipelineLimits::within(WITHIN)).await
 }
 
 /// Adds until that is done; how many may have been added besides.

@@ -10,7 +10,7 @@ use redis_cache_sync::event::invalid::InvalidKind;
 use redis_cache_sync::event::pattern::Pattern;
 use redis_cache_sync::event::sources::{Format, Headers, Mapping, Message, Parsed, ValueMode, parse};
 use redis_cache_sync::event::validate::validate;
-use redis_cache_sync::event::wire::{Form, RawEvent, Split, SplitError, split};
+use redis_cache_sync::event::wire::{BodyForm, RawEvent, Split, SplitError, split};
 use redis_cache_sync::event::{Action, BlobUrl, Event, Limits};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -20,7 +20,7 @@ use url::{Host, Url};
 /// serde_json reads there.
 pub fn events(data: &[u8]) {
     let Some((&form, body)) = data.split_first() else { return };
-    let form = if form % 2 == 0 { Form::Json } else { Form::NdJson };
+    let form = if form % 2 == 0 { BodyForm::Json } else { BodyForm::NdJson };
     let limits = Limits {
         max_events: 100,
         max_keys: 10,
@@ -39,14 +39,14 @@ pub fn events(data: &[u8]) {
             check_event(&raw, &limits, Some(&body));
         }
         Ok(Split::Batch(events)) => {
-            assert!(is_json || form == Form::NdJson);
+            assert!(is_json || form == BodyForm::NdJson);
             assert!(events.len() <= limits.max_events);
             for raw in &events {
                 check_event(raw, &limits, None);
             }
         }
         Err(SplitError::Malformed { detail }) => {
-            assert!(form == Form::Json && (!is_json || detail.contains("nested deeper")), "{detail}");
+            assert!(form == BodyForm::Json && (!is_json || detail.contains("nested deeper")), "{detail}");
         }
         Err(SplitError::TooManyEvents { .. }) => {}
     }
@@ -136,7 +136,7 @@ fn check_event(raw: &RawEvent, limits: &Limits, body: Option<&Bytes>) {
 fn agree_with_an_extra(event: &Event, body: &Bytes, limits: &Limits) {
     let text = std::str::from_utf8(body).expect("a valid event is UTF-8");
     let with_extra = text.replacen('{', r#"{"nobody's":0,"#, 1);
-    match split(&Bytes::from(with_extra), Form::Json, 1) {
+    match split(&Bytes::from(with_extra), BodyForm::Json, 1) {
         Ok(Split::One(raw)) => assert_eq!(validate(&raw, limits, 100).as_ref(), Ok(event)),
         other => panic!("{other:?}"),
     }

@@ -14,7 +14,7 @@ use crate::blob::FetchError;
 const PIECE_BYTES: usize = 128 * 1024;
 
 /// The bytes of a body, in order. Ends after the last, or with the failure.
-pub struct Pieces {
+pub struct BodyPieces {
     download: Download,
     until: Pin<Box<Sleep>>,
     left: u64,
@@ -23,16 +23,16 @@ pub struct Pieces {
 
 impl Download {
     /// Passes the body on as it comes in, a bounded piece at a time; for one whose [length](Download::length) is known.
-    pub fn into_pieces(self) -> Pieces {
+    pub fn into_pieces(self) -> BodyPieces {
         if let Some(aside) = &self.aside {
             aside.pass_on(PIECE_BYTES);
         }
         let (until, left) = (Box::pin(sleep_until(self.until)), self.announced.unwrap_or_default());
-        Pieces { download: self, until, left, is_over: false }
+        BodyPieces { download: self, until, left, is_over: false }
     }
 }
 
-impl Pieces {
+impl BodyPieces {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FetchError>>> {
         loop {
             let polled = self.download.response.poll_next_unpin(cx);
@@ -66,7 +66,7 @@ impl Pieces {
     }
 }
 
-impl Stream for Pieces {
+impl Stream for BodyPieces {
     type Item = Result<Bytes, FetchError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

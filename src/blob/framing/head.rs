@@ -17,7 +17,7 @@ const KEPT_HEADERS: [&str; 7] =
 
 /// What an end of the connection means now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ConnectionEnd {
     /// The body ends with it.
     Proper,
     /// The body was cut short.
@@ -99,21 +99,21 @@ impl Head {
     }
 
     /// Says what the connection's end will mean, and alters the head where awc would draw the wrong conclusion.
-    pub fn prepare(&self, bytes: &mut [u8]) -> io::Result<End> {
+    pub fn prepare(&self, bytes: &mut [u8]) -> io::Result<ConnectionEnd> {
         if self.status < 200 {
-            return Ok(End::Now);
+            return Ok(ConnectionEnd::Now);
         }
         if self.minor_version == 0 && self.has_coding {
             return Err(broken("the response is chunked under HTTP/1.0"));
         }
         if self.chunked || self.has_length || matches!(self.status, 204 | 304) {
-            return Ok(End::Early);
+            return Ok(ConnectionEnd::Early);
         }
         // awc reads to the end of the connection under HTTP/1.0 alone.
         if let Some(front) = bytes.first_chunk_mut() {
             *front = *b"HTTP/1.0";
         }
-        Ok(End::Proper)
+        Ok(ConnectionEnd::Proper)
     }
 
     /// Where the body is to go, if it can be read past awc.

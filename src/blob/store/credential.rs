@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::lent::{Lender, Lent, google_key};
+use super::lent::{CredentialLender, Lent, google_key};
 use super::platform::Platform;
 use super::signing_key::Credential;
 use crate::blob::{FetchError, FetchErrorKind};
@@ -67,7 +67,7 @@ pub enum CredentialSource {
     /// The JSON key file of a service account of Google Cloud, exchanged for tokens.
     ServiceAccount(SecretText, Platform),
     /// Lent by the platform that the service runs on.
-    Platform(Lender, Platform),
+    Platform(CredentialLender, Platform),
     /// Requests go unsigned.
     Anonymous,
 }

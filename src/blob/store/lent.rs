@@ -39,7 +39,7 @@ pub struct Lent {
 
 /// Who lends.
 #[derive(Clone)]
-pub enum Lender {
+pub enum CredentialLender {
     /// Environment, shared files, web identity, container and instance of AWS, in that order.
     Aws,
     /// Environment, workload identity, App Service and instance of Azure.
@@ -48,17 +48,17 @@ pub enum Lender {
     Google,
 }
 
-impl Lender {
+impl CredentialLender {
     pub(super) async fn lend(&self, platform: &Platform) -> Result<Lent, Reason> {
         match self {
-            Lender::Aws => aws(platform).await,
-            Lender::Azure => azure(platform).await,
-            Lender::Google => google(platform).await,
+            CredentialLender::Aws => aws(platform).await,
+            CredentialLender::Azure => azure(platform).await,
+            CredentialLender::Google => google(platform).await,
         }
     }
 }
 
-impl fmt::Debug for Lender {
+impl fmt::Debug for CredentialLender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the platform")
     }

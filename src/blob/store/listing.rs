@@ -6,7 +6,7 @@ use quick_xml::events::Event;
 use serde_json::Value;
 
 use super::place::encoded;
-use super::{Place, Store, StoreKind};
+use super::{Store, StoreKind, StorePlace};
 use crate::event::EntityTag;
 
 /// Objects of a page that are asked for; stores give fewer if they like.
@@ -36,7 +36,7 @@ pub struct ListedPage {
 
 impl Store {
     /// Where a page of a bucket's listing is. None for a kind that cannot be listed.
-    pub(in crate::blob) fn listing(&self, bucket: &str, prefix: &str, from: Option<&str>) -> Option<Place> {
+    pub(in crate::blob) fn listing(&self, bucket: &str, prefix: &str, from: Option<&str>) -> Option<StorePlace> {
         let mut place = match self.kind {
             StoreKind::S3 => self.s3_bucket(bucket),
             StoreKind::Azure => self.below(&format!("/{}", encoded(bucket))),
@@ -59,7 +59,7 @@ impl Store {
     }
 
     /// Something small to ask for: a page of the bucket, or else what needs no bucket.
-    pub(in crate::blob) fn probe(&self, bucket: Option<&str>) -> Place {
+    pub(in crate::blob) fn probe(&self, bucket: Option<&str>) -> StorePlace {
         let listing = bucket.and_then(|bucket| self.listing(bucket, "", None));
         listing.unwrap_or_else(|| match self.kind {
             StoreKind::S3 | StoreKind::Http => self.below("/"),

@@ -19,7 +19,7 @@ const MAX_LABEL: usize = 63;
 
 /// A place in a store.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct StorePlace {
     /// Scheme, host and port; its path says nothing.
     pub url: Url,
     /// The path and query as they are sent.
@@ -32,15 +32,15 @@ impl Store {
     /// # Errors
     ///
     /// `Forbidden` if the name would lead out of its bucket on the way.
-    pub fn place(&self, object: &StoreObject) -> Result<Place, FetchError> {
+    pub fn place(&self, object: &StoreObject) -> Result<StorePlace, FetchError> {
         let (bucket, name) = (object.bucket(), object.name());
         if matches!(bucket, "." | "..") {
             return Err(FetchError::new(FetchErrorKind::Forbidden, "the bucket's name is no name"));
         }
         Ok(match self.kind {
             StoreKind::S3 => {
-                let Place { url, target } = self.s3_bucket(bucket);
-                Place { url, target: format!("{}/{}", target.trim_end_matches('/'), path(name)) }
+                let StorePlace { url, target } = self.s3_bucket(bucket);
+                StorePlace { url, target: format!("{}/{}", target.trim_end_matches('/'), path(name)) }
             }
             StoreKind::Azure => self.below(&format!("/{}/{}", encoded(bucket), path(name))),
             StoreKind::Gcs => self.below(&format!("/storage/v1/b/{}/o/{}?alt=media", encoded(bucket), encoded(name))),
@@ -53,10 +53,10 @@ impl Store {
     }
 
     /// A bucket of S3, by its name in the host or in the path.
-    pub(super) fn s3_bucket(&self, bucket: &str) -> Place {
+    pub(super) fn s3_bucket(&self, bucket: &str) -> StorePlace {
         if let Some(url) = self.with_bucket_in_host(bucket) {
             let target = format!("{}/", self.endpoint.path().trim_end_matches('/'));
-            return Place { url, target };
+            return StorePlace { url, target };
         }
         self.below(&format!("/{}", encoded(bucket)))
     }
@@ -78,9 +78,9 @@ impl Store {
     }
 
     /// A target below the endpoint.
-    pub(super) fn below(&self, target: &str) -> Place {
+    pub(super) fn below(&self, target: &str) -> StorePlace {
         let base = self.endpoint.path().trim_end_matches('/');
-        Place { url: self.endpoint.clone(), target: [base, target].concat() }
+        StorePlace { url: self.endpoint.clone(), target: [base, target].concat() }
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
 
     fn place(store: &Store, bucket: &str, name: &str) -> String {
         let object = StoreObject::parse("s", &format!("{bucket}/{name}")).unwrap();
-        let Place { url, target } = store.place(&object).unwrap();
+        let StorePlace { url, target } = store.place(&object).unwrap();
         format!("{}{target}", &url[..url::Position::BeforePath])
     }
 

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
 use crate::blob::BlobSettings;
-use crate::blob::caller::{Caller, Question, tls_config};
+use crate::blob::caller::{Caller, HttpCall, tls_config};
 use crate::blob::dial::by_the_system;
 use crate::blob::guard::{AllowedHosts, is_public};
 use crate::blob::signs::Signs;
@@ -223,7 +223,7 @@ async fn call(
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
     let signs = Rc::new(Signs::default());
     caller.judge(&url).map_err(|error| Error::config_invalid(error.to_string()))?;
-    let question = Question { method, url: &url, target, headers, body, signs: &signs };
+    let question = HttpCall { method, url: &url, target, headers, body, signs: &signs };
     let asked = timeout_at(until, caller.ask(&question)).await;
     let mut response = match asked {
         Ok(asked) => asked.map_err(|error| failed(error.to_string()))?,

@@ -9,7 +9,7 @@ use reqsign_aws_v4::{EMPTY_STRING_SHA256, RequestSigner};
 use reqsign_core::{Context, SignRequest};
 
 use super::signing_key::Credential;
-use super::{Place, Store, StoreKind, azure};
+use super::{Store, StoreKind, StorePlace, azure};
 use crate::blob::caller::host_header;
 use crate::blob::{FetchError, FetchErrorKind};
 
@@ -39,7 +39,7 @@ impl Store {
     /// # Errors
     ///
     /// The credential cannot be had, or is of no use.
-    pub async fn sign(&self, method: &Method, place: &Place, headers: HeaderMap) -> Result<Signed, FetchError> {
+    pub async fn sign(&self, method: &Method, place: &StorePlace, headers: HeaderMap) -> Result<Signed, FetchError> {
         let credential = self.credentials.current().await?;
         let mut signed = Signed { target: place.target.clone(), headers, credential: credential.clone() };
         if self.kind == StoreKind::Azure {
@@ -87,7 +87,7 @@ impl AwsSigner {
     async fn sign(
         &self,
         method: &Method,
-        place: &Place,
+        place: &StorePlace,
         credential: &reqsign_aws_v4::Credential,
         headers: &mut HeaderMap,
     ) -> Result<(), FetchError> {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::blob::resource::resource;
-use crate::blob::{Asked, Opened, Unless};
+use crate::blob::{BlobRequest, Opened, Unless};
 use crate::event::{BlobUrl, EntityTag, FetchTarget};
 
 fn status(status: u16) -> Vec<u8> {
@@ -278,7 +278,7 @@ async fn a_blob_that_has_not_changed_is_told_as_such_and_the_connection_stays_us
     for path in ["/same", "/other", "/same"] {
         let target = FetchTarget::Url(BlobUrl::parse(server.url(path).as_str()).unwrap());
         let unless = Some(Unless { etag: &tag, resource: resource(&server.url(path), path) });
-        let asked = Asked { target: &target, unless, trace: None };
+        let asked = BlobRequest { target: &target, unless, trace: None };
         match client.open(asked, soon(), || false).await.unwrap() {
             Opened::NotModified => assert_eq!(path, "/same"),
             Opened::Body(download) => {
@@ -307,7 +307,7 @@ async fn a_tag_is_shown_only_to_what_it_belongs_to() {
     for (belongs_to, is_shown) in [("/7", vec![false, true]), ("/6", vec![false, false])] {
         let before = server.heads().len();
         let unless = Some(Unless { etag: &tag, resource: resource(&server.url(belongs_to), belongs_to) });
-        let opened = client.open(Asked { target: &target, unless, trace: None }, soon(), || false).await;
+        let opened = client.open(BlobRequest { target: &target, unless, trace: None }, soon(), || false).await;
         // What says 304 to a request without a condition has no answer that can be used.
         let is_denied = opened.as_ref().is_err_and(|error| error.kind == FetchErrorKind::Denied);
         assert!(matches!(opened, Ok(Opened::NotModified)) || is_denied, "{belongs_to}: {opened:?}");

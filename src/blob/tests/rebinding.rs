@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::*;
-use crate::blob::dial::Resolve;
+use crate::blob::dial::NameResolver;
 
 pub const NAME: &str = "rebind.test";
 pub const METADATA: &str = "169.254.169.254";
@@ -23,7 +23,7 @@ pub fn resolving_with(
     let turns: Vec<Vec<&'static str>> = turns.iter().map(|turn| turn.to_vec()).collect();
     let asked = Arc::<AtomicUsize>::default();
     let count = Arc::clone(&asked);
-    let resolve: Resolve = Rc::new(move |name, port| {
+    let resolve: NameResolver = Rc::new(move |name, port| {
         assert_eq!(name, NAME);
         let turn = count.fetch_add(1, Ordering::SeqCst).min(turns.len() - 1);
         let addresses: Vec<_> = turns[turn].iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), port)).collect();

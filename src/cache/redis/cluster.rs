@@ -50,12 +50,12 @@ use futures::FutureExt;
 use futures::future::{LocalBoxFuture, join_all};
 
 use self::scan_round::ClusterScan;
-use super::{CacheSettings, RedisSession, SetupError, Shared, unavailable};
+use super::{CacheSettings, CacheState, RedisSession, SetupError, unavailable};
 use crate::cache::{
     Cache, CacheError, Command, DeleteGroup, Incoming, Progress, Reply, Room, Scan, Session, StreamError,
 };
 use crate::event::CacheKey;
-use crate::redis::cluster::{NodeLink, Patience, SlotMap, Topology, TopologyRefresher};
+use crate::redis::cluster::{NodeLink, NodeTimeouts, SlotMap, Topology, TopologyRefresher};
 use crate::redis::slot::slot;
 use crate::redis::{Address, Deadline};
 
@@ -66,7 +66,7 @@ const MAX_PING: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct ClusterCache {
     topology: Arc<Topology>,
-    shared: Arc<Shared>,
+    shared: Arc<CacheState>,
 }
 
 impl ClusterCache {
@@ -76,7 +76,7 @@ impl ClusterCache {
     /// Settings that no cache can be built from.
     pub fn new(settings: impl Into<CacheSettings>, seeds: Vec<Address>) -> Result<Self, SetupError> {
         let settings = settings.into();
-        let shared = Shared::new(&settings, true)?;
+        let shared = CacheState::new(&settings, true)?;
         Ok(ClusterCache { topology: Arc::new(Topology::new(settings.connection, seeds)?), shared })
     }
 }
@@ -97,7 +97,7 @@ impl Cache for ClusterCache {
 
 struct ClusterSession {
     topology: Arc<Topology>,
-    shared: Arc<Shared>,
+    shared: Arc<CacheState>,
     refresher: TopologyRefresher,
     links: HashMap<Address, NodeLink<RedisSession>>,
     /// The slot map for which unneeded links were last dropped.
@@ -112,7 +112,7 @@ struct ClusterSession {
 }
 
 impl ClusterSession {
-    fn new(topology: Arc<Topology>, shared: Arc<Shared>) -> Self {
+    fn new(topology: Arc<Topology>, shared: Arc<CacheState>) -> Self {
         ClusterSession {
             refresher: TopologyRefresher::new(topology.clone()),
             links: HashMap::new(),
@@ -168,7 +168,7 @@ impl ClusterSession {
         let Some(link) = self.links.get_mut(&owner) else {
             return Err(unavailable("there is no way to the node").into());
         };
-        let call = link.with(Patience::of(apply::PATIENCE.min(deadline.left())), work).await;
+        let call = link.with(NodeTimeouts::of(apply::PATIENCE.min(deadline.left())), work).await;
         call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|done| done).map_err(|error| {
             match error {
                 StreamError::Cache(error) => {
@@ -187,7 +187,7 @@ impl ClusterSession {
         self.open_links(&owners)?;
         let within = deadline.left().min(MAX_PING);
         let links = self.links.iter_mut().filter(|(address, _)| owners.contains(address));
-        let patience = Patience { probing: apply::PATIENCE.min(within), connecting: within };
+        let patience = NodeTimeouts { probing: apply::PATIENCE.min(within), connecting: within };
         let calls = links.map(async |(_, link)| {
             let pong = link.with(patience, async move |session| session.ping(within).await).await;
             pong.map_err(CacheError::from).and_then(|pong| pong).map_err(|error| named(link, error))

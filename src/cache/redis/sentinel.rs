@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
-use super::{CacheSettings, RedisSession, SetupError, Shared};
+use super::{CacheSettings, CacheState, RedisSession, SetupError};
 use crate::cache::{
     Cache, CacheError, Command, DeleteGroup, Incoming, Progress, Reply, Room, Scan, Session, StreamError,
 };
@@ -17,7 +17,7 @@ use crate::redis::{Address, Deadline};
 #[derive(Clone)]
 pub struct SentinelCache {
     group: Arc<SentinelGroup>,
-    shared: Arc<Shared>,
+    shared: Arc<CacheState>,
 }
 
 impl SentinelCache {
@@ -27,7 +27,7 @@ impl SentinelCache {
     /// Settings that no cache can be built from.
     pub fn new(settings: impl Into<CacheSettings>, sentinels: Vec<Address>, name: String) -> Result<Self, SetupError> {
         let settings = settings.into();
-        let shared = Shared::new(&settings, false)?;
+        let shared = CacheState::new(&settings, false)?;
         Ok(SentinelCache { group: Arc::new(SentinelGroup::new(settings.connection, sentinels, name)?), shared })
     }
 }

@@ -18,15 +18,15 @@ use log::warn;
 use super::scan::{self, MovedKeys};
 use super::sharing::SharedCalls;
 use super::wait::Wait;
-use super::{Shared, versioned};
+use super::{CacheState, versioned};
 use crate::cache::{CacheError, Command, DeleteGroup, Incoming, Progress, Reply, Scan, Session, StreamError};
 use crate::redis::slot::slot;
 use crate::redis::{self, Deadline, Encoder, Frame, Redirect, Warning, time_for_bytes};
 
 /// A session on one connection, made when needed and made anew when lost.
 pub struct RedisSession {
-    session: redis::Session,
-    shared: Arc<Shared>,
+    session: redis::ServerSession,
+    shared: Arc<CacheState>,
     pace: scan::ScanPace,
     /// The connection, by its count, of which `has_scripts` and `calls` are told.
     connects: u64,
@@ -50,7 +50,7 @@ pub struct RedisSession {
 }
 
 impl RedisSession {
-    pub(super) fn new(session: redis::Session, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(session: redis::ServerSession, shared: Arc<CacheState>) -> Self {
         RedisSession {
             session,
             shared,
@@ -69,14 +69,14 @@ impl RedisSession {
     }
 }
 
-impl AsRef<redis::Session> for RedisSession {
-    fn as_ref(&self) -> &redis::Session {
+impl AsRef<redis::ServerSession> for RedisSession {
+    fn as_ref(&self) -> &redis::ServerSession {
         &self.session
     }
 }
 
-impl AsMut<redis::Session> for RedisSession {
-    fn as_mut(&mut self) -> &mut redis::Session {
+impl AsMut<redis::ServerSession> for RedisSession {
+    fn as_mut(&mut self) -> &mut redis::ServerSession {
         &mut self.session
     }
 }
@@ -142,7 +142,7 @@ impl Session for RedisSession {
 impl RedisSession {
     /// For a pipeline that writes this key.
     fn wait(&self, key: &[u8], deadline: &Deadline, bytes: usize) -> Option<Wait> {
-        let Shared { wait_replicas, version_keys, .. } = &*self.shared;
+        let CacheState { wait_replicas, version_keys, .. } = &*self.shared;
         // Some of the time is kept for the rest, so that too few replicas do not look like a lost connection. As long as
         // they are too few it is less: what is to go elsewhere waits too.
         let part = if self.lacks_replicas { 8 } else { 2 };
@@ -152,7 +152,7 @@ impl RedisSession {
         (*wait_replicas > 0).then(|| Wait { replicas: *wait_replicas, within, key: key() })
     }
 
-    /// As [`redis::Session::exchange`].
+    /// As [`redis::ServerSession::exchange`].
     async fn exchange(
         &mut self,
         encoder: Encoder,

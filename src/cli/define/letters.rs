@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::DEAD_LETTERS;
-use crate::cli::dead_letters::{Action, Args};
+use crate::cli::dead_letters::{Args, LetterCommand};
 
 const ACTION: &str = "action";
 const IDS: &str = "ids";
@@ -48,10 +48,10 @@ The settings say where the journal is (--journal-url, or --redis-url). replay pu
 pub fn letters_args(matches: &ArgMatches) -> Args {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let action = match text(ACTION).as_deref() {
-        Some("show") => Action::Show,
-        Some("replay") => Action::Replay,
-        Some("drop") => Action::Drop,
-        _ => Action::List,
+        Some("show") => LetterCommand::Show,
+        Some("replay") => LetterCommand::Replay,
+        Some("drop") => LetterCommand::Drop,
+        _ => LetterCommand::List,
     };
     Args {
         action,

@@ -6,14 +6,14 @@
 use serde_json::{Map, Value};
 
 use super::Answer;
-use super::steps::Step;
+use super::steps::DemoStep;
 
 const ANY_TEXT: &str = "*";
 const FURTHER_MEMBERS: &str = "…";
 const UNORDERED: [&str; 2] = ["sample", "errors"];
 
 /// What is not as it should be, one line each.
-pub(super) fn differences(step: &Step, answer: &Answer) -> Vec<String> {
+pub(super) fn differences(step: &DemoStep, answer: &Answer) -> Vec<String> {
     let mut found = Vec::new();
     if answer.status != step.status {
         found.push(format!("status: expected {}, got {}", step.status, answer.status));
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn found(expected: &'static str, actual: &str) -> Vec<String> {
-        let step = Step { title: "", body: "{}", status: 200, answer: expected };
+        let step = DemoStep { title: "", body: "{}", status: 200, answer: expected };
         differences(&step, &Answer { status: 200, body: actual.into() })
     }
 
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn another_status_is_a_difference() {
-        let step = Step { title: "", body: "{}", status: 200, answer: "{}" };
+        let step = DemoStep { title: "", body: "{}", status: 200, answer: "{}" };
         let found = differences(&step, &Answer { status: 503, body: "{}".into() });
         assert_eq!(found, ["status: expected 200, got 503"]);
     }

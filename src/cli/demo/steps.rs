@@ -5,7 +5,7 @@
 pub(super) const BLOBS: &str = "{blobs}";
 
 /// One request.
-pub(super) struct Step {
+pub(super) struct DemoStep {
     pub title: &'static str,
     /// JSON; more than one line is NDJSON.
     pub body: &'static str,
@@ -14,92 +14,92 @@ pub(super) struct Step {
     pub answer: &'static str,
 }
 
-impl Step {
+impl DemoStep {
     pub fn content_type(&self) -> &'static str {
         if self.body.lines().count() > 1 { "application/x-ndjson" } else { "application/json" }
     }
 }
 
-pub(super) const STEPS: &[Step] = &[
-    Step {
+pub(super) const STEPS: &[DemoStep] = &[
+    DemoStep {
         title: "SET: a string is stored as its text; an id comes back",
         body: r#"{"key":"SET","id":"e-1","value":{"data":{"key":"greeting","value":"hello"}}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"SET","id":"e-1","results":[{"key":"greeting","status":"stored","bytes":5,"ttl":null,"source":"inline"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "SET: an object is stored as the JSON that was sent, here for an hour",
         body: r#"{"key":"SET","value":{"data":{"key":"user:42","value":{"name":"Ada"}},"ttl":3600}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"SET","results":[{"key":"user:42","status":"stored","bytes":14,"ttl":3600,"source":"inline"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "SET: several entries in one event; numbers keep every digit, an entry may have a ttl of its own",
         body: r#"{"key":"SET","value":{"data":[{"key":"price","value":1.0},{"key":"big","value":123456789012345678901234567890,"ttl":"60"}]}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"SET","results":[{"key":"price","status":"stored","bytes":3,"ttl":null,"source":"inline"},{"key":"big","status":"stored","bytes":30,"ttl":60,"source":"inline"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "GET: what is there and what is not",
         body: r#"{"key":"GET","value":{"data":["greeting","user:42","price","big","nobody"]}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"GET","results":[{"key":"greeting","status":"hit","value":"hello"},{"key":"user:42","status":"hit","value":"{\"name\":\"Ada\"}"},{"key":"price","status":"hit","value":"1.0"},{"key":"big","status":"hit","value":"123456789012345678901234567890"},{"key":"nobody","status":"miss"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "SET: bytes come as base64",
         body: r#"{"key":"SET","value":{"data":{"key":"raw","value":"AAH/","encoding":"base64"}}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"SET","results":[{"key":"raw","status":"stored","bytes":3,"ttl":null,"source":"inline"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "GET: what is not UTF-8 goes as base64",
         body: r#"{"key":"GET","value":{"data":"raw"}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"GET","results":[{"key":"raw","status":"hit","value":"AAH/","encoding":"base64"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "SET: a blob under a key; the query is sent to the blob's server and shown to nobody else",
         body: r#"{"key":"SET","value":{"data":{"key":"profile:42","url":"{blobs}/users/42.json?signature=abc"},"ttl":600}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"SET","results":[{"key":"profile:42","status":"stored","bytes":35,"ttl":600,"source":"blob"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "SET: a blob without a key is stored under its path",
         body: r#"{"key":"SET","value":{"data":"{blobs}/logos/dot.png"}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"SET","results":[{"key":"logos/dot.png","status":"stored","bytes":67,"ttl":null,"source":"blob"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "GET: both blobs, byte for byte",
         body: r#"{"key":"GET","value":{"data":{"keys":["profile:42","logos/dot.png"]}}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"GET","results":[{"key":"profile:42","status":"hit","value":"{\"id\":42,\"name\":\"Ada\",\"since\":1843}"},{"key":"logos/dot.png","status":"hit","value":"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNgAAAAAgAB5Sfe/AAAAABJRU5ErkJggg==","encoding":"base64"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "a batch: a blob that comes gzipped is stored unpacked, and a later event of the batch sees it",
         body: r#"[{"key":"SET","value":{"data":{"url":"{blobs}/catalog.json"}}},{"key":"GET","value":{"data":"catalog.json"}}]"#,
         status: 200,
         answer: r#"{"status":"ok","counts":{"ok":2,"rejected":0,"unavailable":0},"events":[{"index":0,"status":"ok","event":"SET","results":[{"key":"catalog.json","status":"stored","bytes":83,"ttl":null,"source":"blob"}]},{"index":1,"status":"ok","event":"GET","results":[{"key":"catalog.json","status":"hit","value":"{\"items\":[{\"sku\":\"A-1\",\"stock\":0},{\"sku\":\"A-2\",\"stock\":0},{\"sku\":\"A-3\",\"stock\":0}]}"}]}]}"#,
     },
-    Step {
+    DemoStep {
         title: "order: the second SET and the GET wait for the slow blob before them; another key does not",
         body: r#"[{"key":"SET","value":{"data":{"key":"report","url":"{blobs}/slow/report.json"}}},{"key":"GET","value":{"data":["report","greeting"]}},{"key":"SET","value":{"data":{"key":"report","value":"newer"}}},{"key":"GET","value":{"data":"report"}}]"#,
         status: 200,
         answer: r#"{"status":"ok","counts":{"ok":4,"rejected":0,"unavailable":0},"events":[{"index":0,"status":"ok","event":"SET","results":[{"key":"report","status":"stored","bytes":33,"ttl":null,"source":"blob"}]},{"index":1,"status":"ok","event":"GET","results":[{"key":"report","status":"hit","value":"{\"quarter\":\"2026-Q3\",\"total\":1.0}"},{"key":"greeting","status":"hit","value":"hello"}]},{"index":2,"status":"ok","event":"SET","results":[{"key":"report","status":"stored","bytes":5,"ttl":null,"source":"inline"}]},{"index":3,"status":"ok","event":"GET","results":[{"key":"report","status":"hit","value":"newer"}]}]}"#,
     },
-    Step {
+    DemoStep {
         title: "data that was encoded twice is taken as what it says",
         body: r#"{"key":"SET","value":{"data":"[{\"key\":\"note\",\"value\":\"twice\"}]"}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"SET","results":[{"key":"note","status":"stored","bytes":5,"ttl":null,"source":"inline"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "DELETE: what was there and what was not",
         body: r#"{"key":"DELETE","value":{"data":["note","nobody"]}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"DELETE","results":[{"key":"note","status":"deleted"},{"key":"nobody","status":"absent"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "NDJSON: an invalid event and a line that is no JSON do not harm their neighbours",
         body: r#"{"key":"SET","value":{"data":[{"key":"sess:1","value":"a"},{"key":"sess:2","value":"b"}]}}
 {"key":"SET","id":"bad","value":{"data":{"key":"sess:9","value":"z"},"ttl":"soon"}}
@@ -108,49 +108,49 @@ pub(super) const STEPS: &[Step] = &[
         status: 207,
         answer: r#"{"status":"rejected","counts":{"ok":2,"rejected":2,"unavailable":0},"events":[{"index":0,"status":"ok","event":"SET","results":[{"key":"sess:1","status":"stored","bytes":1,"ttl":null,"source":"inline"},{"key":"sess:2","status":"stored","bytes":1,"ttl":null,"source":"inline"}]},{"index":1,"id":"bad","status":"rejected","problem":{"type":"urn:redis-cache-sync:invalid-event","errors":[{"pointer":"/value/ttl","detail":"*"}],"…":"*"}},{"index":2,"status":"rejected","problem":{"type":"urn:redis-cache-sync:malformed-json","…":"*"}},{"index":3,"status":"ok","event":"SET","results":[{"key":"sess:3","status":"stored","bytes":1,"ttl":null,"source":"inline"},{"key":"cart:1","status":"stored","bytes":1,"ttl":null,"source":"inline"}]}]}"#,
     },
-    Step {
+    DemoStep {
         title: "DELETE_PATTERN: a dry run counts and shows",
         body: r#"{"key":"DELETE_PATTERN","value":{"data":{"pattern":"sess:*","dry_run":true}}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"DELETE_PATTERN","results":[{"pattern":"sess:*","status":"preview","matched":3,"sample":["sess:1","sess:2","sess:3"]}]}"#,
     },
-    Step {
+    DemoStep {
         title: "DELETE_PATTERN: the real one",
         body: r#"{"key":"DELETE_PATTERN","value":{"data":"sess:[0-9]"}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"DELETE_PATTERN","results":[{"pattern":"sess:[0-9]","status":"deleted","matched":3,"deleted":3}]}"#,
     },
-    Step {
+    DemoStep {
         title: "GET: the sessions are gone, the cart is not",
         body: r#"{"key":"GET","value":{"data":["sess:1","sess:2","sess:3","cart:1"]}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"GET","results":[{"key":"sess:1","status":"miss"},{"key":"sess:2","status":"miss"},{"key":"sess:3","status":"miss"},{"key":"cart:1","status":"hit","value":"d"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "an invalid event: every fault with its place, and none of its work is done",
         body: r#"{"key":"SET","value":{"data":[{"key":"good","value":1},{"key":"a","value":null},{"key":"","value":1},{"key":"c","value":1,"tll":5}],"ttl":0}}"#,
         status: 422,
         answer: r#"{"type":"urn:redis-cache-sync:invalid-event","title":"*","status":422,"detail":"*","errors":[{"pointer":"/value/data/1/value","detail":"*"},{"pointer":"/value/data/2/key","detail":"*"},{"pointer":"/value/data/3/tll","detail":"*"},{"pointer":"/value/ttl","detail":"*"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "a pattern that would match everything is refused",
         body: r#"{"key":"DELETE_PATTERN","value":{"data":"*"}}"#,
         status: 422,
         answer: r#"{"type":"urn:redis-cache-sync:invalid-event","title":"*","status":422,"detail":"*","errors":[{"pointer":"/value/data","detail":"*"}]}"#,
     },
-    Step {
+    DemoStep {
         title: "a URL that must not be called: the metadata service of a cloud",
         body: r#"{"key":"SET","value":{"data":{"key":"loot","url":"http://169.254.169.254/latest/meta-data/"}}}"#,
         status: 422,
         answer: r#"{"status":"rejected","event":"SET","results":[{"key":"loot","status":"rejected","problem":{"type":"urn:redis-cache-sync:blob-forbidden","…":"*"}}]}"#,
     },
-    Step {
+    DemoStep {
         title: "a blob that does not exist: its entry is rejected, the other one stored",
         body: r#"{"key":"SET","value":{"data":["{blobs}/users/42.json","{blobs}/gone.json"]}}"#,
         status: 422,
         answer: r#"{"status":"rejected","event":"SET","results":[{"key":"users/42.json","status":"stored","bytes":35,"ttl":null,"source":"blob"},{"key":"gone.json","status":"rejected","problem":{"type":"urn:redis-cache-sync:blob-not-found","…":"*"}}]}"#,
     },
-    Step {
+    DemoStep {
         title: "a body that is no JSON",
         body: r#"{"key":"SET","value":{"data":{"key":"k","value":"#,
         status: 400,
@@ -162,20 +162,20 @@ pub(super) const STEPS: &[Step] = &[
 pub(super) const SOURCE: &str = "/sources/photos";
 
 /// Notifications of storage, in the producers' own words.
-pub(super) const NOTIFICATIONS: &[Step] = &[
-    Step {
+pub(super) const NOTIFICATIONS: &[DemoStep] = &[
+    DemoStep {
         title: "a notification of S3: what it says of the object is stored",
         body: r#"{"Records":[{"eventName":"ObjectCreated:Put","eventTime":"2026-11-28T22:10:23.403Z","s3":{"bucket":{"name":"photos"},"object":{"key":"2026/a+cat.jpg","size":5,"eTag":"e1","sequencer":"0055AED6DCD90281E6"}}}]}"#,
         status: 200,
         answer: r#"{"status":"ok","counts":{"ok":1,"rejected":0,"unavailable":0},"events":[{"index":0,"status":"ok","event":"SET","results":[{"key":"2026/a cat.jpg","status":"stored","bytes":100,"ttl":null,"source":"inline"}]}]}"#,
     },
-    Step {
+    DemoStep {
         title: "a late one: its sequencer comes before the last one's",
         body: r#"{"Records":[{"eventName":"ObjectRemoved:Delete","eventTime":"2026-11-28T22:10:21.000Z","s3":{"bucket":{"name":"photos"},"object":{"key":"2026/a+cat.jpg","sequencer":"0055AED6DCD90281E4"}}}]}"#,
         status: 200,
         answer: r#"{"status":"ok","counts":{"ok":1,"rejected":0,"unavailable":0},"events":[{"index":0,"status":"ok","event":"DELETE","results":[{"key":"2026/a cat.jpg","status":"superseded"}]}]}"#,
     },
-    Step {
+    DemoStep {
         title: "a notification of Event Grid",
         body: r#"[{"id":"1","eventType":"Microsoft.Storage.BlobDeleted","subject":"/blobServices/default/containers/photos/blobs/2026/a dog.jpg","eventTime":"2026-11-28T22:44:51Z","data":{"url":"https://account.blob.core.windows.net/photos/2026/a dog.jpg","sequencer":"00000000000004420000000000028963"},"dataVersion":""}]"#,
         status: 200,

@@ -10,7 +10,7 @@ use ahash::RandomState;
 
 use super::looks::after;
 use super::{Failure, Run, list};
-use crate::blob::{Asked, FetchErrorKind, Opened};
+use crate::blob::{BlobRequest, FetchErrorKind, Opened};
 use crate::cache::{Cursor, Scan, ScanStep, Seen};
 use crate::event::pattern::{Pattern, Wider, escaped};
 use crate::event::{CacheKey, FetchTarget, StoreObject};
@@ -189,7 +189,7 @@ impl Run {
     /// Asked of the store itself: the listing may be minutes old by now.
     async fn is_gone(&self, object: StoreObject) -> Result<bool, String> {
         let target = FetchTarget::Object(object);
-        let asked = Asked { target: &target, unless: None, trace: None };
+        let asked = BlobRequest { target: &target, unless: None, trace: None };
         let until = Instant::now() + super::PAGE_WITHIN / super::ATTEMPTS;
         match self.client.open(asked, until.into(), || false).await {
             Ok(Opened::Body(_) | Opened::NotModified | Opened::GaveUp) => Ok(false),

@@ -14,14 +14,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 const BATCH: usize = 500;
 
 /// Where an object stands against its key.
-pub enum Standing {
+pub enum KeyState {
     /// The key holds what the object is.
     InStep,
     /// It does not, or nobody can say. What is written now has this version.
     Differs(Version),
 }
 
-impl Standing {
+impl KeyState {
     /// `resource` is what the object is remembered by.
     pub fn of(seen: &Seen, listed: &Listed, resource: Option<u64>) -> Self {
         let remembered = seen.remembered.as_ref().filter(|remembered| Some(remembered.resource) == resource);
@@ -33,9 +33,9 @@ impl Standing {
             && generation.is_some()
             && generation.as_ref().map(Version::as_seen) == seen.version.as_ref().map(Version::as_seen);
         if is_same_tag || is_same_generation {
-            return Standing::InStep;
+            return KeyState::InStep;
         }
-        Standing::Differs(match generation {
+        KeyState::Differs(match generation {
             Some(generation) => generation.as_seen(),
             None => after(seen.version.as_ref()),
         })

@@ -17,7 +17,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// What was found, and what was done.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct ReconcileCounts {
     /// Objects that the source follows.
     pub objects: u64,
     pub in_step: u64,
@@ -35,7 +35,7 @@ pub struct Counts {
     sample: Vec<String>,
 }
 
-impl Counts {
+impl ReconcileCounts {
     /// One more key, named in the end if it is among the first.
     pub fn sample(&mut self, verb: &str, key: &CacheKey) {
         if self.sample.len() < SHOWN {
@@ -50,7 +50,7 @@ impl Counts {
     /// One line of all, on standard output, and what to do for a change.
     pub fn print(&self, wanted: &Wanted) {
         let mut out = std::io::stdout().lock();
-        let Counts { objects, in_step, to_set, set, to_delete, deleted, newer, of_others, failed, .. } = self;
+        let ReconcileCounts { objects, in_step, to_set, set, to_delete, deleted, newer, of_others, failed, .. } = self;
         let source = &wanted.source;
         let line = match wanted.yes {
             true => format!(
@@ -85,30 +85,30 @@ impl Counts {
 }
 
 /// What is shown meanwhile: a bar on a terminal, elsewhere a line every few seconds.
-pub struct Shown {
+pub struct ShownProgress {
     bar: Option<ProgressBar>,
     begun: Instant,
     last: Instant,
     told: u64,
 }
 
-impl Shown {
+impl ShownProgress {
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
-        Shown { bar, begun: Instant::now(), last: Instant::now(), told: 0 }
+        ShownProgress { bar, begun: Instant::now(), last: Instant::now(), told: 0 }
     }
 
     /// While objects are listed nobody knows how many there are.
-    pub fn show(&mut self, counts: &Counts) {
+    pub fn show(&mut self, counts: &ReconcileCounts) {
         self.line(counts, None);
     }
 
     /// Once all are listed.
-    pub fn show_left(&mut self, counts: &Counts) {
+    pub fn show_left(&mut self, counts: &ReconcileCounts) {
         self.line(counts, Some((counts.to_set + counts.to_delete).saturating_sub(counts.settled())));
     }
 
-    fn line(&mut self, counts: &Counts, left: Option<u64>) {
+    fn line(&mut self, counts: &ReconcileCounts, left: Option<u64>) {
         let every = if self.bar.is_some() { BAR_EVERY } else { LINE_EVERY };
         if self.last.elapsed() < every {
             return;
@@ -143,7 +143,7 @@ impl Shown {
     }
 }
 
-fn progress(counts: &Counts, left: Option<u64>, elapsed: Duration) -> String {
+fn progress(counts: &ReconcileCounts, left: Option<u64>, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64().max(0.001);
     let (settled, objects) = (counts.settled(), counts.objects);
     let line = format!("{objects} objects, {:.0}/s, {settled} changed", objects as f64 / seconds);
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn progress_tells_rate_and_time_left() {
-        let counts = Counts { objects: 200, set: 40, failed: 10, ..Counts::default() };
+        let counts = ReconcileCounts { objects: 200, set: 40, failed: 10, ..ReconcileCounts::default() };
         assert_eq!(progress(&counts, None, Duration::from_secs(10)), "200 objects, 20/s, 50 changed");
         assert_eq!(progress(&counts, Some(100), Duration::from_secs(10)), "200 objects, 20/s, 50 changed, 20 s left");
     }

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 
-use super::progress::{Counts, Shown};
+use super::progress::{ReconcileCounts, ShownProgress};
 use crate::cache::Cache;
 use crate::event::outcome::{Class, Outcome};
 use crate::event::version::Version;
@@ -51,15 +51,27 @@ impl Writes {
         Ok(Writes { pipeline, submitter, waiting: Vec::new(), under_way: FuturesUnordered::new() })
     }
 
-    pub async fn set(&mut self, entry: SetEntry, version: Version, counts: &mut Counts, shown: &mut Shown) {
+    pub async fn set(
+        &mut self,
+        entry: SetEntry,
+        version: Version,
+        counts: &mut ReconcileCounts,
+        shown: &mut ShownProgress,
+    ) {
         self.add(Action::Set([entry].into_iter().collect()), version, counts, shown).await;
     }
 
-    pub async fn delete(&mut self, key: CacheKey, version: Version, counts: &mut Counts, shown: &mut Shown) {
+    pub async fn delete(
+        &mut self,
+        key: CacheKey,
+        version: Version,
+        counts: &mut ReconcileCounts,
+        shown: &mut ShownProgress,
+    ) {
         self.add(Action::Delete([key].into_iter().collect()), version, counts, shown).await;
     }
 
-    async fn add(&mut self, action: Action, version: Version, counts: &mut Counts, shown: &mut Shown) {
+    async fn add(&mut self, action: Action, version: Version, counts: &mut ReconcileCounts, shown: &mut ShownProgress) {
         self.waiting.push(Event { id: None, version: Some(version), time: None, action });
         if self.waiting.len() >= BATCH {
             self.submit();
@@ -70,7 +82,7 @@ impl Writes {
     }
 
     /// Waits for all that is left.
-    pub async fn finish(&mut self, counts: &mut Counts, shown: &mut Shown) {
+    pub async fn finish(&mut self, counts: &mut ReconcileCounts, shown: &mut ShownProgress) {
         self.submit();
         while !self.under_way.is_empty() {
             self.take_one(counts, shown).await;
@@ -86,7 +98,7 @@ impl Writes {
         }
     }
 
-    async fn take_one(&mut self, counts: &mut Counts, shown: &mut Shown) {
+    async fn take_one(&mut self, counts: &mut ReconcileCounts, shown: &mut ShownProgress) {
         for written in self.under_way.next().await.unwrap_or_default() {
             match (written.failure, written.is_superseded) {
                 (Some(why), _) => {

@@ -1,16 +1,16 @@
 //! The settings themselves, read again: when a file of theirs has changed, and when somebody asks (SIGHUP).
 //!
-//! Here is decided what changes; to have it take effect is for who gets the [`Change`]. A fault anywhere and nothing
+//! Here is decided what changes; to have it take effect is for who gets the [`SettingsChange`]. A fault anywhere and nothing
 //! changes; each is told of as the start would.
 
 use log::{error, info, warn};
 use tokio::sync::mpsc::Sender;
 
 use super::{Look, Readings, Reloader};
-use crate::config::{self, Args, Config, FileSnapshot, Loaded, MASK, Secret, Shown};
+use crate::config::{self, Args, Config, FileSnapshot, Loaded, MASK, Secret, ShownSetting};
 
 /// The settings in force, and where they came from.
-pub struct Origin {
+pub struct SettingsOrigin {
     args: Args,
     /// As the files were no later than they were read.
     texts: FileSnapshot,
@@ -18,23 +18,23 @@ pub struct Origin {
 }
 
 /// Settings that are to take effect.
-pub struct Change {
+pub struct SettingsChange {
     /// All of them.
     pub config: Config,
     /// Those that are others than before, for the log.
     pub settings: String,
 }
 
-impl Origin {
+impl SettingsOrigin {
     pub fn new(args: Args, texts: FileSnapshot, loaded: Loaded) -> Self {
-        Origin { args, texts, loaded }
+        SettingsOrigin { args, texts, loaded }
     }
 }
 
 impl Reloader {
     /// Follows the files of the settings, and hands over what is to take effect.
-    pub fn follow_settings(&mut self, origin: Origin, changes: Sender<Change>) {
-        let Origin { args, texts, mut loaded } = origin;
+    pub fn follow_settings(&mut self, origin: SettingsOrigin, changes: Sender<SettingsChange>) {
+        let SettingsOrigin { args, texts, mut loaded } = origin;
         let mut readings = Readings::of(texts);
         let mut tokens = Readings::of(tokens_of_sources(&loaded.config));
         self.watch(move |look| {
@@ -54,7 +54,7 @@ fn tokens_of_sources(config: &Config) -> Vec<Result<Vec<Secret>, String>> {
 }
 
 /// `has_others`: tokens in a file that a source names are others than before.
-fn reload_settings(loaded: &mut Loaded, args: Args, has_others: bool, changes: &Sender<Change>) {
+fn reload_settings(loaded: &mut Loaded, args: Args, has_others: bool, changes: &Sender<SettingsChange>) {
     let reloaded = match loaded.reload(args) {
         Ok(reloaded) => reloaded,
         Err(faults) => {
@@ -75,9 +75,9 @@ fn reload_settings(loaded: &mut Loaded, args: Args, has_others: bool, changes: &
     let others = has_others.then(|| "tokens_file of a source".to_owned());
     let settings = reloaded.changed.iter().map(shown).chain(others).collect::<Vec<_>>().join(", ");
     // Whoever is to be told may be draining by now, and takes no more.
-    let _ = changes.blocking_send(Change { config: loaded.config.clone(), settings });
+    let _ = changes.blocking_send(SettingsChange { config: loaded.config.clone(), settings });
 }
 
-fn shown(Shown { path, value, .. }: &Shown) -> String {
+fn shown(ShownSetting { path, value, .. }: &ShownSetting) -> String {
     if value == MASK { (*path).to_owned() } else { format!("{path} = {value}") }
 }

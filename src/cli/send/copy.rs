@@ -6,9 +6,9 @@ use std::vec::IntoIter;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
-use super::event::Place;
+use super::event::InputPlace;
 use super::folder::Folder;
-use super::made::{self, Made, Step};
+use super::made::{self, Made, MadeStep};
 use super::split::MAX_EVENT_BYTES;
 use crate::cache::redis::export::{Export, Exported};
 use crate::config::Secret;
@@ -16,7 +16,7 @@ use crate::event::pattern::escaped;
 
 /// How what comes from either is called.
 pub const FROM_REDIS: &str = "--from-redis";
-pub const DELETE: &str = "--delete";
+pub const DELETE_FLAG: &str = "--delete";
 
 /// Where the service keeps versions by default: nothing to copy.
 const VERSIONS: &[u8] = b"rcs:v:";
@@ -27,7 +27,7 @@ const DELETED_TOGETHER: usize = 100;
 
 /// What the command line says of a Redis to copy from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Redis {
+pub struct CopiedRedis {
     /// It may hold a password.
     pub url: Secret,
     /// The Redis glob that keys must match to be copied.
@@ -70,24 +70,24 @@ pub struct Strings {
 impl Strings {
     /// # Errors
     /// Why the Redis cannot be read, for a person.
-    pub fn open(from: &Redis) -> Result<Self, String> {
+    pub fn open(from: &CopiedRedis) -> Result<Self, String> {
         let keys = Keys(Export::open(from.url.expose(), from.pattern.as_bytes(), MAX_VALUE_BYTES)?);
         Ok(Strings { keys, found: Vec::new().into_iter() })
     }
 
-    fn step(&mut self) -> Result<Option<Step>, String> {
+    fn step(&mut self) -> Result<Option<MadeStep>, String> {
         if let Some(found) = self.found.next() {
-            return Ok(Some(Step::Made(made_of(found))));
+            return Ok(Some(MadeStep::Made(made_of(found))));
         }
         let Some(keys) = self.keys.next()? else { return Ok(None) };
         self.found = self.keys.0.read(keys)?.into_iter();
-        Ok(Some(Step::Pause))
+        Ok(Some(MadeStep::Pause))
     }
 }
 
 /// Its error says why it does not go on.
 impl Iterator for Strings {
-    type Item = Result<Step, String>;
+    type Item = Result<MadeStep, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.step().transpose()
@@ -106,7 +106,7 @@ fn made_of(found: Exported) -> Made {
         Some(value) => Ok(made::set(&key, value, ttl)),
         None => Err(unfit("it holds no string, or too large a one")),
     };
-    Made { place: Place { file: key.into(), line: 0 }, event }
+    Made { place: InputPlace { file: key.into(), line: 0 }, event }
 }
 
 /// DELETEs of keys below a folder's prefix for which the folder has no file.
@@ -125,7 +125,7 @@ impl<'f> Orphans<'f> {
         Ok(Orphans { keys, folder, found: Vec::new() })
     }
 
-    fn step(&mut self) -> Result<Option<Step>, String> {
+    fn step(&mut self) -> Result<Option<MadeStep>, String> {
         while self.found.len() < DELETED_TOGETHER
             && let Some(keys) = self.keys.next()?
         {
@@ -133,14 +133,14 @@ impl<'f> Orphans<'f> {
             self.found.extend(keys.filter(|key| !self.folder.has(key)));
         }
         let together: Vec<String> = self.found.drain(..self.found.len().min(DELETED_TOGETHER)).collect();
-        let place = Place { file: DELETE.into(), line: 0 };
-        Ok((!together.is_empty()).then(|| Step::Made(Made { place, event: Ok(made::delete(&together)) })))
+        let place = InputPlace { file: DELETE_FLAG.into(), line: 0 };
+        Ok((!together.is_empty()).then(|| MadeStep::Made(Made { place, event: Ok(made::delete(&together)) })))
     }
 }
 
 /// Its error says why it does not go on.
 impl Iterator for Orphans<'_> {
-    type Item = Result<Step, String>;
+    type Item = Result<MadeStep, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.step().transpose()

@@ -12,19 +12,19 @@ use smallvec::SmallVec;
 
 use crate::event::pattern::Pattern;
 use crate::event::validate::validate;
-use crate::event::wire::{Form, RawEvent, Split, split};
+use crate::event::wire::{BodyForm, RawEvent, Split, split};
 use crate::event::{Action, Event, Few, Limits};
 
 /// Where an event begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct InputPlace {
     /// As it was named on the command line.
     pub file: Arc<str>,
     /// From 1; 0 stands for the whole file.
     pub line: u64,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for InputPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.line {
             0 => f.write_str(&self.file),
@@ -37,7 +37,7 @@ impl std::fmt::Display for Place {
 pub struct Item {
     /// Its number over all files, from 0.
     pub number: u64,
-    pub place: Place,
+    pub place: InputPlace,
     /// One line, without its end.
     pub text: Bytes,
     pub touches: Touches,
@@ -121,7 +121,7 @@ pub fn named(event: &Event) -> Vec<&str> {
 }
 
 fn raw(text: &Bytes) -> Option<RawEvent> {
-    match split(text, Form::NdJson, 2) {
+    match split(text, BodyForm::NdJson, 2) {
         Ok(Split::Batch(events)) => events.into_iter().next(),
         _ => None,
     }

@@ -27,7 +27,7 @@ pub struct Folder {
 }
 
 /// A file that is to become an event.
-pub struct Found {
+pub struct FoundFile {
     /// As it was named on the command line, and from there on.
     path: PathBuf,
     /// Where it really is.
@@ -71,7 +71,7 @@ impl Folder {
     }
 
     /// Every file, or why a part of the folder cannot be read.
-    pub fn files(&self) -> impl Iterator<Item = Result<Found, String>> {
+    pub fn files(&self) -> impl Iterator<Item = Result<FoundFile, String>> {
         let entries = WalkDir::new(&self.path).sort_by_file_name().into_iter();
         entries.filter_map(|entry| match entry {
             Ok(entry) => self.found(&entry).map(Ok),
@@ -79,7 +79,7 @@ impl Folder {
         })
     }
 
-    fn found(&self, entry: &DirEntry) -> Option<Found> {
+    fn found(&self, entry: &DirEntry) -> Option<FoundFile> {
         let kind = entry.file_type();
         let real = match kind.is_symlink() {
             false => entry.path().to_owned(),
@@ -95,14 +95,14 @@ impl Folder {
         }
         let key = inside.to_str().map(|inside| format!("{}{inside}", self.prefix));
         let key = key.ok_or("its name is not UTF-8, so it is no key");
-        Some(Found { path: Path::new(&self.name).join(inside), real, key })
+        Some(FoundFile { path: Path::new(&self.name).join(inside), real, key })
     }
 
     /// The event that stores a file, and the bytes that were read.
     ///
     /// # Errors
     /// Why it cannot be sent, for a person.
-    pub fn event(&self, file: &Found) -> Result<(Bytes, u64), String> {
+    pub fn event(&self, file: &FoundFile) -> Result<(Bytes, u64), String> {
         let key = file.key.as_deref().map_err(|why| (*why).to_owned())?;
         let too_large = || format!("more than {} MiB: store it by its URL instead", MAX_EVENT_BYTES >> 20);
         let content = read(&file.real).map_err(|error| error.to_string())?.ok_or_else(too_large)?;
@@ -112,7 +112,7 @@ impl Folder {
     }
 
     /// In its place among the events that were not stored, where there is none.
-    pub fn without_content(&self, file: &Found) -> Bytes {
+    pub fn without_content(&self, file: &FoundFile) -> Bytes {
         let lossy = file.path.to_string_lossy();
         made::set_without_value(file.key.as_deref().unwrap_or(&lossy), &file.name())
     }
@@ -135,7 +135,7 @@ impl Folder {
     }
 }
 
-impl Found {
+impl FoundFile {
     pub fn name(&self) -> Arc<str> {
         self.path.display().to_string().into()
     }

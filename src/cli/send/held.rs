@@ -7,12 +7,12 @@ use super::event::{Item, Looker, Touches, named};
 use crate::event::pattern::Pattern;
 
 #[derive(Default)]
-pub struct Held {
+pub struct HeldBack {
     keys: HashSet<Box<str>>,
     patterns: Vec<Pattern>,
 }
 
-impl Held {
+impl HeldBack {
     /// How much is remembered.
     pub fn len(&self) -> usize {
         self.keys.len() + self.patterns.len()
@@ -52,7 +52,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::cli::send::event::Place;
+    use crate::cli::send::event::InputPlace;
 
     #[test]
     fn what_comes_after_a_given_up_event_on_its_keys_is_held_and_nothing_else() {
@@ -61,13 +61,13 @@ mod tests {
             let text = Bytes::from(format!(r#"{{"key":"{kind}","value":{{"data":{data}}}}}"#));
             Item {
                 number: 0,
-                place: Place { file: "f".into(), line: 1 },
+                place: InputPlace { file: "f".into(), line: 1 },
                 touches: looker.touches(&text),
                 text,
                 read_to: 0,
             }
         };
-        let mut held = Held::default();
+        let mut held = HeldBack::default();
         assert!(!held.holds(&looker, &event("DELETE", r#""a""#)));
         held.add(&looker, &event("SET", r#"[{"key":"a","value":1},{"key":"b","value":1}]"#));
         held.add(&looker, &event("DELETE_PATTERN", r#""s:*""#));

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use super::copy::{DELETE, FROM_REDIS, Orphans, Redis, Strings};
-use super::event::{Item, Looker, Place, Touches};
+use super::copy::{CopiedRedis, DELETE_FLAG, FROM_REDIS, Orphans, Strings};
+use super::event::{InputPlace, Item, Looker, Touches};
 use super::folder::Folder;
-use super::made::{self, Made, Step};
-use super::split::{SplitError, Splitter};
+use super::made::{self, Made, MadeStep};
+use super::split::{InputError, Splitter};
 use super::table::Table;
 use crate::config::Secret;
 
@@ -29,7 +29,7 @@ const LOT_BYTES: usize = 256 * 1024;
 const LOTS_AHEAD: usize = 8;
 
 /// Something that could be opened.
-pub enum Source {
+pub enum InputFile {
     /// A file that holds events.
     Events {
         name: Arc<str>,
@@ -42,18 +42,18 @@ pub enum Source {
     /// Rows that become events.
     Table { table: Table, input: Box<dyn Read + Send>, bytes: Option<u64> },
     /// Strings of another Redis.
-    Redis(Redis),
+    Redis(CopiedRedis),
 }
 
-impl Source {
+impl InputFile {
     /// # Errors
     /// Why it cannot be read, for a person.
     pub fn open(path: &Path) -> Result<Self, String> {
         if path == Path::new(STDIN) {
-            return Ok(Source::Events { name: "standard input".into(), input: Box::new(io::stdin()), bytes: None });
+            return Ok(InputFile::Events { name: "standard input".into(), input: Box::new(io::stdin()), bytes: None });
         }
         let (file, bytes) = open(path)?;
-        Ok(Source::Events { name: path.display().to_string().into(), input: Box::new(file), bytes })
+        Ok(InputFile::Events { name: path.display().to_string().into(), input: Box::new(file), bytes })
     }
 
     /// A table from a file, or standard input.
@@ -62,29 +62,29 @@ impl Source {
     /// Why it cannot be read, for a person.
     pub fn table(table: Table) -> Result<Self, String> {
         if table.path == Path::new(STDIN) {
-            return Ok(Source::Table { table, input: Box::new(io::stdin()), bytes: None });
+            return Ok(InputFile::Table { table, input: Box::new(io::stdin()), bytes: None });
         }
         let (file, bytes) = open(&table.path)?;
-        Ok(Source::Table { table, input: Box::new(file), bytes })
+        Ok(InputFile::Table { table, input: Box::new(file), bytes })
     }
 
     /// All of them, or why one cannot be read.
     pub fn open_all(paths: &[PathBuf]) -> Result<Vec<Self>, String> {
-        paths.iter().map(|path| Source::open(path)).collect()
+        paths.iter().map(|path| InputFile::open(path)).collect()
     }
 
     /// How much there is to read, but for a folder's files, which have to be gone through. None: it cannot be told.
     fn bytes(&self) -> Option<u64> {
         match self {
-            Source::Events { bytes, .. } | Source::Table { bytes, .. } => *bytes,
-            Source::Folder { .. } => Some(0),
-            Source::Redis(_) => None,
+            InputFile::Events { bytes, .. } | InputFile::Table { bytes, .. } => *bytes,
+            InputFile::Folder { .. } => Some(0),
+            InputFile::Redis(_) => None,
         }
     }
 
     fn folder(&self) -> Option<&Folder> {
         match self {
-            Source::Folder { folder, .. } => Some(folder),
+            InputFile::Folder { folder, .. } => Some(folder),
             _ => None,
         }
     }
@@ -124,7 +124,7 @@ pub struct Input {
 
 impl Input {
     /// Starts to read, leaving out the first `skip` events.
-    pub fn start(sources: Vec<Source>, looker: Looker, skip: u64) -> io::Result<Self> {
+    pub fn start(sources: Vec<InputFile>, looker: Looker, skip: u64) -> io::Result<Self> {
         let (sender, news) = mpsc::channel(LOTS_AHEAD);
         let (read, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let faults = 0;
@@ -137,9 +137,9 @@ impl Input {
 
 /// Finds out how much there is to read. Folders are gone through on a thread of its own: it may take long, and nothing
 /// waits for it.
-fn count(sources: &[Source], total: Arc<AtomicU64>) -> io::Result<()> {
-    let Some(known) = sources.iter().map(Source::bytes).sum::<Option<u64>>() else { return Ok(()) };
-    let folders: Vec<Folder> = sources.iter().filter_map(Source::folder).cloned().collect();
+fn count(sources: &[InputFile], total: Arc<AtomicU64>) -> io::Result<()> {
+    let Some(known) = sources.iter().map(InputFile::bytes).sum::<Option<u64>>() else { return Ok(()) };
+    let folders: Vec<Folder> = sources.iter().filter_map(InputFile::folder).cloned().collect();
     if folders.is_empty() {
         total.store(known, Ordering::Relaxed);
         return Ok(());
@@ -165,13 +165,15 @@ struct Reader {
 struct Closed;
 
 impl Reader {
-    fn run(&mut self, sources: Vec<Source>) {
+    fn run(&mut self, sources: Vec<InputFile>) {
         for source in sources {
             let done = match source {
-                Source::Events { name, input, .. } => self.file(&name, input),
-                Source::Folder { folder, mirror } => self.folder(&folder).and_then(|()| self.mirror(&folder, mirror)),
-                Source::Table { table, input, .. } => self.table(&table, input),
-                Source::Redis(from) => self.made(FROM_REDIS, Strings::open(&from)),
+                InputFile::Events { name, input, .. } => self.file(&name, input),
+                InputFile::Folder { folder, mirror } => {
+                    self.folder(&folder).and_then(|()| self.mirror(&folder, mirror))
+                }
+                InputFile::Table { table, input, .. } => self.table(&table, input),
+                InputFile::Redis(from) => self.made(FROM_REDIS, Strings::open(&from)),
             };
             if done.is_err() {
                 return;
@@ -191,10 +193,10 @@ impl Reader {
                 self.hand_over()?;
             }
             match splitter.next() {
-                Ok(Some((text, line))) => self.take(text, Place { file: name.clone(), line })?,
+                Ok(Some((text, line))) => self.take(text, InputPlace { file: name.clone(), line })?,
                 Ok(None) => return self.hand_over(),
-                Err(error @ SplitError::TooLarge { line }) => {
-                    let place = Place { file: name.clone(), line };
+                Err(error @ InputError::TooLarge { line }) => {
+                    let place = InputPlace { file: name.clone(), line };
                     let text = made::set_without_value("", &place.to_string());
                     self.unfit(place, text, error.to_string())?;
                 }
@@ -213,16 +215,16 @@ impl Reader {
     fn mirror(&mut self, folder: &Folder, redis: Option<Secret>) -> Result<(), Closed> {
         let Some(url) = redis else { return Ok(()) };
         if self.faults > 0 {
-            return self.fault(DELETE, "nothing was deleted, for not all of the folder could be read");
+            return self.fault(DELETE_FLAG, "nothing was deleted, for not all of the folder could be read");
         }
-        self.made(DELETE, Orphans::open(&url, folder))
+        self.made(DELETE_FLAG, Orphans::open(&url, folder))
     }
 
     /// Events that are made of what `name` holds, to its end or until it cannot be read any further.
     fn made(
         &mut self,
         name: &str,
-        steps: Result<impl Iterator<Item = Result<Step, String>>, String>,
+        steps: Result<impl Iterator<Item = Result<MadeStep, String>>, String>,
     ) -> Result<(), Closed> {
         let steps = match steps {
             Ok(steps) => steps,
@@ -230,9 +232,9 @@ impl Reader {
         };
         for step in steps {
             match step {
-                Ok(Step::Made(Made { place, event: Ok(text) })) => self.take(text, place)?,
-                Ok(Step::Made(Made { place, event: Err((text, why)) })) => self.unfit(place, text, why)?,
-                Ok(Step::Pause) => self.hand_over()?,
+                Ok(MadeStep::Made(Made { place, event: Ok(text) })) => self.take(text, place)?,
+                Ok(MadeStep::Made(Made { place, event: Err((text, why)) })) => self.unfit(place, text, why)?,
+                Ok(MadeStep::Pause) => self.hand_over()?,
                 Err(error) => return self.fault(name, &error),
             }
         }
@@ -253,7 +255,7 @@ impl Reader {
                 self.number += 1;
                 continue;
             }
-            let place = Place { file: file.name(), line: 0 };
+            let place = InputPlace { file: file.name(), line: 0 };
             match folder.event(&file) {
                 Ok((text, bytes)) => {
                     self.read.fetch_add(bytes, Ordering::Relaxed);
@@ -268,7 +270,7 @@ impl Reader {
         self.hand_over()
     }
 
-    fn take(&mut self, text: Bytes, place: Place) -> Result<(), Closed> {
+    fn take(&mut self, text: Bytes, place: InputPlace) -> Result<(), Closed> {
         let number = self.number;
         self.number += 1;
         if number < self.skip {
@@ -282,7 +284,7 @@ impl Reader {
     }
 
     /// What cannot be sent has its number all the same.
-    fn unfit(&mut self, place: Place, text: Bytes, why: String) -> Result<(), Closed> {
+    fn unfit(&mut self, place: InputPlace, text: Bytes, why: String) -> Result<(), Closed> {
         self.hand_over()?;
         let (number, read_to) = (self.number, self.read.load(Ordering::Relaxed));
         self.number += 1;
@@ -349,7 +351,8 @@ mod tests {
             std::fs::write(place.path().join(name), vec![b'x'; bytes]).unwrap();
         }
         let folder = Folder::new(place.path().join("folder"), String::new(), None, None).open().unwrap();
-        let sources = [Source::Folder { folder, mirror: None }, Source::open(&place.path().join("events")).unwrap()];
+        let sources =
+            [InputFile::Folder { folder, mirror: None }, InputFile::open(&place.path().join("events")).unwrap()];
         let total = Arc::new(AtomicU64::new(0));
         count(&sources, total.clone()).unwrap();
         let begun = Instant::now();

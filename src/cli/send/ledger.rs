@@ -14,13 +14,13 @@ use bytes::Bytes;
 use super::event::Item;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct SendCounts {
     pub ok: u64,
     pub rejected: u64,
     pub unavailable: u64,
 }
 
-impl Counts {
+impl SendCounts {
     pub fn total(&self) -> u64 {
         self.ok + self.rejected + self.unavailable
     }
@@ -35,7 +35,7 @@ pub enum Fate {
 }
 
 pub struct Ledger {
-    pub counts: Counts,
+    pub counts: SendCounts,
     /// The number of the first event that is not settled.
     first: u64,
     /// From `first` on, which are: what of the input was read up to there.
@@ -53,7 +53,7 @@ impl Ledger {
     pub fn new(first: u64, file: Option<File>) -> Self {
         let file = file.map(BufWriter::new);
         let (settled, kept) = (VecDeque::new(), BTreeMap::new());
-        Ledger { counts: Counts::default(), first, settled, done_bytes: 0, kept, kept_bytes: 0, file }
+        Ledger { counts: SendCounts::default(), first, settled, done_bytes: 0, kept, kept_bytes: 0, file }
     }
 
     pub fn has_file(&self) -> bool {
@@ -134,7 +134,7 @@ pub fn create(path: &Path) -> Result<File, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::send::event::{Place, Touches};
+    use crate::cli::send::event::{InputPlace, Touches};
 
     #[test]
     fn what_was_not_stored_is_written_in_order_once_all_before_it_is_settled() {
@@ -143,7 +143,7 @@ mod tests {
         let mut ledger = Ledger::new(5, Some(create(&path).unwrap()));
         let mut settle = |number: u64, fate| {
             let text = Bytes::from(number.to_string());
-            let place = Place { file: "f".into(), line: 1 };
+            let place = InputPlace { file: "f".into(), line: 1 };
             ledger.settle(&Item { number, place, text, touches: Touches::Nothing, read_to: number }, fate).unwrap();
             ledger.finish().unwrap();
             (std::fs::read_to_string(&path).unwrap(), ledger.first_unsettled())
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(settle(8, Fate::Ok), (String::new(), 6));
         assert_eq!(settle(6, Fate::Rejected), ("6\n7\n".to_owned(), 9));
         assert_eq!((ledger.open(), ledger.done_bytes), ((0, 0), 8));
-        assert_eq!(ledger.counts, Counts { ok: 2, rejected: 1, unavailable: 1 });
+        assert_eq!(ledger.counts, SendCounts { ok: 2, rejected: 1, unavailable: 1 });
         assert!(create(&path).unwrap_err().contains("not empty"));
     }
 }

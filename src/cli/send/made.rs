@@ -6,10 +6,10 @@ use bytes::Bytes;
 use memchr::memchr_iter;
 use serde::Serialize;
 
-use super::event::Place;
+use super::event::InputPlace;
 
 /// What a source of such events comes to next.
-pub enum Step {
+pub enum MadeStep {
     Made(Made),
     /// Nothing: to come to the next one may take a while.
     Pause,
@@ -17,7 +17,7 @@ pub enum Step {
 
 /// What became of a part of a source.
 pub struct Made {
-    pub place: Place,
+    pub place: InputPlace,
     /// The event; or what stands in its place among those that were not stored, and why there is none.
     pub event: Result<Bytes, (Bytes, String)>,
 }

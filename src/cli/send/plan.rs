@@ -15,14 +15,14 @@ use super::event::{Item, Touches};
 
 /// Of one batch, at most; one event alone may be larger.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct RequestLimits {
     pub events: usize,
     pub bytes: usize,
 }
 
 /// Events that go in one request, in their order.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct EventBatch {
     pub id: u64,
     pub items: Vec<Item>,
     bytes: usize,
@@ -30,11 +30,11 @@ pub struct Batch {
 
 #[derive(Debug)]
 pub struct Planner {
-    bounds: Bounds,
+    bounds: RequestLimits,
     /// Being filled.
-    open: Batch,
+    open: EventBatch,
     /// Full, or not to be filled further.
-    closed: VecDeque<Batch>,
+    closed: VecDeque<EventBatch>,
     lanes: HashMap<u64, Lane, ahash::RandomState>,
     /// Those that wait in lanes, by number.
     waiting: HashMap<u64, Item, ahash::RandomState>,
@@ -63,10 +63,10 @@ struct Lane {
 }
 
 impl Planner {
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(bounds: RequestLimits) -> Self {
         Planner {
             bounds,
-            open: Batch::default(),
+            open: EventBatch::default(),
             closed: VecDeque::new(),
             lanes: HashMap::default(),
             waiting: HashMap::default(),
@@ -85,7 +85,7 @@ impl Planner {
     }
 
     /// The next batch, if one is full; with `even_if_small` whatever has been gathered.
-    pub fn next(&mut self, even_if_small: bool) -> Option<Batch> {
+    pub fn next(&mut self, even_if_small: bool) -> Option<EventBatch> {
         if even_if_small && self.closed.is_empty() {
             self.close();
         }
@@ -238,7 +238,7 @@ impl Planner {
 
     fn close(&mut self) {
         if !self.open.items.is_empty() {
-            let next = Batch { id: self.open.id + 1, ..Batch::default() };
+            let next = EventBatch { id: self.open.id + 1, ..EventBatch::default() };
             self.closed.push_back(std::mem::replace(&mut self.open, next));
         }
     }

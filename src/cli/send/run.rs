@@ -12,11 +12,11 @@ use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::event::{Item, Looker, Place};
-use super::held::Held;
+use super::event::{InputPlace, Item, Looker};
+use super::held::HeldBack;
 use super::input::{Input, News};
 use super::ledger::{Fate, Ledger};
-use super::plan::{Batch, Bounds, Planner};
+use super::plan::{EventBatch, Planner, RequestLimits};
 use super::post::{NotOk, PostOutcome, Poster};
 use super::screen::Screen;
 use crate::blob::retry::backoff;
@@ -34,7 +34,7 @@ const MAX_WAIT: Duration = Duration::from_secs(365 * 86_400);
 const MAX_HELD: usize = 100_000;
 
 pub struct SendSettings {
-    pub batch: Bounds,
+    pub batch: RequestLimits,
     pub in_flight: usize,
     pub retry_for: Duration,
 }
@@ -51,7 +51,7 @@ struct Flight {
 }
 
 /// Why it ended.
-pub enum End {
+pub enum RunEnd {
     /// All was read and settled.
     Done,
     Interrupted,
@@ -68,7 +68,7 @@ pub struct Run {
     pub ledger: Ledger,
     pub screen: Screen,
     planner: Planner,
-    held: Held,
+    held: HeldBack,
     flights: HashMap<u64, Flight>,
     /// Flights that may go, before any new one.
     ready: VecDeque<u64>,
@@ -83,7 +83,7 @@ pub struct Run {
     stop: Option<String>,
     /// How many events in a row from the first were done with when it ended, and where the next one stands, if that was
     /// read.
-    pub stopped_at: (u64, Option<Place>),
+    pub stopped_at: (u64, Option<InputPlace>),
 }
 
 impl Run {
@@ -95,7 +95,7 @@ impl Run {
             looker,
             ledger,
             screen,
-            held: Held::default(),
+            held: HeldBack::default(),
             flights: HashMap::new(),
             ready: VecDeque::new(),
             resting: BTreeMap::new(),
@@ -110,7 +110,7 @@ impl Run {
     }
 
     /// Until all is settled, or nothing more can be, or a signal comes.
-    pub async fn run(&mut self, mut input: Input, signals: &mut Signals) -> End {
+    pub async fn run(&mut self, mut input: Input, signals: &mut Signals) -> RunEnd {
         let mut posts = Posts::new();
         let mut tick = interval(self.screen.every());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -118,17 +118,17 @@ impl Run {
         let end = loop {
             self.launch(&mut posts);
             if let Some(why) = self.stop.take() {
-                break End::Stopped(why);
+                break RunEnd::Stopped(why);
             }
             if self.all_read && self.planner.unsettled().0 == 0 {
-                break End::Done;
+                break RunEnd::Done;
             }
             let due = self.next_due();
             tokio::select! {
                 Some((id, verdict)) = posts.next(), if !posts.is_empty() => self.landed(id, verdict),
                 news = input.news.recv(), if self.wants_input() => self.take(news),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-                _ = signals.next() => break End::Interrupted,
+                _ = signals.next() => break RunEnd::Interrupted,
                 _ = tick.tick() => self.screen.show(&self.ledger.counts, self.ledger.done_bytes),
             }
         };
@@ -198,7 +198,7 @@ impl Run {
     fn gathered(&mut self) -> Option<u64> {
         let waited = self.gathered_since.is_some_and(|since| since.elapsed() >= LINGER);
         let nothing_joins = self.all_read || waited || !self.wants_input();
-        let Batch { id, items, .. } = self.planner.next(nothing_joins)?;
+        let EventBatch { id, items, .. } = self.planner.next(nothing_joins)?;
         self.gathered_since = None;
         let take = items.len();
         self.flights.insert(id, Flight { items, take, tries: 0, first_try: None, keeps_slot: false });

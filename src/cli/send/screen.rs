@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::event::Place;
-use super::ledger::Counts;
+use super::event::InputPlace;
+use super::ledger::SendCounts;
 
 /// Failures told one by one.
 const MAX_TOLD: u64 = 20;
@@ -38,7 +38,7 @@ impl Screen {
     }
 
     /// Of the input so many bytes are settled.
-    pub fn show(&self, counts: &Counts, done_bytes: u64) {
+    pub fn show(&self, counts: &SendCounts, done_bytes: u64) {
         let total = Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0);
         let line = progress(counts, done_bytes, total, self.started.elapsed());
         match &self.bar {
@@ -59,7 +59,7 @@ impl Screen {
     }
 
     /// An event was not stored.
-    pub fn tell(&mut self, class: &str, place: &Place, id: Option<&str>, why: &str) {
+    pub fn tell(&mut self, class: &str, place: &InputPlace, id: Option<&str>, why: &str) {
         if !self.tells_more() {
             self.untold += 1;
             return;
@@ -105,7 +105,7 @@ fn style(bar: &ProgressBar, total: Option<u64>) {
     }
 }
 
-fn progress(counts: &Counts, done_bytes: u64, total: Option<u64>, elapsed: Duration) -> String {
+fn progress(counts: &SendCounts, done_bytes: u64, total: Option<u64>, elapsed: Duration) -> String {
     let failed = counts.rejected + counts.unavailable;
     let failed = if failed > 0 { format!(", {failed} not stored") } else { String::new() };
     let seconds = elapsed.as_secs_f64().max(0.001);
@@ -139,10 +139,10 @@ mod tests {
 
     #[test]
     fn progress_tells_rate_share_and_time_left() {
-        let counts = Counts { ok: 90, rejected: 8, unavailable: 2 };
+        let counts = SendCounts { ok: 90, rejected: 8, unavailable: 2 };
         let after = Duration::from_secs(10);
         assert_eq!(progress(&counts, 250, Some(1000), after), "100 events, 10 not stored, 10/s, 25%, 30 s left");
-        assert_eq!(progress(&Counts { ok: 5, ..Counts::default() }, 250, None, after), "5 events, 0/s");
+        assert_eq!(progress(&SendCounts { ok: 5, ..SendCounts::default() }, 250, None, after), "5 events, 0/s");
         assert_eq!(progress(&counts, 0, Some(0), after), "100 events, 10 not stored, 10/s");
         assert_eq!((span(119.9), span(125.0), span(7300.0)), ("119 s".into(), "2 min".into(), "2 h".into()));
     }

@@ -18,10 +18,10 @@ use self::brackets::{Depth, Part};
 pub const MAX_EVENT_BYTES: usize = 64 << 20;
 
 /// An event as it is sent, on one line, and the line of the file on which it begins, from 1.
-pub type Found = (Bytes, u64);
+pub type EventLine = (Bytes, u64);
 
 #[derive(Debug, thiserror::Error)]
-pub enum SplitError {
+pub enum InputError {
     #[error(transparent)]
     Read(#[from] io::Error),
     /// This event is left out; the next call goes on behind it.
@@ -73,7 +73,7 @@ impl<R: Read> Splitter<R> {
     }
 
     /// The next event; none at the end.
-    pub fn next(&mut self) -> Result<Option<Found>, SplitError> {
+    pub fn next(&mut self) -> Result<Option<EventLine>, InputError> {
         if self.form == Form::Unknown {
             self.tell_form()?;
         }
@@ -85,7 +85,7 @@ impl<R: Read> Splitter<R> {
         }
     }
 
-    fn tell_form(&mut self) -> Result<(), SplitError> {
+    fn tell_form(&mut self) -> Result<(), InputError> {
         if self.input.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
             self.input.consume(3);
         }
@@ -98,13 +98,13 @@ impl<R: Read> Splitter<R> {
             Some(b'{') => return self.lines_or_objects(),
             Some(_) => {
                 self.form = Form::End;
-                return Err(SplitError::NoEvents { line: self.line });
+                return Err(InputError::NoEvents { line: self.line });
             }
         };
         Ok(())
     }
 
-    fn lines_or_objects(&mut self) -> Result<(), SplitError> {
+    fn lines_or_objects(&mut self) -> Result<(), InputError> {
         // What is larger than an event may be is one line: nothing else is that long.
         self.form = Form::Lines;
         let start = self.line;
@@ -120,7 +120,7 @@ impl<R: Read> Splitter<R> {
         Ok(())
     }
 
-    fn next_line(&mut self) -> Result<Option<Found>, SplitError> {
+    fn next_line(&mut self) -> Result<Option<EventLine>, InputError> {
         loop {
             let (line, start) = match self.ahead.take() {
                 Some(ahead) => ahead,
@@ -140,7 +140,7 @@ impl<R: Read> Splitter<R> {
         }
     }
 
-    fn next_object(&mut self) -> Result<Option<Found>, SplitError> {
+    fn next_object(&mut self) -> Result<Option<EventLine>, InputError> {
         let (mut text, start) = match self.ahead.take() {
             Some(ahead) => ahead,
             None if self.skip_space()?.is_none() => return Ok(None),
@@ -157,19 +157,19 @@ impl<R: Read> Splitter<R> {
         Ok(Some((on_one_line(text), start)))
     }
 
-    fn next_element(&mut self, comma: bool) -> Result<Option<Found>, SplitError> {
+    fn next_element(&mut self, comma: bool) -> Result<Option<EventLine>, InputError> {
         match self.skip_space()? {
-            None => return Err(SplitError::Unclosed { line: self.line }),
+            None => return Err(InputError::Unclosed { line: self.line }),
             Some(b']') => {
                 self.input.consume(1);
                 self.form = Form::End;
                 return match self.skip_space()? {
                     None => Ok(None),
-                    Some(_) => Err(SplitError::Trailing { line: self.line }),
+                    Some(_) => Err(InputError::Trailing { line: self.line }),
                 };
             }
             Some(b',') if comma => self.input.consume(1),
-            Some(_) if comma => return Err(SplitError::NoComma { line: self.line }),
+            Some(_) if comma => return Err(InputError::NoComma { line: self.line }),
             Some(_) => {}
         }
         self.form = Form::Array { comma: true };
@@ -194,14 +194,14 @@ impl<R: Read> Splitter<R> {
         }
         let ended = ended?;
         match ended {
-            true if text.is_empty() => Err(SplitError::Missing { line: start }),
+            true if text.is_empty() => Err(InputError::Missing { line: start }),
             true => Ok(Some((on_one_line(text), start))),
-            false => Err(SplitError::Unclosed { line: self.line }),
+            false => Err(InputError::Unclosed { line: self.line }),
         }
     }
 
     /// The next byte that is no white space, which stays.
-    fn skip_space(&mut self) -> Result<Option<u8>, SplitError> {
+    fn skip_space(&mut self) -> Result<Option<u8>, InputError> {
         loop {
             let buffer = self.input.fill_buf()?;
             let Some(found) = buffer.iter().position(|byte| !byte.is_ascii_whitespace()) else {
@@ -219,7 +219,7 @@ impl<R: Read> Splitter<R> {
     }
 
     /// Up to and with the end of the line; whether there was anything.
-    fn read_line(&mut self, line: &mut Vec<u8>) -> Result<bool, SplitError> {
+    fn read_line(&mut self, line: &mut Vec<u8>) -> Result<bool, InputError> {
         let mut is_too_large = false;
         loop {
             let buffer = self.input.fill_buf()?;
@@ -228,7 +228,7 @@ impl<R: Read> Splitter<R> {
                 None => (buffer.len(), false),
             };
             if taken == 0 && is_too_large {
-                return Err(SplitError::TooLarge { line: self.line });
+                return Err(InputError::TooLarge { line: self.line });
             }
             if taken == 0 {
                 return Ok(!line.is_empty());
@@ -243,16 +243,16 @@ impl<R: Read> Splitter<R> {
             if ends {
                 self.line += 1;
                 let line = self.line - 1;
-                return if is_too_large { Err(SplitError::TooLarge { line }) } else { Ok(true) };
+                return if is_too_large { Err(InputError::TooLarge { line }) } else { Ok(true) };
             }
         }
     }
 
     /// Appends bytes until `go` ends it; whether it did before the end of the file.
-    fn read_while(&mut self, text: &mut Vec<u8>, start: u64, mut go: impl FnMut(u8) -> Go) -> Result<bool, SplitError> {
+    fn read_while(&mut self, text: &mut Vec<u8>, start: u64, mut go: impl FnMut(u8) -> Go) -> Result<bool, InputError> {
         let mut is_too_large = false;
         let ended = |is_too_large, by_go| match is_too_large {
-            true => Err(SplitError::TooLarge { line: start }),
+            true => Err(InputError::TooLarge { line: start }),
             false => Ok(by_go),
         };
         loop {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::event::Place;
-use super::made::{self, Made, Step};
+use super::event::InputPlace;
+use super::made::{self, Made, MadeStep};
 use super::split::MAX_EVENT_BYTES;
 
 /// What the command line says of it.
@@ -93,7 +93,7 @@ fn parts(text: &str, find: impl Fn(&str) -> Result<usize, String>) -> Result<Vec
 
 /// Its error: the file cannot be read any further.
 impl<R: Read> Iterator for Rows<R> {
-    type Item = Result<Step, String>;
+    type Item = Result<MadeStep, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
         // On which the row begins, from 1.
@@ -108,9 +108,9 @@ impl<R: Read> Iterator for Rows<R> {
                 _ => return Some(Err(told(&error))),
             },
         };
-        let place = Place { file: self.name.clone(), line };
+        let place = InputPlace { file: self.name.clone(), line };
         let event = event.map_err(|why| (made::set_without_value("", &place.to_string()), why));
-        Some(Ok(Step::Made(Made { place, event })))
+        Some(Ok(MadeStep::Made(Made { place, event })))
     }
 }
 
@@ -165,8 +165,8 @@ mod tests {
 
     fn events(table: &Table, text: &str) -> Vec<(u64, Result<String, String>)> {
         let made = table.rows(text.as_bytes()).unwrap().map(|step| match step.unwrap() {
-            Step::Made(made) => made,
-            Step::Pause => panic!("rows follow at once"),
+            MadeStep::Made(made) => made,
+            MadeStep::Pause => panic!("rows follow at once"),
         });
         let text = |event: Bytes| String::from_utf8(event.to_vec()).unwrap();
         made.map(|made| (made.place.line, made.event.map(text).map_err(|(_, why)| why))).collect()

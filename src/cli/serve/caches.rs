@@ -48,7 +48,8 @@ fn named_cache(config: &Config, client_name: String) -> Result<Arc<dyn Cache>, S
 
 /// How a Redis is reached.
 pub fn connection(from: &config::RedisConfig) -> redis::Settings {
-    let with_tls = || redis::Tls { ca: from.tls_ca.clone(), cert: from.tls_cert.clone(), key: from.tls_key.clone() };
+    let with_tls =
+        || redis::TlsSettings { ca: from.tls_ca.clone(), cert: from.tls_cert.clone(), key: from.tls_key.clone() };
     let reread = |path: &Option<PathBuf>| {
         let path = path.clone()?;
         Some(redis::PasswordReader::new(move || config::password_in(&path)))

@@ -10,9 +10,9 @@ use tokio::sync::mpsc::Receiver;
 use super::{pipeline_settings, sources};
 use crate::cli::auth_reload::AuthReload;
 use crate::cli::reload::Following;
-use crate::cli::reload::settings::Change;
-use crate::cli::signals::{Asked, Signals};
-use crate::http::Server;
+use crate::cli::reload::settings::SettingsChange;
+use crate::cli::signals::{SignalRequest, Signals};
+use crate::http::HttpServer;
 use crate::journal::Feeding;
 use crate::pipeline::Pipeline;
 use crate::telemetry::logging;
@@ -25,14 +25,14 @@ const LEASE_BACK: Duration = Duration::from_secs(12);
 pub struct Daemon {
     /// Where events are accepted: with `port = 0` the port that the system gave.
     pub address: SocketAddr,
-    pub(super) server: Server,
+    pub(super) server: HttpServer,
     pub(super) pipeline: Pipeline,
     /// None: there is no journal.
     pub(super) feeding: Option<Feeding>,
     pub(super) auth_reload: Arc<AuthReload>,
     pub(super) level: LevelFilter,
     pub(super) following: Following,
-    pub(super) changes: Receiver<Change>,
+    pub(super) changes: Receiver<SettingsChange>,
 }
 
 impl Daemon {
@@ -41,8 +41,8 @@ impl Daemon {
         let number = loop {
             tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::ToStop(number) => break number,
-                    Asked::ToReadAgain => {
+                    SignalRequest::ToStop(number) => break number,
+                    SignalRequest::ToReadAgain => {
                         info!("SIGHUP: reloading the settings");
                         self.following.look();
                     }
@@ -73,7 +73,7 @@ impl Daemon {
     }
 
     /// Has new settings take effect. Those that are not live are the old ones.
-    fn adopt(&mut self, Change { config, settings }: &Change) {
+    fn adopt(&mut self, SettingsChange { config, settings }: &SettingsChange) {
         self.auth_reload.adopt_settings(&config.auth);
         self.pipeline.adopt(&pipeline_settings(config));
         self.server.adopt_sources(sources(config));
@@ -91,8 +91,8 @@ impl Daemon {
 async fn asked_again(signals: &mut Signals) -> i32 {
     loop {
         match signals.next().await {
-            Asked::ToStop(number) => return number,
-            Asked::ToReadAgain => info!("SIGHUP ignored: the service is draining"),
+            SignalRequest::ToStop(number) => return number,
+            SignalRequest::ToReadAgain => info!("SIGHUP ignored: the service is draining"),
         }
     }
 }

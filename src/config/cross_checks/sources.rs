@@ -1,14 +1,14 @@
 //! The settings of a source among themselves, and what the service cannot do for one.
 
 use super::super::effective::Effective;
-use super::super::fault::Fault;
+use super::super::fault::SettingFault;
 use super::super::named::{STORES, source_settings};
 use super::{alone, described, exceeds};
 
 /// Formats whose notifications name no URL, and so no bytes.
 const WITHOUT_URL: [&str; 4] = ["s3", "sns", "eventbridge", "seaweedfs"];
 
-pub fn check(settings: &Effective, name: &str, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) {
+pub fn check(settings: &Effective, name: &str, faults: &mut Vec<SettingFault>, warnings: &mut Vec<String>) {
     let path = |leaf: &str| source_settings(name).iter().find(|own| own.leaf() == leaf).map_or("", |own| own.path);
     let text = |leaf| settings.text(path(leaf)).unwrap_or_default();
     faults.extend(exceeds(settings, path("ttl"), 1, "event.max_ttl_seconds"));
@@ -18,13 +18,13 @@ pub fn check(settings: &Effective, name: &str, faults: &mut Vec<Fault>, warnings
     let store = settings.text(path("store"));
     if let Some(store) = store.filter(|store| !settings.names(STORES).contains(store)) {
         let what = format!("there is no store of this name; set stores.{store}.kind and what belongs to it");
-        faults.push(Fault::Usage(format!("{}: {what}", described(settings, path("store")))));
+        faults.push(SettingFault::Usage(format!("{}: {what}", described(settings, path("store")))));
     }
     let has_no_journal = settings.text("cache.backend") == Some("embedded") && settings.get("journal.url").is_none();
     if text("accept") == "journal" && has_no_journal {
         let reason = "the embedded cache has no journal; set journal.url, or accept = done".to_owned();
         let first = described(settings, path("accept"));
-        faults.push(Fault::Pair { first, second: described(settings, "cache.backend"), reason });
+        faults.push(SettingFault::Pair { first, second: described(settings, "cache.backend"), reason });
     }
     let format = described(settings, path("format"));
     let has_bytes = store.is_some() || !WITHOUT_URL.contains(&text("format"));

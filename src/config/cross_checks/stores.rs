@@ -1,7 +1,7 @@
 //! The settings of a store among themselves.
 
 use super::super::effective::Effective;
-use super::super::fault::Fault;
+use super::super::fault::SettingFault;
 use super::super::named::store_settings;
 use super::{alone, both, described};
 
@@ -29,12 +29,12 @@ struct Store<'a> {
     name: &'a str,
 }
 
-pub fn check(settings: &Effective, name: &str, faults: &mut Vec<Fault>) {
+pub fn check(settings: &Effective, name: &str, faults: &mut Vec<SettingFault>) {
     let store = Store { settings, name };
     let (kind, endpoint) = (store.path("kind"), store.path("endpoint"));
     let Some(own) = settings.text(kind) else {
         if !settings.is_bad(kind) {
-            faults.push(Fault::Usage(format!("{kind} is unset; allowed: s3, azure, gcs or http")));
+            faults.push(SettingFault::Usage(format!("{kind} is unset; allowed: s3, azure, gcs or http")));
         }
         return;
     };
@@ -59,7 +59,7 @@ pub fn check(settings: &Effective, name: &str, faults: &mut Vec<Fault>) {
 }
 
 impl Store<'_> {
-    fn check_credentials(&self, faults: &mut Vec<Fault>) {
+    fn check_credentials(&self, faults: &mut Vec<SettingFault>) {
         let Store { settings, .. } = self;
         for (leaf, partner) in CREDENTIALS {
             faults.extend(both(settings, self.path(leaf), self.path(&format!("{leaf}_file"))));
@@ -89,8 +89,8 @@ impl Store<'_> {
         [self.path(leaf), self.path(&format!("{leaf}_file"))].into_iter().find(is_given)
     }
 
-    fn pair(&self, first: &str, second: &str, reason: &str) -> Fault {
-        Fault::Pair {
+    fn pair(&self, first: &str, second: &str, reason: &str) -> SettingFault {
+        SettingFault::Pair {
             first: described(self.settings, first),
             second: described(self.settings, second),
             reason: reason.to_owned(),

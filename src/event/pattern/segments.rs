@@ -48,11 +48,11 @@ enum Single {
 struct Segment {
     from: u32,
     to: u32,
-    kind: Kind,
+    kind: SegmentKind,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum SegmentKind {
     Literal,
     Mixed,
     /// Which of the masks are its own.
@@ -77,7 +77,7 @@ impl Compiled {
 
     /// The masks are counted as if they were made.
     pub(super) fn held_bytes(&self) -> usize {
-        let long = self.segments.iter().filter(|segment| matches!(segment.kind, Kind::Long(_)));
+        let long = self.segments.iter().filter(|segment| matches!(segment.kind, SegmentKind::Long(_)));
         let masks: usize = long.map(|segment| segment.len().div_ceil(WORD) * 256 * size_of::<u64>()).sum();
         size_of::<Compiled>()
             + self.literals.len()
@@ -114,7 +114,7 @@ impl Compiled {
         let middle = self.segments.get(1..self.segments.len() - 1)?;
         middle
             .iter()
-            .find(|segment| matches!(segment.kind, Kind::Literal))
+            .find(|segment| matches!(segment.kind, SegmentKind::Literal))
             .map(|segment| &self.literals[segment.range()])
     }
 
@@ -151,8 +151,8 @@ impl Compiled {
     /// Whether the segment stands exactly there; `bytes` has its length.
     fn fits(&self, segment: &Segment, bytes: &[u8]) -> bool {
         match segment.kind {
-            Kind::Literal => self.literals[segment.range()] == *bytes,
-            Kind::Mixed | Kind::Long(_) => {
+            SegmentKind::Literal => self.literals[segment.range()] == *bytes,
+            SegmentKind::Mixed | SegmentKind::Long(_) => {
                 self.singles[segment.range()].iter().zip(bytes).all(|(single, byte)| self.accepts(single, *byte))
             }
         }
@@ -170,17 +170,17 @@ impl Compiled {
     fn find(&self, segment: &Segment, bytes: &[u8]) -> Option<usize> {
         let len = segment.len();
         match segment.kind {
-            Kind::Literal => {
+            SegmentKind::Literal => {
                 let literal = &self.literals[segment.range()];
                 let place =
                     if len <= SHORT_LITERAL { find_short(literal, bytes) } else { memmem::find(bytes, literal) };
                 place.map(|place| place + len)
             }
-            Kind::Mixed => {
+            SegmentKind::Mixed => {
                 let place = bytes.windows(len).position(|window| self.fits(segment, window));
                 place.map(|place| place + len)
             }
-            Kind::Long(number) => {
+            SegmentKind::Long(number) => {
                 let masks = self.masks.get(number as usize)?.get_or_init(|| self.make_masks(segment));
                 shift_and(masks, len, bytes)
             }
@@ -275,12 +275,12 @@ impl Builder {
             let is_literal = singles[from..to].iter().all(|single| matches!(single, Single::Byte(_)));
             let is_between = index > 0 && index < number;
             let kind = match is_literal {
-                true => Kind::Literal,
+                true => SegmentKind::Literal,
                 false if is_between && to - from > SHORT_MIXED => {
                     long += 1;
-                    Kind::Long(long - 1)
+                    SegmentKind::Long(long - 1)
                 }
-                false => Kind::Mixed,
+                false => SegmentKind::Mixed,
             };
             Segment { from: from as u32, to: to as u32, kind }
         };
@@ -299,7 +299,7 @@ impl Builder {
         }
         let trailing = usize::from(stars.last() == Some(&singles.len()));
         let matches_nothing = stars.len() - trailing > MAX_STARS;
-        if segments.iter().all(|segment| matches!(segment.kind, Kind::Literal)) {
+        if segments.iter().all(|segment| matches!(segment.kind, SegmentKind::Literal)) {
             singles = Vec::new();
         }
         Compiled {

@@ -40,7 +40,7 @@ const NOT_IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@');
 
 /// What an envelope says, whichever it is.
-pub(super) struct About<'a> {
+pub(super) struct AzureEnvelope<'a> {
     pub id: Option<Cow<'a, str>>,
     pub subject: Option<Cow<'a, str>>,
     pub time: Option<Cow<'a, str>>,
@@ -72,7 +72,11 @@ struct Data<'a> {
 ///
 /// # Errors
 /// When the data of a kind that is known names no blob.
-pub(super) fn storage<'a>(kind: &str, about: About<'a>, data: &'a str) -> Result<Vec<Notified<'a>>, SourceFault> {
+pub(super) fn storage<'a>(
+    kind: &str,
+    about: AzureEnvelope<'a>,
+    data: &'a str,
+) -> Result<Vec<Notified<'a>>, SourceFault> {
     let ignored = |why| Ok(vec![Notified::Ignored(why)]);
     let known = match kind.strip_prefix(STORAGE) {
         Some(known @ ("BlobCreated" | "BlobDeleted" | "BlobRenamed")) => known,
@@ -94,18 +98,19 @@ pub(super) fn storage<'a>(kind: &str, about: About<'a>, data: &'a str) -> Result
     }
 }
 
-fn one<'a>(change: Change, about: About<'a>, mut data: Data<'a>) -> Result<Vec<Notified<'a>>, SourceFault> {
+fn one<'a>(change: Change, about: AzureEnvelope<'a>, mut data: Data<'a>) -> Result<Vec<Notified<'a>>, SourceFault> {
     let url = std::mem::take(&mut data.url).text();
     let blob = Blob::of(about.subject.as_deref(), url).ok_or_else(|| no_blob("url"))?;
     Ok(vec![blob.notified(change, about, data)])
 }
 
-fn renamed<'a>(about: About<'a>, mut data: Data<'a>) -> Result<Vec<Notified<'a>>, SourceFault> {
+fn renamed<'a>(about: AzureEnvelope<'a>, mut data: Data<'a>) -> Result<Vec<Notified<'a>>, SourceFault> {
     let [from, to] = [&mut data.source_url, &mut data.destination_url].map(|url| std::mem::take(url).text());
     let to = Blob::of(about.subject.as_deref(), to).ok_or_else(|| no_blob("destinationUrl"))?;
     let from = from.and_then(|url| to.sibling(url)).ok_or_else(|| no_blob("sourceUrl"))?;
     let sequencer = data.sequencer.clone();
-    let before = About { id: about.id.clone(), subject: None, time: about.time.clone(), place: about.place.clone() };
+    let before =
+        AzureEnvelope { id: about.id.clone(), subject: None, time: about.time.clone(), place: about.place.clone() };
     let deleted = from.notified(Change::Delete, before, Data { sequencer, ..Data::default() });
     Ok(vec![deleted, to.notified(Change::Set, about, data)])
 }
@@ -177,7 +182,7 @@ impl<'a> Blob<'a> {
         Blob::named_once(url, base, self.is_encoded)
     }
 
-    fn notified(self, change: Change, about: About<'a>, data: Data<'a>) -> Notified<'a> {
+    fn notified(self, change: Change, about: AzureEnvelope<'a>, data: Data<'a>) -> Notified<'a> {
         if self.name.ends_with('/') {
             return Notified::Ignored(Ignored::Folder);
         }

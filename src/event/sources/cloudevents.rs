@@ -218,7 +218,8 @@ impl<'a> Event<'a> {
     fn azure(self, text: &'a str) -> Result<Vec<Notified<'a>>, SourceFault> {
         let kind = self.kind.text().unwrap_or_default();
         let place = place(self.sequence);
-        let about = azure::About { id: self.id.text(), subject: self.subject.text(), time: self.time.text(), place };
+        let about =
+            azure::AzureEnvelope { id: self.id.text(), subject: self.subject.text(), time: self.time.text(), place };
         azure::storage(&kind, about, text)
     }
 
@@ -229,7 +230,7 @@ impl<'a> Event<'a> {
             "metadataUpdated" => return Ok(Notified::Ignored(Ignored::Metadata)),
             _ => return Ok(Notified::Ignored(Ignored::UnknownEvent)),
         };
-        let about = gcs::About {
+        let about = gcs::GcsEnvelope {
             bucket: self.bucket.text(),
             object: self.subject.text().and_then(|subject| without_prefix(subject, "objects/")),
             generation: None,

@@ -20,7 +20,7 @@ pub enum Purpose {
 /// A message of SNS, as it is posted without raw delivery.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Envelope<'a> {
+pub struct SnsEnvelope<'a> {
     #[serde(borrow, rename = "Type")]
     kind: Scalar<'a>,
     #[serde(borrow)]
@@ -45,10 +45,10 @@ pub struct Envelope<'a> {
     certificate_url: Scalar<'a>,
 }
 
-impl<'a> Envelope<'a> {
+impl<'a> SnsEnvelope<'a> {
     /// None: the body is none.
     pub fn read(body: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok().filter(|envelope: &Envelope| envelope.purpose().is_some())
+        serde_json::from_slice(body).ok().filter(|envelope: &SnsEnvelope| envelope.purpose().is_some())
     }
 
     /// What it is for, by its `Type`; None: SNS has no such type.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::azure::{About, storage};
+use super::azure::{AzureEnvelope, storage};
 use super::json::read_each;
 use super::scalar::Scalar;
 use super::{Handshake, Ignored, Message, Notified, Parsed, Place, SourceFault};
@@ -99,8 +99,12 @@ impl<'a> Envelope<'a> {
             let missing = || SourceFault::Malformed("`data.validationCode` is missing".to_owned());
             return code.map(Event::Validation).ok_or_else(missing);
         }
-        let about =
-            About { id: self.id.text(), subject: self.subject.text(), time: self.time.text(), place: Place::None };
+        let about = AzureEnvelope {
+            id: self.id.text(),
+            subject: self.subject.text(),
+            time: self.time.text(),
+            place: Place::None,
+        };
         match kind == DELETION {
             true => Ok(Event::Notified(vec![Notified::Ignored(Ignored::Test)])),
             false => storage(&kind, about, data).map(Event::Notified),

@@ -55,7 +55,7 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
         return Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::Test)]));
     }
     let missing = |what| SourceFault::Malformed(format!("the event has no `{what}`"));
-    let Kind { source, kind } = read(body)?;
+    let EventKind { source, kind } = read(body)?;
     let kind = kind.as_str().ok_or_else(|| missing("detail-type"))?;
     let change = match change(kind).filter(|_| source.as_str() == Some(SOURCE)) {
         Some(Ok(change)) => change,
@@ -74,7 +74,7 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
 
 /// What kind of event it is, before its detail is looked into.
 #[derive(Deserialize)]
-struct Kind<'a> {
+struct EventKind<'a> {
     #[serde(borrow, default)]
     source: Scalar<'a>,
     #[serde(rename = "detail-type", borrow, default)]

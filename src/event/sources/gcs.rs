@@ -158,7 +158,7 @@ impl<'a> Attributes<'a> {
             _ => return Ok(Notified::Ignored(Ignored::UnknownEvent)),
         };
         let Attributes { bucket_id, object_id, object_generation, event_time, .. } = self;
-        let about = About {
+        let about = GcsEnvelope {
             bucket: bucket_id.text(),
             object: object_id.text(),
             generation: object_generation.text(),
@@ -171,7 +171,7 @@ impl<'a> Attributes<'a> {
 }
 
 /// What stands around the description of an object.
-pub(super) struct About<'a> {
+pub(super) struct GcsEnvelope<'a> {
     pub bucket: Option<Cow<'a, str>>,
     pub object: Option<Cow<'a, str>>,
     pub generation: Option<Cow<'a, str>>,
@@ -188,7 +188,7 @@ pub(super) struct About<'a> {
 /// When neither names an object.
 pub(super) fn object<'a>(
     change: Change,
-    about: About<'a>,
+    about: GcsEnvelope<'a>,
     resource: Resource<'a>,
 ) -> Result<Notified<'a>, SourceFault> {
     let missing = |what: &str| SourceFault::Malformed(format!("nothing names the {what}"));

@@ -12,8 +12,8 @@ mod path;
 
 use serde::Deserialize;
 
-use self::entry::Entry;
-use self::path::Named;
+use self::entry::FilerEntry;
+use self::path::ObjectPath;
 use super::json::{read, trimmed};
 use super::scalar::Scalar;
 use super::{Change, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, media};
@@ -33,9 +33,9 @@ struct Body<'a> {
 #[derive(Default, Deserialize)]
 struct Inside<'a> {
     #[serde(borrow, default)]
-    old_entry: Option<Entry<'a>>,
+    old_entry: Option<FilerEntry<'a>>,
     #[serde(borrow, default)]
-    new_entry: Option<Entry<'a>>,
+    new_entry: Option<FilerEntry<'a>>,
     #[serde(borrow, default)]
     new_parent_path: Scalar<'a>,
 }
@@ -81,7 +81,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
 }
 
 /// An entry that is new or written anew. One whose bytes are those of before has other metadata.
-fn set(path: &str, entry: Entry, old: Option<&Entry>) -> Notified<'static> {
+fn set(path: &str, entry: FilerEntry, old: Option<&FilerEntry>) -> Notified<'static> {
     let named = match path::object(path, &entry) {
         Ok(named) => named,
         Err(ignored) => return Notified::Ignored(ignored),
@@ -98,7 +98,7 @@ fn set(path: &str, entry: Entry, old: Option<&Entry>) -> Notified<'static> {
     change(Change::Set, named, Place::Number(nanos), entry)
 }
 
-fn delete(path: &str, entry: Entry) -> Notified<'static> {
+fn delete(path: &str, entry: FilerEntry) -> Notified<'static> {
     match path::object(path, &entry) {
         Err(ignored) => Notified::Ignored(ignored),
         // What was below a mark that is taken away is told nowhere.
@@ -110,7 +110,7 @@ fn delete(path: &str, entry: Entry) -> Notified<'static> {
     }
 }
 
-fn renamed(path: &str, entry: Entry) -> Notified<'static> {
+fn renamed(path: &str, entry: FilerEntry) -> Notified<'static> {
     match path::object(path, &entry) {
         Err(ignored) => Notified::Ignored(ignored),
         Ok(named) => match change(Change::Set, named, Place::None, entry) {
@@ -121,7 +121,7 @@ fn renamed(path: &str, entry: Entry) -> Notified<'static> {
 }
 
 /// In memory of its own: a path may have been put together.
-fn change(change: Change, named: Named, place: Place, entry: Entry) -> Notified<'static> {
+fn change(change: Change, named: ObjectPath, place: Place, entry: FilerEntry) -> Notified<'static> {
     let time_ms = i64::try_from(entry.nanos() / 1_000_000).ok();
     let (bucket, object) = (named.bucket.into(), named.object.into());
     let facts = entry.facts();

@@ -1,11 +1,11 @@
 //! Amazon SNS around the notifications of S3: in its envelope, or raw.
 
-use super::envelope::{Envelope, Purpose};
+use super::envelope::{Purpose, SnsEnvelope};
 use super::{Handshake, Ignored, Message, Notified, Parsed, SourceFault, s3};
 
 /// Whether the message is of this format: for `auto`. Some senders leave out the headers, and raw delivery has no envelope.
 pub fn looks_like(message: &Message) -> bool {
-    message.headers.get("x-amz-sns-message-type").is_some() || Envelope::read(message.body).is_some()
+    message.headers.get("x-amz-sns-message-type").is_some() || SnsEnvelope::read(message.body).is_some()
 }
 
 /// Takes a notification apart.
@@ -13,7 +13,7 @@ pub fn looks_like(message: &Message) -> bool {
 /// # Errors
 /// When the body is none of this format.
 pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
-    let Some(envelope) = Envelope::read(message.body) else { return s3::parse(message) };
+    let Some(envelope) = SnsEnvelope::read(message.body) else { return s3::parse(message) };
     let ignored = |why| Ok(Parsed::Elements(vec![Notified::Ignored(why)]));
     match envelope.purpose() {
         Some(Purpose::Subscription) => {

@@ -2,13 +2,13 @@
 
 use smallvec::smallvec;
 
-use super::faults::{At, Others, Slot};
-use super::{Check, EventType, Kind, Node, Tree, Ttl};
+use super::faults::{At, EventMember, Others};
+use super::{Check, EventType, JsonKind, Node, Tree, Ttl};
 use crate::event::pattern::Pattern;
 use crate::event::{Action, CacheKey, Few, Limits, MAX_PATTERNS};
 
 /// One of the two members by which an object names what it is about.
-type Named<'a> = (&'static str, Slot<'a>);
+type Named<'a> = (&'static str, EventMember<'a>);
 
 impl Check<'_> {
     /// `ttl` is that of the whole event, for entries without one of their own.
@@ -40,9 +40,9 @@ impl Check<'_> {
     fn keys(&mut self, data: Node<'_>, at: &At<'_>) -> Option<Few<CacheKey>> {
         let at_most = self.limits.max_keys;
         match data.kind() {
-            Kind::String => self.key(data, at).map(|key| smallvec![key]),
-            Kind::Array => self.list(data, at, at_most, Self::key),
-            Kind::Object => {
+            JsonKind::String => self.key(data, at).map(|key| smallvec![key]),
+            JsonKind::Array => self.list(data, at, at_most, Self::key),
+            JsonKind::Object => {
                 let [key, keys] = self.faults.members(data, ["key", "keys"], Others::Refused, at);
                 self.one_or_many(("key", key), ("keys", keys), at, at_most, Self::key)
             }
@@ -53,9 +53,9 @@ impl Check<'_> {
     fn patterns(&mut self, data: Node<'_>, at: &At<'_>) -> Option<Action> {
         let mut dry_run = Some(false);
         let patterns = match data.kind() {
-            Kind::String => self.pattern(data, at).map(|pattern| smallvec![pattern]),
-            Kind::Array => self.list(data, at, MAX_PATTERNS, Self::pattern),
-            Kind::Object => {
+            JsonKind::String => self.pattern(data, at).map(|pattern| smallvec![pattern]),
+            JsonKind::Array => self.list(data, at, MAX_PATTERNS, Self::pattern),
+            JsonKind::Object => {
                 let names = ["pattern", "patterns", "dry_run"];
                 let [pattern, patterns, flag] = self.faults.members(data, names, Others::Refused, at);
                 dry_run = self.dry_run(flag, &at.name("dry_run"));
@@ -71,11 +71,11 @@ impl Check<'_> {
     /// No type says what this is; but an object that says something twice is wrong under any.
     fn untyped(&mut self, data: Node<'_>, at: &At<'_>) {
         match data.kind() {
-            Kind::Object => {
+            JsonKind::Object => {
                 self.faults.members(data, [], Others::Ignored(&[]), at);
             }
-            Kind::Array => {
-                for (index, item) in data.items().enumerate().filter(|(_, item)| item.kind() == Kind::Object) {
+            JsonKind::Array => {
+                for (index, item) in data.items().enumerate().filter(|(_, item)| item.kind() == JsonKind::Object) {
                     self.faults.members(item, [], Others::Ignored(&[]), &at.index(index));
                 }
             }
@@ -94,7 +94,7 @@ impl Check<'_> {
     ) -> Option<Few<T>> {
         let single_valid = single.given().and_then(|node| parse(self, node, &at.name(one)));
         let list_valid = list.given().and_then(|node| match node.kind() {
-            Kind::Array => self.list(node, &at.name(many), at_most, parse),
+            JsonKind::Array => self.list(node, &at.name(many), at_most, parse),
             _ => self.faults.refuse(&at.name(many), "must be an array of strings"),
         });
         match (single.is_absent(), list.is_absent()) {
@@ -137,11 +137,11 @@ impl Check<'_> {
         }
     }
 
-    fn dry_run(&mut self, flag: Slot<'_>, at: &At<'_>) -> Option<bool> {
+    fn dry_run(&mut self, flag: EventMember<'_>, at: &At<'_>) -> Option<bool> {
         match flag {
-            Slot::Absent => Some(false),
-            Slot::Twice => None,
-            Slot::Given(node) => match node.text() {
+            EventMember::Absent => Some(false),
+            EventMember::Twice => None,
+            EventMember::Given(node) => match node.text() {
                 "true" => Some(true),
                 "false" => Some(false),
                 _ => self.faults.refuse(at, "must be true or false"),

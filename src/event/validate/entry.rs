@@ -8,8 +8,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use smallvec::smallvec;
 
-use super::faults::{At, Others, Slot};
-use super::{Check, Kind, Node, Ttl, digits, url};
+use super::faults::{At, EventMember, Others};
+use super::{Check, JsonKind, Node, Ttl, digits, url};
 use crate::event::expected::Expected;
 use crate::event::hex::unhex;
 use crate::event::{BlobUrl, CacheKey, EntityTag, FetchTarget, Few, SetEntry, Source, StoreObject};
@@ -23,7 +23,7 @@ impl Check<'_> {
     pub(super) fn entries(&mut self, data: Node<'_>, at: &At<'_>, ttl: Option<Ttl>) -> Option<Few<SetEntry>> {
         let at_most = self.limits.max_keys;
         match data.kind() {
-            Kind::Array => self.list(data, at, at_most, |check, item, at| check.entry(item, at, ttl)),
+            JsonKind::Array => self.list(data, at, at_most, |check, item, at| check.entry(item, at, ttl)),
             _ => self.entry(data, at, ttl).map(|entry| smallvec![entry]),
         }
     }
@@ -31,8 +31,8 @@ impl Check<'_> {
     /// `ttl` is for an entry without one of its own.
     fn entry(&mut self, entry: Node<'_>, at: &At<'_>, ttl: Option<Ttl>) -> Option<SetEntry> {
         match entry.kind() {
-            Kind::Object => self.entry_object(entry, at, ttl),
-            Kind::String => {
+            JsonKind::Object => self.entry_object(entry, at, ttl),
+            JsonKind::String => {
                 let url = self.url(entry, at)?;
                 let key = self.key_of_url(&url, at)?;
                 Some(SetEntry { key, source: Source::Blob(FetchTarget::Url(url)), ttl, expected: None })
@@ -78,7 +78,7 @@ impl Check<'_> {
     /// What a blob must be. None: a fault is reported; inside, None that nothing is asked for.
     fn expected(
         &mut self,
-        [etag, sha256, bytes]: [Slot<'_>; 3],
+        [etag, sha256, bytes]: [EventMember<'_>; 3],
         is_inline: bool,
         at: &At<'_>,
     ) -> Option<Option<Arc<Expected>>> {
@@ -94,7 +94,7 @@ impl Check<'_> {
         let etag = self.member(etag, &at.name("etag"), TAG_FORM, |node| EntityTag::parse(&node.string().ok()?));
         let sha256 = self.member(sha256, &at.name("sha256"), SHA256_FORM, |node| unhex(&node.string().ok()?));
         let bytes = self.member(bytes, &at.name("bytes"), BYTES_FORM, |node| {
-            (node.kind() == Kind::Number).then(|| digits(node.text())).flatten()
+            (node.kind() == JsonKind::Number).then(|| digits(node.text())).flatten()
         });
         let expected = Expected { etag: etag?, sha256: sha256?, bytes: bytes? };
         Some((!expected.is_empty()).then(|| Arc::new(expected)))
@@ -103,15 +103,15 @@ impl Check<'_> {
     /// A member that may be left out, by `parse`. None: a fault is reported.
     fn member<T>(
         &mut self,
-        slot: Slot<'_>,
+        slot: EventMember<'_>,
         at: &At<'_>,
         form: &'static str,
         parse: impl FnOnce(Node<'_>) -> Option<T>,
     ) -> Option<Option<T>> {
         match slot {
-            Slot::Absent => Some(None),
-            Slot::Twice => None,
-            Slot::Given(node) => match parse(node) {
+            EventMember::Absent => Some(None),
+            EventMember::Twice => None,
+            EventMember::Given(node) => match parse(node) {
                 Some(value) => Some(Some(value)),
                 None => self.faults.refuse(at, form),
             },
@@ -119,7 +119,12 @@ impl Check<'_> {
     }
 
     /// The object that `store` and `object` name. None if neither is there; inside, None that a fault is reported.
-    fn store_object(&mut self, store: Slot<'_>, object: Slot<'_>, at: &At<'_>) -> Option<Option<StoreObject>> {
+    fn store_object(
+        &mut self,
+        store: EventMember<'_>,
+        object: EventMember<'_>,
+        at: &At<'_>,
+    ) -> Option<Option<StoreObject>> {
         if store.is_absent() && object.is_absent() {
             return None;
         }
@@ -146,11 +151,17 @@ impl Check<'_> {
     }
 
     /// Whether the value is base64; None if that cannot be told.
-    fn encoding(&mut self, encoding: Slot<'_>, value: Slot<'_>, is_blob: bool, at: &At<'_>) -> Option<bool> {
+    fn encoding(
+        &mut self,
+        encoding: EventMember<'_>,
+        value: EventMember<'_>,
+        is_blob: bool,
+        at: &At<'_>,
+    ) -> Option<bool> {
         let encoding = match encoding {
-            Slot::Given(node) => node,
-            Slot::Absent => return Some(false),
-            Slot::Twice => return None,
+            EventMember::Given(node) => node,
+            EventMember::Absent => return Some(false),
+            EventMember::Twice => return None,
         };
         if !encoding.string().is_ok_and(|text| text == "base64") {
             return self.faults.refuse(at, "must be `base64`, or be left out");
@@ -158,7 +169,7 @@ impl Check<'_> {
         if is_blob {
             return self.faults.refuse(at, "is for an inline value: a blob is stored byte for byte");
         }
-        if value.given().is_some_and(|node| node.kind() != Kind::String) {
+        if value.given().is_some_and(|node| node.kind() != JsonKind::String) {
             return self.faults.refuse(at, "is for a value that is a string");
         }
         Some(true)
@@ -167,8 +178,8 @@ impl Check<'_> {
     /// The bytes to be stored for an inline value.
     fn inline(&mut self, value: Node<'_>, at: &At<'_>, is_base64: Option<bool>) -> Option<Bytes> {
         match value.kind() {
-            Kind::Null => self.faults.refuse(at, "must not be null: DELETE removes a key"),
-            Kind::String => {
+            JsonKind::Null => self.faults.refuse(at, "must not be null: DELETE removes a key"),
+            JsonKind::String => {
                 let text = self.text(value, at, "must be a string")?;
                 match is_base64? {
                     false => Some(text.into_bytes()),

@@ -48,23 +48,23 @@ pub(super) struct Reported;
 
 /// A member that the contract knows.
 #[derive(Clone, Copy)]
-pub(super) enum Slot<'a> {
+pub(super) enum EventMember<'a> {
     Absent,
     Given(Node<'a>),
     /// Reported already; which of them was meant is not guessed.
     Twice,
 }
 
-impl<'a> Slot<'a> {
+impl<'a> EventMember<'a> {
     pub fn given(self) -> Option<Node<'a>> {
         match self {
-            Slot::Given(node) => Some(node),
-            Slot::Absent | Slot::Twice => None,
+            EventMember::Given(node) => Some(node),
+            EventMember::Absent | EventMember::Twice => None,
         }
     }
 
     pub fn is_absent(self) -> bool {
-        matches!(self, Slot::Absent)
+        matches!(self, EventMember::Absent)
     }
 }
 
@@ -78,18 +78,18 @@ pub(super) enum Others {
 }
 
 /// The faults of one event, bounded.
-pub(super) struct Faults {
+pub(super) struct FoundFaults {
     list: Vec<Fault>,
     at_most: usize,
     /// Of the texts.
     bytes_left: usize,
 }
 
-impl Faults {
+impl FoundFaults {
     /// At least one is kept.
     pub fn new(at_most: usize) -> Self {
         let at_most = at_most.max(1);
-        Faults { list: Vec::new(), at_most, bytes_left: at_most.saturating_mul(FAULT_TEXT_BYTES) }
+        FoundFaults { list: Vec::new(), at_most, bytes_left: at_most.saturating_mul(FAULT_TEXT_BYTES) }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -133,20 +133,20 @@ impl Faults {
         names: [&'static str; N],
         others: Others,
         at: &At<'_>,
-    ) -> [Slot<'n>; N] {
-        let mut slots = [Slot::Absent; N];
+    ) -> [EventMember<'n>; N] {
+        let mut slots = [EventMember::Absent; N];
         let mut seen = HashSet::new();
         for (name, node) in object.members() {
             let name = name.name();
             let known =
                 names.iter().position(|known| known.as_bytes() == &*name).and_then(|place| slots.get_mut(place));
             match known {
-                Some(slot @ Slot::Absent) => *slot = Slot::Given(node),
-                Some(slot @ Slot::Given(_)) => {
-                    *slot = Slot::Twice;
+                Some(slot @ EventMember::Absent) => *slot = EventMember::Given(node),
+                Some(slot @ EventMember::Given(_)) => {
+                    *slot = EventMember::Twice;
                     self.add_twice(&name, at);
                 }
-                Some(Slot::Twice) => {}
+                Some(EventMember::Twice) => {}
                 None if seen.contains(&name) => self.add_twice(&name, at),
                 None => {
                     let shown = || String::from_utf8_lossy(&name);

@@ -6,12 +6,12 @@ use crate::event::CacheKey;
 
 /// Most events name one.
 #[derive(Default)]
-pub(super) struct Named {
+pub(super) struct NamedKeys {
     first: Option<CacheKey>,
     others: HashSet<CacheKey>,
 }
 
-impl Named {
+impl NamedKeys {
     /// Whether the key is new.
     pub fn add(&mut self, key: &CacheKey) -> bool {
         match &self.first {

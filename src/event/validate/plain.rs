@@ -6,12 +6,12 @@ use bytestring::ByteString;
 use smallvec::smallvec;
 
 use super::{Action, Check, Event, EventType, MAX_ID_BYTES, Version, parse_url};
-use crate::event::wire::{self, Plain};
+use crate::event::wire::{self, PlainEvent};
 use crate::event::{CacheKey, FetchTarget, SetEntry, Source};
 
 impl Check<'_> {
     /// The event, if nothing is wrong with it.
-    pub(super) fn plain(&self, text: &ByteString, plain: &Plain) -> Option<Event> {
+    pub(super) fn plain(&self, text: &ByteString, plain: &PlainEvent) -> Option<Event> {
         let part = |range: &Range<usize>| text.get(range.clone()).map(|part| text.slice_ref(part));
         let id = match &plain.id {
             Some(id) if id.len() <= MAX_ID_BYTES => Some(part(id)?),
@@ -34,8 +34,10 @@ impl Check<'_> {
                     None => self.limits.default_ttl,
                 };
                 let source = match source {
-                    wire::Source::Value(value) => Source::Inline(part(value)?.into_bytes()),
-                    wire::Source::Url(url) => Source::Blob(FetchTarget::Url(parse_url(text.get(url.clone())?).ok()?)),
+                    wire::PlainSource::Value(value) => Source::Inline(part(value)?.into_bytes()),
+                    wire::PlainSource::Url(url) => {
+                        Source::Blob(FetchTarget::Url(parse_url(text.get(url.clone())?).ok()?))
+                    }
                 };
                 Action::Set(smallvec![SetEntry { key, source, ttl, expected: None }])
             }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::event::invalid::Fault;
-use crate::event::wire::{Form, Split, split};
+use crate::event::wire::{BodyForm, Split, split};
 use crate::event::{CacheKey, EntityTag, FetchTarget, SetEntry, Source};
 
 mod data;
@@ -26,7 +26,7 @@ fn limits() -> Limits {
 }
 
 fn check_with(event: &str, limits: &Limits) -> Result<Event, Invalid> {
-    match split(&Bytes::from(event.to_owned()), Form::NdJson, 1).unwrap() {
+    match split(&Bytes::from(event.to_owned()), BodyForm::NdJson, 1).unwrap() {
         Split::Batch(events) => validate(&events[0], limits, MAX_FAULTS),
         Split::One(_) => panic!("a line is a batch of one"),
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use memchr::memchr_iter;
 
-use super::plain::{Cursor, Plain};
+use super::plain::{PlainEvent, TextCursor};
 use crate::event::rejection::Rejection;
 use crate::event::{MAX_NESTING, json};
 
@@ -16,7 +16,7 @@ const SMALL_EVENT: usize = 40;
 
 /// How a body is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum BodyForm {
     /// One JSON text: an event, or an array of events.
     Json,
     /// One event a line.
@@ -51,7 +51,7 @@ impl RawEvent {
 pub(in crate::event) struct Document {
     pub text: ByteString,
     /// Where its parts are, if it is so plain that they have been found along the way.
-    pub plain: Option<Plain>,
+    pub plain: Option<PlainEvent>,
 }
 
 /// What a body holds.
@@ -95,11 +95,11 @@ impl From<SplitError> for Rejection {
 /// # Errors
 ///
 /// [`SplitError`], where no event is to be looked at.
-pub fn split(body: &Bytes, form: Form, max_events: usize) -> Result<Split, SplitError> {
+pub fn split(body: &Bytes, form: BodyForm, max_events: usize) -> Result<Split, SplitError> {
     let body = if body.starts_with(BYTE_ORDER_MARK) { &body.slice(BYTE_ORDER_MARK.len()..) } else { body };
     match form {
-        Form::Json => split_json(body, max_events),
-        Form::NdJson => split_lines(body, max_events),
+        BodyForm::Json => split_json(body, max_events),
+        BodyForm::NdJson => split_lines(body, max_events),
     }
 }
 
@@ -122,7 +122,7 @@ fn split_json(body: &Bytes, max_events: usize) -> Result<Split, SplitError> {
 /// The elements of an array. None: it is not JSON, nested too deep, or holds more than `max_events`.
 fn elements(text: &ByteString, max_events: usize) -> Option<Vec<RawEvent>> {
     let mut events = Vec::new();
-    let mut cursor = Cursor::new(text);
+    let mut cursor = TextCursor::new(text);
     cursor.token(b'[')?;
     if cursor.token(b']').is_some() {
         return cursor.is_at_end().then_some(events);
@@ -130,7 +130,7 @@ fn elements(text: &ByteString, max_events: usize) -> Option<Vec<RawEvent>> {
     loop {
         cursor.peek()?;
         let start = cursor.at;
-        let plain = Plain::read(&mut cursor);
+        let plain = PlainEvent::read(&mut cursor);
         if plain.is_none() {
             // The array itself is a level.
             let element = json::first_value(text.get(start..)?).ok()?;
@@ -173,8 +173,8 @@ fn split_lines(body: &Bytes, max_events: usize) -> Result<Split, SplitError> {
 
 /// A text that is one JSON value.
 fn document(text: ByteString, lines_before: usize) -> Result<Document, String> {
-    let mut cursor = Cursor::new(&text);
-    let plain = Plain::read(&mut cursor).filter(|_| cursor.is_at_end());
+    let mut cursor = TextCursor::new(&text);
+    let plain = PlainEvent::read(&mut cursor).filter(|_| cursor.is_at_end());
     if plain.is_none() {
         check(&text, lines_before)?;
     }

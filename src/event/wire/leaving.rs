@@ -86,7 +86,7 @@ pub fn retry_after_seconds(elements: &[EventResult]) -> u16 {
 
 /// How many events of a batch ended in each class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct BatchCounts {
     /// Events all of whose entries are ok.
     pub ok: usize,
     /// Events whose worst entry is rejected.
@@ -95,10 +95,10 @@ pub struct Counts {
     pub unavailable: usize,
 }
 
-impl Counts {
+impl BatchCounts {
     /// Counts each event once, by its class.
-    pub fn of(elements: &[EventResult]) -> Counts {
-        let mut counts = Counts::default();
+    pub fn of(elements: &[EventResult]) -> BatchCounts {
+        let mut counts = BatchCounts::default();
         for element in elements {
             match element.class() {
                 Class::Ok => counts.ok += 1,
@@ -112,8 +112,8 @@ impl Counts {
     /// The class of the batch as a whole: the worst that occurs.
     pub fn class(&self) -> Class {
         match self {
-            Counts { unavailable: 1.., .. } => Class::Unavailable,
-            Counts { rejected: 1.., .. } => Class::Rejected,
+            BatchCounts { unavailable: 1.., .. } => Class::Unavailable,
+            BatchCounts { rejected: 1.., .. } => Class::Rejected,
             _ => Class::Ok,
         }
     }
@@ -126,8 +126,8 @@ pub fn write_answer(out: &mut Text, answered: &Answered) {
 }
 
 /// Appends the answer to a batch; with `minimal` only the events that are not ok are listed, though all are counted.
-pub fn write_batch(out: &mut Text, elements: &[EventResult], minimal: bool) -> Counts {
-    let counts = Counts::of(elements);
+pub fn write_batch(out: &mut Text, elements: &[EventResult], minimal: bool) -> BatchCounts {
+    let counts = BatchCounts::of(elements);
     raw(out, "{\"status\":\"");
     raw(out, counts.class().as_str());
     raw(out, "\",\"counts\":{");
@@ -151,7 +151,7 @@ pub fn write_batch(out: &mut Text, elements: &[EventResult], minimal: bool) -> C
 
 /// A valid event that is kept to be carried out later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accepted {
+pub struct AcceptedEvent {
     /// The event's type.
     pub event: EventType,
     /// The event's own `id`, as it was sent.
@@ -161,7 +161,7 @@ pub struct Accepted {
 /// Appends the answer to a batch of which some events are kept and others are invalid; with `minimal` only these are listed.
 pub fn write_accepted<'a>(
     out: &mut Text,
-    events: impl ExactSizeIterator<Item = Result<&'a Accepted, &'a Invalid>> + Clone,
+    events: impl ExactSizeIterator<Item = Result<&'a AcceptedEvent, &'a Invalid>> + Clone,
     minimal: bool,
 ) {
     let rejected = events.clone().filter(Result::is_err).count();
@@ -175,7 +175,7 @@ pub fn write_accepted<'a>(
         number(out, "{\"index\":", index as u64);
         raw(out, ",");
         match event {
-            Ok(Accepted { event, id }) => {
+            Ok(AcceptedEvent { event, id }) => {
                 raw(out, "\"status\":\"accepted\",\"event\":\"");
                 raw(out, event.as_str());
                 raw(out, "\"");

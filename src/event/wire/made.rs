@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::event::Limits;
     use crate::event::validate::{MAX_FAULTS, validate};
-    use crate::event::wire::{Form, Split, split};
+    use crate::event::wire::{BodyForm, Split, split};
 
     fn read(text: &[u8]) -> Event {
         let limits = Limits {
@@ -137,7 +137,7 @@ mod tests {
             version_prefix: "rcs:v:".to_owned(),
             stores: None,
         };
-        let Ok(Split::One(raw)) = split(&Bytes::copy_from_slice(text), Form::Json, 1) else { panic!("one event") };
+        let Ok(Split::One(raw)) = split(&Bytes::copy_from_slice(text), BodyForm::Json, 1) else { panic!("one event") };
         validate(&raw, &limits, MAX_FAULTS).expect("a valid event")
     }
 

@@ -12,19 +12,19 @@ use crate::event::EventType;
 
 /// Where the parts of a plain event are in its text. Nothing is judged: lengths and numbers are as they were sent.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::event) struct Plain {
+pub(in crate::event) struct PlainEvent {
     pub event: EventType,
     pub id: Option<Range<usize>>,
     pub version: Option<u64>,
     pub key: Range<usize>,
     /// Of a SET, and only of one.
-    pub source: Option<Source>,
+    pub source: Option<PlainSource>,
     pub ttl: Option<u32>,
 }
 
 /// Where what is to be stored comes from.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::event) enum Source {
+pub(in crate::event) enum PlainSource {
     Value(Range<usize>),
     Url(Range<usize>),
 }
@@ -32,18 +32,18 @@ pub(in crate::event) enum Source {
 /// What `data` names.
 struct Data {
     key: Range<usize>,
-    source: Option<Source>,
+    source: Option<PlainSource>,
 }
 
 /// A place in a text.
-pub(in crate::event) struct Cursor<'a> {
+pub(in crate::event) struct TextCursor<'a> {
     text: &'a [u8],
     pub at: usize,
 }
 
-impl Plain {
+impl PlainEvent {
     /// Reads the plain event at the cursor, if there is one; where the cursor is left otherwise says nothing.
-    pub fn read(cursor: &mut Cursor<'_>) -> Option<Self> {
+    pub fn read(cursor: &mut TextCursor<'_>) -> Option<Self> {
         let start = cursor.at;
         let (mut event, mut id, mut version, mut value) = (None, None, None, None);
         cursor.object(|cursor, name| match name {
@@ -56,23 +56,23 @@ impl Plain {
         let (event, (data, ttl)) = (event?, value?);
         let is_set = event == EventType::Set;
         let from_start = |range: Range<usize>| range.start - start..range.end - start;
-        (is_set == data.source.is_some()).then(|| Plain {
+        (is_set == data.source.is_some()).then(|| PlainEvent {
             event,
             id: id.map(from_start),
             version,
             key: from_start(data.key),
             source: data.source.map(|source| match source {
-                Source::Value(value) => Source::Value(from_start(value)),
-                Source::Url(url) => Source::Url(from_start(url)),
+                PlainSource::Value(value) => PlainSource::Value(from_start(value)),
+                PlainSource::Url(url) => PlainSource::Url(from_start(url)),
             }),
             ttl,
         })
     }
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> TextCursor<'a> {
     pub fn new(text: &'a str) -> Self {
-        Cursor { text: text.as_bytes(), at: 0 }
+        TextCursor { text: text.as_bytes(), at: 0 }
     }
 
     /// Past white space and this byte, if that is what stands here.
@@ -143,8 +143,8 @@ impl<'a> Cursor<'a> {
         let (mut key, mut source) = (None, None);
         self.object(|cursor, name| match name {
             b"key" => once(&mut key, cursor.string()),
-            b"value" => once(&mut source, cursor.string().map(Source::Value)),
-            b"url" => once(&mut source, cursor.string().map(Source::Url)),
+            b"value" => once(&mut source, cursor.string().map(PlainSource::Value)),
+            b"url" => once(&mut source, cursor.string().map(PlainSource::Url)),
             _ => None,
         })?;
         Some(Data { key: key?, source })

@@ -49,11 +49,11 @@ impl Text {
     ///
     /// The pieces.
     #[expect(clippy::result_large_err, reason = "seldom, and moved once")]
-    pub fn into_whole(self) -> Result<Vec<u8>, Pieces> {
+    pub fn into_whole(self) -> Result<Vec<u8>, TextPieces> {
         if self.left_out.is_empty() && self.bytes.len() <= MAX_WHOLE_BYTES {
             Ok(self.bytes)
         } else {
-            Err(Pieces::new(self))
+            Err(TextPieces::new(self))
         }
     }
 
@@ -99,7 +99,7 @@ fn base64_length(bytes: usize) -> usize {
 
 /// The text in pieces, in order.
 #[derive(Debug)]
-pub struct Pieces {
+pub struct TextPieces {
     text: Bytes,
     /// How much of it has been handed out.
     at: usize,
@@ -118,13 +118,13 @@ struct Value {
     is_text: bool,
 }
 
-impl Pieces {
+impl TextPieces {
     fn new(text: Text) -> Self {
         let values: u64 = text.left_out.iter().map(|(_, value)| value_length(value)).sum();
         let length = text.bytes.len() as u64 + values;
         let mut values = text.left_out.into_iter();
         let next = values.next();
-        Pieces { text: text.bytes.into(), at: 0, values, next, under_way: None, length }
+        TextPieces { text: text.bytes.into(), at: 0, values, next, under_way: None, length }
     }
 
     /// Of the whole text, in bytes.
@@ -142,7 +142,7 @@ impl Pieces {
     }
 }
 
-impl Iterator for Pieces {
+impl Iterator for TextPieces {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {

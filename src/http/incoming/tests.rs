@@ -6,7 +6,7 @@ const CHUNKED: &str =
 const LINE_FEEDS: &str = "GET / HTTP/1.1\nhost: h\n\n";
 
 /// What is let through of these pieces, each time until an answer is awaited.
-fn let_through(incoming: &mut Incoming, pieces: &[&[u8]]) -> Vec<String> {
+fn let_through(incoming: &mut HeadReader, pieces: &[&[u8]]) -> Vec<String> {
     let (mut requests, mut request) = (Vec::new(), Vec::new());
     for piece in pieces {
         let mut rest = piece.to_vec();
@@ -30,17 +30,17 @@ fn one_request_at_a_time_is_let_through_however_it_comes() {
     let sent = requests.concat();
     for cut in 0..=sent.len() {
         let (first, second) = sent.as_bytes().split_at(cut);
-        let mut incoming = Incoming::default();
+        let mut incoming = HeadReader::default();
         assert_eq!(let_through(&mut incoming, &[first, second]), requests, "cut at {cut}");
         assert!(incoming.is_within_head());
     }
     let bytes: Vec<&[u8]> = sent.as_bytes().chunks(1).collect();
-    assert_eq!(let_through(&mut Incoming::default(), &bytes), requests);
+    assert_eq!(let_through(&mut HeadReader::default(), &bytes), requests);
 }
 
 #[test]
 fn the_bytes_of_a_head_are_counted_and_no_others() {
-    let mut incoming = Incoming::default();
+    let mut incoming = HeadReader::default();
     let head = SIZED.len() - "body".len();
     for cut in 0..head {
         let_through(&mut incoming, &[&SIZED.as_bytes()[..cut], &SIZED.as_bytes()[cut..]]);
@@ -51,7 +51,7 @@ fn the_bytes_of_a_head_are_counted_and_no_others() {
 
 #[test]
 fn blank_lines_before_a_head_are_none_of_it() {
-    let mut incoming = Incoming::default();
+    let mut incoming = HeadReader::default();
     assert_eq!(incoming.take(&mut b"\r\n\n\r\n".to_vec()), 5);
     assert!(!incoming.is_within_head());
     incoming.take(&mut b"\r\nG".to_vec());
@@ -70,9 +70,9 @@ fn what_is_not_well_formed_is_let_through_as_a_whole() {
         "CONNECT a:1 HTTP/1.1\r\n\r\n",
     ] {
         let sent = [strange, SIZED, SIZED].concat();
-        assert_eq!(let_through(&mut Incoming::default(), &[sent.as_bytes()]), [sent]);
+        assert_eq!(let_through(&mut HeadReader::default(), &[sent.as_bytes()]), [sent]);
     }
-    let mut incoming = Incoming::default();
+    let mut incoming = HeadReader::default();
     incoming.take(&mut b"GET / HTTP/1.1\r\n".to_vec());
     for _ in 0..=MAX_LINE_BYTES / 1024 {
         incoming.take(&mut [b'x'; 1024]);
@@ -92,7 +92,7 @@ fn what_asks_for_another_protocol_is_spoiled_in_every_head_however_it_is_cut_and
     let sent = asking.repeat(2);
     for cut in 0..=sent.len() {
         let (first, second) = sent.as_bytes().split_at(cut);
-        let requests = let_through(&mut Incoming::default(), &[first, second]);
+        let requests = let_through(&mut HeadReader::default(), &[first, second]);
         assert!(requests.len() == 2 && requests.iter().all(|request| spoiled(request)), "{cut}: {requests:?}");
         let others = |text: &str| text.replace(['x', 'X'], "").len();
         for request in requests {
@@ -101,6 +101,6 @@ fn what_asks_for_another_protocol_is_spoiled_in_every_head_however_it_is_cut_and
             assert!(request.len() == asking.len() && others(&request) + 10 >= asking.len(), "{request}");
         }
     }
-    let whole = let_through(&mut Incoming::default(), &[asking.as_bytes()]);
+    let whole = let_through(&mut HeadReader::default(), &[asking.as_bytes()]);
     assert_eq!(whole[0], asking.replace("h2c", "xxx").replace("UpGrade", "xxxxxxx"));
 }

@@ -5,10 +5,10 @@ use serde::ser::{SerializeMap, Serializer};
 
 use crate::event::outcome::Class;
 use crate::http::probes;
-use crate::http::shared::Shared;
-use crate::http::sources::Source;
+use crate::http::sources::ActiveSource;
+use crate::http::state::HttpState;
 use crate::telemetry::ActorKind;
-use crate::telemetry::history::{Failure, History, Overall, Quantiles, STEP, Step};
+use crate::telemetry::history::{History, HistoryStep, KeptFailure, Overall, Quantiles, STEP};
 use crate::telemetry::metrics::{EVENT_TYPES, HostState};
 
 /// Hosts of blobs that are shown.
@@ -101,8 +101,8 @@ struct SourceState {
     mean_lag_seconds: Option<f64>,
 }
 
-impl From<(&str, &Source)> for SourceState {
-    fn from((name, source): (&str, &Source)) -> Self {
+impl From<(&str, &ActiveSource)> for SourceState {
+    fn from((name, source): (&str, &ActiveSource)) -> Self {
         let (received, ignored) = source.metrics().counts();
         let mean_lag_seconds = source.metrics().mean_lag().map(|lag| (lag * 1e3).round() / 1e3);
         SourceState { source: name.to_owned(), format: source.format().as_str(), received, ignored, mean_lag_seconds }
@@ -140,7 +140,7 @@ struct Failed {
 }
 
 impl<'a> Status<'a> {
-    pub fn of(shared: &'a Shared, history: &History, stuck: &[ActorKind]) -> Self {
+    pub fn of(shared: &'a HttpState, history: &History, stuck: &[ActorKind]) -> Self {
         let (reading, admission) = (shared.metrics.read(), &shared.pipeline.admission);
         let ((events, bytes), (max_events, max_bytes)) = (admission.in_use(), admission.limits());
         let Overall { requests, batches, delays } = history.overall(&reading);
@@ -182,7 +182,7 @@ impl<'a> Status<'a> {
 }
 
 impl Actors {
-    fn of(shared: &Shared, kind: ActorKind, stuck: &[ActorKind]) -> Self {
+    fn of(shared: &HttpState, kind: ActorKind, stuck: &[ActorKind]) -> Self {
         let state = shared.metrics.actor(kind);
         Actors {
             actor: kind.as_str(),
@@ -195,9 +195,10 @@ impl Actors {
 }
 
 impl Course {
-    fn of(steps: &[Step]) -> Self {
+    fn of(steps: &[HistoryStep]) -> Self {
         let events = |event: usize, class: usize| steps.iter().map(|step| step.events[event][class]).collect();
-        let quantile = |of: fn(&Step) -> Option<f64>| steps.iter().map(|step| of(step).map(milliseconds)).collect();
+        let quantile =
+            |of: fn(&HistoryStep) -> Option<f64>| steps.iter().map(|step| of(step).map(milliseconds)).collect();
         Course {
             step_seconds: STEP.as_secs(),
             steps: steps.len(),
@@ -229,9 +230,9 @@ impl From<HostState> for Host {
     }
 }
 
-impl From<Failure> for Failed {
-    fn from(failure: Failure) -> Self {
-        let Failure { at_ms, event, id, problem, detail, request_id } = failure;
+impl From<KeptFailure> for Failed {
+    fn from(failure: KeptFailure) -> Self {
+        let KeptFailure { at_ms, event, id, problem, detail, request_id } = failure;
         Failed { at_ms, event, id, problem, detail, request_id }
     }
 }

@@ -11,8 +11,11 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::*;
 use crate::pipeline::work::admission::Admission;
 
-const PATIENCE: Patience =
-    Patience { head: Duration::from_secs(5), answer: Duration::from_millis(200), idle: Duration::from_secs(620) };
+const PATIENCE: ConnectionTimeouts = ConnectionTimeouts {
+    head: Duration::from_secs(5),
+    answer: Duration::from_millis(200),
+    idle: Duration::from_secs(620),
+};
 
 /// A connection over TLS, and its other side, which reads nothing.
 async fn over_tls() -> (Stream, impl Sized) {

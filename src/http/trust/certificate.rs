@@ -9,27 +9,27 @@ use x509_parser::parse_x509_certificate;
 
 /// The signatures that SNS makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum CertificateVersion {
     /// Of SHA-1: what a topic has unless it is told otherwise.
     One,
     /// Of SHA-256.
     Two,
 }
 
-impl Version {
+impl CertificateVersion {
     /// As a message names it.
     pub fn named(name: &str) -> Option<Self> {
         match name {
-            "1" => Some(Version::One),
-            "2" => Some(Version::Two),
+            "1" => Some(CertificateVersion::One),
+            "2" => Some(CertificateVersion::Two),
             _ => None,
         }
     }
 
     fn algorithm(self) -> &'static RsaParameters {
         match self {
-            Version::One => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
-            Version::Two => &RSA_PKCS1_2048_8192_SHA256,
+            CertificateVersion::One => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
+            CertificateVersion::Two => &RSA_PKCS1_2048_8192_SHA256,
         }
     }
 }
@@ -58,7 +58,7 @@ impl Certificate {
     }
 
     /// Whether this key made the signature.
-    pub fn has_signed(&self, version: Version, text: &[u8], signature: &[u8]) -> bool {
+    pub fn has_signed(&self, version: CertificateVersion, text: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(version.algorithm(), &self.key).verify(text, signature).is_ok()
     }
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::{Fetch, Unproven, crypto};
+use super::{FetchDocument, Unproven, crypto};
 
 /// Keys this old are fetched anew.
 const FRESH: Duration = Duration::from_secs(3600);
@@ -60,7 +60,7 @@ pub struct Issuer {
 
 struct Inner {
     settings: IssuerSettings,
-    fetch: Arc<dyn Fetch>,
+    fetch: Arc<dyn FetchDocument>,
     keys: ArcSwapOption<Keys>,
     /// Held by whoever fetches. When that last began, and whether it failed.
     fetching: Arc<Mutex<Option<(Instant, bool)>>>,
@@ -114,7 +114,7 @@ struct Published {
 
 impl Issuer {
     /// Its keys are fetched when a token first needs them.
-    pub fn new(settings: IssuerSettings, fetch: Arc<dyn Fetch>) -> Self {
+    pub fn new(settings: IssuerSettings, fetch: Arc<dyn FetchDocument>) -> Self {
         crypto::install();
         let inner = Inner { settings, fetch, keys: ArcSwapOption::empty(), fetching: Arc::default() };
         Issuer { inner: Arc::new(inner) }

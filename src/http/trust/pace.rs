@@ -4,15 +4,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many times at once, and as many again over a minute.
-pub(super) struct Pace {
+pub(super) struct MinuteLimit {
     per_minute: u32,
     /// What is left, and when that was counted.
     left: Mutex<(f64, Instant)>,
 }
 
-impl Pace {
+impl MinuteLimit {
     pub fn new(per_minute: u32) -> Self {
-        Pace { per_minute, left: Mutex::new((f64::from(per_minute), Instant::now())) }
+        MinuteLimit { per_minute, left: Mutex::new((f64::from(per_minute), Instant::now())) }
     }
 
     /// Whether it may be done now; if so, that is counted.
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn what_is_used_up_comes_back_over_a_minute() {
-        let (pace, begun) = (Pace::new(6), Instant::now());
+        let (pace, begun) = (MinuteLimit::new(6), Instant::now());
         let taken = |at: u64, times: usize| (0..times).filter(|_| pace.take(begun + Duration::from_secs(at))).count();
         assert_eq!((taken(0, 10), taken(9, 10), taken(30, 10), taken(300, 10)), (6, 0, 3, 6));
     }

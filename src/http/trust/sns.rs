@@ -13,10 +13,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use log::{info, warn};
 use url::Url;
 
-use super::certificate::{Certificate, Version};
-use super::pace::Pace;
-use super::{Fetch, Unproven};
-use crate::event::sources::envelope::Envelope;
+use super::certificate::{Certificate, CertificateVersion};
+use super::pace::MinuteLimit;
+use super::{FetchDocument, Unproven};
+use crate::event::sources::envelope::SnsEnvelope;
 
 /// Certificates that are kept.
 const MAX_CERTIFICATES: usize = 32;
@@ -41,17 +41,18 @@ const NOT_CONFIRMED: Unproven =
 
 /// The certificates of SNS, for all sources together.
 pub struct Sns {
-    fetch: Arc<dyn Fetch>,
+    fetch: Arc<dyn FetchDocument>,
     /// By their URLs.
     certificates: Mutex<HashMap<String, Arc<Certificate>>>,
-    fetches: Pace,
-    confirmations: Pace,
+    fetches: MinuteLimit,
+    confirmations: MinuteLimit,
 }
 
 impl Sns {
     /// No certificate is known yet; `fetch` gets them from the hosts of SNS, a bounded number each minute.
-    pub fn new(fetch: Arc<dyn Fetch>) -> Self {
-        let (fetches, confirmations) = (Pace::new(CERTIFICATES_PER_MINUTE), Pace::new(CONFIRMATIONS_PER_MINUTE));
+    pub fn new(fetch: Arc<dyn FetchDocument>) -> Self {
+        let (fetches, confirmations) =
+            (MinuteLimit::new(CERTIFICATES_PER_MINUTE), MinuteLimit::new(CONFIRMATIONS_PER_MINUTE));
         Sns { fetch, certificates: Mutex::default(), fetches, confirmations }
     }
 
@@ -59,9 +60,9 @@ impl Sns {
     ///
     /// # Errors
     /// Why not, or that nobody can tell at present.
-    pub async fn verify(&self, envelope: &Envelope<'_>, topics: &[String]) -> Result<(), Unproven> {
+    pub async fn verify(&self, envelope: &SnsEnvelope<'_>, topics: &[String]) -> Result<(), Unproven> {
         let topic = topic(envelope, topics)?;
-        let version = envelope.version().and_then(Version::named).ok_or(NOT_SIGNED)?;
+        let version = envelope.version().and_then(CertificateVersion::named).ok_or(NOT_SIGNED)?;
         let signature = envelope.signature().and_then(|text| BASE64.decode(text).ok()).ok_or(NOT_SIGNED)?;
         let text = envelope.text_to_sign().ok_or(NOT_SIGNED)?;
         let url = envelope.certificate_url().and_then(|url| on_host_of(topic, url)).filter(is_certificate);
@@ -76,7 +77,7 @@ impl Sns {
     ///
     /// # Errors
     /// If it is not.
-    pub fn is_of(envelope: &Envelope<'_>, topics: &[String]) -> Result<(), Unproven> {
+    pub fn is_of(envelope: &SnsEnvelope<'_>, topics: &[String]) -> Result<(), Unproven> {
         topic(envelope, topics).map(drop)
     }
 
@@ -84,7 +85,7 @@ impl Sns {
     ///
     /// # Errors
     /// If it cannot be, or not now.
-    pub async fn confirm(&self, envelope: &Envelope<'_>, topics: &[String]) -> Result<(), Unproven> {
+    pub async fn confirm(&self, envelope: &SnsEnvelope<'_>, topics: &[String]) -> Result<(), Unproven> {
         let topic = topic(envelope, topics)?;
         let url = envelope.subscribe_url().and_then(|url| on_host_of(topic, url));
         let url = url.filter(|url| is_confirmation(url, topic)).ok_or(NO_URL)?;
@@ -126,7 +127,7 @@ impl Sns {
     }
 }
 
-fn topic<'a>(envelope: &'a Envelope<'_>, topics: &[String]) -> Result<&'a str, Unproven> {
+fn topic<'a>(envelope: &'a SnsEnvelope<'_>, topics: &[String]) -> Result<&'a str, Unproven> {
     envelope.topic().filter(|topic| topics.iter().any(|known| known == topic)).ok_or(TOPIC)
 }
 

@@ -12,7 +12,7 @@ use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::{Fetch, Fetched};
+use super::{FetchDocument, Fetched};
 
 /// What is published, by URL, and what was asked for.
 #[derive(Default)]
@@ -35,7 +35,7 @@ impl Documents {
     }
 }
 
-impl Fetch for Documents {
+impl FetchDocument for Documents {
     fn fetch(&self, url: &str, _: &str) -> Fetched {
         self.asked.lock().unwrap().push(url.to_owned());
         let document = self.published.lock().unwrap().get(url).cloned();

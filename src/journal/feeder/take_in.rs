@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::event::invalid::Invalid;
 use crate::event::validate::{MAX_FAULTS, validate};
-use crate::event::wire::{Form, Split, split};
+use crate::event::wire::{BodyForm, Split, split};
 use crate::event::{Action, Event, Few, Limits};
 use crate::journal::entry::{Entry, Record, Unreadable};
 use crate::journal::link::{Value, field};
@@ -68,7 +68,7 @@ pub fn take_in(Raw { id, payload }: Raw, limits: &Limits) -> Result<Taken, Unrea
 /// The event of a record by the bounds of today.
 fn event(record: &Record, limits: &Limits) -> Result<Event, String> {
     let told = |invalid: Invalid| invalid.problem().detail.into_owned();
-    match split(&record.json, Form::Json, 1) {
+    match split(&record.json, BodyForm::Json, 1) {
         Ok(Split::One(raw)) => {
             let mut event = validate(&raw, limits, MAX_FAULTS).map_err(told)?;
             event.version = record.version().or(event.version);

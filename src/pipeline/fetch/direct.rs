@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 
-use super::fetcher::{Fetch, Fetcher, FetcherMessage};
+use super::fetcher::{FetchAttempt, Fetcher, FetcherMessage};
 use super::request::{FetchEnded, FetchRequest, FetchResult, QuestionEnded};
 use super::shared::SharedScheduler;
 use crate::cache::{Command, Reply, Standing};
@@ -149,7 +149,7 @@ impl DirectFetch {
 
     fn post(&self, direct: Option<u64>, fetcher: usize, request: FetchRequest, until: Instant) {
         let lost = FetchEnded { epoch: 0, direct, fetcher, request, result: FetchResult::Lost };
-        let fetch = Fetch { ended: self.on_end.notice(lost), until };
+        let fetch = FetchAttempt { ended: self.on_end.notice(lost), until };
         self.deps.fetchers.post(fetcher, FetcherMessage::Fetch(fetch));
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
 use super::shared::SharedScheduler;
 use super::streaming::{Passage, Streaming};
-use crate::blob::{Asked, BlobClient, BlobSettings, FetchError, Opened};
+use crate::blob::{BlobClient, BlobRequest, BlobSettings, FetchError, Opened};
 use crate::cache::remembered::Fingerprinter;
 use crate::cache::{Fingerprint, Remembered};
 use crate::event::expected::{Difference, Expected};
@@ -25,13 +25,13 @@ const STEP_BYTES: usize = 256 * 1024;
 #[expect(clippy::large_enum_variant, reason = "nearly all are fetches, and each is moved once")]
 pub enum FetcherMessage {
     /// One attempt; from the central router and from direct fetches.
-    Fetch(Fetch),
+    Fetch(FetchAttempt),
     /// Settings that changed, or whether more is to come; from the placement.
     Adapt(Adapt),
 }
 
 /// An attempt to be made.
-pub struct Fetch {
+pub struct FetchAttempt {
     /// Tells of its end; if the attempt is lost, it says that.
     pub ended: DropNotice<FetchEnded>,
     /// When the attempt must be over.
@@ -79,7 +79,7 @@ impl Fetcher {
         Fetcher { heartbeat, deps, client: None, attempts: TaskSet::default(), streaming, is_wanted: true }
     }
 
-    fn fetch(&mut self, Fetch { mut ended, until }: Fetch) {
+    fn fetch(&mut self, FetchAttempt { mut ended, until }: FetchAttempt) {
         fail_point!("fetch");
         self.heartbeat.set_active(true);
         let Some(client) = self.client() else { return };
@@ -146,7 +146,7 @@ async fn attempt(
     streaming: &Streaming,
 ) -> FetchResult {
     let gives_up = || scheduler.with(|scheduler| scheduler.gives_up(request, Instant::now()));
-    let asked = Asked { target: &request.target, unless: request.unless(), trace: request.trace.as_deref() };
+    let asked = BlobRequest { target: &request.target, unless: request.unless(), trace: request.trace.as_deref() };
     let download = match client.open(asked, until.into(), gives_up).await {
         Ok(Opened::Body(download)) => download,
         Ok(Opened::NotModified) if !streaming.lets_stand(request) => return FetchResult::NotModified,

@@ -45,7 +45,7 @@ const MAX_COMPARED_HERE: usize = 512;
 /// Everything that may be sent to the central router.
 pub enum RouterMessage {
     /// What could not go straight to a writer, in the order of acceptance; from the local routers.
-    Tasks(Vec<Task>),
+    Tasks(Vec<RoutedTask>),
     /// From the fetchers.
     FetchEnded(FetchEnded),
     /// From the writers: the cache has answered.
@@ -61,7 +61,7 @@ pub enum RouterMessage {
 }
 
 /// What has to wait.
-pub enum Task {
+pub enum RoutedTask {
     /// An operation that could be written, but something before it on its key is not done.
     Ready(Operation),
     /// A SET whose blob is to be fetched.
@@ -106,7 +106,7 @@ pub struct CentralRouter {
     /// Counts the fences.
     rounds: u64,
     /// What came while a scan of an older epoch ran.
-    held: VecDeque<Vec<Task>>,
+    held: VecDeque<Vec<RoutedTask>>,
     /// Operations that may go on, on their way out.
     freed: Vec<Operation>,
     /// A vector for each writer, empty between messages.
@@ -198,15 +198,15 @@ impl CentralRouter {
         }
     }
 
-    fn accept(&mut self, tasks: Vec<Task>) {
+    fn accept(&mut self, tasks: Vec<RoutedTask>) {
         if self.is_cut_off() {
             return self.held.push_back(tasks);
         }
         for task in tasks {
             match task {
-                Task::Ready(operation) => self.accept_ready(operation),
-                Task::Blob(operation) => self.accept_blob(operation),
-                Task::Pattern(delete) => self.accept_pattern(delete),
+                RoutedTask::Ready(operation) => self.accept_ready(operation),
+                RoutedTask::Blob(operation) => self.accept_blob(operation),
+                RoutedTask::Pattern(delete) => self.accept_pattern(delete),
             }
         }
         self.advance();

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::central::{CentralRouter, RouterMessage, Task};
+use super::central::{CentralRouter, RoutedTask, RouterMessage};
 use crate::event::outcome::Origin;
 use crate::event::pattern::Pattern;
 use crate::event::version::Version;
@@ -21,7 +21,7 @@ use crate::pipeline::write::queue::Ready;
 use crate::pipeline::write::writer::{Writer, hand_over};
 
 /// The only message to the local router: a request's work, validated and admitted, in the order sent.
-pub struct Accepted {
+pub struct AcceptedWork {
     /// What each event asks for, with its version.
     pub actions: Vec<(Action, Option<Version>)>,
     /// One an entry.
@@ -72,7 +72,7 @@ pub struct LocalRouter {
     /// On their way out, writer by writer.
     ready: Vec<Vec<Ready>>,
     /// On their way to the central part.
-    tasks: Vec<Task>,
+    tasks: Vec<RoutedTask>,
 }
 
 /// What a local router is built of.
@@ -101,7 +101,7 @@ impl LocalRouter {
         LocalRouter { own, deps, nearest: (0, Vec::new()), ready: Vec::new(), tasks: Vec::new() }
     }
 
-    fn route(&mut self, accepted: Accepted) {
+    fn route(&mut self, accepted: AcceptedWork) {
         fail_point!("router");
         self.choose_nearest();
         for (writer, ready) in self.ready.iter_mut().enumerate() {
@@ -117,8 +117,8 @@ impl LocalRouter {
     }
 
     /// What is left when the slice is over.
-    fn route_slice(&mut self, accepted: Accepted) -> Option<Accepted> {
-        let Accepted { actions, mut slots, deadline, pattern_deadline } = accepted;
+    fn route_slice(&mut self, accepted: AcceptedWork) -> Option<AcceptedWork> {
+        let AcceptedWork { actions, mut slots, deadline, pattern_deadline } = accepted;
         let mut slice = Slice::begin(self.deps.key_order.barriers());
         let mut actions = actions.into_iter();
         while let Some((action, version)) = actions.next() {
@@ -126,7 +126,7 @@ impl LocalRouter {
             let rest = self.route_action(action, version.as_ref(), &mut slots, times, &mut slice);
             if rest.is_some() || slice.is_over() {
                 let actions = rest.map(|rest| (rest, version)).into_iter().chain(actions).collect();
-                return Some(Accepted { actions, slots, deadline, pattern_deadline });
+                return Some(AcceptedWork { actions, slots, deadline, pattern_deadline });
             }
         }
         None
@@ -191,7 +191,7 @@ impl LocalRouter {
         hand_over(&mut self.ready, &self.deps.writers);
         let LocalRouter { deps, tasks, .. } = self;
         deps.key_order.barriers().put_up(patterns.clone(), !dry_run, |barrier| {
-            tasks.push(Task::Pattern(PatternDelete { patterns, version, slots, dry_run, barrier, deadline }));
+            tasks.push(RoutedTask::Pattern(PatternDelete { patterns, version, slots, dry_run, barrier, deadline }));
             deps.central.post(RouterMessage::Tasks(std::mem::take(tasks)));
         });
     }
@@ -224,7 +224,7 @@ impl LocalRouter {
                 let operation = Operation { key, action, version, slot, ticket, deadline };
                 match way {
                     NextStep::Write => Ready::send(operation, *max_answer_bytes, &mut self.ready),
-                    NextStep::Route | NextStep::Direct => self.tasks.push(Task::Ready(operation)),
+                    NextStep::Route | NextStep::Direct => self.tasks.push(RoutedTask::Ready(operation)),
                 }
             }
             Asked::Blob(action) => {
@@ -233,7 +233,7 @@ impl LocalRouter {
                     NextStep::Direct => direct.start(operation, *thread, &mut self.ready).err(),
                     NextStep::Write | NextStep::Route => Some(operation),
                 };
-                self.tasks.extend(left.map(Task::Blob));
+                self.tasks.extend(left.map(RoutedTask::Blob));
             }
         }
     }
@@ -246,9 +246,9 @@ enum Asked {
 }
 
 impl Stage for LocalRouter {
-    type Message = Accepted;
+    type Message = AcceptedWork;
 
-    fn handle(&mut self, accepted: Accepted, _: &mut StageContext<'_, Self>) {
+    fn handle(&mut self, accepted: AcceptedWork, _: &mut StageContext<'_, Self>) {
         self.route(accepted);
     }
 

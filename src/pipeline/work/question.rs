@@ -63,19 +63,19 @@ impl Drop for Question {
 }
 
 /// Who is told of the end of a command.
-pub enum End {
+pub enum CommandEnd {
     /// An entry, which ends with it.
     Entry(Slot),
     /// Who asked.
     Question(Question),
 }
 
-impl End {
+impl CommandEnd {
     /// The entry, if it is one.
     pub fn entry(&self) -> Option<&Slot> {
         match self {
-            End::Entry(slot) => Some(slot),
-            End::Question(_) => None,
+            CommandEnd::Entry(slot) => Some(slot),
+            CommandEnd::Question(_) => None,
         }
     }
 
@@ -87,8 +87,8 @@ impl End {
     /// It was not done.
     pub fn fail(self, outcome: Outcome, now: Instant) {
         match self {
-            End::Entry(slot) => slot.settle(outcome, now),
-            End::Question(mut question) => question.tell(CacheAnswer::Failed(outcome)),
+            CommandEnd::Entry(slot) => slot.settle(outcome, now),
+            CommandEnd::Question(mut question) => question.tell(CacheAnswer::Failed(outcome)),
         }
     }
 }
@@ -113,7 +113,7 @@ mod tests {
         question().answer(Ok(Reply::Unchanged), failed);
         question().answer(Err(CacheError::Refused("NOPERM".into())), failed);
         question().answer(Err(CacheError::Down("no".into())), failed);
-        End::Question(question()).fail(Outcome::Absent, Instant::now());
+        CommandEnd::Question(question()).fail(Outcome::Absent, Instant::now());
         drop(told);
         let answers: Vec<CacheAnswer> = answers.iter().collect();
         use CacheAnswer::{Failed, Lost, Refused, Unchanged};

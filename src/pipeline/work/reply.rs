@@ -1,7 +1,7 @@
 //! A request's reply, and the slot of each operation in it.
 //!
 //! A request is answered once, by the stage that ends its last operation. Everything that carries work holds a handle whose
-//! drop is an answer: a lost [`Reply`] rejects the request as `interrupted`, a lost [`Slot`] ends its entry as
+//! drop is an answer: a lost [`RequestReply`] rejects the request as `interrupted`, a lost [`Slot`] ends its entry as
 //! `interrupted`. A crash anywhere can cost time, but no event stays without an answer.
 
 mod conclusion;
@@ -40,7 +40,7 @@ pub enum Verdict {
 }
 
 /// Makes the two ends of a request's answer. `permit` is held until the last slot is gone, however early the answer.
-pub fn reply(permit: Permit, max_answer_bytes: usize, trace: Option<Arc<Trace>>) -> (Reply, PendingReply) {
+pub fn reply(permit: Permit, max_answer_bytes: usize, trace: Option<Arc<Trace>>) -> (RequestReply, PendingReply) {
     reply_within(permit, max_answer_bytes, trace, None)
 }
 
@@ -50,17 +50,17 @@ pub fn reply_within(
     max_answer_bytes: usize,
     trace: Option<Arc<Trace>>,
     validity: Option<Validity>,
-) -> (Reply, PendingReply) {
-    let shared = Arc::new(Shared {
+) -> (RequestReply, PendingReply) {
+    let shared = Arc::new(ReplyCell {
         state: Mutex::new(ReplyState { progress: Progress::Unread, permit, values: Values::new(max_answer_bytes) }),
         waker: AtomicWaker::new(),
         trace,
         validity,
     });
-    (Reply { shared: Some(shared.clone()) }, PendingReply { shared })
+    (RequestReply { shared: Some(shared.clone()) }, PendingReply { shared })
 }
 
-struct Shared {
+struct ReplyCell {
     state: Mutex<ReplyState>,
     waker: AtomicWaker,
     /// For what is done elsewhere on behalf of the request.
@@ -83,7 +83,7 @@ enum Progress {
     Taken,
 }
 
-impl Shared {
+impl ReplyCell {
     fn lock(&self) -> MutexGuard<'_, ReplyState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,11 +131,11 @@ impl ReplyState {
 }
 
 /// The request's reply before its events are known. Dropped unused, it rejects the request as `interrupted`.
-pub struct Reply {
-    shared: Option<Arc<Shared>>,
+pub struct RequestReply {
+    shared: Option<Arc<ReplyCell>>,
 }
 
-impl Reply {
+impl RequestReply {
     /// Answers the request with this problem. An answer that is there already stays; faults that admission has no room
     /// for become [`Rejection::Overloaded`].
     pub fn reject(mut self, why: Rejection) {
@@ -183,10 +183,10 @@ impl Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for RequestReply {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
-            let lost = Reply { shared: Some(shared) };
+            let lost = RequestReply { shared: Some(shared) };
             lost.reject(Rejection::Unavailable(ProblemKind::Interrupted));
         }
     }
@@ -194,7 +194,7 @@ impl Drop for Reply {
 
 /// The end that waits for the verdict.
 pub struct PendingReply {
-    shared: Arc<Shared>,
+    shared: Arc<ReplyCell>,
 }
 
 impl PendingReply {
@@ -221,7 +221,7 @@ impl PendingReply {
 
 /// Room for an answer until it is written, given back on drop. Work of the request that is still in progress keeps its own.
 pub struct Unwritten {
-    _shared: Arc<Shared>,
+    _shared: Arc<ReplyCell>,
 }
 
 impl Future for PendingReply {

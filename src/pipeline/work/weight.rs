@@ -76,11 +76,11 @@ mod tests {
     use super::*;
     use crate::event::Limits;
     use crate::event::validate::{MAX_FAULTS, validate};
-    use crate::event::wire::{Form, Split, split};
+    use crate::event::wire::{BodyForm, Split, split};
 
     fn weight(text: &str) -> usize {
         let body = Bytes::from(text.to_owned());
-        let Ok(Split::One(raw)) = split(&body, Form::Json, 1) else { panic!("one event") };
+        let Ok(Split::One(raw)) = split(&body, BodyForm::Json, 1) else { panic!("one event") };
         let limits = Limits {
             max_events: 1,
             max_keys: 1000,

@@ -25,14 +25,14 @@ use crate::event::outcome::Origin;
 use crate::pipeline::runtime::DropNotice;
 use crate::pipeline::work::key_order::{KeyPlace, KeyTicket, TicketSet};
 use crate::pipeline::work::operation::{Carried, Operation, Verb};
-use crate::pipeline::work::question::End;
+use crate::pipeline::work::question::CommandEnd;
 
 /// An operation that can be written.
 pub struct Ready {
     command: Command,
     origin: Origin,
     /// Who is told of its end, for who looks at it before it is queued.
-    pub end: End,
+    pub end: CommandEnd,
     ticket: KeyTicket,
     deadline: Instant,
     carried: Option<Box<Carried>>,
@@ -50,7 +50,7 @@ impl Ready {
             Verb::Get => (Command::Get { key, max_bytes: max_answer_bytes }, Origin::Inline, None),
             Verb::Delete => (Command::Delete { key, version }, Origin::Inline, None),
         };
-        Ready { command, origin, end: End::Entry(slot), ticket, deadline, carried }.put(outbox);
+        Ready { command, origin, end: CommandEnd::Entry(slot), ticket, deadline, carried }.put(outbox);
     }
 }
 
@@ -77,7 +77,7 @@ pub struct Pending {
     /// Whether a SET's value came with the event or from a blob.
     pub origin: Origin,
     /// Who is told of its end.
-    pub end: End,
+    pub end: CommandEnd,
     /// When its request is answered whatever has become of it.
     pub deadline: Instant,
     /// When it is given up.
@@ -107,7 +107,7 @@ pub type Batch = (Vec<Command>, Vec<Pending>);
 
 /// How much of the queue goes together.
 #[derive(Clone, Copy)]
-pub struct Bounds {
+pub struct BatchLimits {
     /// Commands of one batch at most (`redis.batch_max`).
     pub commands: usize,
     /// Or a single larger command.
@@ -244,7 +244,7 @@ impl Queue {
 
     /// What is next up to the bounds; what has expired is answered and not sent. No batch is under way. Plain SETs come
     /// first, but for those that follow something else on their keys. An empty batch: nothing can be sent now.
-    pub fn next_batch(&mut self, bounds: Bounds, hindrance: Option<Hindrance<'_>>, now: Instant) -> Batch {
+    pub fn next_batch(&mut self, bounds: BatchLimits, hindrance: Option<Hindrance<'_>>, now: Instant) -> Batch {
         let room = (self.entries.len() + self.delayed.len()).min(bounds.commands);
         let mut packing = Packing::new(bounds, room, &mut self.notes);
         self.delayed.take_due(bounds.repeats, &mut packing, now);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use futures::lock::Mutex;
 
 use self::resume::ResumePoints;
-use self::seen::Seen;
+use self::seen::CountedKeys;
 use self::walk::ScanWalk;
 use crate::cache::Session;
 use crate::pipeline::runtime::{DropNotice, Stage, StageContext};
@@ -77,7 +77,7 @@ impl Scanner {
     fn start(&mut self, StartScan { kind, deletes, ended }: StartScan, context: &mut StageContext<'_, Self>) {
         enter_all(deletes.iter().flat_map(|delete| &delete.slots), Phase::Cache, Instant::now());
         let (session, retry, seen) =
-            (self.sessions[kind as usize].clone(), self.retry, Seen::new(self.admission.permit()));
+            (self.sessions[kind as usize].clone(), self.retry, CountedKeys::new(self.admission.permit()));
         let work = async move {
             let ScanSession { session, resume } = &mut *session.lock().await;
             let (walk, barriers) = ScanWalk::new(session.as_mut(), retry, resume.clone(), seen, deletes);

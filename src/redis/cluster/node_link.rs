@@ -16,24 +16,24 @@ use tokio::time::{sleep, timeout};
 use super::topology::Topology;
 use crate::redis::address::Address;
 use crate::redis::error::{Error, unavailable};
-use crate::redis::session::Session;
+use crate::redis::session::ServerSession;
 
 /// How often a call that waits for a node checks whether the node is still a primary.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long a call waits for a node before it goes on without it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct NodeTimeouts {
     /// For a node that did not answer before.
     pub(crate) probing: Duration,
     /// For a node that has no connection yet, or lost it while it was idle.
     pub(crate) connecting: Duration,
 }
 
-impl Patience {
+impl NodeTimeouts {
     /// The same for both.
     pub(crate) fn of(time: Duration) -> Self {
-        Patience { probing: time, connecting: time }
+        NodeTimeouts { probing: time, connecting: time }
     }
 }
 
@@ -56,12 +56,12 @@ enum LinkState<S> {
     Moving,
 }
 
-impl<S: AsMut<Session> + 'static> NodeLink<S> {
+impl<S: AsMut<ServerSession> + 'static> NodeLink<S> {
     /// `own` makes of a session to the node what its owner works with.
     pub(crate) fn new(
         address: Address,
         topology: Arc<Topology>,
-        own: impl FnOnce(Session) -> S,
+        own: impl FnOnce(ServerSession) -> S,
     ) -> Result<Self, Error> {
         let session = Box::new(own(topology.session(&address)?));
         let name = topology.name(&address);
@@ -72,7 +72,7 @@ impl<S: AsMut<Session> + 'static> NodeLink<S> {
     /// in the second case `work` may have begun, and is dropped half-way.
     pub(crate) async fn with<T>(
         &mut self,
-        patience: Patience,
+        patience: NodeTimeouts,
         work: impl AsyncFnOnce(&mut S) -> T,
     ) -> Result<T, Error> {
         let begun = Instant::now();

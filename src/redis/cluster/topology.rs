@@ -17,7 +17,7 @@ use crate::redis::deadline::Deadline;
 use crate::redis::encode::Encoder;
 use crate::redis::error::{Error, unavailable};
 use crate::redis::server::{Role, Server};
-use crate::redis::session::Session;
+use crate::redis::session::ServerSession;
 use crate::redis::settings::{Settings, SetupError, TlsClient};
 
 /// The least time between two refreshes, over all sessions together.
@@ -91,7 +91,7 @@ impl Topology {
     }
 
     /// A new session to a node.
-    pub(crate) fn session(&self, address: &Address) -> Result<Session, Error> {
+    pub(crate) fn session(&self, address: &Address) -> Result<ServerSession, Error> {
         let mut state = self.state();
         let State { servers, address_sources, .. } = &mut *state;
         let server = match servers.entry(address.clone()) {
@@ -103,7 +103,7 @@ impl Topology {
                 place.insert(Arc::new(server.address_source(address_source))).clone()
             }
         };
-        Ok(Session::new(server))
+        Ok(ServerSession::new(server))
     }
 
     /// A node and the source of its address, for a message. A session to the node was made before.
@@ -190,7 +190,7 @@ impl State {
 /// Refreshes the topology for a session, on connections of its own. Those that carry work are never held up or dropped for it.
 pub(crate) struct TopologyRefresher {
     topology: Arc<Topology>,
-    sessions: HashMap<Address, Session>,
+    sessions: HashMap<Address, ServerSession>,
     turn: usize,
 }
 
@@ -280,7 +280,7 @@ impl TopologyRefresher {
     }
 
     /// That of the last time, or a new one.
-    fn session(&mut self, address: &Address) -> Result<Session, Error> {
+    fn session(&mut self, address: &Address) -> Result<ServerSession, Error> {
         self.sessions.remove(address).map_or_else(|| self.topology.session(address), Ok)
     }
 }
@@ -296,9 +296,9 @@ fn better(best: Option<(Address, SlotMap)>, other: (Address, SlotMap)) -> (Addre
 
 async fn ask_one(
     address: Address,
-    mut session: Session,
+    mut session: ServerSession,
     within: Duration,
-) -> (Address, Session, Result<SlotMap, Error>) {
+) -> (Address, ServerSession, Result<SlotMap, Error>) {
     let mut encoder = Encoder::new();
     encoder.pack(&[b"CLUSTER", b"INFO"]);
     encoder.pack(&[b"CLUSTER", b"SLOTS"]);

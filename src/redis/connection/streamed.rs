@@ -19,7 +19,7 @@ use crate::redis::encode::Encoder;
 use crate::redis::reply::Frame;
 
 /// The pieces of a value. `None` in place of one: it has broken off.
-pub(crate) type Pieces<'a> = Pin<&'a mut dyn Stream<Item = Option<Bytes>>>;
+pub(crate) type ValuePieces<'a> = Pin<&'a mut dyn Stream<Item = Option<Bytes>>>;
 
 /// What is sent.
 pub(crate) struct Streamed<'a> {
@@ -27,7 +27,7 @@ pub(crate) struct Streamed<'a> {
     pub(crate) head: Encoder,
     /// The value's length in bytes.
     pub(crate) bytes: usize,
-    pub(crate) pieces: Pieces<'a>,
+    pub(crate) pieces: ValuePieces<'a>,
     /// Makes what follows the value ([`Encoder::after_value`]), once that is whole.
     pub(crate) tail: &'a dyn Fn() -> Encoder,
     /// Replies that are due beside those to the head: as many as the tail has commands.
@@ -51,7 +51,7 @@ impl From<TransportError> for StreamBroken {
 /// The part that is not sent yet.
 struct Source<'a> {
     left: usize,
-    pieces: Pieces<'a>,
+    pieces: ValuePieces<'a>,
     tail: Option<&'a dyn Fn() -> Encoder>,
 }
 

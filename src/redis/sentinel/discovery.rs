@@ -17,7 +17,7 @@ use crate::redis::encode::Encoder;
 use crate::redis::error::{Error, unavailable, unexpected};
 use crate::redis::reply::Frame;
 use crate::redis::server::{Role, Server};
-use crate::redis::session::Session;
+use crate::redis::session::ServerSession;
 use crate::redis::settings::{SentinelAccess, Settings, SetupError, TlsClient};
 
 /// How long the other sentinels may take after the first answer.
@@ -135,7 +135,7 @@ impl SentinelGroup {
     /// What is owed to masters of the past is remembered while they are few, the last named first. More were each followed
     /// by a newer one: a sentinel that makes a replica of an old master closes its connections, and it drops what it
     /// alone had.
-    pub(crate) fn session(&self, address: &Address) -> Result<Session, Error> {
+    pub(crate) fn session(&self, address: &Address) -> Result<ServerSession, Error> {
         let mut masters = self.masters();
         let known = masters.iter().position(|(known, _)| known == address);
         let server = match known {
@@ -152,7 +152,7 @@ impl SentinelGroup {
             masters.remove(oldest);
         }
         masters.push((address.clone(), server.clone()));
-        Ok(Session::new(server))
+        Ok(ServerSession::new(server))
     }
 
     /// What to make of the answers of one round.
@@ -193,7 +193,7 @@ fn of_sentinels(settings: &Settings) -> Settings {
 /// Lines to the sentinels.
 pub(crate) struct MasterDiscovery {
     group: Arc<SentinelGroup>,
-    lines: HashMap<Address, Session>,
+    lines: HashMap<Address, ServerSession>,
 }
 
 impl MasterDiscovery {
@@ -232,13 +232,13 @@ type MasterReply = Result<(Address, u64), Error>;
 async fn ask_one(
     group: &SentinelGroup,
     sentinel: &SentinelNode,
-    line: Option<Session>,
-) -> (Address, Session, MasterReply) {
+    line: Option<ServerSession>,
+) -> (Address, ServerSession, MasterReply) {
     let within = group.settings.connect_timeout;
-    let mut line = line.unwrap_or_else(|| Session::new(sentinel.without.clone()));
+    let mut line = line.unwrap_or_else(|| ServerSession::new(sentinel.without.clone()));
     let mut opened = line.open(within).await;
     if asks_for_a_password(&opened) && group.settings.password.is_some() {
-        line = Session::new(sentinel.with.clone());
+        line = ServerSession::new(sentinel.with.clone());
         opened = line.open(within).await;
     }
     let named = match opened {

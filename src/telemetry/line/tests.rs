@@ -11,7 +11,7 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::new(seconds, 123_456_789)
 }
 
-fn line(format: Format, cluster: &str, target: &str, message: &str, fields: &[(&str, Value<'_>)]) -> String {
+fn line(format: LineFormat, cluster: &str, target: &str, message: &str, fields: &[(&str, Value<'_>)]) -> String {
     let layout = Layout { format, cluster: cluster.into() };
     let mut out = Vec::new();
     let fields = fields.to_vec();
@@ -25,11 +25,11 @@ fn line(format: Format, cluster: &str, target: &str, message: &str, fields: &[(&
 fn a_text_line_has_time_level_message_fields_and_cluster() {
     let fields = [("address", Value::from("127.0.0.1:8080")), ("keys", Value::from(3_u64)), ("id", Value::from(""))];
     assert_eq!(
-        line(Format::Text, "prod", "redis_cache_sync::http", "listening", &fields),
+        line(LineFormat::Text, "prod", "redis_cache_sync::http", "listening", &fields),
         "2026-11-23T03:34:00.123Z INFO  listening address=127.0.0.1:8080 keys=3 id=\"\" cluster=prod\n"
     );
     assert_eq!(
-        line(Format::Text, "", "awc::client", "a b", &[("note", Value::from("x y=z"))]),
+        line(LineFormat::Text, "", "awc::client", "a b", &[("note", Value::from("x y=z"))]),
         "2026-11-23T03:34:00.123Z INFO  a b note=\"x y=z\" target=awc::client\n"
     );
 }
@@ -45,7 +45,7 @@ fn a_json_line_is_one_object_with_typed_fields() {
         ("none", Value::null()),
         ("body", Value::from("mine")),
     ];
-    let line = line(Format::Json, "prod", "redis_cache_sync", "done", &fields);
+    let line = line(LineFormat::Json, "prod", "redis_cache_sync", "done", &fields);
     let json: serde_json::Value = serde_json::from_str(&line).unwrap();
     let expected = serde_json::json!({
         "timestamp": "2026-11-23T03:34:00.123Z", "severity_text": "INFO", "severity_number": 9, "body": "done",
@@ -65,7 +65,7 @@ fn levels_have_the_numbers_of_opentelemetry() {
         (log::Level::Warn, "WARN", 13),
         (log::Level::Error, "ERROR", 17),
     ] {
-        let layout = Layout { format: Format::Json, cluster: String::new() };
+        let layout = Layout { format: LineFormat::Json, cluster: String::new() };
         let mut out = Vec::new();
         layout.write(&mut out, &Record::builder().level(level).build(), at(0));
         let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
@@ -88,9 +88,9 @@ fn what_opentelemetry_has_a_name_for_has_that_name_in_json_alone() {
         ("trace_id", "trace_id"),
     ];
     let fields: Vec<_> = names.iter().map(|(short, _)| (*short, Value::from(*short))).collect();
-    let json = line(Format::Json, "", "t", "m", &fields);
+    let json = line(LineFormat::Json, "", "t", "m", &fields);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let text = line(Format::Text, "", "t", "m", &fields);
+    let text = line(LineFormat::Text, "", "t", "m", &fields);
     for (short, long) in names {
         assert_eq!(json[long], short);
         assert!(text.contains(&format!(" {short}={short}")), "{text}");
@@ -109,7 +109,7 @@ fn what_ends_in_numbers_comes_in_parts_and_what_every_line_says_not_again() {
         ("location", "src/a.rs:7:12", place),
         ("version", "0.1.0", "{}"),
     ] {
-        let line = line(Format::Json, "", "t", "m", &[(short, Value::from_display(&text))]);
+        let line = line(LineFormat::Json, "", "t", "m", &[(short, Value::from_display(&text))]);
         let (_, fields) = line.split_once(r#""otel.scope.name":"t""#).unwrap();
         let fields = fields.trim_end().trim_start_matches(',');
         assert_eq!(format!("{{{fields}"), expected);
@@ -118,7 +118,7 @@ fn what_ends_in_numbers_comes_in_parts_and_what_every_line_says_not_again() {
 
 #[test]
 fn hostile_text_stays_one_line_in_both_formats() {
-    for format in [Format::Text, Format::Json] {
+    for format in [LineFormat::Text, LineFormat::Json] {
         let line = line(format, NASTY, NASTY, NASTY, &[(NASTY, Value::from(NASTY))]);
         let body = line.strip_suffix('\n').unwrap();
         assert!(!body.contains(|c: char| c.is_control() || "\u{2028}\u{2029}\u{202e}".contains(c)), "{body:?}");
@@ -128,7 +128,7 @@ fn hostile_text_stays_one_line_in_both_formats() {
 
 #[test]
 fn hostile_text_survives_a_json_round_trip() {
-    let line = line(Format::Json, NASTY, NASTY, NASTY, &[(NASTY, Value::from(NASTY))]);
+    let line = line(LineFormat::Json, NASTY, NASTY, NASTY, &[(NASTY, Value::from(NASTY))]);
     let json: serde_json::Value = serde_json::from_str(&line).unwrap();
     for member in ["body", "otel.scope.name", "k8s.cluster.name", NASTY] {
         assert_eq!(json[member], NASTY);
@@ -138,7 +138,7 @@ fn hostile_text_survives_a_json_round_trip() {
 #[test]
 fn an_endless_field_is_cut_at_a_character() {
     let long = "é".repeat(MAX_PART_BYTES);
-    for format in [Format::Text, Format::Json] {
+    for format in [LineFormat::Text, LineFormat::Json] {
         let line = line(format, "", env!("CARGO_CRATE_NAME"), "m", &[("long", Value::from_display(&long))]);
         assert!(line.len() < MAX_PART_BYTES + 300 && line.contains("é…\""), "{} bytes", line.len());
     }

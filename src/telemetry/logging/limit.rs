@@ -21,14 +21,14 @@ const TOLD_APART_BY: [&str; 3] = ["problem", "outcome", "actor"];
 
 /// A message, or the module of one that is put together, and what the first of the fields above says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Kind {
+pub(super) struct LineKind {
     pub message: &'static str,
     pub problem: Box<str>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Limiter {
-    windows: Mutex<HashMap<Kind, Window>>,
+    windows: Mutex<HashMap<LineKind, Window>>,
     has_left_out: AtomicBool,
 }
 
@@ -39,12 +39,12 @@ struct Window {
     left_out: u64,
 }
 
-impl Kind {
+impl LineKind {
     fn of(record: &Record<'_>) -> Self {
         let message = record.args().as_str().or(record.module_path_static()).unwrap_or("other");
         let fields = record.key_values();
         let problem = TOLD_APART_BY.iter().find_map(|name| fields.get(Key::from_str(name)));
-        Kind { message, problem: problem.map(|value| value.to_string()).unwrap_or_default().into() }
+        LineKind { message, problem: problem.map(|value| value.to_string()).unwrap_or_default().into() }
     }
 
     fn lines(&self) -> u32 {
@@ -58,10 +58,10 @@ impl Limiter {
         if record.level() > Level::Warn {
             return true;
         }
-        let (now, mut kind) = (now(), Kind::of(record));
+        let (now, mut kind) = (now(), LineKind::of(record));
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() >= MAX_KINDS && !windows.contains_key(&kind) {
-            kind = Kind { message: "other", problem: "".into() };
+            kind = LineKind { message: "other", problem: "".into() };
         }
         let lines = kind.lines();
         let window = windows.entry(kind).or_insert(Window { begun: now, written: 0, left_out: 0 });
@@ -83,7 +83,7 @@ impl Limiter {
     }
 
     /// How many were left out in windows that are over by then; all, if `None`.
-    pub fn left_out(&self, by: Option<Instant>) -> Vec<(Kind, u64)> {
+    pub fn left_out(&self, by: Option<Instant>) -> Vec<(LineKind, u64)> {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |window: &Window| by.is_none_or(|by| by >= window.begun + WINDOW);
         let told = windows.iter().filter(|(_, window)| window.left_out > 0 && is_over(window));

@@ -23,7 +23,7 @@ fn is_child() -> bool {
 }
 
 /// A child that something holds up ends by itself, so that its parent fails in place of waiting for ever.
-fn init_for_child(level: LevelFilter, format: Format) -> LogGuard {
+fn init_for_child(level: LevelFilter, format: LineFormat) -> LogGuard {
     thread::spawn(|| {
         thread::sleep(CHILD_LIMIT);
         std::process::exit(70);
@@ -55,7 +55,7 @@ fn assert_every_line_arrived(output: &Output) {
 #[test]
 fn child_drops_the_guard() {
     if is_child() {
-        let guard = init_for_child(LevelFilter::Info, Format::Json);
+        let guard = init_for_child(LevelFilter::Info, LineFormat::Json);
         log_from_many_threads();
         drop(guard);
     }
@@ -69,7 +69,7 @@ fn no_line_is_lost_when_the_guard_is_dropped() {
 #[test]
 fn child_exits() {
     if is_child() {
-        let _guard = init_for_child(LevelFilter::Info, Format::Json);
+        let _guard = init_for_child(LevelFilter::Info, LineFormat::Json);
         log_from_many_threads();
         flush();
         std::process::exit(7);
@@ -86,7 +86,7 @@ fn no_line_is_lost_on_an_exit_that_flushes() {
 #[test]
 fn child_logs_after_the_guard() {
     if is_child() {
-        drop(init_for_child(LevelFilter::Info, Format::Text));
+        drop(init_for_child(LevelFilter::Info, LineFormat::Text));
         log::info!("after the guard");
         std::process::exit(0);
     }
@@ -110,7 +110,7 @@ impl std::fmt::Display for Talkative {
 #[test]
 fn child_logs_while_it_logs() {
     if is_child() {
-        let _guard = init_for_child(LevelFilter::Info, Format::Text);
+        let _guard = init_for_child(LevelFilter::Info, LineFormat::Text);
         log::info!(field:% = Talkative, depth = 1; "outer");
     }
 }
@@ -125,7 +125,7 @@ fn a_field_that_logs_while_it_is_shown_spoils_no_line() {
 #[test]
 fn child_changes_the_level() {
     if is_child() {
-        let _guard = init_for_child(LevelFilter::Warn, Format::Text);
+        let _guard = init_for_child(LevelFilter::Warn, LineFormat::Text);
         log::info!("unheard");
         set_level(LevelFilter::Debug);
         log::debug!("heard");
@@ -146,7 +146,7 @@ fn a_new_level_holds_for_the_next_line() {
 #[test]
 fn child_aborts_after_an_error() {
     if is_child() {
-        let _guard = init_for_child(LevelFilter::Info, Format::Text);
+        let _guard = init_for_child(LevelFilter::Info, LineFormat::Text);
         log::info!("before");
         log::error!(reason = "x"; "urgent");
         std::process::abort();
@@ -163,7 +163,7 @@ fn an_error_and_what_stands_before_it_are_written_at_once() {
 #[test]
 fn child_waits_for_the_flusher() {
     if is_child() {
-        let guard = init_for_child(LevelFilter::Info, Format::Text);
+        let guard = init_for_child(LevelFilter::Info, LineFormat::Text);
         log::info!("on its own");
         while lock(&guard.sink.state).on_stderr == 0 {
             thread::yield_now();
@@ -181,7 +181,7 @@ fn an_ordinary_line_arrives_without_further_calls() {
 #[test]
 fn child_is_not_read() {
     if is_child() {
-        let guard = init_for_child(LevelFilter::Info, Format::Text);
+        let guard = init_for_child(LevelFilter::Info, LineFormat::Text);
         let mut line = String::from("x");
         // Until the kernel's buffer and ours are full, whatever their sizes.
         while lock(&guard.sink.state).dropped < 10 {
@@ -222,7 +222,7 @@ fn a_stderr_that_is_not_read_holds_nothing_up_and_is_told_what_it_missed() {
 #[test]
 fn child_leaves_unread() {
     if is_child() {
-        let guard = init_for_child(LevelFilter::Info, Format::Text);
+        let guard = init_for_child(LevelFilter::Info, LineFormat::Text);
         while lock(&guard.sink.state).dropped < 10 {
             log::info!("0123456789012345678901234567890123456789");
         }
@@ -248,7 +248,7 @@ fn leaving_waits_for_a_stderr_that_is_not_read_for_a_moment_only() {
 #[test]
 fn child_panics() {
     if is_child() {
-        let _guard = init_for_child(LevelFilter::Error, Format::Json);
+        let _guard = init_for_child(LevelFilter::Error, LineFormat::Json);
         install_panic_hook();
         let secret = std::hint::black_box("s3cret");
         let literal = thread::Builder::new().name("worker-1".into()).spawn(|| panic!("out of cheese")).unwrap();
@@ -277,7 +277,10 @@ fn other_crates_are_quieter_than_our_own() {
     let enabled = |target: &str, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
     assert!(enabled("redis_cache_sync::http", Level::Info) && !enabled("redis_cache_sync", Level::Debug));
     assert!(enabled("actix_server", Level::Warn) && !enabled("actix_server", Level::Info));
-    assert!(!enabled("reqsign_core::api", Level::Error) && !enabled("reqsign_aws_v4", Level::Warn), "it may hold a secret");
+    assert!(
+        !enabled("reqsign_core::api", Level::Error) && !enabled("reqsign_aws_v4", Level::Warn),
+        "it may hold a secret"
+    );
     assert_eq!(level_of_others(LevelFilter::Debug), LevelFilter::Info);
     assert_eq!(level_of_others(LevelFilter::Error), LevelFilter::Error);
     assert_eq!(level_of_others(LevelFilter::Off), LevelFilter::Off);

@@ -10,7 +10,7 @@ use super::{ClusterSession, named};
 use crate::cache::redis::{RedisSession, unavailable};
 use crate::cache::{CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
-use crate::redis::cluster::{NodeLink, Patience, SlotMap};
+use crate::redis::cluster::{NodeLink, NodeTimeouts, SlotMap};
 use crate::redis::slot::slot;
 use crate::redis::{Address, CLUSTER_DOWN, Deadline, Redirect};
 
@@ -137,7 +137,8 @@ impl ClusterSession {
             () => PATIENCE,
         };
         let connecting = if parts.len() > 1 { CONNECT_PATIENCE } else { deadline.left() };
-        let patience = Patience { probing: probing.min(deadline.left()), connecting: connecting.min(deadline.left()) };
+        let patience =
+            NodeTimeouts { probing: probing.min(deadline.left()), connecting: connecting.min(deadline.left()) };
         let (within, turn) = (deadline.left(), self.turn);
         let waits = self.shared.wait_replicas > 0;
         let calls = self.links.iter_mut().filter_map(|(address, link)| {
@@ -180,7 +181,7 @@ async fn send_part(
     part: NodeBatch,
     own_slot: Option<u16>,
     asking: bool,
-    patience: Patience,
+    patience: NodeTimeouts,
     within: Duration,
 ) -> NodeResults {
     let NodeBatch { places, commands } = part;

@@ -15,7 +15,9 @@ use super::{ClusterSession, MAX_PING, named};
 use crate::cache::redis::scan::MovedKeys;
 use crate::cache::redis::unavailable;
 use crate::cache::{CacheError, Cursor, DeleteGroup, Progress, Scan, ScanStep, Session, Unlinked};
-use crate::redis::cluster::{KnownPrimary, MAX_REPORT_BYTES, NodeReport, Patience, Primary, SlotMap, SlotOwnership};
+use crate::redis::cluster::{
+    KnownPrimary, MAX_REPORT_BYTES, NodeReport, NodeTimeouts, Primary, SlotMap, SlotOwnership,
+};
 use crate::redis::slot::slot;
 use crate::redis::{Address, Deadline, Encoder, Frame};
 
@@ -189,7 +191,7 @@ impl ClusterSession {
         self.open_links(&addresses)?;
         let (slots, waits) = (self.topology.slots(), self.shared.wait_replicas > 0);
         self.turn = self.turn.wrapping_add(1);
-        let (turn, within, patience) = (self.turn, deadline.left(), Patience::of(deadline.left().min(MAX_PING)));
+        let (turn, within, patience) = (self.turn, deadline.left(), NodeTimeouts::of(deadline.left().min(MAX_PING)));
         let calls = self.links.iter_mut().filter_map(|(address, link)| {
             let share = shares.remove(address);
             let place = places.iter().find(|(own, _)| own == address);
@@ -336,7 +338,7 @@ impl ClusterSession {
             let other = nodes.iter().find(|other| other.address == *address)?.clone();
             let within = if other.has_slots { longest } else { longest.min(MAX_EMPTY) };
             Some(async move {
-                let frames = link.with(Patience::of(within), async move |session| {
+                let frames = link.with(NodeTimeouts::of(within), async move |session| {
                     let mut encoder = Encoder::new();
                     encoder.pack(&[b"CLUSTER", b"NODES"]);
                     session.as_mut().call(encoder, MAX_REPORT_BYTES, Deadline::new(within)).await

@@ -4,15 +4,15 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cli::send::event::Place;
+use crate::cli::send::event::InputPlace;
 
 const NONE: [u64; 0] = [];
-const BOUNDS: Bounds = Bounds { events: 4, bytes: 1000 };
+const BOUNDS: RequestLimits = RequestLimits { events: 4, bytes: 1000 };
 
 fn item(number: u64, touches: Touches) -> Item {
     Item {
         number,
-        place: Place { file: "f".into(), line: number + 1 },
+        place: InputPlace { file: "f".into(), line: number + 1 },
         text: Bytes::from(number.to_string()),
         touches,
         read_to: 0,
@@ -29,11 +29,11 @@ fn planner(events: &[Touches]) -> Planner {
     planner
 }
 
-fn numbers(batch: Option<Batch>) -> Vec<u64> {
+fn numbers(batch: Option<EventBatch>) -> Vec<u64> {
     batch.map(|batch| batch.items.iter().map(|item| item.number).collect()).unwrap_or_default()
 }
 
-fn settle_all(planner: &mut Planner, batch: &Batch) {
+fn settle_all(planner: &mut Planner, batch: &EventBatch) {
     batch.items.iter().for_each(|item| planner.settle(batch.id, item));
 }
 
@@ -102,7 +102,7 @@ fn a_pattern_waits_for_all_and_all_wait_for_it() {
 
 #[test]
 fn many_events_of_one_key_that_waits_are_let_in_without_recursion() {
-    let mut planner = Planner::new(Bounds { events: 200_000, bytes: usize::MAX });
+    let mut planner = Planner::new(RequestLimits { events: 200_000, bytes: usize::MAX });
     planner.add(item(0, keys(&[1, 2])));
     let first = planner.next(true).unwrap();
     (1..100_000).for_each(|number| planner.add(item(number, keys(&[1]))));
@@ -176,7 +176,7 @@ impl World {
 }
 
 /// No two requests under way share a key, and within one the order is that of the input.
-fn stand_apart(flying: &[Batch]) -> Result<(), TestCaseError> {
+fn stand_apart(flying: &[EventBatch]) -> Result<(), TestCaseError> {
     for (index, batch) in flying.iter().enumerate() {
         for other in flying.iter().skip(index + 1) {
             for (a, b) in batch.items.iter().flat_map(|a| other.items.iter().map(move |b| (a, b))) {
@@ -203,7 +203,7 @@ proptest! {
         let mut planner = Planner::new(BOUNDS);
         let mut world = World::default();
         let mut input = (0..).zip(events.iter().cloned()).map(|(number, touches)| item(number, touches)).peekable();
-        let mut flying: Vec<Batch> = Vec::new();
+        let mut flying: Vec<EventBatch> = Vec::new();
         let (mut settled, mut steps) = (0, 0);
         while settled < events.len() {
             steps += 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use super::{End, Posts, Run};
+use super::{Posts, Run, RunEnd};
 use crate::cli::send::event::Item;
 use crate::cli::send::input::{Input, News};
 use crate::cli::send::ledger::Fate;
@@ -20,9 +20,15 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 impl Run {
     /// Takes the answers that are still on their way. If nothing more can be stored, all that was read is given up, and
     /// where that is kept, all that was not read, too.
-    pub(super) async fn wind_up(&mut self, end: End, mut posts: Posts, mut input: Input, signals: &mut Signals) -> End {
+    pub(super) async fn wind_up(
+        &mut self,
+        end: RunEnd,
+        mut posts: Posts,
+        mut input: Input,
+        signals: &mut Signals,
+    ) -> RunEnd {
         let within = match end {
-            End::Interrupted if !posts.is_empty() => {
+            RunEnd::Interrupted if !posts.is_empty() => {
                 self.screen.say("interrupted: waiting for what is on its way; once more leaves at once");
                 DRAIN_WITHIN
             }
@@ -40,7 +46,7 @@ impl Run {
         let first = self.ledger.first_unsettled();
         let place = self.unsettled().find(|item| item.number == first).map(|item| item.place.clone());
         self.stopped_at = (first, place);
-        if let End::Stopped(_) = &end {
+        if let RunEnd::Stopped(_) = &end {
             let mut rest: Vec<Item> = self.flights.drain().flat_map(|(_, flight)| flight.items).collect();
             let planner = std::mem::replace(&mut self.planner, Planner::new(self.settings.batch));
             rest.extend(planner.into_rest());

@@ -75,7 +75,7 @@ fn an_event_that_is_too_large_is_left_out_and_the_next_one_found() {
         let mut splitter = Splitter::new(BufReader::new(text.as_bytes()));
         assert!(splitter.next().unwrap().is_some());
         let error = splitter.next().unwrap_err();
-        assert!(matches!(error, SplitError::TooLarge { line: found } if found == line), "{error:?}");
+        assert!(matches!(error, InputError::TooLarge { line: found } if found == line), "{error:?}");
         assert!(splitter.next().unwrap().is_some_and(|(text, _)| text.starts_with(b"{\"c\"")));
         assert!(splitter.next().unwrap().is_none());
     }

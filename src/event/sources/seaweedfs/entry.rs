@@ -7,9 +7,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
 use super::NANOS;
+use crate::event::hex::hex;
 use crate::event::sources::Facts;
 use crate::event::sources::scalar::Scalar;
-use crate::event::hex::hex;
 use crate::event::time::rfc3339;
 
 /// Digits of a version's id that are a time.
@@ -18,7 +18,7 @@ const TIME_DIGITS: usize = 16;
 const COUNTS_DOWN: u64 = 1 << 62;
 
 #[derive(Default, Deserialize)]
-pub struct Entry<'a> {
+pub struct FilerEntry<'a> {
     #[serde(borrow, default)]
     name: Scalar<'a>,
     #[serde(default)]
@@ -66,7 +66,7 @@ struct Extended<'a> {
     delete_marker: Scalar<'a>,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> FilerEntry<'a> {
     pub fn name(&self) -> &str {
         self.name.as_str().unwrap_or_default()
     }
@@ -84,8 +84,8 @@ impl<'a> Entry<'a> {
     }
 
     /// Whether both have the same chunks, as far as can be told.
-    pub fn has_bytes_of(&self, other: &Entry) -> bool {
-        let chunks = |entry: &Entry| -> Vec<(Option<u64>, Option<String>)> {
+    pub fn has_bytes_of(&self, other: &FilerEntry) -> bool {
+        let chunks = |entry: &FilerEntry| -> Vec<(Option<u64>, Option<String>)> {
             let of = |chunk: &Chunk| (chunk.modified_ts_ns.number(), chunk.e_tag.as_str().map(str::to_owned));
             entry.chunks.iter().map(of).collect()
         };

@@ -1,6 +1,6 @@
 //! Which object a path of the filer is.
 
-use super::entry::Entry;
+use super::entry::FilerEntry;
 use crate::event::sources::Ignored;
 
 const BUCKETS: &str = "/buckets/";
@@ -10,14 +10,14 @@ const OWN: [&str; 3] = ["/etc/", "/topics/", "/.system/"];
 const UPLOADS: &str = ".uploads/";
 const VERSIONS: &str = ".versions/v_";
 
-pub struct Named<'a> {
+pub struct ObjectPath<'a> {
     /// Empty for what lies in no bucket.
     pub bucket: &'a str,
     pub object: &'a str,
 }
 
 /// The object whose entry has this path, or why it is none.
-pub fn object<'a>(path: &'a str, entry: &Entry) -> Result<Named<'a>, Ignored> {
+pub fn object<'a>(path: &'a str, entry: &FilerEntry) -> Result<ObjectPath<'a>, Ignored> {
     if entry.is_directory() {
         return Err(Ignored::Folder);
     }
@@ -30,5 +30,5 @@ pub fn object<'a>(path: &'a str, entry: &Entry) -> Result<Named<'a>, Ignored> {
         return Err(Ignored::Part);
     }
     let versioned = || Some(object.rsplit_once(VERSIONS)?.0).filter(|_| entry.version_id().is_some());
-    Ok(Named { bucket, object: versioned().unwrap_or(object) })
+    Ok(ObjectPath { bucket, object: versioned().unwrap_or(object) })
 }

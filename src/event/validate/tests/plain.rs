@@ -7,7 +7,7 @@ use super::*;
 use crate::event::wire::{Document, RawEvent};
 
 fn document(event: &str) -> Option<Document> {
-    match split(&Bytes::from(event.to_owned()), Form::NdJson, 1).unwrap() {
+    match split(&Bytes::from(event.to_owned()), BodyForm::NdJson, 1).unwrap() {
         Split::Batch(events) => events.into_iter().next()?.0.ok(),
         Split::One(_) => None,
     }
@@ -120,7 +120,7 @@ proptest! {
         let all = [events.clone(), vec!["1".to_owned()], events.clone()].concat();
         let body = format!("{space}[{space}{}{space}]{space}", all.join(&format!("{space},{space}")));
         let alone: Vec<_> = all.iter().filter_map(|event| document(event)).collect();
-        match split(&Bytes::from(body), Form::Json, all.len()) {
+        match split(&Bytes::from(body), BodyForm::Json, all.len()) {
             Ok(Split::Batch(events)) => {
                 let together = events.into_iter().map(|event| event.0.map(|document| (document.text, document.plain)));
                 let alone = alone.into_iter().map(|document| Ok((document.text, document.plain)));

@@ -20,11 +20,11 @@ fn limits() -> Limits {
 }
 
 fn json(body: &str) -> Result<Split, SplitError> {
-    split(&Bytes::from(body.to_owned()), Form::Json, 3)
+    split(&Bytes::from(body.to_owned()), BodyForm::Json, 3)
 }
 
 fn lines(body: &[u8]) -> Vec<Result<ByteString, String>> {
-    match split(&Bytes::copy_from_slice(body), Form::NdJson, 3).unwrap() {
+    match split(&Bytes::copy_from_slice(body), BodyForm::NdJson, 3).unwrap() {
         Split::Batch(events) => events.into_iter().map(|event| event.0.map(|document| document.text)).collect(),
         Split::One(_) => panic!("lines are always a batch"),
     }
@@ -40,7 +40,7 @@ fn texts(split: Split) -> Vec<String> {
 
 #[track_caller]
 fn malformed(body: &[u8]) -> String {
-    match split(&Bytes::copy_from_slice(body), Form::Json, 3) {
+    match split(&Bytes::copy_from_slice(body), BodyForm::Json, 3) {
         Err(SplitError::Malformed { detail }) => detail,
         other => panic!("{other:?}"),
     }
@@ -64,7 +64,7 @@ fn only_an_array_is_a_batch() {
 #[test]
 fn elements_are_slices_of_the_body() {
     let body = Bytes::from_static(b"[{\"key\":\"SET\"}]");
-    let Ok(Split::Batch(events)) = split(&body, Form::Json, 1) else { panic!("a batch") };
+    let Ok(Split::Batch(events)) = split(&body, BodyForm::Json, 1) else { panic!("a batch") };
     let text = &events[0].0.as_ref().unwrap().text;
     assert_eq!(text.as_ptr(), body[1..].as_ptr());
 }
@@ -134,7 +134,7 @@ fn syntax_comes_before_the_number_of_events() {
     assert_eq!(json("[1,2,3,4]").unwrap_err(), too_many);
     malformed(b"[1,2,3,4,}");
     malformed(format!("[1,2,3,4,{}{}]", "[".repeat(128), "]".repeat(128)).as_bytes());
-    assert_eq!(split(&Bytes::from_static(b"1\nx\n3\n4"), Form::NdJson, 3).unwrap_err(), too_many);
+    assert_eq!(split(&Bytes::from_static(b"1\nx\n3\n4"), BodyForm::NdJson, 3).unwrap_err(), too_many);
 }
 
 #[test]
@@ -210,7 +210,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..64), at_most in 0usize..5) {
-        for form in [Form::Json, Form::NdJson] {
+        for form in [BodyForm::Json, BodyForm::NdJson] {
             let _ = split(&Bytes::from(body.clone()), form, at_most);
         }
     }
@@ -223,7 +223,7 @@ proptest! {
         let mut body = format!(r#"{{"key":"{kind}","id":"é","value":{{"ttl":"1","data":[{event}]}}}}"#).into_bytes();
         let place = cut.index(body.len());
         body[place] = replacement;
-        for form in [Form::Json, Form::NdJson] {
+        for form in [BodyForm::Json, BodyForm::NdJson] {
             let events = match split(&Bytes::from(body.clone()), form, 10) {
                 Ok(Split::One(event)) => vec![event],
                 Ok(Split::Batch(events)) => events,
@@ -238,7 +238,7 @@ proptest! {
     #[test]
     fn arrays_split_as_serde_json_sees_them(values in prop::collection::vec(value(), 0..6), pretty in any::<bool>()) {
         let body = if pretty { serde_json::to_string_pretty(&values) } else { serde_json::to_string(&values) }.unwrap();
-        let Ok(Split::Batch(events)) = split(&Bytes::from(body.clone()), Form::Json, 10) else { panic!("a batch") };
+        let Ok(Split::Batch(events)) = split(&Bytes::from(body.clone()), BodyForm::Json, 10) else { panic!("a batch") };
         let seen: Vec<Value> =
             events.iter().map(|event| serde_json::from_str(&event.0.as_ref().unwrap().text).unwrap()).collect();
         prop_assert_eq!(seen, serde_json::from_str::<Vec<Value>>(&body).unwrap());
@@ -246,7 +246,7 @@ proptest! {
 
     #[test]
     fn whatever_is_refused_is_no_json_to_serde_json(body in r#"[\[\]{}",:0-9a-z \\]{0,12}"#) {
-        let ours = split(&Bytes::from(body.clone()), Form::Json, 100).is_ok();
+        let ours = split(&Bytes::from(body.clone()), BodyForm::Json, 100).is_ok();
         prop_assert_eq!(ours, serde_json::from_str::<&RawValue>(&body).is_ok());
     }
 
@@ -256,7 +256,7 @@ proptest! {
         let data = format!(r#" {{ "key" : "k" , "value" : {value} }} "#);
         let data = if twice { serde_json::to_string(&data).unwrap() } else { data };
         let body = format!(r#"{{"key":"SET","value":{{"data":{data}}}}}"#);
-        let Ok(Split::One(event)) = split(&Bytes::from(body), Form::Json, 1) else { panic!("one event") };
+        let Ok(Split::One(event)) = split(&Bytes::from(body), BodyForm::Json, 1) else { panic!("one event") };
         let Action::Set(entries) = validate(&event, &limits(), 100).unwrap().action else { panic!("a SET") };
         prop_assert_eq!(&entries[0].source, &Source::Inline(value.into()));
     }

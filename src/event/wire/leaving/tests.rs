@@ -146,9 +146,9 @@ fn a_batch_is_as_bad_as_its_worst_event() {
     let outcome = Outcome::failed(ProblemKind::Interrupted, "");
     let unavailable = || EventResult::Answered(answered(EventType::Delete, vec![("a", outcome.clone())]));
     assert_eq!(batch(&[], false), r#"{"status":"ok","counts":{"ok":0,"rejected":0,"unavailable":0},"events":[]}"#);
-    assert_eq!(Counts::of(&[ok()]).class(), Class::Ok);
-    assert_eq!(Counts::of(&[ok(), rejected()]).class(), Class::Rejected);
-    assert_eq!(Counts::of(&[unavailable(), ok(), rejected()]).class(), Class::Unavailable);
+    assert_eq!(BatchCounts::of(&[ok()]).class(), Class::Ok);
+    assert_eq!(BatchCounts::of(&[ok(), rejected()]).class(), Class::Rejected);
+    assert_eq!(BatchCounts::of(&[unavailable(), ok(), rejected()]).class(), Class::Unavailable);
 }
 
 #[test]

@@ -2,10 +2,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use super::super::certificate::{Certificate, Version};
+use super::super::certificate::{Certificate, CertificateVersion};
 use super::super::{Sns, Unproven};
 use super::{documents, file, run, signed_by_rsa};
-use crate::event::sources::envelope::Envelope;
+use crate::event::sources::envelope::SnsEnvelope;
 
 const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:t";
 const CERTIFICATE: &str = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem";
@@ -30,19 +30,19 @@ fn subscription() -> Value {
 
 fn signed(mut message: Value) -> Value {
     let bytes = message.to_string();
-    let text = Envelope::read(bytes.as_bytes()).unwrap().text_to_sign().unwrap();
+    let text = SnsEnvelope::read(bytes.as_bytes()).unwrap().text_to_sign().unwrap();
     message["Signature"] = BASE64.encode(signed_by_rsa(text.as_bytes())).into();
     message
 }
 
 async fn verified(sns: &Sns, message: &Value) -> Result<(), Unproven> {
     let bytes = message.to_string();
-    sns.verify(&Envelope::read(bytes.as_bytes()).unwrap(), &[TOPIC.to_owned()]).await
+    sns.verify(&SnsEnvelope::read(bytes.as_bytes()).unwrap(), &[TOPIC.to_owned()]).await
 }
 
 async fn confirmed(sns: &Sns, message: &Value) -> Result<(), Unproven> {
     let bytes = message.to_string();
-    sns.confirm(&Envelope::read(bytes.as_bytes()).unwrap(), &[TOPIC.to_owned()]).await
+    sns.confirm(&SnsEnvelope::read(bytes.as_bytes()).unwrap(), &[TOPIC.to_owned()]).await
 }
 
 #[test]
@@ -65,11 +65,15 @@ fn both_versions_of_signatures_are_good() {
 fn a_real_message_of_moto_is_good_under_its_certificate() {
     let request = file("payloads/moto-sns-signed.http");
     let end = request.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-    let envelope = Envelope::read(&request[end + 4..]).unwrap();
+    let envelope = SnsEnvelope::read(&request[end + 4..]).unwrap();
     let certificate = Certificate::of_pem(&file("payloads/moto-sns-signed.pem")).unwrap();
     let (text, signature) = (envelope.text_to_sign().unwrap(), BASE64.decode(envelope.signature().unwrap()).unwrap());
-    assert!(certificate.has_signed(Version::named(envelope.version().unwrap()).unwrap(), text.as_bytes(), &signature));
-    assert!(!certificate.has_signed(Version::Two, &text.as_bytes()[1..], &signature));
+    assert!(certificate.has_signed(
+        CertificateVersion::named(envelope.version().unwrap()).unwrap(),
+        text.as_bytes(),
+        &signature
+    ));
+    assert!(!certificate.has_signed(CertificateVersion::Two, &text.as_bytes()[1..], &signature));
     assert!(!certificate.is_valid(0) && !certificate.is_valid(i64::MAX));
 }
 

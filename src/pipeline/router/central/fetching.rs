@@ -8,7 +8,7 @@ use crate::blob::retry::Decision;
 use crate::blob::{FetchError, FetchErrorKind};
 use crate::event::CacheKey;
 use crate::event::outcome::{Outcome, Problem, ProblemKind};
-use crate::pipeline::fetch::fetcher::{Fetch, FetcherMessage};
+use crate::pipeline::fetch::fetcher::{FetchAttempt, FetcherMessage};
 use crate::pipeline::fetch::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
 use crate::pipeline::runtime::StageContext;
 use crate::pipeline::work::Seq;
@@ -48,7 +48,7 @@ impl CentralRouter {
             let (epoch, result) = (self.epoch, FetchResult::Lost);
             let lost = FetchEnded { epoch, direct: None, fetcher: index, request, result };
             let ended = self.notify.fetch_ended.notice(lost);
-            self.deps.fetchers.post(index, FetcherMessage::Fetch(Fetch { ended, until }));
+            self.deps.fetchers.post(index, FetcherMessage::Fetch(FetchAttempt { ended, until }));
         }
     }
 

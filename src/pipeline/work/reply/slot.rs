@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Shared;
+use super::ReplyCell;
 use super::conclusion::missing_detail;
 use crate::event::outcome::{Outcome, ProblemKind};
 use crate::event::trace::Trace;
@@ -11,13 +11,13 @@ use crate::pipeline::work::timing::Phase;
 
 /// The slots of a request, handed out in order. Those not handed out end as `interrupted`.
 pub struct Slots {
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<ReplyCell>>,
     next: usize,
     total: usize,
 }
 
 impl Slots {
-    pub(super) fn new(shared: Option<Arc<Shared>>, total: usize) -> Self {
+    pub(super) fn new(shared: Option<Arc<ReplyCell>>, total: usize) -> Self {
         Slots { shared, next: 0, total }
     }
 
@@ -76,7 +76,7 @@ pub fn settle_all(settled: impl IntoIterator<Item = (Slot, Outcome)>, now: Insta
 
 /// One entry's place in its request's answer. Dropped unsettled, the entry is `interrupted`.
 pub struct Slot {
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<ReplyCell>>,
     index: usize,
 }
 

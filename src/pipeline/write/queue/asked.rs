@@ -6,7 +6,7 @@ use super::Ready;
 use crate::cache::Command;
 use crate::event::outcome::Origin;
 use crate::pipeline::work::key_order::KeyTicket;
-use crate::pipeline::work::question::{End, Question};
+use crate::pipeline::work::question::{CommandEnd, Question};
 
 impl Ready {
     /// Puts a question beside the operations for its key's writer. `ticket` is its own place in the order of the key.
@@ -17,7 +17,7 @@ impl Ready {
         deadline: Instant,
         outbox: &mut Vec<Vec<Ready>>,
     ) {
-        let end = End::Question(question);
+        let end = CommandEnd::Question(question);
         Ready { command, origin: Origin::Blob, end, ticket, deadline, carried: None }.put(outbox);
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Hindrance, Pending, Ready, SAID};
 use crate::event::outcome::{Outcome, ProblemKind};
 use crate::pipeline::work::operation::Carried;
-use crate::pipeline::work::question::End;
+use crate::pipeline::work::question::CommandEnd;
 
 impl Pending {
     /// Whether it is not sent any more.
@@ -51,7 +51,7 @@ impl Ready {
 }
 
 /// It was not done. Entries that it would have made needless end as it does.
-fn fail(end: End, carried: Option<Box<Carried>>, outcome: Outcome, now: Instant) {
+fn fail(end: CommandEnd, carried: Option<Box<Carried>>, outcome: Outcome, now: Instant) {
     if let Some(carried) = carried {
         carried.settle_outdone(&outcome, now);
     }

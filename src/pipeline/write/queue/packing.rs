@@ -4,7 +4,7 @@
 //! trip, and the keys beside it with it. So it is left for the next batch with all that follows on its key: once, and only
 //! where that is little of the whole, so that a key which is read and written in turn is not held up by others.
 
-use super::{Batch, Bounds, Pending};
+use super::{Batch, BatchLimits, Pending};
 use crate::cache::Command;
 use crate::pipeline::work::key_order::TicketSet;
 
@@ -30,7 +30,7 @@ impl Notes {
 }
 
 pub struct Packing<'a> {
-    bounds: Bounds,
+    bounds: BatchLimits,
     /// For so many at most there will be something.
     room: usize,
     bytes: usize,
@@ -41,7 +41,7 @@ pub struct Packing<'a> {
 }
 
 impl<'a> Packing<'a> {
-    pub fn new(bounds: Bounds, room: usize, notes: &'a mut Notes) -> Self {
+    pub fn new(bounds: BatchLimits, room: usize, notes: &'a mut Notes) -> Self {
         notes.clear();
         let (sets, others, left) = (Batch::default(), Batch::default(), Batch::default());
         Packing { bounds, room, bytes: 0, notes, sets, others, left }

@@ -14,7 +14,7 @@ use crate::pipeline::work::key_order::KeyOrder;
 use crate::pipeline::work::reply::{PendingReply, Slots, reply};
 use crate::pipeline::write::pace::Paces;
 
-const ALL: Bounds = Bounds { commands: 100, bytes: usize::MAX, repeats: 100 };
+const ALL: BatchLimits = BatchLimits { commands: 100, bytes: usize::MAX, repeats: 100 };
 const LONG: Duration = Duration::from_secs(60);
 
 /// A request's slots, one for each of these keys.
@@ -85,7 +85,7 @@ fn a_write_behind_a_read_is_left_for_the_next_batch_once_if_little_is() {
     let others = ["?1", "?2", "?3", "?4", "?5", "?6", "?7", "?8"];
     let (mut queue, _waiter) = queue(&[&["?a"], &others[..], &["-a", "+a", "+b", "?a", "-a", "+c"]].concat(), later());
     let now = Instant::now();
-    let first = queue.next_batch(Bounds { commands: 11, ..ALL }, None, now);
+    let first = queue.next_batch(BatchLimits { commands: 11, ..ALL }, None, now);
     assert_eq!(names(&first), [&["?a"], &others[..]].concat(), "both that are left count");
     land(&mut queue, first, &[], now);
     let second = queue.next_batch(ALL, None, now);
@@ -133,7 +133,7 @@ fn land(queue: &mut Queue, batch: Batch, refused: &[&str], now: Instant) {
 fn what_is_refused_waits_for_its_time_and_with_it_what_comes_after_it_on_its_key() {
     let (mut queue, _waiter) = queue(&["+a", "+b", "?a", "-a", "+c", "+a"], later());
     let now = Instant::now();
-    let first = queue.next_batch(Bounds { commands: 3, ..ALL }, None, now);
+    let first = queue.next_batch(BatchLimits { commands: 3, ..ALL }, None, now);
     assert_eq!(names(&first), ["+a", "+b", "?a"]);
     land(&mut queue, first, &["a"], now);
     let others = queue.next_batch(ALL, None, now);
@@ -208,7 +208,7 @@ fn keys_that_wait_for_one_cause_are_not_held_up_by_those_that_wait_for_another()
 fn a_line_that_breaks_brings_back_what_was_refused_and_what_was_not_in_order() {
     let (mut queue, _waiter) = queue(&["+a", "+b", "+a"], later());
     let now = Instant::now();
-    let first = queue.next_batch(Bounds { commands: 1, ..ALL }, None, now);
+    let first = queue.next_batch(BatchLimits { commands: 1, ..ALL }, None, now);
     land(&mut queue, first, &["a"], now);
     let now = queue.next_due().expect("a was refused");
     let batch = queue.next_batch(ALL, None, now);
@@ -296,9 +296,9 @@ fn a_queue_of_alternating_reads_and_writes_of_one_key_is_not_gone_through_again_
 #[test]
 fn a_batch_is_bounded_in_commands_and_bytes_but_takes_one_of_any_size() {
     let (mut queue, _waiter) = queue(&["+a", "+b", "+c", "+d"], later());
-    assert_eq!(names(&queue.next_batch(Bounds { commands: 1, ..ALL }, None, Instant::now())), ["+a"]);
-    assert_eq!(names(&queue.next_batch(Bounds { bytes: 1, ..ALL }, None, Instant::now())), ["+b"]);
-    assert_eq!(names(&queue.next_batch(Bounds { bytes: 200, ..ALL }, None, Instant::now())), ["+c", "+d"]);
+    assert_eq!(names(&queue.next_batch(BatchLimits { commands: 1, ..ALL }, None, Instant::now())), ["+a"]);
+    assert_eq!(names(&queue.next_batch(BatchLimits { bytes: 1, ..ALL }, None, Instant::now())), ["+b"]);
+    assert_eq!(names(&queue.next_batch(BatchLimits { bytes: 200, ..ALL }, None, Instant::now())), ["+c", "+d"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::resume::ScanName;
-use super::seen::Seen;
+use super::seen::CountedKeys;
 use crate::cache::{CacheError, Unlinked};
 use crate::event::outcome::{MAX_SAMPLE, Outcome, Problem, ProblemKind};
 use crate::event::pattern::Pattern;
@@ -91,7 +91,7 @@ impl Rule {
     }
 
     /// Counts a key that a preview shows, for as many as it stands for.
-    pub(super) fn preview(&mut self, key: &Bytes, counts: u64, seen: &mut Seen) {
+    pub(super) fn preview(&mut self, key: &Bytes, counts: u64, seen: &mut CountedKeys) {
         self.matched += counts;
         let is_full = self.sample.len() == MAX_SAMPLE || self.sample_bytes + key.len() > MAX_SAMPLE_BYTES;
         if counts > 0 && !is_full && seen.hold(key.len()) {
@@ -102,7 +102,7 @@ impl Rule {
     }
 
     /// Counts what was deleted, and what was left because it is newer or the cache refuses to delete it.
-    pub(super) fn add(&mut self, unlinked: &Unlinked, seen: &mut Seen) {
+    pub(super) fn add(&mut self, unlinked: &Unlinked, seen: &mut CountedKeys) {
         let Unlinked { deleted, newer, refused, refusal } = unlinked;
         self.deleted += deleted;
         self.matched += deleted;
@@ -118,7 +118,7 @@ impl Rule {
     }
 
     /// It has seen all keys.
-    pub(super) fn end(self, seen: &Seen) {
+    pub(super) fn end(self, seen: &CountedKeys) {
         if let Some(refusal) = &self.refusal {
             let keys = if self.refused == 1 { "1 key was".to_owned() } else { format!("{} keys were", self.refused) };
             let detail = format!("{keys} not deleted, the others were: {refusal}");

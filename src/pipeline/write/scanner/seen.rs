@@ -17,7 +17,7 @@ const MAX_KEYS: usize = FIRST_KEYS << 11;
 /// What a key costs, with the table that is left behind when it grows.
 const KEY_BYTES: usize = 16;
 
-pub(super) struct Seen {
+pub(super) struct CountedKeys {
     hashes: HashSet<u64, RandomState>,
     hasher: RandomState,
     /// Keys are noted if so many bits of their hash are zero.
@@ -26,9 +26,9 @@ pub(super) struct Seen {
     permit: Permit,
 }
 
-impl Seen {
+impl CountedKeys {
     pub(super) fn new(permit: Permit) -> Self {
-        Seen { hashes: HashSet::default(), hasher: RandomState::new(), level: 0, max_keys: FIRST_KEYS, permit }
+        CountedKeys { hashes: HashSet::default(), hasher: RandomState::new(), level: 0, max_keys: FIRST_KEYS, permit }
     }
 
     /// For how many keys this one counts: none if it was seen before.
@@ -73,13 +73,13 @@ mod tests {
     use super::*;
     use crate::pipeline::work::admission::Admission;
 
-    fn count(seen: &mut Seen, keys: std::ops::Range<u32>) -> u64 {
+    fn count(seen: &mut CountedKeys, keys: std::ops::Range<u32>) -> u64 {
         keys.map(|key| seen.note(key)).sum()
     }
 
     #[test]
     fn a_key_counts_once() {
-        let mut seen = Seen::new(Admission::new(1, 1 << 30, 1).permit());
+        let mut seen = CountedKeys::new(Admission::new(1, 1 << 30, 1).permit());
         assert_eq!(count(&mut seen, 0..100_000), 100_000);
         assert_eq!(count(&mut seen, 50_000..150_000), 50_000);
         assert!(!seen.is_estimating());
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn where_admission_is_full_counts_become_estimates_and_memory_stays_as_it_is() {
         let admission = Admission::new(1, 100_000, 1);
-        let mut seen = Seen::new(admission.permit());
+        let mut seen = CountedKeys::new(admission.permit());
         let counted = count(&mut seen, 0..1_000_000);
         assert!(seen.is_estimating() && seen.hashes.capacity() <= 8192 && admission.in_use().1 <= 100_000);
         assert!((900_000..1_100_000).contains(&counted), "{counted}");

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::resume::{ResumePoint, ResumePoints, ScanName};
 use super::rule::{Rule, Terms};
-use super::seen::Seen;
+use super::seen::CountedKeys;
 use crate::cache::{CacheError, Cursor, DeleteGroup, Portion, Scan, ScanStep, Session};
 use crate::event::outcome::ProblemKind;
 use crate::event::pattern::{PatternIndex, Wider};
@@ -34,7 +34,7 @@ pub(super) struct ScanWalk<'a> {
     session: &'a mut dyn Session,
     retry: Duration,
     resume: Rc<RefCell<ResumePoints>>,
-    seen: Seen,
+    seen: CountedKeys,
     rules: Vec<Rule>,
     /// The rules' numbers by their patterns.
     index: PatternIndex<usize>,
@@ -60,7 +60,7 @@ impl<'a> ScanWalk<'a> {
         session: &'a mut dyn Session,
         retry: Duration,
         resume: Rc<RefCell<ResumePoints>>,
-        seen: Seen,
+        seen: CountedKeys,
         deletes: Vec<PatternDelete>,
     ) -> (Self, Vec<Barrier>) {
         let (mut rules, mut passes, mut barriers) = (Vec::new(), Vec::new(), Vec::new());

@@ -10,7 +10,7 @@ use super::{Activity, Writer};
 use crate::cache::{CacheError, Reply};
 use crate::pipeline::runtime::StageContext;
 use crate::pipeline::work::reply::settle_all;
-use crate::pipeline::write::queue::{Again, Bounds};
+use crate::pipeline::write::queue::{Again, BatchLimits};
 
 /// With less than this part of a batch waiting, the next may wait for more.
 const FEW: usize = 8;
@@ -36,7 +36,7 @@ impl Writer {
         self.activity = Activity::Idle;
         let begun = Instant::now();
         let most = self.limits.batch_max.min(self.queue.pace().batch());
-        let bounds = Bounds { commands: most, bytes: self.limits.batch_max_bytes, repeats: most.div_ceil(2) };
+        let bounds = BatchLimits { commands: most, bytes: self.limits.batch_max_bytes, repeats: most.div_ceil(2) };
         let (commands, pending) = self.queue.next_batch(bounds, self.health.hindrance(), begun);
         if commands.is_empty() {
             return self.wake_when_due(begun, context);

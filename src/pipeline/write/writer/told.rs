@@ -6,7 +6,7 @@ use super::outcome::outcome;
 use crate::cache::{CacheError, Command, Reply};
 use crate::event::outcome::Outcome;
 use crate::pipeline::work::operation::Carried;
-use crate::pipeline::work::question::{End, Question};
+use crate::pipeline::work::question::{CommandEnd, Question};
 use crate::pipeline::work::reply::Slot;
 use crate::pipeline::write::queue::Pending;
 
@@ -26,13 +26,13 @@ impl Told {
         result: Result<Reply, CacheError>,
     ) -> Option<(Slot, Outcome)> {
         match pending.end {
-            End::Entry(slot) => {
+            CommandEnd::Entry(slot) => {
                 let outcome = outcome(&command, pending.origin, result);
                 let carried = pending.carried.filter(|carried| !carried.outdone.is_empty());
                 self.outdone.extend(carried.map(|carried| (*carried, outcome.clone())));
                 Some((slot, outcome))
             }
-            End::Question(question) => {
+            CommandEnd::Question(question) => {
                 self.answers.push((question, command, result));
                 None
             }

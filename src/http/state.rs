@@ -11,7 +11,7 @@ use super::openapi::Documents;
 use super::page::html::Pages;
 use super::slow::SlowLog;
 use super::sources::{self, Sources};
-use super::unproven::Unproven;
+use super::unproven::UnprovenBodies;
 use crate::event::outcome::{Class, Outcome};
 use crate::event::rejection::Rejection;
 use crate::event::wire::{Answered, EventResult};
@@ -24,7 +24,7 @@ use crate::telemetry::metrics::Metrics;
 /// What the wait of the oldest event adds to `Retry-After`, in seconds, before jitter.
 const MAX_RETRY_AFTER: u64 = 10;
 
-pub struct Shared {
+pub struct HttpState {
     pub settings: HttpSettings,
     pub pipeline: Pipeline,
     pub metrics: Metrics,
@@ -37,7 +37,7 @@ pub struct Shared {
     pub openapi: Documents,
     pub begun: Instant,
     pub slow: SlowLog,
-    pub unproven: Unproven,
+    pub unproven: UnprovenBodies,
     pub sources: Sources,
     /// What waits longest, of each worker.
     oldest: Mutex<Vec<Arc<OldestPending>>>,
@@ -46,7 +46,7 @@ pub struct Shared {
 }
 
 /// A request under way.
-pub struct Busy<'a>(&'a Shared);
+pub struct Busy<'a>(&'a HttpState);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
@@ -60,7 +60,7 @@ fn retry_after(age: Duration) -> RangeInclusive<u64> {
     least..=2 * least
 }
 
-impl Shared {
+impl HttpState {
     pub fn new(
         settings: HttpSettings,
         pipeline: Pipeline,
@@ -71,11 +71,11 @@ impl Shared {
         let openapi = Documents::new(&settings, pipeline.limits());
         let pages = settings.page.then(Pages::new);
         let (slow, oldest) = (SlowLog::new(settings.slow), Mutex::default());
-        let unproven = Unproven::new(settings.max_unproven_bytes);
+        let unproven = UnprovenBodies::new(settings.max_unproven_bytes);
         let keys = settings.keys.clone();
         let sources = Sources::new(settings.sources.clone(), settings.auth.clone(), keys, metrics.clone());
         let (busy, cut_off) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Shared {
+        HttpState {
             settings,
             pipeline,
             metrics,
