@@ -1,11 +1,13 @@
 //! How large files and functions may be, and where modules and unit tests stand.
 
-use super::{files, root};
+use super::{files, read, root};
 
 const MAX_FILE_LINES: usize = 400;
 const MAX_FUNCTION_LINES: usize = 60;
 /// Of ten functions nine are not longer.
 const P90_FUNCTION_LINES: usize = 20;
+/// As `wc -w` counts them. Algorithms are described in their modules.
+const MAX_MAP_WORDS: usize = 1500;
 /// Longer unit tests stand in a file of their own: `x/tests.rs` for `x.rs`.
 const MAX_TEST_LINES: usize = 100;
 
@@ -67,6 +69,18 @@ fn files_and_functions_are_short() {
     let p90 = lengths[lengths.len() * 9 / 10];
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(lengths.len() > 2000 && p90 <= P90_FUNCTION_LINES, "p90 of {} functions: {p90} lines", lengths.len());
+}
+
+#[test]
+fn the_map_is_short_and_every_path_in_it_exists() {
+    let map = read("docs/architecture.md");
+    let words = map.split_whitespace().count();
+    assert!(words <= MAX_MAP_WORDS, "docs/architecture.md has {words} words");
+    let quoted = map.split('`').skip(1).step_by(2);
+    let paths: Vec<&str> =
+        quoted.filter(|text| ["src/", "tests/", "docs/"].iter().any(|at| text.starts_with(at))).collect();
+    let missing: Vec<&&str> = paths.iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(paths.len() > 30 && missing.is_empty(), "of {} paths these do not exist: {missing:?}", paths.len());
 }
 
 /// The file of module `x` is `x.rs`; its children are in the folder `x`.
