@@ -100,7 +100,7 @@ impl FetchError {
 
     /// The time for it had run out before its last byte was passed on.
     pub fn too_late() -> Self {
-        FetchError::unavailable("the body did not come in time")
+        FetchError::unavailable("the body did not arrive in time")
     }
 
     /// The cache did not take the blob in.

@@ -200,7 +200,7 @@ impl Pipeline {
         self.settings.deadline
     }
 
-    /// Hosts of blobs that answer nothing at the moment.
+    /// Hosts of blobs that do not answer at the moment.
     pub fn hosts_down(&self) -> usize {
         self.placement.hosts_down()
     }

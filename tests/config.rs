@@ -218,7 +218,7 @@ fn every_example_of_the_default_file_is_allowed() {
     // The files of the examples do not exist, a password may be given once only, and a store has one kind: nothing else is wrong.
     assert_eq!(answer.code, Some(64), "{}", answer.out);
     for line in answer.err.lines().skip(1) {
-        let expected = ["there is no such file", "only one of the two", "a store of this kind has no such setting"];
+        let expected = ["there is no such file", "only one of the two", "this kind of store does not have the setting"];
         assert!(expected.iter().any(|expected| line.contains(expected)), "{line}");
     }
 }
@@ -397,7 +397,7 @@ fn a_variable_that_is_a_letter_off_a_settings_is_warned_of() {
         Run::new().env("REDIS_PASWORD", "secret-4711").env("FETCH_POOL_SIZES", "3").env("REDIS_PORT_6379_TCP", "x");
     let answer = run.check(&[]);
     for (name, meant) in [("REDIS_PASWORD", "REDIS_PASSWORD"), ("FETCH_POOL_SIZES", "FETCH_POOL_SIZE")] {
-        let warning = format!("environment {name} is no setting and ignored: is {meant} meant?");
+        let warning = format!("environment {name} is not a setting and is ignored; did you mean {meant}?");
         assert!(answer.err.contains(&warning), "{}", answer.err);
     }
     assert!(!answer.err.contains("4711") && !answer.err.contains("6379_TCP"), "{}", answer.err);
@@ -429,13 +429,13 @@ fn an_unknown_name_in_the_file_is_named_with_its_source_and_what_is_allowed() {
         Run::new().default_file("prot = 1\nPort = 1\n[fetch]\npool_sise = 1\nnonsense = 1\n[ftech]\nattempts = 1\n");
     run.check(&[]).refused(&[
         &["prot (config/default.toml)", "did you mean port?", "log_level"],
-        &["Port (config/default.toml)", "there is no such setting"],
+        &["Port (config/default.toml)", "no such setting"],
         &["fetch.pool_sise (config/default.toml)", "did you mean fetch.pool_size?", "per_host"],
         &["fetch.nonsense (config/default.toml)", "max_blob_bytes"],
         &["ftech (config/default.toml)", "did you mean fetch?"],
     ]);
     let run = Run::new().file("x.toml", "\"fetch.pool_size\" = 3\n");
-    run.check(&["--config", "x.toml"]).refused(&[&["fetch.pool_size", "x.toml", "there is no such setting"]]);
+    run.check(&["--config", "x.toml"]).refused(&[&["fetch.pool_size", "x.toml", "no such setting"]]);
 }
 
 #[test]
@@ -568,7 +568,7 @@ fn a_password_is_given_once_and_a_certificate_with_its_key() {
         .file("cert.pem", pem("CERTIFICATE", CERTIFICATE))
         .file("key.pem", pem("PRIVATE KEY", OTHER_KEY))
         .env("HTTP_TLS_CLIENT_CA", "cert.pem");
-    run.check(&[]).refused(&[&["http.tls_client_ca", "http.tls_cert (unset)", "of no use without"]]);
+    run.check(&[]).refused(&[&["http.tls_client_ca", "http.tls_cert (unset)", "the first needs the second"]]);
     run.check(&["--http-tls-cert=cert.pem"]).refused(&[&["http.tls_cert", "http.tls_key (unset)"]]);
     run.check(&["--http-tls-cert=cert.pem", "--http-tls-key=key.pem"]).refused(&[&[
         "http.tls_key (flag --http-tls-key): key.pem",
@@ -666,18 +666,18 @@ fn a_kind_of_redis_gets_what_it_needs_and_nothing_that_it_has_not() {
         mode("cluster").check(&["--redis-nodes=a:1,[::1]:2"]).setting("redis.nodes").0,
         "[\"a:1\", \"[::1]:2\"]"
     );
-    let why = "a cluster has no database but 0";
+    let why = "a cluster has only database 0";
     let db = "redis.db = 3 (flag --redis-db)";
     mode("cluster").check(&["--redis-db=3"]).refused(&[&["redis.mode = \"cluster\"", db, why]]);
     let answer = mode("cluster").check(&["--redis-url=redis://:hunter2@h/3"]);
     answer.refused(&[&["redis.mode = \"cluster\"", "redis.db = 3 (redis.url, flag --redis-url)", why]]);
     assert!(!answer.err.contains("hunter2"), "{}", answer.err);
     assert_eq!(mode("cluster").check(&["--redis-db=3", "--redis-url=redis://h/0"]).err, "");
-    let (first, of_no_use) = ("redis.mode = \"sentinel\"", "of no use without the second");
+    let (first, needs) = ("redis.mode = \"sentinel\"", "the first needs the second");
     mode("sentinel")
         .check(&[])
-        .refused(&[&[first, "redis.nodes (unset)", of_no_use], &[first, "redis.sentinel_master (unset)", of_no_use]]);
-    mode("sentinel").check(&["--redis-nodes=a:1"]).refused(&[&[first, "redis.sentinel_master (unset)", of_no_use]]);
+        .refused(&[&[first, "redis.nodes (unset)", needs], &[first, "redis.sentinel_master (unset)", needs]]);
+    mode("sentinel").check(&["--redis-nodes=a:1"]).refused(&[&[first, "redis.sentinel_master (unset)", needs]]);
     assert_eq!(mode("sentinel").check(&["--redis-nodes=a:1", "--redis-sentinel-master=m", "--redis-db=3"]).err, "");
     let answer = mode("cluster").check(&["--redis-sentinel-master=m"]);
     assert!(
@@ -861,8 +861,8 @@ fn faults_of_a_source_are_named_with_the_nearest_name() {
     let answer = run.check(&["--sources-minio-vallue", "facts", "--sources-NAME-format", "s3"]);
     assert_eq!(answer.code, Some(64));
     for expected in [
-        "sources.minio.fromat (config/default.toml): there is no such setting, did you mean sources.minio.format?",
-        "sources.minio.key = \"{name}\" (config/default.toml): something in braces that is none of the parts of a key",
+        "sources.minio.fromat (config/default.toml): no such setting, did you mean sources.minio.format?",
+        "sources.minio.key = \"{name}\" (config/default.toml): something in braces that is not a part of a key",
         "sources.minio.ttl = \"60\" (config/default.toml): a text where an integer belongs",
         "sources.minio.format = \"s4\" (config/default.toml): not one of the choices; allowed: auto, s3",
         "sources.Big (config/default.toml): not the name of a source",
@@ -875,11 +875,11 @@ fn faults_of_a_source_are_named_with_the_nearest_name() {
         assert!(answer.err.contains(expected), "{expected}\n{}", answer.err);
     }
     let answer = Run::new().env("SOURCES_MINIO_FROMAT", "s3").check(&[]);
-    assert!(answer.err.contains("is SOURCES_MINIO_FORMAT meant?"), "{}", answer.err);
+    assert!(answer.err.contains("did you mean SOURCES_MINIO_FORMAT?"), "{}", answer.err);
     let long = Run::new().env("SOURCES_MINIO_TTL", "4000").env("EVENT_MAX_TTL_SECONDS", "3000").check(&[]);
     assert!(long.err.contains("sources.minio.ttl must not exceed event.max_ttl_seconds"), "{}", long.err);
     let empty = Run::new().env("SOURCES_MINIO_TOKENS", "").check(&[]);
-    assert!(empty.code == Some(64) && empty.err.contains("given but empty"), "{}", empty.err);
+    assert!(empty.code == Some(64) && empty.err.contains("empty; leave it out"), "{}", empty.err);
 }
 
 /// What is said of these settings of a store named `main`.

@@ -45,7 +45,7 @@ fn redirect(response: &ClientResponse, url: &Url) -> Result<Url, FetchError> {
         response.headers().get(header::LOCATION).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let clean = location.filter(|location| !location.chars().any(char::is_control));
     let next = clean.and_then(|location| url.join(location).ok());
-    next.ok_or_else(|| FetchError::new(FetchErrorKind::Denied, "the server sent a redirect without a usable location"))
+    next.ok_or_else(|| FetchError::new(FetchErrorKind::Denied, "the redirect has no usable Location header"))
 }
 
 /// `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date.

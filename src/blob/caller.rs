@@ -190,7 +190,7 @@ fn send_fault(error: SendRequestError) -> FetchError {
         SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
             FetchError::unavailable(fault(error.kind()))
         }
-        SendRequestError::Response(_) => FetchError::unavailable("the answer is not well-formed"),
+        SendRequestError::Response(_) => FetchError::unavailable("the answer is malformed"),
         _ => FetchError::unavailable("the request failed"),
     }
 }

@@ -176,9 +176,9 @@ impl BlobClient {
         match self.open_head(first, until, || false).await? {
             Opened::Body(download) => {
                 let body = download.read().await?;
-                access.store.page(&body).ok_or_else(|| denied("the store answered with something that is no listing"))
+                access.store.page(&body).ok_or_else(|| denied("the store's answer is not a listing"))
             }
-            Opened::NotModified | Opened::GaveUp => Err(denied("the store answered without a listing")),
+            Opened::NotModified | Opened::GaveUp => Err(denied("the store's answer has no listing")),
         }
     }
 
@@ -226,7 +226,7 @@ impl BlobClient {
         mut gives_up: impl FnMut() -> bool,
     ) -> Result<Opened, FetchError> {
         let signs = Rc::new(Signs::default());
-        let timed_out = || FetchError { silent: true, ..FetchError::unavailable("no answer came in time") };
+        let timed_out = || FetchError { silent: true, ..FetchError::unavailable("the answer did not arrive in time") };
         let mut head = pin!(self.inner.follow(first, until, &signs));
         let result = loop {
             let look = until.min(Instant::now() + LOOK_EVERY);

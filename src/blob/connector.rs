@@ -63,7 +63,7 @@ impl Service<ConnectInfo<Uri>> for BlobConnector {
 
 impl BlobConnector {
     async fn connect(&self, uri: &Uri) -> Result<Transport, FetchError> {
-        let host = Host::parse(uri.hostname()).map_err(|_| FetchError::unavailable("the host is no host"))?;
+        let host = Host::parse(uri.hostname()).map_err(|_| FetchError::unavailable("the host name is not valid"))?;
         let port = uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
         let judged = self.allowed.judge_host(&host, port)?;
 
@@ -95,8 +95,7 @@ fn server_name(host: Host) -> Result<ServerName<'static>, FetchError> {
     match host {
         Host::Domain(name) => {
             let name = name.strip_suffix('.').unwrap_or(&name).to_owned();
-            ServerName::try_from(name)
-                .map_err(|_| FetchError::unavailable("the host's name cannot stand in a certificate"))
+            ServerName::try_from(name).map_err(|_| FetchError::unavailable("the host name is not valid for TLS"))
         }
         Host::Ipv4(ip) => Ok(ServerName::IpAddress(IpAddr::V4(ip).into())),
         Host::Ipv6(ip) => Ok(ServerName::IpAddress(IpAddr::V6(ip).into())),

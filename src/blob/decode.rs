@@ -29,7 +29,7 @@ pub(super) fn codings<'a>(headers: impl Iterator<Item = &'a [u8]>) -> Result<Vec
             b"gzip" | b"x-gzip" => Coding::Gzip,
             b"deflate" => Coding::Deflate,
             b"br" => Coding::Brotli,
-            _ => return Err(denied("the body has a content coding that is not understood")),
+            _ => return Err(denied("the body's Content-Encoding is not supported")),
         };
         if codings.len() == MAX_CODINGS {
             return Err(denied("the body has too many content codings"));

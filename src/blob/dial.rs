@@ -34,9 +34,9 @@ pub(super) async fn resolve(resolver: &NameResolver, host: &Host, port: u16) -> 
         Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(IpAddr::V6(*ip), port)]),
     };
     let addresses = resolver(name, port).await;
-    let addresses = addresses.map_err(|_| FetchError::unavailable("the host's name cannot be resolved"))?;
+    let addresses = addresses.map_err(|_| FetchError::unavailable("the host name cannot be resolved"))?;
     if addresses.is_empty() {
-        return Err(FetchError::unavailable("the host's name has no address"));
+        return Err(FetchError::unavailable("the host name has no address"));
     }
     Ok(addresses)
 }
@@ -81,7 +81,7 @@ pub(super) fn fault(kind: io::ErrorKind) -> &'static str {
         HostUnreachable | NetworkUnreachable => "the host cannot be reached",
         UnexpectedEof => "the connection was closed early",
         TimedOut => "the connection timed out",
-        InvalidData => "the answer is not well-formed",
+        InvalidData => "the answer is malformed",
         _ => "the connection failed",
     }
 }

@@ -109,7 +109,7 @@ impl Download {
     pub async fn read(mut self) -> Result<Bytes, FetchError> {
         match timeout_at(self.until, self.read_untimed()).await {
             Ok(result) => result,
-            Err(_) => Err(FetchError::unavailable("the body did not come in time")),
+            Err(_) => Err(FetchError::unavailable("the body did not arrive in time")),
         }
     }
 
@@ -151,7 +151,7 @@ impl Download {
             data.extend_from_slice(&chunk);
         }
         if expected.is_some_and(|expected| expected != length) {
-            return Err(FetchError::unavailable("the body is not as long as announced"));
+            return Err(FetchError::unavailable("the body does not have the length that the host announced"));
         }
         Ok(whole.unwrap_or_else(|| finished(data)))
     }
@@ -162,7 +162,7 @@ impl Download {
             let mut body = decoded(raw, &codings).await.map_err(|error| body_fault(&error))?;
             read_capped(&mut body, max_bytes).await
         };
-        let lost = || FetchError::unavailable("the decoder failed under the body");
+        let lost = || FetchError::unavailable("the decoder of the body failed");
         self.decoding.run((&mut self.response).map_err(into_io), work).await.unwrap_or_else(|| Err(lost()))
     }
 }
@@ -233,9 +233,7 @@ fn into_io(error: PayloadError) -> io::Error {
 fn body_fault(error: &io::Error) -> FetchError {
     FetchError::unavailable(match error.kind() {
         io::ErrorKind::UnexpectedEof => "the body was cut short",
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
-            "the body is not well-formed"
-        }
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => "the body is malformed",
         kind => fault(kind),
     })
 }

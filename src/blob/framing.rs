@@ -71,7 +71,7 @@ impl BlobConnection {
                 if head.is_interim() {
                     self.interim_bytes += length;
                     if self.interim_bytes > MAX_HEAD_BYTES {
-                        return Poll::Ready(Err(broken("the interim responses have no end")));
+                        return Poll::Ready(Err(broken("the host sends too many interim responses (1xx)")));
                     }
                     self.ahead.advance(length);
                     skip_blank_lines(&mut self.ahead);
@@ -105,7 +105,7 @@ impl BlobConnection {
                 return Poll::Ready(Ok(()));
             }
             if self.ahead.len() >= MAX_HEAD_BYTES {
-                return Poll::Ready(Err(broken("the response head is too long")));
+                return Poll::Ready(Err(broken("the response head is too large")));
             }
             searched = self.ahead.len();
             self.state = BodyState::Head { searched };

@@ -56,10 +56,10 @@ impl AllowedHosts {
     /// Whether the URL's scheme, form, host and port may be asked. Its addresses are judged by [`Self::judge_address`].
     pub fn judge(&self, url: &Url) -> Result<Judgement, Forbidden> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Forbidden("only http and https may be fetched".into()));
+            return Err(Forbidden("the scheme must be http or https".into()));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Forbidden("a URL with user information may not be fetched".into()));
+            return Err(Forbidden("the URL must not hold user information".into()));
         }
         match (url.host(), url.port_or_known_default()) {
             (Some(host), Some(port)) => self.judge_host(&host, port),
@@ -111,11 +111,11 @@ impl AllowedHosts {
         if self.entries.is_empty() || self.others && !is_listed {
             return match port {
                 80 | 443 => Ok(Judgement::Public),
-                _ => Err(Forbidden(format!("port {port} may not be called: only 80 and 443 may"))),
+                _ => Err(Forbidden(format!("port {port} is not allowed: only 80 and 443 are"))),
             };
         }
         if !is_listed {
-            return Err(Forbidden(format!("{} on port {port} is not among the allowed hosts", shown(&host))));
+            return Err(Forbidden(format!("{} on port {port} is not in fetch.allowed_hosts", shown(&host))));
         }
         Ok(match host {
             Host::Domain(_) => Judgement::Named,
@@ -133,7 +133,7 @@ impl AllowedHosts {
         Err(Forbidden(match host {
             Host::Domain(_) => format!("{} resolves to {ip}, {fault}", shown(host)),
             Host::Ipv4(_) | Host::Ipv6(_) => {
-                format!("{ip} may not be called: {}", fault.trim_start_matches("which is "))
+                format!("{ip} is not allowed: it is {}", fault.trim_start_matches("which is "))
             }
         }))
     }

@@ -135,10 +135,10 @@ fn broken(error: &io::Error) -> FetchError {
 fn refused(status: u16, address: SocketAddr) -> FetchError {
     let (kind, what) = match status {
         // Some say 401 to a wrong password.
-        401 | 407 => (FetchErrorKind::Unavailable, "does not accept our user and password".to_owned()),
+        401 | 407 => (FetchErrorKind::Unavailable, "rejected the user and password of fetch.proxy".to_owned()),
         408 | 425 | 429 | 500..=599 => (FetchErrorKind::Unavailable, format!("could not connect to {address}")),
-        400..=499 => (FetchErrorKind::Denied, format!("refuses to connect to {address}")),
-        _ => (FetchErrorKind::Unavailable, "gave no answer to CONNECT".to_owned()),
+        400..=499 => (FetchErrorKind::Denied, format!("refused to connect to {address}")),
+        _ => (FetchErrorKind::Unavailable, "did not answer CONNECT as a proxy".to_owned()),
     };
     FetchError::new(kind, format!("{PROXY} {what}: it answered {status}"))
 }

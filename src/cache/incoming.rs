@@ -29,7 +29,7 @@ pub struct Incoming<'a> {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum StreamError {
     /// It broke off, or was longer or shorter than announced.
-    #[error("the value broke off")]
+    #[error("the value ended early")]
     BrokeOff,
     /// The cache did not take it.
     #[error(transparent)]

@@ -75,7 +75,7 @@ impl Room {
 
 /// Why a value was not read for now.
 pub const NO_ROOM: &str =
-    "there is no room for its value within intake.max_in_flight_bytes: bodies, blobs and unread answers hold it";
+    "intake.max_in_flight_bytes has no room for the value: bodies, blobs and unread answers use it";
 
 impl AsRef<[u8]> for Counted {
     fn as_ref(&self) -> &[u8] {

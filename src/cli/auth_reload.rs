@@ -43,7 +43,7 @@ impl AuthReload {
         let (tokens, keys) = (tokens(&held), webhook_keys(&held));
         if tokens.is_empty() && keys.is_empty() && !self.auth.is_open() {
             warn!(
-                "no token and no webhook secret is left: all requests are rejected now, and after a restart all would be accepted"
+                "no token and no webhook secret is left: all requests are rejected now; after a restart all would be accepted"
             );
         }
         self.auth.replace_tokens(tokens);

@@ -90,7 +90,7 @@ async fn examine(config: &Config) -> Result<Vec<Check>, SetupError> {
 async fn examine_cache(config: &Config) -> Result<Vec<Check>, SetupError> {
     if config.cache.backend == CacheBackend::Embedded {
         return Ok(vec![Check {
-            what: "cache.backend is embedded: there is nothing to connect".into(),
+            what: "cache.backend is embedded: there is no Redis to connect to".into(),
             failure: None,
         }]);
     }
@@ -127,7 +127,7 @@ async fn examine_cache(config: &Config) -> Result<Vec<Check>, SetupError> {
 
 async fn one(session: &mut dyn Session, command: Command, within: Duration) -> Result<(), CacheError> {
     let mut results = session.apply(&[command], within).await;
-    results.pop().unwrap_or(Err(CacheError::Unavailable("redis gave no answer".into()))).map(drop)
+    results.pop().unwrap_or(Err(CacheError::Unavailable("redis did not answer".into()))).map(drop)
 }
 
 /// A value longer than this does not push the sources of the others aside.

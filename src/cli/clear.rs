@@ -45,14 +45,14 @@ pub fn run(pattern: &str, yes: bool, config: &Config) -> ExitCode {
 
 fn usable(pattern: &str, config: &Config) -> Result<Pattern, String> {
     if config.cache.backend == CacheBackend::Embedded {
-        return Err("clear works on Redis: an embedded cache lives and dies with its daemon".to_owned());
+        return Err("clear needs Redis: an embedded cache exists only inside its daemon".to_owned());
     }
     let max = config.event.max_key_bytes;
     if !(1..=max).contains(&pattern.len()) {
         return Err(format!("the pattern must be 1 to {max} bytes long, but has {}", pattern.len()));
     }
     Pattern::parse(pattern, config.event.allow_match_all).map_err(|error| match error {
-        PatternError::MatchesAll => format!("the pattern {error}: --event-allow-match-all lets it"),
+        PatternError::MatchesAll => format!("the pattern {error}: --event-allow-match-all permits it"),
         error => format!("the pattern {error}"),
     })
 }
@@ -104,7 +104,7 @@ fn print_preview(found: &Preview, pattern: &Pattern) -> io::Result<()> {
 fn may_delete(matched: u64) -> io::Result<bool> {
     let mut out = io::stdout();
     if !io::stdin().is_terminal() || !out.is_terminal() {
-        writeln!(out, "nothing was deleted: --yes deletes")?;
+        writeln!(out, "nothing was deleted; run it again with --yes to delete")?;
         return Ok(false);
     }
     write!(out, "Delete {}? Type yes: ", keys(matched))?;

@@ -82,8 +82,8 @@ pub fn definition(named: &[&'static Setting]) -> Command {
   redis-cache-sync --redis-url redis://localhost:6379
   redis-cache-sync send events.ndjson --to http://localhost:8080
 
-Without a command it serves. Faults in the command line or the settings end it with exit code 64. Each command has
-examples of its own: redis-cache-sync send --help",
+Without a command it runs the daemon. Exit code 64: a fault in the command line or the settings. Each command has its
+own examples: redis-cache-sync send --help",
         )
         .args(setting_args(named))
         .subcommand(serve().args(setting_args(named)))
@@ -105,12 +105,13 @@ fn serve() -> Command {
   redis-cache-sync serve --config config/default.toml --fetch-allowed-hosts '*.example.com' --log-format json
   AUTH_TOKENS=a-long-secret redis-cache-sync serve --embedded --port 8081
 
-Every setting is a flag, a variable and a member of the file: --fetch-pool-size, FETCH_POOL_SIZE, fetch.pool_size.",
+Each setting is a flag, an environment variable and a member of the file: --fetch-pool-size, FETCH_POOL_SIZE,
+fetch.pool_size.",
     )
 }
 
 fn demo() -> Command {
-    let keep = Arg::new(KEEP).long(KEEP).action(ArgAction::SetTrue).help("Goes on serving afterwards");
+    let keep = Arg::new(KEEP).long(KEEP).action(ArgAction::SetTrue).help("Continues to serve afterwards");
     Command::new(DEMO).about("Shows the whole job on this machine, with nothing installed").arg(keep).after_help(
         "Examples:
   redis-cache-sync demo
@@ -121,7 +122,7 @@ fn demo() -> Command {
 fn check_config() -> Command {
     let about = "Shows the settings in effect and where each came from, or every fault";
     let connect = Arg::new(CONNECT).long(CONNECT).action(ArgAction::SetTrue).help(
-        "Tries Redis as well: address, TLS, login, version, mode and rights, on a key of its own that lives a second",
+        "Also tries Redis: address, TLS, login, version, mode and rights, with its own key that expires after 1 s",
     );
     Command::new(CHECK_CONFIG).about(about).arg(connect).after_help(
         "Examples:
@@ -141,7 +142,7 @@ const SEND_EXAMPLES: &str = "Examples:
   redis-cache-sync send --csv users.csv --key 'user:{id}' --value profile --to http://localhost:8080
   redis-cache-sync send --from-redis redis://old:6379 --pattern 'user:*' --to http://localhost:8080
 
-Events on one key keep their order, whatever is repeated. Exit code 0: all was stored; 1: something was not.";
+Events on one key keep their order, also when they are retried. Exit code 0: everything was stored; 1: something was not.";
 
 fn path(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value_name).value_parser(value_parser!(PathBuf)).help(help)
@@ -167,20 +168,12 @@ fn inputs(command: Command) -> Command {
     command
         .arg(
             Arg::new(FILES).value_name("FILE").value_parser(value_parser!(PathBuf)).num_args(1..).help(
-                "One event a line, one JSON object, or a JSON array of them; gzipped or not; - is standard input",
+                "Files of events: one a line, or one JSON object or array; gzipped or plain; - is standard input",
             ),
         )
-        .arg(path(
-            FROM_DIR,
-            "DIR",
-            "Stores each file of this folder instead of events; the path in the folder is the key",
-        ))
-        .arg(path(CSV, "FILE", "Stores each row of this table instead of events; the first line names the columns"))
-        .arg(text(
-            FROM_REDIS,
-            "URL",
-            "Copies the strings of this Redis instead of events, each with its remaining time to live",
-        ))
+        .arg(path(FROM_DIR, "DIR", "Stores each file of this folder; the path in the folder is the key"))
+        .arg(path(CSV, "FILE", "Stores each row of this table; the first line names the columns"))
+        .arg(text(FROM_REDIS, "URL", "Copies the strings of this Redis, each with its remaining time to live"))
         .group(ArgGroup::new(SOURCES).args([FILES, FROM_DIR, CSV, FROM_REDIS]).required(true))
 }
 
@@ -189,7 +182,8 @@ fn folder(command: Command) -> Command {
     command
         .arg(text(PREFIX, "TEXT", "Prefix for the keys of the folder's files").conflicts_with_all(NOT_FOLDER))
         .arg(
-            path(START_AT, "PATH", "Starts at this file of the folder, or the next one").conflicts_with_all(NOT_FOLDER),
+            path(START_AT, "PATH", "Starts at this file of the folder, or at the next one if it is gone")
+                .conflicts_with_all(NOT_FOLDER),
         )
         .arg(
             Arg::new(DELETE)
@@ -197,14 +191,14 @@ fn folder(command: Command) -> Command {
                 .action(ArgAction::SetTrue)
                 .conflicts_with_all(NOT_FOLDER)
                 .requires_all([PREFIX, REDIS_URL])
-                .help("Deletes keys that begin with the prefix and have no file, once all files are read"),
+                .help("After all files are read, deletes keys that begin with the prefix and have no file"),
         )
-        .arg(text(REDIS_URL, "URL", "The Redis behind the service, where --delete looks for keys").requires(DELETE))
+        .arg(text(REDIS_URL, "URL", "The Redis behind the service, in which --delete finds keys").requires(DELETE))
         .arg(
             path(
                 REDIS_PASSWORD_FILE,
                 "FILE",
-                "Reads that Redis's password from this file; SEND_REDIS_PASSWORD may hold it",
+                "File with the password of --redis-url or --from-redis; SEND_REDIS_PASSWORD may hold it instead",
             )
             .conflicts_with_all([FILES, CSV]),
         )
@@ -214,17 +208,17 @@ fn folder(command: Command) -> Command {
 fn made_events(command: Command) -> Command {
     command
         .arg(
-            text(VALUE, "COLUMN", "The column that is the value; without it the whole row as JSON")
+            text(VALUE, "COLUMN", "The column with the value; without it, the value is the whole row as JSON")
                 .conflicts_with_all([FILES, FROM_DIR, FROM_REDIS]),
         )
         .arg(
-            text(KEY_PATTERN, "GLOB", "Copies keys that match; without it all")
+            text(KEY_PATTERN, "GLOB", "Copies only keys that match this Redis glob")
                 .conflicts_with_all([FILES, FROM_DIR, CSV]),
         )
         .arg(text(
             KEY,
             "TEXT",
-            "With --csv the key of a row, such as user:{id}; otherwise the PEM file with the key of --cert",
+            "With --csv: the key of a row, such as user:{id}; otherwise: the PEM file with the key of --cert",
         ))
         .arg(
             Arg::new(TTL)
@@ -239,9 +233,9 @@ fn made_events(command: Command) -> Command {
 /// Where to, how many at once, for how long.
 fn bounds(command: Command) -> Command {
     command
-        .arg(Arg::new(TO).long(TO).value_name("URL").required(true).help("Where the service is: http://host:port"))
-        .arg(number(BATCH, 1..=100_000, "500", "Events of one request, at most"))
-        .arg(number(IN_FLIGHT, 1..=1000, "8", "Requests in progress at once, at most"))
+        .arg(Arg::new(TO).long(TO).value_name("URL").required(true).help("The URL of the service: http://host:port"))
+        .arg(number(BATCH, 1..=100_000, "500", "Most events in one request"))
+        .arg(number(IN_FLIGHT, 1..=1000, "8", "Most requests in progress at once"))
         .arg(number(RETRY_FOR, 0..=MAX_SECONDS, "60", "Seconds during which an event is retried").value_name("SECONDS"))
         .arg(number(SKIP, 0..=u64::MAX, "0", "Skips the first N events, which were sent before"))
         .arg(path(FAILED, "FILE", "Writes the events that were not stored to this file, to send them again"))
@@ -250,10 +244,10 @@ fn bounds(command: Command) -> Command {
 /// How to reach the service and how to log in.
 fn connection(command: Command) -> Command {
     command
-        .arg(path(TOKEN_FILE, "FILE", "Reads the bearer token from this file; SEND_TOKEN may hold it instead"))
+        .arg(path(TOKEN_FILE, "FILE", "File with the bearer token; SEND_TOKEN may hold it instead"))
         .arg(path(CA_FILE, "PEM", "Trusts these authorities instead of the usual ones"))
-        .arg(path(CERT, "PEM", "Shows this certificate; its key is in --key, --cert-key or the same file"))
-        .arg(path(CERT_KEY, "PEM", "The key of --cert, where --key names the keys of rows").requires(CERT))
+        .arg(path(CERT, "PEM", "Client certificate to show; its key is in --key, --cert-key or the same file"))
+        .arg(path(CERT_KEY, "PEM", "The key of --cert, when --key is the key of a row").requires(CERT))
         .arg(path(WEBHOOK_SECRET_FILE, "FILE", "Signs requests with the secret in this file (Standard Webhooks)"))
         .arg(number(ANSWER_WITHIN, 1..=MAX_SECONDS, "60", "Seconds to wait for an answer").value_name("SECONDS"))
 }
@@ -299,7 +293,7 @@ pub fn send_args(matches: &ArgMatches) -> Option<send::Args> {
 fn clear() -> Command {
     let yes = Arg::new(YES).long(YES).action(ArgAction::SetTrue).help("Deletes without asking");
     Command::new(CLEAR)
-        .about("Deletes keys by pattern straight in Redis")
+        .about("Deletes keys by pattern directly in Redis")
         .arg(Arg::new(PATTERN).value_name("PATTERN").required(true).help("A Redis glob: sess:*, user:[0-9]?"))
         .arg(yes)
         .after_help(
@@ -309,12 +303,12 @@ fn clear() -> Command {
   redis-cache-sync clear 'user:4?' --redis-url redis://localhost:6379/1 --yes
   redis-cache-sync clear '*' --event-allow-match-all --yes
 
-Without --yes it counts, shows some of the keys, and asks at a terminal.",
+Without --yes it counts the keys and shows some; on a terminal it then asks.",
         )
 }
 
 fn healthcheck() -> Command {
-    let ready = Arg::new(READY).long(READY).action(ArgAction::SetTrue).help("Asks /ready in place of /live");
+    let ready = Arg::new(READY).long(READY).action(ArgAction::SetTrue).help("Asks /ready instead of /live");
     Command::new(HEALTHCHECK)
         .about("Asks the daemon on this machine whether it is live, for images without a shell")
         .arg(ready)
@@ -340,7 +334,7 @@ fn completions() -> Command {
 }
 
 fn man() -> Command {
-    let command = Arg::new(COMMAND).value_name("COMMAND").help("The page of this command, in place of the program's");
+    let command = Arg::new(COMMAND).value_name("COMMAND").help("The page of this command instead of the program's");
     Command::new(MAN).about("Prints a manual page").arg(command).after_help(
         "Examples:
   redis-cache-sync man | man -l -

@@ -45,7 +45,7 @@ pub fn run(keep: bool) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "the demo could not be run: {error}");
+            let _ = writeln!(io::stderr(), "the demo failed: {error}");
             ExitCode::FAILURE
         }
     }

@@ -48,7 +48,7 @@ pub fn run(ready: bool, config: &Config) -> ExitCode {
 fn target(config: &Config, path: &str) -> Result<(Uri, ClientConfig), String> {
     let port = config.admin_port.unwrap_or(config.port);
     if port == 0 {
-        return Err("with port 0 nobody knows beforehand where the daemon listens: set a port".to_owned());
+        return Err("with port 0 the daemon's port is unknown: set a port".to_owned());
     }
     let address = SocketAddr::new(reachable(config.bind), port);
     // What is beside the main port is plain HTTP, always.
@@ -57,7 +57,9 @@ fn target(config: &Config, path: &str) -> Result<(Uri, ClientConfig), String> {
         None => ("http", client::tls(None, None)),
         Some(listener) => ("https", pinned(listener.held.cert.expose(), listener.held.key.expose())),
     };
-    let uri = format!("{scheme}://{address}{path}").parse().map_err(|_| format!("{address} is no address to call"))?;
+    let uri = format!("{scheme}://{address}{path}")
+        .parse()
+        .map_err(|_| format!("{address} is not an address that can be called"))?;
     Ok((uri, tls.map_err(|error| error.to_string())?))
 }
 

@@ -86,7 +86,7 @@ async fn fetch(client: &BlobClient, url: BlobUrl) -> Result<Bytes, String> {
     let asked = BlobRequest { target: &target, unless: None, trace: None };
     match client.open(asked, Instant::now() + TIMEOUT, || false).await.map_err(|error| error.to_string())? {
         Opened::Body(download) => download.read().await.map_err(|error| error.to_string()),
-        Opened::NotModified | Opened::GaveUp => Err("it was given up".to_owned()),
+        Opened::NotModified | Opened::GaveUp => Err("the fetch was given up".to_owned()),
     }
 }
 
@@ -95,9 +95,9 @@ impl FetchDocument for Client {
         let orders = self.orders.get_or_init(|| start(self.settings.clone()).ok()).clone();
         let (url, named) = (BlobUrl::parse(url), named.to_owned());
         Box::pin(async move {
-            let (url, orders) = (url.ok_or("its URL cannot be called")?, orders.ok_or("no thread can be started")?);
+            let (url, orders) = (url.ok_or("its URL is not allowed")?, orders.ok_or("no thread can be started")?);
             let (reply, answer) = oneshot::channel();
-            orders.send(Order { url, named, reply }).await.map_err(|_| "nobody fetches any more")?;
+            orders.send(Order { url, named, reply }).await.map_err(|_| "the service is stopping")?;
             answer.await.unwrap_or_else(|_| Err("the fetch was given up".to_owned()))
         })
     }

@@ -95,7 +95,7 @@ pub fn run(wanted: Wanted, config: &Config) -> ExitCode {
     match result {
         Ok(run) => run.tell(),
         Err(failure) => {
-            eprintln!("redis-cache-sync: {failure}. Begun again, it goes on: what is in step is only looked at");
+            eprintln!("redis-cache-sync: {failure}. Run the same command again: it skips what is in step");
             ExitCode::FAILURE
         }
     }
@@ -106,16 +106,16 @@ fn usable(wanted: &Wanted, config: &Config) -> Result<(Mapping, Vec<String>), St
     let name = &wanted.source;
     let source = config.sources.get(name).ok_or_else(|| {
         let known: Vec<&str> = config.sources.keys().map(String::as_str).collect();
-        format!("there is no source {name}; known are: {}", known.join(", "))
+        format!("there is no source {name}; configured are: {}", known.join(", "))
     })?;
     if config.cache.backend == CacheBackend::Embedded {
-        return Err("reconcile works on Redis: an embedded cache lives and dies with its daemon".to_owned());
+        return Err("reconcile needs Redis: an embedded cache exists only inside its daemon".to_owned());
     }
     if source.store.is_none() {
-        return Err(format!("sources.{name}.store is unset: there is no store whose objects could be listed"));
+        return Err(format!("sources.{name}.store is unset: reconcile needs a store whose objects it can list"));
     }
     if source.value != ValueMode::Object {
-        return Err(format!("sources.{name}.value is not object: what it stores is not in the store's listing"));
+        return Err(format!("sources.{name}.value is not object: the store's listing does not have such values"));
     }
     let mapping = source.mapping(name);
     let buckets = match &wanted.bucket {
@@ -123,10 +123,10 @@ fn usable(wanted: &Wanted, config: &Config) -> Result<(Mapping, Vec<String>), St
         None => source.buckets(),
     };
     if buckets.is_empty() {
-        return Err(format!("--bucket is missing, and sources.{name}.include names none"));
+        return Err(format!("--bucket is missing, and sources.{name}.include names no bucket"));
     }
     if wanted.delete && buckets.iter().any(|bucket| mapping.key.around_object(name, bucket).is_none()) {
-        return Err(format!("--delete: an object's name cannot be told from keys of the form of sources.{name}.key"));
+        return Err(format!("--delete: keys of the form of sources.{name}.key do not show the name of their object"));
     }
     Ok((mapping, buckets))
 }

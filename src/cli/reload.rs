@@ -64,7 +64,7 @@ impl Reloader {
             match news.and_then(|value| adopt(&value)) {
                 Ok(()) => info!(setting; "file reloaded"),
                 Err(cause) => {
-                    warn!(setting, cause = cause.as_str(); "file is unusable, its previous content stays in effect")
+                    warn!(setting, cause = cause.as_str(); "file cannot be used, its previous content stays in effect")
                 }
             }
         });

@@ -184,7 +184,9 @@ fn token_of_environment() -> Result<Option<Secret>, String> {
     let token = config::secret_variable(TOKEN_VARIABLE);
     let is_good = |token: &Secret| token.expose().bytes().all(|byte| byte.is_ascii_graphic());
     match token {
-        Some(token) if !is_good(&token) => Err(format!("{TOKEN_VARIABLE}: a token is of visible ASCII characters")),
+        Some(token) if !is_good(&token) => {
+            Err(format!("{TOKEN_VARIABLE}: a token must consist of visible ASCII characters"))
+        }
         token => Ok(token),
     }
 }
@@ -241,14 +243,14 @@ fn hint(end: &RunEnd, run: &Run, args: &Args) -> Option<String> {
     let (first, place) = &run.stopped_at;
     let at = place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
     let kept = args.failed.as_ref().filter(|_| run.ledger.counts.total() > run.ledger.counts.ok);
-    let before = kept.map(|path| format!(", once {} has been sent", path.display())).unwrap_or_default();
+    let before = kept.map(|path| format!(", after the events in {}", path.display())).unwrap_or_default();
     // Files come and go in a folder: what was sent is told by name there, and by number elsewhere.
     let from_there = match (&args.folder, place) {
         (Some(folder), Some(place)) => format!("--start-at '{}'", folder.inside(&place.file)),
         _ => format!("--skip {first}"),
     };
     let sent = first - args.skip;
-    is_left.then(|| format!("stopped{at}: {sent} events are done with, {from_there} goes on from there{before}"))
+    is_left.then(|| format!("stopped{at} after {sent} events; to continue, run it again with {from_there}{before}"))
 }
 
 fn summary(counts: &SendCounts, took: Duration) -> String {

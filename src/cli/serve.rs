@@ -112,10 +112,10 @@ pub enum StartError {
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
     /// The thread that follows files of settings and secrets cannot be started.
-    #[error("files cannot be followed: {0}")]
+    #[error("files cannot be watched: {0}")]
     Reloader(std::io::Error),
     /// The handlers of SIGTERM, SIGINT and SIGHUP cannot be installed.
-    #[error("signals cannot be listened to: {0}")]
+    #[error("signals cannot be handled: {0}")]
     Signals(std::io::Error),
 }
 
@@ -124,7 +124,7 @@ pub enum StartError {
 pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Daemon, StartError> {
     if lets_everybody_in(config) {
         let bind = config.bind;
-        warn!(bind:% = bind; "events are accepted from everybody who reaches the port: no tokens, webhook secrets or client certificates are set");
+        warn!(bind:% = bind; "everybody who reaches the port may post events: no tokens, webhook secrets or client certificates are set");
     }
     let metrics = Metrics::new(&config.cluster)?;
     let holder = journal::holder();
@@ -134,7 +134,7 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
     let pipeline = pipeline::build(pipeline_settings(config), cache, &metrics)?;
     let auth_reload = AuthReload::new(config.auth.clone());
     for short in auth_reload.auth.short_tokens() {
-        warn!(token:% = short; "a token of less than 16 characters can be guessed");
+        warn!(token:% = short; "a token of fewer than 16 characters can be guessed");
     }
     let tls = config.http.tls.as_ref().map(|tls| ServerTls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
     let settings = http_settings(config, auth_reload.auth.clone(), tls.clone());

@@ -78,7 +78,7 @@ fn required_lock(settings: &Effective) -> Option<SettingFault> {
     if is_asked || settings.get(REQUIRED)?.clone().into_bool().ok() != Some(true) {
         return None;
     }
-    let reason = format!("nothing is asked for; give one of {}", LOCKS.join(", "));
+    let reason = format!("no lock is set; set one of {}", LOCKS.join(", "));
     Some(SettingFault::Usage(format!("{}: {reason}", described(settings, REQUIRED))))
 }
 
@@ -125,7 +125,7 @@ fn alone(settings: &Effective, given: &str, missing: &str) -> Option<SettingFaul
     if settings.get(missing).is_some() || settings.is_bad(missing) {
         return None;
     }
-    let reason = "the first is of no use without the second".to_owned();
+    let reason = "the first needs the second".to_owned();
     Some(SettingFault::Pair { first: described(settings, given), second: format!("{missing} (unset)"), reason })
 }
 
@@ -141,7 +141,7 @@ fn database_of_cluster(settings: &Effective) -> Option<SettingFault> {
         None if settings.number("redis.db")? == 0 => return None,
         None => described(settings, "redis.db"),
     };
-    let reason = "a cluster has no database but 0".to_owned();
+    let reason = "a cluster has only database 0".to_owned();
     Some(SettingFault::Pair { first: described(settings, MODE), second, reason })
 }
 
@@ -171,12 +171,12 @@ fn without_effect(settings: &Effective) -> Vec<String> {
     }
     if url.is_some() && settings.is_on("redis.tls") && !tls {
         let (own, wins) = (settings.origin("redis.tls"), settings.origin("redis.url"));
-        warnings
-            .push(format!("redis.tls ({own}) has no effect: redis.url ({wins}) says redis://, which is without TLS"));
+        warnings.push(format!("redis.tls ({own}) has no effect: redis.url ({wins}) says redis://, which means no TLS"));
     }
     for path in ["redis.tls_ca", "redis.tls_cert", "redis.tls_key"] {
         if settings.get(path).is_some() && !tls && !settings.is_on("redis.sentinel_tls") {
-            warnings.push(format!("{path} ({}) has no effect: Redis is spoken to without TLS", settings.origin(path)));
+            warnings
+                .push(format!("{path} ({}) has no effect: the connection to Redis has no TLS", settings.origin(path)));
         }
     }
     warnings

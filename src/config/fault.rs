@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingFault {
     /// A name that no setting has, in the file, in the environment or among the flags.
-    #[error("{name} ({origin}): there is no such setting{}; allowed: {allowed}", hint(.nearest))]
+    #[error("{name} ({origin}): no such setting{}; allowed: {allowed}", hint(.nearest))]
     UnknownName {
         /// The name as it was given.
         name: String,

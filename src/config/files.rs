@@ -120,7 +120,7 @@ pub fn tls_in(files: &TlsFiles) -> Result<TlsPems, String> {
 /// Why they are of no use, for a person.
 pub fn identity_in(cert: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
     let (cert, key) = pair_in(cert, key)?;
-    let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| "the key is no good PEM".to_owned())?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| "the key is not valid PEM".to_owned())?;
     Ok((certificates(cert.expose())?, key))
 }
 
@@ -147,7 +147,7 @@ pub fn what_failed(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::FileTooLarge => "larger than 1 MiB".to_owned(),
-        io::ErrorKind::PermissionDenied => "it may not be read: permission denied".to_owned(),
+        io::ErrorKind::PermissionDenied => "it cannot be read: permission denied".to_owned(),
         io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
         _ => format!("it cannot be read: {error}"),
     }
@@ -230,7 +230,7 @@ fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     match certificates {
         Ok(certificates) if certificates.is_empty() => Err("it holds no PEM certificate".to_owned()),
         Ok(certificates) => Ok(certificates),
-        Err(_) => Err("it is not good PEM".to_owned()),
+        Err(_) => Err("it is not valid PEM".to_owned()),
     }
 }
 

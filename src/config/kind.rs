@@ -212,7 +212,7 @@ fn list<'a>(items: impl Iterator<Item = &'a str>, check: fn(&str) -> Result<(), 
         values.push(Value::from(item));
     }
     if values.is_empty() {
-        return Err("a list without any item".to_owned());
+        return Err("an empty list".to_owned());
     }
     Ok(ValueKind::Array(values))
 }

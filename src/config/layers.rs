@@ -127,9 +127,7 @@ impl Layers {
             };
             if shows_secret {
                 let (given, variable) = (&flag.given_as, flag.setting.variable());
-                self.warnings.push(format!(
-                    "process lists show the secret in {given}: {variable} or a file keeps it to yourself"
-                ));
+                self.warnings.push(format!("process lists show the secret in {given}: use {variable} or a file"));
             }
             self.add_text(&mut layer, flag.setting, format!("flag {}", flag.given_as), &flag.value);
         }
@@ -245,7 +243,7 @@ impl Layers {
             return;
         }
         if setting.leaf().ends_with("port") && value.starts_with("tcp://") {
-            self.warnings.push(format!("{origin} is a Kubernetes service link and ignored"));
+            self.warnings.push(format!("{origin} is a Kubernetes service link: ignored"));
             return;
         }
         self.add_text(layer, setting, origin, &value);
@@ -302,7 +300,7 @@ fn named_in(path: &str) -> Option<(String, String)> {
 }
 
 /// An empty lock is a door left open by mistake: a variable that was not set where it was to be filled in.
-const EMPTY_LOCK: &str = "given but empty; leave it out, or fill it";
+const EMPTY_LOCK: &str = "empty; leave it out, or give it a value";
 
 fn is_lock(setting: &Setting) -> bool {
     let is_of_source = || named_in(setting.path).is_some_and(|(group, _)| group == SOURCES);

@@ -26,7 +26,7 @@ pub fn misspelt(names: impl Iterator<Item = OsString>) -> Vec<String> {
     };
     let names = names.filter_map(|name| name.into_string().ok());
     let warning = |name: String| {
-        near(&name).map(|near| format!("environment {name} is no setting and ignored: is {near} meant?"))
+        near(&name).map(|near| format!("environment {name} is not a setting and is ignored; did you mean {near}?"))
     };
     names.filter_map(warning).take(MAX_MISSPELT).collect()
 }
@@ -37,7 +37,7 @@ pub fn proxies(variable: impl Fn(&str) -> Option<OsString>) -> Option<String> {
     let given: Vec<&str> = PROXIES.into_iter().filter(is_given).collect();
     (!given.is_empty()).then(|| {
         let given = given.join(", ");
-        format!("environment {given}: not obeyed, blobs are fetched without a proxy. Set fetch.proxy if one is needed")
+        format!("environment {given}: ignored, blobs are fetched without a proxy. Set fetch.proxy to use one")
     })
 }
 
@@ -52,7 +52,7 @@ mod tests {
         };
         for name in PROXIES {
             let warning = proxies(|own| (own == name).then(|| "http://u:hunter2@p:1".into())).expect("a warning");
-            assert!(warning.starts_with(&format!("environment {name}: not obeyed")), "{warning}");
+            assert!(warning.starts_with(&format!("environment {name}: ignored")), "{warning}");
             assert!(!warning.contains("hunter2"), "{warning}");
         }
         let both = environment(&[("http_proxy", "http://p:1"), ("HTTPS_PROXY", "http://p:1")]).expect("a warning");

@@ -22,7 +22,7 @@ pub struct Expected {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Difference {
     /// The host names another tag, or none.
-    #[error("the host has another state of it than the event's `etag`")]
+    #[error("the host has a state with another entity tag than the event's `etag`")]
     ETag,
     /// Its bytes are others.
     #[error("its SHA-256 is not the event's `sha256`")]

@@ -76,7 +76,7 @@ impl Rejection {
         match self {
             Rejection::Misdirected => "Host is not in http.hosts, and the service is open to everybody",
             Rejection::NotFound => "no such route",
-            Rejection::MethodNotAllowed { .. } => "the route does not take this method",
+            Rejection::MethodNotAllowed { .. } => "the method is not allowed for this route",
             Rejection::Unauthorized { detail } | Rejection::KeysUnavailable { detail } => detail,
             Rejection::UnsupportedMediaType { detail } => detail,
             Rejection::BodyTooLarge { .. } => "more than http.max_body_bytes",
@@ -84,7 +84,7 @@ impl Rejection {
             Rejection::BrokenChunks => "the body is not chunked as its head says",
             Rejection::Malformed { detail } => detail,
             Rejection::TooManyEvents { .. } => "more events than event.max_events",
-            Rejection::TooLargeToAdmit => "more than admission could ever hold",
+            Rejection::TooLargeToAdmit => "more than admission can ever hold",
             Rejection::TooManyPatterns => "more patterns than event.max_patterns",
             Rejection::Invalid(_) => "",
             Rejection::Overloaded => "admission is full, or work would wait too long",

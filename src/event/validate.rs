@@ -106,7 +106,7 @@ impl Check<'_> {
         match Tree::of(document, self.limits.max_keys.max(super::MAX_PATTERNS)) {
             Ok(tree) => Some(tree),
             Err(NoTree::NotJson) => self.faults.refuse(&ROOT, "is not JSON"),
-            Err(NoTree::TooLarge) => self.faults.refuse(&ROOT, "holds more names and values than are looked at"),
+            Err(NoTree::TooLarge) => self.faults.refuse(&ROOT, "holds more names and values than the service reads"),
         }
     }
 

@@ -79,7 +79,7 @@ pub(super) fn look_at(body: &Bytes, form: BodyForm, worker: &Worker) -> Looked {
                         event.id.clone(),
                         event.action.name(),
                         "/key",
-                        "asks for an answer, which there is none of once the journal has taken an event: send it without \
+                        "needs an answer with values, which the journal does not give: send it without \
                          Prefer: respond-async",
                     )),
                     false => {

@@ -132,7 +132,7 @@ impl HttpServer {
         self.closing.cancel();
         let left = self.shared.settings.shutdown.saturating_sub(begun.elapsed()).max(LAST_BYTES);
         if timeout(left, join_all(self.handles.iter().map(|handle| handle.stop(true)))).await.is_err() {
-            warn!("some connections did not read their answers in time");
+            warn!("some clients did not read their answers in time");
         }
         info!(ms = begun.elapsed().as_millis() as u64; "drained");
     }
@@ -321,7 +321,7 @@ fn tell_failed(cause: &io::Error, peer: Option<SocketAddr>) {
     let peer = peer.as_str();
     match cause.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-            debug!(peer, cause:% = cause; "no TLS handshake")
+            debug!(peer, cause:% = cause; "client left before the TLS handshake")
         }
         _ => warn!(peer, cause:% = cause; "TLS handshake failed"),
     }

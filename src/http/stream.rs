@@ -174,7 +174,7 @@ impl Stream {
         let (since, taken) = *self.untaken.get_or_insert_with(|| (Instant::now(), 0));
         let allowed = self.patience.answer + Duration::from_secs((taken / LEAST_BYTES_A_SECOND) as u64);
         ready!(self.poll_timer(context, since + allowed));
-        warn!("an answer was not read in time");
+        warn!("client did not read its answer in time");
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 

@@ -42,13 +42,13 @@ pub struct Pems<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// One of the files is no PEM, or lacks what it should hold.
-    #[error("a certificate, key or authority of the listener is not good PEM")]
+    #[error("a certificate, key or authority of the listener is not valid PEM")]
     Pem,
     /// The key is not that of the certificate, or its kind is not supported.
-    #[error("the listener's certificates are of no use: {0}")]
+    #[error("the listener's certificates cannot be used: {0}")]
     Useless(#[from] rustls::Error),
     /// The authorities cannot be made into a check of client certificates.
-    #[error("the authorities of client certificates are of no use: {0}")]
+    #[error("the authorities of client certificates cannot be used: {0}")]
     Clients(#[from] rustls::server::VerifierBuilderError),
 }
 

@@ -201,7 +201,7 @@ impl AppendStage {
         for Append { reply, reserved, permit, .. } in appends {
             drop((reserved, permit));
             // Whoever asked may have gone.
-            let _ = reply.send(results.next().unwrap_or(Err(AppendError::Unreachable("redis gave no answer".into()))));
+            let _ = reply.send(results.next().unwrap_or(Err(AppendError::Unreachable("redis did not answer".into()))));
         }
         self.journal.shared.appended.notify_one();
     }
@@ -230,8 +230,8 @@ impl AppendStage {
         if settings.wait_aof {
             match replies.next() {
                 Some(Value::Array(counts)) if counts.first().and_then(Value::number) == Some(1) => {}
-                Some(Value::Error(_)) => return Err("it knows no WAITAOF, or writes no append-only file".into()),
-                _ => return Err("they were not on its disk in time (journal.wait_aof)".into()),
+                Some(Value::Error(_)) => return Err("it does not support WAITAOF, or has no append-only file".into()),
+                _ => return Err("they did not reach its disk in time (journal.wait_aof)".into()),
             }
         }
         Ok(added)

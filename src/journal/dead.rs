@@ -14,7 +14,7 @@ const BURY: &str = include_str!("scripts/bury.lua");
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The event as `POST /events` takes it. Empty: what its source told of was no valid event.
+    /// The event as `POST /events` takes it. Empty: its source reported something that is not a valid event.
     pub event: Bytes,
     /// Its version, if that is a storage's own place in its order.
     pub place: Option<Bytes>,
@@ -141,7 +141,7 @@ impl DeadLetter {
             self.place.is_some() || event.get("version").is_some()
         };
         if self.event.is_empty() {
-            return Some("what its source told of was no valid event");
+            return Some("its source reported something that is not a valid event");
         }
         let is_unknown = self.digest.is_none() && !has_version();
         is_unknown

@@ -141,7 +141,7 @@ impl Link {
         match self.call(&[command], block).await?.pop() {
             Some(Value::Error(code)) => Err(LinkError::Refused(code.as_str().to_owned())),
             Some(value) => Ok(value),
-            None => Err(LinkError::Lost("redis gave no answer".into())),
+            None => Err(LinkError::Lost("redis did not answer".into())),
         }
     }
 }

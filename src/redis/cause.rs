@@ -53,7 +53,7 @@ pub(crate) fn of_handshake(error: &io::Error) -> String {
     match tls_error(error) {
         Some(error) => of_tls(error),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "it closed the connection in the TLS handshake: is this a port for TLS?".to_owned()
+            "it closed the connection during the TLS handshake: is this a TLS port?".to_owned()
         }
         None => format!("the TLS handshake ended: {}", error.kind()),
     }
@@ -64,7 +64,7 @@ fn of_tls(error: &TlsError) -> String {
         TlsError::InvalidCertificate(error) => of_certificate(error),
         TlsError::AlertReceived(alert) => of_alert(*alert),
         TlsError::InvalidMessage(_) | TlsError::PeerMisbehaved(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec) => {
-            "what it answered is no TLS: is this a port without TLS? (redis.tls, or rediss:// in redis.url)".to_owned()
+            "its answer is not TLS: is this a port without TLS? (redis.tls, or rediss:// in redis.url)".to_owned()
         }
         error => format!("the TLS handshake failed: {error}"),
     }
@@ -73,7 +73,7 @@ fn of_tls(error: &TlsError) -> String {
 fn of_certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::UnknownIssuer => {
-            "its certificate is signed by no authority that is trusted (redis.tls_ca names them; unset: the usual ones)"
+            "no trusted authority signed its certificate (redis.tls_ca names the authorities; unset: the usual ones)"
                 .to_owned()
         }
         CertificateError::NotValidForName => "its certificate is for another name".to_owned(),
@@ -87,7 +87,7 @@ fn of_certificate(error: &CertificateError) -> String {
             "its certificate is not valid yet: is the clock of this machine right?".to_owned()
         }
         CertificateError::Revoked => "its certificate has been revoked".to_owned(),
-        error => format!("its certificate is of no use: {error}"),
+        error => format!("its certificate cannot be used: {error}"),
     }
 }
 
@@ -97,7 +97,7 @@ fn of_alert(alert: AlertDescription) -> String {
             "it asks for a client certificate (redis.tls_cert, redis.tls_key)".to_owned()
         }
         AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
-            format!("it does not accept our client certificate (TLS alert {alert:?})")
+            format!("it rejected the client certificate (TLS alert {alert:?})")
         }
         AlertDescription::ProtocolVersion => "it speaks neither TLS 1.2 nor TLS 1.3".to_owned(),
         alert => format!("it refused the TLS handshake (alert {alert:?})"),
@@ -117,13 +117,13 @@ pub(crate) fn of_no_redis(bytes: &[u8]) -> &'static str {
 pub(crate) fn of_refusal(code: &Code) -> String {
     let word = code.as_str();
     match (word, code.hint()) {
-        (_, Some(Hint::ManyClients)) => "it has as many clients as it takes (maxclients)".to_owned(),
-        (_, Some(Hint::NoPassword)) => "it wants no password: leave out redis.password".to_owned(),
+        (_, Some(Hint::ManyClients)) => "it has reached its limit of clients (maxclients)".to_owned(),
+        (_, Some(Hint::NoPassword)) => "it has no password: leave out redis.password".to_owned(),
         (_, Some(Hint::NoDatabase)) => "it has no such database (redis.db)".to_owned(),
-        (_, Some(Hint::OneDatabase)) => "it has no database but 0 (redis.db), being a node of a cluster".to_owned(),
-        ("DENIED", _) => "it is in protected mode and lets in its own machine alone (DENIED)".to_owned(),
+        (_, Some(Hint::OneDatabase)) => "as a node of a cluster it has only database 0 (redis.db)".to_owned(),
+        ("DENIED", _) => "it is in protected mode and accepts only its own machine (DENIED)".to_owned(),
         ("WRONGPASS", _) => {
-            "it refused the login: the user or the password is wrong, or the user is off (WRONGPASS)".to_owned()
+            "it refused the login: the user or the password is wrong, or the user is disabled (WRONGPASS)".to_owned()
         }
         ("NOAUTH", _) => NO_CREDENTIALS.to_owned(),
         ("LOADING", _) => "it is still loading its data (LOADING)".to_owned(),

@@ -258,7 +258,7 @@ impl OwnerLink {
             }
         }
         self.topology.mark_stale();
-        Err(unavailable("the slot is on its way between nodes").into())
+        Err(unavailable("the slot is moving between nodes").into())
     }
 
     /// Sends it to the owner, or to a node that another has named for this once. Who was asked, and the replies.
@@ -266,12 +266,14 @@ impl OwnerLink {
         let slots = self.refresher.refresh(call.deadline).await?;
         let is_asking = asked.is_some();
         let address = asked.or_else(|| slots.owner(self.slot).cloned());
-        let address = address.ok_or_else(|| unavailable("no node of the cluster is known to have the slot"))?;
+        let address = address.ok_or_else(|| unavailable("no known node of the cluster has the slot"))?;
         if self.link.as_ref().is_none_or(|(known, _)| *known != address) {
             self.link =
                 Some((address.clone(), NodeLink::new(address.clone(), self.topology.clone(), |session| session)?));
         }
-        let Some((_, link)) = &mut self.link else { return Err(unavailable("there is no line to the node").into()) };
+        let Some((_, link)) = &mut self.link else {
+            return Err(unavailable("there is no connection to the node").into());
+        };
         let has_begun = Cell::new(false);
         let work = link.with(NodeTimeouts::of(call.deadline.left()), async |session: &mut ServerSession| {
             has_begun.set(true);

@@ -299,7 +299,7 @@ fn consume(pieces: &mut VecDeque<Bytes>, mut written: usize) {
 }
 
 async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, String> {
-    let found = lookup_host((host, port)).await.map_err(|_| "its name was not resolved")?;
+    let found = lookup_host((host, port)).await.map_err(|_| "its name cannot be resolved")?;
     let attempts: Vec<_> = found.take(MAX_ADDRESSES).map(|address| Box::pin(connect_address(address))).collect();
     if attempts.is_empty() {
         return Err("its name has no address".to_owned());

@@ -33,5 +33,5 @@ pub(crate) fn unavailable(reason: impl Into<Cow<'static, str>>) -> Error {
 
 /// A reply that the command cannot have.
 pub(crate) fn unexpected() -> Error {
-    unavailable("redis answered something unexpected")
+    unavailable("redis sent an unexpected reply")
 }

@@ -46,11 +46,8 @@ pub(crate) async fn open(server: &Server, within: Duration) -> Result<Connection
     match timeout(within, connect_with_or_without_questions(server, &step)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(GreetingError::Closed)) => {
-            let hint = if server.tls.is_some() {
-                ""
-            } else {
-                " (is this a port for TLS? redis.tls, or rediss:// in redis.url)"
-            };
+            let hint =
+                if server.tls.is_some() { "" } else { " (is this a TLS port? redis.tls, or rediss:// in redis.url)" };
             Err(unavailable(format!("{}: it closed the connection before it answered{hint}", name())))
         }
         Ok(Err(GreetingError::Failed(cause))) => Err(unavailable(format!("{}: {cause}", name()))),
@@ -131,7 +128,7 @@ async fn password(settings: &Settings) -> Option<Secret> {
     match tokio::task::spawn_blocking(move || reread.read()).await {
         Ok(Ok(secret)) => Some(secret),
         Ok(Err(reason)) => {
-            warn!(cause = reason.as_str(); "password file is unusable, trying the password from the start");
+            warn!(cause = reason.as_str(); "password file cannot be used, trying the password from the start");
             settings.password.clone()
         }
         Err(_) => settings.password.clone(),
@@ -160,7 +157,7 @@ fn check_accepted(reply: Option<(Frame, Vec<Frame>)>, asked: &str) -> Result<(),
         Some((Frame::Error(code), _)) => Err(cause::of_refusal(&code)),
         // Nothing at all is told by why nothing came.
         Some((Frame::Status, _)) | None => Ok(()),
-        Some(_) => Err(format!("its answer to {asked} makes no sense")),
+        Some(_) => Err(format!("its answer to {asked} does not fit")),
     }
 }
 
@@ -198,19 +195,17 @@ async fn check_role(server: &Server, connection: &mut Connection) -> Result<(), 
     {
         let (major, minor) = MIN_RELEASE;
         return Err(GreetingError::Unsupported(format!(
-            "it is {name} {version}, and {major}.{minor} or later is needed"
+            "it is {name} {version}; the service needs {major}.{minor} or later"
         )));
     }
     match (server.role, mode.as_deref()) {
         (Role::Sentinel, Some("standalone" | "cluster")) => {
-            told("it is no sentinel: redis.nodes must name sentinels, and these the master")
+            told("it is not a sentinel: redis.nodes must name sentinels, which name the master")
         }
         (Role::Standalone | Role::ClusterNode | Role::Master, Some("sentinel")) => {
             told("it is a sentinel and holds no data: set redis.mode = sentinel, and redis.nodes to its address")
         }
-        (Role::ClusterNode, Some("standalone")) => {
-            told("it is no node of a cluster: redis.mode = cluster does not fit, standalone does")
-        }
+        (Role::ClusterNode, Some("standalone")) => told("it is not a node of a cluster: set redis.mode = standalone"),
         // One that has every slot works as it is.
         (Role::Standalone, Some("cluster")) if !has_every_slot(server, connection).await => {
             told("it is one of several nodes of a cluster: set redis.mode = cluster")

@@ -37,7 +37,7 @@ pub(crate) enum Frame {
 
 /// The server broke the protocol, or a limit.
 #[derive(Debug, PartialEq, thiserror::Error)]
-#[error("redis answered out of protocol or beyond a limit")]
+#[error("redis sent a reply that breaks the protocol or a limit")]
 pub(crate) struct Malformed;
 
 impl From<Malformed> for Error {

@@ -27,7 +27,9 @@ pub(super) fn is_master(frames: Vec<Frame>) -> Result<(), Error> {
     let mut frames = frames.into_iter();
     match (frames.next(), frames.next()) {
         (Some(Frame::Array(_)), Some(Frame::Text(role))) if &role[..] == b"master" => Ok(()),
-        (Some(Frame::Array(_)), Some(Frame::Text(_))) => Err(unavailable("what the sentinels name is no master")),
+        (Some(Frame::Array(_)), Some(Frame::Text(_))) => {
+            Err(unavailable("the server that the sentinels name is not a master"))
+        }
         (Some(Frame::Error(code)), _) => Err(unavailable(format!("redis answered {} to ROLE", code.as_str()))),
         _ => Err(unexpected()),
     }

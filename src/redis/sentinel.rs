@@ -83,7 +83,7 @@ impl<S: AsRef<ServerSession> + AsMut<ServerSession>> MasterLink<S> {
         }
         match &mut self.master {
             Some(master) => Ok(&mut master.session),
-            None => Err(unavailable("the sentinels know no master")),
+            None => Err(unavailable("the sentinels do not know the master")),
         }
     }
 
@@ -158,7 +158,7 @@ impl<S: AsRef<ServerSession> + AsMut<ServerSession>> MasterLink<S> {
 
     /// Connects to the first that is a master.
     async fn connect(&mut self, named: NamedMasters, deadline: &Deadline) -> Result<(), Error> {
-        let mut failure = unavailable("the sentinels know no master");
+        let mut failure = unavailable("the sentinels do not know the master");
         for address in named.addresses {
             if self.master.as_ref().is_none_or(|known| known.address != address) {
                 self.disconnect();

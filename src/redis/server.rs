@@ -193,15 +193,15 @@ impl Server {
         let redis = redis.as_str();
         if info.is_minimal {
             if self.is_first(Warning::GhostWrites) {
-                warn!(redis; "redis, or a proxy before it, closes connections over HELLO, CLIENT or INFO: its version is not known, and after a lost connection an old write may land on a newer one");
+                warn!(redis; "redis, or a proxy in front of it, closes connections that send HELLO, CLIENT or INFO: its version is unknown, and after a lost connection an old write may overwrite a newer one");
             }
             return;
         }
         if !self.may_kill() && self.is_first(Warning::GhostWrites) {
-            warn!(redis; "redis forbids CLIENT ID, CLIENT INFO or CLIENT KILL: after a lost connection an old write may land on a newer one");
+            warn!(redis; "redis forbids CLIENT ID, CLIENT INFO or CLIENT KILL: after a lost connection an old write may overwrite a newer one");
         }
         if info.make.is_none() && self.is_first(Warning::Release) {
-            warn!(redis; "redis does not tell its version: Redis 6.2, Valkey 7.2 or later is needed");
+            warn!(redis; "the version of redis is unknown: the service needs Redis 6.2, Valkey 7.2 or later");
         }
     }
 }

@@ -22,7 +22,7 @@ use super::server_info::ServerInfo;
 
 /// PINGs that measure a round trip.
 const ROUND_TRIPS: u32 = 5;
-const NOT_SENT: &str = "not sent: the time for it had run out";
+const NOT_SENT: &str = "not sent: its time had run out";
 
 /// Why a value that comes in while it is sent was not sent.
 #[derive(Debug)]
@@ -271,7 +271,7 @@ pub(super) async fn settle(server: &Server, within: Duration) -> Result<(), Erro
     }
     match server.may_kill() {
         true => Ok(()),
-        false => Err(Error::Refused("redis forbids CLIENT KILL: what was sent cannot be taken back".into())),
+        false => Err(Error::Refused("redis forbids CLIENT KILL: commands that were sent cannot be taken back".into())),
     }
 }
 

@@ -98,7 +98,7 @@ pub enum SetupError {
     #[error("TLS: {0}")]
     Tls(&'static str),
     /// `redis.db` is not 0 while `redis.mode` is cluster.
-    #[error("a Redis Cluster has no database but 0")]
+    #[error("a Redis Cluster has only database 0")]
     Database,
     /// `redis.mode` is sentinel, but `redis.nodes` or `redis.sentinel_master` is unset.
     #[error("Sentinel needs sentinels and the name of a master")]
@@ -153,7 +153,7 @@ impl TlsClient {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|_| SetupError::Tls("no protocol version in common with the provider"))?
+            .map_err(|_| SetupError::Tls("the TLS provider supports none of the protocol versions"))?
             .with_root_certificates(roots(tls.ca.as_ref().map(Pem::expose))?);
         let config = match (&tls.cert, &tls.key) {
             (None, None) => builder.with_no_client_auth(),
@@ -163,7 +163,7 @@ impl TlsClient {
                     .map_err(|_| SetupError::Tls("the client key is not PEM"))?;
                 builder
                     .with_client_auth_cert(chain, key)
-                    .map_err(|_| SetupError::Tls("the client certificate and key do not fit"))?
+                    .map_err(|_| SetupError::Tls("the client certificate and key do not belong together"))?
             }
             _ => return Err(SetupError::Tls("a client certificate and a client key go together")),
         };
@@ -177,7 +177,7 @@ impl TlsClient {
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, SetupError> {
-    ServerName::try_from(host.to_owned()).map_err(|_| SetupError::Tls("the host is no server name"))
+    ServerName::try_from(host.to_owned()).map_err(|_| SetupError::Tls("the host is not a valid server name"))
 }
 
 fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, SetupError> {

@@ -126,7 +126,7 @@ async fn what_is_no_master_is_not_spoken_to() {
         SentinelCache::new(Settings::new("", 0), sentinels.collect(), name.to_owned()).unwrap()
     };
     assert_eq!(sentinels(MASTER).session().ping(WITHIN).await, Ok(()));
-    let unknown = CacheError::Unavailable("the sentinels know no master of that name".into());
+    let unknown = CacheError::Unavailable("the sentinels do not know a master of that name".into());
     assert_eq!(sentinels("other").session().apply(&[get("k")], WITHIN).await, [Err(unknown)]);
     // Sentinels that were told wrong.
     for sentinel in &watched.sentinels {
@@ -134,7 +134,7 @@ async fn what_is_no_master_is_not_spoken_to() {
         let port = replica.port.to_string();
         let _: () = sentinel.ask(&["SENTINEL", "MONITOR", "wrong", "127.0.0.1", &port, "2"]);
     }
-    let wrong = CacheError::Unavailable("what the sentinels name is no master".into());
+    let wrong = CacheError::Unavailable("the server that the sentinels name is not a master".into());
     assert_eq!(sentinels("wrong").session().apply(&[get("k")], WITHIN).await, [Err(wrong)]);
 }
 

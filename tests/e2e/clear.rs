@@ -38,7 +38,7 @@ fn without_yes_it_counts_and_shows_and_deletes_nothing() {
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.first(), Some(&"3000 keys match sess:*"));
     assert_eq!(lines.iter().filter(|line| line.starts_with("  sess:")).count(), 20);
-    assert_eq!(&lines[21..], ["  … and 2980 more", "nothing was deleted: --yes deletes"]);
+    assert_eq!(&lines[21..], ["  … and 2980 more", "nothing was deleted; run it again with --yes to delete"]);
     assert_eq!(redis.key_count(), 3010);
     assert_eq!(clear(redis.port(), &["none:*"]).1, "0 keys match none:*\n");
 }

@@ -63,7 +63,7 @@ fn an_answer_that_is_not_taken_ends_the_connection() {
     let asked = get(json!(keys)).to_string();
     let head = format!("POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", asked.len());
     idle.write_all((head + &asked).as_bytes()).expect("a request");
-    daemon.log_line(|line| line.contains("an answer was not read in time"));
+    daemon.log_line(|line| line.contains("client did not read its answer in time"));
     let mut taken = Vec::new();
     let _ = idle.read_to_end(&mut taken);
     assert!(taken.len() < whole, "it is whole all the same");

@@ -154,11 +154,11 @@ fn a_proxy_that_refuses_is_told_of_in_words_and_its_password_in_none() {
     let wrong = with(&format!("us:{PASSWORD}x@"), &proxy);
     let (kind, detail) = problem(&wrong.daemon, &wrong.blobs.url("/a"));
     assert!(kind == "blob-unavailable" && detail.contains("the proxy (fetch.proxy)"), "{kind}: {detail}");
-    assert!(detail.contains("does not accept our user and password: it answered 40"), "{detail}");
+    assert!(detail.contains("rejected the user and password of fetch.proxy: it answered 40"), "{detail}");
 
     let filtered = with("", &filtering);
     let (kind, detail) = problem(&filtered.daemon, &filtered.blobs.url("/a"));
-    let refused = format!("refuses to connect to 127.0.0.1:{}: it answered 403", filtered.blobs.port());
+    let refused = format!("refused to connect to 127.0.0.1:{}: it answered 403", filtered.blobs.port());
     assert!(kind == "blob-denied" && detail.contains(&refused), "{kind}: {detail}");
 
     let (kind, detail) = problem(&filtered.daemon, &format!("http://127.0.0.1:{}/a", closed_port()));
@@ -204,7 +204,7 @@ fn proxies_of_the_environment_are_not_obeyed_and_warned_of_once() {
     };
     let warnings = about(&daemon);
     assert!(warnings.len() == 1 && warnings[0].contains("WARN"), "{warnings:?}");
-    assert!(warnings[0].contains("HTTPS_PROXY, http_proxy, ALL_PROXY: not obeyed"), "{warnings:?}");
+    assert!(warnings[0].contains("HTTPS_PROXY, http_proxy, ALL_PROXY: ignored"), "{warnings:?}");
     assert_eq!(about(&start(&["HTTPS_PROXY"], &dead)), Vec::<String>::new(), "there is a proxy");
     assert_eq!(about(&start(&["NO_PROXY"], "")), Vec::<String>::new());
 }

@@ -93,7 +93,10 @@ fn without_yes_it_only_tells() {
     assert_eq!((code, err.as_str()), (Some(0), ""));
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines[0], "pics: 3 objects, 0 in step, 3 to set, 0 to delete, 0 cannot be keys");
-    assert_eq!(&lines[1..], ["  set a", "  set b", "  set c", "nothing was changed: --yes does it"]);
+    assert_eq!(
+        &lines[1..],
+        ["  set a", "  set b", "  set c", "nothing was changed; run it again with --yes to change it"]
+    );
     assert_eq!((redis.key_count(), store.fetches()), (0, 0));
 }
 
@@ -102,7 +105,7 @@ fn what_is_missing_or_differs_is_set_and_the_rest_is_only_looked_at() {
     let (redis, store) = (Redis::start(), Store::with(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")]));
     let (code, out, err) = reconcile(&redis, &store, "p:{object}", &with_yes(&[]));
     assert_eq!(code, Some(0), "{out}{err}");
-    assert_eq!(out, "pics: 5 objects, 0 in step, 5 set, 0 deleted, 0 left to something newer, 0 left undone\n");
+    assert_eq!(out, "pics: 5 objects, 0 in step, 5 set, 0 deleted, 0 already newer, 0 not done\n");
     assert_eq!(redis.value("p:e").as_deref(), Some(&b"5"[..]));
     store.put("b", "22");
     redis::cmd("DEL").arg("p:d").exec(&mut redis.conn()).expect("DEL");
@@ -168,7 +171,7 @@ fn nothing_newer_is_overwritten_and_a_later_notification_still_wins() {
     let set = json!({"key": "SET", "version": "z", "value": {"data": {"key": "a", "value": "a sender's own"}}});
     assert_eq!(daemon.post(&set).json()["results"][0]["status"], "stored");
     let (code, out, _) = reconcile(&redis, &store, "{object}", &with_yes(&[]));
-    assert!(code == Some(0) && out.contains("0 set, 0 deleted, 1 left to something newer"), "{out}");
+    assert!(code == Some(0) && out.contains("0 set, 0 deleted, 1 already newer"), "{out}");
     assert_eq!(redis.value("a").as_deref(), Some(&b"a sender's own"[..]));
 }
 
@@ -178,21 +181,21 @@ fn what_is_left_undone_is_told_and_ends_with_1() {
     store.host.put("/photos/b", Blob::status(403));
     let (code, out, err) = reconcile(&redis, &store, "{object}", &with_yes(&[]));
     assert_eq!(code, Some(1), "{out}{err}");
-    assert!(out.contains("1 set, 0 deleted, 0 left to something newer, 1 left undone"), "{out}");
+    assert!(out.contains("1 set, 0 deleted, 0 already newer, 1 not done"), "{out}");
     assert!(err.contains("left as it is: b: ") && err.contains("403"), "{err}");
     store.host.put("/photos", Blob::bytes("<html></html>"));
     let (code, _, err) = reconcile(&redis, &store, "{object}", &with_yes(&[]));
-    assert!(code == Some(1) && err.contains("no listing"), "{err}");
+    assert!(code == Some(1) && err.contains("not a listing"), "{err}");
 }
 
 #[test]
 fn what_cannot_be_asked_for_ends_with_64() {
     let (redis, store) = (Redis::start(), Store::with(&[]));
     for (key, args, why) in [
-        ("{object}", &["nosuch", "--bucket", "b"][..], "there is no source nosuch; known are: pics"),
+        ("{object}", &["nosuch", "--bucket", "b"][..], "there is no source nosuch; configured are: pics"),
         ("{object}", &["pics"], "--bucket is missing"),
-        ("{dir}:{stem}", &["pics", "--bucket", "b", "--delete"], "an object's name cannot be told"),
-        ("{object}", &["pics", "--bucket", "b", "--cache-backend", "embedded"], "reconcile works on Redis"),
+        ("{dir}:{stem}", &["pics", "--bucket", "b", "--delete"], "do not show the name of their object"),
+        ("{object}", &["pics", "--bucket", "b", "--cache-backend", "embedded"], "reconcile needs Redis"),
         ("{object}", &["pics", "--bucket", "b", "--sources-pics-value", "none"], "is not object"),
     ] {
         let (code, _, err) = reconcile(&redis, &store, key, args);

@@ -72,7 +72,7 @@ fn check_config_tries_redis_and_says_of_each_thing_whether_it_is_good() {
     assert!(code == Some(1) && checks.len() == 1 && checks[0].contains("WRONGPASS"), "{checks:?}");
     let old = Middlebox::before_an_old_redis(redis.port());
     let (code, checks) = tried(&["--redis-host=127.0.0.1", &format!("--redis-port={}", old.port)]);
-    assert!(code == Some(1) && checks[0].contains("6.2 or later is needed"), "{checks:?}");
+    assert!(code == Some(1) && checks[0].contains("the service needs 6.2 or later"), "{checks:?}");
     assert!(eventually(Duration::from_secs(10), || redis.key_count() == 0), "something is left behind");
     assert_eq!(tried(&["--embedded"]).0, Some(0));
 }
@@ -86,7 +86,7 @@ fn a_redis_that_turns_out_too_old_is_told_of_and_not_written_to() {
     let daemon = Daemon::builder().set("redis.port", old.port).set("redis.retry_ms", 500).unready().start();
     redis.restart();
     let line = daemon.log_line(|line| line.contains("it is redis 5."));
-    assert!(line.contains("ERROR") && line.contains("6.2 or later is needed"), "{line}");
+    assert!(line.contains("ERROR") && line.contains("the service needs 6.2 or later"), "{line}");
     assert_eq!(daemon.post(&set_inline("k", "v")).status, 503);
     assert_eq!(daemon.get("/ready").status, 503);
     assert!(!redis.exists("k"));

@@ -87,7 +87,7 @@ fn a_file_that_is_of_no_use_keeps_the_last_good_tokens_and_warns() {
         assert!(is_let_in(&daemon, "last-good") && is_let_in(&daemon, "fixed"), "{reason}");
         assert!(!is_let_in(&daemon, "good") && !is_let_in(&daemon, ""), "{reason}");
     }
-    let warned = daemon.logs().iter().filter(|line| line.contains("unusable")).count();
+    let warned = daemon.logs().iter().filter(|line| line.contains("cannot be used")).count();
     assert_eq!(warned, 5, "{:#?}", daemon.logs());
     assert!(!daemon.logs().iter().any(|line| line.contains("s3cret")), "{:#?}", daemon.logs());
 

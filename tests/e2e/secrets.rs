@@ -131,7 +131,7 @@ fn no_secret_comes_out_of_a_whole_run() {
         }
 
         fs::write(run.tokens.path(), "PLANTED-token two words").expect("it can be written");
-        daemon.log_line(|line| line.contains("auth.tokens_file") && line.contains("unusable"));
+        daemon.log_line(|line| line.contains("auth.tokens_file") && line.contains("cannot be used"));
         run.redis.kill();
         for event in [set_inline("k", "PLANTED-value"), get(json!("k"))] {
             let said = post_in_every_way(&daemon, &event.to_string());

@@ -91,7 +91,7 @@ fn an_empty_lock_and_none_where_one_is_required_stop_the_start() {
         assert_refused(dir.path(), &[], &[(name, "")], &[name]);
     }
     assert_refused(dir.path(), &[], &[("AUTH_TOKENS", " , ")], &["auth.tokens"]);
-    assert_refused(dir.path(), &["--auth-tokens="], &[], &["auth.tokens", "given but empty"]);
+    assert_refused(dir.path(), &["--auth-tokens="], &[], &["auth.tokens", "empty; leave it out"]);
     assert_refused(dir.path(), &["--auth-required=true"], &[], &["auth.required", "auth.tokens"]);
     let checked = run(dir.path(), &["check-config", "--auth-required=true"], &[("AUTH_TOKENS", "0123456789abcdef")]);
     assert!(checked.status.success(), "{checked:?}");

@@ -237,7 +237,7 @@ fn keys_of_an_issuer_are_not_fetched_from_where_nobody_may_call() {
     let answer = post(&daemon, "/sources/s", &[("authorization", &issuer.token("k1", "us", now() + 60))]);
     answer.problem(503, "keys-unavailable");
     assert_eq!(other.hits("/keys"), 0);
-    daemon.log_line(|line| line.contains("keys cannot be fetched"));
+    daemon.log_line(|line| line.contains("keys of a token issuer cannot be fetched"));
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn a_refusal_says_its_cause_and_repeats_nothing_else() {
         (403, "InvalidAccessKeyId", "blob-denied", "does not know the access key"),
         (400, "ExpiredToken", "blob-denied", "has expired"),
         (403, "RequestTimeTooSkewed", "blob-denied", "clock"),
-        (403, "AccessDenied", "blob-denied", "no permission"),
+        (403, "AccessDenied", "blob-denied", "have the permission"),
         (404, "NoSuchBucket", "blob-denied", "the bucket does not exist"),
         (404, "NoSuchKey", "blob-not-found", "404"),
         (405, "MethodNotAllowed", "blob-not-found", "was deleted"),

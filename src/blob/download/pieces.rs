@@ -47,7 +47,9 @@ impl BodyPieces {
                         self.left = left;
                         Poll::Ready(Some(Ok(piece)))
                     }
-                    None => Poll::Ready(Some(Err(FetchError::unavailable("the body is longer than announced")))),
+                    None => {
+                        Poll::Ready(Some(Err(FetchError::unavailable("the body is longer than the host announced"))))
+                    }
                 };
             }
             match polled {
@@ -58,7 +60,7 @@ impl BodyPieces {
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending if self.until.poll_unpin(cx).is_ready() => {
-                    return Poll::Ready(Some(Err(FetchError::unavailable("the body did not come in time"))));
+                    return Poll::Ready(Some(Err(FetchError::unavailable("the body did not arrive in time"))));
                 }
                 Poll::Pending => return Poll::Pending,
             }

@@ -85,7 +85,7 @@ impl Head {
                 let coding = header.value.trim_ascii();
                 head.chunked = coding.eq_ignore_ascii_case(b"chunked");
                 if head.has_coding || !(head.chunked || coding.eq_ignore_ascii_case(b"identity")) {
-                    return Err(broken("the transfer coding is not understood"));
+                    return Err(broken("the Transfer-Encoding is not supported"));
                 }
                 head.has_coding = true;
             }
@@ -104,7 +104,7 @@ impl Head {
             return Ok(ConnectionEnd::Now);
         }
         if self.minor_version == 0 && self.has_coding {
-            return Err(broken("the response is chunked under HTTP/1.0"));
+            return Err(broken("the response is HTTP/1.0 but chunked"));
         }
         if self.chunked || self.has_length || matches!(self.status, 204 | 304) {
             return Ok(ConnectionEnd::Early);

@@ -33,13 +33,14 @@ pub fn sign(
     headers: &mut HeaderMap,
 ) -> Result<(), String> {
     let key = STANDARD.decode(key.trim()).map_err(|_| "the account key is not base64")?;
-    let date = HeaderValue::try_from(httpdate::fmt_http_date(now)).map_err(|_| "the time cannot be told")?;
+    let date =
+        HeaderValue::try_from(httpdate::fmt_http_date(now)).map_err(|_| "this machine's clock has no valid time")?;
     // Every request of awc has a `Date`, and Azurite signs that though there be an `x-ms-date`.
     headers.insert(DATE, date);
     let text = string_to_sign(method, target, account, headers);
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), text.as_bytes());
     let value = format!("SharedKey {account}:{}", STANDARD.encode(signature));
-    let mut value = HeaderValue::try_from(value).map_err(|_| "the account cannot stand in a header")?;
+    let mut value = HeaderValue::try_from(value).map_err(|_| "the account name is not valid in a header")?;
     value.set_sensitive(true);
     headers.insert(AUTHORIZATION, value);
     Ok(())

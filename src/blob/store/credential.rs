@@ -176,7 +176,7 @@ impl CredentialSource {
             CredentialSource::Sas(token) => Credential::Sas(token.read()?.trim_start_matches('?').to_owned()),
             CredentialSource::Header(header) => {
                 let header = header.read()?;
-                let (name, value) = header.split_once(':').ok_or("the header is not of the form `Name: value`")?;
+                let (name, value) = header.split_once(':').ok_or("the header does not have the form `Name: value`")?;
                 Credential::Header { name: name.trim().to_owned(), value: value.trim().to_owned() }
             }
             CredentialSource::ServiceAccount(key, platform) => return google_key(platform, &key.read()?).await,
@@ -189,5 +189,5 @@ impl CredentialSource {
 
 /// It may be there in a moment: a file that is being replaced, a service that does not answer.
 fn unusable(reason: &str) -> FetchError {
-    FetchError::new(FetchErrorKind::Unavailable, format!("the store's credential cannot be had: {reason}"))
+    FetchError::new(FetchErrorKind::Unavailable, format!("the store's credential is not available: {reason}"))
 }

@@ -69,8 +69,8 @@ async fn aws(platform: &Platform) -> Result<Lent, Reason> {
     let provider = DefaultCredentialProvider::builder().no_sso().no_process().build();
     let given = provider.provide_credential(&platform.context()).await;
     // The library's words may repeat what a service answered.
-    let given = given.map_err(|error| format!("AWS lends none ({})", error.kind()))?;
-    let given = given.ok_or("there is none in the environment, and no service of AWS lends one")?;
+    let given = given.map_err(|error| format!("AWS provides none ({})", error.kind()))?;
+    let given = given.ok_or("the environment has none, and no AWS service provides one")?;
     let (id, secret, session_token) = (given.access_key_id, given.secret_access_key, given.session_token);
     let until = given.expires_in.map(|until| until.as_system_time());
     Ok(Lent { credential: Credential::AccessKey { id, secret, session_token }, until })
@@ -166,14 +166,14 @@ pub async fn google_key(platform: &Platform, text: &str) -> Result<Lent, Reason>
                 form.append_pair(name, member(name).ok_or_else(|| format!("the key file has no {name}"))?);
             }
         }
-        _ => return Err("the key file is of neither a service account nor an authorized user".to_owned()),
+        _ => return Err("the key file is for neither a service account nor an authorized user".to_owned()),
     }
     token(platform, post(&url, form.finish()), url, "Google's token service").await
 }
 
 /// What a service account shows for a token: a JWT, signed by its key (RFC 7523).
 fn assertion(email: &str, private_key: &str, audience: &str, now: SystemTime) -> Result<String, Reason> {
-    let bad = "the private_key of the key file is no RSA key in PEM";
+    let bad = "the private_key of the key file is not an RSA key in PEM";
     let der = PrivateKeyDer::from_pem_slice(private_key.as_bytes()).map_err(|_| bad)?;
     let pair = match &der {
         PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
@@ -190,7 +190,7 @@ fn assertion(email: &str, private_key: &str, audience: &str, now: SystemTime) ->
     let text = format!("{}.{}", encoded(json!({ "alg": "RS256", "typ": "JWT" })), encoded(claims));
     let mut signature = vec![0; pair.public().modulus_len()];
     let signed = pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature);
-    signed.map_err(|_| "nothing can be signed with the private_key")?;
+    signed.map_err(|_| "the private_key cannot sign")?;
     Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
@@ -205,14 +205,15 @@ async fn token(
     url: Url,
     who: &str,
 ) -> Result<Lent, Reason> {
-    let request = request.map_err(|_| format!("{who} cannot be asked"))?;
+    let request = request.map_err(|_| format!("no request to {who} could be made"))?;
     let answer = platform.send(request, Some(url)).await.map_err(|_| format!("{who} does not answer"))?;
     if answer.status() != 200 {
-        return Err(format!("{who} refused with {}", answer.status().as_u16()));
+        return Err(format!("{who} answered with status {}", answer.status().as_u16()));
     }
-    let answer: Value = serde_json::from_slice(answer.body()).map_err(|_| format!("{who} answered no JSON"))?;
+    let answer: Value =
+        serde_json::from_slice(answer.body()).map_err(|_| format!("the answer of {who} is not JSON"))?;
     let token = answer.get("access_token").and_then(Value::as_str);
-    let token = token.ok_or_else(|| format!("{who} answered without a token"))?;
+    let token = token.ok_or_else(|| format!("the answer of {who} has no token"))?;
     // Azure's services write the number as a text.
     let seconds = answer.get("expires_in");
     let seconds = seconds.and_then(|given| given.as_u64().or_else(|| given.as_str()?.parse().ok()));
@@ -226,7 +227,7 @@ async fn read(context: &Context, path: &str) -> Result<String, Reason> {
 }
 
 fn parsed(url: &str) -> Result<Url, Reason> {
-    Url::parse(url).map_err(|_| "the URL of a token service is no URL".to_owned())
+    Url::parse(url).map_err(|_| "the URL of the token service is not valid".to_owned())
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl Store {
     pub fn place(&self, object: &StoreObject) -> Result<StorePlace, FetchError> {
         let (bucket, name) = (object.bucket(), object.name());
         if matches!(bucket, "." | "..") {
-            return Err(FetchError::new(FetchErrorKind::Forbidden, "the bucket's name is no name"));
+            return Err(FetchError::new(FetchErrorKind::Forbidden, "the bucket name is not valid"));
         }
         Ok(match self.kind {
             StoreKind::S3 => {
@@ -45,7 +45,7 @@ impl Store {
             StoreKind::Azure => self.below(&format!("/{}/{}", encoded(bucket), path(name))),
             StoreKind::Gcs => self.below(&format!("/storage/v1/b/{}/o/{}?alt=media", encoded(bucket), encoded(name))),
             StoreKind::Http if name.split('/').any(|part| matches!(part, "." | "..")) => {
-                let detail = "the object's name has `.` or `..` between slashes, which leads out of the store";
+                let detail = "the object name has `.` or `..` between slashes, which would lead out of the store";
                 return Err(FetchError::new(FetchErrorKind::Forbidden, detail));
             }
             StoreKind::Http => self.below(&format!("/{}/{}", encoded(bucket), path(name))),

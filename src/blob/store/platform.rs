@@ -144,7 +144,7 @@ async fn carry_out(settings: BlobSettings, mut jobs: Receiver<Job>) {
     let mut callers: HashMap<String, Rc<Caller>> = HashMap::new();
     while let Some(Job { request, named, reply }) = jobs.recv().await {
         let Some((url, host)) = address(&request) else {
-            let _ = reply.send(Err(Error::config_invalid("the URL of a credential cannot be called")));
+            let _ = reply.send(Err(Error::config_invalid("the credential's URL is not allowed")));
             continue;
         };
         let is_own = is_platform(&url) || named.is_some();
@@ -227,7 +227,7 @@ async fn call(
     let asked = timeout_at(until, caller.ask(&question)).await;
     let mut response = match asked {
         Ok(asked) => asked.map_err(|error| failed(error.to_string()))?,
-        Err(_) => return Err(failed("no answer came in time".to_owned())),
+        Err(_) => return Err(failed("the answer did not arrive in time".to_owned())),
     };
     let status = response.status().as_u16();
     let mut body = Vec::new();

@@ -25,24 +25,24 @@ const CLOCKS_APART: Duration = Duration::from_secs(10 * 60);
 
 /// What the codes of the stores mean to who operates the service.
 const MEANINGS: &[(&[&str], &str)] = &[
-    (&["RequestTimeTooSkewed"], "the clock of this machine is too far from the store's"),
+    (&["RequestTimeTooSkewed"], "this machine's clock differs too much from the store's"),
     (&["ExpiredToken", "TokenRefreshRequired"], "the credential has expired"),
     (&["InvalidToken", "authError", "InvalidAuthenticationInfo"], "the token is not valid, or has expired"),
     (&["InvalidAccessKeyId"], "the store does not know the access key id"),
-    (&["SignatureDoesNotMatch"], "the signature is wrong: the secret is not that of the access key id"),
-    (&["AuthenticationFailed"], "the signature is wrong or has expired: the key is not that of the account"),
+    (&["SignatureDoesNotMatch"], "the signature is wrong: the secret does not belong to the access key id"),
+    (&["AuthenticationFailed"], "the signature is wrong or has expired: the key does not belong to the account"),
     (
         &["AccessDenied", "AllAccessDisabled", "AuthorizationFailure", "AuthorizationPermissionMismatch", "forbidden"],
-        "the credential has no permission for it",
+        "the credential does not have the permission",
     ),
     (
         &["NoAuthenticationInformation", "PublicAccessNotPermitted", "ResourceNotFound", "required"],
-        "it is not public, and the request had no credential",
+        "access is not public, and the request had no credential",
     ),
     (&["AuthorizationHeaderMalformed", "PermanentRedirect"], "the bucket is in another region than stores.NAME.region"),
-    (&["InvalidObjectState", "BlobArchived"], "the object is archived, and has to be restored first"),
+    (&["InvalidObjectState", "BlobArchived"], "the object is archived: restore it first"),
     (&["AccountIsDisabled"], "the account is disabled"),
-    (&["AuthorizationSourceIPMismatch"], "the SAS token is not for this address"),
+    (&["AuthorizationSourceIPMismatch"], "the SAS token is not valid from this address"),
 ];
 const NO_BUCKET: &[&str] = &["NoSuchBucket", "ContainerNotFound"];
 
@@ -88,12 +88,13 @@ fn judge(
         _ => {
             let meaning = MEANINGS.iter().find(|(codes, _)| is_one_of(codes)).map(|(_, meaning)| *meaning);
             match (meaning, clock) {
-                (Some(meaning), Some(apart)) if status != 400 || is_one_of(&["RequestTimeTooSkewed"]) => {
-                    with(error.kind, &format!("{meaning}; its clock is {} s away from this machine's", apart.as_secs()))
-                }
+                (Some(meaning), Some(apart)) if status != 400 || is_one_of(&["RequestTimeTooSkewed"]) => with(
+                    error.kind,
+                    &format!("{meaning}; the store's clock differs from this machine's by {} s", apart.as_secs()),
+                ),
                 (Some(meaning), _) => with(error.kind, meaning),
-                (None, _) if status == 401 => with(error.kind, "the credential is not accepted"),
-                (None, _) if code.is_some() => with(error.kind, "the store refused it"),
+                (None, _) if status == 401 => with(error.kind, "the store does not accept the credential"),
+                (None, _) if code.is_some() => with(error.kind, "the store refused the request"),
                 (None, _) => error,
             }
         }
@@ -191,9 +192,9 @@ mod tests {
             (403, "<Error><Message>AKID</Message><Code>InvalidAccessKeyId</Code></Error>", "does not know"),
             (400, "<Error>\n <Code> ExpiredToken </Code></Error>", "has expired"),
             (403, "\u{feff}<Error><Code>RequestTimeTooSkewed</Code></Error>", "clock"),
-            (403, "<x:Error xmlns:x='u'><x:Code>AccessDenied</x:Code></x:Error>", "no permission"),
+            (403, "<x:Error xmlns:x='u'><x:Code>AccessDenied</x:Code></x:Error>", "have the permission"),
             (401, r#"{"error":{"code":401,"message":"AKID","errors":[{"reason":"authError"}]}}"#, "not valid"),
-            (401, "", "not accepted"),
+            (401, "", "does not accept the credential"),
         ] {
             let error = refused(status, body);
             assert!(error.detail.contains(cause) && !error.detail.contains("AKID"), "{body}: {}", error.detail);

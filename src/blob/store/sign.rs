@@ -70,7 +70,7 @@ impl Store {
             }
             Credential::Header { name, value } => {
                 let name =
-                    HeaderName::try_from(name.as_str()).map_err(|_| unusable("its header has no usable name"))?;
+                    HeaderName::try_from(name.as_str()).map_err(|_| unusable("the header's name is not valid"))?;
                 signed.headers.insert(name, sensitive(value)?);
             }
         }
@@ -97,10 +97,10 @@ impl AwsSigner {
             .uri(uri)
             .header("x-amz-content-sha256", EMPTY_STRING_SHA256)
             .body(());
-        let (mut parts, ()) = request.map_err(|_| unusable("the request is too long to be signed"))?.into_parts();
+        let (mut parts, ()) = request.map_err(|_| unusable("the request is too long to sign"))?.into_parts();
         let done = self.0.sign_request(&Context::new(), &mut parts, Some(credential), None).await;
         // The library's own words are for whoever writes a program.
-        done.map_err(|_| unusable("nothing can be signed with it"))?;
+        done.map_err(|_| unusable("it cannot sign a request"))?;
         parts.headers.remove("host");
         carry_over(&parts.headers, headers);
         Ok(())
@@ -120,11 +120,11 @@ pub(super) fn carry_over(from: &http1::HeaderMap, to: &mut HeaderMap) {
 
 /// A header's value that nobody prints.
 fn sensitive(text: &str) -> Result<HeaderValue, FetchError> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| unusable("it cannot stand in a header"))?;
+    let mut value = HeaderValue::from_str(text).map_err(|_| unusable("it is not valid in a header"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 pub(super) fn unusable(reason: &str) -> FetchError {
-    FetchError::new(FetchErrorKind::Denied, format!("the store's credential is of no use: {reason}"))
+    FetchError::new(FetchErrorKind::Denied, format!("the store's credential cannot be used: {reason}"))
 }

@@ -71,7 +71,7 @@ async fn a_host_that_answers_nothing_is_silent_and_one_that_drips_is_not() {
         let until = Instant::now() + Duration::from_millis(300);
         let error = client().open_url(&server.url(path), None, until).await.unwrap_err();
         assert_eq!((error.kind, error.silent), (FetchErrorKind::Unavailable, silent), "{path}");
-        assert_eq!(error.detail, "no answer came in time");
+        assert_eq!(error.detail, "the answer did not arrive in time");
     }
 }
 

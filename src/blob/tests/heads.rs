@@ -260,7 +260,7 @@ async fn a_head_without_end_is_cut_off() {
     });
     let error = fetch(&client(), &server.url("/")).await.unwrap_err();
     assert_eq!(error.kind, FetchErrorKind::Unavailable);
-    assert_ne!(error.detail, "no answer came in time");
+    assert_ne!(error.detail, "the answer did not arrive in time");
 }
 
 #[actix_web::test]

@@ -27,14 +27,18 @@ async fn what_is_no_good_answer_of_a_proxy_is_told_as_the_proxys() {
     use FetchErrorKind::{Denied, Unavailable};
     let endless = [b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 40_000]].concat();
     for (answer, kind, said) in [
-        (b"SSH-2.0-x\r\n\r\n".to_vec(), Unavailable, ": the answer is not well-formed"),
-        (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n".to_vec(), Unavailable, ": the answer is not well-formed"),
-        (endless, Unavailable, ": the answer is not well-formed"),
+        (b"SSH-2.0-x\r\n\r\n".to_vec(), Unavailable, ": the answer is malformed"),
+        (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n".to_vec(), Unavailable, ": the answer is malformed"),
+        (endless, Unavailable, ": the answer is malformed"),
         (b"HTTP/1.1 200".to_vec(), Unavailable, ": the connection was closed early"),
-        (b"HTTP/1.1 407 x\r\n\r\n".to_vec(), Unavailable, " does not accept our user and password: it answered 407"),
-        (b"HTTP/1.1 403 x\r\n\r\n<p>".to_vec(), Denied, " refuses to connect to 127.0.0.1:9: it answered 403"),
+        (
+            b"HTTP/1.1 407 x\r\n\r\n".to_vec(),
+            Unavailable,
+            " rejected the user and password of fetch.proxy: it answered 407",
+        ),
+        (b"HTTP/1.1 403 x\r\n\r\n<p>".to_vec(), Denied, " refused to connect to 127.0.0.1:9: it answered 403"),
         (b"HTTP/1.0 502 x\r\n\r\n".to_vec(), Unavailable, " could not connect to 127.0.0.1:9: it answered 502"),
-        (b"HTTP/1.1 302 x\r\n\r\n".to_vec(), Unavailable, " gave no answer to CONNECT: it answered 302"),
+        (b"HTTP/1.1 302 x\r\n\r\n".to_vec(), Unavailable, " did not answer CONNECT as a proxy: it answered 302"),
     ] {
         let shown = String::from_utf8_lossy(&answer[..answer.len().min(40)]).into_owned();
         let error = through(answer).await;

@@ -162,11 +162,11 @@ impl ClusterSession {
         let slots = self.refresh_topology(deadline).await?;
         let Some(owner) = slots.owner(slot(key.as_bytes())).cloned() else {
             self.topology.mark_stale();
-            return Err(of_one_node(unavailable("no node of the cluster is known to have the key")).into());
+            return Err(of_one_node(unavailable("no known node of the cluster has the key")).into());
         };
         self.open_links(&[&owner])?;
         let Some(link) = self.links.get_mut(&owner) else {
-            return Err(unavailable("there is no way to the node").into());
+            return Err(unavailable("there is no connection to the node").into());
         };
         let call = link.with(NodeTimeouts::of(apply::PATIENCE.min(deadline.left())), work).await;
         call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|done| done).map_err(|error| {

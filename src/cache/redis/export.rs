@@ -126,8 +126,8 @@ impl Export {
 /// Without what a server may say of keys, and without the URL.
 fn told(error: &RedisError) -> String {
     match error.kind() {
-        ErrorKind::InvalidClientConfig => "it is no URL of a Redis, such as redis://localhost:6379/0".to_owned(),
-        ErrorKind::AuthenticationFailed => "it refuses the user name or the password".to_owned(),
+        ErrorKind::InvalidClientConfig => "it is not the URL of a Redis, such as redis://localhost:6379/0".to_owned(),
+        ErrorKind::AuthenticationFailed => "it rejected the user name or the password".to_owned(),
         _ => match error.code() {
             Some(code) => format!("redis answered {code}"),
             None => {

@@ -184,7 +184,7 @@ impl RedisSession {
             && server.is_first(Warning::Eviction)
         {
             let redis = server.settings().describe();
-            warn!(redis, maxmemory_policy = policy.as_str(); "redis may evict versions: late events on such keys will not be noticed");
+            warn!(redis, maxmemory_policy = policy.as_str(); "redis may evict versions: the service will not notice late events on such keys");
         }
     }
 

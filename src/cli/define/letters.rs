@@ -25,14 +25,19 @@ pub fn dead_letters() -> Command {
             Arg::new(IDS)
                 .value_name("ID")
                 .num_args(0..)
-                .help("These letters, in place of those that the filters let through"),
+                .help("The IDs of the letters; without them, the filters choose"),
         )
-        .arg(filter(SOURCE, "NAME", "Those of this source"))
-        .arg(filter(PROBLEM, "TYPE", "Those with this problem: blob-denied"))
-        .arg(filter(KEY, "GLOB", "Those that name a key which this Redis glob matches"))
-        .arg(filter(AGE, "TIME", "Those given up so long ago at least (90s, 15m, 2h, 1d), or at most (<1d)"))
-        .arg(Arg::new(JSON).long(JSON).action(ArgAction::SetTrue).help("Lists one JSON object a line"))
-        .arg(Arg::new(FORCE).long(FORCE).action(ArgAction::SetTrue).help("Replays even over something newer"))
+        .arg(filter(SOURCE, "NAME", "Only letters of this source"))
+        .arg(filter(PROBLEM, "TYPE", "Only letters with this problem, such as blob-denied"))
+        .arg(filter(KEY, "GLOB", "Only letters with a key that matches this Redis glob"))
+        .arg(filter(AGE, "TIME", "Only letters of at least this age (90s, 15m, 2h, 1d), or of at most this age (<1d)"))
+        .arg(Arg::new(JSON).long(JSON).action(ArgAction::SetTrue).help("Lists one JSON object per line"))
+        .arg(
+            Arg::new(FORCE)
+                .long(FORCE)
+                .action(ArgAction::SetTrue)
+                .help("Replays even if it overwrites something newer"),
+        )
         .after_help(
             "Examples:
   redis-cache-sync dead-letters list --problem blob-denied --age '<1d'

@@ -34,31 +34,31 @@ pub(super) const STEPS: &[DemoStep] = &[
         answer: r#"{"status":"ok","event":"SET","results":[{"key":"user:42","status":"stored","bytes":14,"ttl":3600,"source":"inline"}]}"#,
     },
     DemoStep {
-        title: "SET: several entries in one event; numbers keep every digit, an entry may have a ttl of its own",
+        title: "SET: several entries in one event; numbers keep every digit; an entry may have its own ttl",
         body: r#"{"key":"SET","value":{"data":[{"key":"price","value":1.0},{"key":"big","value":123456789012345678901234567890,"ttl":"60"}]}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"SET","results":[{"key":"price","status":"stored","bytes":3,"ttl":null,"source":"inline"},{"key":"big","status":"stored","bytes":30,"ttl":60,"source":"inline"}]}"#,
     },
     DemoStep {
-        title: "GET: what is there and what is not",
+        title: "GET: a key that exists and one that does not",
         body: r#"{"key":"GET","value":{"data":["greeting","user:42","price","big","nobody"]}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"GET","results":[{"key":"greeting","status":"hit","value":"hello"},{"key":"user:42","status":"hit","value":"{\"name\":\"Ada\"}"},{"key":"price","status":"hit","value":"1.0"},{"key":"big","status":"hit","value":"123456789012345678901234567890"},{"key":"nobody","status":"miss"}]}"#,
     },
     DemoStep {
-        title: "SET: bytes come as base64",
+        title: "SET: bytes are sent as base64",
         body: r#"{"key":"SET","value":{"data":{"key":"raw","value":"AAH/","encoding":"base64"}}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"SET","results":[{"key":"raw","status":"stored","bytes":3,"ttl":null,"source":"inline"}]}"#,
     },
     DemoStep {
-        title: "GET: what is not UTF-8 goes as base64",
+        title: "GET: a value that is not UTF-8 is returned as base64",
         body: r#"{"key":"GET","value":{"data":"raw"}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"GET","results":[{"key":"raw","status":"hit","value":"AAH/","encoding":"base64"}]}"#,
     },
     DemoStep {
-        title: "SET: a blob under a key; the query is sent to the blob's server and shown to nobody else",
+        title: "SET: a blob under a key; only the blob's server sees the query",
         body: r#"{"key":"SET","value":{"data":{"key":"profile:42","url":"{blobs}/users/42.json?signature=abc"},"ttl":600}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"SET","results":[{"key":"profile:42","status":"stored","bytes":35,"ttl":600,"source":"blob"}]}"#,
@@ -76,31 +76,31 @@ pub(super) const STEPS: &[DemoStep] = &[
         answer: r#"{"status":"ok","event":"GET","results":[{"key":"profile:42","status":"hit","value":"{\"id\":42,\"name\":\"Ada\",\"since\":1843}"},{"key":"logos/dot.png","status":"hit","value":"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNgAAAAAgAB5Sfe/AAAAABJRU5ErkJggg==","encoding":"base64"}]}"#,
     },
     DemoStep {
-        title: "a batch: a blob that comes gzipped is stored unpacked, and a later event of the batch sees it",
+        title: "a batch: a gzipped blob is stored unpacked, and a later event of the batch sees it",
         body: r#"[{"key":"SET","value":{"data":{"url":"{blobs}/catalog.json"}}},{"key":"GET","value":{"data":"catalog.json"}}]"#,
         status: 200,
         answer: r#"{"status":"ok","counts":{"ok":2,"rejected":0,"unavailable":0},"events":[{"index":0,"status":"ok","event":"SET","results":[{"key":"catalog.json","status":"stored","bytes":83,"ttl":null,"source":"blob"}]},{"index":1,"status":"ok","event":"GET","results":[{"key":"catalog.json","status":"hit","value":"{\"items\":[{\"sku\":\"A-1\",\"stock\":0},{\"sku\":\"A-2\",\"stock\":0},{\"sku\":\"A-3\",\"stock\":0}]}"}]}]}"#,
     },
     DemoStep {
-        title: "order: the second SET and the GET wait for the slow blob before them; another key does not",
+        title: "order: the second SET and the GET wait for the slow blob; another key does not",
         body: r#"[{"key":"SET","value":{"data":{"key":"report","url":"{blobs}/slow/report.json"}}},{"key":"GET","value":{"data":["report","greeting"]}},{"key":"SET","value":{"data":{"key":"report","value":"newer"}}},{"key":"GET","value":{"data":"report"}}]"#,
         status: 200,
         answer: r#"{"status":"ok","counts":{"ok":4,"rejected":0,"unavailable":0},"events":[{"index":0,"status":"ok","event":"SET","results":[{"key":"report","status":"stored","bytes":33,"ttl":null,"source":"blob"}]},{"index":1,"status":"ok","event":"GET","results":[{"key":"report","status":"hit","value":"{\"quarter\":\"2026-Q3\",\"total\":1.0}"},{"key":"greeting","status":"hit","value":"hello"}]},{"index":2,"status":"ok","event":"SET","results":[{"key":"report","status":"stored","bytes":5,"ttl":null,"source":"inline"}]},{"index":3,"status":"ok","event":"GET","results":[{"key":"report","status":"hit","value":"newer"}]}]}"#,
     },
     DemoStep {
-        title: "data that was encoded twice is taken as what it says",
+        title: "data that was encoded twice is decoded",
         body: r#"{"key":"SET","value":{"data":"[{\"key\":\"note\",\"value\":\"twice\"}]"}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"SET","results":[{"key":"note","status":"stored","bytes":5,"ttl":null,"source":"inline"}]}"#,
     },
     DemoStep {
-        title: "DELETE: what was there and what was not",
+        title: "DELETE: a key that exists and one that does not",
         body: r#"{"key":"DELETE","value":{"data":["note","nobody"]}}"#,
         status: 200,
         answer: r#"{"status":"ok","event":"DELETE","results":[{"key":"note","status":"deleted"},{"key":"nobody","status":"absent"}]}"#,
     },
     DemoStep {
-        title: "NDJSON: an invalid event and a line that is no JSON do not harm their neighbours",
+        title: "NDJSON: an invalid event and a line that is not JSON do not affect the other lines",
         body: r#"{"key":"SET","value":{"data":[{"key":"sess:1","value":"a"},{"key":"sess:2","value":"b"}]}}
 {"key":"SET","id":"bad","value":{"data":{"key":"sess:9","value":"z"},"ttl":"soon"}}
 {"key":"SET","value":
@@ -127,7 +127,7 @@ pub(super) const STEPS: &[DemoStep] = &[
         answer: r#"{"status":"ok","event":"GET","results":[{"key":"sess:1","status":"miss"},{"key":"sess:2","status":"miss"},{"key":"sess:3","status":"miss"},{"key":"cart:1","status":"hit","value":"d"}]}"#,
     },
     DemoStep {
-        title: "an invalid event: every fault with its place, and none of its work is done",
+        title: "an invalid event: every fault with its place; nothing of the event is done",
         body: r#"{"key":"SET","value":{"data":[{"key":"good","value":1},{"key":"a","value":null},{"key":"","value":1},{"key":"c","value":1,"tll":5}],"ttl":0}}"#,
         status: 422,
         answer: r#"{"type":"urn:redis-cache-sync:invalid-event","title":"*","status":422,"detail":"*","errors":[{"pointer":"/value/data/1/value","detail":"*"},{"pointer":"/value/data/2/key","detail":"*"},{"pointer":"/value/data/3/tll","detail":"*"},{"pointer":"/value/ttl","detail":"*"}]}"#,
@@ -139,7 +139,7 @@ pub(super) const STEPS: &[DemoStep] = &[
         answer: r#"{"type":"urn:redis-cache-sync:invalid-event","title":"*","status":422,"detail":"*","errors":[{"pointer":"/value/data","detail":"*"}]}"#,
     },
     DemoStep {
-        title: "a URL that must not be called: the metadata service of a cloud",
+        title: "a forbidden URL: the metadata service of a cloud",
         body: r#"{"key":"SET","value":{"data":{"key":"loot","url":"http://169.254.169.254/latest/meta-data/"}}}"#,
         status: 422,
         answer: r#"{"status":"rejected","event":"SET","results":[{"key":"loot","status":"rejected","problem":{"type":"urn:redis-cache-sync:blob-forbidden","…":"*"}}]}"#,
@@ -151,7 +151,7 @@ pub(super) const STEPS: &[DemoStep] = &[
         answer: r#"{"status":"rejected","event":"SET","results":[{"key":"users/42.json","status":"stored","bytes":35,"ttl":null,"source":"blob"},{"key":"gone.json","status":"rejected","problem":{"type":"urn:redis-cache-sync:blob-not-found","…":"*"}}]}"#,
     },
     DemoStep {
-        title: "a body that is no JSON",
+        title: "a body that is not JSON",
         body: r#"{"key":"SET","value":{"data":{"key":"k","value":"#,
         status: 400,
         answer: r#"{"type":"urn:redis-cache-sync:malformed-json","title":"*","status":400,"detail":"*"}"#,
@@ -164,13 +164,13 @@ pub(super) const SOURCE: &str = "/sources/photos";
 /// Notifications of storage, in the producers' own words.
 pub(super) const NOTIFICATIONS: &[DemoStep] = &[
     DemoStep {
-        title: "a notification of S3: what it says of the object is stored",
+        title: "a notification of S3: its facts about the object are stored",
         body: r#"{"Records":[{"eventName":"ObjectCreated:Put","eventTime":"2026-11-28T22:10:23.403Z","s3":{"bucket":{"name":"photos"},"object":{"key":"2026/a+cat.jpg","size":5,"eTag":"e1","sequencer":"0055AED6DCD90281E6"}}}]}"#,
         status: 200,
         answer: r#"{"status":"ok","counts":{"ok":1,"rejected":0,"unavailable":0},"events":[{"index":0,"status":"ok","event":"SET","results":[{"key":"2026/a cat.jpg","status":"stored","bytes":100,"ttl":null,"source":"inline"}]}]}"#,
     },
     DemoStep {
-        title: "a late one: its sequencer comes before the last one's",
+        title: "a late notification: its sequencer is lower than the last one's",
         body: r#"{"Records":[{"eventName":"ObjectRemoved:Delete","eventTime":"2026-11-28T22:10:21.000Z","s3":{"bucket":{"name":"photos"},"object":{"key":"2026/a+cat.jpg","sequencer":"0055AED6DCD90281E4"}}}]}"#,
         status: 200,
         answer: r#"{"status":"ok","counts":{"ok":1,"rejected":0,"unavailable":0},"events":[{"index":0,"status":"ok","event":"DELETE","results":[{"key":"2026/a cat.jpg","status":"superseded"}]}]}"#,

@@ -93,7 +93,7 @@ impl Looks {
                     return Ok(replies.into_iter().map(seen).collect());
                 }
                 Err(error) if !error.is_worth_retrying() || Instant::now() + PAUSE >= give_up => {
-                    return Err(format!("Redis did not tell what it has: {}", error.cause()));
+                    return Err(format!("Redis did not answer what it holds: {}", error.cause()));
                 }
                 Err(_) => actix_rt::time::sleep(PAUSE).await,
             }

@@ -54,7 +54,7 @@ impl ReconcileCounts {
         let source = &wanted.source;
         let line = match wanted.yes {
             true => format!(
-                "{source}: {objects} objects, {in_step} in step, {set} set, {deleted} deleted, {newer} left to something newer, {failed} left undone"
+                "{source}: {objects} objects, {in_step} in step, {set} set, {deleted} deleted, {newer} already newer, {failed} not done"
             ),
             false => format!(
                 "{source}: {objects} objects, {in_step} in step, {to_set} to set, {to_delete} to delete, {failed} cannot be keys"
@@ -65,7 +65,7 @@ impl ReconcileCounts {
         if *of_others > 0 {
             let _ = writeln!(
                 out,
-                "{of_others} keys of the template have no object, and nothing shows that this source stored them: they are left"
+                "{of_others} keys of the template have no object, but nothing shows that this source stored them: they are not deleted"
             );
         }
         if wanted.yes {
@@ -79,7 +79,7 @@ impl ReconcileCounts {
             more => drop(writeln!(out, "  … and {more} more")),
         }
         if to_set + to_delete > 0 {
-            let _ = writeln!(out, "nothing was changed: --yes does it");
+            let _ = writeln!(out, "nothing was changed; run it again with --yes to change it");
         }
     }
 }
@@ -129,7 +129,7 @@ impl ShownProgress {
         self.told += 1;
         let line = match self.told {
             0..MAX_TOLD => line.escape_debug().to_string(),
-            MAX_TOLD => "more was left as it is, and is counted in the end".to_owned(),
+            MAX_TOLD => "more failures are not shown, only counted".to_owned(),
             _ => return,
         };
         match &self.bar {

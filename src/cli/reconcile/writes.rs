@@ -131,7 +131,7 @@ async fn carry_out(pipeline: Pipeline, submitter: Submitter, mut events: Vec<Eve
         for event in events {
             match results.next() {
                 Some(result) if is_last || result.class() != Class::Unavailable => done.push(written(&event, &result)),
-                None if is_last => done.push(refused(&event, "the pipeline had no room for it".to_owned())),
+                None if is_last => done.push(refused(&event, "the pipeline had no room".to_owned())),
                 _ => left.push(event),
             }
         }
@@ -147,7 +147,7 @@ async fn carry_out(pipeline: Pipeline, submitter: Submitter, mut events: Vec<Eve
 fn written(event: &Event, result: &EventResult) -> Written {
     let is_delete = matches!(event.action, Action::Delete(_));
     let EventResult::Answered(answered) = result else {
-        return refused(event, "it is no valid event".to_owned());
+        return refused(event, "it is not a valid event".to_owned());
     };
     let problem = answered.outcomes.iter().find_map(Outcome::problem);
     if let Some(problem) = problem.filter(|problem| !problem.is_overtaken) {

@@ -40,13 +40,14 @@ pub struct CopiedRedis {
 /// There are two passwords, or the URL can hold none.
 pub fn with_password(url: &Secret, password: Option<&Secret>) -> Result<Secret, String> {
     let Some(password) = password else { return Ok(url.clone()) };
-    let mut url = Url::parse(url.expose()).map_err(|_| "it is no URL of a Redis, such as redis://localhost:6379/0")?;
+    let mut url =
+        Url::parse(url.expose()).map_err(|_| "it is not the URL of a Redis, such as redis://localhost:6379/0")?;
     if url.password().is_some() {
-        return Err("there is a password in it, and another one beside it".to_owned());
+        return Err("it holds a password, and another one was given as well".to_owned());
     }
     // The URL takes a `%` for the beginning of an encoded byte.
     let encoded = utf8_percent_encode(password.expose(), NON_ALPHANUMERIC).to_string();
-    url.set_password(Some(&encoded)).map_err(|()| "no password can stand in it")?;
+    url.set_password(Some(&encoded)).map_err(|()| "it cannot hold a password")?;
     Ok(Secret::new(String::from(url)))
 }
 
@@ -104,7 +105,7 @@ fn made_of(found: Exported) -> Made {
     let event = match found.value {
         _ if !is_text => Err(unfit("the key is not UTF-8")),
         Some(value) => Ok(made::set(&key, value, ttl)),
-        None => Err(unfit("it holds no string, or too large a one")),
+        None => Err(unfit("it does not hold a string, or its string is too large")),
     };
     Made { place: InputPlace { file: key.into(), line: 0 }, event }
 }

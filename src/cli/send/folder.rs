@@ -60,7 +60,7 @@ impl Folder {
         let failed = |error| format!("{}: {error}", self.name);
         let path = self.path.canonicalize().map_err(failed)?;
         if !path.metadata().map_err(failed)?.is_dir() {
-            return Err(format!("{}: it is no folder", self.name));
+            return Err(format!("{}: not a folder", self.name));
         }
         Ok(Folder { path, ..self.clone() })
     }
@@ -94,7 +94,7 @@ impl Folder {
             return None;
         }
         let key = inside.to_str().map(|inside| format!("{}{inside}", self.prefix));
-        let key = key.ok_or("its name is not UTF-8, so it is no key");
+        let key = key.ok_or("its name is not UTF-8");
         Some(FoundFile { path: Path::new(&self.name).join(inside), real, key })
     }
 

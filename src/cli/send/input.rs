@@ -215,7 +215,7 @@ impl Reader {
     fn mirror(&mut self, folder: &Folder, redis: Option<Secret>) -> Result<(), Closed> {
         let Some(url) = redis else { return Ok(()) };
         if self.faults > 0 {
-            return self.fault(DELETE_FLAG, "nothing was deleted, for not all of the folder could be read");
+            return self.fault(DELETE_FLAG, "nothing was deleted, because a part of the folder could not be read");
         }
         self.made(DELETE_FLAG, Orphans::open(&url, folder))
     }

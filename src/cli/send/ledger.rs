@@ -126,7 +126,7 @@ pub fn create(path: &Path) -> Result<File, String> {
     let length = file.and_then(|file| Ok((file.metadata()?.len(), file)));
     match length {
         Ok((0, file)) => Ok(file),
-        Ok(_) => Err(format!("{}: the file is not empty; send what it holds first, or name another", path.display())),
+        Ok(_) => Err(format!("{}: the file is not empty; send its events first, or name another file", path.display())),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
 }

@@ -114,12 +114,12 @@ fn no_answer_within(within: Duration) -> String {
 fn plainly(error: &SendRequestError, within: Duration) -> String {
     match error {
         SendRequestError::Timeout => no_answer_within(within),
-        SendRequestError::Connect(ConnectError::Timeout) => "it could not be connected in time".to_owned(),
+        SendRequestError::Connect(ConnectError::Timeout) => "the connection was not made in time".to_owned(),
         SendRequestError::Connect(ConnectError::Resolver(_) | ConnectError::NoRecords) => {
-            "its name leads to no address".to_owned()
+            "its name has no address".to_owned()
         }
-        SendRequestError::Connect(ConnectError::Io(error)) => format!("it could not be connected: {error}"),
-        SendRequestError::Connect(error) => format!("it could not be connected: {error}"),
+        SendRequestError::Connect(ConnectError::Io(error)) => format!("the connection failed: {error}"),
+        SendRequestError::Connect(error) => format!("the connection failed: {error}"),
         SendRequestError::Send(error) => format!("the connection broke before the answer: {error}"),
         SendRequestError::Response(error) => format!("the answer is not HTTP, or was cut short: {error}"),
         error => error.to_string(),
@@ -151,7 +151,7 @@ fn judge(status: u16, body: &[u8], after: Option<Duration>, location: Option<&st
         (413, answer) => PostOutcome::TooLarge { why: said(status, answer) },
         (408 | 425 | 429 | 500.., answer) => PostOutcome::Later { why: said(status, answer), after },
         (200..=299, _) => {
-            PostOutcome::Rejected { why: format!("answered {status}, but not as this service answers events") }
+            PostOutcome::Rejected { why: format!("answered {status}, but not in the form of this service") }
         }
         (300..=399, _) => {
             let elsewhere = location.map(|to| format!(" to {to}")).unwrap_or_default();

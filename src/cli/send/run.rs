@@ -212,7 +212,7 @@ impl Run {
             let (held, looker) = (&self.held, &self.looker);
             let (behind, free) = flight.items.into_iter().partition(|item| held.holds(looker, item));
             flight.items = free;
-            self.give_up(id, behind, "it stands behind an event on its key that was not stored");
+            self.give_up(id, behind, "an earlier event on its key was not stored");
         }
         if flight.items.is_empty() {
             return None;
@@ -327,7 +327,7 @@ impl Run {
 
     fn keep(&mut self, item: &Item, fate: Fate) {
         if let Err(error) = self.ledger.settle(item, fate) {
-            self.stop = Some(format!("what was not stored cannot be written: {error}"));
+            self.stop = Some(format!("the file of --failed cannot be written: {error}"));
         }
     }
 

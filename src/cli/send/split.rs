@@ -27,9 +27,9 @@ pub enum InputError {
     /// This event is left out; the next call goes on behind it.
     #[error("an event of more than {} MiB: store large values by their URL", MAX_EVENT_BYTES >> 20)]
     TooLarge { line: u64 },
-    #[error("line {line}: it begins like no event (`{{` or `[`); a table with columns is sent with --csv")]
+    #[error("line {line}: an event begins with `{{` or `[`; send a table with columns with --csv")]
     NoEvents { line: u64 },
-    #[error("line {line}: the array goes on with neither `,` nor `]`")]
+    #[error("line {line}: the array must continue with `,` or `]`")]
     NoComma { line: u64 },
     #[error("line {line}: an element is missing")]
     Missing { line: u64 },

@@ -17,7 +17,7 @@ pub fn check(settings: &Effective, name: &str, faults: &mut Vec<SettingFault>, w
     faults.extend(alone(settings, path("oidc_subjects"), path("oidc_issuer")));
     let store = settings.text(path("store"));
     if let Some(store) = store.filter(|store| !settings.names(STORES).contains(store)) {
-        let what = format!("there is no store of this name; set stores.{store}.kind and what belongs to it");
+        let what = format!("there is no store of this name; set stores.{store}.kind and the settings of its kind");
         faults.push(SettingFault::Usage(format!("{}: {what}", described(settings, path("store")))));
     }
     let has_no_journal = settings.text("cache.backend") == Some("embedded") && settings.get("journal.url").is_none();

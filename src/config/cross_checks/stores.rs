@@ -44,7 +44,7 @@ pub fn check(settings: &Effective, name: &str, faults: &mut Vec<SettingFault>) {
         let leaf = setting.leaf();
         let is_known = matches!(leaf, "kind" | "endpoint" | "anonymous") || of_kind.contains(&without_file(leaf));
         if !is_known && !of_kind.contains(&leaf) && settings.get(setting.path).is_some() {
-            faults.push(store.pair(kind, setting.path, "a store of this kind has no such setting"));
+            faults.push(store.pair(kind, setting.path, "this kind of store does not have the setting"));
         }
     }
     if faults.len() == before {
@@ -68,7 +68,7 @@ impl Store<'_> {
                 faults.extend(alone(settings, given, self.path(partner)));
             }
             if settings.is_on(self.path("anonymous")) {
-                faults.push(self.pair(self.path("anonymous"), given, "a request without a credential cannot have one"));
+                faults.push(self.pair(self.path("anonymous"), given, "an anonymous request has no credential"));
             }
         }
         if let (Some(key), Some(token)) = (self.given("account_key"), self.given("sas_token")) {

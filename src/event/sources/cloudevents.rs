@@ -55,7 +55,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
     match essence.split_once('+') {
         Some((STRUCTURED | BATCH, "json")) => return many(message.body),
         Some((STRUCTURED | BATCH, _)) => {
-            return Err(SourceFault::MediaType("CloudEvents are read in their JSON format alone".to_owned()));
+            return Err(SourceFault::MediaType("CloudEvents must be in their JSON format".to_owned()));
         }
         _ if is_binary(message) => return binary(message).and_then(|event| event.read(true)),
         _ => {}
@@ -170,7 +170,7 @@ impl<'a> Event<'a> {
         let required =
             [("specversion", &self.version), ("id", &self.id), ("source", &self.source), ("type", &self.kind)];
         if let Some((name, _)) = required.iter().find(|(_, value)| value.as_str().is_none()) {
-            return Err(SourceFault::Malformed(format!("this is no CloudEvent: `{prefix}{name}` is missing")));
+            return Err(SourceFault::Malformed(format!("this is not a CloudEvent: `{prefix}{name}` is missing")));
         }
         let is_known = self.version.as_str().is_some_and(|version| version.starts_with("1.") || version == "0.3");
         let unknown = || SourceFault::Malformed(format!("`{prefix}specversion` must be 1.0"));
@@ -179,7 +179,7 @@ impl<'a> Event<'a> {
 
     /// The JSON of the data: as it stands, or within a string or base64.
     fn text(&self) -> Result<Cow<'a, str>, SourceFault> {
-        let no_json = || SourceFault::Malformed("the data is no JSON object, as that of its type is".to_owned());
+        let no_json = || SourceFault::Malformed("the data must be a JSON object for this type".to_owned());
         let utf8 = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| no_json());
         if let Some(coded) = self.data_base64.as_str() {
             return utf8(BASE64.decode(coded).map_err(|_| no_json())?).map(Cow::Owned);

@@ -45,7 +45,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
 }
 
 fn no_events() -> SourceFault {
-    SourceFault::Malformed("the body is no array of Event Grid events, each with `eventType`".to_owned())
+    SourceFault::Malformed("the body must be an array of Event Grid events, each with `eventType`".to_owned())
 }
 
 /// An event in Event Grid's own schema.

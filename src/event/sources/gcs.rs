@@ -48,7 +48,7 @@ pub(super) fn of_push(text: &str) -> Result<Parsed<'_>, SourceFault> {
 
 fn wrapped(push: Push<'_>) -> Result<Parsed<'_>, SourceFault> {
     let Some(message) = push.message else {
-        return Err(SourceFault::Malformed("the body is no Pub/Sub push: it has no `message`".to_owned()));
+        return Err(SourceFault::Malformed("the body is not a Pub/Sub push: `message` is missing".to_owned()));
     };
     let id = message.id.text().or_else(|| message.id_too.text());
     let attributes = message.attributes.unwrap_or_default();

@@ -59,7 +59,7 @@ fn malformed(error: &serde_json::Error) -> SourceFault {
 /// The same of a text that stands in the body, by its name.
 fn malformed_in(part: &str, error: &serde_json::Error) -> SourceFault {
     let what = match error.classify() {
-        serde_json::error::Category::Data => "is JSON of another shape than this format has",
+        serde_json::error::Category::Data => "does not have the shape of this format",
         _ => "is not JSON",
     };
     SourceFault::Malformed(format!("{part} {what}: line {}, column {}", error.line(), error.column()))
@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn a_fault_quotes_nothing() {
-        for (text, kind) in [(r#"[1 "secret"#, "not JSON"), (r#"["secret"]"#, "another shape"), ("secret", "not JSON")]
+        for (text, kind) in
+            [(r#"[1 "secret"#, "not JSON"), (r#"["secret"]"#, "shape of this format"), ("secret", "not JSON")]
         {
             let fault = read::<Vec<u8>>(text.as_bytes()).expect_err(text).to_string();
             assert!(fault.contains(kind) && !fault.contains("secret"), "{fault}");

@@ -138,7 +138,7 @@ impl Mapping {
             "is missing: the notification says nowhere where the object's bytes are, and the source has no store to fetch \
              them from; set sources.NAME.value to facts or none",
         )?;
-        let url = BlobUrl::parse(url).ok_or(Cow::Borrowed("is no URL from which a blob can be fetched"))?;
+        let url = BlobUrl::parse(url).ok_or(Cow::Borrowed("is not a URL from which a blob can be fetched"))?;
         Ok(ValueSource::Blob(FetchTarget::Url(url)))
     }
 }

@@ -107,7 +107,7 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
     match records(body)? {
         Some(records) => gathered(records.into_iter().map(|record| record.and_then(element))).map(Parsed::Elements),
         None if is_test(body) => Ok(probe()),
-        None => Err(SourceFault::Malformed("the body has no `Records`, as a notification of S3 has".to_owned())),
+        None => Err(SourceFault::Malformed("the body is not a notification of S3: `Records` is missing".to_owned())),
     }
 }
 

@@ -28,7 +28,7 @@ pub enum TemplateError {
     #[error("a `{{` that is not closed")]
     Unclosed,
     /// Braces hold a name that is no part of a key.
-    #[error("something in braces that is none of the parts of a key")]
+    #[error("something in braces that is not a part of a key")]
     UnknownPart,
 }
 

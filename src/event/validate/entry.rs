@@ -137,7 +137,7 @@ impl Check<'_> {
         let store = store.given().and_then(|node| self.text(node, &at_store, "must be a string: the name of a store"));
         let store = store.and_then(|name| match &self.limits.stores {
             Some(known) if !known.iter().any(|known| **known == *name) => {
-                self.faults.refuse(&at_store, "is not the name of a store that is set up (`stores.NAME`)")
+                self.faults.refuse(&at_store, "is not the name of a configured store (`stores.NAME`)")
             }
             _ => Some(name),
         });
@@ -204,11 +204,13 @@ impl Check<'_> {
     /// The key that a blob without one is stored under.
     fn key_of_url(&mut self, url: &BlobUrl, at: &At<'_>) -> Option<CacheKey> {
         let Some(path) = url::decoded_path(url) else {
-            return self.faults.refuse(at, "has a path that is not UTF-8, so it is no key: give a `key`");
+            return self.faults.refuse(at, "has a path that is not UTF-8: give a `key`");
         };
         match self.key_fault(&path) {
             None => self.once(CacheKey(ByteString::from(path)), at),
-            Some(detail) => self.faults.refuse(at, format!("has a path that is no key, so give a `key`: it {detail}")),
+            Some(detail) => {
+                self.faults.refuse(at, format!("has a path that cannot be a key, so give a `key`: it {detail}"))
+            }
         }
     }
 }

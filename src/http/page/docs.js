@@ -31,8 +31,8 @@ function resolve(node) {
 // --- Schemas ---
 
 const LIMITS = {
-  minimum: "at least", maximum: "at most", minLength: "at least so many characters:", maxLength: "at most so many characters:",
-  minItems: "at least so many:", maxItems: "at most so many:", pattern: "matches", default: "default",
+  minimum: "at least", maximum: "at most", minLength: "minimum characters:", maxLength: "maximum characters:",
+  minItems: "minimum items:", maxItems: "maximum items:", pattern: "matches", default: "default",
 };
 
 /// What is said of a schema in a line.
@@ -94,9 +94,9 @@ function responses(all) {
 }
 
 function keys(security) {
-  if (!security) return "Takes nothing to show who you are.";
+  if (!security) return "Needs no authentication.";
   const ways = security.map((way) => Object.keys(way).join(" with ") || "nothing");
-  return `Takes ${ways.join(", or ")}.`;
+  return `Needs ${ways.join(", or ")}.`;
 }
 
 function route(path, method, operation, shared) {

@@ -201,7 +201,7 @@ impl Issuer {
                     inner.keys.store(Some(Arc::new(Keys { keys, fetched: Instant::now() })));
                     *last = Some((Instant::now(), false));
                 }
-                Err(cause) => warn!(issuer, cause = cause.as_str(); "keys cannot be fetched"),
+                Err(cause) => warn!(issuer, cause = cause.as_str(); "keys of a token issuer cannot be fetched"),
             }
         });
         let _ = fetched.await;
@@ -215,7 +215,7 @@ impl Inner {
         let discovery: Discovery =
             serde_json::from_slice(&document).map_err(|_| "its openid-configuration cannot be read".to_owned())?;
         if discovery.issuer.trim_end_matches('/') != name {
-            return Err("its openid-configuration is another issuer's".to_owned());
+            return Err("its openid-configuration names another issuer".to_owned());
         }
         if !discovery.jwks_uri.starts_with("https://") && !name.starts_with("http://") {
             return Err("its keys are not published over https".to_owned());

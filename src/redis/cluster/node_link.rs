@@ -89,7 +89,7 @@ impl<S: AsMut<ServerSession> + 'static> NodeLink<S> {
             let work = std::pin::pin!(work(session));
             match select(work, replaced).await {
                 Either::Left((done, _)) => Ok(done),
-                Either::Right(((), _)) => Err(unavailable(format!("{} is no primary any more", self.name))),
+                Either::Right(((), _)) => Err(unavailable(format!("{} is no longer a primary", self.name))),
             }
         };
         let session = (**session).as_mut();

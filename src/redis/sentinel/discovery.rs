@@ -274,7 +274,7 @@ fn read(frames: Vec<Frame>, sentinel: &SentinelNode) -> MasterReply {
     }
     let (host, port) = match (frames.next(), frames.next(), frames.next()) {
         (Some(Frame::Array(2)), Some(Frame::Text(host)), Some(Frame::Text(port))) => (host, port),
-        (Some(Frame::Nil), ..) => return Err(unavailable("the sentinels know no master of that name")),
+        (Some(Frame::Nil), ..) => return Err(unavailable("the sentinels do not know a master of that name")),
         (Some(Frame::Error(code)), ..) => {
             return Err(unavailable(format!("a sentinel answered {}", code.as_str())));
         }

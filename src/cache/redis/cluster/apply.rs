@@ -16,7 +16,7 @@ use crate::redis::{Address, CLUSTER_DOWN, Deadline, Redirect};
 
 type Outcome = Result<Reply, CacheError>;
 
-const NO_OWNER: &str = "no node of the cluster is known to have the key";
+const NO_OWNER: &str = "no known node of the cluster has the key";
 
 /// How long a call waits for nodes that are being probed, if it needs no other node; and how long a ping does.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
@@ -227,7 +227,7 @@ fn sendable<'a>(done: &'a NodeResults, batch: &'a [Command], results: &mut [Outc
                 held.insert(key);
                 // It has come before one that is to be repeated.
                 if let Some(result) = results.get_mut(*place) {
-                    *result = Err(unavailable("an earlier command of the key was sent on to another node"));
+                    *result = Err(unavailable("an earlier command on the key was redirected to another node"));
                 }
             }
             None if result.as_ref().is_err_and(CacheError::is_worth_retrying) => drop(held.insert(key)),

@@ -276,7 +276,7 @@ impl ClusterSession {
                 }
             }
         }
-        if moved_keys.is_empty() { Ok(()) } else { Err(unavailable("keys are on their way between nodes")) }
+        if moved_keys.is_empty() { Ok(()) } else { Err(unavailable("keys are moving between nodes")) }
     }
 
     /// Asks every primary for its own slots. Primaries without slots are asked too: they may be about to get some.
@@ -357,7 +357,7 @@ impl ClusterSession {
 }
 
 fn senseless() -> CacheError {
-    unavailable("CLUSTER NODES makes no sense")
+    unavailable("the reply to CLUSTER NODES is malformed")
 }
 
 /// The keys by node. Keys of one slot stand side by side, because they share a call.

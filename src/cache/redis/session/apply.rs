@@ -224,7 +224,7 @@ impl RedisSession {
     fn closed_over(&self, bytes: usize) -> Option<CacheError> {
         let cause = || {
             format!(
-                "redis closed the connection again while a value of {bytes} bytes was sent: is that more than its \
+                "redis closed the connection again while it received a value of {bytes} bytes: is that more than its \
                  client-query-buffer-limit?"
             )
         };

@@ -58,7 +58,7 @@ impl RedisSession {
         // Another server would make something else of the cursor.
         match from {
             Some(from) if from.server != server => {
-                Err((unavailable("the server that the scan began on is gone"), true))
+                Err((unavailable("the server on which the scan began is gone"), true))
             }
             Some(_) | None => Ok(server),
         }
@@ -85,7 +85,7 @@ impl RedisSession {
         let (mut progress, waited) =
             request.decode(self.take_note(frames, with_scripts), &mut moved_keys, &mut refused_keys);
         if !moved_keys.is_empty() && !shared.version_keys.is_cluster {
-            progress.failure.get_or_insert(unavailable("redis is a part of a cluster"));
+            progress.failure.get_or_insert(unavailable("redis is a node of a cluster"));
         }
         self.moved_keys.append(&mut moved_keys);
         if let (Some(wait), Some(waited)) = (&request.wait, waited)

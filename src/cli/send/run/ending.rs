@@ -29,7 +29,7 @@ impl Run {
     ) -> RunEnd {
         let within = match end {
             RunEnd::Interrupted if !posts.is_empty() => {
-                self.screen.say("interrupted: waiting for what is on its way; once more leaves at once");
+                self.screen.say("interrupted: waiting for requests in flight; interrupt again to exit at once");
                 DRAIN_WITHIN
             }
             _ => STOP_WITHIN,
@@ -57,7 +57,7 @@ impl Run {
             }
         }
         if let Err(error) = self.ledger.finish() {
-            self.fault(&format!("what was not stored cannot be written: {error}"));
+            self.fault(&format!("the file of --failed cannot be written: {error}"));
         }
         end
     }
@@ -81,7 +81,7 @@ impl Run {
                 Some(News::Items(items)) => items.iter().try_for_each(|item| self.abandon(item)),
             };
             if let Err(error) = result {
-                return self.fault(&format!("what was not stored cannot be written: {error}"));
+                return self.fault(&format!("the file of --failed cannot be written: {error}"));
             }
         }
     }

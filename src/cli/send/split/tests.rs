@@ -95,7 +95,7 @@ fn an_array_that_is_not_well_is_told_after_what_came_before() {
         ("[{},\n{}", "line 2: the array is not closed"),
         ("[{}\n", "line 2: the array is not closed"),
         ("[{\"a\":", "line 1: the array is not closed"),
-        ("[{} {}]", "line 1: the array goes on with neither `,` nor `]`"),
+        ("[{} {}]", "line 1: the array must continue with `,` or `]`"),
         ("[,{}]", "line 1: an element is missing"),
         ("[{},\n]", "line 2: an element is missing"),
         ("[{}]\n{}", "line 2: something follows the end of the array"),

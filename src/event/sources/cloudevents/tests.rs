@@ -164,7 +164,7 @@ fn what_is_no_cloud_event_is_refused_and_said_why() {
         event.as_object_mut().unwrap().remove(missing);
         assert_eq!(
             fault(&structured(&json!([event]))),
-            format!("element 0: this is no CloudEvent: `{missing}` is missing")
+            format!("element 0: this is not a CloudEvent: `{missing}` is missing")
         );
     }
     let mut event = blob_created();
@@ -172,13 +172,13 @@ fn what_is_no_cloud_event_is_refused_and_said_why() {
     assert_eq!(fault(&structured(&event)), "element 0: `specversion` must be 1.0");
     event = blob_created();
     event["data"] = json!(["a"]);
-    assert_eq!(fault(&structured(&event)), "element 0: the data is no JSON object, as that of its type is");
+    assert_eq!(fault(&structured(&event)), "element 0: the data must be a JSON object for this type");
     event.as_object_mut().unwrap().remove("subject");
     event["data"] = json!({"api": "PutBlob"});
     assert_eq!(fault(&structured(&event)), "element 0: neither `subject` nor `data.url` names a blob in a container");
     for (media, what) in [
-        ("application/cloudevents+xml", "CloudEvents are read in their JSON format alone"),
-        ("application/cloudevents-batch+avro", "CloudEvents are read in their JSON format alone"),
+        ("application/cloudevents+xml", "CloudEvents must be in their JSON format"),
+        ("application/cloudevents-batch+avro", "CloudEvents must be in their JSON format"),
         ("text/plain", "notifications of CloudEvents without `ce-` headers are JSON: Content-Type is application/json"),
     ] {
         let captured = Captured::new(&[("content-type", media)], blob_created().to_string().as_bytes());

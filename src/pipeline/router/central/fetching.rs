@@ -124,7 +124,7 @@ impl CentralRouter {
                 self.submit(request);
             }
             FetchResult::Lost => {
-                let detail = "the fetcher failed";
+                let detail = "the fetch was lost: a part of the service failed";
                 self.fail(&request, failure(&request, ProblemKind::Interrupted, detail));
             }
             FetchResult::Failed(error) => self.attempt_failed(request, error, context),
@@ -189,11 +189,11 @@ impl CentralRouter {
         let outcome = match self.deps.scheduler.with(|scheduler| scheduler.asked_until(&request.host)) {
             Some(until) => {
                 let left = until.saturating_duration_since(Instant::now());
-                let detail = "the host asked for a pause (Retry-After) that is longer than the event may wait";
+                let detail = "the host asked for a pause (Retry-After) that is longer than the event can wait";
                 lasting(failure(request, ProblemKind::BlobUnavailable, detail), left)
             }
             None => {
-                let detail = "the host does not answer; one attempt a second is still made, to see whether it is back";
+                let detail = "the host does not answer; the service tries it once a second until it does";
                 failure(request, ProblemKind::BlobUnavailable, detail)
             }
         };

@@ -60,7 +60,7 @@ impl CentralRouter {
             }),
             Reply::Superseded => self.done(&request, |_| Outcome::Superseded),
             _ => {
-                let error = CacheError::RefusedForNow("another write of its key came in between".into());
+                let error = CacheError::RefusedForNow("another write changed the key meanwhile".into());
                 self.not_written(request, &error, context);
             }
         }
@@ -84,7 +84,7 @@ impl CentralRouter {
                     CacheError::ValueTooLarge { .. } => ProblemKind::BlobTooLarge,
                     _ => ProblemKind::CacheUnavailable,
                 };
-                let detail = format!("{error}, while the blob was passed on to it");
+                let detail = format!("storing the blob failed: {error}");
                 self.fail(&request, failure(&request, kind, &detail));
             }
         }

@@ -88,9 +88,9 @@ impl Work {
 /// Why an entry has no outcome of its own.
 pub(super) fn missing_detail(kind: ProblemKind) -> &'static str {
     match kind {
-        ProblemKind::Timeout => "it did not end within event.deadline_ms; it may still take effect",
-        ProblemKind::ShuttingDown => "the service stopped first; it may have taken effect",
-        _ => "a part of the service failed; it may have taken effect",
+        ProblemKind::Timeout => "the work did not end within event.deadline_ms; it may still take effect",
+        ProblemKind::ShuttingDown => "the service stopped before the work ended; it may have taken effect",
+        _ => "a part of the service failed; the work may have taken effect",
     }
 }
 

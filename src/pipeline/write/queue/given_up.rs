@@ -17,12 +17,12 @@ impl Pending {
     pub fn given_up(&self, hindrance: Option<Hindrance<'_>>, now: Instant) -> Outcome {
         let why = hindrance.map(|hindrance| why(hindrance, now)).unwrap_or_default();
         if self.end.is_void(now) {
-            Outcome::failed(ProblemKind::Interrupted, "the lease on which it was to be done ended before it was begun")
+            Outcome::failed(ProblemKind::Interrupted, "the lease of the journal ended before the work began")
         } else if self.deadline <= now {
-            let detail = format!("it was not done within event.deadline_ms{why}");
+            let detail = format!("the work did not end within event.deadline_ms{why}");
             Outcome::failed(ProblemKind::Timeout, detail)
         } else {
-            let detail = format!("Redis did not carry it out within `redis.retry_ms`{why}");
+            let detail = format!("Redis did not carry out the command within `redis.retry_ms`{why}");
             Outcome::failed(ProblemKind::CacheUnavailable, detail)
         }
     }
@@ -61,15 +61,15 @@ fn fail(end: CommandEnd, carried: Option<Box<Carried>>, outcome: Outcome, now: I
 /// How it ends that comes while the cache is known to be down.
 pub fn not_tried(hindrance: Option<Hindrance<'_>>, now: Instant) -> Outcome {
     let why = hindrance.map(|hindrance| why(hindrance, now)).unwrap_or_default();
-    Outcome::failed(ProblemKind::CacheUnavailable, format!("Redis is down, so it was not tried{why}"))
+    Outcome::failed(ProblemKind::CacheUnavailable, format!("Redis is down, so the command was not sent{why}"))
 }
 
 /// What is known of why it failed, to follow a sentence: ends without a full stop.
 fn why((cause, since): Hindrance<'_>, now: Instant) -> String {
     let ago = seconds(now.saturating_duration_since(since));
     match cause.strip_prefix(SAID) {
-        Some(reply) => format!("; its last reply was {reply}, for {ago} now"),
-        None => format!("; it has failed for {ago} now, last with: {cause}"),
+        Some(reply) => format!("; its last reply was {reply}; it has refused commands for {ago}"),
+        None => format!("; it has failed for {ago}; the last error: {cause}"),
     }
 }
 

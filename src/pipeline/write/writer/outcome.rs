@@ -14,11 +14,12 @@ pub(super) fn outcome(command: &Command, origin: Origin, result: Result<Reply, C
         (_, Ok(Reply::Absent)) => Outcome::Absent,
         (_, Ok(Reply::Superseded)) => Outcome::Superseded,
         (_, Ok(Reply::Stored | Reply::Seen(_) | Reply::Unchanged | Reply::Changed)) => {
-            Outcome::failed(ProblemKind::CacheUnavailable, "the cache's reply makes no sense")
+            Outcome::failed(ProblemKind::CacheUnavailable, "Redis sent a reply that does not fit the command")
         }
-        (_, Err(CacheError::Down(cause))) => {
-            Outcome::failed(ProblemKind::CacheUnavailable, format!("Redis is down, so it was not tried: {cause}"))
-        }
+        (_, Err(CacheError::Down(cause))) => Outcome::failed(
+            ProblemKind::CacheUnavailable,
+            format!("Redis is down, so the command was not sent: {cause}"),
+        ),
         (_, Err(error)) => Outcome::failed(problem_kind(command, &error), error.to_string()),
     }
 }
