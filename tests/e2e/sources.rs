@@ -306,6 +306,32 @@ fn an_overwrite_and_a_deletion_within_a_second_take_effect_in_the_order_of_versi
     assert_eq!(statuses("seaweedfs-versioned-put.http"), ["superseded"]);
 }
 
+/// SeaweedFS tells of the rename first, and then that the object which had the name before is deleted.
+#[test]
+fn an_object_that_was_renamed_over_another_stays() {
+    let daemon = facts("seaweedfs").start();
+    let entry = |name: &str, nanos: u64| {
+        let attributes = json!({"file_size": nanos % 10, "mtime": nanos / 1_000_000_000});
+        json!({"name": name, "chunks": [{"modified_ts_ns": nanos, "e_tag": "e"}], "attributes": attributes})
+    };
+    let tell = |event: &str, key: &str, message: Value| {
+        let answer =
+            notify(&daemon, &json!({"event_type": event, "key": format!("/buckets/b/{key}"), "message": message}));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        statuses(&answer)
+    };
+    let (former, moved) = (1_795_956_946_223_575_792, 1_795_956_958_983_846_245);
+    tell("create", "new", json!({"new_entry": entry("new", former)}));
+    tell("create", "old", json!({"new_entry": entry("old", moved)}));
+    let rename =
+        json!({"old_entry": entry("old", moved), "new_entry": entry("new", moved), "new_parent_path": "/buckets/b"});
+    assert_eq!(tell("rename", "old", rename), ["deleted", "stored"]);
+    assert_eq!(tell("delete", "new", json!({"old_entry": entry("new", former)})), ["superseded"]);
+    let held = &results(&daemon.post(&get(json!("new"))), 200, "ok")[0];
+    assert!(held["value"].as_str().is_some_and(|facts| facts.contains("\"size\":5")), "{held}");
+    assert_eq!(tell("delete", "new", json!({"old_entry": entry("new", moved)})), ["deleted"]);
+}
+
 #[test]
 fn a_sequencer_that_never_changes_is_no_order() {
     let daemon = facts("s3").start();

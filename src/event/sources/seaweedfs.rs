@@ -5,7 +5,8 @@
 //! - In a versioned bucket a PUT creates `KEY.versions/v_ID`, and so does a DELETE, which only the mark in `extended` tells.
 //! - There is no sequencer. The finest time is that of the newest chunk; of a version it is in its id, which counts down. What
 //!   has neither, an empty object, has a time in whole seconds.
-//! - A rename moves chunks with their times and says nothing of its own: the new name is set as it comes, without an order.
+//! - A rename has no time of its own: the object comes to its new name with the time of its bytes. What it took the place of
+//!   there is told of behind it, as a deletion like any other, with the time of the bytes that went.
 
 mod entry;
 mod path;
@@ -110,13 +111,11 @@ fn delete(path: &str, entry: FilerEntry) -> Notified<'static> {
     }
 }
 
+/// An entry under its new name. When its bytes were written says nothing of when that happened.
 fn renamed(path: &str, entry: FilerEntry) -> Notified<'static> {
-    match path::object(path, &entry) {
-        Err(ignored) => Notified::Ignored(ignored),
-        Ok(named) => match change(Change::Set, named, Place::None, entry) {
-            Notified::Change(change) => Notified::Change(ObjectChange { time_ms: None, ..change }),
-            ignored => ignored,
-        },
+    match set(path, entry, None) {
+        Notified::Change(change) => Notified::Change(ObjectChange { time_ms: None, ..change }),
+        ignored => ignored,
     }
 }
 
