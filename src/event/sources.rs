@@ -12,6 +12,7 @@ pub mod event_grid;
 pub mod eventbridge;
 pub mod gcs;
 mod json;
+mod made;
 mod mapping;
 mod media;
 mod owned;
@@ -274,30 +275,46 @@ impl SourceFault {
 }
 
 /// The elements of a batch, each taken apart by itself: one that is malformed does not lose the others.
-///
-/// # Errors
-/// When all of them are malformed: then the request is no notification of its format.
-fn gathered<'a, E>(elements: impl Iterator<Item = Result<E, SourceFault>>) -> Result<Vec<Notified<'a>>, SourceFault>
-where
-    E: IntoIterator<Item = Notified<'a>>,
-{
-    let (mut gathered, mut first_fault, mut is_any_good) = (Vec::with_capacity(elements.size_hint().0), None, false);
-    for (index, element) in elements.enumerate() {
+#[derive(Default)]
+struct Gathered<'a> {
+    elements: Vec<Notified<'a>>,
+    /// What has been added, malformed or not.
+    count: usize,
+    first_fault: Option<SourceFault>,
+    is_any_good: bool,
+}
+
+impl<'a> Gathered<'a> {
+    fn add(&mut self, element: Result<impl IntoIterator<Item = Notified<'a>>, SourceFault>) {
         match element {
             Ok(notified) => {
-                is_any_good = true;
-                gathered.extend(notified);
+                self.is_any_good = true;
+                self.elements.extend(notified);
             }
             Err(fault) => {
-                let fault = fault.of_element(index);
-                gathered.push(Notified::Malformed(fault.to_string()));
-                first_fault.get_or_insert(fault);
+                let fault = fault.of_element(self.count);
+                self.elements.push(Notified::Malformed(fault.to_string()));
+                self.first_fault.get_or_insert(fault);
             }
         }
+        self.count += 1;
     }
-    match first_fault {
-        Some(fault) if !is_any_good => Err(fault),
-        _ => Ok(gathered),
+
+    /// # Errors
+    /// When all of them are malformed: then the request is no notification of its format.
+    fn finish(self) -> Result<Vec<Notified<'a>>, SourceFault> {
+        match self.first_fault {
+            Some(fault) if !self.is_any_good => Err(fault),
+            _ => Ok(self.elements),
+        }
+    }
+}
+
+impl<'a, E: IntoIterator<Item = Notified<'a>>> FromIterator<Result<E, SourceFault>> for Gathered<'a> {
+    fn from_iter<I: IntoIterator<Item = Result<E, SourceFault>>>(elements: I) -> Self {
+        let mut gathered = Gathered::default();
+        elements.into_iter().for_each(|element| gathered.add(element));
+        gathered
     }
 }
 
@@ -336,5 +353,8 @@ fn recognised(message: &Message) -> Result<Format, SourceFault> {
         (Format::S3, s3::looks_like),
     ];
     let found = known.into_iter().find(|(_, looks_like)| looks_like(message)).map(|(format, _)| format);
-    found.ok_or_else(|| SourceFault::Malformed("the body is no notification of a format that is known here".to_owned()))
+    found.ok_or_else(|| match media::is_text_or_json(message) {
+        true => SourceFault::Malformed("the body is no notification of a format that is known here".to_owned()),
+        false => SourceFault::MediaType("notifications are JSON: Content-Type is application/json".to_owned()),
+    })
 }

@@ -135,17 +135,16 @@ impl ActiveSource {
     /// fault: what made it so has a notification of its own.
     pub fn settled(&self, mut verdict: Verdict) -> Verdict {
         let Verdict::Batch(elements) = &mut verdict else { return verdict };
-        for element in elements {
+        for element in elements.iter_mut() {
             let EventResult::Answered(answered) = element else { continue };
             for outcome in answered.outcomes.iter_mut().filter(|outcome| is_overtaken(outcome)) {
                 *outcome = Outcome::Superseded;
             }
-            if answered.class() == Class::Ok
-                && let Some(age) = answered.age()
-            {
-                self.metrics.lag(age);
-            }
         }
+        self.metrics.lags(elements.iter().filter_map(|element| match element {
+            EventResult::Answered(answered) if answered.class() == Class::Ok => answered.age(),
+            _ => None,
+        }));
         verdict
     }
 }

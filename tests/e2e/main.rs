@@ -55,6 +55,7 @@ mod secrets;
 mod send;
 mod settings;
 mod source_captured;
+mod source_hostile;
 mod source_order;
 mod source_posters;
 mod sources;

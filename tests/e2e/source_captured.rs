@@ -72,3 +72,42 @@ fn events_of_no_storage_are_taken_and_change_nothing() {
     }
     assert_eq!(ignored, 17 + 17 + 14);
 }
+
+/// A SET of `a b+c/é.txt` in `sns-bucket`, by a message with this id.
+fn stored_by(message: &str, time: &str) -> Value {
+    let facts = json!({
+        "bucket": "sns-bucket", "object": "a b+c/é.txt", "size": 5, "etag": "5d41402abc4b2a76b9719d911017c592", "time": time
+    });
+    let bytes = facts.to_string().len();
+    let results = json!([{"key": "a b+c/é.txt", "status": "stored", "bytes": bytes, "ttl": null, "source": "inline"}]);
+    json!({
+        "status": "ok", "counts": {"ok": 1, "rejected": 0, "unavailable": 0},
+        "events": [{"index": 0, "status": "ok", "event": "SET", "id": message, "results": results}]
+    })
+}
+
+#[test]
+fn messages_of_sns_are_answered_by_what_is_in_them() {
+    let cases = [
+        ("localstack-sns-notification.http", nothing()),
+        ("localstack-sns-raw.http", nothing()),
+        ("localstack-sns-s3-put.http", stored_by("59d20df6-1a1f-471a-aa17-a3938309b302", "2026-11-28T22:54:42.096Z")),
+        ("localstack-sns-s3-test-event.http", nothing()),
+        ("localstack-sns-unsubscribe-confirmation.http", nothing()),
+        ("moto-sns-notification.http", nothing()),
+        ("moto-sns-s3-put.http", stored_by("d3aae63e-c3b6-47c4-b682-60e9c2c84aee", "2026-11-28T22:10:51.483Z")),
+        ("moto-sns-s3-test-event.http", nothing()),
+    ];
+    for format in ["auto", "sns"] {
+        for (file, expected) in &cases {
+            let answer = replay(&source(format), file);
+            assert_eq!((answer.status, &answer.json()), (200, expected), "{file} as {format}");
+        }
+        // LocalStack signs it with a certificate of its own, on a host of its own.
+        for topics in ["", "arn:aws:sns:us-east-1:000000000000:t"] {
+            let daemon = Daemon::builder().embedded().set("sources.s.format", format).set("sources.s.value", "facts");
+            let daemon = daemon.set("sources.s.topics", topics).start();
+            replay(&daemon, "localstack-sns-subscription-confirmation.http").problem(401, "unauthorized");
+        }
+    }
+}

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use super::json::read_each;
 use super::scalar::{Scalar, number};
-use super::{Change, Ignored, Message, Notified, Parsed, Place, SourceFault, azure, gathered, gcs, media, s3};
+use super::{Change, Gathered, Ignored, Message, Notified, Parsed, Place, SourceFault, azure, gcs, media, s3};
 use crate::event::time::unix_millis;
 
 const STRUCTURED: &str = "application/cloudevents";
@@ -71,7 +71,7 @@ fn many(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
     let events = read_each::<Event>(body)?;
     let parsed: Vec<Result<Parsed, SourceFault>> = events.into_iter().map(|event| event?.read(false)).collect();
     let elements = parsed.into_iter().map(|parsed| parsed.map(Parsed::elements));
-    gathered(elements).map(Parsed::Elements)
+    elements.collect::<Gathered>().finish().map(Parsed::Elements)
 }
 
 /// An event, in whichever mode it came.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
+use super::json::read_object;
 use super::scalar::Scalar;
 
 /// What a message is for.
@@ -48,7 +49,7 @@ pub struct SnsEnvelope<'a> {
 impl<'a> SnsEnvelope<'a> {
     /// None: the body is none.
     pub fn read(body: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok().filter(|envelope: &SnsEnvelope| envelope.purpose().is_some())
+        read_object(body).ok().filter(|envelope: &SnsEnvelope| envelope.purpose().is_some())
     }
 
     /// What it is for, by its `Type`; None: SNS has no such type.
@@ -59,6 +60,11 @@ impl<'a> SnsEnvelope<'a> {
             "UnsubscribeConfirmation" => Some(Purpose::End),
             _ => None,
         }
+    }
+
+    /// SNS's own id of the message.
+    pub fn id(&self) -> Option<&str> {
+        self.message_id.as_str()
     }
 
     /// The topic's ARN.

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use super::azure::{AzureEnvelope, storage};
 use super::json::read_each;
 use super::scalar::Scalar;
+use super::{Gathered, cloudevents, media};
 use super::{Handshake, Ignored, Message, Notified, Parsed, Place, SourceFault};
-use super::{cloudevents, gathered, media};
 
 const VALIDATION: &str = "Microsoft.EventGrid.SubscriptionValidationEvent";
 const DELETION: &str = "Microsoft.EventGrid.SubscriptionDeletedEvent";
@@ -40,7 +40,10 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
     let validation = events.iter().flatten().find_map(Event::validation_code).cloned();
     match validation {
         Some(code) => Ok(Parsed::Handshake(Handshake::EventGridValidation { code })),
-        None => gathered(events.into_iter().map(|event| event.map(Event::notified))).map(Parsed::Elements),
+        None => {
+            let elements = events.into_iter().map(|event| event.map(Event::notified));
+            elements.collect::<Gathered>().finish().map(Parsed::Elements)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use memchr::memmem;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::json::{read, trimmed};
+use super::json::{read_object, trimmed};
 use super::s3::{Bucket, Object};
 use super::scalar::Scalar;
 use super::{Change, Ignored, Message, Notified, Parsed, SourceFault, media};
@@ -55,14 +55,14 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
         return Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::Test)]));
     }
     let missing = |what| SourceFault::Malformed(format!("the event has no `{what}`"));
-    let EventKind { source, kind } = read(body)?;
+    let EventKind { source, kind } = read_object(body)?;
     let kind = kind.as_str().ok_or_else(|| missing("detail-type"))?;
     let change = match change(kind).filter(|_| source.as_str() == Some(SOURCE)) {
         Some(Ok(change)) => change,
         Some(Err(ignored)) => return Ok(Parsed::Elements(vec![Notified::Ignored(ignored)])),
         None => return Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::UnknownEvent)])),
     };
-    let Body { id, account, time, detail } = read(body)?;
+    let Body { id, account, time, detail } = read_object(body)?;
     let Detail { bucket, object } = detail.unwrap_or_default();
     let bucket = bucket.and_then(|bucket| bucket.name.text()).ok_or_else(|| missing("detail.bucket.name"))?;
     let object = object.ok_or_else(|| missing("detail.object"))?;

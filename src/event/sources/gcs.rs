@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
-use super::json::{read, read_part};
+use super::json::{read_object, read_part};
 use super::scalar::{Scalar, number, unquoted};
 use super::{Change, Facts, Headers, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, media};
 use crate::event::time::unix_millis;
@@ -19,7 +19,7 @@ const PREFIX: &str = "x-goog-pubsub-";
 
 /// Whether the message is of this format: for `auto`.
 pub fn looks_like(message: &Message) -> bool {
-    is_unwrapped(message) || read::<Push>(message.body).is_ok_and(|push| push.message.is_some())
+    is_unwrapped(message) || read_object::<Push>(message.body).is_ok_and(|push| push.message.is_some())
 }
 
 /// Takes a notification apart.
@@ -35,7 +35,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
         return attributes.notified(resource, id).map(|notified| Parsed::Elements(vec![notified]));
     }
     media::expect_json(message, "Cloud Storage")?;
-    wrapped(read(message.body)?)
+    wrapped(read_object(message.body)?)
 }
 
 /// A push as Pub/Sub wraps it, wherever it stands.
@@ -43,7 +43,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
 /// # Errors
 /// When it is none.
 pub(super) fn of_push(text: &str) -> Result<Parsed<'_>, SourceFault> {
-    read(text.as_bytes()).and_then(wrapped)
+    read_object(text.as_bytes()).and_then(wrapped)
 }
 
 fn wrapped(push: Push<'_>) -> Result<Parsed<'_>, SourceFault> {
@@ -73,7 +73,7 @@ fn is_unwrapped(message: &Message) -> bool {
 fn resource(body: &[u8]) -> Result<Resource<'_>, SourceFault> {
     match media::first_byte(body) {
         None => Ok(Resource::default()),
-        Some(_) => read(body),
+        Some(_) => read_object(body),
     }
 }
 

@@ -1,6 +1,10 @@
 //! A body as JSON of one shape.
 
-use serde::Deserialize;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::SourceFault;
@@ -18,15 +22,61 @@ pub(super) fn trimmed(body: &[u8]) -> &[u8] {
 /// # Errors
 /// When it is not; the detail tells where, and nothing of the body's texts.
 pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, SourceFault> {
-    serde_json::from_slice(trimmed(body)).map_err(|error| malformed(&error))
+    let body = trimmed(body);
+    // To know once that all of it is UTF-8 costs less than to look at each of its strings.
+    let read = match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(body),
+    };
+    read.map_err(|error| malformed(&error))
 }
 
-/// A text that stands in the body, as JSON of this shape; `part` is its name.
+/// The whole body as an object with these members.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, SourceFault> {
+    read(body).map(|Members(members)| members)
+}
+
+/// A text that stands in the body, as an object with these members; `part` is its name.
 ///
 /// # Errors
 /// When it is not; the detail tells where in the text.
 pub(super) fn read_part<'a, T: Deserialize<'a>>(part: &str, text: &'a str) -> Result<T, SourceFault> {
-    serde_json::from_str(text).map_err(|error| malformed_in(part, &error))
+    serde_json::from_str(text).map(|Members(members)| members).map_err(|error| malformed_in(part, &error))
+}
+
+/// An object with these members, and nothing else: a struct alone would be read from an array of values too.
+pub(super) struct Members<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersOf(PhantomData)).map(Members)
+    }
+}
+
+struct MembersOf<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for MembersOf<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members))
+    }
+}
+
+/// What is `null` here is missing there.
+pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// The elements of an array, or the one that stands alone. Each is read by itself where not all have this shape.
@@ -35,13 +85,13 @@ pub(super) fn read_part<'a, T: Deserialize<'a>>(part: &str, text: &'a str) -> Re
 /// When the body is not JSON.
 pub(super) fn read_each<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Vec<Result<T, SourceFault>>, SourceFault> {
     if trimmed(body).first() != Some(&b'[') {
-        return match read(body) {
+        return match read_object(body) {
             Ok(element) => Ok(vec![Ok(element)]),
             Err(fault) => read::<&RawValue>(body).map(|_| vec![Err(fault)]),
         };
     }
-    match read::<Vec<T>>(body) {
-        Ok(elements) => Ok(elements.into_iter().map(Ok).collect()),
+    match read::<Vec<Members<T>>>(body) {
+        Ok(elements) => Ok(elements.into_iter().map(|Members(element)| Ok(element)).collect()),
         Err(_) => Ok(one_by_one(read(body)?)),
     }
 }
@@ -78,5 +128,22 @@ mod tests {
             assert!(fault.contains(kind) && !fault.contains("secret"), "{fault}");
         }
         assert_eq!(read::<Vec<u8>>(b"\xef\xbb\xbf [1]\n"), Ok(vec![1]));
+    }
+
+    #[test]
+    fn an_array_of_values_is_no_object() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Named {
+            name: String,
+        }
+        assert_eq!(
+            read_object::<Named>(br#"{"name":"a","other":[1]}"#).map(|named| named.name).ok().as_deref(),
+            Some("a")
+        );
+        for none in [r#"["a"]"#, "[]", "null", r#""a""#] {
+            assert!(read_object::<Named>(none.as_bytes()).is_err(), "{none}");
+        }
+        let each = read_each::<Named>(br#"[{"name":"a"},["a"]]"#).expect("JSON");
+        assert_eq!(each.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
     }
 }

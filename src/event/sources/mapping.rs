@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use bytes::Bytes;
 use bytestring::ByteString;
-use serde::Serialize;
 use smallvec::smallvec;
 
-use super::{Change, Facts, Format, Ignored, KeyTemplate, Notified, ObjectChange, Place};
+use super::made::MadeTexts;
+use super::{Change, Format, Ignored, KeyTemplate, Notified, ObjectChange, Place};
 use crate::event::invalid::{Fault, Invalid, InvalidKind};
 use crate::event::pattern::Pattern;
 use crate::event::validate::key_fault;
@@ -76,12 +75,13 @@ impl Mapping {
     /// The events that a notification's elements come to.
     pub fn events(&self, elements: Vec<Notified<'_>>, limits: &Limits) -> Mapped {
         let mut mapped = Mapped { events: Vec::with_capacity(elements.len()), ..Mapped::default() };
+        let mut texts = MadeTexts::of_events(elements.len());
         for element in elements {
             match element {
                 Notified::Change(change) if !self.concerns(&change) => mapped.ignored[Ignored::Filtered as usize] += 1,
-                Notified::Change(change) => mapped.events.push(self.event(&change, limits)),
+                Notified::Change(change) => mapped.events.push(self.event(&change, limits, &mut texts)),
                 Notified::Ignored(why) => mapped.ignored[why as usize] += 1,
-                Notified::Malformed(detail) => mapped.events.push(Err(malformed(detail))),
+                Notified::Malformed(detail) => mapped.events.push(Err(malformed(&detail))),
             }
         }
         mapped
@@ -101,7 +101,7 @@ impl Mapping {
         (self.include.is_empty() || is_matched(&self.include)) && !is_matched(&self.exclude)
     }
 
-    fn event(&self, change: &ObjectChange, limits: &Limits) -> Result<Event, Invalid> {
+    fn event(&self, change: &ObjectChange, limits: &Limits, texts: &mut MadeTexts) -> Result<Event, Invalid> {
         let id = change.id.as_deref().filter(|id| id.len() <= MAX_ID_BYTES).map(ByteString::from);
         let is_set = change.change == Change::Set && self.value != ValueMode::None;
         let event = if is_set { EventType::Set } else { EventType::Delete };
@@ -109,16 +109,16 @@ impl Mapping {
             let faults = vec![Fault { pointer: pointer.to_owned(), detail }];
             Invalid { id: id.clone(), event: Some(event), kind: InvalidKind::Faults(faults) }
         };
-        let key = self.key.key(&self.name, &change.bucket, &change.object);
+        let key = texts.key(self.key.parts(&self.name, &change.bucket, &change.object));
         if let Some(detail) = key_fault(&key, limits) {
             let pointer = if is_set { "/value/data/key" } else { "/value/data" };
             return Err(invalid(pointer, detail.into()));
         }
-        let key = CacheKey(key.into());
+        let key = CacheKey(key);
         let action = match is_set {
             false => Action::Delete(smallvec![key]),
             true => {
-                let source = self.value(change).map_err(|detail| invalid("/value/data/url", detail))?;
+                let source = self.value(change, texts).map_err(|detail| invalid("/value/data/url", detail))?;
                 Action::Set(smallvec![SetEntry { key, source, ttl: self.ttl.or(limits.default_ttl), expected: None }])
             }
         };
@@ -126,9 +126,9 @@ impl Mapping {
         Ok(Event { id, version, time: change.time_ms, action })
     }
 
-    fn value(&self, change: &ObjectChange) -> Result<ValueSource, Cow<'static, str>> {
+    fn value(&self, change: &ObjectChange, texts: &mut MadeTexts) -> Result<ValueSource, Cow<'static, str>> {
         if self.value == ValueMode::Facts {
-            return Ok(ValueSource::Inline(facts(change)));
+            return Ok(ValueSource::Inline(texts.facts(change)));
         }
         if let Some(store) = &self.store {
             let object = StoreObject::parse(store, &format!("{}/{}", change.bucket, change.object));
@@ -143,8 +143,8 @@ impl Mapping {
     }
 }
 
-fn malformed(detail: String) -> Invalid {
-    let fault = Fault { pointer: String::new(), detail: detail.into() };
+fn malformed(detail: &str) -> Invalid {
+    let fault = Fault { pointer: String::new(), detail: format!("cannot be read: {detail}").into() };
     Invalid { id: None, event: None, kind: InvalidKind::Faults(vec![fault]) }
 }
 
@@ -158,35 +158,4 @@ fn version(change: &ObjectChange) -> Option<Version> {
         Version::from_place(&Place::Time(nanos), rank)
     };
     Version::from_place(&change.place, rank).or_else(by_time)
-}
-
-#[derive(Serialize)]
-struct Written<'a> {
-    bucket: &'a str,
-    object: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    etag: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_type: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<&'a str>,
-}
-
-fn facts(change: &ObjectChange) -> Bytes {
-    let Facts { size, etag, content_type, time, version } = &change.facts;
-    let written = Written {
-        bucket: &change.bucket,
-        object: &change.object,
-        size: *size,
-        etag: etag.as_deref(),
-        content_type: content_type.as_deref(),
-        time: time.as_deref(),
-        version: version.as_deref(),
-    };
-    // A struct of texts and numbers always becomes JSON.
-    serde_json::to_vec(&written).unwrap_or_default().into()
 }

@@ -28,10 +28,13 @@ pub(super) fn expect_json(message: &Message, format: &str) -> Result<(), SourceF
 
 /// The same of producers of which some say that their JSON is text, or bytes.
 pub(super) fn expect_json_or_text(message: &Message, format: &str) -> Result<(), SourceFault> {
-    match essence(message).as_deref() {
-        Some("text/plain" | "application/octet-stream") => Ok(()),
-        _ => expect_json(message, format),
-    }
+    if is_text_or_json(message) { Ok(()) } else { expect_json(message, format) }
+}
+
+/// Whether the media type may be that of JSON: it is, or it is text or bytes, or there is none.
+pub(super) fn is_text_or_json(message: &Message) -> bool {
+    essence(message)
+        .is_none_or(|essence| is_json(&essence) || matches!(&*essence, "text/plain" | "application/octet-stream"))
 }
 
 /// The first byte that is no white space.

@@ -6,15 +6,16 @@
 //!   of the event is.
 
 use std::borrow::Cow;
+use std::{fmt, mem};
 
 use percent_encoding::percent_decode;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json::{one_by_one, read, trimmed};
+use super::json::{Members, one_by_one, read_object, trimmed};
 use super::scalar::{Scalar, unquoted};
-use super::{Change, Facts, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, gathered, media};
+use super::{Change, Facts, Gathered, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, media};
 use crate::event::time::unix_millis;
 
 /// Sequencers from AWS's documentation, which emulators send with everything.
@@ -23,8 +24,11 @@ const EXAMPLES: [&str; 3] = ["0055AED6DCD90281E5", "0062E99A88DC407460", "617f08
 #[derive(Deserialize)]
 struct Body<R> {
     #[serde(rename = "Records", default = "Option::default")]
-    records: Option<Vec<R>>,
+    records: Option<R>,
 }
+
+/// Records, each of which becomes an element as soon as it is read.
+struct Read<'a>(Gathered<'a>);
 
 /// What the body of a test has.
 #[derive(Deserialize)]
@@ -45,20 +49,20 @@ struct Record<'a> {
 
 #[derive(Deserialize)]
 struct S3<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     bucket: Bucket<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     object: Object<'a>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Bucket<'a> {
     #[serde(borrow, default)]
     pub name: Scalar<'a>,
 }
 
 /// An object, as `Records` and EventBridge describe it.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Object<'a> {
     #[serde(borrow, default)]
     pub key: Scalar<'a>,
@@ -83,11 +87,13 @@ pub(super) fn begins_as(body: &[u8]) -> bool {
 /// Whether the message is of this format: for `auto`.
 pub fn looks_like(message: &Message) -> bool {
     let body = trimmed(message.body);
-    body.is_empty() || read::<Body<IgnoredAny>>(body).is_ok_and(|body| body.records.is_some()) || is_test(body)
+    body.is_empty()
+        || read_object::<Body<Vec<IgnoredAny>>>(body).is_ok_and(|body| body.records.is_some())
+        || is_test(body)
 }
 
 fn is_test(body: &[u8]) -> bool {
-    read::<Test>(body).is_ok_and(|test| test.event.as_str() == Some("s3:TestEvent"))
+    read_object::<Test>(body).is_ok_and(|test| test.event.as_str() == Some("s3:TestEvent"))
 }
 
 /// Takes a notification apart. An empty body is a probe: MinIO looks whether somebody listens.
@@ -105,18 +111,43 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
         return Ok(probe());
     }
     match records(body)? {
-        Some(records) => gathered(records.into_iter().map(|record| record.and_then(element))).map(Parsed::Elements),
+        Some(gathered) => gathered.finish().map(Parsed::Elements),
         None if is_test(body) => Ok(probe()),
         None => Err(SourceFault::Malformed("the body is not a notification of S3: `Records` is missing".to_owned())),
     }
 }
 
 /// Each record is read by itself where not all have their shape.
-fn records(body: &[u8]) -> Result<Option<Vec<Result<Record<'_>, SourceFault>>>, SourceFault> {
-    let read_together = read::<Body<Record>>(body);
-    match read_together {
-        Ok(body) => Ok(body.records.map(|records| records.into_iter().map(Ok).collect())),
-        Err(_) => read::<Body<&RawValue>>(body).map(|body| body.records.map(one_by_one)),
+fn records(body: &[u8]) -> Result<Option<Gathered<'_>>, SourceFault> {
+    if let Ok(together) = read_object::<Body<Read>>(body) {
+        return Ok(together.records.map(|Read(gathered)| gathered));
+    }
+    let body = read_object::<Body<Vec<&RawValue>>>(body)?;
+    let each = |records| one_by_one::<Record>(records).into_iter().map(|record| record.and_then(element));
+    Ok(body.records.map(|records| each(records).collect()))
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Read<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Records).map(Read)
+    }
+}
+
+struct Records;
+
+impl<'de> Visitor<'de> for Records {
+    type Value = Gathered<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of records")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut records: A) -> Result<Self::Value, A::Error> {
+        let mut gathered = Gathered::default();
+        while let Some(Members(record)) = records.next_element::<Members<Record>>()? {
+            gathered.add(element(record));
+        }
+        Ok(gathered)
     }
 }
 
@@ -126,9 +157,9 @@ fn element(record: Record<'_>) -> Result<Option<Notified<'_>>, SourceFault> {
         Err(ignored) => return Ok(Some(Notified::Ignored(ignored))),
     };
     let missing = |what| SourceFault::Malformed(format!("it has no `{what}`"));
-    let S3 { bucket, object } = record.s3.ok_or_else(|| missing("s3"))?;
+    let S3 { bucket, mut object } = record.s3.ok_or_else(|| missing("s3"))?;
     let bucket = bucket.name.text().ok_or_else(|| missing("s3.bucket.name"))?;
-    let name = unescaped(object.key.clone().text().ok_or_else(|| missing("s3.object.key"))?)
+    let name = unescaped(mem::take(&mut object.key).text().ok_or_else(|| missing("s3.object.key"))?)
         .ok_or_else(|| SourceFault::Malformed("`s3.object.key` is not UTF-8 once decoded".to_owned()))?;
     Ok(Some(object.notified(change, bucket, name, record.event_time.text(), None)))
 }
@@ -224,7 +255,9 @@ mod tests {
     fn a_malformed_record_does_not_lose_those_beside_it() {
         for bad in [
             "7",
+            r#"["ObjectCreated:Put",null,[["b"],["k"]]]"#,
             r#"{"eventName":"ObjectCreated:Put"}"#,
+            r#"{"eventName":"ObjectCreated:Put","s3":{}}"#,
             r#"{"eventName":"ObjectCreated:Put","s3":{"bucket":"b","object":"k"}}"#,
             r#"{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"%ff"}}}"#,
         ] {
@@ -238,6 +271,17 @@ mod tests {
             assert!(matches!(parse_body(alone.as_bytes()), Err(SourceFault::Malformed(_))), "{bad}");
         }
         assert_eq!(parse_body(br#"{"Records":[]}"#), Ok(Parsed::Elements(Vec::new())));
-        assert!(parse_body(br#"{"Records":[7"#).is_err());
+        for bad in [r#"{"Records":[7"#, "[]", "[[]]", r#"{"Records":{}}"#] {
+            assert!(parse_body(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_changes_nothing_whatever_it_says_of_its_object() {
+        for s3 in ["{}", r#"{"bucket":{},"object":{"key":["k"]}}"#, "null"] {
+            let body = format!(r#"{{"Records":[{{"eventName":"ObjectInvented:Now","s3":{s3}}}]}}"#);
+            let ignored = vec![Notified::Ignored(Ignored::UnknownEvent)];
+            assert_eq!(parse_body(body.as_bytes()), Ok(Parsed::Elements(ignored)), "{s3}");
+        }
     }
 }

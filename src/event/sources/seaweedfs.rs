@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use self::entry::FilerEntry;
 use self::path::ObjectPath;
-use super::json::{read, trimmed};
+use super::json::{read_object, trimmed};
 use super::scalar::Scalar;
 use super::{Change, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, media};
 
@@ -46,7 +46,7 @@ pub fn looks_like(message: &Message) -> bool {
     let body = trimmed(message.body);
     body.starts_with(b"{\"event_type\"")
         || body.starts_with(b"{")
-            && read::<Body>(body).is_ok_and(|body| {
+            && read_object::<Body>(body).is_ok_and(|body| {
                 body.event_type.as_str().is_some() && body.key.as_str().is_some_and(|key| key.starts_with('/'))
             })
 }
@@ -61,7 +61,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
         return Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::Test)]));
     }
     let missing = |what| SourceFault::Malformed(format!("the event has no `{what}`"));
-    let Body { event_type, key, message } = read(message.body)?;
+    let Body { event_type, key, message } = read_object(message.body)?;
     let path = key.text().ok_or_else(|| missing("key"))?;
     let Inside { old_entry, new_entry, new_parent_path } = message.ok_or_else(|| missing("message"))?;
     let elements = match event_type.as_str().ok_or_else(|| missing("event_type"))? {

@@ -1,7 +1,12 @@
 //! Amazon SNS around the notifications of S3: in its envelope, or raw.
 
+use std::borrow::Cow;
+
 use super::envelope::{Purpose, SnsEnvelope};
 use super::{Handshake, Ignored, Message, Notified, Parsed, SourceFault, s3};
+
+/// The header of messages that are delivered raw.
+const RAW: &str = "x-amz-sns-rawdelivery";
 
 /// Whether the message is of this format: for `auto`. Some senders leave out the headers, and raw delivery has no envelope.
 pub fn looks_like(message: &Message) -> bool {
@@ -13,7 +18,7 @@ pub fn looks_like(message: &Message) -> bool {
 /// # Errors
 /// When the body is none of this format.
 pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
-    let Some(envelope) = SnsEnvelope::read(message.body) else { return s3::parse(message) };
+    let Some(envelope) = SnsEnvelope::read(message.body) else { return raw(message) };
     let ignored = |why| Ok(Parsed::Elements(vec![Notified::Ignored(why)]));
     match envelope.purpose() {
         Some(Purpose::Subscription) => {
@@ -25,11 +30,35 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
         Some(Purpose::End) => ignored(Ignored::Test),
         _ => {
             let text = envelope.message().unwrap_or_default();
-            // Whoever may publish to the topic may publish anything.
             match s3::parse(&Message { headers: message.headers, body: text.as_bytes() }) {
-                Ok(parsed) => Ok(parsed.into_owned()),
+                Ok(parsed) => Ok(with_id(parsed, envelope.id()).into_owned()),
                 Err(_) => ignored(Ignored::UnknownEvent),
             }
         }
     }
+}
+
+/// A message without an envelope. Whoever may publish to the topic may publish anything; where no header says that it is of a
+/// topic, it must be what it seems.
+fn raw<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
+    match (s3::parse(message), message.headers.get(RAW)) {
+        (Ok(parsed), _) => {
+            let id = message.headers.get("x-amz-sns-message-id").and_then(|id| std::str::from_utf8(id).ok());
+            Ok(with_id(parsed, id))
+        }
+        (Err(_), Some(_)) => Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::UnknownEvent)])),
+        (Err(fault), None) => Err(fault),
+    }
+}
+
+/// The changes of a message with its id.
+fn with_id<'a>(mut parsed: Parsed<'a>, id: Option<&'a str>) -> Parsed<'a> {
+    if let (Parsed::Elements(elements), Some(id)) = (&mut parsed, id) {
+        for element in elements {
+            if let Notified::Change(change) = element {
+                change.id = Some(Cow::Borrowed(id));
+            }
+        }
+    }
+    parsed
 }

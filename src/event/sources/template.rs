@@ -69,14 +69,19 @@ impl Piece {
 impl KeyTemplate {
     /// The key of this object; whether it may be one is for the caller.
     pub fn key(&self, source: &str, bucket: &str, object: &str) -> String {
-        let parts = self.0.iter().map(|piece| piece.text(source, bucket, object));
-        let mut key = String::with_capacity(parts.clone().map(str::len).sum());
-        parts.for_each(|part| key.push_str(part));
-        key
+        self.parts(source, bucket, object).collect()
     }
-}
 
-impl KeyTemplate {
+    /// The texts that the key of this object consists of, one behind the other.
+    pub(super) fn parts<'a>(
+        &'a self,
+        source: &'a str,
+        bucket: &'a str,
+        object: &'a str,
+    ) -> impl Iterator<Item = &'a str> {
+        self.0.iter().map(move |piece| piece.text(source, bucket, object))
+    }
+
     /// What stands before and behind the object's name in the keys of this bucket. None for a template from which a name cannot
     /// be told: made of parts of names, or of none, or of several.
     pub fn around_object(&self, source: &str, bucket: &str) -> Option<(String, String)> {
@@ -87,9 +92,7 @@ impl KeyTemplate {
         let text = |pieces: &[Piece]| pieces.iter().map(|piece| piece.text(source, bucket, "")).collect();
         before.iter().chain(behind).all(is_fixed).then(|| (text(before), text(behind)))
     }
-}
 
-impl KeyTemplate {
     /// What every key of the template begins with; empty for one that begins with a part of a name.
     pub fn fixed_prefix(&self, source: &str) -> String {
         let is_fixed = |piece: &&Piece| matches!(piece, Piece::Literal(_) | Piece::Source);

@@ -9,8 +9,8 @@
 //! - Times are nanoseconds since 1970 in fixed width.
 
 use std::borrow::Cow;
-use std::fmt::Write;
-use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use super::MAX_TEXT_BYTES;
 
@@ -20,6 +20,10 @@ const END: u8 = 0x1f;
 const SEEN: u8 = b'2';
 /// Digits of a sequencer that is a number of 64 bits.
 const NUMBER_DIGITS: usize = 16;
+/// Decimal digits of such a number.
+const DECIMAL_DIGITS: usize = 20;
+/// Decimal digits of nanoseconds since 1970.
+const TIME_DIGITS: usize = 19;
 
 /// The place of a change in its producer's own order of what happened to that object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,41 +64,45 @@ pub fn is_reapplied(stored: &[u8]) -> bool {
     stored.first() == Some(&super::PLACED)
 }
 
+/// Most places need no allocation.
+type Form = SmallVec<[u8; super::STORED]>;
+
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Placed(Arc<[u8]>);
+pub(super) struct Placed(Form);
 
 impl Placed {
     pub(super) fn new(place: &Place, rank: Rank) -> Option<Self> {
-        let mut form = String::with_capacity(super::STORED);
+        let mut form = Form::new();
         match place {
             Place::Hex(digits) => hexadecimal(&mut form, digits)?,
             Place::Number(number) => numeric(&mut form, *number),
             Place::Text(text) => textual(&mut form, text)?,
             // What lies before 1970 has no order among itself.
             Place::Time(nanoseconds) => {
-                let written = write!(form, "t{:019}", (*nanoseconds).max(0));
-                debug_assert!(written.is_ok(), "a string takes everything");
+                form.push(b't');
+                padded(&mut form, TIME_DIGITS, (*nanoseconds).max(0).unsigned_abs());
             }
             Place::None => return None,
         }
-        let mut bytes = form.into_bytes();
-        bytes.extend([END, rank.byte()]);
-        Some(Placed(bytes.into()))
+        form.extend_from_slice(&[END, rank.byte()]);
+        Some(Placed(form))
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Self {
-        Placed(bytes.into())
+        Placed(Form::from_slice(bytes))
     }
 
     /// A place that no storage tells of, with the rank of what was seen.
     pub(super) fn before_any() -> Self {
-        Placed([END, SEEN].into())
+        Placed(Form::from_slice(&[END, SEEN]))
     }
 
     /// The same place with the rank of what was seen, which is behind all others.
     pub(super) fn as_seen(&self) -> Self {
         let place = self.0.strip_suffix(&[SEEN]).or_else(|| Some(self.0.split_last()?.1)).unwrap_or_default();
-        Placed([place, &[SEEN]].concat().into())
+        let mut seen = Form::from_slice(place);
+        seen.push(SEEN);
+        Placed(seen)
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -103,37 +111,44 @@ impl Placed {
 }
 
 /// Decimal digits alone, which every locale of Redis orders alike: those of the first 16, and two for each one behind.
-fn hexadecimal(form: &mut String, digits: &str) -> Option<()> {
+fn hexadecimal(form: &mut Form, digits: &str) -> Option<()> {
     let is_good = (1..=MAX_TEXT_BYTES).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_good {
         return None;
     }
     let (number, rest) = digits.split_at(digits.len().min(NUMBER_DIGITS));
-    let number = u64::from_str_radix(number, 16).ok()?;
-    let written = write!(form, "h{number:020}");
-    debug_assert!(written.is_ok(), "a string takes everything");
+    form.push(b'h');
+    padded(form, DECIMAL_DIGITS, u64::from_str_radix(number, 16).ok()?);
     for digit in rest.trim_end_matches('0').chars().filter_map(|digit| digit.to_digit(16)) {
-        form.push(if digit < 10 { '0' } else { '1' });
-        form.extend(char::from_digit(digit % 10, 10));
+        padded(form, 2, digit.into());
     }
     Some(())
 }
 
 /// A number of 128 bits has 39 digits at most.
-fn numeric(form: &mut String, number: u128) {
+fn numeric(form: &mut Form, number: u128) {
     let mut buffer = itoa::Buffer::new();
-    let digits = buffer.format(number);
-    let written = write!(form, "n{:02}{digits}", digits.len());
-    debug_assert!(written.is_ok(), "a string takes everything");
+    let digits = buffer.format(number).as_bytes();
+    form.push(b'n');
+    padded(form, 2, digits.len() as u64);
+    form.extend_from_slice(digits);
+}
+
+/// A number behind the zeros that it lacks to so many digits.
+fn padded(form: &mut Form, width: usize, number: u64) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(number).as_bytes();
+    form.resize((form.len() + width).saturating_sub(digits.len()).max(form.len()), b'0');
+    form.extend_from_slice(digits);
 }
 
 /// None for a text that has no form: too long, or with control characters.
-fn textual(form: &mut String, text: &str) -> Option<()> {
+fn textual(form: &mut Form, text: &str) -> Option<()> {
     if text.len() > MAX_TEXT_BYTES || text.bytes().any(|byte| byte <= END) {
         return None;
     }
-    form.push('x');
-    form.push_str(text);
+    form.push(b'x');
+    form.extend_from_slice(text.as_bytes());
     Some(())
 }
 

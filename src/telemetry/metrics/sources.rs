@@ -75,9 +75,11 @@ impl SourceMetrics {
         }
     }
 
-    /// A change was carried out so long after it happened.
-    pub fn lag(&self, lag: Duration) {
-        self.lag.observe(lag.as_secs_f64());
+    /// Changes of one notification were carried out so long after they happened. What is shared is touched once for all of them.
+    pub fn lags(&self, lags: impl Iterator<Item = Duration>) {
+        let local = self.lag.local();
+        lags.for_each(|lag| local.observe(lag.as_secs_f64()));
+        local.flush();
     }
 
     /// Elements received so far, and of those the ignored ones.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::NANOS;
 use crate::event::hex::hex;
 use crate::event::sources::Facts;
+use crate::event::sources::json::null_as_default;
 use crate::event::sources::scalar::Scalar;
 use crate::event::time::rfc3339;
 
@@ -21,13 +22,13 @@ const COUNTS_DOWN: u64 = 1 << 62;
 pub struct FilerEntry<'a> {
     #[serde(borrow, default)]
     name: Scalar<'a>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     is_directory: bool,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
     chunks: Vec<Chunk<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
     attributes: Attributes<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
     extended: Extended<'a>,
 }
 
