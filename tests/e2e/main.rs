@@ -25,6 +25,7 @@ mod invalid;
 mod invalid_data;
 mod journal;
 mod journal_replicas;
+mod lent_credentials;
 mod lifecycle;
 mod limits;
 mod logs;

@@ -51,11 +51,13 @@ const OWN_ADDRESSES: [IpAddr; 5] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
+/// The variable that names AWS's token service, for web identities.
+const STS_NAMED_BY: &str = "AWS_ENDPOINT_URL_STS";
 /// Variables of the process by which its operator says where else a credential is lent.
 const NAMED_BY: [&str; 7] = [
     "AWS_EC2_METADATA_SERVICE_ENDPOINT",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_ENDPOINT_URL_STS",
+    STS_NAMED_BY,
     "AZURE_AUTHORITY_HOST",
     "IDENTITY_ENDPOINT",
     "MSI_ENDPOINT",
@@ -101,8 +103,20 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// Where the operator wants AWS's token service to be called: the library knows its public name alone.
+    fn token_service(&self, request: &http1::Request<Bytes>) -> Option<http1::Uri> {
+        let is_asked = request.uri().host()?.starts_with("sts.");
+        let named = self.context().env_var(STS_NAMED_BY).filter(|named| is_asked && !named.is_empty())?;
+        [named.trim_end_matches('/'), request.uri().path()].concat().parse().ok()
+    }
+}
+
 impl HttpSend for Platform {
-    async fn http_send(&self, request: http1::Request<Bytes>) -> Result<http1::Response<Bytes>> {
+    async fn http_send(&self, mut request: http1::Request<Bytes>) -> Result<http1::Response<Bytes>> {
+        if let Some(uri) = self.token_service(&request) {
+            *request.uri_mut() = uri;
+        }
         let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
         let named = NAMED_BY.iter().filter_map(|name| self.context().env_var(name)).find_map(|text| {
             let text = if text.contains("://") { text } else { format!("http://{text}") };

@@ -1,7 +1,7 @@
 //! A real HTTP/1.1 server on a free port whose every path misbehaves the way the test ordered.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -154,6 +154,7 @@ struct Shared {
     fallback: Mutex<Option<Handler>>,
     targets: Mutex<Vec<String>>,
     heads: Mutex<Vec<String>>,
+    bodies: Mutex<Vec<String>>,
     hits: Mutex<HashMap<String, usize>>,
     answered: Mutex<HashMap<String, usize>>,
     running: AtomicUsize,
@@ -236,6 +237,11 @@ impl BlobServer {
         lock(&self.shared.heads).clone()
     }
 
+    /// Every request's body, mostly empty, in the order of arrival.
+    pub fn bodies(&self) -> Vec<String> {
+        lock(&self.shared.bodies).clone()
+    }
+
     /// Requests in work at this moment.
     pub fn running(&self) -> usize {
         self.shared.running.load(Ordering::SeqCst)
@@ -263,6 +269,8 @@ fn serve(stream: TcpStream, shared: &Shared) {
         let Some(target) = head.split(' ').nth(1).map(str::to_owned) else {
             return;
         };
+        let Ok(body) = read_body(&mut reader, &head) else { return };
+        lock(&shared.bodies).push(body);
         let running = shared.running.fetch_add(1, Ordering::SeqCst) + 1;
         shared.high_water.fetch_max(running, Ordering::SeqCst);
         let outcome = respond(reader.get_mut(), &target, head, shared);
@@ -284,6 +292,16 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<String>> {
             return Ok(Some(head));
         }
     }
+}
+
+fn read_body(reader: &mut BufReader<TcpStream>, head: &str) -> io::Result<String> {
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    });
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body)?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// Answers one request; false if the connection must be closed afterwards.
