@@ -196,8 +196,7 @@ impl BlobClient {
 
     /// What an object of a store is remembered by beside its entity tag ([`Download::resource`]). None for one that has no place.
     pub fn resource_of(&self, object: &StoreObject) -> Option<u64> {
-        let place = self.inner.settings.stores.get(object.store())?.place(object).ok()?;
-        Some(resource(&place.url, &place.target))
+        self.inner.settings.stores.resource_of(&FetchTarget::Object(object.clone()))
     }
 
     #[cfg(test)]

@@ -38,6 +38,8 @@ pub(super) use self::sign::Signed;
 use self::credential::Credentials;
 use self::sign::AwsSigner;
 use super::guard::AllowedHosts;
+use super::resource::resource;
+use crate::event::FetchTarget;
 
 /// The kinds of store (`stores.NAME.kind`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +102,18 @@ impl Stores {
     /// The store of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<Store>> {
         self.0.get(name)
+    }
+
+    /// What a blob is remembered by beside its entity tag ([`Download::resource`](super::Download::resource)), if no redirect
+    /// leads away from here. None for an object that has no place.
+    pub fn resource_of(&self, target: &FetchTarget) -> Option<u64> {
+        match target {
+            FetchTarget::Url(url) => Some(resource(url.expose(), url.target())),
+            FetchTarget::Object(object) => {
+                let StorePlace { url, target } = self.get(object.store())?.place(object).ok()?;
+                Some(resource(&url, &target))
+            }
+        }
     }
 
     /// The names of all stores, in their order.

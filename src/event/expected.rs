@@ -1,4 +1,5 @@
-//! What an event says that a blob must be, so that its version means these bytes and no others.
+//! What an event says of a blob: what it must be, so that its version means these bytes and no others, and what a storage
+//! called it when it told of it.
 
 use ring::digest::{Context, SHA256};
 
@@ -7,11 +8,13 @@ use super::EntityTag;
 /// Bytes of a SHA-256 digest.
 pub const SHA256_BYTES: usize = 32;
 
-/// What a blob must be. None: anything.
+/// What is known of a blob before it is fetched. None: anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expected {
     /// The entity tag that its host gives it.
     pub etag: Option<EntityTag>,
+    /// The entity tag that a notification names. A blob with another is as good: it has changed since.
+    pub notified: Option<EntityTag>,
     /// The SHA-256 of its bytes, content codings undone.
     pub sha256: Option<[u8; SHA256_BYTES]>,
     /// How many bytes it has, content codings undone.
@@ -43,6 +46,11 @@ impl Expected {
     /// Whether nothing is asked for.
     pub fn is_empty(&self) -> bool {
         *self == Expected::default()
+    }
+
+    /// The tag of the state that the event is about.
+    pub fn named(&self) -> Option<&EntityTag> {
+        self.etag.as_ref().or(self.notified.as_ref())
     }
 
     /// What the head of a response already shows.
@@ -103,7 +111,7 @@ mod tests {
     #[test]
     fn what_differs_is_told_as_early_as_it_shows() {
         let tag = |text: &str| EntityTag::parse(text).expect("a tag");
-        let expected = |etag: Option<&str>, bytes| Expected { etag: etag.map(tag), sha256: None, bytes };
+        let expected = |etag: Option<&str>, bytes| Expected { etag: etag.map(tag), bytes, ..Expected::default() };
         let head = |expected: Expected, etag: Option<&str>, bytes| expected.check_head(etag.map(tag).as_ref(), bytes);
         assert_eq!(head(expected(None, None), None, None), Ok(()));
         assert_eq!(head(expected(Some("a"), None), Some("\"a\""), None), Ok(()));
@@ -122,7 +130,7 @@ mod tests {
             parts.iter().for_each(|part| comparison.add(part));
             comparison.finish()
         };
-        let expected = Expected { etag: None, sha256, bytes: Some(5) };
+        let expected = Expected { sha256, bytes: Some(5), ..Expected::default() };
         assert_eq!(compared(&expected, &[b"va", b"", b"lue"]), Ok(()));
         assert_eq!(compared(&expected, &[b"valuE"]), Err(Difference::Sha256));
         assert_eq!(compared(&expected, &[b"val"]), Err(Difference::Bytes));

@@ -151,6 +151,12 @@ impl DeadLetter {
     /// What is appended to the journal to run it again.
     pub fn record(&self, is_guarded: bool) -> Record {
         let unless_changed = self.digest.filter(|_| is_guarded);
-        Record { json: self.event.clone(), place: self.place.clone(), unless_changed, attempts: self.attempts }
+        Record {
+            json: self.event.clone(),
+            place: self.place.clone(),
+            unless_changed,
+            attempts: self.attempts,
+            tag: None,
+        }
     }
 }

@@ -1,27 +1,31 @@
 //! What one entry of the journal's stream holds: the events of one request, in the order sent.
 //!
 //! The form is our own, compact, and begins with its version. An event stands in it as the JSON that `POST /events` takes, so
-//! it means the same to any release. Beside it stand what that JSON cannot say: a storage's own place in its order, and,
-//! of a dead letter that is run again, what its keys held when it died.
+//! it means the same to any release. Beside it stand what that JSON cannot say: a storage's own place in its order, the entity
+//! tag that a notification names, and, of a dead letter that is run again, what its keys held when it died.
 //!
 //! ```text
 //! entry   = 1 (version), accepted (u64, milliseconds since 1970), source (u8 length, text), request id (u8 length, text), record*
-//! record  = flags (u8), [place (u8 length, bytes)], [digest (32 bytes)], [attempts (u32)], JSON (u32 length, text)
+//! record  = flags (u8), [place (u8 length, bytes)], [digest (32 bytes)], [attempts (u32)], [tag (u8 length, text)], JSON (u32 length, text)
 //! ```
 //!
 //! Numbers are little-endian.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::event::Event;
+use crate::event::expected::Expected;
 use crate::event::version::Version;
 use crate::event::wire::event_text;
+use crate::event::{Action, EntityTag, Event};
 
 /// The only version there has been.
 const VERSION: u8 = 1;
 const HAS_PLACE: u8 = 1;
 const HAS_DIGEST: u8 = 2;
 const HAS_ATTEMPTS: u8 = 4;
+const HAS_TAG: u8 = 8;
 
 /// A SHA-256 of what the keys of an event held.
 pub type Digest = [u8; 32];
@@ -37,6 +41,8 @@ pub struct Record {
     pub unless_changed: Option<Digest>,
     /// Attempts that were made before it was put here.
     pub attempts: u32,
+    /// The entity tag of its one blob, if a notification names it.
+    pub tag: Option<Bytes>,
 }
 
 /// The events of one request.
@@ -64,19 +70,33 @@ pub enum Unreadable {
 impl Record {
     /// An event as it was sent.
     pub fn of_json(json: Bytes) -> Self {
-        Record { json, place: None, unless_changed: None, attempts: 0 }
+        Record { json, place: None, unless_changed: None, attempts: 0, tag: None }
     }
 
     /// An event that was made here, of a notification.
     pub fn of_event(event: &Event) -> Self {
         let place = event.version.as_ref().filter(|version| version.is_place());
         let place = place.map(|version| Bytes::copy_from_slice(&version.stored()));
-        Record { place, ..Record::of_json(event_text(event).into()) }
+        let tag = match &event.action {
+            Action::Set(entries) => entries.first().and_then(|entry| entry.expected.as_ref()?.notified.as_ref()),
+            _ => None,
+        };
+        let tag = tag.map(|tag| Bytes::from(tag.to_string()));
+        Record { place, tag, ..Record::of_json(event_text(event).into()) }
     }
 
-    /// The version that its JSON cannot say.
-    pub fn version(&self) -> Option<Version> {
-        Version::from_stored_place(self.place.as_ref()?)
+    /// Gives the event what its JSON cannot say.
+    pub fn complete(&self, event: &mut Event) {
+        if let Some(version) = self.place.as_ref().and_then(|place| Version::from_stored_place(place)) {
+            event.version = Some(version);
+        }
+        let tag = self.tag.as_ref().and_then(|tag| EntityTag::parse(str::from_utf8(tag).ok()?));
+        if let (Some(notified), Action::Set(entries)) = (tag, &mut event.action)
+            && let [entry] = &mut entries[..]
+        {
+            let expected = entry.expected.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+            entry.expected = Some(Arc::new(Expected { notified: Some(notified), ..expected }));
+        }
     }
 
     /// Bytes that it takes in an entry, about.
@@ -89,7 +109,8 @@ impl Record {
         out.put_u8(
             flag(self.place.is_some(), HAS_PLACE)
                 | flag(self.unless_changed.is_some(), HAS_DIGEST)
-                | flag(self.attempts > 0, HAS_ATTEMPTS),
+                | flag(self.attempts > 0, HAS_ATTEMPTS)
+                | flag(self.tag.is_some(), HAS_TAG),
         );
         if let Some(place) = &self.place {
             write_short(out, place);
@@ -97,6 +118,9 @@ impl Record {
         out.extend_from_slice(self.unless_changed.as_ref().map_or(&[], |digest| &digest[..]));
         if self.attempts > 0 {
             out.put_u32_le(self.attempts);
+        }
+        if let Some(tag) = &self.tag {
+            write_short(out, tag);
         }
         out.put_u32_le(u32::try_from(self.json.len()).unwrap_or(u32::MAX));
         out.extend_from_slice(&self.json);
@@ -110,9 +134,10 @@ impl Record {
             from.try_copy_to_slice(&mut digest).ok()?;
         }
         let attempts = if flags & HAS_ATTEMPTS != 0 { from.try_get_u32_le().ok()? } else { 0 };
+        let tag = if flags & HAS_TAG != 0 { Some(read_short(from)?) } else { None };
         let length = from.try_get_u32_le().ok()? as usize;
         let json = (from.len() >= length).then(|| from.split_to(length))?;
-        Some(Record { json, place, unless_changed: (flags & HAS_DIGEST != 0).then_some(digest), attempts })
+        Some(Record { json, place, unless_changed: (flags & HAS_DIGEST != 0).then_some(digest), attempts, tag })
     }
 }
 
@@ -170,12 +195,17 @@ fn read_text(from: &mut Bytes) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
+    use crate::event::version::{Place, Rank};
+    use crate::event::{BlobUrl, CacheKey, FetchTarget, SetEntry, Source};
 
     fn entry() -> Entry {
         let json = |text: &'static str| Record::of_json(Bytes::from_static(text.as_bytes()));
         let replayed = Record { unless_changed: Some([7; 32]), attempts: 11, ..json("{}") };
-        let placed = Record { place: Some(Bytes::from_static(b"sn011\x1f0")), ..json("{\"key\":\"SET\"}") };
+        let (place, tag) = (Some(Bytes::from_static(b"sn011\x1f0")), Some(Bytes::from_static(b"\"a\"")));
+        let placed = Record { place, tag, ..json("{\"key\":\"SET\"}") };
         let (source, request_id) = ("minio".to_owned(), "r-1".to_owned());
         Entry { accepted_ms: 1_795_903_463_933, source, request_id, records: vec![json("[1]"), replayed, placed] }
     }
@@ -199,6 +229,20 @@ mod tests {
         let newer = [&[2], &whole[1..]].concat();
         assert_eq!(Entry::read(newer.into()), Err(Unreadable::Newer));
         assert_eq!(Entry::read(Bytes::from_static(b"\0")), Err(Unreadable::Broken));
-        assert_eq!(entry().records[2].version().map(|version| version.stored().to_vec()), Some(b"sn011\x1f0".to_vec()));
+    }
+
+    #[test]
+    fn what_json_cannot_say_of_an_event_stands_beside_it() {
+        let version = Version::from_place(&Place::Number(1), Rank::Set);
+        let expected = Expected { notified: EntityTag::parse("a"), ..Expected::default() };
+        let event = |version, expected| {
+            let source = Source::Blob(FetchTarget::Url(BlobUrl::parse("http://h.test/x").expect("a URL")));
+            let entry = SetEntry { key: CacheKey::new_unchecked("k"), source, ttl: None, expected };
+            Event { id: None, version, time: None, action: Action::Set(smallvec![entry]) }
+        };
+        let whole = event(version, Some(Arc::new(expected)));
+        let mut read = event(None, None);
+        Record::of_event(&whole).complete(&mut read);
+        assert_eq!(read, whole);
     }
 }

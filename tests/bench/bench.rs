@@ -15,6 +15,7 @@ mod pace;
 mod patterns;
 mod process;
 mod reference;
+mod repeats;
 mod report;
 mod requests;
 #[path = "../cluster/servers/mod.rs"]
@@ -67,6 +68,7 @@ const GROUPS: &[Group] = &[
     Group { figures: memory::IDLE, run: memory::idle },
     Group { figures: sources::BATCHES, run: sources::batches },
     Group { figures: sources::SINGLES, run: sources::singles },
+    Group { figures: repeats::REPEATS, run: repeats::repeats },
     Group { figures: memory::PEAK, run: memory::peak },
     Group { figures: capacity::REPLICAS, run: capacity::replicas },
     Group { figures: capacity::PRIMARIES, run: capacity::primaries },

@@ -42,6 +42,14 @@ impl Service {
         Self::with(&[url, ("SOURCES_PHOTOS_FORMAT", "s3".to_owned()), ("SOURCES_PHOTOS_VALUE", "facts".to_owned())])
     }
 
+    /// Ours, with a source whose objects come from this store.
+    pub fn with_store(redis: &Redis, endpoint: String) -> Self {
+        let url = ("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()));
+        let source = [("SOURCES_PHOTOS_FORMAT", "s3".to_owned()), ("SOURCES_PHOTOS_STORE", "main".to_owned())];
+        let store = [("STORES_MAIN_KIND", "http".to_owned()), ("STORES_MAIN_ENDPOINT", endpoint)];
+        Self::with(&[&[url][..], &source, &store].concat())
+    }
+
     /// Ours, for blobs as long as Redis takes them.
     pub fn streaming(redis: &Redis) -> Self {
         let url = ("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()));
@@ -117,8 +125,12 @@ impl Service {
     }
 
     pub fn post(&self, content_type: &str, body: &[u8]) -> Answer {
+        self.post_to("/events", content_type, body)
+    }
+
+    pub fn post_to(&self, path: &str, content_type: &str, body: &[u8]) -> Answer {
         let mut wire = self.wire();
-        wire.send_request("POST", "/events", &[("content-type", content_type)], body);
+        wire.send_request("POST", path, &[("content-type", content_type)], body);
         wire.answer()
     }
 

@@ -208,7 +208,12 @@ fn who_lends_nothing_is_named_and_what_it_says_is_not() {
             lender.put(way.path, refusal);
             let answer = daemon.post(&set());
             assert_eq!(answer.status, 503, "{}: {}", way.name, answer.text());
-            assert!(answer.text().contains("the store's credential is not available"), "{}: {}", way.name, answer.text());
+            assert!(
+                answer.text().contains("the store's credential is not available"),
+                "{}: {}",
+                way.name,
+                answer.text()
+            );
             answers.push_str(&answer.text());
         }
         assert!(store.heads().is_empty(), "{}: nothing goes out unsigned", way.name);

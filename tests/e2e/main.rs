@@ -48,6 +48,7 @@ mod reconcile;
 mod recovery;
 mod refused_redis;
 mod reload;
+mod repeated;
 mod replicas;
 mod resources;
 mod room;

@@ -2,19 +2,21 @@
 
 use std::borrow::Cow;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytestring::ByteString;
 use smallvec::smallvec;
 
 use super::made::MadeTexts;
 use super::{Change, Format, Ignored, KeyTemplate, Notified, ObjectChange, Place};
+use crate::event::expected::Expected;
 use crate::event::invalid::{Fault, Invalid, InvalidKind};
 use crate::event::pattern::Pattern;
 use crate::event::validate::key_fault;
 use crate::event::version::{Rank, Version};
 use crate::event::{
-    Action, BlobUrl, CacheKey, Event, EventType, FetchTarget, Limits, MAX_ID_BYTES, SetEntry, Source as ValueSource,
-    StoreObject, Ttl,
+    Action, BlobUrl, CacheKey, EntityTag, Event, EventType, FetchTarget, Limits, MAX_ID_BYTES, SetEntry,
+    Source as ValueSource, StoreObject, Ttl,
 };
 
 /// What is stored of an object (`sources.NAME.value`).
@@ -119,7 +121,8 @@ impl Mapping {
             false => Action::Delete(smallvec![key]),
             true => {
                 let source = self.value(change, texts).map_err(|detail| invalid("/value/data/url", detail))?;
-                Action::Set(smallvec![SetEntry { key, source, ttl: self.ttl.or(limits.default_ttl), expected: None }])
+                let (ttl, expected) = (self.ttl.or(limits.default_ttl), notified(change, &source));
+                Action::Set(smallvec![SetEntry { key, source, ttl, expected }])
             }
         };
         let version = version(change);
@@ -141,6 +144,13 @@ impl Mapping {
         let url = BlobUrl::parse(url).ok_or(Cow::Borrowed("is not a URL from which a blob can be fetched"))?;
         Ok(ValueSource::Blob(FetchTarget::Url(url)))
     }
+}
+
+/// What is said of the blob that is to be fetched.
+fn notified(change: &ObjectChange, source: &ValueSource) -> Option<Arc<Expected>> {
+    let etag = change.facts.etag.as_deref().filter(|_| matches!(source, ValueSource::Blob(_)))?;
+    let notified = Some(EntityTag::parse(etag)?);
+    Some(Arc::new(Expected { notified, ..Expected::default() }))
 }
 
 fn malformed(detail: &str) -> Invalid {

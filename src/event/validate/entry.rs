@@ -96,7 +96,7 @@ impl Check<'_> {
         let bytes = self.member(bytes, &at.name("bytes"), BYTES_FORM, |node| {
             (node.kind() == JsonKind::Number).then(|| digits(node.text())).flatten()
         });
-        let expected = Expected { etag: etag?, sha256: sha256?, bytes: bytes? };
+        let expected = Expected { etag: etag?, notified: None, sha256: sha256?, bytes: bytes? };
         Some((!expected.is_empty()).then(|| Arc::new(expected)))
     }
 

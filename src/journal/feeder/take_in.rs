@@ -71,7 +71,7 @@ fn event(record: &Record, limits: &Limits) -> Result<Event, String> {
     match split(&record.json, BodyForm::Json, 1) {
         Ok(Split::One(raw)) => {
             let mut event = validate(&raw, limits, MAX_FAULTS).map_err(told)?;
-            event.version = record.version().or(event.version);
+            record.complete(&mut event);
             Ok(event)
         }
         _ => Err("it is not the JSON of one event".to_owned()),

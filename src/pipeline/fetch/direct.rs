@@ -19,6 +19,7 @@ use ahash::RandomState;
 use super::fetcher::{FetchAttempt, Fetcher, FetcherMessage};
 use super::request::{FetchEnded, FetchRequest, FetchResult, QuestionEnded};
 use super::shared::SharedScheduler;
+use crate::blob::store::Stores;
 use crate::cache::{Command, Reply, Standing};
 use crate::event::CacheKey;
 use crate::event::outcome::{Origin, Outcome};
@@ -50,6 +51,8 @@ pub struct Deps {
     pub fetch: Duration,
     /// Bytes (`http.max_answer_bytes`).
     pub max_answer_bytes: usize,
+    /// Tell where an object is.
+    pub stores: Stores,
     /// Decides when a fetch starts; the central router asks the same one.
     pub scheduler: Arc<SharedScheduler>,
     /// The actors that download.
@@ -174,7 +177,9 @@ impl DirectFetch {
         let host = request.host.clone();
         self.deps.scheduler.free_place(|scheduler| {
             scheduler.ended(fetcher, &mut request);
-            scheduler.answered(&host, now);
+            if !request.is_same {
+                scheduler.answered(&host, now);
+            }
         });
         match (result, refresh) {
             (FetchResult::Blob(blob), _) => {
@@ -200,25 +205,17 @@ impl DirectFetch {
     }
 
     /// The cache has answered. What goes on without the router does so here; all other news goes to it.
-    fn answered(&self, mut ended: QuestionEnded) {
+    fn answered(&self, ended: QuestionEnded) {
         let now = Instant::now();
         let mut state = self.lock();
+        if matches!(&ended.answer, CacheAnswer::Seen(seen) if seen.standing == Standing::Open) {
+            return self.go_on(state, ended);
+        }
         let Some(operation) = ended.direct.and_then(|number| state.get(&ended.request.key, number)) else {
             drop(state);
             return self.return_answer_to_router(ended);
         };
-        let outcome = match &mut ended.answer {
-            CacheAnswer::Seen(seen) if seen.standing == Standing::Open => {
-                ended.request.known = seen.remembered.take().map(Box::new);
-                let Some((fetcher, until)) = self.begin(&mut ended.request, now) else {
-                    seen.remembered = ended.request.known.take().map(|known| *known);
-                    drop(state);
-                    return self.return_answer_to_router(ended);
-                };
-                operation.slot.enter(Phase::Fetching, now);
-                drop(state);
-                return self.post(ended.direct, fetcher, ended.request, until);
-            }
+        let outcome = match &ended.answer {
             CacheAnswer::Seen(_) | CacheAnswer::Superseded => Outcome::Superseded,
             CacheAnswer::Unchanged => {
                 Outcome::Unchanged { bytes: ended.request.known_bytes(), ttl: operation.action.ttl }
@@ -233,6 +230,33 @@ impl DirectFetch {
         if let Some((_, operation)) = done {
             operation.slot.settle(outcome, now);
         }
+    }
+
+    /// The write would take effect: the blob is fetched, unless the event shows that the key has it.
+    fn go_on(&self, mut state: MutexGuard<'_, DirectFetches>, mut ended: QuestionEnded) {
+        let request = &mut ended.request;
+        let operation = ended.direct.and_then(|number| Some((number, state.get(&request.key, number)?)));
+        let (CacheAnswer::Seen(seen), Some((number, operation))) = (&mut ended.answer, operation) else {
+            drop(state);
+            return self.return_answer_to_router(ended);
+        };
+        request.known = seen.remembered.take().map(Box::new);
+        request.is_same = request.is_named(&self.deps.stores);
+        let known = request.known.as_deref().filter(|_| request.is_same && !request.is_long());
+        if let Some(refresh) = known.and_then(|known| operation.refresh(known)) {
+            let ticket = operation.ticket.twin();
+            self.ask(refresh, number, ended.request, ticket, &mut state.outbox);
+            return hand_over(&mut state.outbox, &self.deps.writers);
+        }
+        let now = Instant::now();
+        let Some((fetcher, until)) = self.begin(request, now) else {
+            seen.remembered = request.known.take().map(|known| *known);
+            drop(state);
+            return self.return_answer_to_router(ended);
+        };
+        operation.slot.enter(Phase::Fetching, now);
+        drop(state);
+        self.post(ended.direct, fetcher, ended.request, until);
     }
 
     fn return_to_router(&self, ended: FetchEnded) {

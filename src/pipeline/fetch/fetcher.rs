@@ -98,10 +98,14 @@ impl Fetcher {
                 }
                 None => FetchResult::Lost,
             };
+            let is_asked = ended.letter().is_some_and(|FetchEnded { request, .. }| !request.is_same);
             let (outcome, bytes) = summary(&result);
             let took = begun.elapsed();
-            metrics.fetch_done(outcome, took, bytes);
-            if !matches!(result, FetchResult::NeedsBytes(_) | FetchResult::NeedsTurn | FetchResult::GaveUp) {
+            if is_asked {
+                metrics.fetch_done(outcome, took, bytes);
+            }
+            if is_asked && !matches!(result, FetchResult::NeedsBytes(_) | FetchResult::NeedsTurn | FetchResult::GaveUp)
+            {
                 let may_be_called = outcome != ProblemKind::BlobForbidden.slug();
                 metrics.host_fetch_done(
                     &host,
@@ -147,7 +151,11 @@ async fn attempt(
 ) -> FetchResult {
     let gives_up = || scheduler.with(|scheduler| scheduler.gives_up(request, Instant::now()));
     let asked = BlobRequest { target: &request.target, unless: request.unless(), trace: request.trace.as_deref() };
-    let download = match client.open(asked, until.into(), gives_up).await {
+    let opened = match request.is_same {
+        true => Ok(Opened::NotModified),
+        false => client.open(asked, until.into(), gives_up).await,
+    };
+    let download = match opened {
         Ok(Opened::Body(download)) => download,
         Ok(Opened::NotModified) if !streaming.lets_stand(request) => return FetchResult::NotModified,
         Ok(Opened::NotModified) if !request.has_turn => return FetchResult::NeedsTurn,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::blob::store::Stores;
 use crate::blob::{FetchError, FetchErrorKind, Unless};
-use crate::cache::{CacheError, Remembered, Reply};
+use crate::cache::{CacheError, MAX_REFRESHED_BYTES, Remembered, Reply};
 use crate::event::expected::Expected;
 use crate::event::outcome::ProblemKind;
 use crate::event::trace::Trace;
@@ -26,6 +27,8 @@ pub struct FetchRequest {
     pub target: FetchTarget,
     /// What is remembered of the value that the key has: if the blob is still that, it is not fetched again.
     pub known: Option<Box<Remembered>>,
+    /// The event shows that the blob is that, so its host is not asked.
+    pub is_same: bool,
     /// What the blob must be; None: anything.
     pub expected: Option<Arc<Expected>>,
     /// Of the operation; what is fetched may be remembered beside it.
@@ -78,6 +81,7 @@ impl FetchRequest {
             key,
             target,
             known: None,
+            is_same: false,
             expected: None,
             version: None,
             ttl: None,
@@ -121,6 +125,20 @@ impl FetchRequest {
         let allows = |expected: &Arc<Expected>| expected.allows(&known.etag, known.print.bytes());
         let will_do = self.expected.as_ref().is_none_or(allows);
         will_do.then_some(Unless { etag: &known.etag, resource: known.resource })
+    }
+
+    /// Whether the event itself shows that the blob is what is remembered: it names the tag of that, and nothing else is asked
+    /// of it. What the key holds is compared all the same before it may stand.
+    pub fn is_named(&self, stores: &Stores) -> bool {
+        let (Some(known), Some(expected)) = (self.known.as_deref(), self.expected.as_deref()) else { return false };
+        expected.named().is_some_and(|named| !named.is_weak() && named.matches(&known.etag))
+            && expected.allows(&known.etag, known.print.bytes())
+            && stores.resource_of(&self.target) == Some(known.resource)
+    }
+
+    /// Whether the value that is remembered is too long to be let stand with others.
+    pub fn is_long(&self) -> bool {
+        self.known.as_deref().is_some_and(|known| known.print.bytes() > MAX_REFRESHED_BYTES)
     }
 
     /// Bytes of the value that is remembered.

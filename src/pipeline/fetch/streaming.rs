@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 use super::request::{FetchRequest, FetchResult};
 use crate::blob::{Download, FetchError};
 use crate::cache::remembered::Fingerprinter;
-use crate::cache::{Cache, Command, Incoming, MAX_REFRESHED_BYTES, Remembered, Session, StreamError};
+use crate::cache::{Cache, Command, Incoming, Remembered, Session, StreamError};
 
 /// Blobs that are passed on at once in the whole process, each over a connection to the cache of its own.
 pub const MAX_STREAMS: usize = 32;
@@ -49,8 +49,7 @@ impl Streaming {
 
     /// Whether a blob that its host calls the same is too long to be let stand with others ([`Command::Refresh`]).
     pub(super) fn lets_stand(&self, request: &FetchRequest) -> bool {
-        let is_long = |known: &Remembered| known.print.bytes() > MAX_REFRESHED_BYTES;
-        self.passage.cache.takes_streams() && request.known.as_deref().is_some_and(is_long)
+        self.passage.cache.takes_streams() && request.is_long()
     }
 
     /// Lets the value stand that the key has, if it is what is remembered.

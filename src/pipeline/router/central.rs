@@ -23,6 +23,7 @@ use self::outdone::Outdone;
 use super::lanes::Lanes;
 use super::matching::{KeysMatched, MatchedKeys, Matching};
 use crate::blob::retry::Policy;
+use crate::blob::store::Stores;
 use crate::event::Few;
 use crate::event::pattern::Pattern;
 use crate::pipeline::fetch::direct::{DirectFetch, TakenOver};
@@ -158,6 +159,8 @@ pub struct Deps {
     pub writers: Arc<Pool<Writer>>,
     /// The actors that download.
     pub fetchers: Arc<Pool<Fetcher>>,
+    /// Tell where an object is.
+    pub stores: Stores,
     /// Decides which fetch starts when.
     pub scheduler: Arc<SharedScheduler>,
     /// The fetches past the router, to be taken over when something comes behind them.

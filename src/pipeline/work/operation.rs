@@ -62,6 +62,14 @@ pub struct AwaitedBlob {
     pub expected: Option<Arc<Expected>>,
 }
 
+impl AwaitedBlob {
+    /// Whether both name one state of one blob.
+    pub fn is_same_state(&self, other: &AwaitedBlob) -> bool {
+        let named = |blob: &AwaitedBlob| blob.expected.as_ref()?.named().filter(|named| !named.is_weak()).cloned();
+        named(self).is_some_and(|own| Some(own) == named(other)) && self.target == other.target
+    }
+}
+
 /// A blob that is there.
 pub struct FetchedBlob {
     /// Its bytes, content codings undone.

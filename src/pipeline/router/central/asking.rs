@@ -98,7 +98,7 @@ impl CentralRouter {
                 Standing::Present if was_alone => self.done(&request, |_| Outcome::Superseded),
                 Standing::Present | Standing::Open => {
                     request.known = seen.remembered.map(Box::new);
-                    self.submit(request);
+                    self.go_on(request);
                 }
             },
             CacheAnswer::Unchanged => {
@@ -115,9 +115,30 @@ impl CentralRouter {
         }
     }
 
+    /// The blob is fetched, unless the event shows that the key has it, or may have it once its turn has come.
+    fn go_on(&mut self, mut request: FetchRequest) {
+        request.is_same = request.is_named(&self.deps.stores);
+        if request.is_same && !request.is_long() {
+            return self.not_modified(request);
+        }
+        match request.is_same || !self.repeats(&request) {
+            true => self.submit(request),
+            false => self.needs_turn(request),
+        }
+    }
+
+    /// Whether what stands next to it, before it, waits for the very same state of the blob.
+    fn repeats(&self, request: &FetchRequest) -> bool {
+        let [before, _] = self.lanes.awaited_beside(&request.key, request.seq, |seq| self.outdone.is_held(seq));
+        let before = before.and_then(|seq| self.lanes.awaited(&request.key, seq));
+        let own = self.lanes.awaited(&request.key, request.seq);
+        own.zip(before).is_some_and(|(own, before)| own.action.is_same_state(&before.action))
+    }
+
     /// Without a condition: what is remembered is not what the key holds.
     pub(super) fn fetch_anew(&mut self, mut request: FetchRequest) {
-        (request.known, request.attempts) = (None, request.attempts.saturating_sub(1));
+        (request.known, request.is_same) = (None, false);
+        request.attempts = request.attempts.saturating_sub(1);
         self.submit(request);
     }
 

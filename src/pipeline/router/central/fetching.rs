@@ -87,7 +87,7 @@ impl CentralRouter {
                 self.lanes.blob_ended(&request.key, request.seq, with_value, &mut self.freed);
             }
             FetchResult::NotModified => {
-                self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
+                self.note_answer(&request, now);
                 self.note(&request, Phase::Waiting, now);
                 self.not_modified(request);
             }
@@ -95,7 +95,7 @@ impl CentralRouter {
             | FetchResult::Written { .. }
             | FetchResult::LetStand(_)
             | FetchResult::NotWritten(_)) => {
-                self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
+                self.note_answer(&request, now);
                 self.on_passed_on(request, passed_on, context);
             }
             FetchResult::NeedsBytes(bytes) => {
@@ -128,6 +128,13 @@ impl CentralRouter {
                 self.fail(&request, failure(&request, ProblemKind::Interrupted, detail));
             }
             FetchResult::Failed(error) => self.attempt_failed(request, error, context),
+        }
+    }
+
+    /// Its host has answered, if it was asked.
+    fn note_answer(&self, request: &FetchRequest, now: Instant) {
+        if !request.is_same {
+            self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
         }
     }
 
