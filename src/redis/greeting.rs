@@ -75,6 +75,23 @@ async fn attempt(server: &Server, step: &Cell<&'static str>, is_minimal: bool) -
     let mut connection =
         Connection::connect(settings, server.tls.as_ref(), step).await.map_err(GreetingError::Failed)?;
     step.set("logging in");
+    let (encoder, has_login) = login(settings, is_minimal).await;
+    let mut frames = Vec::new();
+    let ended = connection.exchange_raw(encoder, MAX_OWN_BYTES, settings.connect_timeout, &mut frames).await;
+    let mut replies = Replies(frames.into_iter());
+    let first = read_login(&mut replies, has_login, settings.db != 0);
+    if let Err(broken) = ended {
+        return Err(broken_off(broken, first.err(), &connection));
+    }
+    first.map_err(GreetingError::Failed)?;
+    connection.info =
+        if is_minimal { ServerInfo { is_minimal, ..ServerInfo::default() } } else { read_info(&mut replies) };
+    check_role(server, &mut connection).await?;
+    Ok(connection)
+}
+
+/// Everything that is sent first, in one pipeline, and whether an `AUTH` is part of it.
+async fn login(settings: &Settings, is_minimal: bool) -> (Encoder, bool) {
     let password = password(settings).await;
     let has_login = settings.username.is_some() || password.is_some();
     let mut encoder = Encoder::new();
@@ -89,26 +106,20 @@ async fn attempt(server: &Server, step: &Cell<&'static str>, is_minimal: bool) -
     if !is_minimal {
         ask(&mut encoder, &settings.client_name);
     }
-    let mut frames = Vec::new();
-    let ended = connection.exchange_raw(encoder, MAX_OWN_BYTES, settings.connect_timeout, &mut frames).await;
-    let mut replies = Replies(frames.into_iter());
-    let first = read_login(&mut replies, has_login, settings.db != 0);
-    if let Err(broken) = ended {
-        return Err(match broken {
-            // A server that is full or in protected mode says so and closes.
-            _ if first.is_err() => first.err().map_or(GreetingError::Closed, GreetingError::Failed),
-            TransportError::Malformed => GreetingError::Failed(cause::of_no_redis(connection.unread()).to_owned()),
-            TransportError::TimedOut => GreetingError::TimedOut,
-            broken if broken.is_closed() => GreetingError::Closed,
-            TransportError::Io(error) => GreetingError::Failed(cause::of_io(&error)),
-            TransportError::Closed => GreetingError::Closed,
-        });
+    (encoder, has_login)
+}
+
+/// Why the login did not end. `first` is what the server said before.
+fn broken_off(broken: TransportError, first: Option<String>, connection: &Connection) -> GreetingError {
+    match (broken, first) {
+        // A server that is full or in protected mode says so and closes.
+        (_, Some(error)) => GreetingError::Failed(error),
+        (TransportError::Malformed, None) => GreetingError::Failed(cause::of_no_redis(connection.unread()).to_owned()),
+        (TransportError::TimedOut, None) => GreetingError::TimedOut,
+        (broken, None) if broken.is_closed() => GreetingError::Closed,
+        (TransportError::Io(error), None) => GreetingError::Failed(cause::of_io(&error)),
+        (TransportError::Closed, None) => GreetingError::Closed,
     }
-    first.map_err(GreetingError::Failed)?;
-    connection.info =
-        if is_minimal { ServerInfo { is_minimal, ..ServerInfo::default() } } else { read_info(&mut replies) };
-    check_role(server, &mut connection).await?;
-    Ok(connection)
 }
 
 /// The questions.

@@ -35,7 +35,7 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// For a pipeline to be answered; 1 s more for every 4 MiB of values sent or asked for.
     pub response_timeout: Duration,
-    /// A node of a cluster that has not answered for so long is known to be down ([`Error::Down`](super::Error::Down)).
+    /// A node of a cluster that has not answered for this time counts as down ([`Error::Down`](super::Error::Down)).
     pub down_after: Duration,
 }
 
@@ -158,12 +158,9 @@ impl TlsClient {
         let config = match (&tls.cert, &tls.key) {
             (None, None) => builder.with_no_client_auth(),
             (Some(cert), Some(key)) => {
-                let chain = certificates(cert.expose(), SetupError::Tls("the client certificate is not PEM"))?;
-                let key = PrivateKeyDer::from_pem_slice(key.expose())
-                    .map_err(|_| SetupError::Tls("the client key is not PEM"))?;
-                builder
-                    .with_client_auth_cert(chain, key)
-                    .map_err(|_| SetupError::Tls("the client certificate and key do not belong together"))?
+                let (chain, key) = identity(cert, key)?;
+                let misfit = |_| SetupError::Tls("the client certificate and key do not belong together");
+                builder.with_client_auth_cert(chain, key).map_err(misfit)?
             }
             _ => return Err(SetupError::Tls("a client certificate and a client key go together")),
         };
@@ -174,6 +171,13 @@ impl TlsClient {
     pub(crate) fn towards(&self, host: &str) -> Result<Self, SetupError> {
         Ok(TlsClient { config: self.config.clone(), name: server_name(host)? })
     }
+}
+
+/// The client certificate with those that signed it, and its key.
+fn identity(cert: &Pem, key: &Pem) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), SetupError> {
+    let chain = certificates(cert.expose(), SetupError::Tls("the client certificate is not PEM"))?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose());
+    Ok((chain, key.map_err(|_| SetupError::Tls("the client key is not PEM"))?))
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, SetupError> {

@@ -39,6 +39,7 @@
 //! one side. Such a key waits until the slot has arrived.
 
 mod apply;
+mod ownership;
 mod scan;
 mod scan_round;
 
@@ -151,7 +152,8 @@ impl ClusterSession {
         Ok(())
     }
 
-    /// What `work` makes of a session to the node that has the key. On a slot that is on its way to another node it fails, to be
+    /// What `work` makes of a session to the node that has the key. On a slot that is on its way to another node it fails, to
+    /// be
     /// tried again.
     async fn at_owner<T>(
         &mut self,
@@ -169,15 +171,19 @@ impl ClusterSession {
             return Err(unavailable("there is no connection to the node").into());
         };
         let call = link.with(NodeTimeouts::of(apply::PATIENCE.min(deadline.left())), work).await;
-        call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|done| done).map_err(|error| {
-            match error {
-                StreamError::Cache(error) => {
-                    self.topology.mark_stale();
-                    of_one_node(error).into()
-                }
-                broke_off => broke_off,
+        let done = call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|done| done);
+        done.map_err(|error| self.failed_at_owner(error))
+    }
+
+    /// Another node may own the slot by now.
+    fn failed_at_owner(&self, error: StreamError) -> StreamError {
+        match error {
+            StreamError::Cache(error) => {
+                self.topology.mark_stale();
+                of_one_node(error).into()
             }
-        })
+            broke_off => broke_off,
+        }
     }
 
     async fn ping_all(&mut self, within: Duration) -> Result<(), CacheError> {
@@ -192,15 +198,15 @@ impl ClusterSession {
             let pong = link.with(patience, async move |session| session.ping(within).await).await;
             pong.map_err(CacheError::from).and_then(|pong| pong).map_err(|error| named(link, error))
         });
-        let pings = join_all(calls).await;
-        for ping in pings {
+        for ping in join_all(calls).await {
             ping.map_err(of_one_node).inspect_err(|_| self.topology.mark_stale())?;
         }
-        if !slots.is_covered() {
-            self.topology.mark_stale();
-            return Err(of_one_node(unavailable("some slots of the cluster have no primary")));
-        }
-        Ok(())
+        slots.is_covered().then_some(()).ok_or_else(|| self.not_covered())
+    }
+
+    fn not_covered(&self) -> CacheError {
+        self.topology.mark_stale();
+        of_one_node(unavailable("some slots of the cluster have no primary"))
     }
 }
 

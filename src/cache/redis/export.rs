@@ -70,33 +70,37 @@ impl Export {
         for key in &keys {
             sizes.cmd("STRLEN").arg(&key[..]).cmd("PTTL").arg(&key[..]);
         }
-        let sizes = self.query(&sizes)?;
         let mut found = Vec::with_capacity(keys.len());
         let mut together: (Vec<usize>, u64) = (Vec::new(), 0);
-        for (key, size) in keys.into_iter().zip(sizes.chunks(2)) {
-            let [length, ttl] = size else { continue };
-            let ttl_seconds = match ttl {
-                Value::Int(-2) => continue,
-                Value::Int(left) => u64::try_from(*left).ok().map(|left| left.div_ceil(1000).max(1)),
-                _ => None,
-            };
-            // For what is no string it is an error.
-            let bytes = match length {
-                Value::Int(bytes) => u64::try_from(*bytes).ok().filter(|bytes| *bytes <= self.max_value_bytes),
-                _ => None,
-            };
+        for (key, size) in keys.into_iter().zip(self.query(&sizes)?.chunks(2)) {
+            let Some((bytes, ttl_seconds)) = self.size_and_ttl(size) else { continue };
             found.push(Exported { key, value: None, ttl_seconds });
-            if let Some(bytes) = bytes {
-                if together.1 + bytes > MAX_VALUES_BYTES {
-                    self.fill(&mut found, std::mem::take(&mut together.0))?;
-                    together.1 = 0;
-                }
-                together.0.push(found.len() - 1);
-                together.1 += bytes;
+            let Some(bytes) = bytes else { continue };
+            if together.1 + bytes > MAX_VALUES_BYTES {
+                self.fill(&mut found, std::mem::take(&mut together).0)?;
             }
+            together.0.push(found.len() - 1);
+            together.1 += bytes;
         }
         self.fill(&mut found, together.0)?;
         Ok(found)
+    }
+
+    /// What `STRLEN` and `PTTL` say of a key: its bytes, None for a value that is not read; and its seconds to live, None for
+    /// ever. None: it is gone.
+    fn size_and_ttl(&self, answers: &[Value]) -> Option<(Option<u64>, Option<u64>)> {
+        let [length, ttl] = answers else { return None };
+        let ttl_seconds = match ttl {
+            Value::Int(-2) => return None,
+            Value::Int(left) => u64::try_from(*left).ok().map(|left| left.div_ceil(1000).max(1)),
+            _ => None,
+        };
+        // For what is no string it is an error.
+        let bytes = match length {
+            Value::Int(bytes) => u64::try_from(*bytes).ok().filter(|bytes| *bytes <= self.max_value_bytes),
+            _ => None,
+        };
+        Some((bytes, ttl_seconds))
     }
 
     fn fill(&mut self, found: &mut [Exported], places: Vec<usize>) -> Result<(), String> {

@@ -16,7 +16,7 @@ use super::versioned::{self, VersionKeys};
 use super::wait::{self, Wait, Waited};
 use crate::cache::version_key::owner;
 use crate::cache::{CacheError, Cursor, DeleteGroup, LONG_CALL, Progress, Scan, ScanStep, Unlinked};
-use crate::redis::{Encoder, Frame, Redirect};
+use crate::redis::{Code, Encoder, Frame, Redirect};
 
 /// A key in the answer to a SCAN, at most: what others wrote may have keys of any size.
 pub(super) const MAX_KEY_BYTES: usize = 16 * 1024 * 1024;
@@ -33,9 +33,9 @@ const QUIET_AFTER: Duration = Duration::from_millis(20);
 /// So many short steps follow each other, about a millisecond, and then a rest.
 const STEPS_IN_A_ROW: u32 = 4;
 pub(super) const REST: Duration = Duration::from_millis(1);
-/// A scan that has taken so long rests no more: it has a deadline.
+/// How long a scan rests between steps; after that it hurries, because it has a deadline.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// To bring a key over and delete it costs Redis about as much as looking at so many.
+/// Keys at which Redis could look for the cost of moving and deleting one.
 const LOOKS_A_KEY: usize = 3;
 
 /// Sets the length of steps.
@@ -76,7 +76,7 @@ impl ScanPace {
         self.begun = Some(now);
     }
 
-    /// A step was answered after so long. How long the cache was busy with it, about.
+    /// Notes how long the answer to a step took. Returns about how long the cache was busy with it.
     pub(super) fn took(&mut self, elapsed: Duration) -> Duration {
         let took = elapsed.saturating_sub(self.round_trip);
         if took > LONG_CALL {
@@ -101,7 +101,7 @@ impl ScanPace {
         self.in_a_row == 0
     }
 
-    /// What the next SCAN is to look at, beside deleting so many keys.
+    /// The keys at which the next SCAN looks, if it also deletes `deletes` keys.
     pub(super) fn count(&mut self, deletes: usize, now: Instant) -> usize {
         // Redis cannot be asked to stop half-way, so what there is to do is weighed beforehand.
         let limit = if self.is_busy(now) { self.busy } else { QUIET_COUNT };
@@ -127,6 +127,37 @@ pub(super) struct MovedKeys {
 pub(super) struct RefusedKeys {
     pub(super) group: usize,
     pub(super) keys: Vec<Bytes>,
+}
+
+/// Keys that a pipeline did not delete, although none of them is forbidden by itself.
+#[derive(Default)]
+pub(super) struct Undeleted {
+    pub(super) moved: Vec<MovedKeys>,
+    pub(super) refused: Vec<RefusedKeys>,
+}
+
+impl Undeleted {
+    /// Takes in an error that answers for these keys. It is a failure only if it concerns more than these keys.
+    fn add(
+        &mut self,
+        (group, keys): (usize, &[Bytes]),
+        code: &Code,
+        has_version: bool,
+        unlinked: &mut Unlinked,
+    ) -> Result<(), CacheError> {
+        if code.redirect().is_some() || code.as_str() == "TRYAGAIN" {
+            self.moved.push(MovedKeys { group, keys: keys.to_vec(), redirect: code.redirect().cloned() });
+            return Ok(());
+        }
+        match code.to_error(if has_version { "EVALSHA" } else { "UNLINK" }).into() {
+            CacheError::Refused(_) if keys.len() > 1 && code.concerns_a_key() => {
+                self.refused.push(RefusedKeys { group, keys: keys.to_vec() });
+            }
+            error @ CacheError::Refused(_) if code.concerns_a_key() => unlinked.refuse(keys, &error),
+            error => return Err(error),
+        }
+        Ok(())
+    }
 }
 
 /// A step of a scan with what is deleted in the same pipeline.
@@ -161,15 +192,8 @@ impl ScanRequest<'_> {
         if let Some(wait) = &self.wait {
             wait::add_wait(&mut encoder, wait);
         }
-        if let Some((Scan { from, only, versioned }, count)) = self.scan {
-            encoder.command(|cmd| {
-                cmd.arg("SCAN").arg(from.map_or(0, |cursor| cursor.at));
-                // A key's version key does not match what the key matches.
-                if let Some(wider) = only.filter(|_| !versioned) {
-                    cmd.arg("MATCH").arg(wider.glob());
-                }
-                cmd.arg("COUNT").arg(count)
-            });
+        if let Some((scan, count)) = self.scan {
+            add_scan(&mut encoder, scan, count);
         }
         encoder
     }
@@ -179,12 +203,11 @@ impl ScanRequest<'_> {
     pub(super) fn decode(
         &self,
         mut frames: vec::IntoIter<Frame>,
-        moved_keys: &mut Vec<MovedKeys>,
-        refused_keys: &mut Vec<RefusedKeys>,
+        undeleted: &mut Undeleted,
     ) -> (Progress, Option<Waited>) {
         let mut progress = Progress::default();
-        for (index, group) in self.groups.iter().enumerate() {
-            let (unlinked, failure) = self.unlinked(index, group, &mut frames, moved_keys, refused_keys);
+        for group in self.groups.iter().enumerate() {
+            let (unlinked, failure) = self.unlinked(group, &mut frames, undeleted);
             progress.unlinked.push(unlinked);
             progress.failure = progress.failure.or(failure);
         }
@@ -198,48 +221,56 @@ impl ScanRequest<'_> {
         (progress, waited)
     }
 
+    /// Reads the answers to one group, with its index in the call.
     fn unlinked(
         &self,
-        index: usize,
-        group: &DeleteGroup,
+        (index, group): (usize, &DeleteGroup),
         frames: &mut vec::IntoIter<Frame>,
-        moved_keys: &mut Vec<MovedKeys>,
-        refused_keys: &mut Vec<RefusedKeys>,
+        undeleted: &mut Undeleted,
     ) -> (Unlinked, Option<CacheError>) {
         let (mut unlinked, mut failure) = (Unlinked::default(), None);
-        for keys in self.version_keys.shares(&group.keys, group.version.is_some(), self.one_each) {
-            let result = match (frames.next(), &group.version) {
-                (Some(Frame::Number(deleted)), None) => {
-                    u64::try_from(deleted).map(|deleted| unlinked.deleted += deleted).map_err(|_| unexpected())
-                }
-                (Some(Frame::Array(elements)), Some(_)) if elements == keys.len() => {
-                    let answers = keys.iter().zip(frames.by_ref().take(elements));
-                    answers.map(|(key, frame)| versioned::swept(key, &frame, &mut unlinked)).fold(Ok(()), Result::and)
-                }
-                (Some(Frame::Error(code)), _) if code.redirect().is_some() || code.as_str() == "TRYAGAIN" => {
-                    let redirect = code.redirect().cloned();
-                    moved_keys.push(MovedKeys { group: index, keys: keys.to_vec(), redirect });
-                    Ok(())
-                }
-                (Some(Frame::Error(code)), version) => {
-                    match code.to_error(if version.is_some() { "EVALSHA" } else { "UNLINK" }).into() {
-                        CacheError::Refused(_) if keys.len() > 1 && code.concerns_a_key() => {
-                            refused_keys.push(RefusedKeys { group: index, keys: keys.to_vec() });
-                            Ok(())
-                        }
-                        error @ CacheError::Refused(_) if code.concerns_a_key() => {
-                            unlinked.refuse(keys, &error);
-                            Ok(())
-                        }
-                        error => Err(error),
-                    }
-                }
-                (None, _) => break,
-                _ => Err(unexpected()),
+        let has_version = group.version.is_some();
+        for keys in self.version_keys.shares(&group.keys, has_version, self.one_each) {
+            let Some(frame) = frames.next() else { break };
+            let result = match frame {
+                Frame::Error(code) => undeleted.add((index, keys), &code, has_version, &mut unlinked),
+                frame => counted(keys, &frame, frames, has_version, &mut unlinked),
             };
             failure = failure.or(result.err());
         }
         (unlinked, failure)
+    }
+}
+
+fn add_scan(encoder: &mut Encoder, Scan { from, only, versioned }: Scan<'_>, count: usize) {
+    encoder.command(|cmd| {
+        cmd.arg("SCAN").arg(from.map_or(0, |cursor| cursor.at));
+        // A key's version key does not match what the key matches.
+        if let Some(wider) = only.filter(|_| !versioned) {
+            cmd.arg("MATCH").arg(wider.glob());
+        }
+        cmd.arg("COUNT").arg(count)
+    });
+}
+
+/// Adds the answer to one call: a number from `UNLINK`, one for each key from the script.
+fn counted(
+    keys: &[Bytes],
+    frame: &Frame,
+    frames: &mut vec::IntoIter<Frame>,
+    has_version: bool,
+    unlinked: &mut Unlinked,
+) -> Result<(), CacheError> {
+    match frame {
+        Frame::Number(deleted) if !has_version => {
+            unlinked.deleted += u64::try_from(*deleted).map_err(|_| unexpected())?;
+            Ok(())
+        }
+        Frame::Array(elements) if has_version && *elements == keys.len() => {
+            let answers = keys.iter().zip(frames.by_ref().take(*elements));
+            answers.map(|(key, frame)| versioned::swept(key, &frame, unlinked)).fold(Ok(()), Result::and)
+        }
+        _ => Err(unexpected()),
     }
 }
 
@@ -249,29 +280,30 @@ fn step(
     with_versioned: bool,
     server: u64,
 ) -> Result<ScanStep, CacheError> {
-    let (next, count) = match (frames.next(), frames.next(), frames.next()) {
-        (Some(Frame::Array(2)), Some(Frame::Text(cursor)), Some(Frame::Array(count))) => {
-            let cursor = std::str::from_utf8(&cursor).ok().and_then(|text| text.parse().ok());
-            (Cursor { at: cursor.ok_or_else(unexpected)?, server }, count)
-        }
-        (Some(Frame::Error(code)), _, _) => return Err(code.to_error("SCAN").into()),
-        _ => return Err(unexpected()),
-    };
-    if frames.len() != count {
-        return Err(unexpected());
-    }
+    let (at, count) = next_and_count(&mut frames)?;
     let (mut keys, mut versioned) = (Vec::with_capacity(count), Vec::new());
     for frame in frames {
-        let Frame::Text(key) = frame else {
-            return Err(unexpected());
-        };
+        let Frame::Text(key) = frame else { return Err(unexpected()) };
         if !key.starts_with(prefix.as_bytes()) {
             keys.push(key);
         } else if with_versioned && let Some(owner) = owner(prefix, &key) {
             versioned.push(key.slice_ref(owner));
         }
     }
-    Ok(ScanStep { keys, versioned, next: (next.at != 0).then_some(next) })
+    Ok(ScanStep { keys, versioned, next: (at != 0).then_some(Cursor { at, server }) })
+}
+
+/// The cursor of the next step, and the number of keys, which must be all that follows.
+fn next_and_count(frames: &mut vec::IntoIter<Frame>) -> Result<(u64, usize), CacheError> {
+    let (at, count) = match (frames.next(), frames.next(), frames.next()) {
+        (Some(Frame::Array(2)), Some(Frame::Text(cursor)), Some(Frame::Array(count))) => {
+            let at = std::str::from_utf8(&cursor).ok().and_then(|text| text.parse().ok());
+            (at.ok_or_else(unexpected)?, count)
+        }
+        (Some(Frame::Error(code)), _, _) => return Err(code.to_error("SCAN").into()),
+        _ => return Err(unexpected()),
+    };
+    if frames.len() == count { Ok((at, count)) } else { Err(unexpected()) }
 }
 
 #[cfg(test)]

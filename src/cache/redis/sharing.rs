@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// After a refusal each write has a call of its own for so long.
+/// How long after a refusal each write has a call of its own.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The same, when shared calls were refused again and again: each is as many writes that have to be repeated.
 const MAX_PAUSE: Duration = Duration::from_secs(64);

@@ -58,6 +58,26 @@ struct NodeResults {
     redirects: Vec<(usize, Redirect)>,
 }
 
+/// How a part is sent to its node.
+#[derive(Clone, Copy)]
+struct Sending {
+    /// Each command has an `ASKING` before it.
+    asking: bool,
+    timeouts: NodeTimeouts,
+    within: Duration,
+}
+
+impl NodeResults {
+    /// Copies the results to their places in the batch.
+    fn copy_to(&self, results: &mut [Outcome]) {
+        for (place, result) in self.places.iter().zip(&self.results) {
+            if let Some(own) = results.get_mut(*place) {
+                own.clone_from(result);
+            }
+        }
+    }
+}
+
 impl ClusterSession {
     pub(super) async fn apply_parts(
         &mut self,
@@ -73,40 +93,49 @@ impl ClusterSession {
             self.topology.mark_stale();
         }
         let ended = self.send(parts, &slots, false, &deadline).await?;
+        let mut asked = self.take_results(&ended, batch, &mut results);
+        asked.values_mut().for_each(NodeBatch::sort);
+        self.send(asked, &slots, true, &deadline).await?.iter().for_each(|done| done.copy_to(&mut results));
+        self.mark_failures(&mut results);
+        Ok(results)
+    }
 
+    /// Copies what the nodes answered to its place in the batch, and notes the nodes that they name. Returns the commands that
+    /// are to be sent on.
+    fn take_results(
+        &self,
+        ended: &[NodeResults],
+        batch: &[Command],
+        results: &mut [Outcome],
+    ) -> HashMap<Address, NodeBatch> {
         let (mut asked, mut moved) = (HashMap::<Address, NodeBatch>::new(), Vec::new());
-        for done in &ended {
-            for (place, result) in done.places.iter().zip(&done.results) {
-                if let Some(own) = results.get_mut(*place) {
-                    own.clone_from(result);
-                }
-            }
-            let to = |redirect: &Redirect| redirect.target(&done.address);
-            if !done.redirects.is_empty() {
-                self.topology.note_addresses(done.redirects.iter().map(|(_, redirect)| to(redirect)), &done.address);
-            }
-            moved.extend(
-                done.redirects.iter().filter(|(_, to)| !to.is_ask).map(|(_, redirect)| (redirect.slot, to(redirect))),
-            );
-            for (place, redirect) in sendable(done, batch, &mut results) {
-                if let Some(command) = batch.get(place) {
-                    asked.entry(to(redirect)).or_default().push(place, command);
-                }
+        for done in ended {
+            done.copy_to(results);
+            moved.extend(self.note_redirects(done));
+            for (place, redirect) in sendable(done, batch, results) {
+                let Some(command) = batch.get(place) else { continue };
+                asked.entry(redirect.target(&done.address)).or_default().push(place, command);
             }
         }
         if !moved.is_empty() {
             self.topology.moved(&moved);
         }
-        // In the order of the batch, whichever nodes they come from.
-        asked.values_mut().for_each(NodeBatch::sort);
-        for done in self.send(asked, &slots, true, &deadline).await? {
-            for (place, result) in done.places.iter().zip(done.results) {
-                if let Some(own) = results.get_mut(*place) {
-                    *own = result;
-                }
-            }
+        asked
+    }
+
+    /// Notes the addresses that a node names, and returns the slots that it says have moved for good.
+    fn note_redirects(&self, done: &NodeResults) -> Vec<(u16, Address)> {
+        let to = |redirect: &Redirect| redirect.target(&done.address);
+        if !done.redirects.is_empty() {
+            self.topology.note_addresses(done.redirects.iter().map(|(_, redirect)| to(redirect)), &done.address);
         }
-        let fails = |result: &Result<Reply, CacheError>| {
+        let moved = done.redirects.iter().filter(|(_, redirect)| !redirect.is_ask);
+        moved.map(|(_, redirect)| (redirect.slot, to(redirect))).collect()
+    }
+
+    /// After a failure the topology may be out of date. While the whole cluster is down, nothing is worth a retry.
+    fn mark_failures(&self, results: &mut [Outcome]) {
+        let fails = |result: &Outcome| {
             matches!(result, Err(CacheError::Unavailable(_) | CacheError::RefusedForNow(_) | CacheError::Down(_)))
         };
         if results.iter().any(fails) {
@@ -115,7 +144,6 @@ impl ClusterSession {
                 results.iter_mut().for_each(not_served);
             }
         }
-        Ok(results)
     }
 
     /// Sends the parts side by side, and refreshes the topology while a node does not answer.
@@ -130,21 +158,12 @@ impl ClusterSession {
             return Ok(Vec::new());
         }
         self.open_links(&parts.keys().collect::<Vec<_>>())?;
-        let links = || parts.keys().filter_map(|address| self.links.get(address));
-        let probing = match () {
-            () if links().any(|link| link.is_healthy()) => Duration::ZERO,
-            () if links().all(NodeLink::is_down) => LITTLE_PATIENCE,
-            () => PATIENCE,
-        };
-        let connecting = if parts.len() > 1 { CONNECT_PATIENCE } else { deadline.left() };
-        let patience =
-            NodeTimeouts { probing: probing.min(deadline.left()), connecting: connecting.min(deadline.left()) };
-        let (within, turn) = (deadline.left(), self.turn);
-        let waits = self.shared.wait_replicas > 0;
+        let (how, turn) = (self.sending(&parts, asking, deadline), self.turn);
+        let waits = self.shared.wait_replicas > 0 && !asking;
         let calls = self.links.iter_mut().filter_map(|(address, link)| {
             let part = parts.remove(address)?;
-            let own_slot = if waits && !asking { slots.slot_of(address, turn) } else { None };
-            Some(send_part(address.clone(), link, part, own_slot, asking, patience, within))
+            let own_slot = if waits { slots.slot_of(address, turn) } else { None };
+            Some(send_part(address.clone(), link, part, own_slot, how))
         });
         let calls = std::pin::pin!(join_all(calls));
         let watch = std::pin::pin!(self.refresher.watch(Duration::ZERO, deadline));
@@ -155,7 +174,24 @@ impl ClusterSession {
     }
 }
 
+impl ClusterSession {
+    /// How long to wait for the nodes of these parts: a node that is down must not hold up the others.
+    fn sending(&self, parts: &HashMap<Address, NodeBatch>, asking: bool, deadline: &Deadline) -> Sending {
+        let links = || parts.keys().filter_map(|address| self.links.get(address));
+        let probing = match () {
+            () if links().any(|link| link.is_healthy()) => Duration::ZERO,
+            () if links().all(NodeLink::is_down) => LITTLE_PATIENCE,
+            () => PATIENCE,
+        };
+        let within = deadline.left();
+        let connecting = if parts.len() > 1 { CONNECT_PATIENCE } else { within };
+        let timeouts = NodeTimeouts { probing: probing.min(within), connecting: connecting.min(within) };
+        Sending { asking, timeouts, within }
+    }
+}
+
 impl NodeBatch {
+    /// Puts commands that come from several nodes into the order of the batch.
     fn sort(&mut self) {
         let mut both: Vec<(usize, Command)> = self.places.drain(..).zip(self.commands.drain(..)).collect();
         both.sort_by_key(|(place, _)| *place);
@@ -180,24 +216,19 @@ async fn send_part(
     link: &mut NodeLink<RedisSession>,
     part: NodeBatch,
     own_slot: Option<u16>,
-    asking: bool,
-    patience: NodeTimeouts,
-    within: Duration,
+    how: Sending,
 ) -> NodeResults {
     let NodeBatch { places, commands } = part;
-    let call = link.with(patience, async |session| {
-        (session.asking, session.own_slot) = (asking, own_slot);
-        let results = session.apply(&commands, within).await;
+    let call = link.with(how.timeouts, async |session| {
+        (session.asking, session.own_slot) = (how.asking, own_slot);
+        let results = session.apply(&commands, how.within).await;
         session.asking = false;
         (results, std::mem::take(&mut session.redirects))
     });
-    let (mut results, redirects) = match call.await {
-        Ok(done) => done,
-        Err(error) => (vec![Err(error.into()); places.len()], Vec::new()),
-    };
-    for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
-        *error = named(link, error.clone());
-    }
+    let call = call.await;
+    let (mut results, redirects) = call.unwrap_or_else(|error| (vec![Err(error.into()); places.len()], Vec::new()));
+    let errors = results.iter_mut().filter_map(|result| result.as_mut().err());
+    errors.for_each(|error| *error = named(link, error.clone()));
     NodeResults { address, places, results, redirects }
 }
 

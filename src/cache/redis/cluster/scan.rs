@@ -13,21 +13,16 @@ use futures::future::join_all;
 use super::scan_round::{ClusterScan, slot_of_all};
 use super::{ClusterSession, MAX_PING, named};
 use crate::cache::redis::scan::MovedKeys;
-use crate::cache::redis::unavailable;
+use crate::cache::redis::{RedisSession, unavailable};
 use crate::cache::{CacheError, Cursor, DeleteGroup, Progress, Scan, ScanStep, Session, Unlinked};
-use crate::redis::cluster::{
-    KnownPrimary, MAX_REPORT_BYTES, NodeReport, NodeTimeouts, Primary, SlotMap, SlotOwnership,
-};
+use crate::redis::cluster::{NodeLink, NodeTimeouts, SlotMap};
 use crate::redis::slot::slot;
-use crate::redis::{Address, Deadline, Encoder, Frame};
+use crate::redis::{Address, Deadline};
 
 /// How often a call tries to delete keys on the node that they moved to.
 const MAX_FOLLOWS: usize = 3;
 /// Scans that may be resumed, at most.
 const MAX_PAUSED: usize = 32;
-
-/// How long to wait for a primary that has no slots, as others say: it may be unreachable for us alone.
-const MAX_EMPTY: Duration = Duration::from_millis(300);
 
 /// What to delete on one node: the groups, and for each its index in the call.
 #[derive(Default)]
@@ -62,6 +57,40 @@ struct NodeCalls {
 
 type Shares = HashMap<Address, NodeShare>;
 
+/// A node, and the cursor from which its scan goes on.
+type Place = (Address, Option<Cursor>);
+
+/// What one node is asked.
+#[derive(Default)]
+struct NodeRequest<'a> {
+    share: NodeShare,
+    scan: Option<Scan<'a>>,
+    /// A slot of the node, for the key that replicas acknowledge.
+    own_slot: Option<u16>,
+}
+
+impl NodeCalls {
+    /// Adds the results of one node. `progress` gets the counts of the groups and the first failure.
+    fn add(&mut self, call: NodeCall, progress: &mut Progress) {
+        let NodeCall { address, indexes, progress: part, moved_keys } = call;
+        for (group, unlinked) in indexes.iter().zip(part.unlinked) {
+            if let Some(own) = progress.unlinked.get_mut(*group) {
+                own.add(unlinked);
+            }
+        }
+        if let Some(error) = part.failure {
+            progress.failure.get_or_insert(error);
+        }
+        self.lost.extend(part.is_lost.then(|| address.clone()));
+        self.steps.extend(part.step.map(|step| (address.clone(), step)));
+        self.moved_keys.extend(moved_keys.into_iter().map(|mut keys| {
+            // The node counts only the groups that it was sent.
+            keys.group = indexes.get(keys.group).copied().unwrap_or(usize::MAX);
+            (address.clone(), keys)
+        }));
+    }
+}
+
 /// The results of a call to one node.
 struct NodeCall {
     address: Address,
@@ -79,30 +108,42 @@ impl ClusterSession {
     ) -> Progress {
         let mut progress = Progress { unlinked: vec![Unlinked::default(); groups.len()], ..Progress::default() };
         let begun = Instant::now();
-        let cluster_scan = match scan {
-            None => None,
-            Some(scan) => match self.resume_or_begin(scan, deadline).await {
-                Ok(cluster_scan) => Some((cluster_scan, scan)),
-                Err(error) => {
-                    progress.is_lost =
-                        scan.from.is_some_and(|from| self.paused.iter().all(|cluster_scan| cluster_scan.id != from.at));
-                    progress.failure = Some(error);
-                    return progress;
-                }
-            },
+        let resumed = match scan {
+            Some(scan) => self.resume_or_begin(scan, deadline).await.map(Some),
+            None => Ok(None),
         };
-        let (mut cluster_scan, scan) = cluster_scan.unzip();
-        if let Err(error) = self.scan_step(groups, cluster_scan.as_mut().zip(scan), deadline, &mut progress).await {
+        match resumed {
+            Ok(cluster_scan) => self.step_and_pause(groups, cluster_scan, scan, deadline, &mut progress).await,
+            Err(error) => return Progress { failure: Some(error), is_lost: self.is_lost(scan), ..progress },
+        }
+        progress.took = begun.elapsed();
+        progress
+    }
+
+    /// Whether the scan was to be resumed and is not known any more.
+    fn is_lost(&self, scan: Option<Scan<'_>>) -> bool {
+        let from = scan.and_then(|scan| scan.from);
+        from.is_some_and(|from| self.paused.iter().all(|paused| paused.id != from.at))
+    }
+
+    /// Takes one step, and keeps the scan if it has not ended.
+    async fn step_and_pause(
+        &mut self,
+        groups: &[DeleteGroup],
+        mut cluster_scan: Option<ClusterScan>,
+        scan: Option<Scan<'_>>,
+        deadline: &Deadline,
+        progress: &mut Progress,
+    ) {
+        if let Err(error) = self.scan_step(groups, cluster_scan.as_mut().zip(scan), deadline, progress).await {
             progress.failure.get_or_insert(error);
         }
         if let Some(cluster_scan) = cluster_scan {
-            self.pause(cluster_scan, &progress);
+            self.pause(cluster_scan, progress);
         }
         if progress.failure.is_some() {
             self.topology.mark_stale();
         }
-        progress.took = begun.elapsed();
-        progress
     }
 
     /// Keeps a scan that has not ended. It resumes from where it is, whatever became of this call.
@@ -139,40 +180,34 @@ impl ClusterSession {
         deadline: &Deadline,
         progress: &mut Progress,
     ) -> Result<(), CacheError> {
-        let slots = self.refresh_topology(deadline).await?;
-        let shares = split_by_owner(groups, &slots)?;
+        let shares = split_by_owner(groups, &*self.refresh_topology(deadline).await?)?;
         let Some((cluster_scan, scan)) = cluster_scan else {
-            let calls_made = self.call_nodes(shares, &[], None, deadline, progress).await?;
+            let calls_made = self.call_nodes(shares, None, deadline, progress).await?;
             return self.follow_moved_keys(groups, calls_made.moved_keys, deadline, progress).await;
         };
         let places = cluster_scan.next().to_vec();
         let NodeCalls { steps, lost, moved_keys } =
-            self.call_nodes(shares, &places, Some(scan), deadline, progress).await?;
-        let mut found = ScanStep { keys: Vec::new(), versioned: Vec::new(), next: None };
-        cluster_scan.left.retain_mut(|(address, cursor)| match steps.iter().find(|(own, _)| own == address) {
-            Some((_, step)) => {
-                *cursor = step.next;
-                step.next.is_some()
-            }
-            None => {
-                *cursor = cursor.filter(|_| !lost.contains(address));
-                true
-            }
-        });
-        for (_, step) in steps {
-            found.keys.extend(step.keys);
-            found.versioned.extend(step.versioned);
-        }
-        // What was found counts, even if a node fails.
-        found.next = Some(Cursor { at: cluster_scan.id, server: 0 });
-        progress.step = Some(found);
+            self.call_nodes(shares, Some((scan, &places)), deadline, progress).await?;
+        cluster_scan.advance(&steps, &lost);
+        progress.step = Some(found_in(steps, cluster_scan.id));
         self.follow_moved_keys(groups, moved_keys, deadline, progress).await?;
-        if cluster_scan.left.is_empty() {
-            let after = self.ask_slot_ownership(deadline).await?;
-            if cluster_scan.was_complete(&after) {
-                progress.step.iter_mut().for_each(|step| step.next = None);
-                return Ok(());
-            }
+        self.end_round(cluster_scan, deadline, progress).await
+    }
+
+    /// If all nodes of the round are scanned: ends the scan if no key can have been missed, else begins another round.
+    async fn end_round(
+        &mut self,
+        cluster_scan: &mut ClusterScan,
+        deadline: &Deadline,
+        progress: &mut Progress,
+    ) -> Result<(), CacheError> {
+        if !cluster_scan.left.is_empty() {
+            return Ok(());
+        }
+        let after = self.ask_slot_ownership(deadline).await?;
+        if cluster_scan.was_complete(&after) {
+            progress.step.iter_mut().for_each(|step| step.next = None);
+        } else {
             *cluster_scan = ClusterScan::again(cluster_scan.id, after);
         }
         Ok(())
@@ -181,62 +216,46 @@ impl ClusterSession {
     /// One round trip to these nodes.
     async fn call_nodes(
         &mut self,
-        mut shares: Shares,
-        places: &[(Address, Option<Cursor>)],
-        scan: Option<Scan<'_>>,
+        shares: Shares,
+        scan: Option<(Scan<'_>, &[Place])>,
         deadline: &Deadline,
         progress: &mut Progress,
     ) -> Result<NodeCalls, CacheError> {
-        let addresses: Vec<&Address> = shares.keys().chain(places.iter().map(|(address, _)| address)).collect();
-        self.open_links(&addresses)?;
-        let (slots, waits) = (self.topology.slots(), self.shared.wait_replicas > 0);
-        self.turn = self.turn.wrapping_add(1);
-        let (turn, within, patience) = (self.turn, deadline.left(), NodeTimeouts::of(deadline.left().min(MAX_PING)));
-        let calls = self.links.iter_mut().filter_map(|(address, link)| {
-            let share = shares.remove(address);
-            let place = places.iter().find(|(own, _)| own == address);
-            if share.is_none() && place.is_none() {
-                return None;
-            }
-            let NodeShare { indexes, groups, is_retried, asking } = share.unwrap_or_default();
-            let scan = scan.zip(place).map(|(scan, (_, from))| Scan { from: *from, ..scan });
-            let own_slot = if waits && !asking { slots.slot_of(address, turn) } else { None };
-            Some(async move {
-                let call = link.with(patience, async move |session| {
-                    (session.own_slot, session.asking, session.one_each) = (own_slot, asking, is_retried);
-                    let progress = session.unlink_and_scan(&groups, scan, within).await;
-                    (session.asking, session.one_each) = (false, false);
-                    (progress, std::mem::take(&mut session.moved_keys))
-                });
-                let (mut progress, moved_keys) = call.await.unwrap_or_else(|error| {
-                    (Progress { failure: Some(error.into()), ..Progress::default() }, Vec::new())
-                });
-                progress.failure = progress.failure.map(|error| named(link, error));
-                NodeCall { address: address.clone(), indexes, progress, moved_keys }
-            })
-        });
+        let (mut requests, within) = (self.requests(shares, scan), deadline.left());
+        self.open_links(&requests.keys().collect::<Vec<_>>())?;
+        let calls = self
+            .links
+            .iter_mut()
+            .filter_map(|(address, link)| Some(call_node(address.clone(), link, requests.remove(address)?, within)));
         let mut calls_made = NodeCalls::default();
-        for call in join_all(calls).await {
-            let NodeCall { address, indexes, progress: part, moved_keys: part_misplaced } = call;
-            for (group, unlinked) in indexes.iter().zip(part.unlinked) {
-                if let Some(own) = progress.unlinked.get_mut(*group) {
-                    own.add(unlinked);
-                }
-            }
-            if let Some(error) = part.failure {
-                progress.failure.get_or_insert(error);
-            }
-            calls_made.lost.extend(part.is_lost.then(|| address.clone()));
-            calls_made.steps.extend(part.step.map(|step| (address.clone(), step)));
-            calls_made.moved_keys.extend(part_misplaced.into_iter().map(|mut keys| {
-                keys.group = indexes.get(keys.group).copied().unwrap_or(usize::MAX);
-                (address.clone(), keys)
-            }));
-        }
-        if calls_made.steps.len() < places.len() {
+        join_all(calls).await.into_iter().for_each(|call| calls_made.add(call, progress));
+        if calls_made.steps.len() < scan.map_or(0, |(_, places)| places.len()) {
             progress.failure.get_or_insert(unavailable("a step of the scan was not taken"));
         }
         Ok(calls_made)
+    }
+
+    /// What each node is asked: to delete its share of the keys, and to take its step of the scan.
+    fn requests<'a>(
+        &mut self,
+        shares: Shares,
+        scan: Option<(Scan<'a>, &[Place])>,
+    ) -> HashMap<Address, NodeRequest<'a>> {
+        let slots = self.topology.slots();
+        self.turn = self.turn.wrapping_add(1);
+        let of_share = |(address, share)| (address, NodeRequest { share, ..NodeRequest::default() });
+        let mut requests: HashMap<Address, NodeRequest<'a>> = shares.into_iter().map(of_share).collect();
+        for (scan, (address, from)) in
+            scan.iter().flat_map(|(scan, places)| places.iter().map(move |place| (scan, place)))
+        {
+            requests.entry(address.clone()).or_default().scan = Some(Scan { from: *from, ..*scan });
+        }
+        if self.shared.wait_replicas > 0 {
+            for (address, request) in requests.iter_mut().filter(|(_, request)| !request.share.asking) {
+                request.own_slot = slots.slot_of(address, self.turn);
+            }
+        }
+        requests
     }
 
     /// Deletes keys on the nodes that they moved to.
@@ -251,113 +270,75 @@ impl ClusterSession {
             if moved_keys.is_empty() {
                 return Ok(());
             }
-            let told = |(from, keys): &(Address, MovedKeys)| {
-                let redirect = keys.redirect.as_ref().filter(|redirect| !redirect.is_ask)?;
-                Some((redirect.slot, redirect.target(from)))
-            };
-            let moved: Vec<(u16, Address)> = moved_keys.iter().filter_map(told).collect();
-            if !moved.is_empty() {
-                self.topology.moved(&moved);
-            }
-            // Keys behind an ASK, and keys that are tried again one by one, go in separate calls.
-            let (mut asked, mut others) = (Shares::new(), Shares::new());
-            for (from, MovedKeys { group, keys, redirect }) in moved_keys.drain(..) {
-                let Some(of) = groups.get(group) else { continue };
-                let is_asked = redirect.as_ref().is_some_and(|redirect| redirect.is_ask);
-                let to = redirect.map_or(from.clone(), |redirect| redirect.target(&from));
-                let share = if is_asked { &mut asked } else { &mut others }.entry(to.clone()).or_default();
-                (share.is_retried, share.asking) = (true, is_asked);
-                self.topology.note_addresses(std::iter::once(to.clone()), &from);
-                keys.into_iter().for_each(|key| share.push(group, of, key));
-            }
-            for shares in [asked, others] {
+            self.note_moved(&moved_keys);
+            for shares in self.shares_of_moved(groups, std::mem::take(&mut moved_keys)) {
                 if !shares.is_empty() {
-                    moved_keys.extend(self.call_nodes(shares, &[], None, deadline, progress).await?.moved_keys);
+                    moved_keys.extend(self.call_nodes(shares, None, deadline, progress).await?.moved_keys);
                 }
             }
         }
         if moved_keys.is_empty() { Ok(()) } else { Err(unavailable("keys are moving between nodes")) }
     }
 
-    /// Asks every primary for its own slots. Primaries without slots are asked too: they may be about to get some.
-    async fn ask_slot_ownership(&mut self, deadline: &Deadline) -> Result<SlotOwnership, CacheError> {
-        self.topology.mark_stale();
-        let slots = self.refresh_topology(deadline).await?;
-        let known = |primary: &Primary| KnownPrimary {
-            id: primary.id.clone(),
-            address: primary.address.clone(),
-            has_slots: true,
+    /// Notes the new owners of slots that nodes have named.
+    fn note_moved(&self, moved_keys: &[(Address, MovedKeys)]) {
+        let told = |(from, keys): &(Address, MovedKeys)| {
+            let redirect = keys.redirect.as_ref().filter(|redirect| !redirect.is_ask)?;
+            Some((redirect.slot, redirect.target(from)))
         };
-        let mut to_ask: Vec<KnownPrimary> = slots.primaries().iter().map(known).collect();
-        let (mut slot_ownership, mut silent) = (SlotOwnership::default(), Vec::new());
-        // The primaries of the first round name the others.
-        for _ in 0..2 {
-            let mut known: Vec<KnownPrimary> = Vec::new();
-            for (other, told) in self.ask_reports(&to_ask, deadline).await? {
-                match told {
-                    Ok(told) => {
-                        known.extend(told.primaries);
-                        if let Some(member) = told.own {
-                            slot_ownership.members.insert(other.address, member);
-                        }
-                    }
-                    Err(error) if other.has_slots => return Err(error),
-                    Err(error) => silent.push((other, error)),
-                }
-            }
-            let is_new = |other: &KnownPrimary| !slot_ownership.members.values().any(|member| member.id == other.id);
-            to_ask = known.into_iter().filter(is_new).collect();
-            // If anybody says that a primary has slots, that entry comes first and is kept.
-            to_ask.sort_by(|a, b| (&a.id, b.has_slots).cmp(&(&b.id, a.has_slots)));
-            to_ask.dedup_by(|a, b| a.id == b.id);
-        }
-        let is_needed = |other: &KnownPrimary| {
-            let has_slots = to_ask.iter().any(|asked| asked.id == other.id && asked.has_slots);
-            has_slots || slot_ownership.exchanges_slots_with(&other.id)
-        };
-        if let Some((_, error)) = silent.into_iter().find(|(other, _)| is_needed(other)) {
-            return Err(error);
-        }
-        if slot_ownership.is_covered() {
-            Ok(slot_ownership)
-        } else {
-            Err(unavailable("some slots of the cluster have no primary"))
+        let moved: Vec<(u16, Address)> = moved_keys.iter().filter_map(told).collect();
+        if !moved.is_empty() {
+            self.topology.moved(&moved);
         }
     }
 
-    /// What each of these nodes reports. Fails only if no link to one of them can be made.
-    async fn ask_reports(
-        &mut self,
-        nodes: &[KnownPrimary],
-        deadline: &Deadline,
-    ) -> Result<Vec<(KnownPrimary, Result<NodeReport, CacheError>)>, CacheError> {
-        let addresses: Vec<&Address> = nodes.iter().map(|other| &other.address).collect();
-        self.open_links(&addresses)?;
-        let longest = deadline.left().min(Duration::max(MAX_PING, self.topology.settings.response_timeout));
-        let calls = self.links.iter_mut().filter_map(|(address, link)| {
-            let other = nodes.iter().find(|other| other.address == *address)?.clone();
-            let within = if other.has_slots { longest } else { longest.min(MAX_EMPTY) };
-            Some(async move {
-                let frames = link.with(NodeTimeouts::of(within), async move |session| {
-                    let mut encoder = Encoder::new();
-                    encoder.pack(&[b"CLUSTER", b"NODES"]);
-                    session.as_mut().call(encoder, MAX_REPORT_BYTES, Deadline::new(within)).await
-                });
-                let told = match frames.await.and_then(|frames| frames).map(|mut frames| frames.pop()) {
-                    Ok(Some(Frame::Text(text))) => NodeReport::read(&text).ok_or_else(senseless),
-                    Ok(Some(Frame::Error(code))) => Err(code.to_error("CLUSTER NODES").into()),
-                    Ok(_) => Err(senseless()),
-                    Err(error) => Err(error.into()),
-                };
-                (other, told)
-            })
-        });
-        Ok(join_all(calls).await)
+    /// The keys by the node that they moved to. Keys behind an ASK, and keys that are tried again one by one, go in separate
+    /// calls.
+    fn shares_of_moved(&self, groups: &[DeleteGroup], moved_keys: Vec<(Address, MovedKeys)>) -> [Shares; 2] {
+        let (mut asked, mut others) = (Shares::new(), Shares::new());
+        for (from, MovedKeys { group, keys, redirect }) in moved_keys {
+            let Some(of) = groups.get(group) else { continue };
+            let is_asked = redirect.as_ref().is_some_and(|redirect| redirect.is_ask);
+            let to = redirect.map_or(from.clone(), |redirect| redirect.target(&from));
+            let share = if is_asked { &mut asked } else { &mut others }.entry(to.clone()).or_default();
+            (share.is_retried, share.asking) = (true, is_asked);
+            self.topology.note_addresses(std::iter::once(to), &from);
+            keys.into_iter().for_each(|key| share.push(group, of, key));
+        }
+        [asked, others]
     }
 }
 
-fn senseless() -> CacheError {
-    unavailable("the reply to CLUSTER NODES is malformed")
+/// Sends a node its request, and names the node in a failure.
+async fn call_node(
+    address: Address,
+    link: &mut NodeLink<RedisSession>,
+    request: NodeRequest<'_>,
+    within: Duration,
+) -> NodeCall {
+    let NodeRequest { share: NodeShare { indexes, groups, is_retried, asking }, scan, own_slot } = request;
+    let call = link.with(NodeTimeouts::of(within.min(MAX_PING)), async move |session| {
+        (session.own_slot, session.asking, session.one_each) = (own_slot, asking, is_retried);
+        let progress = session.unlink_and_scan(&groups, scan, within).await;
+        (session.asking, session.one_each) = (false, false);
+        (progress, std::mem::take(&mut session.moved_keys))
+    });
+    let (mut progress, moved_keys) = call
+        .await
+        .unwrap_or_else(|error| (Progress { failure: Some(error.into()), ..Progress::default() }, Vec::new()));
+    progress.failure = progress.failure.map(|error| named(link, error));
+    NodeCall { address, indexes, progress, moved_keys }
+}
+
+/// What a step found on all nodes. It counts even if a node failed.
+fn found_in(steps: Vec<(Address, ScanStep)>, scan: u64) -> ScanStep {
+    let next = Some(Cursor { at: scan, server: 0 });
+    let mut found = ScanStep { keys: Vec::new(), versioned: Vec::new(), next };
+    for (_, step) in steps {
+        found.keys.extend(step.keys);
+        found.versioned.extend(step.versioned);
+    }
+    found
 }
 
 /// The keys by node. Keys of one slot stand side by side, because they share a call.

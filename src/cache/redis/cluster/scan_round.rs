@@ -1,6 +1,6 @@
 //! One round of a scan: which nodes it scans, how far it is, and whether it has met every key. Pure.
 
-use crate::cache::Cursor;
+use crate::cache::{Cursor, ScanStep};
 use crate::redis::Address;
 use crate::redis::cluster::SlotOwnership;
 use crate::redis::slot::slot;
@@ -40,6 +40,20 @@ impl ClusterScan {
             Some(slot) => self.before.was_complete_in(slot, after),
             None => self.before.was_complete(after, self.order.as_deref()),
         }
+    }
+
+    /// Moves on after a step on some nodes. Nodes that lost their cursor begin again.
+    pub(super) fn advance(&mut self, steps: &[(Address, ScanStep)], lost: &[Address]) {
+        self.left.retain_mut(|(address, cursor)| match steps.iter().find(|(own, _)| own == address) {
+            Some((_, step)) => {
+                *cursor = step.next;
+                step.next.is_some()
+            }
+            None => {
+                *cursor = cursor.filter(|_| !lost.contains(address));
+                true
+            }
+        });
     }
 
     /// Where to take the next step.

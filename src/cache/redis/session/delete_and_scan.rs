@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::time::sleep;
 
 use super::RedisSession;
-use crate::cache::redis::scan::{self, MAX_KEY_BYTES, RefusedKeys, ScanRequest};
+use crate::cache::redis::scan::{self, MAX_KEY_BYTES, RefusedKeys, ScanRequest, Undeleted};
 use crate::cache::redis::unavailable;
 use crate::cache::{CacheError, DeleteGroup, Progress, Scan, Unlinked};
 use crate::redis::Deadline;
@@ -24,11 +24,20 @@ impl RedisSession {
                 return Progress { unlinked, failure: Some(failure), is_lost, ..Progress::default() };
             }
         };
-        let connects = self.session.connects();
-        let keys = groups.iter().map(|group| group.keys.len()).sum();
-        let count = self.pace.count(keys, Instant::now());
+        self.delete_and_step(groups, scan, server, deadline).await
+    }
+
+    /// One or two pipelines, whose cursor is worth nothing if the connection did not last.
+    async fn delete_and_step(
+        &mut self,
+        groups: &[DeleteGroup],
+        scan: Option<Scan<'_>>,
+        server: u64,
+        deadline: &Deadline,
+    ) -> Progress {
+        let (connects, begun) = (self.session.connects(), Instant::now());
+        let count = self.pace.count(groups.iter().map(|group| group.keys.len()).sum(), begun);
         let scan = scan.map(|scan| (scan, count));
-        let begun = Instant::now();
         let (mut progress, refused_keys) = self.request(groups, scan, self.one_each, server, deadline).await;
         progress.took = self.pace.took(begun.elapsed());
         if !refused_keys.is_empty() {
@@ -40,7 +49,8 @@ impl RedisSession {
         progress
     }
 
-    /// Begins the scan, or waits until it is to go on. Who gives the cursors; or why it cannot be, and whether the scan is lost.
+    /// Begins the scan, or waits until it is to go on. Who gives the cursors; or why it cannot be, and whether the scan is
+    /// lost.
     async fn prepare(&mut self, scan: Option<Scan<'_>>, deadline: &Deadline) -> Result<u64, (CacheError, bool)> {
         let from = scan.and_then(|scan| scan.from);
         if scan.is_some() && from.is_none() {
@@ -56,12 +66,8 @@ impl RedisSession {
         self.note_connection();
         let server = server.map_err(|error| (error.into(), false))?;
         // Another server would make something else of the cursor.
-        match from {
-            Some(from) if from.server != server => {
-                Err((unavailable("the server on which the scan began is gone"), true))
-            }
-            Some(_) | None => Ok(server),
-        }
+        let is_gone = from.is_some_and(|from| from.server != server);
+        if is_gone { Err((unavailable("the server on which the scan began is gone"), true)) } else { Ok(server) }
     }
 
     /// One pipeline; and what it is to be repeated one by one.
@@ -81,20 +87,19 @@ impl RedisSession {
         let request = ScanRequest { version_keys, groups, with_scripts, asking, one_each, wait, scan, server };
         let mut frames = Vec::new();
         let sent = self.exchange(request.encode(), MAX_KEY_BYTES, deadline, 0, &mut frames).await;
-        let (mut moved_keys, mut refused_keys) = (Vec::new(), Vec::new());
-        let (mut progress, waited) =
-            request.decode(self.take_note(frames, with_scripts), &mut moved_keys, &mut refused_keys);
-        if !moved_keys.is_empty() && !shared.version_keys.is_cluster {
+        let mut undeleted = Undeleted::default();
+        let (mut progress, waited) = request.decode(self.take_note(frames, with_scripts), &mut undeleted);
+        if !undeleted.moved.is_empty() && !shared.version_keys.is_cluster {
             progress.failure.get_or_insert(unavailable("redis is a node of a cluster"));
         }
-        self.moved_keys.append(&mut moved_keys);
+        self.moved_keys.append(&mut undeleted.moved);
         if let (Some(wait), Some(waited)) = (&request.wait, waited)
             && let Err(error) = self.acknowledged(waited, wait, deadline).await
         {
             progress.failure.get_or_insert(error);
         }
         progress.failure = sent.err().or(progress.failure);
-        (progress, refused_keys)
+        (progress, undeleted.refused)
     }
 
     /// Deletes keys one by one that Redis refused to delete together: one that is forbidden forbids all of a call.
