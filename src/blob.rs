@@ -130,7 +130,7 @@ pub enum SetupError {
     /// `number` counts from 1.
     #[error("certificate {number} of `fetch.ca_file` is not a usable root: {reason}")]
     Root {
-        /// Its place in the file, counted from 1.
+        /// The place of the certificate in the file, counted from 1.
         number: usize,
         /// What the TLS library says of it.
         reason: String,

@@ -163,7 +163,8 @@ pub enum CacheError {
     /// cluster that has the key does not answer: another attempt may succeed, and others of the session go on.
     #[error("{0}")]
     RefusedForNow(Cow<'static, str>),
-    /// The one node of a cluster that has the key, or the cluster as a whole, is known to be down: it has not answered for as long
+    /// The one node of a cluster that has the key, or the cluster as a whole, is known to be down: it has not answered for as
+    /// long
     /// as operations are tried. Not to be tried again now; others of the session go on.
     #[error("{0}")]
     Down(Cow<'static, str>),
@@ -218,7 +219,7 @@ impl CacheError {
 pub struct Cursor {
     /// The number that the next `SCAN` continues from; 0: the beginning.
     pub at: u64,
-    /// By what the session knows who gave it.
+    /// The server that gave the cursor, as the session knows it.
     pub server: u64,
 }
 
@@ -258,9 +259,9 @@ pub struct DeleteGroup {
 pub struct Unlinked {
     /// How many keys there were, and are no more.
     pub deleted: u64,
-    /// Those that are left, being newer.
+    /// Keys that are left because they are newer.
     pub newer: Vec<Bytes>,
-    /// Those that are left because the cache refuses to delete them, and why it does.
+    /// Keys that are left because the cache refuses to delete them, and why.
     pub refused: Vec<Bytes>,
     /// Why the first of `refused` was refused; None if that list is empty.
     pub refusal: Option<CacheError>,
@@ -315,7 +316,7 @@ impl Portion {
         self.keys
     }
 
-    /// A call has taken so long.
+    /// Notes how long a call has taken.
     pub fn took(&mut self, took: Duration) {
         if took > LONG_CALL {
             self.keys = (self.keys / 2).max(MIN_PORTION);

@@ -101,7 +101,7 @@ pub struct Loaded {
 pub struct ShownSetting {
     /// The name of the setting, as in the file: `fetch.pool_size`.
     pub path: &'static str,
-    /// As TOML; `***` for a secret, `none` if it is unset.
+    /// The value as TOML; `***` for a secret, `none` if it is unset.
     pub value: String,
     /// `default`, the file, `.env FETCH_POOL_SIZE`, `environment FETCH_POOL_SIZE` or `flag --fetch-pool-size`.
     pub source: String,

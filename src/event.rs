@@ -71,7 +71,7 @@ pub type Few<T> = SmallVec<[T; 1]>;
 pub struct Event {
     /// The sender's name for it, given back in the answer and in the logs.
     pub id: Option<ByteString>,
-    /// Its place in the source's own order. A read has none; an event that has one names no key twice.
+    /// The place of the event in the source's own order. A read has none; an event that has one names no key twice.
     pub version: Option<Version>,
     /// When it happened at its source, in milliseconds since 1970, if it carries a time: for the metrics alone.
     pub time: Option<i64>,
@@ -117,7 +117,7 @@ impl Action {
         }
     }
 
-    /// Its patterns, previewed ones too.
+    /// The number of patterns in the event, previewed ones too.
     pub fn patterns(&self) -> usize {
         match self {
             Action::DeletePattern { patterns, .. } => patterns.len(),

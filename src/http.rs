@@ -69,7 +69,7 @@ pub struct HttpSettings {
     pub keep_alive: Duration,
     /// Names in lower case by which it may be called while nothing is asked for.
     pub hosts: Vec<String>,
-    /// Those whose word on who the client is counts.
+    /// The proxies that are trusted to name the client.
     pub proxies: Proxies,
     /// Whether clients of `port` must show a certificate.
     pub asks_for_certificates: bool,

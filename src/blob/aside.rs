@@ -18,7 +18,7 @@ use crate::event::EntityTag;
 
 /// Read in one go, at most.
 const STEP_BYTES: usize = 256 * 1024;
-/// After so many, others on the thread have their turn.
+/// Bytes after which others on the thread have their turn.
 const MAX_STEPS: usize = 4;
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Aside {
         self.etag.as_ref()
     }
 
-    /// From now on no more than so many bytes are held, to be taken in pieces.
+    /// From now on it holds at most this number of bytes, which are to be taken in pieces.
     pub(super) fn pass_on(&self, most: usize) {
         self.most.set(most.min(self.length));
     }

@@ -30,7 +30,7 @@ const POOL_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Calls the hosts that one list allows. One a thread.
 pub(super) struct Caller {
-    /// Of plain connections; those of TLS have the same but for that.
+    /// The connector for plain connections; the one for TLS differs only in that.
     connector: BlobConnector,
     tls: Arc<ClientConfig>,
     /// Connections kept open, at most.

@@ -57,7 +57,7 @@ struct Inner {
     decoding: Rc<Decoding>,
     /// Calls what `fetch.allowed_hosts` lets through.
     caller: Caller,
-    /// By the names of the stores that were called so far.
+    /// How to reach the stores that were called so far, by name.
     stores: RefCell<HashMap<String, Rc<StoreAccess>>>,
 }
 
@@ -194,7 +194,8 @@ impl BlobClient {
         self.open_head(first, until, || false).await.map(drop)
     }
 
-    /// What an object of a store is remembered by beside its entity tag ([`Download::resource`]). None for one that has no place.
+    /// What an object of a store is remembered by beside its entity tag ([`Download::resource`]). None for one that has no
+    /// place.
     pub fn resource_of(&self, object: &StoreObject) -> Option<u64> {
         self.inner.settings.stores.resource_of(&FetchTarget::Object(object.clone()))
     }

@@ -17,7 +17,7 @@ pub(super) const USER_AGENT: &str = concat!("redis-cache-sync/", env!("CARGO_PKG
 /// The addresses of a name and port.
 pub(super) type NameResolver = Rc<dyn Fn(String, u16) -> LocalBoxFuture<'static, io::Result<Vec<SocketAddr>>>>;
 
-/// As the system does it.
+/// A resolver that asks the system.
 pub(super) fn by_the_system() -> NameResolver {
     Rc::new(|name, port| {
         Box::pin(async move {

@@ -69,6 +69,7 @@ impl BlobConnection {
             if let Some(length) = head_length(&self.ahead, searched) {
                 let (head, short) = Head::parse(&self.ahead[..length])?;
                 if head.is_interim() {
+                    // awc would take it for the response.
                     self.interim_bytes += length;
                     if self.interim_bytes > MAX_HEAD_BYTES {
                         return Poll::Ready(Err(broken("the host sends too many interim responses (1xx)")));
@@ -86,6 +87,7 @@ impl BlobConnection {
                     None => length,
                 };
                 let end = head.prepare(&mut self.ahead[..length])?;
+                // Bytes behind a head without a body are not ours.
                 if end == ConnectionEnd::Now {
                     self.ahead.truncate(length);
                 }

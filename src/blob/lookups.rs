@@ -72,7 +72,7 @@ struct LookupsState {
 #[derive(Default)]
 struct LookupTable {
     under_way: HashMap<String, Answer>,
-    /// Of those, how many are of names that are not known, by zone and in all.
+    /// Look-ups in progress of names without a known answer, by zone and in all.
     unknown_of_zone: HashMap<String, usize>,
     unknown: usize,
     /// Until when.

@@ -17,7 +17,7 @@ pub struct Incoming<'a> {
     pub bytes: usize,
     /// The seconds to live, from the write; None: the key does not expire.
     pub ttl: Option<Ttl>,
-    /// As that of a [SET](super::Command::Set).
+    /// The version, as in a [SET](super::Command::Set).
     pub version: Option<&'a Version>,
     /// What is to be remembered beside the version; asked for once the value is whole.
     pub remembered: &'a dyn Fn() -> Option<Remembered>,

@@ -11,7 +11,7 @@ use sha1::{Digest, Sha1};
 use crate::event::EntityTag;
 use crate::event::hex::{hex, unhex};
 
-/// A value is digested in pieces of so many bytes: Redis does nothing else while it digests one.
+/// Bytes of a value that are digested at once: Redis does nothing else meanwhile.
 pub const PIECE_BYTES: usize = 1024 * 1024;
 const DIGEST_BYTES: usize = 20;
 const RESOURCE_DIGITS: usize = 16;
@@ -40,7 +40,7 @@ pub struct Fingerprinter {
     /// Bytes of the piece that is being digested.
     filled: usize,
     piece: Sha1,
-    /// Of the pieces before it; None: it is the first.
+    /// The digest of the pieces before this one; None: it is the first.
     before: Option<Sha1>,
 }
 

@@ -15,7 +15,7 @@ pub type Loan = Box<dyn Send + Sync>;
 
 /// Who has room to lend.
 pub trait Lender: Send + Sync + 'static {
-    /// Room for so many bytes, or none.
+    /// Room for this number of bytes, or none.
     fn lend(&self, bytes: usize) -> Option<Loan>;
 
     /// Bytes that could be lent at this moment, about.
@@ -38,7 +38,7 @@ impl Room {
         let _ = self.0.set(Box::new(lender));
     }
 
-    /// Room for a value of so many bytes.
+    /// Room for a value of this length in bytes.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use crate::event::version::{Version, is_reapplied};
 /// Whether a write with a version would take effect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// As far as is known now, it would.
+    /// It would, as far as is known now.
     #[default]
     Open,
     /// It would not, because the key has a value of that very version; it would if that value were deleted before.

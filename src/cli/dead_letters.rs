@@ -33,13 +33,13 @@ pub struct Args {
     pub action: LetterCommand,
     /// With these letters; none: all that the filters let through.
     pub ids: Vec<String>,
-    /// Of this source alone.
+    /// Only letters of this source.
     pub source: Option<String>,
     /// With this problem alone.
     pub problem: Option<String>,
     /// That name a key which this Redis glob matches.
     pub key: Option<String>,
-    /// That were given up so long ago at least, or with `<` before it at most: `90s`, `15m`, `<1d`.
+    /// Only letters of at least this age, or with `<` in front of at most this age: `90s`, `15m`, `<1d`.
     pub age: Option<String>,
     /// One JSON object a line.
     pub json: bool,

@@ -50,7 +50,7 @@ use crate::config::{self, Secret, WebhookSecret};
 pub const TOKEN_VARIABLE: &str = "SEND_TOKEN";
 /// The same for the password of `--from-redis` or `--redis-url`.
 pub const REDIS_PASSWORD_VARIABLE: &str = "SEND_REDIS_PASSWORD";
-/// Of one request; well below the least that `http.max_body_bytes` is likely to be set to.
+/// Bytes of one request; well below the least that `http.max_body_bytes` is likely to be set to.
 const BATCH_BYTES: usize = 1 << 20;
 const EVENTS: &str = "/events";
 

@@ -250,7 +250,7 @@ pub fn pipeline_settings(config: &Config) -> PipelineSettings {
     }
 }
 
-/// Bodies whose signature is not proven yet may hold one part in so many of admission, and one body at least.
+/// Bodies whose signature is not proven yet may hold this part of admission, and at least one body.
 const UNPROVEN_SHARE: usize = 10;
 
 fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<ServerTls>>) -> HttpSettings {

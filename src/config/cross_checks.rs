@@ -31,7 +31,7 @@ const TIMES: [(&str, &str, &str); 6] = [
 
 const MODE: &str = "redis.mode";
 
-/// Of no effect in another mode than sentinel.
+/// Settings that have an effect only in sentinel mode.
 const SENTINELS: [&str; 5] = [
     "redis.sentinel_master",
     "redis.sentinel_username",

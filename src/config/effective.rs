@@ -29,7 +29,7 @@ impl Source for Layer {
 pub struct Effective {
     pub(super) tree: config::Config,
     pub(super) bad: HashSet<&'static str>,
-    /// Those of the layers that were there.
+    /// The names of the files that were there.
     pub(super) files: Vec<String>,
 }
 

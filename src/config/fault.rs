@@ -10,7 +10,7 @@ pub enum SettingFault {
     UnknownName {
         /// The name as it was given.
         name: String,
-        /// The layer that it was found in, as [`Shown::source`](super::Shown::source) names it.
+        /// The layer that it was found in, as [`ShownSetting::source`](super::ShownSetting::source) names it.
         origin: String,
         /// The setting that was probably meant; None: nothing is near enough.
         nearest: Option<String>,

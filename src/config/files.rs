@@ -33,7 +33,7 @@ pub struct Files {
     pub tls_key: Option<Pem>,
     pub listener: Option<TlsPems>,
     pub fetch_roots: Vec<CertificateDer<'static>>,
-    /// By the names of the sources.
+    /// The tokens in files, by the names of the sources.
     pub tokens_of_sources: Vec<(String, Vec<Secret>)>,
 }
 

@@ -5,7 +5,7 @@ use strsim::levenshtein;
 use super::named::{FAMILIES, NAME_ALLOWED, family, is_name, nearest_named, settings_of};
 use super::table::{SETTINGS, Setting};
 
-/// Of a name that was given, so much is looked at.
+/// Bytes of a given name that are looked at, at most.
 const MAX_COMPARED_BYTES: usize = 100;
 
 /// Whether settings stand below this name.

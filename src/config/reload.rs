@@ -62,7 +62,7 @@ fn gone(file: &str) -> SettingFault {
 pub struct FileSnapshot([Result<Vec<u8>, String>; 2]);
 
 impl FileSnapshot {
-    /// As they are now.
+    /// Reads the settings as they are now.
     pub fn read(args: &Args) -> Self {
         let file = args.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
         FileSnapshot(

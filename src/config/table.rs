@@ -14,7 +14,7 @@ pub struct Setting {
     pub path: &'static str,
     /// The form of its value and the bounds.
     pub kind: SettingKind,
-    /// Its value when no layer gives one.
+    /// The value when no layer gives one.
     pub default: DefaultValue,
     /// How much of its value may be shown.
     pub privacy: Privacy,

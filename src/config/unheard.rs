@@ -12,7 +12,7 @@ const MIN_MISSPELT: usize = 8;
 /// Warnings of this kind, at most.
 const MAX_MISSPELT: usize = 10;
 
-/// By which other programs are told of a proxy, in capitals or not.
+/// The variables by which other programs know a proxy, in capitals or not.
 const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /// A warning of each variable that is no setting's and differs from one by a letter or two.

@@ -27,7 +27,7 @@ pub enum Difference {
     /// The host names another tag, or none.
     #[error("the host has a state with another entity tag than the event's `etag`")]
     ETag,
-    /// Its bytes are others.
+    /// The bytes differ.
     #[error("its SHA-256 is not the event's `sha256`")]
     Sha256,
     /// It is longer or shorter.

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 
 use super::EventType;
 
-/// A fault's texts have so many bytes, or it counts as several.
+/// Bytes of a fault's texts; a longer one counts as several.
 pub(in crate::event) const FAULT_TEXT_BYTES: usize = 128;
 
 /// An event that breaks the contract: none of its work starts.

@@ -68,7 +68,8 @@ pub(in crate::event) enum NoText {
 }
 
 impl<'a> Tree<'a> {
-    /// Of a document whose syntax has been checked. Of each array only the first `at_most` items can be looked at, so that
+    /// The tree of a document whose syntax has been checked. Of each array only the first `at_most` items can be looked at,
+    /// so that
     /// a large one does not cost many times its size.
     pub fn of(document: &'a ByteString, at_most: usize) -> Result<Self, NoTree> {
         let spans = spans(document.as_bytes(), at_most)?;

@@ -63,7 +63,7 @@ impl Format {
         Format::SeaweedFs,
     ];
 
-    /// Its name in the settings.
+    /// The name of the format in the settings.
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Auto => "auto",
@@ -130,7 +130,7 @@ pub struct ObjectChange<'a> {
     pub change: Change,
     /// Decoded.
     pub bucket: Cow<'a, str>,
-    /// Its name within the bucket, decoded, without a leading slash.
+    /// The name of the object within the bucket, decoded, without a leading slash.
     pub object: Cow<'a, str>,
     /// Where the object's bytes are, if the notification says.
     pub url: Option<Cow<'a, str>>,

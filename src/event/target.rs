@@ -149,7 +149,7 @@ impl EntityTag {
     }
 }
 
-/// As it stands in a header: `"abc"` or `W/"abc"`.
+/// The form in which a header has it: `"abc"` or `W/"abc"`.
 impl fmt::Display for EntityTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\"{}\"", if self.is_weak { "W/" } else { "" }, self.opaque)

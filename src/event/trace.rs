@@ -72,12 +72,12 @@ impl Trace {
         self.part(TRACE_ID)
     }
 
-    /// Of what this service does for the request.
+    /// The span of this service's work for the request.
     pub fn span_id(&self) -> &str {
         self.part(SPAN_ID)
     }
 
-    /// Of the caller.
+    /// The span of the caller.
     pub fn parent_span_id(&self) -> &str {
         str::from_utf8(&self.parent).unwrap_or_default()
     }
@@ -120,7 +120,7 @@ fn hex_digit(digit: u8) -> Option<u8> {
     }
 }
 
-/// As many of the lowest digits as there is room.
+/// Writes as many of the lowest digits as there is room for.
 fn write_hex(room: &mut [u8], mut number: u64) {
     for place in room.iter_mut().rev() {
         *place = b"0123456789abcdef"[(number & 0xf) as usize];

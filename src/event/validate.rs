@@ -101,7 +101,7 @@ struct Check<'l> {
 }
 
 impl Check<'_> {
-    /// Of what is known to be JSON, with as many items of an array as are ever looked at.
+    /// The tree of a text that is known to be JSON, with as many items of an array as are ever looked at.
     fn tree<'d>(&mut self, document: &'d ByteString) -> Option<Tree<'d>> {
         match Tree::of(document, self.limits.max_keys.max(super::MAX_PATTERNS)) {
             Ok(tree) => Some(tree),

@@ -11,7 +11,7 @@ pub use self::placed::{Place, Rank, is_reapplied};
 
 /// Bytes of a version that is a text, at most.
 pub const MAX_TEXT_BYTES: usize = 128;
-/// Numbers are 0 to 2^63-1: so many digits.
+/// Digits of the largest number, 2^63-1.
 const MAX_NUMBER: u64 = i64::MAX as u64;
 const DIGITS: usize = 19;
 const NUMBER: u8 = b'n';

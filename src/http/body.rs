@@ -26,7 +26,7 @@ const INFLATE_CHUNK: usize = 64 * 1024;
 const FIRST_ROOM: usize = 64 * 1024;
 /// What a decoder holds of its own: a window, tables and the bytes in hand.
 const DECODER_BYTES: usize = 64 * 1024;
-/// Of a refused body, at most.
+/// Bytes of a refused body that are read, at most.
 const SKIMMED_BYTES: usize = 64 * 1024;
 
 /// How the body is written.
@@ -164,8 +164,10 @@ impl Body<'_> {
         Ok(self.buffer.into())
     }
 
-    /// Room for so much more: at most four times what is there, whatever was announced. A body may be given up when a part of it
-    /// has come, and others then need what it held; room that it never used is of no use to them. In smaller steps more would be
+    /// Room for so much more: at most four times what is there, whatever was announced. A body may be given up when a part of
+    /// it
+    /// has come, and others then need what it held; room that it never used is of no use to them. In smaller steps more would
+    /// be
     /// left behind by those that go on.
     fn make_room(&mut self, more: usize, declared: Option<usize>) {
         let needed = self.buffer.len() + more;

@@ -1,4 +1,5 @@
-//! How long a connection is kept on which nothing happens. actix-http sets a timer anew with each answer, and takes it back with
+//! How long a connection is kept on which nothing happens. actix-http sets a timer anew with each answer, and takes it back
+//! with
 //! each request; here one runs on, and looks whether anything has happened since it looked last.
 
 use std::mem;
@@ -8,12 +9,12 @@ use std::time::Duration;
 
 use actix_rt::time::{Instant, Sleep, sleep_until};
 
-/// Looks in the time for which a connection is kept: it may last longer by one part in so many.
+/// Checks within the time for which a connection is kept: it may last longer by one such part.
 const LOOKS: u32 = 8;
 
 pub struct Idle {
     between_looks: Duration,
-    /// And who is woken by it.
+    /// The timer, and who is woken by it.
     timer: Option<(Pin<Box<Sleep>>, Waker)>,
     is_used: bool,
     /// Looks in a row at which nothing had happened.

@@ -22,9 +22,9 @@ pub struct HeadReader {
     next: Next,
     /// What has come of a line that is not whole.
     line: Vec<u8>,
-    /// Of the head under way.
+    /// What has arrived of the head in progress.
     head: Option<Head>,
-    /// Of the last head, as far as it has come.
+    /// Bytes of the last head that have arrived.
     head_bytes: usize,
     /// A request has come whole as far as its head, and its answer has not left.
     awaits_answer: bool,

@@ -11,7 +11,7 @@ use super::tls::Io;
 
 /// How long a connection that we end is read on, at most.
 const LINGER: Duration = Duration::from_secs(5);
-/// A sender that has been silent for so long has nothing more on its way.
+/// How long a sender is silent when it has nothing more on its way.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// Closes a connection for writing, and reads on for a while.

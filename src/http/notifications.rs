@@ -62,7 +62,7 @@ pub async fn handle(worker: Rc<Worker>, request: HttpRequest, mut payload: web::
 
 /// What a request comes to.
 enum Reply {
-    /// Its events, and what became of them.
+    /// The events of the notification, and what became of them.
     Events(AnsweredRequest),
     /// The answer to what it asked.
     Question(HttpResponse),
@@ -140,7 +140,8 @@ async fn finish(
     Ok(Reply::Events(AnsweredRequest { verdict, pending, bytes_in }))
 }
 
-/// The events of a notification whose events have gone their way: that some are rejected is rare, and a copy of all would be made for each.
+/// The events of a notification whose events have gone their way: that some are rejected is rare, and a copy of all would be
+/// made for each.
 fn read_again(
     request: &HttpRequest,
     source: &ActiveSource,

@@ -15,7 +15,7 @@ use super::incoming::HeadReader;
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::reply::Unwritten;
 
-/// A head has so many bytes at most.
+/// Bytes of a head, at most.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// A larger one than this is counted.
 const SMALL_HEAD_BYTES: usize = 4 * 1024;
@@ -31,7 +31,7 @@ pub enum HeadFault {
 }
 
 pub struct ConnectionProgress {
-    /// Of the other side.
+    /// The address of the other side.
     pub address: Option<IpAddr>,
     /// The same as text: it stands on a line for each request.
     pub client: Rc<str>,
@@ -73,7 +73,7 @@ pub struct KnownAnswer {
 }
 
 impl ConnectionProgress {
-    /// Of a connection with that other side.
+    /// The progress of a connection with this peer.
     pub fn new(peer: Option<SocketAddr>, permit: Permit) -> Rc<Self> {
         let address = peer.map(|peer| peer.ip().to_canonical());
         Rc::new(ConnectionProgress {
@@ -168,7 +168,8 @@ impl ConnectionProgress {
         self.is_clear.set(!is_busy);
     }
 
-    /// Whether the request under way is polled once more at once, whoever wakes it: actix-http does so with the first of what it
+    /// Whether the request under way is polled once more at once, whoever wakes it: actix-http does so with the first of what
+    /// it
     /// reads, after it has looked for its body.
     pub fn is_polled_again(&self) -> bool {
         self.is_first.replace(false)
@@ -217,7 +218,7 @@ impl InRequest {
         self.0.is_unread.set(true);
     }
 
-    /// Its answer is known and will be written next.
+    /// Notes that the answer is known and will be written next.
     pub fn answered(&self, answer: KnownAnswer) {
         self.0.answers.borrow_mut().push_back(answer);
     }

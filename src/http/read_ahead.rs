@@ -1,6 +1,7 @@
 //! How much is read of what a sender sends before admission counts it. actix-http reads up to 128 KiB each time it looks at a
 //! connection, and its buffer keeps that room for as long as the connection lasts: a hundred megabytes for a few hundred
-//! connections. So a connection reads in pieces that fit the buffer it began with. It reads more at a time while it has one of the
+//! connections. So a connection reads in pieces that fit the buffer it began with. It reads more at a time while it has one
+//! of the
 //! places for that, of which there are as many as fit a small part of what admission allows.
 
 use std::io;
@@ -15,7 +16,7 @@ use super::tls::Io;
 
 /// What a place stands for: the buffer of a connection that reads as much as comes.
 const PLACE_BYTES: usize = 128 * 1024;
-/// All places together are one part in so many of what admission allows.
+/// All places together are this part of what admission allows.
 const SHARE: usize = 8;
 /// actix-http makes its buffer larger before it reads, if less than that is free in it.
 const KEPT_FREE: usize = 1024;
@@ -28,7 +29,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// As many as are a small part of so many bytes.
+    /// As many places as fit into a small part of `max_bytes`.
     pub fn within(max_bytes: usize) -> Arc<Self> {
         Arc::new(Places { free: AtomicUsize::new(max_bytes / SHARE / PLACE_BYTES) })
     }
@@ -59,7 +60,7 @@ pub struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Of a new connection.
+    /// The state of a new connection.
     pub fn new(places: Arc<Places>) -> Self {
         ReadAhead { places, place: None, has_filled: false, at_once: 0 }
     }
@@ -92,7 +93,7 @@ impl ReadAhead {
         read
     }
 
-    /// How many bytes may be read now into a buffer with so much room. None may once enough has been read: then actix-http is to
+    /// How many bytes may be read now into a buffer with `room`. None may once enough has been read: then actix-http is to
     /// pass on what it has.
     fn most(&mut self, room: usize) -> usize {
         if !self.has_filled {
@@ -113,7 +114,7 @@ impl ReadAhead {
         self.has_filled
     }
 
-    /// So many bytes came into a buffer with so much room.
+    /// Notes that `bytes` came into a buffer with `room`.
     fn was_read(&mut self, bytes: usize, room: usize) {
         self.has_filled |= bytes == room;
         self.at_once += bytes;

@@ -39,7 +39,7 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// Of every request that has been through [`observe`].
+    /// The context of a request that has been through [`observe`].
     pub fn of(request: &HttpRequest) -> Option<Rc<RequestContext>> {
         request.extensions().get().cloned()
     }
@@ -116,6 +116,7 @@ pub async fn observe(
     };
     response.headers_mut().insert(X_REQUEST_ID, line.context.ids.id.header());
     let summary = line.context.summary.take();
+    // The rest of a refused body may still arrive; the connection must know that nobody reads it.
     if summary.turned_away.is_some() {
         shared.metrics.request_refused(summary.outcome);
         if has_body(response.request().headers()) {
@@ -128,6 +129,7 @@ pub async fn observe(
         BodySize::Sized(bytes) => bytes,
         BodySize::None | BodySize::Stream => 0,
     };
+    // The stream below sees only bytes: it learns here how long the answer is and whether another may follow.
     if let Some(on_connection) = on_connection {
         let answer = announce(&mut response, &line.method, is_last);
         on_connection.answered(KnownAnswer { unwritten: line.context.unwritten.take(), ..answer });

@@ -46,7 +46,7 @@ impl RequestId {
     }
 }
 
-/// By which a request is found again, here and elsewhere.
+/// The ids by which a request is found again, here and elsewhere.
 pub struct RequestIds {
     pub id: RequestId,
     pub trace: Option<Arc<Trace>>,
@@ -58,7 +58,7 @@ impl RequestIds {
     }
 }
 
-/// Of two `traceparent`s nobody can say which holds.
+/// The trace of a request. Two `traceparent`s count as none.
 fn trace(headers: &HeaderMap) -> Option<Arc<Trace>> {
     let mut given = headers.get_all(TRACEPARENT);
     let (only, None) = (given.next()?, given.next()) else { return None };

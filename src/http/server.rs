@@ -39,7 +39,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// What is left of the drain when all work is answered: time for the last bytes to leave.
 const LAST_BYTES: Duration = Duration::from_secs(1);
-/// The door waits open so long at least: whoever has just had an answer may have the next request on its way, and is to be
+/// How long the listener stays open at least: whoever has just had an answer may have the next request on its way, and is to be
 /// told `shutting-down` rather than find the connection closed.
 const LAST_REQUESTS: Duration = Duration::from_millis(250);
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -199,6 +199,7 @@ where
         .workers(workers)
         .max_concurrent_connections(connections_of_each(shared.settings.max_connections, workers))
         .shutdown_timeout(shared.settings.shutdown.as_secs())
+        // The daemon handles signals: actix would close the listener before the drain.
         .disable_signals()
         .listen("http", listener.socket, move || {
             let (last_call, tls, ending) = (last_call.clone(), tls.clone(), last_call.clone());

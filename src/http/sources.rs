@@ -28,7 +28,7 @@ pub struct SourceSettings {
     pub webhook_secrets: Vec<Vec<u8>>,
     /// Who issues the JSON Web Tokens that it may show; None: none are accepted.
     pub issuer: Option<IssuerSettings>,
-    /// Of SNS, by their ARNs: beside the others.
+    /// Topics of SNS, by their ARNs, that may post besides the others.
     pub topics: Vec<String>,
     /// Whether it is answered once the journal has its events; otherwise once the cache has them.
     pub is_journaled: bool,
@@ -45,7 +45,7 @@ pub struct ActiveSource {
 /// All of them, by name. They may change while requests come in.
 pub struct Sources {
     by_name: ArcSwap<HashMap<String, Arc<ActiveSource>>>,
-    /// Of `/events`.
+    /// What `/events` requires.
     auth: Arc<Auth>,
     keys: Arc<dyn FetchDocument>,
     sns: Arc<Sns>,

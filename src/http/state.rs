@@ -54,7 +54,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// From the wait of the oldest event: between so many seconds and as many again.
+/// The seconds of `Retry-After` from the wait of the oldest event: between that wait and its double.
 fn retry_after(age: Duration) -> RangeInclusive<u64> {
     let least = 1 + age.as_secs().min(MAX_RETRY_AFTER);
     least..=2 * least
@@ -126,7 +126,7 @@ impl HttpState {
         oldest
     }
 
-    /// Of the oldest event that waits for its answer, as of a moment ago; zero if there is none.
+    /// The age of the oldest event that waits for its answer, as of a moment ago; zero if there is none.
     pub fn oldest_age(&self) -> Duration {
         let oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
         let since = oldest.iter().filter_map(|oldest| oldest.since()).min();

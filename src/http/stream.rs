@@ -165,7 +165,7 @@ impl Stream {
         }
     }
 
-    /// What waits for the other side to take something, waits so long and no longer.
+    /// How long a write waits for the other side to take something.
     fn unless_untaken<T>(&mut self, context: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if done.is_ready() {
             self.untaken = None;

@@ -77,7 +77,7 @@ impl ServerTls {
         Ok(())
     }
 
-    /// The handshake, which may take so long at most.
+    /// The handshake, which must end within this time.
     pub async fn accept(&self, io: TcpStream, within: Duration) -> io::Result<Io> {
         let handshake = TlsAcceptor::from(self.0.load_full())
             .accept_with(io, |session| session.set_buffer_limit(Some(MAX_UNSENT_BYTES)));

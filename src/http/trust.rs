@@ -40,7 +40,7 @@ impl fmt::Debug for dyn FetchDocument {
 /// Why a sender has proven nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unproven {
-    /// And never will, with this. For the answer.
+    /// It never will, with this message; the text is for the answer.
     Refused(&'static str),
     /// The keys cannot be had now. For the answer.
     Unavailable(&'static str),

@@ -80,7 +80,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// As the source sees it, and counted for it.
+/// The verdict as the source sees it, counted for it.
 fn settled(verdict: Verdict, source: Option<&ActiveSource>) -> Verdict {
     match source {
         Some(source) => source.settled(verdict),

@@ -1,4 +1,5 @@
-//! Bodies whose signature is not proven yet. Anybody can send one, so they share a budget of their own; and when it is full, the
+//! Bodies whose signature is not proven yet. Anybody can send one, so they share a budget of their own; and when it is full,
+//! the
 //! largest has to go: whoever sends less is let in, however many hold their bodies back.
 
 use std::collections::HashMap;
@@ -46,7 +47,7 @@ impl UnprovenBodies {
 }
 
 impl Share<'_> {
-    /// Takes on so much more. False: it has to go itself, now or since before.
+    /// Takes on `more` bytes. False: this body itself has to go, now or since before.
     pub fn grow(&self, more: usize) -> bool {
         let mut held = self.of.lock();
         let Some(bytes) = held.bodies.get(&self.number).map(|(bytes, _)| bytes + more) else { return false };

@@ -16,7 +16,7 @@ const TIMESTAMP: &str = "webhook-timestamp";
 const SIGNATURE: &str = "webhook-signature";
 /// What a signature of the kind that is understood begins with; others may stand beside it.
 const VERSION: &str = "v1,";
-/// A timestamp may be off by so much, either way.
+/// How far a timestamp may be off, in either direction.
 const TOLERANCE_SECONDS: u64 = 300;
 /// Digits that no time has more of.
 const MAX_DIGITS: usize = 12;
@@ -31,7 +31,7 @@ pub struct WebhookKeys(Vec<Key>);
 pub enum Unsigned {
     /// One of the headers is missing, or cannot be what it should be.
     Missing,
-    /// Its time is not ours.
+    /// The timestamp is too far from our clock.
     Untimely,
 }
 

@@ -23,7 +23,7 @@ use crate::pipeline::Submitter;
 use crate::pipeline::runtime::Thread;
 use crate::telemetry::ActorKind;
 
-/// By so much a wait may last longer than it was given.
+/// How much longer than its time a wait may last.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 pub struct Worker {
@@ -39,7 +39,7 @@ pub struct Worker {
     waits: RefCell<WaitTable>,
 }
 
-/// Those who may wait, each in a place of its own. There are as many as there were ever at once.
+/// The waits that may be cut off, each in its own place. There are as many places as there were ever waits at once.
 #[derive(Default)]
 struct WaitTable {
     places: Vec<Option<WaitEntry>>,

@@ -21,7 +21,8 @@ pub struct Ingest {
     pub route: Arc<Route>,
 }
 
-/// By whom a request goes. It holds the addresses of the actors in whose mailboxes it waits, so these are there as long as it
+/// The actors through which a request goes. It holds the addresses of the actors in whose mailboxes it waits, so these are
+/// there as long as it
 /// does, whatever route the next one takes.
 pub struct Route {
     /// The first stage.

@@ -148,7 +148,8 @@ impl Placement {
         Some(Submitter { route: worker.route.clone(), max_answer_bytes: self.deps.settings.max_answer_bytes })
     }
 
-    /// From now on there are so many, and blobs may come from these hosts. Must be called within an actix system.
+    /// From now on there are these numbers of actors, and blobs may come from these hosts. Must be called within an actix
+    /// system.
     pub fn adopt(&self, sizes: &Sizes, allowed_hosts: &AllowedHosts) {
         let state = &mut *self.lock();
         let (allowed_hosts, max_connections) = (allowed_hosts.clone(), sizes.fetches_each);
@@ -220,7 +221,7 @@ impl Placement {
         }
     }
 
-    /// Those on threads of their own.
+    /// Starts the actors that have their own threads.
     fn fill_pools(&self, state: &mut Placed) {
         let registry = &self.deps.registry;
         fill(&mut state.intakes, state.sizes.intake, || registry.start_alone(ActorKind::Intake, self.intake()));
@@ -228,7 +229,7 @@ impl Placement {
         fill(&mut state.validations, state.sizes.validation, validation);
     }
 
-    /// By the pools where there are any, or else by those on the thread itself.
+    /// The route through the pools, or through the actors on the thread itself where a pool is empty.
     fn route(
         &self,
         worker: WorkerThread,
@@ -306,7 +307,7 @@ impl Placement {
 }
 
 impl Placed {
-    /// Of the thread on which one of a pool lives. None: it has not come yet, and will start its share itself.
+    /// The thread on which a member of a pool lives. None: the thread is not there yet, and will start its share itself.
     fn thread_of(&self, number: usize) -> Option<&ThreadHandle> {
         self.workers.iter().find(|worker| worker.worker.is_of(number)).map(|worker| &worker.thread)
     }

@@ -16,20 +16,20 @@ use crate::telemetry::metrics::Metrics;
 const ABSENT: u8 = 0;
 const UP: u8 = 1;
 const DOWN: u8 = 2;
-/// As ABSENT, but of one that is there from the start: nothing is ready before it is.
+/// Like ABSENT, but for a writer that is there from the start: nothing is ready before it is.
 const UNKNOWN: u8 = 3;
 
 /// Whether the cache can be written, line by line, and whether the service is draining.
 pub struct Readiness {
     writers: [AtomicU8; MAX_POOL],
-    /// Of the writers that are down: why, and since when.
+    /// Why each writer is down that is, and since when.
     troubles: Mutex<BTreeMap<usize, (Cow<'static, str>, Instant)>>,
     draining: AtomicBool,
     metrics: Metrics,
 }
 
 impl Readiness {
-    /// For so many writers, none of which has reached the cache yet: not ready.
+    /// The readiness of `writers`, none of which has reached the cache yet: not ready.
     pub fn new(writers: usize, metrics: Metrics) -> Arc<Self> {
         let state = |number| if number < writers { UNKNOWN } else { ABSENT };
         let writers = std::array::from_fn(|number| AtomicU8::new(state(number)));

@@ -28,7 +28,7 @@ pub struct Validate {
 
 /// Events before they are accepted.
 pub enum Offered {
-    /// As they were sent.
+    /// Events as they were sent.
     Sent(Split),
     /// Made of a notification, one for each change that it tells of. They are answered as a batch.
     Made(Vec<Result<Event, Invalid>>),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Of a host name or address.
+/// Bytes of a host name or address, at most.
 const MAX_HOST_BYTES: usize = 253;
 
 /// A host, IPv6 without brackets, and a port.

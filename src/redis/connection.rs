@@ -110,7 +110,7 @@ impl Connection {
         Ok(self.exchange_raw(encoder, max_bytes, within, frames).await?)
     }
 
-    /// As [`Connection::exchange`], with the kind of the failure.
+    /// Does what [`Connection::exchange`] does, and returns the kind of the failure.
     pub(crate) async fn exchange_raw(
         &mut self,
         encoder: Encoder,
@@ -163,7 +163,8 @@ impl Connection {
         !self.decoder.is_empty() || self.stream.read(&mut [0]).now_or_never().is_some()
     }
 
-    /// Sends what stands before the first value, reads so many replies, and waits a moment for the server to speak against the
+    /// Sends what stands before the first value, reads that number of replies, and waits a moment for the server to speak
+    /// against the
     /// value's length. If it does, there is nothing more to send.
     async fn probe_length(&mut self, before: usize, flight: &mut InFlight<'_>) -> Result<(), TransportError> {
         let behind = (flight.pieces.split_off(1), flight.due.saturating_sub(before));

@@ -28,7 +28,7 @@ impl Deadline {
     }
 }
 
-/// The time that moving so many bytes adds.
+/// The time that moving these bytes adds.
 pub(crate) fn time_for_bytes(bytes: usize) -> Duration {
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
     Duration::from_millis(bytes.saturating_mul(1000) / BYTES_A_SECOND)

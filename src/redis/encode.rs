@@ -34,7 +34,7 @@ impl Encoder {
         Self::default()
     }
 
-    /// With room for so many bytes, in memory that was used before.
+    /// An encoder with room for `bytes`, in memory that was used before.
     pub(crate) fn within(mut room: Vec<u8>, bytes: usize) -> Self {
         room.clear();
         room.reserve(bytes);
@@ -50,7 +50,7 @@ impl Encoder {
         self.is_asking
     }
 
-    /// Gives the server so much longer to answer: a command waits for something.
+    /// Gives the server more time to answer, because a command waits for something.
     pub(crate) fn block(&mut self, block: Duration) {
         self.block = block;
     }
@@ -94,7 +94,7 @@ impl Encoder {
         }
     }
 
-    /// Begins a command of so many arguments, its name among them; they are to be added next.
+    /// Begins a command. `arguments` is the number of its arguments, its name among them; they must be added next.
     pub(crate) fn begin(&mut self, arguments: usize) {
         self.count();
         self.line(b'*', arguments);
@@ -123,7 +123,7 @@ impl Encoder {
         self.tail.extend_from_slice(b"\r\n");
     }
 
-    /// Announces an argument of so many bytes, which are sent from elsewhere.
+    /// Announces an argument of this length in bytes, which is sent from elsewhere.
     pub(crate) fn open_value(&mut self, bytes: usize) {
         self.line(b'$', bytes);
     }

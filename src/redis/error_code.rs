@@ -7,9 +7,9 @@ use super::slot::SLOTS;
 
 /// The same for MOVED and ASK: a name has 255 bytes.
 const MAX_REDIRECT_BYTES: usize = 512;
-/// Of an error's text, as far as it is looked into.
+/// Bytes of an error's text that are looked at, at most.
 const MAX_HINT_BYTES: usize = 256;
-/// Of the error of a script, how much is looked at.
+/// Bytes of a script's error that are looked at, at most.
 const MAX_SCRIPT_ERROR_BYTES: usize = 1024;
 /// How Redis says inside of a script that the user lacks a right: up to 7.0, and from 7.2 on.
 const NOT_PERMITTED: [&str; 2] = ["The user executing the script can't", "ACL failure in script"];

@@ -21,12 +21,12 @@ pub(crate) struct LengthLimit {
 }
 
 impl LengthLimit {
-    /// Whether a value of so many bytes is refused without being sent.
+    /// Whether a value of this length in bytes is refused without being sent.
     pub(crate) fn refuses(&self, bytes: usize, now: Instant) -> bool {
         self.refused.is_some_and(|(least, when)| bytes >= least && now.saturating_duration_since(when) < BELIEVED)
     }
 
-    /// Whether to ask before a value of so many bytes is sent.
+    /// Whether to ask before a value of this length in bytes is sent.
     pub(crate) fn is_doubtful(&self, bytes: usize) -> bool {
         self.lost.is_some_and(|least| bytes >= least)
     }

@@ -40,7 +40,7 @@ impl Product {
     }
 }
 
-/// By what the server knows a connection. The address (as the server sees it, so right behind a proxy too) makes it
+/// How the server knows a connection. The address (as the server sees it, so right behind a proxy too) makes it
 /// exact: a restarted server counts its ids from the start, and another client may have got the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConnectionId {

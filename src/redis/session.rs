@@ -152,7 +152,8 @@ impl ServerSession {
         Ok(())
     }
 
-    /// A connection on which something may be sent: connected if need be, and with nothing left of what earlier ones may still owe.
+    /// A connection on which something may be sent: connected if need be, and with nothing left of what earlier ones may
+    /// still owe.
     /// Held outside of the session: a call that is dropped half-way takes its connection with it.
     async fn ready(&mut self, deadline: &Deadline) -> Result<Held, Error> {
         (self.was_sent, self.was_closed) = (false, false);
@@ -182,7 +183,8 @@ impl ServerSession {
         }
     }
 
-    /// As [`exchange`](Session::exchange), with a value that comes in while it is sent. If it breaks off, the connection is
+    /// Does what [`exchange`](ServerSession::exchange) does, with a value that comes in while it is sent. If it breaks off,
+    /// the connection is
     /// closed, and the server has run nothing of it.
     pub(crate) async fn stream(
         &mut self,
@@ -209,7 +211,7 @@ impl ServerSession {
         }
     }
 
-    /// By what the server of this connection is known: the same after a reconnect, another after its restart. One that does
+    /// The id of this connection's server: the same after a reconnect, another after its restart. One that does
     /// not say it is another with each connection.
     pub(crate) async fn run_id(&mut self, deadline: &Deadline) -> Result<u64, Error> {
         self.open(deadline.left()).await?;

@@ -45,7 +45,7 @@ pub struct Sample {
 /// What is told of an event or request that failed.
 #[derive(Debug, Clone, Copy)]
 pub struct Failed<'a> {
-    /// Its type; empty if that could not be told.
+    /// The type of the event; empty if it could not be read.
     pub event: &'static str,
     /// Empty if it has none.
     pub id: &'a str,
@@ -89,7 +89,7 @@ pub struct HistoryStep {
     pub admission_bytes: usize,
 }
 
-/// Of all steps that are kept together, as the readings name them.
+/// The figures of all kept steps together, as the readings name them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Overall {
     /// How long requests to `POST /events` took.

@@ -28,7 +28,7 @@ use self::sink::{Sink, start_flusher};
 use super::line::Layout;
 pub use super::line::LineFormat;
 
-/// Of the room that a long line needed, a thread keeps so much.
+/// The bytes that a thread keeps of the buffer that a long line needed.
 const MAX_KEPT_BYTES: usize = 4 * 1024;
 
 /// The crate whose lines follow `log_level` to the letter.

@@ -1,6 +1,7 @@
 //! Every metric of the service, by name. Owns the registry, the label sets and the handles that count.
 //!
-//! Promises: names begin with `cache_sync_`, but for the standard ones of a process (`process_*`); label sets are bounded whatever comes from outside; counting an event costs
+//! Promises: names begin with `cache_sync_`, but for the standard ones of a process (`process_*`); label sets are bounded
+//! whatever comes from outside; counting an event costs
 //! no lookup by label and no allocation; a series that can be known beforehand shows 0 from the start. When to count is
 //! left to those who call.
 //!
@@ -154,7 +155,7 @@ impl Metrics {
         self.inner.admission_limit_bytes.set(bytes as i64);
     }
 
-    /// Of what is accepted and not settled; zero if there is nothing.
+    /// Sets the age of the oldest event that is accepted and not settled; zero if there is none.
     pub fn set_oldest_age(&self, age: Duration) {
         self.inner.queue_oldest_age.set(age.as_secs_f64());
     }

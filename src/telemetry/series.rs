@@ -37,7 +37,7 @@ where
         })
     }
 
-    /// Those that were needed so far.
+    /// The handles that were needed so far.
     pub fn resolved(&self) -> impl Iterator<Item = &M> {
         self.handles.iter().filter_map(OnceLock::get)
     }

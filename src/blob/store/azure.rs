@@ -46,7 +46,7 @@ pub fn sign(
     Ok(())
 }
 
-/// Of a request without a body. Of the headers that have a line of their own only these two are ever sent.
+/// The text to sign for a request without a body. Of the headers that have a line of their own only these two are ever sent.
 fn string_to_sign(method: &Method, target: &str, account: &str, headers: &HeaderMap) -> String {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (date, unless) = (text(&DATE), text(&IF_NONE_MATCH));

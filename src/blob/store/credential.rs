@@ -14,7 +14,7 @@ use crate::blob::{FetchError, FetchErrorKind};
 
 /// Secrets that were given by settings and files are read anew after this, so that a file that changed takes effect.
 const READ_EVERY: Duration = Duration::from_secs(1);
-/// What is lent is renewed so long before its end.
+/// How long before its end a lent credential is renewed.
 const BEFORE_END: Duration = Duration::from_secs(5 * 60);
 /// What is lent without an end is asked for again after this.
 const ASK_EVERY: Duration = Duration::from_secs(10 * 60);

@@ -30,7 +30,7 @@ pub struct Listed {
 pub struct ListedPage {
     /// In the store's order.
     pub objects: Vec<Listed>,
-    /// By what the next page is asked for; None: this was the last.
+    /// The marker of the next page; None: this was the last.
     pub next: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl Store {
     }
 }
 
-/// Of S3 (`Contents` with `Key` and `ETag`) and Azure (`Blob` with `Name` and `Etag`).
+/// Reads a page of S3 (`Contents` with `Key` and `ETag`) and Azure (`Blob` with `Name` and `Etag`).
 fn of_xml(body: &[u8]) -> Option<ListedPage> {
     let (mut page, mut is_listing) = (ListedPage::default(), false);
     let (mut name, mut etag) = (None, None);
@@ -98,7 +98,8 @@ fn of_xml(body: &[u8]) -> Option<ListedPage> {
     is_listing.then_some(page)
 }
 
-/// Every element at its end, with the names from the root to it, whether it says that its text is percent-encoded, and its own text.
+/// Every element at its end, with the names from the root to it, whether it says that its text is percent-encoded, and its
+/// own text.
 fn elements(body: &[u8], mut each: impl FnMut(&[&str], bool, &str)) -> Option<()> {
     let mut reader = Reader::from_reader(body);
     let mut open: Vec<(String, bool, String)> = Vec::new();

@@ -10,7 +10,7 @@ pub(super) struct DemoStep {
     /// JSON; more than one line is NDJSON.
     pub body: &'static str,
     pub status: u16,
-    /// As `difference` reads it.
+    /// The expected answer, in the form that `difference` reads.
     pub answer: &'static str,
 }
 

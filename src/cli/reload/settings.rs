@@ -12,7 +12,7 @@ use crate::config::{self, Args, Config, FileSnapshot, Loaded, MASK, Secret, Show
 /// The settings in force, and where they came from.
 pub struct SettingsOrigin {
     args: Args,
-    /// As the files were no later than they were read.
+    /// The state of the files no later than they were read.
     texts: FileSnapshot,
     loaded: Loaded,
 }
@@ -21,7 +21,7 @@ pub struct SettingsOrigin {
 pub struct SettingsChange {
     /// All of them.
     pub config: Config,
-    /// Those that are others than before, for the log.
+    /// The settings that changed, for the log.
     pub settings: String,
 }
 

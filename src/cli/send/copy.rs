@@ -55,7 +55,7 @@ pub fn with_password(url: &Secret, password: Option<&Secret>) -> Result<Secret, 
 struct Keys(Export);
 
 impl Keys {
-    /// Of one step, perhaps none; None at the end.
+    /// The keys of one step, perhaps none; None at the end.
     fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, String> {
         let keys = self.0.keys()?;
         Ok(keys.map(|keys| keys.into_iter().filter(|key| !key.starts_with(VERSIONS)).collect()))
@@ -86,7 +86,7 @@ impl Strings {
     }
 }
 
-/// Its error says why it does not go on.
+/// An error says why the source cannot continue.
 impl Iterator for Strings {
     type Item = Result<MadeStep, String>;
 
@@ -139,7 +139,7 @@ impl<'f> Orphans<'f> {
     }
 }
 
-/// Its error says why it does not go on.
+/// An error says why the source cannot continue.
 impl Iterator for Orphans<'_> {
     type Item = Result<MadeStep, String>;
 

@@ -18,7 +18,7 @@ use crate::event::{Action, Event, Few, Limits};
 /// Where an event begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputPlace {
-    /// As it was named on the command line.
+    /// The file as it was named on the command line.
     pub file: Arc<str>,
     /// From 1; 0 stands for the whole file.
     pub line: u64,
@@ -35,7 +35,7 @@ impl std::fmt::Display for InputPlace {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// Its number over all files, from 0.
+    /// The number of the event over all files, from 0.
     pub number: u64,
     pub place: InputPlace,
     /// One line, without its end.

@@ -28,7 +28,7 @@ pub struct Folder {
 
 /// A file that is to become an event.
 pub struct FoundFile {
-    /// As it was named on the command line, and from there on.
+    /// The path as it was named on the command line, and from there on.
     path: PathBuf,
     /// Where it really is.
     real: PathBuf,

@@ -23,7 +23,7 @@ use crate::config::Secret;
 /// Stands for standard input.
 const STDIN: &str = "-";
 const BUFFER_BYTES: usize = 256 * 1024;
-/// A lot: so many events or bytes, or what there is before reading may block.
+/// The size of a lot, in events and in bytes; a lot is smaller if reading may block.
 const LOT_EVENTS: usize = 500;
 const LOT_BYTES: usize = 256 * 1024;
 const LOTS_AHEAD: usize = 8;

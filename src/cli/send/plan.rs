@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::event::{Item, Touches};
 
-/// Of one batch, at most; one event alone may be larger.
+/// The limits of one request; one event alone may be larger.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
     pub events: usize,
@@ -36,15 +36,15 @@ pub struct Planner {
     /// Full, or not to be filled further.
     closed: VecDeque<EventBatch>,
     lanes: HashMap<u64, Lane, ahash::RandomState>,
-    /// Those that wait in lanes, by number.
+    /// Events that wait in lanes, by number.
     waiting: HashMap<u64, Item, ahash::RandomState>,
     /// A pattern that waits, and what is behind it; or what is behind one that is not settled.
     behind: VecDeque<Item>,
     /// Neither settled nor in `behind`.
     active: usize,
-    /// Of these, patterns.
+    /// How many of these are patterns.
     sweeping: usize,
-    /// Of everything that is not settled.
+    /// Bytes of everything that is not settled.
     bytes: usize,
 }
 

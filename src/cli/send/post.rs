@@ -44,7 +44,7 @@ pub enum PostOutcome {
 /// An event of a request that is not stored.
 #[derive(Debug, PartialEq)]
 pub struct NotOk {
-    /// Its place in the request.
+    /// The place of the event in the request.
     pub index: usize,
     pub id: Option<String>,
     /// Whether it may be stored later.
@@ -168,7 +168,7 @@ fn said(status: u16, answer: Option<Answer>) -> String {
     }
 }
 
-/// Of a batch, or a problem document.
+/// The answer to a batch, or a problem document.
 #[derive(Deserialize)]
 struct Answer {
     events: Option<Vec<EventAnswer>>,

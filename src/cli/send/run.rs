@@ -22,13 +22,13 @@ use super::screen::Screen;
 use crate::blob::retry::backoff;
 use crate::cli::signals::Signals;
 
-/// A batch that is not full goes when nothing has joined it for so long.
+/// How long a batch that is not full waits for another event.
 const LINGER: Duration = Duration::from_millis(10);
 /// Held at most, read and not settled.
 const MAX_UNSETTLED_BYTES: usize = 64 << 20;
 /// From the oldest event that is not settled to the newest.
 const MAX_SPAN: usize = 1 << 20;
-/// Of the time that a service asks to be left alone; beyond `retry_for` it ends the tries anyway.
+/// The most of the time that a service asks to be left alone; beyond `retry_for` it ends the tries anyway.
 const MAX_WAIT: Duration = Duration::from_secs(365 * 86_400);
 /// Remembered of what was given up; beyond that nothing gets through anyway.
 const MAX_HELD: usize = 100_000;
@@ -42,7 +42,7 @@ pub struct SendSettings {
 /// A batch on its way, or between two tries.
 struct Flight {
     items: Vec<Item>,
-    /// The first so many go in one request.
+    /// How many of the first events go in one request.
     take: usize,
     tries: u32,
     first_try: Option<Instant>,
@@ -181,7 +181,7 @@ impl Run {
         }
     }
 
-    /// Those whose rest is over are next.
+    /// Makes the batches next whose pause is over.
     fn wake(&mut self) {
         let now = Instant::now();
         while let Some(entry) = self.resting.first_entry().filter(|entry| entry.key().0 <= now) {

@@ -37,7 +37,7 @@ impl Screen {
         if self.bar.is_some() { BAR_EVERY } else { LINE_EVERY }
     }
 
-    /// Of the input so many bytes are settled.
+    /// Notes how many bytes of the input are settled.
     pub fn show(&self, counts: &SendCounts, done_bytes: u64) {
         let total = Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0);
         let line = progress(counts, done_bytes, total, self.started.elapsed());

@@ -91,7 +91,7 @@ fn parts(text: &str, find: impl Fn(&str) -> Result<usize, String>) -> Result<Vec
     Ok(parts)
 }
 
-/// Its error: the file cannot be read any further.
+/// An error says why the file cannot be read any further.
 impl<R: Read> Iterator for Rows<R> {
     type Item = Result<MadeStep, String>;
 

@@ -41,7 +41,7 @@ fn redis(from: &RedisConfig) -> Result<Redis, SetupError> {
     }
 }
 
-/// By what this process is known in the journal's Redis.
+/// The name of this process in the journal's Redis.
 pub fn holder() -> String {
     format!("{:016x}", ahash::RandomState::new().hash_one(std::process::id()))
 }

@@ -14,7 +14,7 @@ pub struct AuthConfig {
     /// The start is refused while nothing is asked for.
     #[serde(default)]
     pub required: bool,
-    /// Those of `auth.tokens`.
+    /// The tokens of `auth.tokens`.
     #[serde(default)]
     pub tokens: Vec<Secret>,
     /// The file of further tokens (`auth.tokens_file`); a change of the file takes effect without a restart.

@@ -42,7 +42,7 @@ pub struct FetchConfig {
     pub proxy: Option<Proxy>,
     /// Whether the hosts of blobs receive `traceparent` and `tracestate` (`fetch.propagate_trace`).
     pub propagate_trace: bool,
-    /// Of `fetch.ca_file`, beside the usual ones.
+    /// The authorities of `fetch.ca_file`, trusted besides the usual ones.
     #[serde(skip)]
     pub extra_roots: Vec<CertificateDer<'static>>,
 }

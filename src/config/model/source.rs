@@ -94,7 +94,7 @@ impl SourceConfig {
         named.into_iter().map(str::to_owned).collect()
     }
 
-    /// Those of the setting and of the file, and none twice.
+    /// The tokens of the setting and of the file, each once.
     pub fn all_tokens(&self) -> Vec<Secret> {
         each_once(&self.tokens, &self.tokens_of_file)
     }

@@ -15,7 +15,7 @@ pub struct PatternIndex<T> {
     by_prefix: HashMap<Prefix, Vec<IndexedPattern<T>>, RandomState>,
     /// How many prefixes there are of each length.
     lengths: [usize; PREFIX + 1],
-    /// Those that begin with a wildcard.
+    /// Patterns that begin with a wildcard.
     others: Vec<IndexedPattern<T>>,
 }
 

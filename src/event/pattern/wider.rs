@@ -39,7 +39,7 @@ impl Wider {
         &self.prefix
     }
 
-    /// As Redis takes it.
+    /// The glob as Redis accepts it.
     pub fn glob(&self) -> &[u8] {
         &self.glob
     }

@@ -123,7 +123,7 @@ fn no_blob(member: &str) -> SourceFault {
 struct Blob<'a> {
     container: String,
     name: String,
-    /// As it can be called.
+    /// The URL in a form that can be called.
     url: Option<Cow<'a, str>>,
     /// What stands before the container in a URL: the origin, and an emulator's account.
     base: Option<String>,
@@ -162,7 +162,7 @@ impl<'a> Blob<'a> {
         Blob { container, name, url: Some(url), base, is_encoded: Some(true) }
     }
 
-    /// From a URL alone, of which so many bytes stand before the container.
+    /// The place from a URL alone. `base` is the number of bytes that stand before the container.
     fn named_once(url: Cow<'a, str>, base: usize, is_encoded: Option<bool>) -> Option<Self> {
         let path = url.get(base..)?;
         let decoded = match is_encoded.unwrap_or_else(|| looks_encoded(path)) {

@@ -22,7 +22,7 @@ use crate::event::{
 /// What is stored of an object (`sources.NAME.value`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueMode {
-    /// Its bytes.
+    /// The bytes of the object.
     Object,
     /// What the notification says of it, as a JSON object.
     Facts,
@@ -67,7 +67,8 @@ pub struct Mapping {
 /// What a notification comes to.
 #[derive(Debug, Default)]
 pub struct Mapped {
-    /// One for each change and each malformed element, in the order in which they were sent. Each is an event of its own, so a key may be named twice.
+    /// One for each change and each malformed element, in the order in which they were sent. Each is an event of its own, so
+    /// a key may be named twice.
     pub events: Vec<Result<Event, Invalid>>,
     /// How many elements change nothing, by [`Ignored::ALL`].
     pub ignored: [u64; Ignored::ALL.len()],

@@ -70,7 +70,7 @@ pub(super) struct Object<'a> {
     size: Scalar<'a>,
     #[serde(alias = "eTag", borrow, default)]
     etag: Scalar<'a>,
-    /// Of MinIO.
+    /// MinIO has it here.
     #[serde(rename = "contentType", borrow, default)]
     content_type: Scalar<'a>,
     #[serde(rename = "versionId", alias = "version-id", borrow, default)]

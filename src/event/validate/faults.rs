@@ -81,7 +81,7 @@ pub(super) enum Others {
 pub(super) struct FoundFaults {
     list: Vec<Fault>,
     at_most: usize,
-    /// Of the texts.
+    /// Bytes that are left for the texts of faults.
     bytes_left: usize,
 }
 

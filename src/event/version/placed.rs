@@ -40,7 +40,7 @@ pub enum Place<'a> {
     None,
 }
 
-/// Of two changes at the same place the higher rank is the later.
+/// Which of two changes at the same place is later: the one of higher rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     /// The object was written.

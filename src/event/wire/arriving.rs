@@ -34,7 +34,7 @@ impl RawEvent {
         self.0.as_ref().map_or(0, |document| document.text.len())
     }
 
-    /// Its text, if that is JSON: a slice of the body.
+    /// The text of the event, if it is JSON: a slice of the body.
     pub fn json(&self) -> Option<&ByteString> {
         self.0.as_ref().ok().map(|document| &document.text)
     }
@@ -89,7 +89,8 @@ impl From<SplitError> for Rejection {
     }
 }
 
-/// Splits a body, without a byte order mark at its beginning, into at most `max_events` events, without a copy. The whole syntax of a JSON body comes before the
+/// Splits a body, without a byte order mark at its beginning, into at most `max_events` events, without a copy. The whole
+/// syntax of a JSON body comes before the
 /// number of events; a line of NDJSON that is not JSON is an event of its own with that fault.
 ///
 /// # Errors

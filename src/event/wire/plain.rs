@@ -17,7 +17,7 @@ pub(in crate::event) struct PlainEvent {
     pub id: Option<Range<usize>>,
     pub version: Option<u64>,
     pub key: Range<usize>,
-    /// Of a SET, and only of one.
+    /// What a SET stores; other events have none.
     pub source: Option<PlainSource>,
     pub ttl: Option<u32>,
 }

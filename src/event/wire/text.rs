@@ -14,13 +14,13 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
-/// Up to so many bytes values are written in their places, as nearly always.
+/// Bytes up to which values are written in their places, as nearly always.
 const WHOLE_BYTES: usize = 64 * 1024;
-/// A text without large values is sent whole up to so many bytes.
+/// Bytes up to which a text without large values is sent whole.
 const MAX_WHOLE_BYTES: usize = 256 * 1024;
-/// Values of so many bytes are written in their places all the same: to take them apart costs more than they hold.
+/// Bytes up to which a value is written in its place in any text, because to send it apart would cost more than it holds.
 const SMALL_BYTES: usize = 256;
-/// Of a value, made into text at a time. A multiple of three, so that base64 needs no padding in between.
+/// Bytes of a value that are made into text at a time. A multiple of three, so that base64 needs no padding in between.
 const STEP_BYTES: usize = 6 * 1024;
 /// Bytes of a piece: all of a step may have to be escaped, with six bytes for one.
 pub const MAX_PIECE_BYTES: usize = 6 * STEP_BYTES + 64;
@@ -33,7 +33,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// An empty one with room for about so many bytes.
+    /// An empty text with room for about this number of bytes.
     pub fn with_capacity(bytes: usize) -> Self {
         Text { bytes: Vec::with_capacity(bytes), left_out: Vec::new() }
     }
@@ -127,7 +127,7 @@ impl TextPieces {
         TextPieces { text: text.bytes.into(), at: 0, values, next, under_way: None, length }
     }
 
-    /// Of the whole text, in bytes.
+    /// The length of the whole text, in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }

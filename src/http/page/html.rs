@@ -65,7 +65,7 @@ impl Page {
     }
 }
 
-/// As a source of the Content-Security-Policy.
+/// The hash as a source in the Content-Security-Policy.
 fn hash(text: &str) -> String {
     format!("'sha256-{}'", STANDARD.encode(digest(&SHA256, text.as_bytes())))
 }

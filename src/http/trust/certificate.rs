@@ -10,14 +10,14 @@ use x509_parser::parse_x509_certificate;
 /// The signatures that SNS makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CertificateVersion {
-    /// Of SHA-1: what a topic has unless it is told otherwise.
+    /// SHA-1: the default of a topic.
     One,
-    /// Of SHA-256.
+    /// SHA-256.
     Two,
 }
 
 impl CertificateVersion {
-    /// As a message names it.
+    /// The version with this name in a message.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "1" => Some(CertificateVersion::One),

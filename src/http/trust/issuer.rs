@@ -27,7 +27,7 @@ const REFETCH: Duration = Duration::from_secs(30);
 const REFETCH_FAILED: Duration = Duration::from_secs(5);
 /// Keys of one issuer, at most; what stands behind them is left out.
 const MAX_KEYS: usize = 64;
-/// By so much clocks may differ.
+/// How far clocks may differ.
 const LEEWAY_SECONDS: u64 = 60;
 /// Bytes of a token, at most.
 const MAX_TOKEN_BYTES: usize = 8192;
@@ -84,7 +84,7 @@ struct Discovery {
     jwks_uri: String,
 }
 
-/// Of which account a token is.
+/// The claims that name the account of a token.
 #[derive(Deserialize)]
 struct Claims {
     #[serde(default)]
@@ -113,7 +113,7 @@ struct Published {
 }
 
 impl Issuer {
-    /// Its keys are fetched when a token first needs them.
+    /// An issuer. Its keys are fetched when a token first needs them.
     pub fn new(settings: IssuerSettings, fetch: Arc<dyn FetchDocument>) -> Self {
         crypto::install();
         let inner = Inner { settings, fetch, keys: ArcSwapOption::empty(), fetching: Arc::default() };
@@ -233,7 +233,7 @@ impl Keys {
         self.of(id, algorithm).next().is_some()
     }
 
-    /// Those of this name; all of them for a token that names none.
+    /// The keys with this name; all keys for a token that names none.
     fn of<'a>(&'a self, id: Option<&'a str>, algorithm: Algorithm) -> impl Iterator<Item = &'a Key> {
         self.keys.iter().filter(move |key| key.algorithm == algorithm && (id.is_none() || key.id.as_deref() == id))
     }

@@ -42,7 +42,7 @@ const NOT_CONFIRMED: Unproven =
 /// The certificates of SNS, for all sources together.
 pub struct Sns {
     fetch: Arc<dyn FetchDocument>,
-    /// By their URLs.
+    /// The certificates, by their URLs.
     certificates: Mutex<HashMap<String, Arc<Certificate>>>,
     fetches: MinuteLimit,
     confirmations: MinuteLimit,

@@ -1,8 +1,10 @@
 //! The direct way of a blob that has to wait for nothing but its own download: it is fetched and written on the thread on
 //! which it came, past the router.
 //!
-//! Only what is [alone](crate::pipeline::work::key_order::NextStep::Direct) on its key may take it, and only while its fetch is in
-//! nobody's way: limits, turns and breaker of the [`FetchScheduler`](super::scheduler::FetchScheduler) hold for it too. One with
+//! Only what is [alone](crate::pipeline::work::key_order::NextStep::Direct) on its key may take it, and only while its fetch
+//! is in
+//! nobody's way: limits, turns and breaker of the [`FetchScheduler`](super::scheduler::FetchScheduler) hold for it too. One
+//! with
 //! a version asks the cache first how its write stands. While
 //! it is under way everything else on its key goes to the router, which [takes it over](DirectFetch::take_over) before it
 //! accepts what is behind it; from then on it goes on as if it had come to the router. So does one whose fetch brings no blob.
@@ -36,9 +38,9 @@ pub struct DirectFetch {
     deps: Deps,
     /// Comes after the fetchers and before any work.
     router: OnceLock<(Notifier<FetchEnded>, Notifier<QuestionEnded>)>,
-    /// Of the fetches that begin here.
+    /// Told of the end of each fetch that begins here.
     on_end: Notifier<FetchEnded>,
-    /// Of what is asked here.
+    /// Told of the answer to each question that is asked here.
     on_answer: Notifier<QuestionEnded>,
     state: Mutex<DirectFetches>,
 }

@@ -19,7 +19,7 @@ use crate::pipeline::work::question::CacheAnswer;
 
 /// A blob to be fetched.
 pub struct FetchRequest {
-    /// Its place in the order of acceptance: of two fetches that could start, the older does.
+    /// The place in the order of acceptance: of two fetches that could start, the older does.
     pub seq: Seq,
     /// The key that the blob is for.
     pub key: CacheKey,
@@ -31,9 +31,9 @@ pub struct FetchRequest {
     pub is_same: bool,
     /// What the blob must be; None: anything.
     pub expected: Option<Arc<Expected>>,
-    /// Of the operation; what is fetched may be remembered beside it.
+    /// The version of the operation; what is fetched may be remembered beside it.
     pub version: Option<Version>,
-    /// Of the operation.
+    /// The time to live of the operation.
     pub ttl: Option<Ttl>,
     /// Whether its blob may be written as it comes in: nothing on its key is before it, here or on the way to the cache.
     pub has_turn: bool,
@@ -43,9 +43,9 @@ pub struct FetchRequest {
     pub generation: u64,
     /// The [authority](FetchTarget::authority) of `target`: what `fetch.per_host` and the breaker count by.
     pub host: Arc<str>,
-    /// Of its request; the fetch has one of its own beside it.
+    /// The deadline of the event's request; the fetch has its own besides.
     pub deadline: Instant,
-    /// Of its request.
+    /// The trace of the event's request.
     pub trace: Option<Arc<Trace>>,
     /// Begin of the first attempt.
     pub begun: Option<Instant>,
@@ -174,9 +174,9 @@ impl Liveness {
 
 /// An attempt is over.
 pub struct FetchEnded {
-    /// Of the router that asked for it.
+    /// The epoch of the router that asked for it.
     pub epoch: u64,
-    /// Its number, if it was fetched [directly](super::direct); then the epoch says nothing.
+    /// The number of the fetch, if it was [direct](super::direct); then the epoch says nothing.
     pub direct: Option<u64>,
     /// The fetcher's number in its pool.
     pub fetcher: usize,
@@ -188,9 +188,9 @@ pub struct FetchEnded {
 
 /// The cache has answered a question about a fetch.
 pub struct QuestionEnded {
-    /// As [`FetchEnded::epoch`].
+    /// The same as [`FetchEnded::epoch`].
     pub epoch: u64,
-    /// As [`FetchEnded::direct`].
+    /// The same as [`FetchEnded::direct`].
     pub direct: Option<u64>,
     /// The fetch.
     pub request: FetchRequest,

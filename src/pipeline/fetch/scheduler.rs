@@ -40,12 +40,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct FetchScheduler {
     per_host: usize,
     concurrency: usize,
-    /// Those that are given requests; others may be busy with what they have.
+    /// Fetchers that are given requests; others may still be busy.
     fetchers: usize,
     hosts: HashMap<Arc<str>, Host, RandomState>,
-    /// Beyond so many hosts the idle ones are looked through.
+    /// Hosts above which the idle ones are looked through.
     max_hosts: usize,
-    /// By [`Liveness`].
+    /// The queues of hosts, by [`Liveness`].
     queues: [HostQueue; 3],
     /// Starts so far: the queues take turns, and so do the two ends of one.
     starts: usize,
@@ -72,7 +72,7 @@ impl FetchScheduler {
         }
     }
 
-    /// From now on there is room for so many. What is under way ends as it would have.
+    /// From now on there is room for this number of fetches. Fetches in progress end as before.
     pub fn resize(&mut self, fetchers: usize, concurrency: usize, per_host: usize) {
         (self.fetchers, self.concurrency, self.per_host) = (fetchers, concurrency, per_host);
         self.busy.resize(self.busy.len().max(fetchers), 0);
@@ -277,7 +277,7 @@ impl FetchScheduler {
         std::mem::take(&mut host.waiting).into_values().collect()
     }
 
-    /// The host asked to be left alone `until` then, and is until `granted`. What cannot wait for so long is given back.
+    /// The host asked to be left alone `until` then, and is until `granted`. Returns the requests that cannot wait that long.
     pub fn rest(&mut self, name: &Arc<str>, until: Instant, granted: Instant) -> Vec<FetchRequest> {
         let host = self.hosts.entry(name.clone()).or_default();
         host.paused_until = host.paused_until.max(Some(granted));

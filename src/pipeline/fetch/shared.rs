@@ -49,13 +49,13 @@ impl SharedScheduler {
         work(&mut self.scheduler.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// As [`FetchScheduler::submit`].
+    /// Does what [`FetchScheduler::submit`] does.
     #[expect(clippy::result_large_err, reason = "seldom, and the request goes on as it is")]
     pub fn submit(&self, request: FetchRequest) -> Result<(), FetchRequest> {
         self.with(|scheduler| scheduler.submit(request, Instant::now()))
     }
 
-    /// As [`with`](Self::with), for what may free a place: tells whoever starts what waits for one.
+    /// Does what [`with`](Self::with) does, for work that may free a place: tells whoever starts what waits for one.
     pub fn free_place(&self, work: impl FnOnce(&mut FetchScheduler)) {
         let others_wait = self.with(|scheduler| {
             work(scheduler);

@@ -25,7 +25,7 @@ const MAX_IDLE: usize = 2;
 pub struct Passage {
     /// Takes them.
     pub cache: Arc<dyn Cache>,
-    /// Those of known length that are longer (`fetch.stream_bytes`).
+    /// Blobs of a known length above this are streamed (`fetch.stream_bytes`).
     pub from_bytes: usize,
     /// A place for each at once.
     pub places: Arc<Semaphore>,

@@ -102,7 +102,7 @@ pub struct CentralRouter {
     to_match: Vec<(BarrierId, Few<Pattern>)>,
     /// Barriers for which that is being done on another thread.
     being_matched: Vec<BarrierId>,
-    /// By their kinds.
+    /// The scans, by kind.
     scans: [Scan; 2],
     /// Counts the fences.
     rounds: u64,

@@ -17,7 +17,7 @@ pub struct Matching {
 
 /// The keys were held against the patterns.
 pub struct KeysMatched {
-    /// Of the router that asked for it.
+    /// The epoch of the router that asked for it.
     pub epoch: u64,
     /// None: it was lost.
     pub found: Option<MatchedKeys>,

@@ -16,7 +16,7 @@ const CALM: Duration = Duration::from_secs(5);
 
 /// Written by the actor's own thread, read by probes and metrics.
 pub struct Heartbeat {
-    /// Its label in the metrics.
+    /// The label of the actor in the metrics.
     pub kind: ActorKind,
     metrics: Metrics,
     born: Instant,

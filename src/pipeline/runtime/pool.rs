@@ -21,7 +21,7 @@ impl<S: Stage> Pool<S> {
         Arc::new(Pool(std::array::from_fn(|_| OnceLock::new())))
     }
 
-    /// Those that are there.
+    /// The numbers of the members that are there.
     pub fn started(&self) -> Vec<usize> {
         (0..MAX_POOL).filter(|number| self.is_started(*number)).collect()
     }
@@ -38,7 +38,7 @@ impl<S: Stage> Pool<S> {
         }
     }
 
-    /// As [`Mailbox::post`]; before its start the actor is as good as gone.
+    /// Does what [`Mailbox::post`] does; before its start the actor counts as gone.
     pub fn post(&self, number: usize, message: S::Message) {
         if let Some(actor) = self.0.get(number).and_then(OnceLock::get) {
             actor.post(message);
@@ -104,7 +104,7 @@ impl WorkerThread {
         number % self.threads == self.number
     }
 
-    /// Which of so many are this thread's share, or the nearest if there are fewer than threads.
+    /// Which of `count` are this thread's share, or the nearest if there are fewer than threads.
     pub fn share(self, count: usize) -> impl Iterator<Item = usize> {
         let count = count.max(1);
         (self.number % count..count).step_by(self.threads)

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use crate::cache::room::{Lender, Loan};
 use crate::event::rejection::Rejection;
 
-/// One part in so many of the budget is kept from blobs, for the bodies and entries at the door.
+/// This part of the budget is kept from blobs, for bodies and entries that arrive.
 const DOOR_SHARE: usize = 4;
 
 /// The bounds and what is in use of them.
@@ -25,7 +25,7 @@ pub struct Admission {
     max_blob_bytes: usize,
     events: AtomicUsize,
     bytes: AtomicUsize,
-    /// Of these, values that were read.
+    /// The part of these bytes that is values that were read.
     values: AtomicUsize,
     /// Patterns of delete events, and how many there may be.
     patterns: AtomicUsize,
@@ -77,12 +77,12 @@ impl Admission {
         self.max_patterns.store(max, SeqCst);
     }
 
-    /// Whether so many patterns could be let in if there were no others.
+    /// Whether this number of patterns could be let in if there were no others.
     pub fn could_hold_patterns(&self, patterns: usize) -> bool {
         patterns <= self.max_patterns.load(Relaxed)
     }
 
-    /// Whether so much could be let in if nothing else were inside.
+    /// Whether this weight could be let in if nothing else were inside.
     pub fn could_hold(&self, events: usize, bytes: usize) -> bool {
         events <= self.max_events && bytes <= self.max_bytes
     }
@@ -215,7 +215,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Takes on so much more, or nothing if the gate has no room for it.
+    /// Takes on this much more, or nothing if admission has no room for it.
     pub fn try_grow(&mut self, events: usize, bytes: usize) -> bool {
         if !add_within(&self.admission.bytes, bytes, self.admission.max_bytes) {
             return false;
@@ -229,13 +229,14 @@ impl Permit {
         true
     }
 
-    /// The same, but with no more bytes than there could ever be beside what is held: whoever needs more gets in when nothing else is
+    /// The same, but with no more bytes than there could ever be beside what is held: whoever needs more gets in when nothing
+    /// else is
     /// in progress.
     pub fn try_grow_to_limit(&mut self, events: usize, bytes: usize) -> bool {
         self.try_grow(events, bytes.min(self.admission.max_bytes.saturating_sub(self.bytes)))
     }
 
-    /// Whether it could take on so much, if nothing else were inside.
+    /// Whether it could take on this weight if nothing else were inside.
     ///
     /// # Errors
     /// It never could: there are too many events, bytes or patterns.
@@ -249,7 +250,7 @@ impl Permit {
         Ok(())
     }
 
-    /// Takes on so many more patterns, or none.
+    /// Takes on this number of further patterns, or none.
     pub fn try_patterns(&mut self, patterns: usize) -> bool {
         let has_room =
             patterns == 0 || add_within(&self.admission.patterns, patterns, self.admission.max_patterns.load(Relaxed));
@@ -257,7 +258,7 @@ impl Permit {
         has_room
     }
 
-    /// Keeps nothing but so many bytes, whether there is room for them or not.
+    /// Keeps nothing but this number of bytes, whether there is room for them or not.
     pub fn become_bytes(&mut self, bytes: usize) {
         if self.patterns > 0 {
             self.admission.patterns.fetch_sub(self.patterns, SeqCst);

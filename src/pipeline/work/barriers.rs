@@ -86,7 +86,7 @@ pub struct Barrier {
 }
 
 impl Barrier {
-    /// Its place in the order of barriers: a greater one came later.
+    /// The place in the order of barriers: a greater one came later.
     pub fn id(&self) -> BarrierId {
         self.id
     }

@@ -4,7 +4,8 @@
 //! Every operation holds a [`KeyTicket`] from its acceptance until it is done or given up. Operations on one key that are
 //! under way together share a writer: the first chooses it, those that come while it is unfinished follow it there, and
 //! a writer takes things in the order in which they come. Once an operation on a key has to wait, for a blob or for a
-//! pattern that matches it, all that comes after it goes through the router too, until nothing on the key is unfinished any more.
+//! pattern that matches it, all that comes after it goes through the router too, until nothing on the key is unfinished any
+//! more.
 //!
 //! Keys are told apart by a keyed hash only. Two with the same hash, or that find no place of their own in the table, follow
 //! each other about, which may cost a hop between threads and breaks nothing.
@@ -18,7 +19,8 @@ use crate::event::CacheKey;
 
 /// A few thousand operations under way fill it by half.
 const BUCKETS: usize = 1 << 12;
-/// As many as fit beside a lock into a line of the processor's cache. The last is shared by all that find no other.
+/// Places of a bucket: as many as fit beside a lock into a line of the processor's cache. The last is shared by all that find
+/// no other.
 const PLACES: usize = 7;
 
 /// The unfinished work by the hash of its key, in a table of fixed size. Two keys with one hash share a place, which
@@ -196,7 +198,7 @@ impl Drop for KeyTicket {
 /// A note of keys on which turns are out, without looking at a key. It may say of a key that it is noted when another is that
 /// shares its place.
 pub struct TicketSet {
-    /// Of each bucket, a bit for each place.
+    /// A bit for each place of each bucket.
     places: Box<[u8; BUCKETS]>,
     is_empty: bool,
 }

@@ -25,9 +25,9 @@ pub struct Operation<A = Verb> {
     pub action: A,
     /// The version to compare, if the source's order decides.
     pub version: Option<Version>,
-    /// Its place in the answer; dropped unsettled it answers `interrupted`.
+    /// The entry's place in the answer; dropped unsettled it answers `interrupted`.
     pub slot: Slot,
-    /// Its place in the order of its key.
+    /// The operation's place in the order of its key.
     pub ticket: KeyTicket,
     /// When its request is answered at the latest; an operation that was not begun by then is dropped.
     pub deadline: Instant,
@@ -72,7 +72,7 @@ impl AwaitedBlob {
 
 /// A blob that is there.
 pub struct FetchedBlob {
-    /// Its bytes, content codings undone.
+    /// The bytes of the blob, content codings undone.
     pub value: Bytes,
     /// Holds the bytes in admission.
     pub permit: Permit,

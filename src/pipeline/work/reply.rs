@@ -76,7 +76,7 @@ struct ReplyState {
 }
 
 enum Progress {
-    /// Its events are not known yet.
+    /// The events of the request are not known yet.
     Unread,
     Working(Work),
     Done(Verdict),

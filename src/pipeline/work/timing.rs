@@ -11,7 +11,7 @@ pub enum Phase {
     /// For its turn, a slot, room, a pattern.
     #[default]
     Waiting,
-    /// Its blob is fetched, pauses between attempts included.
+    /// The blob is fetched, pauses between attempts included.
     Fetching,
     /// In a writer's queue or on the way to the cache and back; a pattern: its scan.
     Cache,

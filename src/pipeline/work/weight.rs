@@ -6,15 +6,15 @@ use crate::event::pattern::Pattern;
 use crate::event::wire::RawEvent;
 use crate::event::{Action, Event, Source};
 
-/// Of an entry, by which a request is judged that could never be taken on: one event of `event.max_keys` always can.
+/// Bytes of an entry by which a request is judged that could never be taken on: one event of `event.max_keys` always can.
 pub const LEAST_BYTES: usize = 256;
-/// Of an event, whatever it asks for: its answer, its place in the request's work.
+/// Bytes of an event, whatever it asks for: its answer and its place in the request's work.
 const EVENT_BYTES: usize = 192;
-/// Of an entry: slot, outcome, stopwatch, operation, command, a place in a queue.
+/// Bytes of an entry: slot, outcome, stopwatch, operation, command, a place in a queue.
 const ENTRY_BYTES: usize = 512;
-/// Of an entry that waits for its blob, besides: the URL, taken apart, a lane, a fetch's order, a place among its host's.
+/// Bytes of an entry that waits for its blob, besides: the URL, taken apart, a lane, a fetch's order, a place among its host's.
 const BLOB_BYTES: usize = 2048;
-/// Of a fault, beside its texts, and what is written of it.
+/// Bytes of a fault, beside its texts, and of what is written about it.
 const FAULT_BYTES: usize = 256;
 
 /// Bytes of a valid event.

@@ -5,7 +5,8 @@
 //! left behind, for otherwise it is the work that is scarce; and only by batches that were answered.
 //!
 //! Each writer publishes facts: what waits, since when the first of it has, the pace, and whether the cache answers. Whether
-//! it is late is derived from them by whoever asks ([`Lateness`]), so no judgement can outlive its grounds. A cache that does not
+//! it is late is derived from them by whoever asks ([`Lateness`]), so no judgement can outlive its grounds. A cache that does
+//! not
 //! answer closes no door: what waits for it has `redis.retry_ms`. And a late writer closes it only for the keys that it has in
 //! hand: others are given to other writers.
 
@@ -20,9 +21,9 @@ use crate::pipeline::work::key_order::KeyOrder;
 
 /// With more than this to wait a writer is late.
 const MAX_WAIT: Duration = Duration::from_millis(750);
-/// A pace that was measured long ago may be wrong: while nothing has waited for so long it is given the benefit of the doubt.
+/// A pace that was measured long ago may be wrong: while nothing has waited for this time, it counts as fast.
 const MIN_AGE: Duration = Duration::from_millis(100);
-/// A batch takes about so long at most: what is behind it waits for all of it.
+/// About how long a batch takes at most: what is behind it waits for all of it.
 const MAX_BATCH: Duration = Duration::from_millis(250);
 /// So few are no backlog, whatever their size: large values are few. Nor does so small a batch show a pace: it was cut.
 const FEW: usize = 64;
@@ -93,7 +94,7 @@ impl Pace {
         Pace { all, number, pace: None }
     }
 
-    /// So many were done in one batch, and so many wait.
+    /// Notes how many operations were done in one batch, and how many wait.
     pub fn landed(&mut self, done: usize, took: Duration, waiting: usize) {
         if waiting > FEW && done >= FEW {
             let now = done as f64 / took.as_secs_f64().max(f64::EPSILON);
@@ -175,7 +176,7 @@ mod tests {
 
     const TENTH: Duration = Duration::from_millis(100);
 
-    /// Publishes that so many have waited for half a second.
+    /// Publishes how many operations have waited for half a second.
     fn wait(pace: &Pace, waiting: usize) {
         pace.publish(waiting, Some(pace.all.base));
     }

@@ -110,7 +110,7 @@ pub type Batch = (Vec<Command>, Vec<Pending>);
 pub struct BatchLimits {
     /// Commands of one batch at most (`redis.batch_max`).
     pub commands: usize,
-    /// Or a single larger command.
+    /// Bytes of one batch at most, or a single larger command.
     pub bytes: usize,
     /// Keys of which something was refused before.
     pub repeats: usize,
@@ -191,7 +191,8 @@ impl Queue {
         self.entries.push_back(QueueItem::Fence(self.number, notice));
     }
 
-    /// Whether an operation of the batch that has landed is done with; otherwise it is to be repeated. To be asked in the order of the
+    /// Whether an operation of the batch that has landed is done with; otherwise it is to be repeated. To be asked in the
+    /// order of the
     /// batch: the first of a key that is to be repeated decides for all after it.
     pub fn is_done<T>(&mut self, again: &mut Again, pending: &Pending, result: &Result<T, CacheError>) -> bool {
         let error = result.as_ref().err().filter(|error| error.is_worth_retrying());
@@ -300,7 +301,7 @@ impl Queue {
         self.pass_fences(|number| first.is_some_and(|first| first < number));
     }
 
-    /// Those before which nothing is left: neither delayed nor in the batch that is about to go.
+    /// Tells the fences before which nothing is left: neither delayed nor in the batch that is about to go.
     fn pass_fences(&mut self, is_before: impl Fn(u64) -> bool) {
         while let Some((number, _, known)) = self.fences.front_mut() {
             if is_before(*number) {

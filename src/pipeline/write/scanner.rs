@@ -25,7 +25,8 @@ use crate::pipeline::work::operation::PatternDelete;
 use crate::pipeline::work::reply::enter_all;
 use crate::pipeline::work::timing::Phase;
 
-/// The only message to the scanner: Pattern deletes that start together, in the order of acceptance. All that was accepted before them is in the cache.
+/// The only message to the scanner: Pattern deletes that start together, in the order of acceptance. All that was accepted
+/// before them is in the cache.
 pub struct StartScan {
     /// Which of the two sessions the scan runs on.
     pub kind: ScanKind,
@@ -55,7 +56,7 @@ pub enum ScanKind {
 /// The actor; there is one in the process, on a thread of its own.
 pub struct Scanner {
     admission: Arc<Admission>,
-    /// By the kinds of scans, each with the resume where scans on it have stopped.
+    /// The sessions by kind of scan, each with the places where scans on it have stopped.
     sessions: [Rc<Mutex<ScanSession>>; 2],
     /// How long a step is tried (`redis.retry_ms`).
     retry: Duration,

@@ -177,7 +177,7 @@ impl Writer {
         self.tick(context);
     }
 
-    /// Its line to the cache owes nothing: nothing is under way.
+    /// Goes idle: the session owes nothing, because nothing is in progress.
     fn go_idle(&mut self) {
         self.session = Rc::new(Mutex::new(self.cache.session()));
         self.reconnects = 0;
@@ -193,7 +193,8 @@ impl Writer {
         self.pump(context);
     }
 
-    /// Answers what has expired, in flight or waiting, while an attempt hangs; and all of it once the cache is known to be down. What
+    /// Answers what has expired, in flight or waiting, while an attempt hangs; and all of it once the cache is known to be
+    /// down. What
     /// is in flight keeps its place.
     fn answer_expired(&mut self, now: Instant) {
         if self.health.has_gone_down(now) {

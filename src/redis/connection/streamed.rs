@@ -56,7 +56,8 @@ struct Source<'a> {
 }
 
 impl Connection {
-    /// As [`Connection::exchange`]. Dropped or failed, it leaves the connection owing replies: of no further use.
+    /// Does what [`Connection::exchange`] does. If it is dropped or fails, it leaves the connection owing replies: of no
+    /// further use.
     pub(crate) async fn stream(
         &mut self,
         Streamed { head, bytes, pieces, tail, replies }: Streamed<'_>,

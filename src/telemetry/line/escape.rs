@@ -25,7 +25,8 @@ pub(super) fn write_integer(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&digits[from..]);
 }
 
-/// As `Display` has it. Milliseconds to a tenth, which stand on every request's line, need no search for the shortest
+/// Writes the number as `Display` does. Milliseconds to a tenth, which stand on every request's line, need no search for the
+/// shortest
 /// form.
 pub(super) fn write_float(out: &mut Vec<u8>, value: f64) {
     const EXACT: f64 = 1e12;

@@ -70,7 +70,7 @@ impl<'k> VisitSource<'k> for Fields<'_> {
     }
 }
 
-/// What does not end in so many numbers stands under the first name as a whole.
+/// A text that does not end in these numbers stands under the first name as a whole.
 fn write_parts(out: &mut Vec<u8>, names: &[&str], text: &str) {
     let parts: Vec<&str> = text.rsplitn(names.len(), ':').collect();
     let is_number = |part: &&str| !part.is_empty() && part.len() < 10 && part.bytes().all(|b| b.is_ascii_digit());

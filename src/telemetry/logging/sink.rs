@@ -58,7 +58,7 @@ pub(super) struct SinkState {
 }
 
 impl Sink {
-    /// Of lines that look so.
+    /// A sink for lines of this layout.
     pub fn new(layout: Layout) -> Self {
         Sink { layout, ..Sink::default() }
     }

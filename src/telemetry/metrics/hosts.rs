@@ -1,4 +1,5 @@
-//! How long the hosts of blobs take, each by its name; a store by its own, `store/NAME`. Senders name hosts, so there are [`MAX_HOSTS`] places: those that the
+//! How long the hosts of blobs take, each by its name; a store by its own, `store/NAME`. Senders name hosts, so there are
+//! [`MAX_HOSTS`] places: those that the
 //! operator listed have theirs beforehand, the others are for the first that come; what finds no place, or is no name that a
 //! host may have, counts as `other`.
 
@@ -28,7 +29,7 @@ pub(super) struct HostFetches {
 
 type Places = HashMap<String, ByOutcome, RandomState>;
 
-/// Of what brought the blob, and of what did not.
+/// The attempts that brought the blob, and those that did not.
 type ByOutcome = [Histogram; OUTCOMES.len()];
 
 impl HostFetches {

@@ -117,7 +117,7 @@ pub(super) const DEAD_LETTERS: [&str; 11] = [
     "other",
 ];
 
-/// Of an event that is invalid as a whole.
+/// The place of the problem of an event that is invalid as a whole.
 pub(super) const INVALID_EVENT: usize = 0;
 /// Why an entry failed: [`INVALID_EVENT`], then [`ProblemKind::ALL`].
 pub(super) const FAILURES: [&str; ProblemKind::ALL.len() + 1] = failures();

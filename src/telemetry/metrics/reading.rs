@@ -9,11 +9,11 @@ use super::{ActorKind, Class, EVENT_TYPES, Metrics};
 /// What has been counted since the start.
 #[derive(Debug, Clone)]
 pub struct Reading {
-    /// By [`EVENT_TYPES`] and [`Class::ALL`].
+    /// The number of events, by [`EVENT_TYPES`] and [`Class::ALL`].
     pub events: [[u64; Class::ALL.len()]; EVENT_TYPES.len()],
-    /// Of `POST /events`.
+    /// The durations of requests to `POST /events`.
     pub requests: Spread,
-    /// Of pipelines to the cache.
+    /// The durations of pipelines to the cache.
     pub batches: Spread,
     /// From the acceptance of events to their end.
     pub delays: Spread,
@@ -94,7 +94,7 @@ impl Metrics {
         self.inner.redis_reconnects.get()
     }
 
-    /// Of the process, in RAM; none where that cannot be told.
+    /// The resident memory of the process; None where it is not known.
     pub fn memory_bytes(&self) -> Option<i64> {
         self.process.resident_memory_bytes()
     }

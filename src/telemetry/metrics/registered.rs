@@ -19,7 +19,7 @@ pub(super) struct Registered {
     /// The four types and, last, `unknown`.
     pub events: [[IntCounter; Class::ALL.len()]; EVENT_TYPES.len()],
     pub entries: [Series<IntCounterVec, IntCounter, { STATUSES.len() }>; EventType::ALL.len()],
-    /// By type, as `events`.
+    /// The failed entries by type, as `events`.
     pub failed_entries: [Series<IntCounterVec, IntCounter, { FAILURES.len() }>; EVENT_TYPES.len()],
     pub event_delay: Histogram,
     pub event_age: Histogram,

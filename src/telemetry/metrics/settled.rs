@@ -14,7 +14,7 @@ use crate::telemetry::series::position;
 /// What is handed over when it is dropped.
 pub struct Settled<'m> {
     metrics: &'m Metrics,
-    /// By type and class, and by type and status.
+    /// Counts by type and class, and by type and status.
     events: [[u64; Class::ALL.len()]; EventType::ALL.len()],
     entries: [[u64; STATUSES.len()]; EventType::ALL.len()],
     delays: LocalHistogram,
@@ -29,7 +29,7 @@ impl Metrics {
         Settled { metrics: self, events, entries, delays: self.inner.event_delay.local(), ages: None }
     }
 
-    /// An event has ended ok: so long after it was accepted, and so long after its own time if it has one.
+    /// Counts an event that ended ok, with the time since it was accepted and the time since its own time, if it has one.
     pub fn event_settled(&self, delay: Duration, age: Option<Duration>) {
         self.inner.event_delay.observe(delay.as_secs_f64());
         if let Some(age) = age {
@@ -39,17 +39,17 @@ impl Metrics {
 }
 
 impl Settled<'_> {
-    /// As [`Metrics::event_done`].
+    /// Does what [`Metrics::event_done`] does.
     pub fn event(&mut self, event: EventType, class: Class) {
         self.events[event as usize][class as usize] += 1;
     }
 
-    /// As [`Metrics::entry_done`].
+    /// Does what [`Metrics::entry_done`] does.
     pub fn entry(&mut self, event: EventType, status: &str) {
         self.entries[event as usize][position(&STATUSES, status)] += 1;
     }
 
-    /// As [`Metrics::event_settled`].
+    /// Does what [`Metrics::event_settled`] does.
     pub fn took(&mut self, delay: Duration, age: Option<Duration>) {
         self.delays.observe(delay.as_secs_f64());
         if let Some(age) = age {

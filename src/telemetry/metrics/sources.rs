@@ -63,7 +63,7 @@ impl Metrics {
 }
 
 impl SourceMetrics {
-    /// A notification of so many elements has come.
+    /// Counts a notification with this number of elements.
     pub fn received(&self, elements: usize) {
         self.received.inc_by(elements as u64);
     }
@@ -75,7 +75,8 @@ impl SourceMetrics {
         }
     }
 
-    /// Changes of one notification were carried out so long after they happened. What is shared is touched once for all of them.
+    /// Counts changes of one notification that were carried out, with the time since each happened. What threads share is touched
+    /// once for all of them.
     pub fn lags(&self, lags: impl Iterator<Item = Duration>) {
         let local = self.lag.local();
         lags.for_each(|lag| local.observe(lag.as_secs_f64()));

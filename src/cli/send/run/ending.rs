@@ -90,7 +90,7 @@ impl Run {
         self.ledger.settle(item, Fate::Unavailable)
     }
 
-    /// Of what was read.
+    /// The events that were read and are not settled.
     fn unsettled(&self) -> impl Iterator<Item = &Item> {
         self.flights.values().flat_map(|flight| &flight.items).chain(self.planner.rest())
     }

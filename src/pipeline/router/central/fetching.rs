@@ -101,7 +101,7 @@ impl CentralRouter {
             FetchResult::NeedsBytes(bytes) => {
                 self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, now));
                 self.note(&request, Phase::Waiting, now);
-                request.attempts -= 1;
+                request.attempts -= 1; // The host did its part: the blob waits for room.
                 request.waits += 1;
                 if request.waits > MAX_WAITS {
                     let detail = "intake.max_in_flight_bytes had no room for the blob in any attempt";
@@ -113,12 +113,12 @@ impl CentralRouter {
                 let begun = request.attempt_begun;
                 self.deps.scheduler.with(|scheduler| scheduler.heard_nothing(&request.host, begun));
                 self.note(&request, Phase::Waiting, now);
-                request.attempts -= 1;
+                request.attempts -= 1; // It made room for others; the host may still be well.
                 request.given_up += 1;
                 self.submit(request);
             }
             FetchResult::Lost if request.losses == 0 => {
-                request.losses += 1;
+                request.losses += 1; // Once only: this blob may be what breaks the fetcher.
                 request.attempts -= 1;
                 self.note(&request, Phase::Waiting, now);
                 self.submit(request);
@@ -191,7 +191,7 @@ impl CentralRouter {
         });
     }
 
-    /// Its host is down, or rests for too long.
+    /// Fails a request whose host is down, or rests for too long.
     fn fail_unasked(&mut self, request: &FetchRequest) {
         let outcome = match self.deps.scheduler.with(|scheduler| scheduler.asked_until(&request.host)) {
             Some(until) => {

@@ -2,7 +2,8 @@
 //! next attempt.
 //!
 //! Other keys go on meanwhile. A lane is tried with its first operation alone; once that is done the rest follows at
-//! once. Lanes that wait for the same cause are a group. While nothing of what is tried of a group succeeds, one of its lanes is
+//! once. Lanes that wait for the same cause are a group. While nothing of what is tried of a group succeeds, one of its lanes
+//! is
 //! tried at a time, so that a cache that is full is not asked over and over; with each success twice as many are. Other groups
 //! have nothing to do with that.
 
@@ -39,7 +40,7 @@ pub struct Delayed {
 /// The lanes that wait for the same cause.
 struct Group {
     cause: Cow<'static, str>,
-    /// Those that wait for their time. An entry that does not agree with its lane is of the past.
+    /// Lanes that wait for their time. An entry that does not agree with its lane is of the past.
     due: BinaryHeap<Reverse<(Instant, KeyPlace)>>,
     tries: Tries,
 }
@@ -67,7 +68,7 @@ enum Delay {
     Waiting,
     /// The batch under way has some of it.
     Tried,
-    /// And the first of that was refused again.
+    /// The first of the lane was refused again.
     Refused,
 }
 
@@ -78,7 +79,7 @@ impl Default for Tries {
 }
 
 impl Tries {
-    /// Of what was tried in a batch some was done, and some was refused.
+    /// Notes whether a batch had commands that were done, and commands that were refused.
     fn ended(&mut self, some_done: bool, some_refused: bool, now: Instant) {
         match (some_done, some_refused) {
             (true, false) => *self = Tries { most: self.most.saturating_mul(2), from: None, failures: 0 },
@@ -145,7 +146,7 @@ impl Delayed {
         }
     }
 
-    /// Adds to the batch what is due, of so many lanes at most.
+    /// Adds to the batch what is due, of at most this number of lanes.
     pub(super) fn take_due(&mut self, most: usize, packing: &mut Packing<'_>, now: Instant) {
         let groups = self.groups.len();
         self.first_group = (self.first_group + 1).checked_rem(groups).unwrap_or(0);

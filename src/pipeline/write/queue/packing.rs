@@ -11,7 +11,7 @@ use crate::pipeline::work::key_order::TicketSet;
 /// What is left for the next batch is at most this part of the one that goes.
 const LITTLE: usize = 4;
 
-/// Of the keys of a batch. Kept from batch to batch for its memory.
+/// What is noted of the keys of a batch. It is kept from batch to batch for its memory.
 #[derive(Default)]
 pub struct Notes {
     /// More is done on them than to set them.
@@ -31,7 +31,7 @@ impl Notes {
 
 pub struct Packing<'a> {
     bounds: BatchLimits,
-    /// For so many at most there will be something.
+    /// The most operations for which the batch will have room.
     room: usize,
     bytes: usize,
     notes: &'a mut Notes,

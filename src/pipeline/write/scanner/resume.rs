@@ -23,7 +23,7 @@ pub(super) type ScanName = [u64; 2];
 /// How far a pattern delete has come.
 pub(super) struct ResumePoint {
     pub(super) cursor: Cursor,
-    /// Of a preview, for each of its patterns by text: what was counted and sampled.
+    /// What a preview has counted and sampled, for each of its patterns by text.
     pub(super) found: HashMap<Box<str>, (u64, Vec<Bytes>)>,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Rule {
     pub(super) deadline: Instant,
     /// Among the rules of its walk.
     pub(super) number: usize,
-    /// Of the pattern delete that it belongs to.
+    /// The pattern delete that it belongs to.
     pub(super) name: ScanName,
     /// The pass of the walk with which it ends.
     pub(super) pass: usize,

@@ -1,7 +1,7 @@
 //! Which keys a scan has counted: one note for all its patterns, for Redis may show a key twice.
 //!
 //! The note holds eight bytes a key. What it may hold is bounded, and taken from admission as it grows; when it is full it
-//! goes on with every second key, then every fourth, each of which stands for so many.
+//! goes on with every second key, then every fourth, each of which stands for two or four.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -20,7 +20,7 @@ const KEY_BYTES: usize = 16;
 pub(super) struct CountedKeys {
     hashes: HashSet<u64, RandomState>,
     hasher: RandomState,
-    /// Keys are noted if so many bits of their hash are zero.
+    /// A key is noted if this number of bits of its hash are zero.
     level: u32,
     max_keys: usize,
     permit: Permit,

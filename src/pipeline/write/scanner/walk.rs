@@ -5,7 +5,8 @@
 //! first leaves it because it is newer, the others get it then. `matched` counts distinct keys: a deleted key is counted
 //! by what UNLINK says, one that is left or previewed by a [note](super::seen).
 //!
-//! A walk has a pass for each place at which a pattern delete goes on, and one from the start for those that are new. A rule ends
+//! A walk has a pass for each place at which a pattern delete goes on, and one from the start for those that are new. A rule
+//! ends
 //! with its own pass and takes part in those before it.
 
 use std::cell::RefCell;
@@ -25,7 +26,7 @@ use crate::pipeline::work::barriers::Barrier;
 use crate::pipeline::work::operation::PatternDelete;
 
 const PAUSE: Duration = Duration::from_millis(100);
-/// For so long keys are held against patterns before others on the thread have their turn.
+/// How long keys are matched against patterns before others on the thread have their turn.
 const SLICE: Duration = Duration::from_millis(2);
 /// Keys between looks at the clock.
 const LOOK_EVERY: usize = 32;

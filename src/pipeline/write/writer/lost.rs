@@ -13,7 +13,8 @@ use crate::pipeline::write::queue::Pending;
 /// Restarts an operation in flight survives; one that brings its writer down each time must end.
 const MAX_CRASHES: u8 = 5;
 
-/// Those that are to be repeated, in order; the others are answered. Nobody knows what of the batch was done, so a read is not
+/// The operations that are to be repeated, in order; the others are answered. Nobody knows what of the batch was done, so a
+/// read is not
 /// among them that has a write of its key behind it: read once more, it might see that.
 pub(super) fn to_repeat(commands: Vec<Command>, pending: Vec<Pending>, now: Instant) -> Vec<(Command, Pending)> {
     let mut written = HashSet::<CacheKey, RandomState>::default();
