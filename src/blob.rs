@@ -29,7 +29,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 
 use self::guard::AllowedHosts;
-use self::store::Stores;
+use self::store::{Refusal, Stores};
 use crate::event::expected::Difference;
 
 /// The `fetch.*` settings that a single attempt needs.
@@ -63,6 +63,8 @@ pub struct FetchError {
     pub kind: FetchErrorKind,
     /// What happened, for the log and the answer.
     pub detail: String,
+    /// Why a store refused it, where the store says.
+    pub refusal: Option<Refusal>,
     /// What the server asked for in `Retry-After`, counted from now.
     pub retry_after: Option<Duration>,
     /// The host gave no sign of life for the whole attempt: no connection and no byte of a response.
@@ -90,7 +92,7 @@ pub enum FetchErrorKind {
 
 impl FetchError {
     pub(in crate::blob) fn new(kind: FetchErrorKind, detail: impl Into<String>) -> Self {
-        FetchError { kind, detail: detail.into(), retry_after: None, silent: false, elsewhere: false }
+        FetchError { kind, detail: detail.into(), refusal: None, retry_after: None, silent: false, elsewhere: false }
     }
 
     /// Others are passed on to the cache, and none of them has ended in time.

@@ -25,7 +25,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("secret", &[]),
     ("redis", &["secret"]),
-    ("blob", &["event"]),
+    ("blob", &["event", "secret"]),
     ("cache", &["event", "redis"]),
     ("telemetry", &["event"]),
     ("pipeline", &["event", "blob", "cache", "telemetry"]),

@@ -31,7 +31,7 @@ use super::decoding::Decoding;
 use super::dial::{NameResolver, by_the_system};
 use super::resource::resource;
 use super::signs::Signs;
-use super::store::{self, ListedPage, Store, StorePlace};
+use super::store::{self, ListedPage, Refusal, Store, StorePlace};
 use super::{BlobSettings, Download, FetchError, FetchErrorKind, SetupError};
 use crate::event::trace::Trace;
 use crate::event::{EntityTag, FetchTarget, StoreObject};
@@ -316,7 +316,8 @@ impl StoreAccess {
                 Ok(answer) => return Ok((answer, response)),
                 Err(error) => store::explained(response, error, &credential, until).await,
             };
-            let is_final = is_second || error.kind != FetchErrorKind::Denied;
+            let may_be_let_in = error.refusal.is_none_or(Refusal::is_for_credential);
+            let is_final = is_second || error.kind != FetchErrorKind::Denied || !may_be_let_in;
             if is_final || !self.store.has_other_credential(&credential).await {
                 return Err(error);
             }

@@ -1,8 +1,8 @@
 //! Stores that the operator set up (`stores.NAME`): where an object of one is, and how a request to it is signed.
 //!
 //! - [`place`] turns bucket and name into the path that the store's kind asks for.
-//! - [`credential`] gets what requests are signed with, keeps it, and renews it in time.
-//! - [`lent`] asks whoever lends credentials for a time, through [`platform`].
+//! - [`secret`] has what requests are signed with, by type; [`credential`] is which of it holds now.
+//! - [`renewal`] keeps what is lent for a time, and renews it; [`lent`] asks whoever lends, through [`platform`].
 //! - [`sign`] puts a signature on one request.
 //! - [`listing`] reads what a store holds, page by page.
 //! - [`refusal`] reads why a store refused a request.
@@ -17,8 +17,11 @@ mod listing;
 mod place;
 mod platform;
 mod refusal;
+mod renewal;
+mod secret;
+mod service_account;
 mod sign;
-mod signing_key;
+mod xml;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,12 +30,15 @@ use std::sync::Arc;
 
 use url::Url;
 
-pub use self::credential::{CredentialSource, SecretText};
+pub use self::credential::{CredentialSource, SecretFiles};
 pub use self::lent::CredentialLender;
 pub use self::listing::{Listed, ListedPage};
 pub(super) use self::place::StorePlace;
 pub use self::platform::Platform;
+pub use self::refusal::Refusal;
 pub(super) use self::refusal::explained;
+pub use self::secret::{AccessKey, AccountKey, Credential, RequestHeader, SasToken, StoreSecret, one_line, visible};
+pub use self::service_account::ServiceAccount;
 pub(super) use self::sign::Signed;
 
 use self::credential::Credentials;
@@ -90,7 +96,7 @@ pub struct StoreSettings {
 pub struct Stores(Arc<BTreeMap<String, Arc<Store>>>);
 
 impl Stores {
-    /// Nothing is read and nobody is called before the first request.
+    /// Nobody is called before the first request.
     pub fn new(stores: impl IntoIterator<Item = (String, StoreSettings)>) -> Self {
         let stores = stores.into_iter().map(|(name, settings)| {
             let store = Store::new(&name, settings);
@@ -114,6 +120,11 @@ impl Stores {
                 Some(resource(&url, &target))
             }
         }
+    }
+
+    /// All stores with their names, in the order of these.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Store>)> {
+        self.0.iter().map(|(name, store)| (name.as_str(), store))
     }
 
     /// The names of all stores, in their order.
@@ -151,6 +162,16 @@ impl Store {
         let StoreSettings { kind, endpoint, region, path_style, account, credential } = settings;
         let (account, aws) = (account.map(String::into_boxed_str), AwsSigner::new("s3", &region));
         Store { name: name.into(), kind, endpoint, path_style, account, credentials: Credentials::new(credential), aws }
+    }
+
+    /// The files that hold what requests are signed with; None: there are none.
+    pub fn secret_files(&self) -> Option<&SecretFiles> {
+        self.credentials.files()
+    }
+
+    /// Requests are signed with this from now on: what the files of the secret hold.
+    pub fn adopt(&self, secret: StoreSecret) {
+        self.credentials.adopt(secret);
     }
 
     /// The store's own hosts: the endpoint, and for S3 the buckets' names before it.

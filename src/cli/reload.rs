@@ -53,18 +53,18 @@ impl Reloader {
     /// Hands over to `adopt` whatever else `read` comes to give than `current`.
     pub fn follow<T: Clone + PartialEq + Send + 'static>(
         &mut self,
-        setting: &'static str,
+        setting: impl Into<String>,
         current: T,
         read: impl Fn() -> Result<T, String> + Send + 'static,
         adopt: impl Fn(&T) -> Result<(), String> + Send + 'static,
     ) {
-        let mut readings = Readings::of(Ok(current));
+        let (mut readings, setting) = (Readings::of(Ok(current)), setting.into());
         self.watch(move |look| {
             let Some(news) = readings.news(read(), look) else { return };
             match news.and_then(|value| adopt(&value)) {
-                Ok(()) => info!(setting; "file reloaded"),
+                Ok(()) => info!(setting = setting.as_str(); "file reloaded"),
                 Err(cause) => {
-                    warn!(setting, cause = cause.as_str(); "file cannot be used, its previous content stays in effect")
+                    warn!(setting = setting.as_str(), cause = cause.as_str(); "file cannot be used, its previous content stays in effect")
                 }
             }
         });

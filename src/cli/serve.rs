@@ -20,7 +20,7 @@ use super::auth_reload::AuthReload;
 use super::reload::Reloader;
 use super::reload::settings::SettingsOrigin;
 use super::signals::{HangUp, Signals};
-use super::stores::blob_settings;
+use super::stores::{self, blob_settings};
 use super::{keys, refuse};
 use crate::blob::retry::Policy;
 use crate::cache::redis::SetupError;
@@ -131,7 +131,9 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
     let cache = cache(config, &holder)?;
     refuse_unsupported(cache.as_ref(), config.redis.connect_timeout).await?;
     let name = cache.describe();
-    let pipeline = pipeline::build(pipeline_settings(config), cache, &metrics)?;
+    let settings = pipeline_settings(config);
+    let stores = settings.blob.stores.clone();
+    let pipeline = pipeline::build(settings, cache, &metrics)?;
     let auth_reload = AuthReload::new(config.auth.clone());
     for short in auth_reload.auth.short_tokens() {
         warn!(token:% = short; "a token of fewer than 16 characters can be guessed");
@@ -144,6 +146,7 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
     let server = HttpServer::start(settings, pipeline.clone(), parts, name.clone(), config.event.max_events)?;
     let feeding = journal.map(|journal| feed(journal, pipeline.clone()));
     let mut reloader = reloader(config, &auth_reload, tls);
+    stores::follow(config, &stores, &mut reloader);
     let (sender, changes) = channel(1);
     if let Some(origin) = origin {
         reloader.follow_settings(origin, sender);

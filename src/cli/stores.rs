@@ -1,13 +1,15 @@
 //! From the settings of stores to the stores that are called.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use url::Url;
 
-use crate::blob::store::{CredentialLender, CredentialSource, Platform, SecretText, StoreKind, StoreSettings, Stores};
+use super::reload::Reloader;
+use crate::blob::store::{
+    CredentialLender, CredentialSource, Platform, Refusal, SecretFiles, StoreKind, StoreSecret, StoreSettings, Stores,
+};
 use crate::blob::{BlobClient, BlobSettings, FetchError, FetchErrorKind};
-use crate::config::{self, Config, Secret, SourceConfig, StoreConfig};
+use crate::config::{Config, SourceConfig, StoreConfig};
 
 /// The region where none is set beside an endpoint: servers that are no cloud take it.
 const REGION: &str = "us-east-1";
@@ -29,12 +31,26 @@ pub fn blob_settings(config: &Config) -> BlobSettings {
     BlobSettings { stores: stores(config, &settings), ..settings }
 }
 
-/// All stores of the settings. Files are read when a credential is needed, and again when they may have changed. `blob` says
+/// All stores of the settings. `blob` says
 /// through what proxy credentials are asked for, and which authorities are trusted.
 fn stores(config: &Config, blob: &BlobSettings) -> Stores {
     let platform = Platform::new(blob.clone());
     let stores = config.stores.iter().filter_map(|(name, store)| Some((name.clone(), settings(store, &platform)?)));
     Stores::new(stores)
+}
+
+/// Has what the files of secrets come to hold used from then on.
+pub fn follow(config: &Config, stores: &Stores, reloader: &mut Reloader) {
+    for (name, store) in stores.iter() {
+        let current = config.stores.get(name).and_then(|store| store.secret().ok()?);
+        let (Some(files), Some(current)) = (store.secret_files().cloned(), current) else { continue };
+        let store = store.clone();
+        let adopt = move |secret: &StoreSecret| {
+            store.adopt(secret.clone());
+            Ok(())
+        };
+        reloader.follow(format!("stores.{name}"), current, move || files.read(), adopt);
+    }
 }
 
 /// Asks each store for next to nothing: what was asked, and why it failed.
@@ -44,7 +60,7 @@ pub async fn probe(config: &Config) -> Vec<(String, Option<String>)> {
         Err(error) => return vec![("stores".to_owned(), Some(error.to_string()))],
     };
     let mut results = Vec::new();
-    for name in config.stores.keys() {
+    for (name, store) in &config.stores {
         let of_store = |source: &&SourceConfig| source.store.as_ref() == Some(name);
         let bucket = config.sources.values().filter(of_store).find_map(|source| source.buckets().into_iter().next());
         let what = match &bucket {
@@ -52,19 +68,24 @@ pub async fn probe(config: &Config) -> Vec<(String, Option<String>)> {
             None => format!("store {name}: address and credential"),
         };
         let result = client.probe(name, bucket.as_deref(), (Instant::now() + config.fetch.timeout).into()).await;
-        let failure = result.err().filter(|error| !is_answer(error, bucket.is_some()));
+        let failure = result.err().filter(|error| !is_answer(error, store, bucket.is_some()));
         results.push((what, failure.map(|error| error.detail)));
     }
     results
 }
 
-/// Whether a refusal shows that the store knows who asks: what was asked for need not be there, nor be for this credential.
-fn is_answer(error: &FetchError, has_bucket: bool) -> bool {
-    let is_unlisted = !has_bucket && error.detail.ends_with("(AccessDenied)");
-    error.kind == FetchErrorKind::NotFound || is_unlisted
+/// Whether a refusal shows that the store knows who asks. Where no bucket is named, what was asked for need not be there, nor be
+/// for this credential; and a store that is asked without one may say that it is not public.
+fn is_answer(error: &FetchError, store: &StoreConfig, has_bucket: bool) -> bool {
+    let is_expected = match error.refusal {
+        Some(Refusal::NoPermission | Refusal::BucketMissing) => true,
+        Some(Refusal::NotPublic) => store.anonymous,
+        _ => false,
+    };
+    error.kind == FetchErrorKind::NotFound || !has_bucket && is_expected
 }
 
-/// None for a store without an endpoint, which the checks of the settings let nobody have.
+/// None for a store without an endpoint or a usable secret, which the checks of the settings let nobody have.
 fn settings(store: &StoreConfig, platform: &Platform) -> Option<StoreSettings> {
     Some(StoreSettings {
         kind: store.kind,
@@ -72,7 +93,7 @@ fn settings(store: &StoreConfig, platform: &Platform) -> Option<StoreSettings> {
         region: store.region.clone().unwrap_or_else(|| REGION.to_owned()),
         path_style: store.path_style.unwrap_or(store.endpoint.is_some()),
         account: store.account.clone(),
-        credential: credential(store, platform),
+        credential: credential(store, platform)?,
     })
 }
 
@@ -103,42 +124,20 @@ fn suffix(store: &StoreConfig) -> &'static str {
     if store.region.as_deref().is_some_and(|region| region.starts_with("cn-")) { ".cn" } else { "" }
 }
 
-fn credential(store: &StoreConfig, platform: &Platform) -> CredentialSource {
-    let text = |value: &Option<Secret>, file: &Option<PathBuf>| secret(value.clone(), file.clone());
-    let access_key = text(&store.access_key_id, &store.access_key_id_file)
-        .zip(text(&store.secret_access_key, &store.secret_access_key_file));
-    if let Some((id, secret)) = access_key {
-        let session_token = text(&store.session_token, &store.session_token_file);
-        return CredentialSource::AccessKey { id, secret, session_token };
-    }
-    if let Some(key) = text(&store.account_key, &store.account_key_file) {
-        return CredentialSource::AccountKey(key);
-    }
-    if let Some(token) = text(&store.sas_token, &store.sas_token_file) {
-        return CredentialSource::Sas(token);
-    }
-    if let Some(header) = text(&store.header, &store.header_file) {
-        return CredentialSource::Header(header);
-    }
-    if let Some(path) = store.service_account_file.clone() {
-        let read = move || config::text_in(&path).map(|key| key.expose().to_owned());
-        return CredentialSource::ServiceAccount(SecretText::new(read), platform.clone());
+/// None for a secret that is of no use, which the checks of the settings let nobody have.
+fn credential(store: &StoreConfig, platform: &Platform) -> Option<CredentialSource> {
+    if let Some(secret) = store.secret().ok()? {
+        let files = store.has_files().then(|| {
+            let store = store.clone();
+            SecretFiles::new(move || store.with_files()?.secret()?.ok_or_else(|| "there is no secret".to_owned()))
+        });
+        return Some(CredentialSource::Given(secret, files, platform.clone()));
     }
     let lender = match store.kind {
         StoreKind::S3 if !store.anonymous => CredentialLender::Aws,
         StoreKind::Azure if !store.anonymous => CredentialLender::Azure,
         StoreKind::Gcs if !store.anonymous => CredentialLender::Google,
-        _ => return CredentialSource::Anonymous,
+        _ => return Some(CredentialSource::Anonymous),
     };
-    CredentialSource::Platform(lender, platform.clone())
-}
-
-fn secret(value: Option<Secret>, file: Option<PathBuf>) -> Option<SecretText> {
-    match (value, file) {
-        (Some(value), _) => Some(SecretText::new(move || Ok(value.expose().to_owned()))),
-        (None, Some(path)) => {
-            Some(SecretText::new(move || config::password_in(&path).map(|secret| secret.expose().to_owned())))
-        }
-        (None, None) => None,
-    }
+    Some(CredentialSource::Platform(lender, platform.clone()))
 }

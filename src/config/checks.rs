@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use base64::Engine;
 use ipnet::IpNet;
 
 use super::secret::WebhookSecret;
 use crate::blob::Proxy;
 use crate::blob::guard::AllowedHosts;
+use crate::blob::store;
 use crate::event::pattern::Pattern;
 use crate::event::sources::KeyTemplate;
 
@@ -140,31 +140,26 @@ pub fn account(text: &str) -> Result<(), String> {
     if fits { Ok(()) } else { Err("not a storage account".to_owned()) }
 }
 
+/// What stands in a header as it is.
+pub fn visible(text: &str) -> Result<(), String> {
+    store::visible(text).map_err(str::to_owned)
+}
+
+/// What is only computed with.
+pub fn one_line(text: &str) -> Result<(), String> {
+    store::one_line(text).map_err(str::to_owned)
+}
+
 pub fn account_key(text: &str) -> Result<(), String> {
-    let is_key = text.len() <= 4096 && base64::engine::general_purpose::STANDARD.decode(text.trim()).is_ok();
-    if is_key { Ok(()) } else { Err("not base64".to_owned()) }
+    text.parse::<store::AccountKey>().map(drop).map_err(str::to_owned)
 }
 
 pub fn sas_token(text: &str) -> Result<(), String> {
-    let is_query = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
-    let fits = text.len() <= 4096 && text.trim_start_matches('?').bytes().all(is_query) && text.contains("sig=");
-    if fits { Ok(()) } else { Err("not the query of a shared access signature".to_owned()) }
+    text.parse::<store::SasToken>().map(drop).map_err(str::to_owned)
 }
 
 pub fn header(text: &str) -> Result<(), String> {
-    const OWN: [&str; 6] =
-        ["host", "content-length", "transfer-encoding", "connection", "accept-encoding", "if-none-match"];
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    match text.split_once(':').map(|(name, value)| (name.trim(), value.trim())) {
-        Some((name, _)) if name.is_empty() || !name.bytes().all(is_name) => Err("a header without a name".to_owned()),
-        Some((name, _)) if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) => {
-            Err("a header that requests have already".to_owned())
-        }
-        Some((_, value)) if !value.is_empty() && value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) => {
-            Ok(())
-        }
-        _ => Err("not of the form Name: value".to_owned()),
-    }
+    text.parse::<store::RequestHeader>().map(drop).map_err(str::to_owned)
 }
 
 fn no_control(text: &str) -> Result<(), String> {

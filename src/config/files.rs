@@ -14,9 +14,11 @@ use super::checks;
 use super::effective::Effective;
 use super::fault::SettingFault;
 use super::kind::items;
-use super::named::{SOURCES, STORES, source_settings, store_settings};
+use super::named::{SOURCES, STORES, find, source_settings, store_settings};
 use super::secret::{Pem, Secret, WebhookSecret};
+use super::table::Setting;
 use super::tls::{TlsFiles, TlsPems};
+use crate::blob::store::ServiceAccount;
 
 /// Bytes of a file at most.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -47,8 +49,12 @@ pub fn read(settings: &Effective, faults: &mut Vec<SettingFault>) -> Files {
     let tokens_of_sources = tokens_of_sources.collect();
     for setting in settings.names(STORES).into_iter().flat_map(store_settings) {
         match setting.leaf() {
-            "service_account_file" => drop(reader.read(setting.path, text)),
-            leaf if leaf.ends_with("_file") => drop(reader.read(setting.path, password)),
+            "service_account_file" => {
+                let _ = reader.read(setting.path, |bytes| text(bytes)?.parse::<ServiceAccount>().map(drop));
+            }
+            leaf if leaf.ends_with("_file") => {
+                let _ = reader.read(setting.path, |bytes| as_set(setting, bytes));
+            }
             _ => {}
         }
     }
@@ -210,6 +216,13 @@ fn webhook_secrets(bytes: Vec<u8>) -> Result<Vec<WebhookSecret>, String> {
     let secret = |(index, item): (usize, &str)| item.parse().map_err(|reason| format!("item {}: {reason}", index + 1));
     let secrets: Vec<WebhookSecret> = items(&text).enumerate().map(secret).collect::<Result<_, String>>()?;
     if secrets.is_empty() { Err("it holds no secret".to_owned()) } else { Ok(secrets) }
+}
+
+/// Checks what the file of a secret holds as the secret itself would be in a setting.
+fn as_set(file: &Setting, bytes: Vec<u8>) -> Result<(), String> {
+    let secret = password(bytes)?;
+    let own = file.path.strip_suffix("_file").and_then(find);
+    own.map_or(Ok(()), |own| own.kind.from_text(secret.expose(), false).map(drop))
 }
 
 /// Without the line's end that editors and `echo` put behind it.

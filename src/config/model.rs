@@ -178,6 +178,9 @@ pub(super) fn build(settings: Effective, files: Files) -> Result<Config, Setting
             source.tokens_of_file = tokens;
         }
     }
+    for (name, store) in &mut config.stores {
+        *store = store.with_files().map_err(|reason| SettingFault::Usage(format!("stores.{name}.{reason}")))?;
+    }
     Ok(config)
 }
 

@@ -61,6 +61,7 @@ mod source_hostile;
 mod source_order;
 mod source_posters;
 mod sources;
+mod store_secrets;
 mod stores;
 mod streamed;
 mod support;

@@ -3,29 +3,21 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use awc::http::header::AUTHORIZATION;
 use bytes::Bytes;
 use reqsign_aws_v4::DefaultCredentialProvider;
 use reqsign_core::{Context, ProvideCredential};
-use ring::rand::SystemRandom;
-use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
-use serde_json::{Value, json};
+use serde_json::Value;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::platform::Platform;
-use super::signing_key::Credential;
+use super::secret::{AccessKey, Credential, RequestHeader};
+use super::service_account::ServiceAccount;
 
-/// What Azure's storage asks its tokens to be for, and Google's.
+/// What Azure's storage asks its tokens to be for.
 const AZURE: &str = "https://storage.azure.com/";
-const GOOGLE_SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_only";
-const GOOGLE_TOKENS: &str = "https://oauth2.googleapis.com/token";
 const GOOGLE_METADATA: &str = "http://metadata.google.internal";
-/// How long a service account asks a token for.
-const TOKEN_FOR: Duration = Duration::from_secs(3600);
 
 /// Why nothing was lent, for who operates the service; it holds no secret.
 pub type Reason = String;
@@ -46,6 +38,8 @@ pub enum CredentialLender {
     Azure,
     /// `GOOGLE_APPLICATION_CREDENTIALS`, and the metadata service.
     Google,
+    /// Google's token service, in exchange for a key file.
+    To(ServiceAccount),
 }
 
 impl CredentialLender {
@@ -54,13 +48,14 @@ impl CredentialLender {
             CredentialLender::Aws => aws(platform).await,
             CredentialLender::Azure => azure(platform).await,
             CredentialLender::Google => google(platform).await,
+            CredentialLender::To(account) => exchanged(platform, account).await,
         }
     }
 }
 
 impl fmt::Debug for CredentialLender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the platform")
+        f.write_str("a lender")
     }
 }
 
@@ -69,22 +64,25 @@ async fn aws(platform: &Platform) -> Result<Lent, Reason> {
     let provider = DefaultCredentialProvider::builder().no_sso().no_process().build();
     let given = provider.provide_credential(&platform.context()).await;
     // The library's words may repeat what a service answered.
-    let given = given.map_err(|error| format!("AWS provides none ({})", error.kind()))?;
-    let given = given.ok_or("the environment has none, and no AWS service provides one")?;
-    let (id, secret, session_token) = (given.access_key_id, given.secret_access_key, given.session_token);
+    let given = given.map_err(|error| format!("AWS lends none ({})", error.kind()))?;
+    let given = given.ok_or("there is none in the environment, and no service of AWS lends one")?;
+    let key = AccessKey::new(&given.access_key_id, &given.secret_access_key, given.session_token.as_deref());
+    let key = key.map_err(|reason| format!("what AWS lends is of no use: {reason}"))?;
     let until = given.expires_in.map(|until| until.as_system_time());
-    Ok(Lent { credential: Credential::AccessKey { id, secret, session_token }, until })
+    Ok(Lent { credential: Credential::AccessKey(key), until })
 }
 
 async fn azure(platform: &Platform) -> Result<Lent, Reason> {
     let context = platform.context();
     let variable = |name: &str| context.env_var(name).filter(|value| !value.is_empty());
-    if let Some(key) = variable("AZURE_STORAGE_ACCOUNT_KEY").or_else(|| variable("AZURE_STORAGE_KEY")) {
-        return Ok(Lent { credential: Credential::AccountKey(key), until: None });
-    }
-    if let Some(token) = variable("AZURE_STORAGE_SAS_TOKEN") {
-        let token = token.trim_start_matches('?').to_owned();
-        return Ok(Lent { credential: Credential::Sas(token), until: None });
+    for name in ["AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN"] {
+        let Some(text) = variable(name) else { continue };
+        let credential = match name {
+            "AZURE_STORAGE_SAS_TOKEN" => text.parse().map(Credential::Sas),
+            _ => text.parse().map(Credential::AccountKey),
+        };
+        let credential = credential.map_err(|reason| format!("the variable {name}: {reason}"))?;
+        return Ok(Lent { credential, until: None });
     }
     let client = variable("AZURE_CLIENT_ID");
     if let (Some(client), Some(tenant)) = (&client, variable("AZURE_TENANT_ID")) {
@@ -137,7 +135,8 @@ async fn azure_client(
 async fn google(platform: &Platform) -> Result<Lent, Reason> {
     let context = platform.context();
     if let Some(file) = context.env_var("GOOGLE_APPLICATION_CREDENTIALS").filter(|file| !file.is_empty()) {
-        return google_key(platform, &read(&context, &file).await?).await;
+        let account = read(&context, &file).await?.parse().map_err(|reason| format!("the file {file}: {reason}"))?;
+        return exchanged(platform, &account).await;
     }
     let host = context.env_var("GCE_METADATA_HOST").map(|host| format!("http://{host}"));
     let host = host.unwrap_or_else(|| GOOGLE_METADATA.to_owned());
@@ -146,52 +145,10 @@ async fn google(platform: &Platform) -> Result<Lent, Reason> {
     token(platform, request, url, "the metadata service").await
 }
 
-/// A token for the account or the person whose key file this is.
-pub async fn google_key(platform: &Platform, text: &str) -> Result<Lent, Reason> {
-    let key: Value = serde_json::from_str(text).map_err(|_| "the key file is not JSON")?;
-    let member = |name: &str| key.get(name).and_then(Value::as_str);
-    let url = parsed(member("token_uri").unwrap_or(GOOGLE_TOKENS))?;
-    let mut form = Serializer::new(String::new());
-    match member("type") {
-        Some("service_account") => {
-            let email = member("client_email").ok_or("the key file has no client_email")?;
-            let private = member("private_key").ok_or("the key file has no private_key")?;
-            let assertion = assertion(email, private, url.as_str(), SystemTime::now())?;
-            form.append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
-            form.append_pair("assertion", &assertion);
-        }
-        Some("authorized_user") => {
-            form.append_pair("grant_type", "refresh_token");
-            for name in ["client_id", "client_secret", "refresh_token"] {
-                form.append_pair(name, member(name).ok_or_else(|| format!("the key file has no {name}"))?);
-            }
-        }
-        _ => return Err("the key file is for neither a service account nor an authorized user".to_owned()),
-    }
-    token(platform, post(&url, form.finish()), url, "Google's token service").await
-}
-
-/// What a service account shows for a token: a JWT, signed by its key (RFC 7523).
-fn assertion(email: &str, private_key: &str, audience: &str, now: SystemTime) -> Result<String, Reason> {
-    let bad = "the private_key of the key file is not an RSA key in PEM";
-    let der = PrivateKeyDer::from_pem_slice(private_key.as_bytes()).map_err(|_| bad)?;
-    let pair = match &der {
-        PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
-        PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-        _ => return Err(bad.to_owned()),
-    };
-    let pair = pair.map_err(|_| bad)?;
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let claims = json!({
-        "iss": email, "scope": GOOGLE_SCOPE, "aud": audience,
-        "iat": now.as_secs(), "exp": (now + TOKEN_FOR).as_secs(),
-    });
-    let encoded = |part: Value| URL_SAFE_NO_PAD.encode(part.to_string());
-    let text = format!("{}.{}", encoded(json!({ "alg": "RS256", "typ": "JWT" })), encoded(claims));
-    let mut signature = vec![0; pair.public().modulus_len()];
-    let signed = pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature);
-    signed.map_err(|_| "the private_key cannot sign")?;
-    Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
+/// A token in exchange for a key file.
+async fn exchanged(platform: &Platform, account: &ServiceAccount) -> Result<Lent, Reason> {
+    let (url, form) = (account.token_url(), account.form(SystemTime::now())?);
+    token(platform, post(url, form), url.clone(), "Google's token service").await
 }
 
 fn post(url: &Url, form: String) -> http1::Result<http1::Request<Bytes>> {
@@ -218,7 +175,9 @@ async fn token(
     let seconds = answer.get("expires_in");
     let seconds = seconds.and_then(|given| given.as_u64().or_else(|| given.as_str()?.parse().ok()));
     let until = seconds.and_then(|seconds| SystemTime::now().checked_add(Duration::from_secs(seconds)));
-    Ok(Lent { credential: Credential::Bearer(token.to_owned()), until })
+    let header = RequestHeader::new(AUTHORIZATION, &format!("Bearer {token}"));
+    let header = header.map_err(|_| format!("{who} answered with what is no token"))?;
+    Ok(Lent { credential: Credential::Header(header), until })
 }
 
 async fn read(context: &Context, path: &str) -> Result<String, Reason> {
@@ -228,34 +187,4 @@ async fn read(context: &Context, path: &str) -> Result<String, Reason> {
 
 fn parsed(url: &str) -> Result<Url, Reason> {
     Url::parse(url).map_err(|_| "the URL of the token service is not valid".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use base64::engine::general_purpose::STANDARD;
-    use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
-
-    use super::*;
-
-    #[test]
-    fn a_service_account_signs_what_it_asks_for() {
-        let pem = include_str!("../../../tests/keys/rsa.pem");
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let jwt = assertion("a@p.iam.gserviceaccount.com", pem, "https://t.test/token", now).unwrap();
-        let parts: Vec<&str> = jwt.split('.').collect();
-        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
-        assert_eq!((&claims["aud"], &claims["exp"]), (&json!("https://t.test/token"), &json!(1_700_003_600)));
-        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
-        let pair = match &der {
-            PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap(),
-            _ => RsaKeyPair::from_der(der.secret_der()).unwrap(),
-        };
-        let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public().as_ref().to_vec());
-        let signed = format!("{}.{}", parts[0], parts[1]);
-        public.verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(parts[2]).unwrap()).unwrap();
-        let not_rsa = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode("x"));
-        for bad in ["", "x", not_rsa.as_str()] {
-            assert!(assertion("a", bad, "https://t.test/token", now).is_err());
-        }
-    }
 }

@@ -1,18 +1,15 @@
 //! What a store holds: pages of a listing, in the store's own form.
 
 use percent_encoding::percent_decode_str;
-use quick_xml::Reader;
-use quick_xml::events::Event;
 use serde_json::Value;
 
 use super::place::encoded;
+use super::xml::elements;
 use super::{Store, StoreKind, StorePlace};
 use crate::event::EntityTag;
 
 /// Objects of a page that are asked for; stores give fewer if they like.
 const PAGE: usize = 1000;
-/// Levels of XML, at most.
-const MAX_DEPTH: usize = 32;
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,54 +93,6 @@ fn of_xml(body: &[u8]) -> Option<ListedPage> {
         _ => {}
     })?;
     is_listing.then_some(page)
-}
-
-/// Every element at its end, with the names from the root to it, whether it says that its text is percent-encoded, and its
-/// own text.
-fn elements(body: &[u8], mut each: impl FnMut(&[&str], bool, &str)) -> Option<()> {
-    let mut reader = Reader::from_reader(body);
-    let mut open: Vec<(String, bool, String)> = Vec::new();
-    loop {
-        let event = reader.read_event().ok()?;
-        match event {
-            Event::Start(element) => {
-                if open.len() == MAX_DEPTH {
-                    return None;
-                }
-                let is_encoded = element.attributes().flatten().any(|attribute| {
-                    attribute.key.as_ref() == "Encoded" && attribute.value.eq_ignore_ascii_case("true")
-                });
-                open.push((element.local_name().as_ref().to_owned(), is_encoded, String::new()));
-            }
-            Event::Text(text) => add(&mut open, &text),
-            Event::CData(text) => add(&mut open, &text),
-            Event::GeneralRef(name) => {
-                let named = match &*name {
-                    "amp" => Some('&'),
-                    "lt" => Some('<'),
-                    "gt" => Some('>'),
-                    "quot" => Some('"'),
-                    "apos" => Some('\''),
-                    _ => name.resolve_char_ref().ok().flatten(),
-                };
-                add(&mut open, named?.encode_utf8(&mut [0; 4]));
-            }
-            Event::End(_) => {
-                let names: Vec<&str> = open.iter().map(|(name, ..)| name.as_str()).collect();
-                let (_, is_encoded, text) = open.last()?;
-                each(&names, *is_encoded, text);
-                open.pop();
-            }
-            Event::Eof => return open.is_empty().then_some(()),
-            _ => {}
-        }
-    }
-}
-
-fn add(open: &mut [(String, bool, String)], text: &str) {
-    if let Some((_, _, own)) = open.last_mut() {
-        own.push_str(text);
-    }
 }
 
 fn of_json(body: &[u8]) -> Option<ListedPage> {

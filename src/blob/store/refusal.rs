@@ -1,4 +1,4 @@
-//! Why a store refused a request. The head says only 400, 401, 403 or 404; the cause is a code in the body, XML or JSON. Nothing
+//! Why a store refused a request. The head says only 400, 401, 403, 404 or 409; the cause is a code in the body, XML or JSON. Nothing
 //! of the body is repeated but that code: its other texts hold access keys and what was signed.
 
 use std::time::{Duration, SystemTime};
@@ -6,12 +6,11 @@ use std::time::{Duration, SystemTime};
 use awc::ClientResponse;
 use awc::http::header;
 use futures::StreamExt;
-use quick_xml::Reader;
-use quick_xml::events::Event;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::signing_key::Credential;
+use super::secret::Credential;
+use super::xml::elements;
 use crate::blob::{FetchError, FetchErrorKind};
 
 /// Bytes of a refusal that are read, at most.
@@ -23,28 +22,88 @@ const MAX_CODE: usize = 64;
 /// Stores take requests that are up to 15 minutes old.
 const CLOCKS_APART: Duration = Duration::from_secs(10 * 60);
 
-/// What the codes of the stores mean to who operates the service.
-const MEANINGS: &[(&[&str], &str)] = &[
-    (&["RequestTimeTooSkewed"], "this machine's clock differs too much from the store's"),
-    (&["ExpiredToken", "TokenRefreshRequired"], "the credential has expired"),
-    (&["InvalidToken", "authError", "InvalidAuthenticationInfo"], "the token is not valid, or has expired"),
-    (&["InvalidAccessKeyId"], "the store does not know the access key id"),
-    (&["SignatureDoesNotMatch"], "the signature is wrong: the secret does not belong to the access key id"),
-    (&["AuthenticationFailed"], "the signature is wrong or has expired: the key does not belong to the account"),
+/// Why a store refuses a request, whatever it is called there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The clocks are too far apart.
+    ClockOff,
+    /// The store does not know the credential, or the secret is not the one that belongs to it.
+    CredentialRefused,
+    /// The credential was good until its end.
+    CredentialExpired,
+    /// The store knows who asks, and does not permit this.
+    NoPermission,
+    /// The request had no credential, and needs one.
+    NotPublic,
+    /// The bucket is in another region than requests are signed for.
+    OtherRegion,
+    /// There is no such bucket.
+    BucketMissing,
+    /// The object is there, and cannot be read as it is: it is archived.
+    Archived,
+    /// The account is not in use.
+    AccountDisabled,
+    /// None that is known.
+    Other,
+}
+
+impl Refusal {
+    /// Whether another credential may be let through.
+    pub(in crate::blob) fn is_for_credential(self) -> bool {
+        !matches!(self, Refusal::BucketMissing | Refusal::Archived | Refusal::OtherRegion | Refusal::AccountDisabled)
+    }
+}
+
+/// What the codes of the stores mean, and in words for who operates the service.
+const MEANINGS: &[(&[&str], Refusal, &str)] = &[
+    (&["RequestTimeTooSkewed"], Refusal::ClockOff, "this machine's clock differs too much from the store's"),
+    (&["ExpiredToken", "TokenRefreshRequired"], Refusal::CredentialExpired, "the credential has expired"),
     (
-        &["AccessDenied", "AllAccessDisabled", "AuthorizationFailure", "AuthorizationPermissionMismatch", "forbidden"],
+        &["InvalidToken", "authError", "InvalidAuthenticationInfo"],
+        Refusal::CredentialRefused,
+        "the token is not valid, or has expired",
+    ),
+    (&["InvalidAccessKeyId"], Refusal::CredentialRefused, "the store does not know the access key id"),
+    (
+        &["SignatureDoesNotMatch"],
+        Refusal::CredentialRefused,
+        "the signature is wrong: the secret does not belong to the access key id",
+    ),
+    (
+        &["AuthenticationFailed"],
+        Refusal::CredentialRefused,
+        "the signature is wrong or has expired: the key does not belong to the account",
+    ),
+    (
+        &[
+            "AccessDenied",
+            "AllAccessDisabled",
+            "AuthorizationFailure",
+            "AuthorizationPermissionMismatch",
+            "AuthorizationProtocolMismatch",
+            "AuthorizationResourceTypeMismatch",
+            "AuthorizationServiceMismatch",
+            "InsufficientAccountPermissions",
+            "forbidden",
+        ],
+        Refusal::NoPermission,
         "the credential does not have the permission",
     ),
+    (&["AuthorizationSourceIPMismatch"], Refusal::NoPermission, "the SAS token is not valid from this address"),
     (
         &["NoAuthenticationInformation", "PublicAccessNotPermitted", "ResourceNotFound", "required"],
+        Refusal::NotPublic,
         "access is not public, and the request had no credential",
     ),
-    (&["AuthorizationHeaderMalformed", "PermanentRedirect"], "the bucket is in another region than stores.NAME.region"),
-    (&["InvalidObjectState", "BlobArchived"], "the object is archived: restore it first"),
-    (&["AccountIsDisabled"], "the account is disabled"),
-    (&["AuthorizationSourceIPMismatch"], "the SAS token is not valid from this address"),
+    (
+        &["AuthorizationHeaderMalformed", "PermanentRedirect"],
+        Refusal::OtherRegion,
+        "the bucket is in another region than stores.NAME.region",
+    ),
+    (&["NoSuchBucket", "ContainerNotFound"], Refusal::BucketMissing, "the bucket does not exist"),
+    (&["InvalidObjectState", "BlobArchived"], Refusal::Archived, "the object is archived: restore it first"),
+    (&["AccountIsDisabled"], Refusal::AccountDisabled, "the account is disabled"),
 ];
-const NO_BUCKET: &[&str] = &["NoSuchBucket", "ContainerNotFound"];
 
 /// Completes what a head that was no success meant, by what its body says. `credential` is what the request was signed with.
 pub async fn explained(
@@ -54,7 +113,7 @@ pub async fn explained(
     until: Instant,
 ) -> FetchError {
     let status = response.status().as_u16();
-    if !matches!(status, 301 | 400 | 401 | 403 | 404 | 405) {
+    if !matches!(status, 301 | 400 | 401 | 403 | 404 | 405 | 409) {
         return error;
     }
     let clock = clock_apart(&response, SystemTime::now());
@@ -74,30 +133,41 @@ fn judge(
     credential: &Credential,
     error: FetchError,
 ) -> FetchError {
-    let with = |kind, meaning: &str| {
+    let with = |kind, refusal, meaning: &str| {
         let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
-        FetchError { kind, detail: format!("{}: {meaning}{code}", error.detail), ..error.clone() }
+        let detail = format!("{}: {meaning}{code}", error.detail);
+        FetchError { kind, detail, refusal: Some(refusal), ..error.clone() }
     };
-    let is_one_of = |codes: &[&str]| code.is_some_and(|code| codes.contains(&code));
-    match status {
-        404 if is_one_of(NO_BUCKET) => with(FetchErrorKind::Denied, "the bucket does not exist"),
-        404 => error,
+    let known = MEANINGS.iter().find(|(codes, ..)| code.is_some_and(|code| codes.contains(&code)));
+    let known = known.map(|(_, refusal, meaning)| (*refusal, *meaning));
+    match (status, known) {
+        (404, Some((Refusal::BucketMissing, meaning))) => with(FetchErrorKind::Denied, Refusal::BucketMissing, meaning),
+        // Azure says by a conflict too that an object is archived, or not public.
+        (409, Some((refusal, meaning))) => with(FetchErrorKind::Denied, refusal, meaning),
+        (404 | 409, _) => error,
         // The object's newest version is the mark that it was deleted.
-        405 => with(FetchErrorKind::NotFound, "the object was deleted"),
-        _ if has_expired(credential, SystemTime::now()) => with(error.kind, "the SAS token has expired"),
-        _ => {
-            let meaning = MEANINGS.iter().find(|(codes, _)| is_one_of(codes)).map(|(_, meaning)| *meaning);
-            match (meaning, clock) {
-                (Some(meaning), Some(apart)) if status != 400 || is_one_of(&["RequestTimeTooSkewed"]) => with(
-                    error.kind,
-                    &format!("{meaning}; the store's clock differs from this machine's by {} s", apart.as_secs()),
-                ),
-                (Some(meaning), _) => with(error.kind, meaning),
-                (None, _) if status == 401 => with(error.kind, "the store does not accept the credential"),
-                (None, _) if code.is_some() => with(error.kind, "the store refused the request"),
-                (None, _) => error,
-            }
+        (405, _) => FetchError {
+            kind: FetchErrorKind::NotFound,
+            detail: format!("{}: the object was deleted", error.detail),
+            ..error
+        },
+        _ if has_expired(credential, SystemTime::now()) => {
+            with(error.kind, Refusal::CredentialExpired, "the SAS token has expired")
         }
+        (_, Some((refusal, meaning))) => match clock.filter(|_| status != 400 || refusal == Refusal::ClockOff) {
+            Some(apart) => {
+                let apart = apart.as_secs();
+                with(
+                    error.kind,
+                    refusal,
+                    &format!("{meaning}; the store's clock differs from this machine's by {apart} s"),
+                )
+            }
+            None => with(error.kind, refusal, meaning),
+        },
+        (401, None) => with(error.kind, Refusal::CredentialRefused, "the store does not accept the credential"),
+        (_, None) if code.is_some() => with(error.kind, Refusal::Other, "the store refused the request"),
+        (_, None) => error,
     }
 }
 
@@ -121,18 +191,15 @@ fn code_of(body: &[u8]) -> Option<String> {
     }
 }
 
-/// The text of the first element `Code`.
+/// The text of the first element `Code`. The body may have been cut off behind it.
 fn of_xml(body: &[u8]) -> Option<String> {
-    let mut reader = Reader::from_reader(body);
-    let mut is_inside = false;
-    loop {
-        match reader.read_event().ok()? {
-            Event::Start(element) => is_inside = element.local_name().as_ref() == "Code",
-            Event::Text(text) if is_inside => return clean(&text),
-            Event::Eof => return None,
-            _ => is_inside = false,
+    let mut code = None;
+    let _ = elements(body, |path, _, text| {
+        if code.is_none() && path.last() == Some(&"Code") {
+            code = Some(text.to_owned());
         }
-    }
+    });
+    clean(&code?)
 }
 
 fn of_json(body: &[u8]) -> Option<String> {
@@ -164,7 +231,7 @@ fn clock_apart(response: &ClientResponse, now: SystemTime) -> Option<Duration> {
 /// Whether it is a SAS token whose end, its parameter `se`, has passed.
 fn has_expired(credential: &Credential, now: SystemTime) -> bool {
     let Credential::Sas(token) = credential else { return false };
-    let end = token.split('&').find_map(|pair| pair.strip_prefix("se="));
+    let end = token.query().split('&').find_map(|pair| pair.strip_prefix("se="));
     let end = end.map(|end| percent_encoding::percent_decode_str(end).decode_utf8_lossy().into_owned());
     let end = end.and_then(|end| crate::event::unix_millis(&end));
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -223,7 +290,7 @@ mod tests {
 
     #[test]
     fn an_expired_sas_token_is_told_as_such() {
-        let sas = |end: &str| Credential::Sas(format!("sv=2021-12-02&se={end}&sig=x"));
+        let sas = |end: &str| Credential::Sas(format!("sv=2021-12-02&se={end}&sig=x").parse().unwrap());
         let now = SystemTime::now();
         assert!(has_expired(&sas("2020-01-01T00%3A00%3A00Z"), now) && has_expired(&sas("2020-01-01T00:00:00Z"), now));
         assert!(!has_expired(&sas("2999-01-01T00:00:00Z"), now) && !has_expired(&sas("soon"), now));

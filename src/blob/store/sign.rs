@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use awc::http::Method;
-use awc::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use awc::http::header::{HeaderMap, HeaderName, HeaderValue};
 use reqsign_aws_v4::{EMPTY_STRING_SHA256, RequestSigner};
 use reqsign_core::{Context, SignRequest};
 
-use super::signing_key::Credential;
+use super::secret::{AccessKey, Credential};
 use super::{Store, StoreKind, StorePlace, azure};
 use crate::blob::caller::host_header;
 use crate::blob::{FetchError, FetchErrorKind};
@@ -47,15 +47,7 @@ impl Store {
         }
         match &*credential {
             Credential::Anonymous => {}
-            Credential::AccessKey { id, secret, session_token } => {
-                let credential = reqsign_aws_v4::Credential {
-                    access_key_id: id.clone(),
-                    secret_access_key: secret.clone(),
-                    session_token: session_token.clone(),
-                    expires_in: None,
-                };
-                self.aws.sign(method, place, &credential, &mut signed.headers).await?;
-            }
+            Credential::AccessKey(key) => self.aws.sign(method, place, key, &mut signed.headers).await?,
             Credential::AccountKey(key) => {
                 let account = self.account.as_deref().unwrap_or_default();
                 azure::sign(method, &place.target, (account, key), SystemTime::now(), &mut signed.headers)
@@ -63,15 +55,10 @@ impl Store {
             }
             Credential::Sas(token) => {
                 let separator = if place.target.contains('?') { '&' } else { '?' };
-                signed.target = format!("{}{separator}{token}", place.target);
+                signed.target = format!("{}{separator}{}", place.target, token.query());
             }
-            Credential::Bearer(token) => {
-                signed.headers.insert(AUTHORIZATION, sensitive(&format!("Bearer {token}"))?);
-            }
-            Credential::Header { name, value } => {
-                let name =
-                    HeaderName::try_from(name.as_str()).map_err(|_| unusable("the header's name is not valid"))?;
-                signed.headers.insert(name, sensitive(value)?);
+            Credential::Header(header) => {
+                signed.headers.insert(header.name.clone(), header.value.clone());
             }
         }
         Ok(signed)
@@ -88,7 +75,7 @@ impl AwsSigner {
         &self,
         method: &Method,
         place: &StorePlace,
-        credential: &reqsign_aws_v4::Credential,
+        key: &AccessKey,
         headers: &mut HeaderMap,
     ) -> Result<(), FetchError> {
         let uri = [place.url.scheme(), "://", &host_header(&place.url), &place.target].concat();
@@ -98,7 +85,7 @@ impl AwsSigner {
             .header("x-amz-content-sha256", EMPTY_STRING_SHA256)
             .body(());
         let (mut parts, ()) = request.map_err(|_| unusable("the request is too long to sign"))?.into_parts();
-        let done = self.0.sign_request(&Context::new(), &mut parts, Some(credential), None).await;
+        let done = self.0.sign_request(&Context::new(), &mut parts, Some(&key.key), None).await;
         // The library's own words are for whoever writes a program.
         done.map_err(|_| unusable("it cannot sign a request"))?;
         parts.headers.remove("host");
@@ -118,13 +105,6 @@ pub(super) fn carry_over(from: &http1::HeaderMap, to: &mut HeaderMap) {
     }
 }
 
-/// A header's value that nobody prints.
-fn sensitive(text: &str) -> Result<HeaderValue, FetchError> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| unusable("it is not valid in a header"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-pub(super) fn unusable(reason: &str) -> FetchError {
-    FetchError::new(FetchErrorKind::Denied, format!("the store's credential cannot be used: {reason}"))
+fn unusable(reason: &str) -> FetchError {
+    FetchError::new(FetchErrorKind::Denied, format!("the store's credential is of no use: {reason}"))
 }
