@@ -6,44 +6,40 @@
 //!
 //! [`Redis`] is one server, a cluster, or a master by Sentinel. A [`Client`] of it is one ordered line to whoever has the keys
 //! of one slot now, on a connection of its own. [`Client::call`] sends a [`CommandPipeline`] and has a [`Value`] for each command.
-//! It is one attempt, within [`PipelineLimits`]. After a failure the next call looks for the server anew. [`Failure::may_take_effect`]
-//! says whether what was sent may still be carried out, and [`Client::take_back`] puts an end to that.
+//! It is one attempt, within [`PipelineLimits`]. After a failure the next call looks for the server anew, and first puts an end to what
+//! may still be carried out of the failed one.
 //!
-//! [`Redis::kill_clients`] does the same for another process, by the name of its connections ([`Settings::client_name`]):
+//! [`Redis::kill_clients`] does that for another process, by the name of its connections ([`Settings::client_name`]):
 //! whoever takes over from it begins when nothing of it is under way any more.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
 //!
-//! use redis_cache_sync::redis::{Limits, Pipeline, Redis, Settings, Value};
+//! use redis_cache_sync::redis::{PipelineLimits, CommandPipeline, Redis, Settings, Value};
 //!
 //! let redis = Redis::standalone(Settings::new("localhost", 6379))?;
 //! // All keys of the client have the same hash tag: in a cluster they are in one slot.
 //! let mut appending = redis.client(b"{journal}");
-//! let mut pipeline = Pipeline::new();
+//! let mut pipeline = CommandPipeline::new();
 //! pipeline.command(&[b"XADD", b"{journal}:events", b"*", b"event", b"..."]);
 //! // The server itself waits up to 100 ms for one replica.
 //! pipeline.command(&[b"WAIT", b"1", b"100"]);
-//! let limits = Limits { block: Duration::from_millis(100), ..Limits::within(Duration::from_secs(2)) };
+//! let limits = PipelineLimits { block: Duration::from_millis(100), ..PipelineLimits::within(Duration::from_secs(2)) };
 //! match appending.call(&pipeline, limits).await {
 //!     Ok(replies) => match &replies[..] {
 //!         [Value::Bulk(id), Value::Integer(1..)] => println!("{} is safe", String::from_utf8_lossy(id)),
 //!         [Value::Error(code), ..] => println!("{}", code.to_error("XADD")),
 //!         _ => println!("too few replicas"),
 //!     },
-//!     Err(failure) if failure.may_take_effect => {
-//!         appending.take_back(Duration::from_secs(2)).await?;
-//!         println!("{failure}: it was carried out before that, or never will be");
-//!     }
-//!     Err(failure) => println!("{failure}: nothing was sent"),
+//!     Err(error) => println!("{error}: it was carried out, or will not be once the next call has been"),
 //! }
 //!
 //! // A blocking read has a client of its own, for a call holds up whatever else the client is to do.
 //! let mut reading = redis.client(b"{journal}");
-//! let mut read = Pipeline::new();
+//! let mut read = CommandPipeline::new();
 //! read.command(&[b"XREAD", b"COUNT", b"100", b"BLOCK", b"5000", b"STREAMS", b"{journal}:events", b"$"]);
-//! let limits = Limits { block: Duration::from_secs(5), ..Limits::within(Duration::from_secs(10)) };
+//! let limits = PipelineLimits { block: Duration::from_secs(5), ..PipelineLimits::within(Duration::from_secs(10)) };
 //! let entries = reading.call(&read, limits).await?;
 //! # Ok(()) }
 //! ```
@@ -90,7 +86,7 @@ pub mod slot;
 mod value;
 
 pub use self::address::Address;
-pub use self::client::{Client, Failure, Redis};
+pub use self::client::{Client, Redis};
 pub(crate) use self::connection::Streamed;
 pub(crate) use self::deadline::{Deadline, time_for_bytes};
 pub(crate) use self::encode::Encoder;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use crate::redis::Value;
-use crate::redis::{Client, CommandPipeline, Failure, PipelineLimits, Redis};
+use crate::redis::{Client, CommandPipeline, Error, PipelineLimits, Redis};
 
 /// A string of a reply, at most: an entry of the stream holds the events of one request.
 const MAX_TEXT_BYTES: usize = 256 << 20;
@@ -70,9 +70,9 @@ pub enum LinkError {
     Lost(Cow<'static, str>),
 }
 
-impl From<Failure> for LinkError {
-    fn from(failure: Failure) -> Self {
-        LinkError::Lost(failure.to_string().into())
+impl From<Error> for LinkError {
+    fn from(error: Error) -> Self {
+        LinkError::Lost(error.to_string().into())
     }
 }
 

@@ -1,6 +1,5 @@
 //! Calls to the keys of one slot, whatever kind of Redis has them. See [`super`] for an example.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::named;
 use super::pipeline::{CommandPipeline, PipelineLimits};
 use super::sentinel::{MasterLink, SentinelGroup};
 use super::server::Server;
-use super::session::{self, ServerSession};
+use super::session::ServerSession;
 use super::settings::{Settings, SetupError};
 use super::slot::slot;
 use super::value::Value;
@@ -71,7 +70,7 @@ impl Redis {
             })),
             Deployment::Sentinel(group) => Line::Master(Box::new(MasterLink::new(group.clone(), |session| session))),
         };
-        Client { line, sent_to: None }
+        Client { line }
     }
 
     /// Kills all connections with this name ([`Settings::client_name`]): of the one server, of each primary of a cluster, or
@@ -112,32 +111,10 @@ impl Redis {
     }
 }
 
-/// Why a call failed as a whole, and what is known of what it sent.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{error}")]
-pub struct Failure {
-    /// Why, for a person too.
-    pub error: Error,
-    /// The replies that arrived before: the first commands of the pipeline.
-    pub replies: Vec<Value>,
-    /// Whether commands without a reply were sent, so that they may have had their effect, or may have it later.
-    /// [`Client::take_back`] puts an end to the latter.
-    pub may_take_effect: bool,
-}
-
-impl From<Error> for Failure {
-    /// Nothing was sent.
-    fn from(error: Error) -> Self {
-        Failure { error, replies: Vec::new(), may_take_effect: false }
-    }
-}
-
 /// One ordered line to the server that has the keys of one slot, on a connection of its own. It is made for one thread, and
 /// for one call at a time. A call that is dropped counts as failed.
 pub struct Client {
     line: Line,
-    /// Where something was sent last.
-    sent_to: Option<Arc<Server>>,
 }
 
 enum Line {
@@ -154,42 +131,15 @@ impl Client {
     /// connection is given up when the server says that it is no master any more (`READONLY`): the next call looks for it.
     ///
     /// # Errors
-    /// [`Failure`], if not every command has a reply. What was sent and not answered is killed before anything else is sent
-    /// to that server, by whatever client of the same [`Redis`].
-    pub async fn call(&mut self, pipeline: &CommandPipeline, limits: PipelineLimits) -> Result<Vec<Value>, Failure> {
+    /// Not every command has a reply: those without one may have had their effect. What was sent and not answered is killed
+    /// before anything else is sent to that server, by whatever client of the same [`Redis`].
+    pub async fn call(&mut self, pipeline: &CommandPipeline, limits: PipelineLimits) -> Result<Vec<Value>, Error> {
         let deadline = Deadline::new(limits.within);
-        let call = Call { pipeline, limits, deadline: &deadline, sent_to: Cell::new(None) };
-        let ended = match &mut self.line {
+        let call = Call { pipeline, limits, deadline: &deadline };
+        match &mut self.line {
             Line::Server(session) => call.on(session, false).await,
             Line::Owner(link) => link.call(&call).await,
-            Line::Master(link) => match link.master(deadline.left()).await {
-                Ok(session) => call.on(session, false).await,
-                Err(error) => Err(error.into()),
-            },
-        };
-        self.sent_to = call.sent_to.take().or(self.sent_to.take());
-        ended
-    }
-
-    /// Makes sure that nothing which was sent and not answered has an effect from now on: kills the connections that were
-    /// lost, on the server where the last call was sent to, whatever that has become since. What it has done already, it
-    /// has done.
-    ///
-    /// # Errors
-    /// The server cannot be reached, or does not allow it; then it may still have an effect.
-    pub async fn take_back(&mut self, within: Duration) -> Result<(), Error> {
-        match &self.sent_to {
-            Some(server) => session::settle(server, within).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Connections made after the first: how often it had to reconnect.
-    pub fn reconnects(&self) -> u64 {
-        match &self.line {
-            Line::Server(session) => session.reconnects(),
-            Line::Owner(link) => link.link.as_ref().map_or(0, |(_, link)| link.reconnects()),
-            Line::Master(link) => link.reconnects(),
+            Line::Master(link) => call.on(link.master(deadline.left()).await?, false).await,
         }
     }
 }
@@ -199,28 +149,15 @@ struct Call<'a> {
     pipeline: &'a CommandPipeline,
     limits: PipelineLimits,
     deadline: &'a Deadline,
-    /// Where something may have been sent to.
-    sent_to: Cell<Option<Arc<Server>>>,
 }
 
 impl Call<'_> {
     /// One attempt on a session.
-    async fn on(&self, session: &mut ServerSession, is_asking: bool) -> Result<Vec<Value>, Failure> {
-        self.sent_to.set(Some(session.server().clone()));
+    async fn on(&self, session: &mut ServerSession, is_asking: bool) -> Result<Vec<Value>, Error> {
         let (encoder, longest) = (self.pipeline.pack(is_asking, self.limits.block), self.limits.max_bulk_bytes);
         let mut frames = Vec::with_capacity(self.pipeline.len());
-        let ended = session.exchange(encoder, longest, self.deadline, self.pipeline.bytes(), &mut frames).await;
-        let replies = Value::read_all(frames);
-        let replies = replies.map(|all| if is_asking { self.pipeline.without_asking(all) } else { all });
-        match (ended, replies) {
-            (Ok(()), Ok(replies)) => Ok(replies),
-            (Ok(()), Err(malformed)) => {
-                Err(Failure { error: malformed.into(), replies: Vec::new(), may_take_effect: false })
-            }
-            (Err(error), replies) => {
-                Err(Failure { error, replies: replies.unwrap_or_default(), may_take_effect: session.was_sent() })
-            }
-        }
+        session.exchange(encoder, longest, self.deadline, self.pipeline.bytes(), &mut frames).await?;
+        Ok(Value::read_all(frames)?)
     }
 }
 
@@ -233,17 +170,11 @@ struct OwnerLink {
 }
 
 impl OwnerLink {
-    async fn call(&mut self, call: &Call<'_>) -> Result<Vec<Value>, Failure> {
+    async fn call(&mut self, call: &Call<'_>) -> Result<Vec<Value>, Error> {
         let mut asked = None;
         for _ in 0..MAX_REDIRECTS {
             let ended = self.attempt(call, asked.take()).await;
-            let (from, values) = match ended {
-                Ok(ended) => ended,
-                Err(failure) => {
-                    self.topology.mark_stale();
-                    return Err(failure);
-                }
-            };
+            let (from, values) = ended.inspect_err(|_| self.topology.mark_stale())?;
             let redirect = values.iter().find_map(|value| value.as_error()?.redirect());
             let Some(redirect) = redirect else { return Ok(values) };
             let target = redirect.target(&from);
@@ -258,11 +189,11 @@ impl OwnerLink {
             }
         }
         self.topology.mark_stale();
-        Err(unavailable("the slot is moving between nodes").into())
+        Err(unavailable("the slot is moving between nodes"))
     }
 
     /// Sends it to the owner, or to a node that another has named for this once. Who was asked, and the replies.
-    async fn attempt(&mut self, call: &Call<'_>, asked: Option<Address>) -> Result<(Address, Vec<Value>), Failure> {
+    async fn attempt(&mut self, call: &Call<'_>, asked: Option<Address>) -> Result<(Address, Vec<Value>), Error> {
         let slots = self.refresher.refresh(call.deadline).await?;
         let is_asking = asked.is_some();
         let address = asked.or_else(|| slots.owner(self.slot).cloned());
@@ -271,12 +202,8 @@ impl OwnerLink {
             self.link =
                 Some((address.clone(), NodeLink::new(address.clone(), self.topology.clone(), |session| session)?));
         }
-        let Some((_, link)) = &mut self.link else {
-            return Err(unavailable("there is no connection to the node").into());
-        };
-        let has_begun = Cell::new(false);
+        let Some((_, link)) = &mut self.link else { return Err(unavailable("there is no connection to the node")) };
         let work = link.with(NodeTimeouts::of(call.deadline.left()), async |session: &mut ServerSession| {
-            has_begun.set(true);
             call.on(session, is_asking).await
         });
         let watch = self.refresher.watch(call.limits.block, call.deadline);
@@ -284,9 +211,6 @@ impl OwnerLink {
             Either::Left((ended, _)) => ended,
             Either::Right((never, _)) => match never {},
         };
-        match ended {
-            Ok(ended) => ended.map(|values| (address, values)),
-            Err(error) => Err(Failure { may_take_effect: has_begun.get(), ..error.into() }),
-        }
+        Ok((address, ended??))
     }
 }

@@ -113,16 +113,16 @@ impl Connection {
     /// Does what [`Connection::exchange`] does, and returns the kind of the failure.
     pub(crate) async fn exchange_raw(
         &mut self,
-        encoder: Encoder,
+        mut encoder: Encoder,
         max_bytes: usize,
         within: Duration,
         frames: &mut Vec<Frame>,
     ) -> Result<(), TransportError> {
         self.owes_replies = true;
-        let (due, asks, before) = (encoder.commands(), encoder.is_asking(), encoder.replies_before_value());
+        let (due, asked, before) = (encoder.commands(), encoder.take_asked(), encoder.replies_before_value());
         let pieces = encoder.into_pieces();
         let packed = pieces.back().cloned().unwrap_or_default();
-        let mut flight = InFlight { pieces, due, nested: 0, asks, is_asked: false, max_bytes, read_bytes: 0, frames };
+        let mut flight = InFlight { pieces, due, nested: 0, replies: 0, asked, max_bytes, read_bytes: 0, frames };
         let ended = timeout(within, async {
             if let Some(before) = before {
                 self.probe_length(before, &mut flight).await?;
@@ -237,10 +237,10 @@ struct InFlight<'a> {
     due: usize,
     /// How many of them are elements of the current reply.
     nested: usize,
-    /// Every other reply is one to `ASKING`.
-    asks: bool,
-    /// The last whole reply was such a one.
-    is_asked: bool,
+    /// Whole replies so far.
+    replies: usize,
+    /// Which of them are those to an `ASKING`, in order.
+    asked: VecDeque<usize>,
     max_bytes: usize,
     read_bytes: usize,
     frames: &'a mut Vec<Frame>,
@@ -251,9 +251,10 @@ impl InFlight<'_> {
         self.due -= 1;
         if self.nested > 0 {
             self.nested -= 1;
-        } else if self.asks {
-            self.is_asked = !self.is_asked;
-            if self.is_asked {
+        } else {
+            self.replies += 1;
+            if self.asked.front().is_some_and(|asked| *asked + 1 == self.replies) {
+                self.asked.pop_front();
                 // If it was refused, the command behind it is sent on to where we come from.
                 return if matches!(frame, Frame::Array(1..)) { Err(Malformed) } else { Ok(()) };
             }

@@ -19,8 +19,10 @@ pub(crate) struct Encoder {
     pieces: VecDeque<Bytes>,
     tail: Vec<u8>,
     commands: usize,
-    /// Each command has an `ASKING` before it.
+    /// Whether the next command has an `ASKING` before it.
     is_asking: bool,
+    /// Which replies are those to an `ASKING`, in order, counted from 0.
+    asked: VecDeque<usize>,
     /// How many replies are due before that to the first command with a value in a piece of its own.
     before_value: Option<usize>,
     /// The server is to have a chance to speak against the length of that value.
@@ -41,13 +43,14 @@ impl Encoder {
         Encoder { tail: room, ..Self::default() }
     }
 
-    /// Puts an `ASKING` before each command from here on: before the first, or never. Their replies are not handed out.
+    /// Puts an `ASKING` before each command from here on. Their replies are not handed out.
     pub(crate) fn ask(&mut self, is_asking: bool) {
         self.is_asking = is_asking;
     }
 
-    pub(crate) fn is_asking(&self) -> bool {
-        self.is_asking
+    /// Which replies are not to be handed out, in order, counted from 0.
+    pub(crate) fn take_asked(&mut self) -> VecDeque<usize> {
+        mem::take(&mut self.asked)
     }
 
     /// Gives the server more time to answer, because a command waits for something.
@@ -75,6 +78,7 @@ impl Encoder {
     fn count(&mut self) {
         if self.is_asking {
             self.tail.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+            self.asked.push_back(self.commands);
             self.commands += 1;
         }
         self.commands += 1;

@@ -58,9 +58,7 @@ impl CommandPipeline {
         let mut begin = 0;
         let mut ends = self.ends.iter();
         for (arguments, needs_asking) in self.commands.iter().zip(self.needs_asking()) {
-            if is_asking && needs_asking {
-                encoder.pack(&[b"ASKING"]);
-            }
+            encoder.ask(is_asking && needs_asking);
             encoder.begin(*arguments);
             for end in ends.by_ref().take(*arguments) {
                 encoder.argument(self.bytes.get(begin..*end).unwrap_or_default());
@@ -68,13 +66,6 @@ impl CommandPipeline {
             }
         }
         encoder
-    }
-
-    /// The replies to the commands, without those to each `ASKING`.
-    pub(super) fn without_asking(&self, replies: Vec<Value>) -> Vec<Value> {
-        let mut replies = replies.into_iter();
-        let own = self.needs_asking().map_while(|needs_asking| replies.nth(usize::from(needs_asking)));
-        own.collect()
     }
 
     /// For each command, whether it needs an `ASKING` before it. Behind `MULTI` one counts until `EXEC`, and another would be
@@ -155,10 +146,8 @@ mod tests {
         for name in ["MULTI", "A", "EXEC", "B"] {
             pipeline.command(&[name.as_bytes()]);
         }
-        assert_eq!(pipeline.needs_asking().collect::<Vec<_>>(), [true, false, false, true]);
-        let replies = |numbers: &[i64]| numbers.iter().copied().map(Value::Integer).collect::<Vec<_>>();
-        assert_eq!(pipeline.without_asking(replies(&[0, 1, 2, 3, 0, 4])), replies(&[1, 2, 3, 4]));
-        assert_eq!(pipeline.without_asking(replies(&[0, 1, 2, 3, 0])), replies(&[1, 2, 3]));
+        assert_eq!(pipeline.pack(true, Duration::ZERO).take_asked(), [0, 4]);
+        assert!(pipeline.pack(false, Duration::ZERO).take_asked().is_empty());
     }
 
     #[test]

@@ -260,23 +260,6 @@ impl ServerSession {
     }
 }
 
-/// Kills what lost connections to a server left behind, on a connection for that alone.
-///
-/// # Errors
-/// The server cannot be reached, or does not let this user kill connections.
-pub(super) async fn settle(server: &Server, within: Duration) -> Result<(), Error> {
-    if server.has_abandoned() {
-        let deadline = Deadline::new(within);
-        let mut connection = greeting::open(server, within.min(server.settings.connect_timeout)).await?;
-        server.take_note(&connection.info);
-        server.kill_abandoned(&mut connection, deadline.left()).await?;
-    }
-    match server.may_kill() {
-        true => Ok(()),
-        false => Err(Error::Refused("redis forbids CLIENT KILL: commands that were sent cannot be taken back".into())),
-    }
-}
-
 impl AsRef<ServerSession> for ServerSession {
     fn as_ref(&self) -> &ServerSession {
         self

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use redis_cache_sync::redis::{Client, CommandPipeline, Error, Failure, PipelineLimits, Redis, Settings, Value};
+use redis_cache_sync::redis::{Client, CommandPipeline, Error, PipelineLimits, Redis, Settings, Value};
 
 use crate::support::*;
 
@@ -20,7 +20,7 @@ fn pipeline(commands: &[&[&str]]) -> CommandPipeline {
     pipeline
 }
 
-async fn call(client: &mut Client, commands: &[&[&str]]) -> Result<Vec<Value>, Failure> {
+async fn call(client: &mut Client, commands: &[&[&str]]) -> Result<Vec<Value>, Error> {
     client.call(&pipeline(commands), LIMITS).await
 }
 
@@ -49,7 +49,6 @@ async fn a_pipeline_is_answered_command_by_command_whatever_the_replies_are() {
     let whole = call(&mut client, &[&["MULTI"], &["DEL", "stream"], &["EXEC"]]).await.unwrap();
     assert_eq!(whole, [Value::Status, Value::Status, Value::Array(vec![Value::Integer(1)])]);
     assert_eq!(call(&mut client, &[]).await, Ok(vec![]));
-    assert_eq!(client.reconnects(), 0);
 }
 
 #[tokio::test]
@@ -80,50 +79,41 @@ async fn a_blocking_read_waits_as_long_as_it_may_and_no_longer() {
 
     // Without leave to block, an answer that is late ends the connection.
     let failure = client.call(&long, LIMITS).await.unwrap_err();
-    assert!(failure.may_take_effect && matches!(failure.error, Error::Unavailable(_)), "{failure:?}");
+    assert!(matches!(failure, Error::Unavailable(_)), "{failure:?}");
     assert_eq!(call(&mut client, &[&["PING"]]).await, Ok(vec![Value::Status]));
-    assert_eq!(client.reconnects(), 1);
 }
 
 #[tokio::test]
-async fn a_longer_string_than_is_allowed_ends_the_call_with_what_came_before() {
+async fn a_longer_string_than_is_allowed_ends_the_call() {
     let server = RedisServer::start(&[]);
     let mut client = client(server.settings());
     let large = "v".repeat(2000);
     let words: [&[&str]; 3] = [&["SET", "stream", &large], &["GET", "stream"], &["PING"]];
     let limits = PipelineLimits { max_bulk_bytes: 1999, ..LIMITS };
-    let failure = client.call(&pipeline(&words), limits).await.unwrap_err();
-    assert_eq!(failure.replies, [Value::Status]);
+    assert!(client.call(&pipeline(&words), limits).await.is_err());
     let limits = PipelineLimits { max_bulk_bytes: 2000, ..LIMITS };
     let replies = client.call(&pipeline(&words), limits).await.unwrap();
     assert_eq!(replies[1], Value::Bulk(large.into()));
 }
 
 #[tokio::test]
-async fn what_was_not_sent_has_no_effect_and_what_was_sent_can_be_taken_back() {
+async fn what_was_sent_and_not_answered_has_no_effect_behind_the_next_call() {
     let server = RedisServer::start(&[]);
     let proxy = Proxy::start(server.port);
     let settings = Settings { response_timeout: Duration::from_millis(300), ..Settings::new("127.0.0.1", proxy.port) };
-    let redis = Redis::standalone(settings).unwrap();
-    let mut client = redis.client(b"stream");
+    let mut client = client(settings);
     let add: [&[&str]; 1] = [&["XADD", "stream", "*", "event", "a"]];
     assert!(call(&mut client, &add).await.is_ok());
     proxy.hold(0);
-    let failure = call(&mut client, &add).await.unwrap_err();
-    assert!(failure.may_take_effect && failure.replies.is_empty(), "{failure:?}");
-    assert_eq!(client.take_back(WITHIN).await, Ok(()));
+    assert!(call(&mut client, &add).await.is_err());
+    assert_eq!(call(&mut client, &[&["PING"]]).await, Ok(vec![Value::Status]));
     proxy.release(0);
     assert_eq!(length(&server), 1);
-    assert_eq!(client.take_back(WITHIN).await, Ok(()), "there is nothing left");
-
-    drop(server);
-    let nobody = call(&mut client, &add).await.unwrap_err();
-    assert!(!nobody.may_take_effect, "{nobody:?}");
 }
 
 /// A call that nobody waits for any more has been sent all the same.
 #[tokio::test]
-async fn a_dropped_call_can_be_taken_back_and_is_before_the_next() {
+async fn a_dropped_call_is_taken_back_before_the_next_of_any_client() {
     let server = RedisServer::start(&[]);
     let proxy = Proxy::start(server.port);
     let redis = Redis::standalone(Settings::new("127.0.0.1", proxy.port)).unwrap();
@@ -132,21 +122,12 @@ async fn a_dropped_call_can_be_taken_back_and_is_before_the_next() {
         assert!(call(client, &[&["PING"]]).await.is_ok());
     }
     let add: [&[&str]; 1] = [&["XADD", "stream", "*", "event", "a"]];
-    // The third connection is that which kills the first; those that were let go are not counted again.
-    for (held, released, is_taken_back) in [(0, 0, true), (3, 2, false)] {
-        proxy.hold(held);
-        let dropped = tokio::time::timeout(Duration::from_millis(100), call(&mut first, &add)).await;
-        assert!(dropped.is_err());
-        if is_taken_back {
-            assert_eq!(first.take_back(WITHIN).await, Ok(()));
-            // Its connection is closed behind it; the next is made by the next call.
-            assert!(call(&mut first, &[&["PING"]]).await.is_ok());
-        } else {
-            assert!(call(&mut second, &[&["PING"]]).await.is_ok());
-        }
-        proxy.release(released);
-        assert_eq!(length(&server), 0, "connection {held}");
-    }
+    proxy.hold(0);
+    let dropped = tokio::time::timeout(Duration::from_millis(100), call(&mut first, &add)).await;
+    assert!(dropped.is_err());
+    assert!(call(&mut second, &[&["PING"]]).await.is_ok());
+    proxy.release(0);
+    assert_eq!(length(&server), 0);
 }
 
 #[tokio::test]
@@ -172,22 +153,4 @@ async fn what_another_process_has_under_way_is_taken_back_by_the_name_of_its_con
     assert_eq!(length(&server), 0);
     assert_eq!(next.kill_clients("former", WITHIN).await, Ok(0));
     assert!(call(&mut of_other, &[&["PING"]]).await.is_ok());
-    assert_eq!(of_other.reconnects(), 0);
-}
-
-#[tokio::test]
-async fn what_cannot_be_taken_back_is_said() {
-    let server = RedisServer::start(&[]);
-    let mut user = redis::cmd("ACL");
-    user.arg(&["SETUSER", "limited", "on", ">pw", "~*", "+@all", "-client", "+client|id", "+client|info"]);
-    let _: () = user.arg("+client|setname").query(&mut server.client()).unwrap();
-    let mut settings = Settings { response_timeout: Duration::from_millis(300), ..server.settings() };
-    (settings.username, settings.password) =
-        (Some("limited".into()), Some(redis_cache_sync::secret::Secret::new("pw")));
-    let mut client = client(settings);
-    assert!(call(&mut client, &[&["PING"]]).await.is_ok());
-    let frozen = server.freeze();
-    assert!(call(&mut client, &[&["XADD", "stream", "*", "event", "a"]]).await.unwrap_err().may_take_effect);
-    drop(frozen);
-    assert!(matches!(client.take_back(WITHIN).await, Err(Error::Refused(_))));
 }

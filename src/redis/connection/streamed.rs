@@ -4,6 +4,7 @@
 //! the middle closes the connection, and nothing has happened. One piece is held at a time, so that what comes in faster than
 //! it is sent waits where it comes from.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -72,8 +73,8 @@ impl Connection {
             pieces: pieces_of_head,
             due,
             nested: 0,
-            asks: false,
-            is_asked: false,
+            replies: 0,
+            asked: VecDeque::new(),
             max_bytes,
             read_bytes: 0,
             frames,
