@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use redis_cache_sync::cache::redis::ClusterCache;
-use redis_cache_sync::cache::{Cache, CacheError, Reply};
+use redis_cache_sync::cache::{Cache, CacheError, Incoming, Reply, StreamError};
+use redis_cache_sync::event::CacheKey;
 use redis_cache_sync::redis::{Address, Settings};
 use serde_json::json;
 
@@ -293,6 +294,31 @@ fn a_cluster_that_is_dead_as_a_whole_or_serves_nobody_is_known_to_be_down() {
         server.restart(&[]);
     }
     assert!(eventually(Duration::from_secs(30), || daemon.post_ndjson(&ndjson(&events)).status == 200));
+}
+
+/// A large value goes to one node, and what it answers is known to hold for all, as with a batch.
+#[tokio::test]
+async fn a_large_value_is_not_tried_again_while_the_cluster_is_down_as_a_whole() {
+    let mut cluster = Cluster::start(3, 0);
+    let name = CacheKey::new_unchecked(key_of(&cluster.servers[0]));
+    let settings =
+        Settings { down_after: Duration::from_millis(500), ..Settings::new("127.0.0.1", cluster.servers[0].port) };
+    let mut session = ClusterCache::new(settings, Vec::new()).unwrap().session();
+    let mut store = async || {
+        let pieces = std::pin::pin!(futures::stream::iter([Some("large".into())]));
+        let value = Incoming { key: &name, bytes: 5, ttl: None, version: None, remembered: &|| None, pieces };
+        session.store_incoming(value, WITHIN).await
+    };
+    assert_eq!(store().await, Ok(Reply::Stored));
+    cluster.servers[1].kill();
+    let begun = Instant::now();
+    loop {
+        match store().await {
+            Err(StreamError::Cache(CacheError::Down(_))) => return,
+            other => assert!(begun.elapsed() < Duration::from_secs(20), "{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[test]

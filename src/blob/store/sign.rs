@@ -106,5 +106,5 @@ pub(super) fn carry_over(from: &http1::HeaderMap, to: &mut HeaderMap) {
 }
 
 fn unusable(reason: &str) -> FetchError {
-    FetchError::new(FetchErrorKind::Denied, format!("the store's credential is of no use: {reason}"))
+    FetchError::new(FetchErrorKind::Denied, format!("the store's credential cannot be used: {reason}"))
 }

@@ -33,7 +33,7 @@
 //! topology (four times a second meanwhile) shows that another node has taken its place. From then on it holds up nobody:
 //! see [`NodeLink`].
 //!
-//! # Limits
+//! # PipelineLimits
 //!
 //! While a slot is on its way, Redis refuses (`TRYAGAIN`) a write with a version unless the key and its version key are on
 //! one side. Such a key waits until the slot has arrived.
@@ -58,7 +58,7 @@ use crate::cache::{
 use crate::event::CacheKey;
 use crate::redis::cluster::{NodeLink, NodeTimeouts, SlotMap, Topology, TopologyRefresher};
 use crate::redis::slot::slot;
-use crate::redis::{Address, Deadline};
+use crate::redis::{Address, CLUSTER_DOWN, Deadline};
 
 /// A node that takes longer to answer a ping is unhealthy.
 const MAX_PING: Duration = Duration::from_secs(1);
@@ -163,26 +163,35 @@ impl ClusterSession {
     ) -> Result<T, StreamError> {
         let slots = self.refresh_topology(deadline).await?;
         let Some(owner) = slots.owner(slot(key.as_bytes())).cloned() else {
-            self.topology.mark_stale();
-            return Err(of_one_node(unavailable("no known node of the cluster has the key")).into());
+            return Err(self.failed(unavailable(apply::NO_OWNER)).into());
         };
         self.open_links(&[&owner])?;
         let Some(link) = self.links.get_mut(&owner) else {
             return Err(unavailable("there is no connection to the node").into());
         };
         let call = link.with(NodeTimeouts::of(apply::PATIENCE.min(deadline.left())), work).await;
-        let done = call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|done| done);
-        done.map_err(|error| self.failed_at_owner(error))
+        match call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|done| done) {
+            Err(StreamError::Cache(error)) => Err(self.failed(error).into()),
+            ended => ended,
+        }
     }
 
-    /// Another node may own the slot by now.
-    fn failed_at_owner(&self, error: StreamError) -> StreamError {
+    /// Why a node did not carry something out: the map of slots may be out of date; and it is not tried again while the whole
+    /// cluster is down, or no node serves its slot.
+    fn failed(&self, error: CacheError) -> CacheError {
+        let error = of_one_node(error);
+        if matches!(error, CacheError::RefusedForNow(_) | CacheError::Down(_)) {
+            self.topology.mark_stale();
+        }
         match error {
-            StreamError::Cache(error) => {
-                self.topology.mark_stale();
-                of_one_node(error).into()
+            CacheError::RefusedForNow(cause) => {
+                let is_of_all = [CLUSTER_DOWN, apply::NO_OWNER].contains(&&*cause);
+                match is_of_all && self.topology.is_down() {
+                    true => CacheError::Down(cause),
+                    false => CacheError::RefusedForNow(cause),
+                }
             }
-            broke_off => broke_off,
+            other => other,
         }
     }
 
@@ -218,7 +227,7 @@ impl Session for ClusterSession {
     ) -> LocalBoxFuture<'a, Vec<Result<Reply, CacheError>>> {
         async move {
             match self.apply_parts(batch, within).await {
-                Ok(results) => results.into_iter().map(|result| result.map_err(of_one_node)).collect(),
+                Ok(results) => results.into_iter().map(|result| result.map_err(|error| self.failed(error))).collect(),
                 Err(error) => vec![Err(error); batch.len()],
             }
         }

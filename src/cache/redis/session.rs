@@ -6,6 +6,7 @@ mod apply;
 mod delete_and_scan;
 mod refresh;
 mod stream;
+mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;

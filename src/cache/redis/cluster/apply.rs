@@ -12,11 +12,11 @@ use crate::cache::{CacheError, Command, Reply, Session};
 use crate::event::CacheKey;
 use crate::redis::cluster::{NodeLink, NodeTimeouts, SlotMap};
 use crate::redis::slot::slot;
-use crate::redis::{Address, CLUSTER_DOWN, Deadline, Redirect};
+use crate::redis::{Address, Deadline, Redirect};
 
 type Outcome = Result<Reply, CacheError>;
 
-const NO_OWNER: &str = "no known node of the cluster has the key";
+pub(super) const NO_OWNER: &str = "no known node of the cluster has the key";
 
 /// How long a call waits for nodes that are being probed, if it needs no other node; and how long a ping does.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
@@ -25,15 +25,6 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 const CONNECT_PATIENCE: Duration = Duration::from_millis(300);
 /// How long a call waits for probes while their nodes are known to be down.
 const LITTLE_PATIENCE: Duration = Duration::from_millis(10);
-
-/// A command is not tried again while the whole cluster is down, or no node serves its slot.
-fn not_served(result: &mut Outcome) {
-    if let Err(CacheError::RefusedForNow(cause)) = result
-        && (*cause == CLUSTER_DOWN || *cause == NO_OWNER)
-    {
-        *result = Err(CacheError::Down(std::mem::take(cause)));
-    }
-}
 
 /// The commands of a batch that go to one node.
 #[derive(Default)]
@@ -96,7 +87,6 @@ impl ClusterSession {
         let mut asked = self.take_results(&ended, batch, &mut results);
         asked.values_mut().for_each(NodeBatch::sort);
         self.send(asked, &slots, true, &deadline).await?.iter().for_each(|done| done.copy_to(&mut results));
-        self.mark_failures(&mut results);
         Ok(results)
     }
 
@@ -131,19 +121,6 @@ impl ClusterSession {
         }
         let moved = done.redirects.iter().filter(|(_, redirect)| !redirect.is_ask);
         moved.map(|(_, redirect)| (redirect.slot, to(redirect))).collect()
-    }
-
-    /// After a failure the topology may be out of date. While the whole cluster is down, nothing is worth a retry.
-    fn mark_failures(&self, results: &mut [Outcome]) {
-        let fails = |result: &Outcome| {
-            matches!(result, Err(CacheError::Unavailable(_) | CacheError::RefusedForNow(_) | CacheError::Down(_)))
-        };
-        if results.iter().any(fails) {
-            self.topology.mark_stale();
-            if self.topology.is_down() {
-                results.iter_mut().for_each(not_served);
-            }
-        }
     }
 
     /// Sends the parts side by side, and refreshes the topology while a node does not answer.

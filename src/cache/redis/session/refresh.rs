@@ -4,14 +4,12 @@
 use sha1::{Digest, Sha1};
 
 use super::RedisSession;
-use crate::cache::redis::batch::{Step, looked};
+use crate::cache::redis::unexpected;
 use crate::cache::redis::versioned::DIGEST;
-use crate::cache::redis::{unavailable, unexpected};
 use crate::cache::remembered::{PIECE_BYTES, Remembered};
 use crate::cache::{CacheError, Command, Reply, Standing};
 use crate::event::CacheKey;
-use crate::event::version::Version;
-use crate::redis::{Deadline, Encoder, Frame, MAX_OWN_BYTES};
+use crate::redis::{Deadline, Encoder, Frame};
 
 impl RedisSession {
     /// Carries out a [`Command::Refresh`]; any other command it refuses.
@@ -22,11 +20,11 @@ impl RedisSession {
     ) -> Result<Reply, CacheError> {
         let Command::Refresh { key, ttl, version, remembered } = refresh else { return Err(unexpected()) };
         let print = remembered.print;
-        let (standing, bytes) = self.watch(key, version, deadline).await?;
-        if standing != Standing::Open {
+        if self.watch(key.as_bytes(), version, true, deadline).await? != Standing::Open {
             return self.unwatch(Reply::Superseded, deadline).await;
         }
-        if bytes != print.bytes() || !self.is_known_again(key, remembered, deadline).await? {
+        if self.length(key, deadline).await? != print.bytes() || !self.is_known_again(key, remembered, deadline).await?
+        {
             return self.unwatch(Reply::Changed, deadline).await;
         }
         let mut encoder = Encoder::new();
@@ -45,28 +43,14 @@ impl RedisSession {
         Ok(Reply::Unchanged)
     }
 
-    /// Watches the key and its version: how the write stands, and how long the value is.
-    async fn watch(
-        &mut self,
-        key: &CacheKey,
-        version: &Version,
-        deadline: &Deadline,
-    ) -> Result<(Standing, u64), CacheError> {
+    /// How long the value is. The server knows the script behind it that digests a piece.
+    async fn length(&mut self, key: &CacheKey, deadline: &Deadline) -> Result<u64, CacheError> {
         let mut encoder = Encoder::new();
         encoder.pack(&[b"SCRIPT", b"LOAD", DIGEST.text.as_bytes()]);
-        encoder.pack(&[b"WATCH", &self.shared.version_keys.version_key(key.as_bytes()), key.as_bytes()]);
-        self.shared.version_keys.look(&mut encoder, key.as_bytes());
         encoder.pack(&[b"STRLEN", key.as_bytes()]);
-        let mut frames = self.ask(encoder, "WATCH", deadline).await?.into_iter().skip(2);
-        let (Some(stored), Some(exists), Some(Frame::Number(bytes))) = (frames.next(), frames.next(), frames.next())
-        else {
-            return Err(unexpected());
-        };
-        let bytes = u64::try_from(bytes).map_err(|_| unexpected())?;
-        match looked(version, stored, exists) {
-            Step::Done(Ok(Reply::Seen(seen))) => Ok((seen.standing, bytes)),
-            Step::Done(Err(error)) => Err(error),
-            _ => Err(unavailable("another node of the cluster is to be asked")),
+        match self.ask(encoder, "STRLEN", deadline).await?.pop() {
+            Some(Frame::Number(bytes)) => u64::try_from(bytes).map_err(|_| unexpected()),
+            _ => Err(unexpected()),
         }
     }
 
@@ -88,27 +72,5 @@ impl RedisSession {
             }
         }
         Ok(remembered.print.is_of_pieces(whole))
-    }
-
-    async fn unwatch(&mut self, reply: Reply, deadline: &Deadline) -> Result<Reply, CacheError> {
-        let mut encoder = Encoder::new();
-        encoder.pack(&[b"UNWATCH"]);
-        self.ask(encoder, "UNWATCH", deadline).await?;
-        Ok(reply)
-    }
-
-    /// Its replies, none of which is an error.
-    async fn ask(
-        &mut self,
-        encoder: Encoder,
-        name: &'static str,
-        deadline: &Deadline,
-    ) -> Result<Vec<Frame>, CacheError> {
-        let mut frames = Vec::new();
-        self.exchange(encoder, MAX_OWN_BYTES, deadline, 0, &mut frames).await?;
-        match frames.iter().find(|frame| matches!(frame, Frame::Error(_))) {
-            Some(Frame::Error(code)) => Err(code.to_error(name).into()),
-            _ => Ok(frames),
-        }
     }
 }

@@ -7,9 +7,8 @@
 use std::time::{Duration, Instant};
 
 use super::RedisSession;
-use crate::cache::redis::batch::{Step, looked};
+use crate::cache::redis::unexpected;
 use crate::cache::redis::wait::{add_wait, waited};
-use crate::cache::redis::{unavailable, unexpected};
 use crate::cache::{CacheError, Incoming, Reply, Standing, StreamError};
 use crate::redis::{Deadline, Encoder, Frame, MAX_OWN_BYTES, Streamed, time_for_bytes, too_long};
 
@@ -25,8 +24,10 @@ impl RedisSession {
         let response_timeout = self.session.server().settings().response_timeout;
         let deadline = Deadline::new(within + response_timeout + time_for_bytes(value.bytes));
         let key = value.key.as_bytes().to_vec();
-        if let Some(reply) = self.look_before(&value, &deadline).await? {
-            return Ok(reply);
+        if let Some(version) = value.version
+            && self.watch(&key, version, false, &deadline).await? != Standing::Open
+        {
+            return Ok(self.unwatch(Reply::Superseded, &deadline).await?);
         }
         let bytes = value.bytes;
         let reply = self.send_incoming(value, &deadline).await?;
@@ -48,34 +49,6 @@ impl RedisSession {
         add_wait(&mut encoder, &wait);
         self.exchange(encoder, MAX_OWN_BYTES, deadline, 0, &mut frames).await?;
         self.acknowledged(waited(frames.into_iter(), &wait), &wait, deadline).await
-    }
-
-    /// With a version: what stands against the write, from here on under watch; None: nothing does.
-    async fn look_before(&mut self, value: &Incoming<'_>, deadline: &Deadline) -> Result<Option<Reply>, CacheError> {
-        let Some(version) = value.version else { return Ok(None) };
-        let (mut encoder, mut frames) = (Encoder::new(), Vec::new());
-        let version_key = self.shared.version_keys.version_key(value.key.as_bytes());
-        encoder.pack(&[b"WATCH", &version_key]);
-        self.shared.version_keys.look(&mut encoder, value.key.as_bytes());
-        self.exchange(encoder, MAX_OWN_BYTES, deadline, 0, &mut frames).await?;
-        let mut frames = frames.into_iter();
-        match frames.next() {
-            Some(Frame::Status) => {}
-            Some(Frame::Error(code)) => return Err(code.to_error("WATCH").into()),
-            _ => return Err(unexpected()),
-        }
-        let (Some(stored), Some(exists)) = (frames.next(), frames.next()) else { return Err(unexpected()) };
-        match looked(version, stored, exists) {
-            Step::Done(Ok(Reply::Seen(seen))) if seen.standing == Standing::Open => Ok(None),
-            Step::Done(Ok(_)) => {
-                let mut encoder = Encoder::new();
-                encoder.pack(&[b"UNWATCH"]);
-                self.exchange(encoder, MAX_OWN_BYTES, deadline, 0, &mut Vec::new()).await?;
-                Ok(Some(Reply::Superseded))
-            }
-            Step::Done(Err(error)) => Err(error),
-            _ => Err(unavailable("another node of the cluster is to be asked")),
-        }
     }
 
     async fn send_incoming(&mut self, value: Incoming<'_>, deadline: &Deadline) -> Result<Reply, StreamError> {
