@@ -18,7 +18,7 @@ use futures::future::{LocalBoxFuture, ready};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Map;
 
-use self::value::{FromTheWrite, Kept, REMEMBERED_BYTES, StoredValue, weight};
+use self::value::{FromTheWrite, Kept, StoredValue};
 use super::standing::{Held, Seen, Standing};
 use super::version_key::{WRITTEN, owner, version_key};
 use super::{
@@ -61,11 +61,7 @@ impl EmbeddedCache {
     pub fn new(max_bytes: u64, version_prefix: impl Into<String>, version_window: Duration) -> Self {
         let map = Map::builder()
             .max_capacity(max_bytes)
-            .weigher(|key: &Bytes, entry: &StoredValue| {
-                let version = entry.version.as_ref().map_or(0, |version| version.stored.len());
-                let remembered = if entry.remembered.is_some() { REMEMBERED_BYTES } else { 0 };
-                u32::try_from(weight(key.len(), entry.value.len() + version + remembered)).unwrap_or(u32::MAX)
-            })
+            .weigher(|key: &Bytes, entry: &StoredValue| u32::try_from(entry.weight(key.len())).unwrap_or(u32::MAX))
             // The default policy may refuse a new entry, and then "stored" would not be true.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(FromTheWrite)
@@ -248,9 +244,9 @@ impl MapState {
     fn keep(&self, key: &[u8], version: Kept) {
         self.has_versions.store(true, Relaxed);
         let version_key = self.version_key(key);
-        let added = weight(version_key.len(), version.stored.len());
         let entry =
             StoredValue { value: Bytes::new(), expires: Some(version.until), version: Some(version), remembered: None };
+        let added = entry.weight(version_key.len());
         self.map.insert(version_key.into(), entry);
         self.settle(added);
     }
@@ -294,26 +290,33 @@ impl MapState {
         version: Option<&Version>,
         remembered: Option<Arc<Remembered>>,
     ) -> Result<Reply, CacheError> {
-        let key = key.as_bytes();
-        let stored = version.map(Version::stored);
-        let most = self.max_bytes.min(u64::from(u32::MAX));
-        let spent = weight(key.len(), stored.as_ref().map_or(0, |stored| stored.len() + WRITTEN.len()));
-        if spent + value.len() as u64 > most {
-            return Err(CacheError::ValueTooLarge { bytes: value.len() as u64, max_bytes: most.saturating_sub(spent) });
+        let (key, most) = (key.as_bytes(), self.max_bytes.min(u64::from(u32::MAX)));
+        let too_large =
+            |spent: u64| CacheError::ValueTooLarge { bytes: value.len() as u64, max_bytes: most.saturating_sub(spent) };
+        // What no entry could hold is not even copied.
+        if value.len() as u64 > most {
+            return Err(too_large(0));
         }
-        let (own_key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-        let added = spent + value.len() as u64;
+        let (own_key, own_value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         let held = self.lock();
+        let stored = version.map(Version::stored);
+        if stored.as_ref().is_some_and(|stored| self.supersedes(key, stored)) {
+            return Ok(Reply::Superseded);
+        }
+        let is_versioned = stored.is_some();
         let version = match stored {
             None => self.version(key),
-            Some(stored) if self.supersedes(key, &stored) => return Ok(Reply::Superseded),
-            Some(stored) => {
-                let version = self.now_applied(&[&stored, WRITTEN].concat());
-                self.keep(key, version.clone());
-                Some(version)
-            }
+            Some(stored) => Some(self.now_applied(&[&stored, WRITTEN].concat())),
         };
-        self.map.insert(own_key, StoredValue { value, expires: ttl.map(from_now), version, remembered });
+        let entry = StoredValue { value: own_value, expires: ttl.map(from_now), version, remembered };
+        let added = entry.weight(key.len());
+        if added > most {
+            return Err(too_large(added - value.len() as u64));
+        }
+        if is_versioned && let Some(version) = &entry.version {
+            self.keep(key, version.clone());
+        }
+        self.map.insert(own_key, entry);
         drop(held);
         self.settle(added);
         Ok(Reply::Stored)

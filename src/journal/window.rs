@@ -281,9 +281,9 @@ impl Window {
         }
     }
 
-    /// From now on a round has so many events at most.
-    pub fn set_round(&mut self, events: usize) {
-        self.bounds.round = events;
+    /// From now on a round has half as many events at most.
+    pub fn halve_rounds(&mut self) {
+        self.bounds.round = (self.bounds.round / 2).max(1);
     }
 
     /// Only this is left of a task.

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use redis_cache_sync::cache::embedded::EmbeddedCache;
-use redis_cache_sync::cache::{Cache, CacheError, Reply};
+use redis_cache_sync::cache::{Cache, CacheError, Command, Fingerprint, Remembered, Reply};
+use redis_cache_sync::event::EntityTag;
 
 use crate::support::*;
 
@@ -55,6 +56,27 @@ async fn a_value_that_could_never_fit_changes_nothing() {
     assert_eq!(one(&mut session, set("k", vec![0; 936])).await, too_large);
     assert_eq!(one(&mut session, get("k")).await, hit("old"));
     assert_eq!(one(&mut session, set("k", vec![0; 935])).await, Ok(Reply::Stored));
+}
+
+/// What is remembered of a value, and its version, count as the value does: an entry that is said to be stored is there.
+#[tokio::test]
+async fn a_value_that_fits_only_without_what_is_remembered_of_it_is_refused() {
+    let cache = EmbeddedCache::new(1000, "rcs:v:", std::time::Duration::from_secs(60));
+    let mut session = cache.session();
+    let fetched = |bytes: usize| {
+        let value = Bytes::from(vec![0; bytes]);
+        let (etag, print) = (EntityTag::parse("\"e\"").unwrap(), Fingerprint::of(&value));
+        let remembered = Some(Box::new(Remembered { etag, resource: 1, print }));
+        Command::Set { key: key("k"), value, ttl: None, version: None, remembered }
+    };
+    let refused = one(&mut session, at(1, fetched(935))).await;
+    let Err(CacheError::ValueTooLarge { bytes: 935, max_bytes }) = refused else { panic!("{refused:?}") };
+    assert!(max_bytes <= 775, "{max_bytes}");
+    let bytes = max_bytes as usize;
+    assert_eq!(one(&mut session, at(1, fetched(bytes))).await, Ok(Reply::Stored));
+    assert_eq!(one(&mut session, get("k")).await, hit(vec![0; bytes]));
+    // A version that was applied before stays with the key, and takes its part.
+    assert!(one(&mut session, set("k", vec![0; 935])).await.is_err());
 }
 
 #[tokio::test]

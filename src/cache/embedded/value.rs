@@ -12,7 +12,7 @@ use crate::cache::standing::Held;
 /// What an entry costs beside its key and value, about.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
 /// What is remembered of a value, about.
-pub(super) const REMEMBERED_BYTES: usize = 160;
+const REMEMBERED_BYTES: u64 = 160;
 
 /// A value, or in place of a value a version, under a version key.
 #[derive(Clone)]
@@ -35,6 +35,13 @@ pub(super) struct Kept {
 }
 
 impl StoredValue {
+    /// What it takes of the bound under a key of so many bytes.
+    pub(super) fn weight(&self, key_bytes: usize) -> u64 {
+        let version = self.version.as_ref().map_or(0, |version| version.stored.len());
+        let remembered = self.remembered.as_ref().map_or(0, |_| REMEMBERED_BYTES);
+        (key_bytes + self.value.len() + version) as u64 + remembered + ENTRY_OVERHEAD_BYTES
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.expires.is_none_or(|at| Instant::now() < at)
     }
@@ -57,9 +64,4 @@ impl Expiry<Bytes, StoredValue> for FromTheWrite {
     fn expire_after_update(&self, _: &Bytes, entry: &StoredValue, _: Instant, _: Option<Duration>) -> Option<Duration> {
         entry.expires.map(|at| at.saturating_duration_since(Instant::now()))
     }
-}
-
-/// What an entry takes of the bound, in bytes.
-pub(super) fn weight(key_bytes: usize, value_bytes: usize) -> u64 {
-    key_bytes as u64 + value_bytes as u64 + ENTRY_OVERHEAD_BYTES
 }

@@ -121,7 +121,6 @@ struct Holder {
     parts: Parts,
     lease: Lease,
     window: Window,
-    bounds: Bounds,
     /// The last entry that was read.
     after: String,
     reading: Fuse<Reading>,
@@ -144,7 +143,6 @@ impl Holder {
             Bounds { tasks: MAX_TASKS, bytes: MAX_WINDOW_BYTES, entries: MAX_ENTRIES, round, rounds: MAX_ROUNDS };
         Holder {
             window: Window::new(bounds),
-            bounds,
             after: "0-0".to_owned(),
             reading: Fuse::terminated(),
             reader: link(),
@@ -267,8 +265,7 @@ impl Holder {
             Results::Each(ends) => tasks.into_iter().zip(ends).for_each(|(id, end)| self.end(id, end, now)),
             Results::NotBegun => tasks.into_iter().for_each(|id| self.window.put_off(id, None, false, now)),
             Results::TooLarge if tasks.len() > 1 => {
-                self.bounds.round = (self.bounds.round / 2).max(1);
-                self.window.set_round(self.bounds.round);
+                self.window.halve_rounds();
                 tasks.into_iter().for_each(|id| self.window.put_off(id, None, false, now));
             }
             Results::TooLarge => {
