@@ -1,4 +1,4 @@
-//! Keeps Redis in step with blob storage: events in over HTTP, blobs fetched, Redis written in order.
+//! Keeps Redis in step with blob storage: receives events over HTTP, fetches the blobs that they name, writes Redis in order.
 //!
 //! # Code map
 //!

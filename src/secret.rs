@@ -1,4 +1,4 @@
-//! What opens doors, and must not be seen.
+//! Passwords and keys, which must never be shown.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! By what a resource is known again, whatever signature it is asked for with.
+//! The identity of a resource, whatever signature its URL carries.
 
 use sha1::{Digest, Sha1};
 use url::Url;

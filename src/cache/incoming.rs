@@ -1,4 +1,4 @@
-//! A value that a cache takes in while it is still coming.
+//! A value that a cache stores while it is still arriving.
 
 use std::pin::Pin;
 

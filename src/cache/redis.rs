@@ -1,4 +1,4 @@
-//! Redis: the cache as the service is made for. Standalone here; [`cluster`] and [`sentinel`] are made of the same sessions.
+//! Redis as the cache. Standalone here; [`cluster`] and [`sentinel`] use the same sessions.
 //!
 //! Owns what the service asks of Redis: batches, writes with a version, scans, and how much they may bring. Connections,
 //! pipelines and replies are the business of [`crate::redis`], and what is tried again, and when, of the caller.

@@ -1,4 +1,4 @@
-//! Where a write that is not made yet stands against what was applied to its key before.
+//! Whether a write that is still to be made would take effect, judged by what was applied to its key before.
 
 use std::cmp::Ordering;
 

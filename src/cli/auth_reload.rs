@@ -1,4 +1,4 @@
-//! What opens the door, of several origins: settings and files, each of which may change while the daemon runs.
+//! Tokens and secrets from settings and files, each of which may change while the daemon runs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

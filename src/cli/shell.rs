@@ -1,4 +1,4 @@
-//! `completions` and `man`: what a shell and its reader want to know, made from the definition of the command line.
+//! `completions` and `man`, made from the definition of the command line.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What came out of the layers, laid over each other.
+//! The effective settings: all layers laid over each other.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Secrets as settings: the types are those of the room that logs in with them; here is how they are read.
+//! Secrets as settings: how they are read. Their types belong to the modules that log in with them.
 
 use std::fmt;
 use std::str::FromStr;

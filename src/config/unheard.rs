@@ -1,4 +1,4 @@
-//! Variables of the process that look as if they were to say something to this service, and do not.
+//! Variables of the environment that look like settings of this service, and have no effect.
 
 use std::ffi::OsString;
 

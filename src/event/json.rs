@@ -1,4 +1,4 @@
-//! Looking into JSON without taking it apart. Syntax is serde_json's affair; this room keeps the very text. A [`Tree`] says
+//! Looking into JSON without taking it apart. serde_json checks the syntax; this module keeps the exact text. A [`Tree`] says
 //! where the values of a document are that is known to be JSON, found in one pass by where values end and no more; a
 //! [`Node`] is one of them. Unlike a parser into values it shows members given twice, and finds a lone surrogate only where
 //! somebody asks for that string.

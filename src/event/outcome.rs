@@ -60,7 +60,7 @@ pub enum Outcome {
     /// A DELETE found no such key; the key is as gone as the sender wants it.
     Absent,
     /// A pattern's keys are deleted.
-    Swept {
+    PatternDeleted {
         /// Keys that the scan found to match.
         matched: u64,
         /// Keys that were there and are no more. It is less than `matched` if some were newer, or had gone by then.
@@ -81,7 +81,7 @@ pub enum Outcome {
     /// The entry was not carried out.
     Failed(Problem),
     /// A pattern that was not finished: what it deleted stays deleted.
-    SweepFailed {
+    PatternDeleteFailed {
         /// Keys that matched up to the failure.
         matched: u64,
         /// Keys that were deleted up to the failure.
@@ -98,7 +98,7 @@ impl Outcome {
     /// The class that the outcome counts as in the answer and the metrics.
     pub fn class(&self) -> Class {
         match self {
-            Outcome::Failed(problem) | Outcome::SweepFailed { problem, .. } => problem.kind.class(),
+            Outcome::Failed(problem) | Outcome::PatternDeleteFailed { problem, .. } => problem.kind.class(),
             _ => Class::Ok,
         }
     }
@@ -106,7 +106,7 @@ impl Outcome {
     /// Why it failed, if it did.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Outcome::Failed(problem) | Outcome::SweepFailed { problem, .. } => Some(problem),
+            Outcome::Failed(problem) | Outcome::PatternDeleteFailed { problem, .. } => Some(problem),
             _ => None,
         }
     }
@@ -118,11 +118,11 @@ impl Outcome {
             Outcome::Unchanged { .. } => "unchanged",
             Outcome::Hit(_) => "hit",
             Outcome::Miss => "miss",
-            Outcome::Deleted | Outcome::Swept { .. } => "deleted",
+            Outcome::Deleted | Outcome::PatternDeleted { .. } => "deleted",
             Outcome::Absent => "absent",
             Outcome::Preview { .. } => "preview",
             Outcome::Superseded => "superseded",
-            Outcome::Failed(_) | Outcome::SweepFailed { .. } => self.class().as_str(),
+            Outcome::Failed(_) | Outcome::PatternDeleteFailed { .. } => self.class().as_str(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What `/ready` answers from: state kept in the background, never asked for.
+//! The state that `/ready` reports. It is kept in the background, so the answer is never slow.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

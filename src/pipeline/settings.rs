@@ -1,4 +1,4 @@
-//! What the pipeline is built of.
+//! The settings of the pipeline.
 
 use std::sync::Arc;
 use std::time::Duration;

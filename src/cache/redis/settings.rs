@@ -1,4 +1,4 @@
-//! What a cache on Redis is told, beside how Redis is reached.
+//! The settings of a cache on Redis, besides how Redis is reached.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Compares an answer with the one that is due.
+//! Compares an answer with the expected one.
 //!
 //! In what is due, `"*"` stands for any string (texts for people are not fixed), and an object with the member
 //! `"…"` may hold further members. Lists without an order of their own (`sample`, `errors`) are compared sorted.

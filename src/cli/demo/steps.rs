@@ -1,4 +1,4 @@
-//! The sample events and the answers that are due, in the order in which they are sent: later steps read what earlier
+//! The sample events and the expected answers, in the order in which they are sent: later steps read what earlier
 //! ones wrote.
 
 /// Stands for the blob server's address.

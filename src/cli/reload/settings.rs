@@ -1,4 +1,4 @@
-//! The settings themselves, read again: when a file of theirs has changed, and when somebody asks (SIGHUP).
+//! Reloads the settings when one of their files has changed, and on SIGHUP.
 //!
 //! Here is decided what changes; to have it take effect is for who gets the [`SettingsChange`]. A fault anywhere and nothing
 //! changes; each is told of as the start would.

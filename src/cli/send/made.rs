@@ -1,4 +1,4 @@
-//! Events that are made here, of what came as something else.
+//! Events that `send` makes of files, rows and keys.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -43,7 +43,7 @@ pub struct Planner {
     /// Neither settled nor in `behind`.
     active: usize,
     /// How many of these are patterns.
-    sweeping: usize,
+    patterns: usize,
     /// Bytes of everything that is not settled.
     bytes: usize,
 }
@@ -72,7 +72,7 @@ impl Planner {
             waiting: HashMap::default(),
             behind: VecDeque::new(),
             active: 0,
-            sweeping: 0,
+            patterns: 0,
             bytes: 0,
         }
     }
@@ -108,7 +108,7 @@ impl Planner {
         self.active -= 1;
         match &item.touches {
             Touches::Nothing => {}
-            Touches::Everything => self.sweeping -= 1,
+            Touches::Everything => self.patterns -= 1,
             Touches::Keys { keys, .. } => {
                 let leave = |lanes: &mut HashMap<u64, Lane, ahash::RandomState>, key: &u64| {
                     let lane = lanes.get_mut(key)?;
@@ -148,18 +148,18 @@ impl Planner {
     /// Lets in from the input what no pattern holds back.
     fn pump(&mut self) {
         while let Some(front) = self.behind.front() {
-            let is_sweep = front.touches == Touches::Everything;
-            let may_enter = match is_sweep {
-                false => self.sweeping == 0,
-                true => self.active == self.sweeping && self.open.items.len() == self.sweeping,
+            let is_pattern = front.touches == Touches::Everything;
+            let may_enter = match is_pattern {
+                false => self.patterns == 0,
+                true => self.active == self.patterns && self.open.items.len() == self.patterns,
             };
             let Some(item) = (if may_enter { self.behind.pop_front() } else { None }) else {
                 return self.close();
             };
             self.active += 1;
-            match is_sweep {
+            match is_pattern {
                 true => {
-                    self.sweeping += 1;
+                    self.patterns += 1;
                     self.make_room(&item);
                     self.push(item);
                 }

@@ -241,7 +241,7 @@ fn write_outcome(out: &mut Text, outcome: &Outcome) {
             raw(out, ",\"value\":");
             out.value(value);
         }
-        Outcome::Swept { matched, deleted } => write_swept(out, *matched, *deleted),
+        Outcome::PatternDeleted { matched, deleted } => write_pattern_deleted(out, *matched, *deleted),
         Outcome::Preview { matched, sample, is_estimated } => {
             number(out, ",\"matched\":", *matched);
             raw(out, if *is_estimated { ",\"estimated\":true" } else { "" });
@@ -253,8 +253,8 @@ fn write_outcome(out: &mut Text, outcome: &Outcome) {
             raw(out, "]");
         }
         Outcome::Failed(problem) => write_problem(out, problem),
-        Outcome::SweepFailed { matched, deleted, problem } => {
-            write_swept(out, *matched, *deleted);
+        Outcome::PatternDeleteFailed { matched, deleted, problem } => {
+            write_pattern_deleted(out, *matched, *deleted);
             write_problem(out, problem);
         }
     }
@@ -272,7 +272,7 @@ fn write_value(out: &mut Text, bytes: usize, ttl: Option<Ttl>, source: Origin) {
     raw(out, "\"");
 }
 
-fn write_swept(out: &mut Text, matched: u64, deleted: u64) {
+fn write_pattern_deleted(out: &mut Text, matched: u64, deleted: u64) {
     number(out, ",\"matched\":", matched);
     number(out, ",\"deleted\":", deleted);
 }

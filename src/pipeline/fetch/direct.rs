@@ -211,7 +211,7 @@ impl DirectFetch {
         let now = Instant::now();
         let mut state = self.lock();
         if matches!(&ended.answer, CacheAnswer::Seen(seen) if seen.standing == Standing::Open) {
-            return self.go_on(state, ended);
+            return self.fetch_or_refresh(state, ended);
         }
         let Some(operation) = ended.direct.and_then(|number| state.get(&ended.request.key, number)) else {
             drop(state);
@@ -235,7 +235,7 @@ impl DirectFetch {
     }
 
     /// The write would take effect: the blob is fetched, unless the event shows that the key has it.
-    fn go_on(&self, mut state: MutexGuard<'_, DirectFetches>, mut ended: QuestionEnded) {
+    fn fetch_or_refresh(&self, mut state: MutexGuard<'_, DirectFetches>, mut ended: QuestionEnded) {
         let request = &mut ended.request;
         let operation = ended.direct.and_then(|number| Some((number, state.get(&request.key, number)?)));
         let (CacheAnswer::Seen(seen), Some((number, operation))) = (&mut ended.answer, operation) else {

@@ -1,4 +1,4 @@
-//! Admission: one gate at the door, counted in events and bytes. Nothing waits at it; full means "not now".
+//! Admission: the limit on events and bytes in progress. Nothing waits for it: when it is full, new work is refused.
 //!
 //! Mailboxes are no bound (actix's `do_send` ignores their capacity), so what is inside the pipeline is bounded here
 //! and nowhere else. What was let in holds a [`Permit`]; a dropped permit gives back what it held.

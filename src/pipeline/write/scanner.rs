@@ -30,7 +30,7 @@ use crate::pipeline::work::timing::Phase;
 pub struct StartScan {
     /// Which of the two sessions the scan runs on.
     pub kind: ScanKind,
-    /// The sweeps of this scan; those of one kind share each step.
+    /// The patterns of this scan; those of one kind share each step.
     pub deletes: Vec<PatternDelete>,
     /// Tells the central router when all of them have ended, also by a panic.
     pub ended: DropNotice<ScanEnded>,

@@ -1,4 +1,4 @@
-//! Where an object ends: brackets are counted, and strings looked past. What stands between them is nobody's business here.
+//! Finds where an object ends: counts brackets and skips strings, and does not look at anything else.
 
 /// What a byte is to the object that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -72,7 +72,7 @@ fn a_delete_answers_what_was_there() {
 #[test]
 fn a_pattern_answers_counts_and_a_sample() {
     assert_answer(
-        &answered(EventType::DeletePattern, vec![("sess:*", Outcome::Swept { matched: 120, deleted: 119 })]),
+        &answered(EventType::DeletePattern, vec![("sess:*", Outcome::PatternDeleted { matched: 120, deleted: 119 })]),
         r#"{"status":"ok","event":"DELETE_PATTERN","results":[{"pattern":"sess:*","status":"deleted","matched":120,"deleted":119}]}"#,
     );
     let sample = vec![Bytes::from_static(b"sess:1"), Bytes::from_static(b"\xff")];
@@ -95,7 +95,10 @@ fn failures_carry_their_problem_without_a_status_code() {
     );
     let problem = Problem::new(ProblemKind::Timeout, "stopped");
     assert_answer(
-        &answered(EventType::DeletePattern, vec![("a*", Outcome::SweepFailed { matched: 5, deleted: 2, problem })]),
+        &answered(
+            EventType::DeletePattern,
+            vec![("a*", Outcome::PatternDeleteFailed { matched: 5, deleted: 2, problem })],
+        ),
         r#"{"status":"unavailable","event":"DELETE_PATTERN","results":[{"pattern":"a*","status":"unavailable","matched":5,"deleted":2,"problem":{"type":"urn:redis-cache-sync:timeout","title":"The work did not end in time","detail":"stopped"}}]}"#,
     );
 }

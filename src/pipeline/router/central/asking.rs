@@ -98,7 +98,7 @@ impl CentralRouter {
                 Standing::Present if was_alone => self.done(&request, |_| Outcome::Superseded),
                 Standing::Present | Standing::Open => {
                     request.known = seen.remembered.map(Box::new);
-                    self.go_on(request);
+                    self.fetch_or_let_stand(request);
                 }
             },
             CacheAnswer::Unchanged => {
@@ -108,7 +108,8 @@ impl CentralRouter {
             CacheAnswer::Superseded => self.done(&request, |_| Outcome::Superseded),
             CacheAnswer::Changed | CacheAnswer::Refused => self.fetch_anew(request),
             CacheAnswer::Lost => {
-                let outcome = Outcome::failed(ProblemKind::Interrupted, "the writer failed under it");
+                let outcome =
+                    Outcome::failed(ProblemKind::Interrupted, "a part of the service failed while it asked Redis");
                 self.fail(&request, outcome);
             }
             CacheAnswer::Failed(outcome) => self.fail(&request, outcome),
@@ -116,7 +117,7 @@ impl CentralRouter {
     }
 
     /// The blob is fetched, unless the event shows that the key has it, or may have it once its turn has come.
-    fn go_on(&mut self, mut request: FetchRequest) {
+    fn fetch_or_let_stand(&mut self, mut request: FetchRequest) {
         request.is_same = request.is_named(&self.deps.stores);
         if request.is_same && !request.is_long() {
             return self.not_modified(request);

@@ -128,14 +128,16 @@ impl Rule {
         let outcome = if self.dry_run {
             Outcome::Preview { matched: self.matched, sample: self.sample, is_estimated }
         } else {
-            Outcome::Swept { matched: self.matched, deleted: self.deleted }
+            Outcome::PatternDeleted { matched: self.matched, deleted: self.deleted }
         };
         self.slot.settle(outcome, Instant::now());
     }
 
     pub(super) fn fail(self, kind: ProblemKind, detail: String) {
         let problem = Problem::new(kind, detail);
-        self.slot
-            .settle(Outcome::SweepFailed { matched: self.matched, deleted: self.deleted, problem }, Instant::now());
+        self.slot.settle(
+            Outcome::PatternDeleteFailed { matched: self.matched, deleted: self.deleted, problem },
+            Instant::now(),
+        );
     }
 }
