@@ -163,8 +163,7 @@ pub enum CacheError {
     /// cluster that has the key does not answer: another attempt may succeed, and others of the session go on.
     #[error("{0}")]
     RefusedForNow(Cow<'static, str>),
-    /// The one node of a cluster that has the key, or the cluster as a whole, is known to be down: it has not answered for as
-    /// long
+    /// The one node of a cluster that has the key, or the cluster as a whole, is known to be down: it has not answered for as long
     /// as operations are tried. Not to be tried again now; others of the session go on.
     #[error("{0}")]
     Down(Cow<'static, str>),

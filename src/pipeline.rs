@@ -16,15 +16,10 @@
 //! | --- | --- | --- | --- | --- |
 //! | [`intake`] | splitting a body into events | a request's body | raw events | its request answers `interrupted` |
 //! | [`validation`] | raw event → valid event or every fault; admission | raw events | actions, in order | the same |
-//! | [local router](router::local) | each operation's place in the order of its key | actions | ready operations; the rest to
-//! the central router | what it held answers `interrupted` |
-//! | [central router](router::central) | the order of what has to wait, which fetch runs when | operations and pattern
-//! deletes, ended fetches | fetches, ready operations, fences, scans | what is queued answers `interrupted`; it starts empty
-//! |
-//! | [fetcher](fetch::fetcher) | one attempt at a download | a fetch | the bytes or the failure | its fetches are ordered
-//! once more, then `interrupted` |
-//! | [writer](write::writer) | one session of the cache, group commit | ready operations, fences | replies | what was in
-//! flight is written again, in order |
+//! | [local router](router::local) | each operation's place in the order of its key | actions | ready operations; the rest to the central router | what it held answers `interrupted` |
+//! | [central router](router::central) | the order of what has to wait, which fetch runs when | operations and pattern deletes, ended fetches | fetches, ready operations, fences, scans | what is queued answers `interrupted`; it starts empty |
+//! | [fetcher](fetch::fetcher) | one attempt at a download | a fetch | the bytes or the failure | its fetches are ordered once more, then `interrupted` |
+//! | [writer](write::writer) | one session of the cache, group commit | ready operations, fences | replies | what was in flight is written again, in order |
 //! | [scanner](write::scanner) | pattern deletes and previews | those that may start | replies | they answer `interrupted` |
 //!
 //! Work goes one way, and whoever ends it answers it. [`router`], [`fetch`] and [`write`](mod@write) are three wings over
@@ -33,23 +28,18 @@
 //!
 //! # Why not shards
 //!
-//! With N shards by key, each owning its lanes and its connection, and with a pattern as one message to all of them, there
-//! would
+//! With N shards by key, each owning its lanes and its connection, and with a pattern as one message to all of them, there would
 //! be no table of keys, no claims and no central part. It was measured what that saves and what it costs (two cores, 64
 //! connections, one SET a request):
 //!
-//! - A hop to another thread and back costs 4.6 µs of processor time an event, 14.3 becomes 18.9 (`validation.pool_size` 0
-//! and 1,
+//! - A hop to another thread and back costs 4.6 µs of processor time an event, 14.3 becomes 18.9 (`validation.pool_size` 0 and 1,
 //!   medians of six runs in turn): waking, a lock, cold caches. Of N shards N-1 are on another thread than the connection that
 //!   brought the event, so one event in two pays that on two cores, three in four on four.
-//! - All that keeps order on the local path takes 366 of 51,600 instructions of such an event, 0.7 %: the key's hash, its
-//! place in
+//! - All that keeps order on the local path takes 366 of 51,600 instructions of such an event, 0.7 %: the key's hash, its place in
 //!   the table, the ticket, the packing of the batch. In batches of 500 mixed events it is 360 of 7,100, 5 %, by `callgrind`.
-//! - A batch would be cut into N parts with a round trip each, where a request's operations go to one writer today, and its
-//! answer
+//! - A batch would be cut into N parts with a round trip each, where a request's operations go to one writer today, and its answer
 //!   would wait for the last of them.
-//! - A pattern needs all shards to have come to it before its scan, and its keys held until that ends, in each of them: the
-//! same
+//! - A pattern needs all shards to have come to it before its scan, and its keys held until that ends, in each of them: the same
 //!   fences and barriers, told by N messages.
 //!
 //! So what can go on at once stays on the thread that it came in on, and only what has to wait pays for a hop.

@@ -4,9 +4,8 @@
 //! HTTP/1.1 only, over plain TCP or TLS with HTTP/1.1. `Accept-Encoding: identity`: with it a length is known beforehand,
 //! and nobody compresses what is decompressed a moment later; codings that come all the same are undone. No cookie
 //! or other state is ever sent, and a store's credential to its own host alone, so a redirect from https to http gives
-//! nothing away and is followed. Where the
-//! trace is told of at all (`fetch.propagate_trace`), it is told to the host of the URL: a redirect to another host or
-//! port goes without it, since that one was not named by who sent the event.
+//! nothing away and is followed. Where the trace is told of at all (`fetch.propagate_trace`), it is told to the host of the
+//! URL: a redirect to another host or port goes without it, since that one was not named by who sent the event.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -194,8 +193,7 @@ impl BlobClient {
         self.open_head(first, until, || false).await.map(drop)
     }
 
-    /// What an object of a store is remembered by beside its entity tag ([`Download::resource`]). None for one that has no
-    /// place.
+    /// What an object of a store is remembered by beside its entity tag ([`Download::resource`]). None for one that has no place.
     pub fn resource_of(&self, object: &StoreObject) -> Option<u64> {
         self.inner.settings.stores.resource_of(&FetchTarget::Object(object.clone()))
     }

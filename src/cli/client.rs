@@ -13,8 +13,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const USER_AGENT: &str = concat!("redis-cache-sync/", env!("CARGO_PKG_VERSION"));
 
 /// A client with at most this number of connections. The heads of answers must arrive within that time. It follows no
-/// redirect: one that is not
-/// meant would take the token along.
+/// redirect: one that is not meant would take the token along.
 pub fn client(tls: ClientConfig, connections: usize, answer_within: Duration) -> Client {
     let connector = Connector::new().limit(connections).timeout(CONNECT_WITHIN).rustls_0_23(Arc::new(tls));
     let builder = Client::builder().connector(connector).timeout(answer_within).disable_redirects();

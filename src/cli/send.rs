@@ -4,9 +4,9 @@
 //! tried again; what was not stored is told and counted, and kept on request; memory does not grow with the files.
 //!
 //! `split` and `event` make events of bytes, `folder` of whole files, `table` of rows, `copy` of the keys of a Redis, with
-//! `made`; `input` reads, `plan` says what may go together and
-//! what must wait, `post` makes one request, `held` keeps back what must not overtake what was given up, `ledger` and
-//! `screen` keep count and show it, and `run` is the loop through all of them.
+//! `made`; `input` reads, `plan` says what may go together and what must wait, `post` makes one request, `held` keeps back
+//! what must not overtake what was given up, `ledger` and `screen` keep count and show it, and `run` is the loop through
+//! all of them.
 
 mod copy;
 mod event;

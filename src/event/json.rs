@@ -69,8 +69,7 @@ pub(in crate::event) enum NoText {
 
 impl<'a> Tree<'a> {
     /// The tree of a document whose syntax has been checked. Of each array only the first `at_most` items can be looked at,
-    /// so that
-    /// a large one does not cost many times its size.
+    /// so that a large one does not cost many times its size.
     pub fn of(document: &'a ByteString, at_most: usize) -> Result<Self, NoTree> {
         let spans = spans(document.as_bytes(), at_most)?;
         Ok(Tree { document, spans })

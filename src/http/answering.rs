@@ -21,8 +21,7 @@ pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("prefe
 pub(super) const RETURN_MINIMAL: &str = "return=minimal";
 /// Bytes up to which an answer is not counted while it waits to be written: a connection has one at a time.
 const SMALL_ANSWER_BYTES: usize = 8 * 1024;
-/// What is set aside beforehand for each event of a batch: a text that has to grow is copied as a whole, and room that is not
-/// used
+/// What is set aside beforehand for each event of a batch: a text that has to grow is copied as a whole, and room that is not used
 /// costs nothing.
 const ELEMENT_BYTES: usize = 160;
 /// What is set aside beforehand for the answer to one event, at most.

@@ -164,10 +164,8 @@ impl Body<'_> {
         Ok(self.buffer.into())
     }
 
-    /// Room for so much more: at most four times what is there, whatever was announced. A body may be given up when a part of
-    /// it
-    /// has come, and others then need what it held; room that it never used is of no use to them. In smaller steps more would
-    /// be
+    /// Room for so much more: at most four times what is there, whatever was announced. A body may be given up when a part of it
+    /// has come, and others then need what it held; room that it never used is of no use to them. In smaller steps more would be
     /// left behind by those that go on.
     fn make_room(&mut self, more: usize, declared: Option<usize>) {
         let needed = self.buffer.len() + more;

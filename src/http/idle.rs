@@ -1,5 +1,4 @@
-//! How long a connection is kept on which nothing happens. actix-http sets a timer anew with each answer, and takes it back
-//! with
+//! How long a connection is kept on which nothing happens. actix-http sets a timer anew with each answer, and takes it back with
 //! each request; here one runs on, and looks whether anything has happened since it looked last.
 
 use std::mem;

@@ -140,8 +140,7 @@ async fn finish(
     Ok(Reply::Events(AnsweredRequest { verdict, pending, bytes_in }))
 }
 
-/// The events of a notification whose events have gone their way: that some are rejected is rare, and a copy of all would be
-/// made for each.
+/// The events of a notification whose events have gone their way: that some are rejected is rare, and a copy of all would be made for each.
 fn read_again(
     request: &HttpRequest,
     source: &ActiveSource,

@@ -168,8 +168,7 @@ impl ConnectionProgress {
         self.is_clear.set(!is_busy);
     }
 
-    /// Whether the request under way is polled once more at once, whoever wakes it: actix-http does so with the first of what
-    /// it
+    /// Whether the request under way is polled once more at once, whoever wakes it: actix-http does so with the first of what it
     /// reads, after it has looked for its body.
     pub fn is_polled_again(&self) -> bool {
         self.is_first.replace(false)

@@ -1,7 +1,6 @@
 //! How much is read of what a sender sends before admission counts it. actix-http reads up to 128 KiB each time it looks at a
 //! connection, and its buffer keeps that room for as long as the connection lasts: a hundred megabytes for a few hundred
-//! connections. So a connection reads in pieces that fit the buffer it began with. It reads more at a time while it has one
-//! of the
+//! connections. So a connection reads in pieces that fit the buffer it began with. It reads more at a time while it has one of the
 //! places for that, of which there are as many as fit a small part of what admission allows.
 
 use std::io;

@@ -1,5 +1,4 @@
-//! Bodies whose signature is not proven yet. Anybody can send one, so they share a budget of their own; and when it is full,
-//! the
+//! Bodies whose signature is not proven yet. Anybody can send one, so they share a budget of their own; and when it is full, the
 //! largest has to go: whoever sends less is let in, however many hold their bodies back.
 
 use std::collections::HashMap;

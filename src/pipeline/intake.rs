@@ -22,8 +22,7 @@ pub struct Ingest {
 }
 
 /// The actors through which a request goes. It holds the addresses of the actors in whose mailboxes it waits, so these are
-/// there as long as it
-/// does, whatever route the next one takes.
+/// there as long as it does, whatever route the next one takes.
 pub struct Route {
     /// The first stage.
     pub intake: Mailbox<Intake>,

@@ -164,8 +164,7 @@ impl Connection {
     }
 
     /// Sends what stands before the first value, reads that number of replies, and waits a moment for the server to speak
-    /// against the
-    /// value's length. If it does, there is nothing more to send.
+    /// against the value's length. If it does, there is nothing more to send.
     async fn probe_length(&mut self, before: usize, flight: &mut InFlight<'_>) -> Result<(), TransportError> {
         let behind = (flight.pieces.split_off(1), flight.due.saturating_sub(before));
         flight.due = before;

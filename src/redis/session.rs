@@ -152,8 +152,7 @@ impl ServerSession {
         Ok(())
     }
 
-    /// A connection on which something may be sent: connected if need be, and with nothing left of what earlier ones may
-    /// still owe.
+    /// A connection on which something may be sent: connected if need be, and with nothing left of what earlier ones may still owe.
     /// Held outside of the session: a call that is dropped half-way takes its connection with it.
     async fn ready(&mut self, deadline: &Deadline) -> Result<Held, Error> {
         (self.was_sent, self.was_closed) = (false, false);
@@ -184,8 +183,7 @@ impl ServerSession {
     }
 
     /// Does what [`exchange`](ServerSession::exchange) does, with a value that comes in while it is sent. If it breaks off,
-    /// the connection is
-    /// closed, and the server has run nothing of it.
+    /// the connection is closed, and the server has run nothing of it.
     pub(crate) async fn stream(
         &mut self,
         value: Streamed<'_>,

@@ -1,7 +1,6 @@
 //! Every metric of the service, by name. Owns the registry, the label sets and the handles that count.
 //!
-//! Promises: names begin with `cache_sync_`, but for the standard ones of a process (`process_*`); label sets are bounded
-//! whatever comes from outside; counting an event costs
+//! Promises: names begin with `cache_sync_`, but for the standard ones of a process (`process_*`); label sets are bounded whatever comes from outside; counting an event costs
 //! no lookup by label and no allocation; a series that can be known beforehand shows 0 from the start. When to count is
 //! left to those who call.
 //!

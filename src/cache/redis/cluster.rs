@@ -152,8 +152,7 @@ impl ClusterSession {
         Ok(())
     }
 
-    /// What `work` makes of a session to the node that has the key. On a slot that is on its way to another node it fails, to
-    /// be
+    /// What `work` makes of a session to the node that has the key. On a slot that is on its way to another node it fails, to be
     /// tried again.
     async fn at_owner<T>(
         &mut self,

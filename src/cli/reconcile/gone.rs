@@ -1,8 +1,8 @@
 //! `--delete`: keys of the source's template whose object is gone.
 //!
 //! The keys of a listing are kept as hashes, of which memory holds a limited number at once; of a larger listing each further
-//! pass keeps
-//! another share. A key that no hash is for is looked at closely: that the source stored it, and that its object is gone now.
+//! pass keeps another share. A key that no hash is for is looked at closely: that the source stored it, and that its object
+//! is gone now.
 
 use std::collections::HashSet;
 use std::time::Instant;

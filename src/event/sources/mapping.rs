@@ -67,8 +67,7 @@ pub struct Mapping {
 /// What a notification comes to.
 #[derive(Debug, Default)]
 pub struct Mapped {
-    /// One for each change and each malformed element, in the order in which they were sent. Each is an event of its own, so
-    /// a key may be named twice.
+    /// One for each change and each malformed element, in the order in which they were sent. Each is an event of its own, so a key may be named twice.
     pub events: Vec<Result<Event, Invalid>>,
     /// How many elements change nothing, by [`Ignored::ALL`].
     pub ignored: [u64; Ignored::ALL.len()],

@@ -89,8 +89,7 @@ impl From<SplitError> for Rejection {
     }
 }
 
-/// Splits a body, without a byte order mark at its beginning, into at most `max_events` events, without a copy. The whole
-/// syntax of a JSON body comes before the
+/// Splits a body, without a byte order mark at its beginning, into at most `max_events` events, without a copy. The whole syntax of a JSON body comes before the
 /// number of events; a line of NDJSON that is not JSON is an event of its own with that fault.
 ///
 /// # Errors

@@ -1,13 +1,11 @@
 //! The direct way of a blob that has to wait for nothing but its own download: it is fetched and written on the thread on
 //! which it came, past the router.
 //!
-//! Only what is [alone](crate::pipeline::work::key_order::NextStep::Direct) on its key may take it, and only while its fetch
-//! is in
-//! nobody's way: limits, turns and breaker of the [`FetchScheduler`](super::scheduler::FetchScheduler) hold for it too. One
-//! with
-//! a version asks the cache first how its write stands. While
-//! it is under way everything else on its key goes to the router, which [takes it over](DirectFetch::take_over) before it
-//! accepts what is behind it; from then on it goes on as if it had come to the router. So does one whose fetch brings no blob.
+//! Only what is [alone](crate::pipeline::work::key_order::NextStep::Direct) on its key may take it, and only while its fetch is in
+//! nobody's way: limits, turns and breaker of the [`FetchScheduler`](super::scheduler::FetchScheduler) hold for it too. One with
+//! a version asks the cache first how its write stands. While it is under way everything else on its key goes to the
+//! router, which [takes it over](DirectFetch::take_over) before it accepts what is behind it; from then on it goes on as if
+//! it had come to the router. So does one whose fetch brings no blob.
 //!
 //! Taking over and [ending](DirectFetch::ended) exclude one another: an operation that is not here any more was taken over,
 //! or has been handed to its writer.

@@ -229,8 +229,7 @@ impl Permit {
         true
     }
 
-    /// The same, but with no more bytes than there could ever be beside what is held: whoever needs more gets in when nothing
-    /// else is
+    /// The same, but with no more bytes than there could ever be beside what is held: whoever needs more gets in when nothing else is
     /// in progress.
     pub fn try_grow_to_limit(&mut self, events: usize, bytes: usize) -> bool {
         self.try_grow(events, bytes.min(self.admission.max_bytes.saturating_sub(self.bytes)))

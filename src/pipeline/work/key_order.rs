@@ -4,8 +4,7 @@
 //! Every operation holds a [`KeyTicket`] from its acceptance until it is done or given up. Operations on one key that are
 //! under way together share a writer: the first chooses it, those that come while it is unfinished follow it there, and
 //! a writer takes things in the order in which they come. Once an operation on a key has to wait, for a blob or for a
-//! pattern that matches it, all that comes after it goes through the router too, until nothing on the key is unfinished any
-//! more.
+//! pattern that matches it, all that comes after it goes through the router too, until nothing on the key is unfinished any more.
 //!
 //! Keys are told apart by a keyed hash only. Two with the same hash, or that find no place of their own in the table, follow
 //! each other about, which may cost a hop between threads and breaks nothing.

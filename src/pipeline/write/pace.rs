@@ -5,8 +5,7 @@
 //! left behind, for otherwise it is the work that is scarce; and only by batches that were answered.
 //!
 //! Each writer publishes facts: what waits, since when the first of it has, the pace, and whether the cache answers. Whether
-//! it is late is derived from them by whoever asks ([`Lateness`]), so no judgement can outlive its grounds. A cache that does
-//! not
+//! it is late is derived from them by whoever asks ([`Lateness`]), so no judgement can outlive its grounds. A cache that does not
 //! answer closes no door: what waits for it has `redis.retry_ms`. And a late writer closes it only for the keys that it has in
 //! hand: others are given to other writers.
 

@@ -191,8 +191,7 @@ impl Queue {
         self.entries.push_back(QueueItem::Fence(self.number, notice));
     }
 
-    /// Whether an operation of the batch that has landed is done with; otherwise it is to be repeated. To be asked in the
-    /// order of the
+    /// Whether an operation of the batch that has landed is done with; otherwise it is to be repeated. To be asked in the order of the
     /// batch: the first of a key that is to be repeated decides for all after it.
     pub fn is_done<T>(&mut self, again: &mut Again, pending: &Pending, result: &Result<T, CacheError>) -> bool {
         let error = result.as_ref().err().filter(|error| error.is_worth_retrying());

@@ -25,8 +25,7 @@ use crate::pipeline::work::operation::PatternDelete;
 use crate::pipeline::work::reply::enter_all;
 use crate::pipeline::work::timing::Phase;
 
-/// The only message to the scanner: Pattern deletes that start together, in the order of acceptance. All that was accepted
-/// before them is in the cache.
+/// The only message to the scanner: Pattern deletes that start together, in the order of acceptance. All that was accepted before them is in the cache.
 pub struct StartScan {
     /// Which of the two sessions the scan runs on.
     pub kind: ScanKind,

@@ -193,8 +193,7 @@ impl Writer {
         self.pump(context);
     }
 
-    /// Answers what has expired, in flight or waiting, while an attempt hangs; and all of it once the cache is known to be
-    /// down. What
+    /// Answers what has expired, in flight or waiting, while an attempt hangs; and all of it once the cache is known to be down. What
     /// is in flight keeps its place.
     fn answer_expired(&mut self, now: Instant) {
         if self.health.has_gone_down(now) {

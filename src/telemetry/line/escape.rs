@@ -26,8 +26,7 @@ pub(super) fn write_integer(out: &mut Vec<u8>, value: u64) {
 }
 
 /// Writes the number as `Display` does. Milliseconds to a tenth, which stand on every request's line, need no search for the
-/// shortest
-/// form.
+/// shortest form.
 pub(super) fn write_float(out: &mut Vec<u8>, value: f64) {
     const EXACT: f64 = 1e12;
     let tenths = (value * 10.0).round();

@@ -1,5 +1,4 @@
-//! How long the hosts of blobs take, each by its name; a store by its own, `store/NAME`. Senders name hosts, so there are
-//! [`MAX_HOSTS`] places: those that the
+//! How long the hosts of blobs take, each by its name; a store by its own, `store/NAME`. Senders name hosts, so there are [`MAX_HOSTS`] places: those that the
 //! operator listed have theirs beforehand, the others are for the first that come; what finds no place, or is no name that a
 //! host may have, counts as `other`.
 

@@ -49,8 +49,7 @@ impl RedisSession {
         progress
     }
 
-    /// Begins the scan, or waits until it is to go on. Who gives the cursors; or why it cannot be, and whether the scan is
-    /// lost.
+    /// Begins the scan, or waits until it is to go on. Who gives the cursors; or why it cannot be, and whether the scan is lost.
     async fn prepare(&mut self, scan: Option<Scan<'_>>, deadline: &Deadline) -> Result<u64, (CacheError, bool)> {
         let from = scan.and_then(|scan| scan.from);
         if scan.is_some() && from.is_none() {

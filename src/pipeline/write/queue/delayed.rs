@@ -2,8 +2,7 @@
 //! next attempt.
 //!
 //! Other keys go on meanwhile. A lane is tried with its first operation alone; once that is done the rest follows at
-//! once. Lanes that wait for the same cause are a group. While nothing of what is tried of a group succeeds, one of its lanes
-//! is
+//! once. Lanes that wait for the same cause are a group. While nothing of what is tried of a group succeeds, one of its lanes is
 //! tried at a time, so that a cache that is full is not asked over and over; with each success twice as many are. Other groups
 //! have nothing to do with that.
 

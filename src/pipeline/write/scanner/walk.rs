@@ -5,8 +5,7 @@
 //! first leaves it because it is newer, the others get it then. `matched` counts distinct keys: a deleted key is counted
 //! by what UNLINK says, one that is left or previewed by a [note](super::seen).
 //!
-//! A walk has a pass for each place at which a pattern delete goes on, and one from the start for those that are new. A rule
-//! ends
+//! A walk has a pass for each place at which a pattern delete goes on, and one from the start for those that are new. A rule ends
 //! with its own pass and takes part in those before it.
 
 use std::cell::RefCell;

@@ -14,8 +14,7 @@ use crate::pipeline::write::queue::Pending;
 const MAX_CRASHES: u8 = 5;
 
 /// The operations that are to be repeated, in order; the others are answered. Nobody knows what of the batch was done, so a
-/// read is not
-/// among them that has a write of its key behind it: read once more, it might see that.
+/// read is not among them that has a write of its key behind it: read once more, it might see that.
 pub(super) fn to_repeat(commands: Vec<Command>, pending: Vec<Pending>, now: Instant) -> Vec<(Command, Pending)> {
     let mut written = HashSet::<CacheKey, RandomState>::default();
     let mut again = Vec::with_capacity(commands.len());
