@@ -21,7 +21,7 @@ MARKS = 10
 # Notifications that must get lost while the service is down.
 LOST = 25
 ODD = ["sp ace", "pl+us", "a%2Fb", "é/ü", "q?x=1&y", "h#h", "a//b", "(1)!'*~=:@,;$[]", "100%"]
-COUNTS = re.compile(r"weed: (\d+) objects, (\d+) in step, (\d+) set, (\d+) deleted, (\d+) left to something newer, (\d+) left undone")
+COUNTS = re.compile(r"weed: (\d+) objects, (\d+) in step, (\d+) set, (\d+) deleted, (\d+) already newer, (\d+) not done")
 
 
 class Redis:
@@ -72,7 +72,7 @@ def settings(weed, cache, port):
 
 
 def reconcile(environment, **more):
-    """What it counted: objects, in step, set, deleted, left to something newer, left undone."""
+    """What it counted: objects, in step, set, deleted, already newer, not done."""
     command = [BINARY, "reconcile", "weed", "--bucket", BUCKET, "--delete", "--yes"]
     done = subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=120, cwd=tempfile.gettempdir())
     return done.returncode, done.stdout + done.stderr
