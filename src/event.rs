@@ -56,6 +56,22 @@ pub struct Limits {
     pub stores: Option<Arc<[String]>>,
 }
 
+impl Limits {
+    /// Whatever may have been let through by any settings.
+    pub fn widest() -> Self {
+        Limits {
+            max_events: usize::MAX,
+            max_keys: usize::MAX,
+            max_key_bytes: usize::MAX,
+            default_ttl: None,
+            max_ttl_seconds: u32::MAX,
+            allow_match_all: true,
+            version_prefix: String::new(),
+            stores: None,
+        }
+    }
+}
+
 /// Patterns of one event, at most.
 pub const MAX_PATTERNS: usize = 64;
 /// Bytes of an event's `id`, at most.
@@ -114,6 +130,15 @@ impl Action {
             Action::Set(entries) => entries.len(),
             Action::Get(keys) | Action::Delete(keys) => keys.len(),
             Action::DeletePattern { patterns, .. } => patterns.len(),
+        }
+    }
+
+    /// The keys or patterns that it names, one for each entry.
+    pub fn targets(&self) -> Few<ByteString> {
+        match self {
+            Action::Set(entries) => entries.iter().map(|entry| entry.key.text().clone()).collect(),
+            Action::Get(keys) | Action::Delete(keys) => keys.iter().map(|key| key.text().clone()).collect(),
+            Action::DeletePattern { patterns, .. } => patterns.iter().map(|pattern| pattern.text().clone()).collect(),
         }
     }
 

@@ -11,6 +11,7 @@
 //! | `{NAME}:events` | how many events the stream holds |
 //! | `{NAME}:lease` | who feeds the journal into its pipeline, with an expiry ([`lease`]) |
 //! | `{NAME}:epoch` | how many leases there have been |
+//! | `{NAME}:late` | how many appends came too late and were not carried out ([`append`]) |
 //! | `{NAME}:former` | the holders whose connections have still to be killed |
 //! | `{NAME}:dead` | the stream of dead letters ([`dead`]) |
 //! | `{NAME}:buried` | which events of the journal are among them |
@@ -32,26 +33,35 @@ mod append;
 pub mod dead;
 pub mod entry;
 mod feeder;
+mod filter;
 mod keys;
 mod lease;
 mod letters;
 mod link;
+mod promise;
 pub mod window;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
 use crate::redis::{Redis, Settings};
 use crate::telemetry::metrics::Metrics;
 
-pub use self::append::{AppendError, AppendStage, Appender};
+use self::lease::ASK_EVERY;
+
+pub use self::append::{AppendError, AppendResult, AppendStage, Appender};
 pub use self::feeder::{Feeding, feed};
+pub use self::filter::LetterFilter;
 pub use self::keys::Keys;
 pub use self::letters::Letters;
 pub use self::link::{Connector, LinkError};
+pub use self::promise::{Loss, Tried};
+
+/// How long a Redis that refuses the journal is left alone where nobody has asked for one, unless an event is to be kept.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// The settings of the journal and its dead letters.
 #[derive(Debug, Clone)]
@@ -92,6 +102,8 @@ struct Shared {
     on_their_way: AtomicU64,
     /// Wakes the feeder of this process: something was appended.
     appended: Notify,
+    /// Until when its Redis is left alone.
+    left_alone: Mutex<Option<Instant>>,
 }
 
 impl Journal {
@@ -114,13 +126,19 @@ impl Journal {
             depth: AtomicU64::new(0),
             on_their_way: AtomicU64::new(0),
             appended: Notify::new(),
+            left_alone: Mutex::default(),
         };
         Journal { shared: Arc::new(shared) }
     }
 
-    /// Events in the stream, as far as this process knows.
-    pub fn depth(&self) -> u64 {
-        self.shared.depth.load(Relaxed)
+    /// Whether the settings name it.
+    pub fn is_asked_for(&self) -> bool {
+        self.settings().is_asked_for
+    }
+
+    /// Events that it holds at most.
+    pub fn max_events(&self) -> u64 {
+        self.settings().max_events
     }
 
     /// What its Redis has told.
@@ -133,6 +151,29 @@ impl Journal {
     fn note_depth(&self, events: u64) {
         self.shared.depth.store(events, Relaxed);
         self.shared.metrics.set_journal_events(events);
+    }
+
+    /// Where nobody has asked for a journal, a Redis that does not permit it is left alone for a while: each refusal is an entry in
+    /// its ACL LOG.
+    fn note_refusal(&self, error: &LinkError) {
+        if matches!(error, LinkError::Refused(_)) && !self.settings().is_asked_for {
+            *self.left_alone() = Some(Instant::now() + REFUSED_PAUSE);
+        }
+    }
+
+    /// Whether nothing is to be asked of its Redis, unless an event is to be kept.
+    fn is_left_alone(&self) -> bool {
+        self.left_alone().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// How long to wait before its Redis is asked again.
+    fn pause(&self) -> Duration {
+        let left = self.left_alone().map(|until| until.saturating_duration_since(Instant::now()));
+        left.unwrap_or_default().max(ASK_EVERY)
+    }
+
+    fn left_alone(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.shared.left_alone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn settings(&self) -> &JournalSettings {

@@ -33,7 +33,7 @@ pub fn run(connect: bool, loaded: Result<Loaded, SettingFaults>) -> ExitCode {
     match actix_rt::System::new().block_on(examine(&loaded.config)) {
         Ok(checks) => {
             let _ = out.write_all(checks.iter().map(Check::line).collect::<String>().as_bytes());
-            if checks.iter().all(|check| check.failure.is_none()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if checks.iter().any(Check::is_fault) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {
             eprintln!("redis-cache-sync: {error}");
@@ -63,16 +63,31 @@ fn sources(config: &Config) -> String {
 struct Check {
     what: String,
     failure: Option<String>,
+    /// Whether the service does without it.
+    is_optional: bool,
 }
 
 impl Check {
     fn new<T>(what: impl Into<String>, result: Result<T, CacheError>) -> Self {
-        Check { what: what.into(), failure: result.err().map(|error| error.to_string()) }
+        Check::of((what.into(), result.err().map(|error| error.to_string())))
+    }
+
+    fn of((what, failure): (String, Option<String>)) -> Self {
+        Check { what, failure, is_optional: false }
+    }
+
+    fn optional(self) -> Self {
+        Check { is_optional: true, ..self }
+    }
+
+    fn is_fault(&self) -> bool {
+        self.failure.is_some() && !self.is_optional
     }
 
     fn line(&self) -> String {
         match &self.failure {
             None => format!("ok      {}\n", self.what),
+            Some(cause) if self.is_optional => format!("warning {}: {cause}\n", self.what),
             Some(cause) => format!("failed  {}: {cause}\n", self.what),
         }
     }
@@ -82,17 +97,28 @@ impl Check {
 /// that settings give to connecting and an answer.
 async fn examine(config: &Config) -> Result<Vec<Check>, SetupError> {
     let mut checks = examine_cache(config).await?;
-    let stores = stores::probe(config).await;
-    checks.extend(stores.into_iter().map(|(what, failure)| Check { what, failure }));
+    // Where it is the Redis of the cache, that has said what is wrong.
+    if config.journal.url.is_some() || !checks.iter().any(Check::is_fault) {
+        checks.extend(examine_journal(config).await?);
+    }
+    checks.extend(stores::probe(config).await.into_iter().map(Check::of));
     Ok(checks)
+}
+
+/// The journal's Redis, and what it may lose. Where nobody has asked for a journal, one that is not permitted is no fault.
+async fn examine_journal(config: &Config) -> Result<Vec<Check>, SetupError> {
+    let Some(journal) = serve::journal_alone(config)? else { return Ok(Vec::new()) };
+    let (tried, losses) = journal.examine().await;
+    let is_optional = !journal.is_asked_for();
+    let tried = tried.into_iter().map(Check::of);
+    let tried = tried.map(|check| if is_optional { check.optional() } else { check });
+    let lost = losses.iter().map(|loss| Check::of(("what the journal keeps".to_owned(), Some(loss.text()))).optional());
+    Ok(tried.chain(lost).collect())
 }
 
 async fn examine_cache(config: &Config) -> Result<Vec<Check>, SetupError> {
     if config.cache.backend == CacheBackend::Embedded {
-        return Ok(vec![Check {
-            what: "cache.backend is embedded: there is no Redis to connect to".into(),
-            failure: None,
-        }]);
+        return Ok(vec![Check::of(("cache.backend is embedded: there is no Redis to connect to".into(), None))]);
     }
     let mut config = config.clone();
     config.redis.version_window = Duration::from_secs(1);

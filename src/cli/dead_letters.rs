@@ -2,16 +2,13 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{serve, wrong_usage};
 use crate::config::Config;
-use crate::event::pattern::Pattern;
-use crate::event::time::rfc3339;
-use crate::journal::dead::DeadLetter;
-use crate::journal::{Letters, LinkError, unix_millis};
+use crate::journal::dead::{DeadLetter, when};
+use crate::journal::{LetterFilter, Letters, LinkError, unix_millis};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +44,13 @@ pub struct Args {
     pub force: bool,
 }
 
-/// The filters, read.
-struct Filter {
-    source: Option<String>,
-    problem: Option<String>,
-    key: Option<Pattern>,
-    age: Option<(bool, Duration)>,
-}
-
 /// Exit code 1: Redis did not answer, a letter is not there, or one was not run again.
 pub fn run(args: &Args, config: &Config) -> ExitCode {
-    let filter = match Filter::of(args) {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let filter = LetterFilter::new(&text(&args.source), &text(&args.problem), &text(&args.key), &text(&args.age));
+    let filter = match filter {
         Ok(filter) => filter,
-        Err(fault) => return wrong_usage(&fault),
+        Err(fault) => return wrong_usage(&format!("--{fault}")),
     };
     if matches!(args.action, LetterCommand::Show) && args.ids.is_empty() {
         return wrong_usage("show needs the ID of a dead letter, as list prints it");
@@ -82,7 +73,7 @@ pub fn run(args: &Args, config: &Config) -> ExitCode {
 
 async fn carry_out(
     args: &Args,
-    filter: &Filter,
+    filter: &LetterFilter,
     mut letters: Letters,
     out: &mut impl Write,
 ) -> Result<bool, LinkError> {
@@ -143,42 +134,6 @@ async fn one(
     Ok(true)
 }
 
-impl Filter {
-    fn of(args: &Args) -> Result<Self, String> {
-        let key = args.key.as_ref().map(|glob| Pattern::parse(glob.clone(), true)).transpose();
-        let age =
-            args.age.as_ref().map(|age| parse_age(age).ok_or("--age is a number and s, m, h or d: 90s, 15m, <1d"));
-        Ok(Filter {
-            source: args.source.clone(),
-            problem: args.problem.clone(),
-            key: key.map_err(|error| format!("--key {error}"))?,
-            age: age.transpose()?,
-        })
-    }
-
-    fn passes(&self, letter: &DeadLetter) -> bool {
-        let age = Duration::from_millis(unix_millis().saturating_sub(letter.died_ms));
-        self.source.as_ref().is_none_or(|source| letter.meta.source == *source)
-            && self.problem.as_ref().is_none_or(|problem| letter.problem == *problem)
-            && self.age.is_none_or(|(is_most, bound)| if is_most { age <= bound } else { age >= bound })
-            && self.key.as_ref().is_none_or(|key| letter.keys().iter().any(|name| key.matches(name.as_bytes())))
-    }
-}
-
-/// Whether it is the most, and the time.
-fn parse_age(text: &str) -> Option<(bool, Duration)> {
-    let (is_most, text) = text.strip_prefix('<').map_or((false, text), |rest| (true, rest));
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    Some((is_most, Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?)))
-}
-
 fn line(id: &str, letter: &DeadLetter) -> String {
     let source = if letter.meta.source.is_empty() { "-" } else { &letter.meta.source };
     let keys = letter.keys().join(" ");
@@ -187,33 +142,7 @@ fn line(id: &str, letter: &DeadLetter) -> String {
 }
 
 fn as_json(id: &str, letter: &DeadLetter) -> Value {
-    let event = serde_json::from_slice(&letter.event).unwrap_or(Value::Null);
-    json!({
-        "id": id, "problem": letter.problem, "detail": letter.detail, "source": letter.meta.source,
-        "keys": letter.keys(), "accepted": when(letter.meta.accepted_ms), "died": when(letter.died_ms),
-        "attempts": letter.attempts, "request_id": letter.meta.request_id, "event": event,
-    })
-}
-
-/// RFC 3339, in seconds. What stands in Redis may be no time at all.
-fn when(millis: u64) -> String {
-    i64::try_from(millis / 1000).ok().and_then(rfc3339).unwrap_or_else(|| "unknown".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_have_a_unit_and_a_direction() {
-        let hour = Duration::from_secs(3600);
-        assert_eq!(
-            [parse_age("1h"), parse_age("<60m"), parse_age("3600s")],
-            [Some((false, hour)), Some((true, hour)), Some((false, hour))]
-        );
-        assert_eq!(parse_age("2d"), Some((false, hour * 48)));
-        for bad in ["", "h", "1", "1w", "-1s", "é"] {
-            assert_eq!(parse_age(bad), None, "{bad}");
-        }
-    }
+    let mut told = letter.to_json(id);
+    told["event"] = serde_json::from_slice(&letter.event).unwrap_or(Value::Null);
+    told
 }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::channel;
 use self::caches::cache;
 pub use self::caches::redis_cache;
 pub use self::daemon::Daemon;
-pub use self::journal::letters;
+pub use self::journal::{journal_alone, letters};
 use super::auth_reload::AuthReload;
 use super::reload::Reloader;
 use super::reload::settings::SettingsOrigin;

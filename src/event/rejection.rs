@@ -46,6 +46,11 @@ pub enum Rejection {
         /// What the parser met and where, without quoting the body.
         detail: String,
     },
+    /// The query or the body does not say what the route needs.
+    BadRequest {
+        /// What is wrong, and what it should be.
+        detail: String,
+    },
     /// More events than `event.max_events`.
     TooManyEvents {
         /// The setting's value.
@@ -82,7 +87,7 @@ impl Rejection {
             Rejection::BodyTooLarge { .. } => "more than http.max_body_bytes",
             Rejection::BodyTooSlow => "the body was slower than http.body_timeout_ms",
             Rejection::BrokenChunks => "the body is not chunked as its head says",
-            Rejection::Malformed { detail } => detail,
+            Rejection::Malformed { detail } | Rejection::BadRequest { detail } => detail,
             Rejection::TooManyEvents { .. } => "more events than event.max_events",
             Rejection::TooLargeToAdmit => "more than admission can ever hold",
             Rejection::TooManyPatterns => "more patterns than event.max_patterns",

@@ -75,11 +75,6 @@ impl FaultBudget {
     pub fn validate(&mut self, raw: &RawEvent, limits: &Limits) -> Result<Event, Invalid> {
         validate(raw, limits, self.0).inspect_err(|invalid| self.0 = self.0.saturating_sub(invalid.listed()))
     }
-
-    /// Whether no event had a fault so far.
-    pub fn is_whole(&self) -> bool {
-        self.0 == MAX_FAULTS
-    }
 }
 
 /// What was valid of an event.

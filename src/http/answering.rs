@@ -1,11 +1,12 @@
 //! From a verdict to the answer.
 
 use actix_web::body::{BodySize, MessageBody as _};
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use super::answer::with_text;
+use super::prefer::Preferences;
 use super::problem::{add_retry_after, rejection_answer};
 use super::request::{RequestContext, Summary};
 use super::state::HttpState;
@@ -16,9 +17,6 @@ use crate::event::rejection::Rejection;
 use crate::event::wire::{EventResult, Text, retry_after_seconds, write_answer, write_batch};
 use crate::pipeline::work::reply::{PendingReply, Verdict};
 
-pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
-pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-pub(super) const RETURN_MINIMAL: &str = "return=minimal";
 /// Bytes up to which an answer is not counted while it waits to be written: a connection has one at a time.
 const SMALL_ANSWER_BYTES: usize = 8 * 1024;
 /// What is set aside beforehand for each event of a batch: a text that has to grow is copied as a whole, and room that is not used
@@ -41,17 +39,30 @@ pub(super) struct AnsweredRequest {
 pub(super) fn answer_to(
     AnsweredRequest { verdict, pending, bytes_in }: AnsweredRequest,
     request: &HttpRequest,
+    preferences: Preferences,
     shared: &HttpState,
     status: fn(Class, bool) -> StatusCode,
 ) -> HttpResponse {
-    let (mut response, held_bytes, summary) = answer(&verdict, wants_minimal(request.headers()), shared, status);
+    let (response, held_bytes, summary) = answer(&verdict, preferences.is_minimal, shared, status);
     shared.count(&verdict, summary.outcome);
     if let Some(context) = RequestContext::of(request) {
         if let Some(pending) = pending.filter(|_| held_bytes > SMALL_ANSWER_BYTES) {
             context.keep(pending.keep_for_answer(held_bytes));
         }
         log_verdict(&verdict, summary.outcome, &context.ids, shared);
-        context.sum_up(Summary { bytes_in, ..summary });
+    }
+    told(response, request, shared, Summary { bytes_in, ..summary })
+}
+
+/// An answer to events as it is sent, with what its line in the log is to say.
+pub(super) fn told(
+    mut response: HttpResponse,
+    request: &HttpRequest,
+    shared: &HttpState,
+    summary: Summary,
+) -> HttpResponse {
+    if let Some(context) = RequestContext::of(request) {
+        context.sum_up(summary);
     }
     if shared.pipeline.readiness.is_draining() {
         response.head_mut().set_connection_type(ConnectionType::Close);
@@ -114,9 +125,7 @@ fn answer(
 fn respond(class: Class, asked: u16, status: StatusCode, minimal: bool, shared: &HttpState) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
     response.insert_header((CONTENT_TYPE, JSON));
-    if minimal {
-        response.insert_header((PREFERENCE_APPLIED, RETURN_MINIMAL));
-    }
+    Preferences { is_minimal: minimal, is_async: false }.applied(&mut response);
     if class == Class::Unavailable {
         add_retry_after(&mut response, shared.retry_after().max(asked.into()));
     }
@@ -135,15 +144,4 @@ fn keys(element: &EventResult) -> usize {
         EventResult::Answered(answered) => answered.targets.len(),
         EventResult::Invalid(_) => 0,
     }
-}
-
-/// RFC 7240: preferences are comma-separated, and may stand in several headers; of one given twice the first counts.
-pub(super) fn wants_minimal(headers: &HeaderMap) -> bool {
-    let mut returns = headers
-        .get_all(PREFER)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|preference| preference.split(';').next()?.split_once('='))
-        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("return"));
-    returns.next().is_some_and(|(_, value)| value.trim().trim_matches('"') == "minimal")
 }

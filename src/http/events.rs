@@ -8,8 +8,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::answering::{AnsweredRequest, answer_to};
 use super::body;
-use super::journaled::{Looked, keep, look_at, wants_async};
+use super::journaled::{Keeping, Looked, look_at};
 use super::posters::Admitted;
+use super::prefer::Preferences;
 use super::problem::status_of;
 use super::receive::{ReceivedBody, take_in};
 use super::request::{RequestContext, reject};
@@ -24,9 +25,10 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
     let _busy = shared.enter();
     let context = RequestContext::of(&request);
     let trace = context.as_ref().and_then(|context| context.ids.trace.clone());
-    match carry_out(&request, trace, &mut payload, &worker).await {
+    let preferences = Preferences::of(request.headers());
+    match carry_out(&request, preferences, trace, &mut payload, &worker).await {
         Ok(Ok(response)) => response,
-        Ok(Err(done)) => answer_to(done, &request, shared, status_of),
+        Ok(Err(done)) => answer_to(done, &request, preferences, shared, status_of),
         Err(why) => {
             // Behind broken chunks the connection is gone with this very look at it.
             if !matches!(why, Rejection::BrokenChunks) {
@@ -39,6 +41,7 @@ pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Pa
 
 async fn carry_out(
     request: &HttpRequest,
+    preferences: Preferences,
     trace: Option<Arc<Trace>>,
     payload: &mut web::Payload,
     worker: &Rc<Worker>,
@@ -48,18 +51,19 @@ async fn carry_out(
     let ReceivedBody { body, form, permit, .. } =
         take_in(request, payload, worker, &mut timed_wait, admitted, body::kind).await?;
     let bytes_in = body.len();
-    if let Some(appender) = worker.appender.as_ref().filter(|_| wants_async(request.headers())) {
-        match look_at(&body, form, worker) {
+    let pending = match worker.appender.as_ref().filter(|_| preferences.is_async) {
+        None => worker.submitter.submit(body, form, permit, trace),
+        Some(appender) => match look_at(&body, form, worker) {
             Looked::Offer(offer) => {
-                return keep(request, worker, appender, &mut timed_wait, (offer, "", permit), bytes_in).await;
+                let keeping = Keeping { request, worker, appender, preferences, bytes_in };
+                return keeping.keep(&mut timed_wait, offer, permit).await;
             }
             Looked::Rejected(why) => {
                 return Ok(Err(AnsweredRequest { verdict: Verdict::Rejected(why), pending: None, bytes_in }));
             }
-            Looked::NotForJournal => {}
-        }
-    }
-    let pending = worker.submitter.submit(body, form, permit, trace);
+            Looked::AtOnce { events, is_batch } => worker.submitter.submit_events(events, is_batch, permit, trace),
+        },
+    };
     let (verdict, pending) = UnderWay::new(pending, worker, request, None).verdict(&mut timed_wait).await;
     Ok(Err(AnsweredRequest { verdict, pending, bytes_in }))
 }

@@ -1,32 +1,36 @@
 //! Events that are answered once the journal has them: `Prefer: respond-async`, and sources with `accept = "journal"`.
 
+use std::mem;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::answer::with_text;
-use super::answering::{AnsweredRequest, JSON, PREFER, PREFERENCE_APPLIED, RETURN_MINIMAL, wants_minimal};
+use super::answering::{AnsweredRequest, JSON, told};
+use super::prefer::Preferences;
 use super::request::{RequestContext, Summary};
+use super::request_ids::RequestIds;
+use super::state::HttpState;
 use super::verdict_log::log_invalid;
 use super::worker::{TimedWait, WaitEnd, Worker};
 use crate::event::invalid::Invalid;
 use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::rejection::Rejection;
-use crate::event::validate::{FaultBudget, MAX_FAULTS, validate};
+use crate::event::validate::FaultBudget;
 use crate::event::wire::{AcceptedEvent, BodyForm, EventResult, RawEvent, Split, Text, split, write_accepted};
 use crate::event::{Action, Event};
 use crate::journal::dead::DeadLetter;
 use crate::journal::entry::{Entry, Record};
-use crate::journal::{AppendError, Appender, unix_millis};
+use crate::journal::{AppendError, AppendResult, Appender, unix_millis};
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::reply::Verdict;
 
-const RESPOND_ASYNC: &str = "respond-async";
 /// What such a request is called in the log.
 const ASKED: &str = "journal";
 
@@ -35,68 +39,39 @@ pub(super) struct Offer {
     events: Vec<Result<(AcceptedEvent, Record), Invalid>>,
     /// The patterns of the event that has most.
     patterns: usize,
-    /// Whether it is a notification: its producer looks at the status alone, and what can never succeed is done with.
-    is_notification: bool,
+    /// The name of the source whose notification it is; empty: it came to `/events`.
+    source: String,
 }
 
 /// What came of looking at a body.
 pub(super) enum Looked {
     /// Events to be kept.
     Offer(Offer),
-    /// It asks for nothing but answers, or for nothing: it is carried out at once as if the preference were not there.
-    NotForJournal,
+    /// They ask for nothing but answers: they are carried out at once as if the preference were not there.
+    AtOnce { events: Vec<Result<Event, Invalid>>, is_batch: bool },
     /// It became no work.
     Rejected(Rejection),
-}
-
-/// RFC 7240: whether the sender would rather have its events kept than wait for their end.
-pub(super) fn wants_async(headers: &HeaderMap) -> bool {
-    let preferences =
-        headers.get_all(PREFER).filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    let mut names = preferences.filter_map(|preference| preference.split([';', '=']).next());
-    names.any(|name| name.trim().eq_ignore_ascii_case(RESPOND_ASYNC))
 }
 
 /// Takes a body apart and checks its events.
 pub(super) fn look_at(body: &Bytes, form: BodyForm, worker: &Worker) -> Looked {
     let limits = worker.shared.pipeline.limits();
-    match split(body, form, worker.shared.max_events) {
-        Err(error) => Looked::Rejected(error.into()),
-        Ok(Split::One(raw)) => match validate(&raw, limits, MAX_FAULTS) {
-            Err(invalid) => Looked::Rejected(Rejection::Invalid(invalid)),
-            Ok(event) if asks_for_answer(&event) => Looked::NotForJournal,
-            Ok(event) => {
-                let (patterns, events) = (event.action.patterns(), vec![Ok(accepted(&event, &raw))]);
-                Looked::Offer(Offer { events, patterns, is_notification: false })
-            }
-        },
-        Ok(Split::Batch(raw)) => {
-            let mut faults = FaultBudget::default();
-            let (mut events, mut are_reads, mut patterns) = (Vec::with_capacity(raw.len()), true, 0);
-            for raw in &raw {
-                let event = faults.validate(raw, limits).and_then(|event| match asks_for_answer(&event) {
-                    true => Err(Invalid::at(
-                        event.id.clone(),
-                        event.action.name(),
-                        "/key",
-                        "needs an answer with values, which the journal does not give: send it without \
-                         Prefer: respond-async",
-                    )),
-                    false => {
-                        are_reads = false;
-                        patterns = patterns.max(event.action.patterns());
-                        Ok(accepted(&event, raw))
-                    }
-                });
-                events.push(event);
-            }
-            if are_reads && faults.is_whole() {
-                Looked::NotForJournal
-            } else {
-                Looked::Offer(Offer { events, patterns, is_notification: false })
-            }
-        }
+    let (raw, is_batch) = match split(body, form, worker.shared.max_events) {
+        Err(error) => return Looked::Rejected(error.into()),
+        Ok(Split::One(raw)) => (vec![raw], false),
+        Ok(Split::Batch(raw)) => (raw, true),
+    };
+    let mut faults = FaultBudget::default();
+    let mut events: Vec<_> = raw.iter().map(|raw| faults.validate(raw, limits)).collect();
+    if let ([Err(_)], false) = (&events[..], is_batch)
+        && let Some(Err(invalid)) = events.pop()
+    {
+        return Looked::Rejected(Rejection::Invalid(invalid));
     }
+    if events.iter().all(|event| event.as_ref().is_ok_and(asks_for_answer)) {
+        return Looked::AtOnce { events, is_batch };
+    }
+    Looked::Offer(Offer::of_raw(events, &raw))
 }
 
 /// A read, or a preview.
@@ -104,21 +79,58 @@ fn asks_for_answer(event: &Event) -> bool {
     matches!(event.action, Action::Get(_) | Action::DeletePattern { dry_run: true, .. })
 }
 
-fn accepted(event: &Event, raw: &RawEvent) -> (AcceptedEvent, Record) {
-    let json = raw.json().map(|json| json.clone().into_bytes()).unwrap_or_default();
-    (AcceptedEvent { event: event.action.name(), id: event.id.clone() }, Record::of_json(json))
+fn without_answer(event: &Event) -> Invalid {
+    let why = "needs an answer with values, which the journal does not give: send it without \
+               Prefer: respond-async";
+    Invalid::at(event.id.clone(), event.action.name(), "/key", why)
 }
 
 impl Offer {
-    /// What a notification comes to.
-    pub fn of_events(events: Vec<Result<Event, Invalid>>) -> Self {
+    /// As the sender wrote them.
+    fn of_raw(events: Vec<Result<Event, Invalid>>, raw: &[RawEvent]) -> Self {
+        let mut patterns = 0;
+        let offered = |(event, raw): (Result<Event, Invalid>, &RawEvent)| {
+            let event = event?;
+            if asks_for_answer(&event) {
+                return Err(without_answer(&event));
+            }
+            patterns = patterns.max(event.action.patterns());
+            let json = raw.json().map(|json| json.clone().into_bytes()).unwrap_or_default();
+            Ok((AcceptedEvent { event: event.action.name(), id: event.id }, Record::of_json(json)))
+        };
+        let events = events.into_iter().zip(raw).map(offered).collect();
+        Offer { events, patterns, source: String::new() }
+    }
+
+    /// What a notification of this source comes to.
+    pub fn of_notification(events: Vec<Result<Event, Invalid>>, source: &str) -> Self {
         let event = |event: Result<Event, Invalid>| {
             let event = event?;
             let record = Record::of_event(&event);
             Ok((AcceptedEvent { event: event.action.name(), id: event.id }, record))
         };
         // What storage tells of makes no patterns.
-        Offer { events: events.into_iter().map(event).collect(), patterns: 0, is_notification: true }
+        Offer { events: events.into_iter().map(event).collect(), patterns: 0, source: source.to_owned() }
+    }
+
+    /// Whether it is a notification: its producer looks at the status alone, and what can never succeed is done with.
+    fn is_notification(&self) -> bool {
+        !self.source.is_empty()
+    }
+
+    fn valid(&self) -> usize {
+        self.events.iter().filter(|event| event.is_ok()).count()
+    }
+
+    /// What is valid of it is kept: counted, and told of with what is not.
+    fn count(&self, ids: Option<&RequestIds>, shared: &HttpState) {
+        shared.metrics.journal_accepted(self.valid() as u64);
+        let Some(ids) = ids else { return };
+        for invalid in self.events.iter().filter_map(|event| event.as_ref().err()) {
+            shared.metrics.event_rejected(invalid.event);
+            shared.metrics.event_failed(invalid.event);
+            log_invalid(invalid, ids, shared);
+        }
     }
 }
 
@@ -150,82 +162,130 @@ pub(super) fn bury(
     }
 }
 
-/// Appends what is valid and answers once it is there. `source`: whose notification it is; empty: it came to `/events`.
-pub(super) async fn keep(
-    request: &HttpRequest,
-    worker: &Rc<Worker>,
-    appender: &Appender,
-    timed_wait: &mut TimedWait<'_>,
-    (offer, source, mut permit): (Offer, &str, Permit),
-    bytes_in: usize,
-) -> Result<Result<HttpResponse, AnsweredRequest>, Rejection> {
-    let (shared, context) = (&worker.shared, RequestContext::of(request));
-    let records: Vec<Record> = offer.events.iter().flatten().map(|(_, record)| record.clone()).collect();
-    let events = records.len();
-    if events > 0 {
-        let bytes: usize = records.iter().map(Record::bytes).sum();
-        if let Err(why) = admit(&mut permit, &offer, events, bytes) {
-            return Ok(Err(rejected(why, bytes_in)));
-        }
-        let request_id = context.as_ref().map(|context| context.ids.id.as_str().to_owned()).unwrap_or_default();
-        let entry = Entry { accepted_ms: unix_millis(), source: source.to_owned(), request_id, records }.write();
-        let begun = Instant::now();
-        let appended = appender.append(entry, events as u64, permit).map_err(rejection)?;
-        match timed_wait.wait(pin!(appended), Some(begun), begun + shared.pipeline.deadline()).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => return Err(rejection(error)),
-            Ok(Err(_)) => return Ok(Err(rejected(Rejection::Unavailable(ProblemKind::Interrupted), bytes_in))),
-            Err(WaitEnd::CutOff) => {
-                return Ok(Err(rejected(Rejection::Unavailable(ProblemKind::ShuttingDown), bytes_in)));
+/// A request whose events are to be kept.
+pub(super) struct Keeping<'a> {
+    pub request: &'a HttpRequest,
+    pub worker: &'a Rc<Worker>,
+    pub appender: &'a Appender,
+    pub preferences: Preferences,
+    pub bytes_in: usize,
+}
+
+impl Keeping<'_> {
+    /// Appends what is valid and answers once it is there.
+    pub async fn keep(
+        self,
+        timed_wait: &mut TimedWait<'_>,
+        offer: Offer,
+        mut permit: Permit,
+    ) -> Result<Result<HttpResponse, AnsweredRequest>, Rejection> {
+        let (shared, begun) = (&self.worker.shared, Instant::now());
+        let mut waiting = Waiting { appended: None, offer, keeping: &self, is_over: false };
+        if waiting.offer.valid() > 0 {
+            if let Err(why) = admit(&mut permit, &waiting.offer) {
+                waiting.is_over = true;
+                return Ok(Err(self.rejected(why)));
             }
-            Err(WaitEnd::Late) => return Ok(Err(rejected(Rejection::Unavailable(ProblemKind::Timeout), bytes_in))),
+            let ended = waiting.append(permit, timed_wait, begun).await;
+            waiting.is_over = true;
+            match ended? {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => return Err(rejection(error)),
+                Ok(Err(_)) => return Ok(Err(self.unavailable(ProblemKind::Interrupted))),
+                Err(WaitEnd::CutOff) => return Ok(Err(self.unavailable(ProblemKind::ShuttingDown))),
+                Err(WaitEnd::Late) => return Ok(Err(self.unavailable(ProblemKind::Timeout))),
+            }
         }
-        shared.metrics.journal_accepted(events as u64);
+        waiting.is_over = true;
+        waiting.offer.count(RequestContext::of(self.request).as_ref().map(|context| &context.ids), shared);
+        Ok(Ok(self.answer(&waiting.offer)))
     }
-    let faults = offer.events.len() - events;
-    if let Some(context) = &context {
-        for invalid in offer.events.iter().filter_map(|event| event.as_ref().err()) {
-            shared.metrics.event_rejected(invalid.event);
-            shared.metrics.event_failed(invalid.event);
-            log_invalid(invalid, &context.ids, shared);
-        }
+
+    fn unavailable(&self, kind: ProblemKind) -> AnsweredRequest {
+        self.rejected(Rejection::Unavailable(kind))
+    }
+
+    fn rejected(&self, why: Rejection) -> AnsweredRequest {
+        AnsweredRequest { verdict: Verdict::Rejected(why), pending: None, bytes_in: self.bytes_in }
+    }
+
+    fn answer(&self, offer: &Offer) -> HttpResponse {
+        let events = offer.valid();
+        let faults = offer.events.len() - events;
         let outcome = if faults == 0 { "accepted" } else { "rejected" };
-        context.sum_up(Summary { asked: ASKED, events: offer.events.len(), outcome, bytes_in, ..Summary::default() });
+        let told_faults = if offer.is_notification() { 0 } else { faults };
+        let status = if told_faults == 0 { StatusCode::ACCEPTED } else { StatusCode::MULTI_STATUS };
+        let mut response = HttpResponse::build(status);
+        response.insert_header((CONTENT_TYPE, JSON));
+        let applied = Preferences { is_minimal: self.preferences.is_minimal && told_faults > 0, ..self.preferences };
+        applied.applied(&mut response);
+        let text = match told_faults {
+            0 => format!("{{\"status\":\"accepted\",\"events\":{events}}}").into_bytes().into(),
+            _ => listed(offer, applied.is_minimal),
+        };
+        let summary = Summary {
+            asked: ASKED,
+            events: offer.events.len(),
+            outcome,
+            bytes_in: self.bytes_in,
+            ..Summary::default()
+        };
+        told(with_text(response, text), self.request, &self.worker.shared, summary)
     }
-    Ok(Ok(answer(request, &offer, events, faults)))
+}
+
+/// The events of a request that the appender has. What it appends is counted and told of even if the sender hangs up.
+struct Waiting<'a> {
+    appended: Option<oneshot::Receiver<AppendResult>>,
+    offer: Offer,
+    keeping: &'a Keeping<'a>,
+    is_over: bool,
+}
+
+impl Waiting<'_> {
+    async fn append(
+        &mut self,
+        permit: Permit,
+        timed_wait: &mut TimedWait<'_>,
+        begun: Instant,
+    ) -> Result<Result<Result<AppendResult, oneshot::error::RecvError>, WaitEnd>, Rejection> {
+        let Keeping { request, worker, appender, .. } = self.keeping;
+        let request_id = RequestContext::of(request).map(|context| context.ids.id.as_str().to_owned());
+        let records: Vec<Record> = self.offer.events.iter().flatten().map(|(_, record)| record.clone()).collect();
+        let (events, source) = (records.len() as u64, self.offer.source.clone());
+        let entry =
+            Entry { accepted_ms: unix_millis(), source, request_id: request_id.unwrap_or_default(), records }.write();
+        let appended = self.appended.insert(appender.append(entry, events, permit).map_err(rejection)?);
+        Ok(timed_wait.wait(pin!(appended), Some(begun), begun + worker.shared.pipeline.deadline()).await)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Some(appended) = self.appended.take().filter(|_| !self.is_over) else { return };
+        let offer = Offer { events: mem::take(&mut self.offer.events), patterns: 0, source: String::new() };
+        let (worker, context) = (self.keeping.worker.clone(), RequestContext::of(self.keeping.request));
+        actix_rt::spawn(async move {
+            if let Ok(Ok(())) = appended.await {
+                offer.count(context.as_ref().map(|context| &context.ids), &worker.shared);
+            }
+        });
+    }
 }
 
 /// Takes events and bytes from admission, beside the body's that are held already. Each event is carried out by itself: what the
 /// patterns of one alone come to must fit.
-fn admit(permit: &mut Permit, offer: &Offer, events: usize, bytes: usize) -> Result<(), Rejection> {
-    permit.fits(events, 0, offer.patterns)?;
-    if permit.try_grow_to_limit(events, bytes) { Ok(()) } else { Err(Rejection::Overloaded) }
+fn admit(permit: &mut Permit, offer: &Offer) -> Result<(), Rejection> {
+    let bytes = offer.events.iter().flatten().map(|(_, record)| record.bytes()).sum();
+    permit.fits(offer.valid(), 0, offer.patterns)?;
+    if permit.try_grow_to_limit(offer.valid(), bytes) { Ok(()) } else { Err(Rejection::Overloaded) }
 }
 
-fn answer(request: &HttpRequest, offer: &Offer, events: usize, faults: usize) -> HttpResponse {
-    let faults = if offer.is_notification { 0 } else { faults };
-    let is_minimal = faults > 0 && wants_minimal(request.headers());
-    let status = if faults == 0 { StatusCode::ACCEPTED } else { StatusCode::MULTI_STATUS };
-    let mut response = HttpResponse::build(status);
-    response.insert_header((CONTENT_TYPE, JSON));
-    if wants_async(request.headers()) {
-        let applied = if is_minimal { format!("{RESPOND_ASYNC}, {RETURN_MINIMAL}") } else { RESPOND_ASYNC.to_owned() };
-        response.insert_header((PREFERENCE_APPLIED, applied));
-    }
-    if faults == 0 {
-        return with_text(response, format!("{{\"status\":\"accepted\",\"events\":{events}}}").into_bytes().into());
-    }
+fn listed(offer: &Offer, is_minimal: bool) -> Text {
     let mut text = Text::with_capacity(64 + offer.events.len() * 64);
-    write_accepted(
-        &mut text,
-        offer.events.iter().map(|event| event.as_ref().map(|(accepted, _)| accepted)),
-        is_minimal,
-    );
-    with_text(response, text)
-}
-
-fn rejected(why: Rejection, bytes_in: usize) -> AnsweredRequest {
-    AnsweredRequest { verdict: Verdict::Rejected(why), pending: None, bytes_in }
+    let events = offer.events.iter().map(|event| event.as_ref().map(|(accepted, _)| accepted));
+    write_accepted(&mut text, events, is_minimal);
+    text
 }
 
 fn rejection(error: AppendError) -> Rejection {

@@ -15,7 +15,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
 use super::answering::{AnsweredRequest, answer_to};
-use super::journaled::{Offer, bury, keep};
+use super::journaled::{Keeping, Offer, bury};
+use super::prefer::Preferences;
 use super::problem::status_for_producer;
 use super::receive::{ReceivedBody, take_in};
 use super::request::{RequestContext, reject};
@@ -48,7 +49,9 @@ pub async fn handle(worker: Rc<Worker>, request: HttpRequest, mut payload: web::
     let shared = &worker.shared;
     let _busy = shared.enter();
     match carry_out(&request, &mut payload, &worker).await {
-        Ok(Reply::Events(done)) => answer_to(done, &request, shared, |class, _| status_for_producer(class)),
+        Ok(Reply::Events(done)) => {
+            answer_to(done, &request, Preferences::of(request.headers()), shared, |class, _| status_for_producer(class))
+        }
         Ok(Reply::Question(response)) => response,
         Err(why) => {
             // Behind broken chunks the connection is gone with this very look at it.
@@ -119,8 +122,9 @@ async fn finish(
     if let Some(appender) = appender.filter(|_| source.is_journaled && events.iter().any(Result::is_ok)) {
         let name = source.mapping.name.as_str();
         let invalid: Vec<_> = events.iter().filter(|event| event.is_err()).cloned().collect();
-        let offered = (Offer::of_events(events), name, permit);
-        return Ok(match keep(request, worker, appender, timed_wait, offered, bytes_in).await? {
+        let (offer, preferences) = (Offer::of_notification(events, name), Preferences::of(request.headers()));
+        let keeping = Keeping { request, worker, appender, preferences, bytes_in };
+        return Ok(match keeping.keep(timed_wait, offer, permit).await? {
             Ok(response) => {
                 bury(appender, name, request, &invalid, &[]);
                 Reply::Question(response)
@@ -129,7 +133,7 @@ async fn finish(
         });
     }
     let trace = RequestContext::of(request).and_then(|context| context.ids.trace.clone());
-    let pending = worker.submitter.submit_events(events, permit, trace);
+    let pending = worker.submitter.submit_events(events, true, permit, trace);
     let (verdict, pending) = UnderWay::new(pending, worker, request, Some(source.clone())).verdict(timed_wait).await;
     if let (Some(appender), Verdict::Batch(results)) = (appender, &verdict)
         && results.iter().any(|result| result.class() == Class::Rejected)

@@ -5,6 +5,7 @@
 //! nothing from elsewhere, and runs no script but its own (its hash is in the policy).
 
 pub mod html;
+pub mod letters;
 mod status;
 
 use std::time::Duration;
@@ -40,17 +41,22 @@ const ONLY_CERTIFICATES: &str = "clients show a certificate, which this port doe
 /// For whoever may post events, too.
 pub fn status(shared: &HttpState, stuck: &[ActorKind], request: &HttpRequest) -> HttpResponse {
     let Some(pages) = &shared.pages else { return HttpResponse::NotFound().finish() };
+    match admit(shared, request) {
+        Ok(()) => guarded().insert_header((CACHE_CONTROL, "no-store")).json(Status::of(shared, &pages.history, stuck)),
+        Err(why) => reject(request, &why, ""),
+    }
+}
+
+/// Whoever may post events may read what is going on.
+fn admit(shared: &HttpState, request: &HttpRequest) -> Result<(), Rejection> {
     // Whoever gets in by a certificate cannot show it on a port without TLS.
     let is_locked_out = request.app_data::<PlainPort>().is_some()
         && shared.settings.asks_for_certificates
         && shared.settings.auth.is_open();
     if is_locked_out {
-        return reject(request, &Rejection::Unauthorized { detail: ONLY_CERTIFICATES }, "");
+        return Err(Rejection::Unauthorized { detail: ONLY_CERTIFICATES });
     }
-    match shared.settings.auth.admit_reader(request.headers()) {
-        Ok(_) => guarded().insert_header((CACHE_CONTROL, "no-store")).json(Status::of(shared, &pages.history, stuck)),
-        Err(why) => reject(request, &why, ""),
-    }
+    shared.settings.auth.admit_reader(request.headers()).map(drop)
 }
 
 /// Keeps the history, until the server closes. Must be called within an actix system.

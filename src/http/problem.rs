@@ -20,6 +20,7 @@ const UNAUTHORIZED: DocumentKind = DocumentKind(401, "unauthorized", "The sender
 const REQUEST_TIMEOUT: DocumentKind = DocumentKind(408, "request-timeout", "The request took too long to arrive");
 const HEAD_LARGE: DocumentKind = DocumentKind(431, "head-too-large", "The head of the request is too large");
 const MALFORMED_REQUEST: DocumentKind = DocumentKind(400, "malformed-request", "The request is not HTTP");
+const BAD_REQUEST: DocumentKind = DocumentKind(400, "invalid-request", "The request is not valid");
 const MALFORMED_JSON: DocumentKind = DocumentKind(400, MALFORMED.slug, "The body is not JSON");
 const TOO_LARGE: DocumentKind = DocumentKind(413, "payload-too-large", "The request is too large");
 const MEDIA_TYPE: DocumentKind = DocumentKind(415, "unsupported-media-type", "The body's media type is not supported");
@@ -34,8 +35,9 @@ const NO_KEYS: DocumentKind = DocumentKind(503, "keys-unavailable", "The keys th
 pub struct DocumentKind(pub u16, pub &'static str, pub &'static str);
 
 /// Every problem document that there is.
-pub const DOCUMENTS: [DocumentKind; 18] = [
+pub const DOCUMENTS: [DocumentKind; 19] = [
     MALFORMED_JSON,
+    BAD_REQUEST,
     MALFORMED_REQUEST,
     UNAUTHORIZED,
     NOT_FOUND,
@@ -101,6 +103,7 @@ pub fn rejection_answer(why: &Rejection, retry_after: impl FnOnce() -> u64) -> (
         | NotFound
         | UnsupportedMediaType { .. }
         | Malformed { .. }
+        | BadRequest { .. }
         | BodyTooLarge { .. }
         | TooManyEvents { .. }
         | TooLargeToAdmit
@@ -129,6 +132,7 @@ fn kind(why: &Rejection) -> DocumentKind {
         BodyTooSlow => REQUEST_TIMEOUT,
         BrokenChunks => MALFORMED_REQUEST,
         Malformed { .. } => MALFORMED_JSON,
+        BadRequest { .. } => BAD_REQUEST,
         Invalid(_) => INVALID_EVENT,
         Overloaded => OVERLOADED,
         JournalFull => JOURNAL_FULL,

@@ -1,6 +1,6 @@
 //! The listeners, their routes, and the drain.
 
-use std::future::{poll_fn, ready};
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -14,22 +14,21 @@ use actix_rt::net::TcpStream;
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Server as ActixServer, ServerHandle, ServiceResponse};
-use actix_web::guard::fn_guard;
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpRequest, HttpResponse, Resource, web};
+use actix_web::{App, HttpRequest, HttpResponse, web};
 use futures::future::join_all;
 use log::{debug, info, warn};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::read_ahead::Places;
-use super::request::{observe, reject};
+use super::request::observe;
+use super::routes::{exactly, not_found, only, readable};
 use super::state::HttpState;
 use super::stream::{Common, ConnectionTimeouts, Stream};
 use super::tls::{Io, ServerTls};
 use super::worker::Worker;
-use super::{HttpSettings, SourceSettings, body, events, notifications, page, probes, sources};
-use crate::event::rejection::Rejection;
+use super::{HttpSettings, SourceSettings, events, notifications, page, probes, sources};
 use crate::journal::Journal;
 use crate::pipeline::Pipeline;
 use crate::pipeline::readiness::Readiness;
@@ -259,7 +258,7 @@ fn app(
         let worker = worker.clone();
         app.service(readable(path, move |request| page(&worker.shared, &worker.stuck(), request)))
     });
-    app.into_factory()
+    app.configure(page::letters::routes(shared, has_all)).into_factory()
 }
 
 /// The routes of the port for probes and metrics: on a thread of its own, so it answers even where an actor holds a
@@ -290,7 +289,7 @@ fn admin_app(
             page(&shared, &shared.pipeline.registry.stuck(shared.settings.stall), request)
         }))
     });
-    app.into_factory()
+    app.configure(page::letters::routes(shared, true)).into_factory()
 }
 
 /// A connection as actix-http takes it. Answers are small and must not wait for acknowledgements (`TCP_NODELAY`).
@@ -356,30 +355,6 @@ fn openapi(shared: &HttpState, _: &[ActorKind], _: &HttpRequest) -> HttpResponse
 fn pages(shared: &HttpState, for_operators: bool) -> impl Iterator<Item = (&'static str, Page)> + use<> {
     let are_there = for_operators && shared.pages.is_some();
     [OPENAPI].into_iter().chain(PAGES.into_iter().filter(move |_| are_there))
-}
-
-fn readable(path: &'static str, answer: impl Fn(&HttpRequest) -> HttpResponse + Clone + 'static) -> Resource {
-    let handler = move |request: HttpRequest| ready(answer(&request));
-    only(exactly(path).route(web::get().to(handler.clone())).route(web::head().to(handler)), "GET, HEAD")
-}
-
-/// A path as it is sent: actix undoes percent-encoding before it compares.
-fn exactly(path: &'static str) -> Resource {
-    web::resource(path).guard(fn_guard(move |context| context.head().uri.path() == path))
-}
-
-async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    refuse(request, payload, Rejection::NotFound).await
-}
-
-async fn refuse(request: HttpRequest, mut payload: web::Payload, why: Rejection) -> HttpResponse {
-    body::skim(&mut payload).await;
-    reject(&request, &why, "")
-}
-
-fn only(resource: Resource, allow: &'static str) -> Resource {
-    let refuse = move |request, payload| refuse(request, payload, Rejection::MethodNotAllowed { allow });
-    resource.default_service(web::to(refuse))
 }
 
 #[cfg(test)]

@@ -1,21 +1,23 @@
 //! The appender: one line to the journal's Redis on each HTTP worker's thread, with group commit. What is waiting goes as one
 //! pipeline, and one is in flight at a time.
 //!
-//! A pipeline whose replies are lost answers all it carried as unavailable: whether an event of it was taken on is not known,
-//! and the sender repeats it.
+//! A pipeline whose replies are lost answers all it carried as unavailable, once none of it can land any more: whether an event
+//! of it was taken on is not known, and the sender repeats it.
+
+mod group;
 
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::mem;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures::lock::Mutex;
 use log::{info, warn};
 use tokio::sync::oneshot;
 
+use self::group::{AppendGroup, AppendLine, GroupEnd};
+pub(super) use self::group::{GUARD, WAIT_MS, block, kept};
 use super::dead::DeadLetter;
-use super::link::{Args, Link, LinkError, Value, args};
+use super::link::{Args, LinkError, Value};
 use super::{Journal, Shared};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
 use crate::pipeline::work::admission::Permit;
@@ -24,10 +26,10 @@ use crate::pipeline::work::admission::Permit;
 const MAX_ENTRIES: usize = 512;
 /// Bytes of one pipeline at most; a larger entry goes alone.
 const MAX_BYTES: usize = 1 << 20;
-/// Dead letters on their way at most; those beyond it are dropped and counted.
-const MAX_BURIALS: usize = 1000;
-/// For replicas, and for the disk.
-const WAIT_MS: u64 = 2000;
+/// Dead letters that wait at most, their bytes, and those of one pipeline; what is beyond is dropped and counted.
+const MAX_LETTERS: usize = 1000;
+const MAX_LETTERS_BYTES: usize = 4 << 20;
+const MAX_LETTERS_TOGETHER: usize = 64;
 
 /// Why events were not taken on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +41,9 @@ pub enum AppendError {
     #[error("the journal's Redis did not take the events: {0}")]
     Unreachable(String),
 }
+
+/// What became of an entry.
+pub type AppendResult = Result<(), AppendError>;
 
 /// What is sent to an appender.
 pub enum AppendMessage {
@@ -55,7 +60,7 @@ pub struct Append {
     /// Holds the entry's bytes in admission, whoever still waits for the answer.
     permit: Permit,
     reserved: Reserved,
-    reply: oneshot::Sender<Result<(), AppendError>>,
+    reply: oneshot::Sender<AppendResult>,
 }
 
 /// Its part of what is on its way to the stream, given back when it has ended.
@@ -93,7 +98,7 @@ impl Appender {
         entry: Vec<u8>,
         events: u64,
         permit: Permit,
-    ) -> Result<oneshot::Receiver<Result<(), AppendError>>, AppendError> {
+    ) -> Result<oneshot::Receiver<AppendResult>, AppendError> {
         let reserved = self.journal.reserve(events)?;
         let (reply, receiver) = oneshot::channel();
         self.mailbox.post(AppendMessage::Append(Append { entry: entry.into(), events, permit, reserved, reply }));
@@ -125,144 +130,100 @@ impl Journal {
 /// The actor.
 pub struct AppendStage {
     journal: Journal,
-    link: Rc<Mutex<Link>>,
+    /// None: a pipeline is in flight.
+    line: Option<AppendLine>,
     waiting: VecDeque<Append>,
-    in_flight: Vec<Append>,
-    is_busy: bool,
-    /// Dead letters on their way.
-    burials: usize,
+    letters: VecDeque<Args>,
+    letters_bytes: usize,
+    in_flight: AppendGroup,
     is_failing: bool,
 }
 
 impl AppendStage {
     /// Connects with the first entry.
     pub fn new(journal: Journal) -> Self {
-        let link = Rc::new(Mutex::new(journal.shared.connector.link()));
-        let (waiting, in_flight) = (VecDeque::new(), Vec::new());
-        AppendStage { journal, link, waiting, in_flight, is_busy: false, burials: 0, is_failing: false }
+        let line = Some(AppendLine::new(journal.shared.connector.link()));
+        let (waiting, letters, in_flight) = (VecDeque::new(), VecDeque::new(), AppendGroup::default());
+        AppendStage { journal, line, waiting, letters, letters_bytes: 0, in_flight, is_failing: false }
     }
 
     fn pump(&mut self, context: &mut StageContext<'_, Self>) {
-        if self.is_busy || self.waiting.is_empty() {
+        let Some(line) = self.line.take() else { return };
+        self.in_flight = self.next_group();
+        if self.in_flight.is_empty() {
+            self.line = Some(line);
             return;
         }
-        let mut bytes = 0;
-        while let Some(next) = self.waiting.front()
-            && self.in_flight.len() < MAX_ENTRIES
-            && (bytes == 0 || bytes + next.entry.len() <= MAX_BYTES)
-        {
-            bytes += next.entry.len();
-            self.in_flight.extend(self.waiting.pop_front());
-        }
-        self.is_busy = true;
-        let (commands, link) = (self.commands(), self.link.clone());
-        let block = self.block();
-        let work = async move { link.lock().await.call(&commands, block).await };
-        context.spawn(work, |stage, replies, context| {
-            stage.is_busy = false;
+        let work = line.send(&self.in_flight, &self.journal);
+        context.spawn(work, |stage, (line, replies), context| {
+            stage.line = Some(line);
             stage.landed(replies);
             stage.pump(context);
         });
     }
 
-    /// How long Redis may wait for replicas and the disk.
-    fn block(&self) -> Duration {
-        let settings = self.journal.settings();
-        let waits = u64::from(settings.wait_replicas > 0) + u64::from(settings.wait_aof);
-        Duration::from_millis(WAIT_MS * waits)
-    }
-
-    fn commands(&self) -> Vec<Args> {
-        let Shared { keys, settings, .. } = &*self.journal.shared;
-        let events: u64 = self.in_flight.iter().map(|append| append.events).sum();
-        let mut commands = Vec::with_capacity(self.in_flight.len() + 3);
-        // Before the entries: who trims them finds them counted.
-        commands.push(args!["INCRBY", &keys.events, events]);
-        commands
-            .extend(self.in_flight.iter().map(|append| args!["XADD", &keys.stream, "*", "e", append.entry.clone()]));
-        if settings.wait_replicas > 0 {
-            commands.push(args!["WAIT", u64::from(settings.wait_replicas), WAIT_MS]);
+    fn next_group(&mut self) -> AppendGroup {
+        let (mut group, mut bytes) = (AppendGroup::default(), 0);
+        while let Some(next) = self.waiting.front()
+            && group.appends.len() < MAX_ENTRIES
+            && (bytes == 0 || bytes + next.entry.len() <= MAX_BYTES)
+        {
+            bytes += next.entry.len();
+            group.appends.extend(self.waiting.pop_front());
         }
-        if settings.wait_aof {
-            commands.push(args!["WAITAOF", 1_u64, 0_u64, WAIT_MS]);
-        }
-        commands
+        let letters = self.letters.len().min(MAX_LETTERS_TOGETHER);
+        group.letters.extend(self.letters.drain(..letters));
+        self.letters_bytes = self.letters_bytes.saturating_sub(group.letters.iter().map(bytes_of).sum());
+        group
     }
 
     fn landed(&mut self, replies: Result<Vec<Value>, LinkError>) {
-        let appends = std::mem::take(&mut self.in_flight);
-        let replies =
-            replies.map_err(|error| error.to_string()).and_then(|replies| self.agreed(replies, appends.len()));
-        self.tell(replies.as_ref().err());
-        let mut results = match replies {
-            Ok(results) => results.into_iter(),
-            Err(cause) => vec![Err(AppendError::Unreachable(cause)); appends.len()].into_iter(),
-        };
-        for Append { reply, reserved, permit, .. } in appends {
+        let group = mem::take(&mut self.in_flight);
+        let GroupEnd { appends, letters, depth } = group.ended(&self.journal, replies);
+        if let Some(depth) = depth {
+            self.journal.note_depth(depth);
+        }
+        if !group.appends.is_empty() {
+            self.tell(appends.iter().find_map(|end| end.as_ref().err()));
+            self.journal.shared.appended.notify_one();
+        }
+        let mut ends = appends.into_iter();
+        for Append { reply, reserved, permit, .. } in group.appends {
             drop((reserved, permit));
             // Whoever asked may have gone.
-            let _ = reply.send(results.next().unwrap_or(Err(AppendError::Unreachable("redis did not answer".into()))));
+            let _ = reply.send(ends.next().unwrap_or(Err(AppendError::Unreachable("redis did not answer".into()))));
         }
-        self.journal.shared.appended.notify_one();
+        self.buried(letters);
     }
 
-    /// What became of each entry.
-    fn agreed(&self, replies: Vec<Value>, entries: usize) -> Result<Vec<Result<(), AppendError>>, String> {
-        let mut replies = replies.into_iter();
-        match replies.next().and_then(|depth| depth.number()) {
-            Some(depth) => self.journal.shared.depth.store(u64::try_from(depth).unwrap_or(0), Relaxed),
-            None => return Err("redis refused to count the events".into()),
+    fn bury(&mut self, letter: &DeadLetter) {
+        let command = letter.bury(&self.journal, "");
+        let bytes = bytes_of(&command);
+        let is_full = self.letters.len() >= MAX_LETTERS || self.letters_bytes + bytes > MAX_LETTERS_BYTES;
+        if is_full || self.journal.is_left_alone() {
+            return self.journal.shared.metrics.dead_letters_dropped(1);
         }
-        let added = replies.by_ref().take(entries).map(|reply| match reply {
-            Value::Error(code) => Err(AppendError::Unreachable(format!("redis answered {}", code.as_str()))),
-            _ => Ok(()),
-        });
-        let added: Vec<_> = added.collect();
-        let settings = self.journal.settings();
-        if settings.wait_replicas > 0 {
-            let acknowledged = replies.next().and_then(|reply| reply.number()).unwrap_or(0);
-            if acknowledged < i64::from(settings.wait_replicas) {
-                return Err(format!(
-                    "{acknowledged} replicas acknowledged them, and journal.wait_replicas asks for more"
-                ));
-            }
-        }
-        if settings.wait_aof {
-            match replies.next() {
-                Some(Value::Array(counts)) if counts.first().and_then(Value::number) == Some(1) => {}
-                Some(Value::Error(_)) => return Err("it does not support WAITAOF, or has no append-only file".into()),
-                _ => return Err("they did not reach its disk in time (journal.wait_aof)".into()),
-            }
-        }
-        Ok(added)
+        self.letters_bytes += bytes;
+        self.letters.push_back(command);
     }
 
-    fn bury(&mut self, letter: &DeadLetter, context: &mut StageContext<'_, Self>) {
-        let metrics = self.journal.shared.metrics.clone();
-        if self.burials >= MAX_BURIALS {
-            return metrics.dead_letters_dropped(1);
+    fn buried(&self, letters: Vec<Result<u64, LinkError>>) {
+        let metrics = &self.journal.shared.metrics;
+        let mut failure = None;
+        for letter in letters {
+            metrics.dead_letters_dropped(*letter.as_ref().unwrap_or(&1));
+            failure = letter.err().or(failure);
         }
-        self.burials += 1;
-        let (link, command) = (self.link.clone(), letter.bury(&self.journal, ""));
-        let work = async move { link.lock().await.one(command).await };
-        context.spawn(work, move |stage, buried, _| {
-            stage.burials -= 1;
-            match buried {
-                Ok(gone) => {
-                    metrics.dead_letters_dropped(gone.number().and_then(|gone| u64::try_from(gone).ok()).unwrap_or(0))
-                }
-                Err(cause) => {
-                    metrics.dead_letters_dropped(1);
-                    warn!(cause:% = cause; "dead letter could not be written");
-                }
-            }
-        });
+        if let Some(cause) = failure {
+            warn!(cause:% = cause; "dead letter could not be written");
+            self.journal.note_refusal(&cause);
+        }
     }
 
     /// Said once when it begins, and once when it has ended.
-    fn tell(&mut self, cause: Option<&String>) {
+    fn tell(&mut self, cause: Option<&AppendError>) {
         match (cause, self.is_failing) {
-            (Some(cause), false) => warn!(cause = cause.as_str(); "journal cannot be written"),
+            (Some(cause), false) => warn!(cause:% = cause; "journal cannot be written"),
             (None, true) => info!("journal can be written again"),
             _ => {}
         }
@@ -275,23 +236,23 @@ impl Stage for AppendStage {
 
     fn handle(&mut self, message: AppendMessage, context: &mut StageContext<'_, Self>) {
         match message {
-            AppendMessage::Append(append) => {
-                self.waiting.push_back(append);
-                self.pump(context);
-            }
-            AppendMessage::Bury(letter) => self.bury(&letter, context),
+            AppendMessage::Append(append) => self.waiting.push_back(append),
+            AppendMessage::Bury(letter) => self.bury(&letter),
         }
+        self.pump(context);
     }
 
     fn restarting(&mut self) {
         // Dropped, they answer. The line may be in any state.
-        self.in_flight.clear();
-        self.is_busy = false;
-        self.burials = 0;
-        self.link = Rc::new(Mutex::new(self.journal.shared.connector.link()));
+        self.in_flight = AppendGroup::default();
+        self.line = Some(AppendLine::new(self.journal.shared.connector.link()));
     }
 
     fn started(&mut self, context: &mut StageContext<'_, Self>) {
         self.pump(context);
     }
+}
+
+fn bytes_of(command: &Args) -> usize {
+    command.iter().map(Bytes::len).sum()
 }

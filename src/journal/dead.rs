@@ -2,12 +2,15 @@
 //! of a stream of their own, one field for each thing that is known, so that `redis-cli XRANGE` shows them too.
 
 use bytes::Bytes;
-use serde_json::Value;
+use bytestring::ByteString;
+use serde_json::{Value, json};
 
 use super::entry::{Digest, Record};
 use super::link::{Args, Value as Reply, args, field};
 use super::window::Meta;
 use super::{Journal, unix_millis};
+use crate::event::time::rfc3339;
+use crate::event::{Few, Limits};
 
 const BURY: &str = include_str!("scripts/bury.lua");
 
@@ -72,11 +75,11 @@ impl DeadLetter {
             &keys.stream,
             journal.settings().max_dead_letters,
             &self.of,
-            holder
+            holder.to_owned()
         ];
-        let mut field = |name: &str, value: Bytes| {
+        let mut field = |name: &'static str, value: Bytes| {
             if !value.is_empty() {
-                command.push(Bytes::copy_from_slice(name.as_bytes()));
+                command.push(Bytes::from_static(name.as_bytes()));
                 command.push(value);
             }
         };
@@ -116,22 +119,19 @@ impl DeadLetter {
         }
     }
 
-    /// The keys or patterns that its event names.
-    pub fn keys(&self) -> Vec<String> {
-        let value: Value = serde_json::from_slice(&self.event).unwrap_or_default();
-        let data = &value["value"]["data"];
-        // Producers that encode the data twice are common.
-        let inside: Option<Value> = data.as_str().and_then(|text| serde_json::from_str(text).ok());
-        let data = inside.as_ref().filter(|inside| inside.is_object() || inside.is_array()).unwrap_or(data);
-        let items = ["keys", "patterns"].iter().find_map(|name| data.get(name)?.as_array()).or(data.as_array());
-        let name = |item: &Value| {
-            let named = ["key", "pattern", "url"].iter().find_map(|name| item.get(name)?.as_str());
-            named.or(item.as_str()).map(str::to_owned)
-        };
-        match items {
-            Some(items) => items.iter().filter_map(name).collect(),
-            None => name(data).into_iter().collect(),
-        }
+    /// The keys or patterns that its event names; none: it is no valid event.
+    pub fn keys(&self) -> Few<ByteString> {
+        self.record(false).event(&Limits::widest()).map(|event| event.action.targets()).unwrap_or_default()
+    }
+
+    /// What is known of it, but for its event.
+    pub fn to_json(&self, id: &str) -> Value {
+        json!({
+            "id": id, "problem": self.problem, "detail": self.detail, "source": self.meta.source,
+            "keys": self.keys().iter().map(|key| &**key).collect::<Vec<&str>>(),
+            "accepted": when(self.meta.accepted_ms), "died": when(self.died_ms),
+            "attempts": self.attempts, "request_id": self.meta.request_id,
+        })
     }
 
     /// Why it must not be run again without a word; None: it may be.
@@ -158,5 +158,30 @@ impl DeadLetter {
             attempts: self.attempts,
             tag: None,
         }
+    }
+}
+
+/// RFC 3339, in seconds. What stands in Redis may be no time at all.
+pub fn when(millis: u64) -> String {
+    i64::try_from(millis / 1000).ok().and_then(rfc3339).unwrap_or_else(|| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_are_those_that_the_event_would_write() {
+        let keys = |text: &'static str| {
+            let record = Some(Record::of_json(Bytes::from_static(text.as_bytes())));
+            let keys = DeadLetter::of_notification(record, ("", ""), "", "").keys();
+            keys.iter().map(|key| key.to_string()).collect::<Vec<_>>()
+        };
+        let url =
+            r#"{"key":"SET","value":{"data":[{"url":"http://h/a%20b/c?sig=x"},"http://h/d",{"key":"k","value":1}]}}"#;
+        assert_eq!(keys(url), ["a b/c", "d", "k"]);
+        assert_eq!(keys(r#"{"key":"DELETE","value":{"data":"{\"keys\":[\"a\",\"b\"]}"}}"#), ["a", "b"]);
+        assert_eq!(keys(r#"{"key":"DELETE_PATTERN","value":{"data":{"pattern":"*"}}}"#), ["*"]);
+        assert_eq!(keys("no event"), [""; 0]);
     }
 }

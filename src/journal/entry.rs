@@ -16,9 +16,11 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::event::expected::Expected;
+use crate::event::invalid::Invalid;
+use crate::event::validate::{MAX_FAULTS, validate};
 use crate::event::version::Version;
-use crate::event::wire::event_text;
-use crate::event::{Action, EntityTag, Event};
+use crate::event::wire::{BodyForm, Split, event_text, split};
+use crate::event::{Action, EntityTag, Event, Limits};
 
 /// The only version there has been.
 const VERSION: u8 = 1;
@@ -96,6 +98,22 @@ impl Record {
         {
             let expected = entry.expected.take().map(Arc::unwrap_or_clone).unwrap_or_default();
             entry.expected = Some(Arc::new(Expected { notified: Some(notified), ..expected }));
+        }
+    }
+
+    /// The event by these bounds, which may be others than when it was accepted.
+    ///
+    /// # Errors
+    /// Why it is no valid event, for a person.
+    pub fn event(&self, limits: &Limits) -> Result<Event, String> {
+        let told = |invalid: Invalid| invalid.problem().detail.into_owned();
+        match split(&self.json, BodyForm::Json, 1) {
+            Ok(Split::One(raw)) => {
+                let mut event = validate(&raw, limits, MAX_FAULTS).map_err(told)?;
+                self.complete(&mut event);
+                Ok(event)
+            }
+            _ => Err("it is not the JSON of one event".to_owned()),
         }
     }
 

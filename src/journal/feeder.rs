@@ -21,15 +21,14 @@ use tokio_util::sync::CancellationToken;
 use self::hold::hold;
 use super::Journal;
 use super::lease::{self, ASK_EVERY};
-use super::link::{Link, LinkError, args};
+use super::link::{Link, LinkError};
+use super::promise::{Loss, losses};
 use crate::pipeline::Pipeline;
 use crate::pipeline::runtime::{Stage, StageContext, Thread};
 use crate::telemetry::metrics::ActorKind;
 
 /// The shortest time between two askings, however much is appended meanwhile.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
-/// How long a Redis that refuses the journal is left alone where nobody has asked for one, unless an event is to be kept.
-const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// What a feeder is built of.
 #[derive(Clone)]
@@ -107,7 +106,8 @@ async fn run(parts: Parts) {
             }
             Err(error) => {
                 trouble.met(&parts.journal, &error);
-                pause_after(&error, parts.journal.settings().is_asked_for)
+                parts.journal.note_refusal(&error);
+                parts.journal.pause()
             }
         };
         select! {
@@ -119,27 +119,20 @@ async fn run(parts: Parts) {
     parts.stopped.send_replace(true);
 }
 
-/// How long to wait before the journal's Redis is asked again. Where nobody has asked for a journal, a Redis that does not permit it is
-/// left alone: each refusal is an entry in its ACL LOG.
-fn pause_after(error: &LinkError, is_asked_for: bool) -> Duration {
-    match error {
-        LinkError::Refused(_) if !is_asked_for => REFUSED_PAUSE,
-        LinkError::Refused(_) | LinkError::Lost(_) => ASK_EVERY,
-    }
-}
-
-/// Says what the journal's Redis may lose of what was accepted. One that does not tell is not asked again.
+/// Says what the journal's Redis may lose of what was accepted.
 async fn warn_of_loss(journal: &Journal, link: &mut Link) {
     let redis = journal.shared.connector.describe();
     let redis = redis.as_str();
-    let Ok(info) = link.one(args!["INFO"]).await else { return };
-    let text = info.text().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    if field("aof_enabled") == Some("0") {
-        warn!(redis; "journal's Redis has no append-only file: a crash of it loses what was accepted (appendonly yes)");
-    }
-    if let Some(maxmemory_policy) = field("maxmemory_policy").filter(|policy| *policy != "noeviction") {
-        warn!(redis, maxmemory_policy; "journal's Redis may evict the journal: set maxmemory-policy noeviction");
+    for loss in losses(link).await {
+        match loss {
+            Loss::NoAppendOnlyFile => {
+                warn!(redis; "journal's Redis has no append-only file: a crash of it loses what was accepted (appendonly yes)")
+            }
+            Loss::MayEvict { maxmemory_policy } => {
+                let maxmemory_policy = maxmemory_policy.as_str();
+                warn!(redis, maxmemory_policy; "journal's Redis may evict the journal: set maxmemory-policy noeviction")
+            }
+        }
     }
 }
 

@@ -7,6 +7,8 @@ pub struct Keys {
     pub stream: String,
     /// How many events it holds.
     pub events: String,
+    /// How many appends came too late.
+    pub late: String,
     /// Who feeds.
     pub lease: String,
     /// How many leases there have been.
@@ -26,6 +28,7 @@ impl Keys {
         Keys {
             stream: name.to_owned(),
             events: beside("events"),
+            late: beside("late"),
             lease: beside("lease"),
             epoch: beside("epoch"),
             former: beside("former"),

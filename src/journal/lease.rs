@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::link::{Args, Link, LinkError, args};
-use super::{Journal, unix_millis};
+use super::{Journal, Shared, unix_millis};
 use crate::pipeline::work::validity::Validity;
 use crate::redis::Value;
 
@@ -25,8 +25,6 @@ const RELEASE: &str = include_str!("scripts/release.lua");
 /// A lease that was given.
 #[derive(Debug, Clone)]
 pub struct Lease {
-    /// By what the holder is known in Redis.
-    pub holder: String,
     /// How many leases there were, this one among them.
     pub epoch: u64,
     /// Until when it may hand work over.
@@ -42,12 +40,11 @@ pub struct Lease {
 /// # Errors
 /// The journal's Redis does not answer or refuses.
 pub async fn acquire(journal: &Journal, link: &mut Link) -> Result<Option<Lease>, LinkError> {
-    let holder = &journal.shared.holder;
     let begun = Instant::now();
-    let Told { what, events, former } = ask(journal, link, holder, false).await?;
+    let Told { what, events, former } = ask(journal, link, false).await?;
     let validity = Validity::until(begun + LEASE - MARGIN);
     let epoch = u64::try_from(what).unwrap_or(0);
-    Ok((epoch > 0).then(|| Lease { holder: holder.to_owned(), epoch, validity, former, events }))
+    Ok((epoch > 0).then(|| Lease { epoch, validity, former, events }))
 }
 
 /// Prolongs the lease; false: somebody else may have it.
@@ -56,13 +53,21 @@ pub async fn acquire(journal: &Journal, link: &mut Link) -> Result<Option<Lease>
 /// The journal's Redis does not answer; the lease may last all the same, up to its time.
 pub async fn renew(journal: &Journal, link: &mut Link, lease: &Lease) -> Result<bool, LinkError> {
     let begun = Instant::now();
-    let is_ours = ask(journal, link, &lease.holder, true).await?.what == -1;
+    let is_ours = ask(journal, link, true).await?.what == -1;
     if is_ours {
         lease.validity.prolong(begun + LEASE - MARGIN);
     } else {
         lease.validity.end();
     }
     Ok(is_ours)
+}
+
+/// Looks at the journal as those do that ask for its lease, and takes nothing.
+///
+/// # Errors
+/// The journal's Redis does not answer or refuses.
+pub async fn look(journal: &Journal, link: &mut Link) -> Result<(), LinkError> {
+    ask(journal, link, true).await.map(drop)
 }
 
 /// What the script says.
@@ -74,18 +79,19 @@ struct Told {
 }
 
 /// Asks, and tells the metrics what the journal holds.
-async fn ask(journal: &Journal, link: &mut Link, holder: &str, prolongs: bool) -> Result<Told, LinkError> {
-    let keys = &journal.shared.keys;
+async fn ask(journal: &Journal, link: &mut Link, prolongs: bool) -> Result<Told, LinkError> {
+    let Shared { keys, holder, .. } = &*journal.shared;
     let command = args![
         "EVAL",
         ACQUIRE,
-        6_u64,
+        7_u64,
         &keys.lease,
         &keys.epoch,
         &keys.former,
         &keys.stream,
         &keys.events,
         &keys.dead,
+        &keys.late,
         holder,
         millis(LEASE),
         u64::from(prolongs)
@@ -101,9 +107,9 @@ async fn ask(journal: &Journal, link: &mut Link, holder: &str, prolongs: bool) -
 }
 
 /// Gives the lease back; `is_idle`: nothing that was handed over is in progress any more.
-pub fn release(journal: &Journal, lease: &Lease, is_idle: bool) -> Args {
-    let keys = &journal.shared.keys;
-    args!["EVAL", RELEASE, 2_u64, &keys.lease, &keys.former, &lease.holder, u64::from(is_idle)]
+pub fn release(journal: &Journal, is_idle: bool) -> Args {
+    let Shared { keys, holder, .. } = &*journal.shared;
+    args!["EVAL", RELEASE, 2_u64, &keys.lease, &keys.former, holder, u64::from(is_idle)]
 }
 
 fn millis(time: Duration) -> u64 {

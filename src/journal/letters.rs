@@ -45,7 +45,7 @@ impl Letters {
     /// # Errors
     /// The journal's Redis does not answer, or that is no id.
     pub async fn find(&mut self, id: &str) -> Result<Option<DeadLetter>, LinkError> {
-        let command = args!["XRANGE", &self.journal.shared.keys.dead, id, id];
+        let command = args!["XRANGE", &self.journal.shared.keys.dead, id.to_owned(), id.to_owned()];
         let reply = self.link.one(command).await?;
         Ok(reply.list().first().and_then(|entry| Some(DeadLetter::read(entry.list().get(1)?.list()))))
     }
@@ -75,7 +75,8 @@ impl Letters {
 
     async fn unbury(&mut self, id: &str, entry: Bytes) -> Result<bool, LinkError> {
         let keys = &self.journal.shared.keys;
-        let command = args!["EVAL", UNBURY, 4_u64, &keys.dead, &keys.buried, &keys.stream, &keys.events, id, entry];
+        let command =
+            args!["EVAL", UNBURY, 4_u64, &keys.dead, &keys.buried, &keys.stream, &keys.events, id.to_owned(), entry];
         Ok(self.link.one(command).await?.number() == Some(1))
     }
 }

@@ -2,15 +2,19 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::time::{sleep, timeout_at};
 
 pub use crate::redis::Value;
 use crate::redis::{Client, CommandPipeline, Error, PipelineLimits, Redis};
 
 /// A string of a reply, at most: an entry of the stream holds the events of one request.
 const MAX_TEXT_BYTES: usize = 256 << 20;
+
+/// Between attempts to kill a connection that was lost.
+const TAKE_BACK_EVERY: Duration = Duration::from_millis(100);
 
 /// A command as its arguments.
 pub type Args = Vec<Bytes>;
@@ -21,15 +25,21 @@ pub trait IntoArg {
     fn into_arg(self) -> Bytes;
 }
 
-impl IntoArg for &str {
+impl IntoArg for &'static str {
     fn into_arg(self) -> Bytes {
-        Bytes::copy_from_slice(self.as_bytes())
+        Bytes::from_static(self.as_bytes())
     }
 }
 
 impl IntoArg for &String {
     fn into_arg(self) -> Bytes {
         Bytes::copy_from_slice(self.as_bytes())
+    }
+}
+
+impl IntoArg for String {
+    fn into_arg(self) -> Bytes {
+        self.into()
     }
 }
 
@@ -42,6 +52,12 @@ impl IntoArg for u64 {
 impl IntoArg for Bytes {
     fn into_arg(self) -> Bytes {
         self
+    }
+}
+
+impl IntoArg for &Bytes {
+    fn into_arg(self) -> Bytes {
+        self.clone()
     }
 }
 
@@ -115,14 +131,44 @@ impl Link {
     ///
     /// # Errors
     /// The line is no good: what was sent may have been carried out or not.
-    pub async fn call(&mut self, commands: &[Args], block: Duration) -> Result<Vec<Value>, LinkError> {
-        let mut pipeline = CommandPipeline::new();
-        for command in commands {
-            let arguments: Vec<&[u8]> = command.iter().map(|argument| &argument[..]).collect();
-            pipeline.command(&arguments);
+    pub async fn call(&mut self, commands: Vec<Args>, block: Duration) -> Result<Vec<Value>, LinkError> {
+        let (pipeline, limits) = (pipeline(commands), self.limits(block));
+        Ok(self.client.call(&pipeline, limits).await?)
+    }
+
+    /// As [`call`](Link::call), for commands that have no effect once `ends` is over. After a failure it returns when nothing of
+    /// them can have an effect any more: when the lost connection has been killed, or at that time.
+    ///
+    /// # Errors
+    /// As [`call`](Link::call).
+    pub async fn call_before(
+        &mut self,
+        commands: Vec<Args>,
+        block: Duration,
+        ends: Instant,
+    ) -> Result<Vec<Value>, LinkError> {
+        let (pipeline, limits) = (pipeline(commands), self.limits(block));
+        let ended = self.client.call(&pipeline, limits).await;
+        if ended.is_err() && self.client.was_sent() {
+            let _ = timeout_at(ends.into(), self.take_back()).await;
         }
-        let within = self.response_timeout * 2 + block;
-        Ok(self.client.call(&pipeline, PipelineLimits { within, block, max_bulk_bytes: MAX_TEXT_BYTES }).await?)
+        Ok(ended?)
+    }
+
+    /// Returns once the lost connection has been killed: by whatever is sent next.
+    async fn take_back(&mut self) {
+        while self.one(args!["PING"]).await.is_err() {
+            sleep(TAKE_BACK_EVERY).await;
+        }
+    }
+
+    /// How long a call takes that is not to wait, at most.
+    pub fn patience(&self) -> Duration {
+        self.response_timeout * 2
+    }
+
+    fn limits(&self, block: Duration) -> PipelineLimits {
+        PipelineLimits { within: self.patience() + block, block, max_bulk_bytes: MAX_TEXT_BYTES }
     }
 
     /// The reply to a single command that does not wait.
@@ -138,10 +184,18 @@ impl Link {
     /// # Errors
     /// As [`Link::one`].
     pub async fn wait_for(&mut self, command: Args, block: Duration) -> Result<Value, LinkError> {
-        match self.call(&[command], block).await?.pop() {
+        match self.call(vec![command], block).await?.pop() {
             Some(Value::Error(code)) => Err(LinkError::Refused(code.as_str().to_owned())),
             Some(value) => Ok(value),
             None => Err(LinkError::Lost("redis did not answer".into())),
         }
     }
+}
+
+fn pipeline(commands: Vec<Args>) -> CommandPipeline {
+    let mut pipeline = CommandPipeline::new();
+    for command in commands {
+        pipeline.push(command);
+    }
+    pipeline
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::{AHashMap as HashMap, AHashSet as HashSet};
+use bytestring::ByteString;
 
 use super::entry::Record;
 use crate::event::pattern::Pattern;
@@ -117,13 +118,18 @@ pub struct Round {
 #[derive(Default)]
 struct Occupied {
     keys: HashSet<CacheKey>,
-    patterns: Vec<Pattern>,
+    /// By their text: senders that delete by pattern send the same ones again and again, and each is compared with every key.
+    patterns: HashMap<ByteString, Pattern>,
 }
 
 impl Occupied {
     fn add(&mut self, task: &Task) {
         self.keys.extend(task.keys().into_iter().cloned());
-        self.patterns.extend_from_slice(task.patterns());
+        for pattern in task.patterns() {
+            if !self.patterns.contains_key(pattern.text()) {
+                self.patterns.insert(pattern.text().clone(), pattern.clone());
+            }
+        }
     }
 
     /// Two pattern deletes do not stand in each other's way.
@@ -131,7 +137,7 @@ impl Occupied {
         if self.keys.is_empty() && self.patterns.is_empty() {
             return false;
         }
-        let is_matched = |key: &CacheKey| self.patterns.iter().any(|pattern| pattern.matches(key.as_bytes()));
+        let is_matched = |key: &CacheKey| self.patterns.values().any(|pattern| pattern.matches(key.as_bytes()));
         task.keys().into_iter().any(|key| self.keys.contains(key) || is_matched(key))
             || task.patterns().iter().any(|pattern| self.keys.iter().any(|key| pattern.matches(key.as_bytes())))
     }
@@ -150,10 +156,8 @@ struct Held {
 pub struct Done {
     /// The id of the last entry.
     pub last: String,
-    /// Events of all these entries.
+    /// Events of all entries up to it.
     pub events: u64,
-    /// How many entries.
-    pub entries: u64,
 }
 
 /// The window of a holder of the lease.
@@ -191,11 +195,6 @@ impl Window {
     pub fn has_room(&self) -> bool {
         let Bounds { tasks, bytes, entries, .. } = self.bounds;
         self.tasks.len() < tasks && self.bytes < bytes && self.entries.len() < entries
-    }
-
-    /// Events that are not settled.
-    pub fn unsettled(&self) -> usize {
-        self.tasks.len()
     }
 
     /// Adds the next entry of the stream. `events` is how many events it was counted with; those of `tasks` have still to be
@@ -314,8 +313,8 @@ impl Window {
             && let Some(held) = self.entries.pop_front()
         {
             self.first += 1;
-            let before = done.map_or((0, 0), |done| (done.events, done.entries));
-            done = Some(Done { last: held.id, events: before.0 + held.events, entries: before.1 + 1 });
+            let before = done.map_or(0, |done| done.events);
+            done = Some(Done { last: held.id, events: before + held.events });
         }
         done
     }

@@ -32,16 +32,17 @@ impl Submitter {
         pending
     }
 
-    /// Hands over the events that a notification comes to, as a batch. `permit` holds the bytes of its body.
+    /// Hands over events that are known already, as a batch or as the one event of a request. `permit` holds the bytes of its body.
     pub fn submit_events(
         &self,
         events: Vec<Result<Event, Invalid>>,
+        is_batch: bool,
         permit: Permit,
         trace: Option<Arc<Trace>>,
     ) -> PendingReply {
         let (reply, pending): (RequestReply, PendingReply) = reply::reply(permit, self.max_answer_bytes, trace);
         let next = self.route.load().next.clone();
-        next.validation.post(Validate { events: Offered::Made(events), reply, next: next.clone() });
+        next.validation.post(Validate { events: Offered::Made { events, is_batch }, reply, next: next.clone() });
         pending
     }
 
@@ -49,7 +50,7 @@ impl Submitter {
     pub fn submit_within(&self, events: Vec<Event>, permit: Permit, validity: Validity) -> PendingReply {
         let (reply, pending) = reply::reply_within(permit, self.max_answer_bytes, None, Some(validity));
         let next = self.route.load().next.clone();
-        let events = Offered::Made(events.into_iter().map(Ok).collect());
+        let events = Offered::Made { events: events.into_iter().map(Ok).collect(), is_batch: true };
         next.validation.post(Validate { events, reply, next: next.clone() });
         pending
     }

@@ -30,8 +30,13 @@ pub struct Validate {
 pub enum Offered {
     /// Events as they were sent.
     Sent(Split),
-    /// Made of a notification, one for each change that it tells of. They are answered as a batch.
-    Made(Vec<Result<Event, Invalid>>),
+    /// Known already: made of a notification, one for each change that it tells of, or checked before.
+    Made {
+        /// In their order.
+        events: Vec<Result<Event, Invalid>>,
+        /// Whether they are answered as a batch. Otherwise it is one, and it is valid.
+        is_batch: bool,
+    },
 }
 
 /// Where a request's events go from here: beside the caller, or to one of a pool; and then back beside the caller. As
@@ -77,10 +82,10 @@ impl Validation {
                 }
                 true
             }
-            Offered::Made(events) => {
+            Offered::Made { events, is_batch } => {
                 checked.reserve(events.len());
                 events.into_iter().for_each(|event| checked.add(event, weight::of_made));
-                true
+                is_batch
             }
         };
         let Checked { elements, actions, entries, bytes, patterns, .. } = checked;
@@ -143,16 +148,11 @@ fn unix_millis() -> i64 {
 }
 
 fn to_be_answered(event: &Event, age_when_accepted_ms: Option<i64>) -> Answered {
-    let targets = match &event.action {
-        Action::Set(entries) => entries.iter().map(|entry| entry.key.text().clone()).collect(),
-        Action::Get(keys) | Action::Delete(keys) => keys.iter().map(|key| key.text().clone()).collect(),
-        Action::DeletePattern { patterns, .. } => patterns.iter().map(|pattern| pattern.text().clone()).collect(),
-    };
     Answered {
         id: event.id.clone(),
         event: event.action.name(),
         has_version: event.version.is_some(),
-        targets,
+        targets: event.action.targets(),
         outcomes: Few::new(),
         spent: Few::new(),
         age_when_accepted_ms,

@@ -1,5 +1,6 @@
 //! Calls to the keys of one slot, whatever kind of Redis has them. See [`super`] for an example.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ impl Redis {
             })),
             Deployment::Sentinel(group) => Line::Master(Box::new(MasterLink::new(group.clone(), |session| session))),
         };
-        Client { line }
+        Client { line, was_sent: false }
     }
 
     /// Kills all connections with this name ([`Settings::client_name`]): of the one server, of each primary of a cluster, or
@@ -115,6 +116,7 @@ impl Redis {
 /// for one call at a time. A call that is dropped counts as failed.
 pub struct Client {
     line: Line,
+    was_sent: bool,
 }
 
 enum Line {
@@ -135,12 +137,23 @@ impl Client {
     /// before anything else is sent to that server, by whatever client of the same [`Redis`].
     pub async fn call(&mut self, pipeline: &CommandPipeline, limits: PipelineLimits) -> Result<Vec<Value>, Error> {
         let deadline = Deadline::new(limits.within);
-        let call = Call { pipeline, limits, deadline: &deadline };
-        match &mut self.line {
+        let call = Call { pipeline, limits, deadline: &deadline, was_sent: Cell::new(false) };
+        let ended = match &mut self.line {
             Line::Server(session) => call.on(session, false).await,
             Line::Owner(link) => link.call(&call).await,
-            Line::Master(link) => call.on(link.master(deadline.left()).await?, false).await,
-        }
+            Line::Master(link) => match link.master(deadline.left()).await {
+                Ok(session) => call.on(session, false).await,
+                Err(error) => Err(error),
+            },
+        };
+        self.was_sent = call.was_sent.get();
+        ended
+    }
+
+    /// Whether commands of the last call may have reached the server, so that those without a reply may still have their effect:
+    /// until another call has succeeded, which kills the connection that was lost.
+    pub fn was_sent(&self) -> bool {
+        self.was_sent
     }
 }
 
@@ -149,6 +162,7 @@ struct Call<'a> {
     pipeline: &'a CommandPipeline,
     limits: PipelineLimits,
     deadline: &'a Deadline,
+    was_sent: Cell<bool>,
 }
 
 impl Call<'_> {
@@ -156,7 +170,11 @@ impl Call<'_> {
     async fn on(&self, session: &mut ServerSession, is_asking: bool) -> Result<Vec<Value>, Error> {
         let (encoder, longest) = (self.pipeline.pack(is_asking, self.limits.block), self.limits.max_bulk_bytes);
         let mut frames = Vec::with_capacity(self.pipeline.len());
-        session.exchange(encoder, longest, self.deadline, self.pipeline.bytes(), &mut frames).await?;
+        // Dropped half-way, it may have been.
+        self.was_sent.set(true);
+        let ended = session.exchange(encoder, longest, self.deadline, self.pipeline.bytes(), &mut frames).await;
+        self.was_sent.set(session.was_sent());
+        ended?;
         Ok(Value::read_all(frames)?)
     }
 }

@@ -108,9 +108,14 @@ impl Encoder {
         self.argument(itoa::Buffer::new().format(number).as_bytes());
     }
 
+    /// Whether an argument of so many bytes is shared rather than copied.
+    pub(crate) fn shares(bytes: usize) -> bool {
+        bytes >= SHARED_FROM_BYTES
+    }
+
     /// Adds an argument that is shared if it is large.
     pub(crate) fn value(&mut self, value: &Bytes) {
-        if value.len() < SHARED_FROM_BYTES {
+        if !Self::shares(value.len()) {
             return self.argument(value);
         }
         self.line(b'$', value.len());

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::encode::Encoder;
 use super::error_code::Code;
 use super::value::Value;
@@ -12,12 +14,10 @@ const WITHOUT_EFFECT: [&[u8]; 6] = [b"WAIT", b"WAITAOF", b"MULTI", b"PING", b"TI
 /// Commands, in order. Those that name keys name keys of one slot.
 #[derive(Debug, Clone, Default)]
 pub struct CommandPipeline {
-    /// All arguments, one behind the other.
-    bytes: Vec<u8>,
-    /// Where each argument ends.
-    ends: Vec<usize>,
-    /// How many arguments each command has, its name among them.
-    commands: Vec<usize>,
+    /// The arguments of each, its name first.
+    commands: Vec<Vec<Bytes>>,
+    /// Of all arguments together.
+    bytes: usize,
 }
 
 impl CommandPipeline {
@@ -28,11 +28,13 @@ impl CommandPipeline {
 
     /// Adds a command, its name first and in capital letters. An argument is any bytes.
     pub fn command(&mut self, arguments: &[&[u8]]) -> &mut Self {
-        for argument in arguments {
-            self.bytes.extend_from_slice(argument);
-            self.ends.push(self.bytes.len());
-        }
-        self.commands.push(arguments.len());
+        self.push(arguments.iter().map(|argument| Bytes::copy_from_slice(argument)).collect())
+    }
+
+    /// The same without a copy: a large argument goes on the wire from where it lies.
+    pub fn push(&mut self, arguments: Vec<Bytes>) -> &mut Self {
+        self.bytes += arguments.iter().map(Bytes::len).sum::<usize>();
+        self.commands.push(arguments);
         self
     }
 
@@ -48,24 +50,25 @@ impl CommandPipeline {
 
     /// Bytes of all arguments together.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes
     }
 
     /// For the wire. `is_asking`: with an `ASKING` where one is needed.
     pub(super) fn pack(&self, is_asking: bool, block: Duration) -> Encoder {
-        let mut encoder = Encoder::within(Vec::new(), self.bytes.len() + 16 * (self.ends.len() + self.commands.len()));
+        let arguments: usize = self.commands.iter().map(Vec::len).sum();
+        let mut encoder = Encoder::within(Vec::new(), self.copied_bytes() + 16 * (arguments + self.commands.len()));
         encoder.block(block);
-        let mut begin = 0;
-        let mut ends = self.ends.iter();
         for (arguments, needs_asking) in self.commands.iter().zip(self.needs_asking()) {
             encoder.ask(is_asking && needs_asking);
-            encoder.begin(*arguments);
-            for end in ends.by_ref().take(*arguments) {
-                encoder.argument(self.bytes.get(begin..*end).unwrap_or_default());
-                begin = *end;
-            }
+            encoder.begin(arguments.len());
+            arguments.iter().for_each(|argument| encoder.value(argument));
         }
         encoder
+    }
+
+    /// Of the arguments that are not shared.
+    fn copied_bytes(&self) -> usize {
+        self.commands.iter().flatten().map(Bytes::len).filter(|bytes| !Encoder::shares(*bytes)).sum()
     }
 
     /// For each command, whether it needs an `ASKING` before it. Behind `MULTI` one counts until `EXEC`, and another would be
@@ -96,13 +99,7 @@ impl CommandPipeline {
     }
 
     fn names(&self) -> impl Iterator<Item = &[u8]> {
-        let mut first = 0usize;
-        self.commands.iter().map(move |arguments| {
-            let begin = first.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-            let end = self.ends.get(first).copied().unwrap_or(begin);
-            first += arguments;
-            self.bytes.get(begin..end).unwrap_or_default()
-        })
+        self.commands.iter().map(|arguments| arguments.first().map(|name| &name[..]).unwrap_or_default())
     }
 }
 

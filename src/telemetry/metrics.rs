@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use prometheus::{Registry, TextEncoder};
 
+pub use self::journal::JournalReading;
 pub use self::labels::{ActorKind, EVENT_TYPES, REFUSALS, ROUTES, SOURCES_ROUTE};
 use self::labels::{FETCH_OUTCOMES, HTTP_STATUS_CODES, HTTP_STATUSES, INVALID_EVENT, STATUSES, UNKNOWN_TYPE, failure};
 use self::process::{Process, register_facts};

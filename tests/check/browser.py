@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
-from daemon import Daemon
+from daemon import Daemon, Redis
 
 BROWSERS = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"]
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
@@ -162,6 +162,48 @@ def a_token_opens_the_door_for_this_tab(browser):
             assert Axe().run(page).violations_count == 0
 
 
+def dead_letters_are_listed_shown_run_again_and_dropped(browser):
+    with Redis() as redis, Daemon(CACHE_BACKEND="redis", REDIS_PORT=str(redis.port), AUTH_TOKENS="right") as daemon:
+        # Loopback is no host for blobs unless it is allowed.
+        for key in (HOSTILE, "other"):
+            event = {"key": "SET", "value": {"data": {"key": key, "url": "http://127.0.0.1:9/b?sig=secret"}}}
+            assert daemon.post(event, "right", prefer="respond-async") == 202
+        with tab(browser, daemon.url, quiet=False) as page:
+            page.keyboard.type("right")
+            page.keyboard.press("Enter")
+            expect(page.locator("#journal")).to_contain_text("this replica")
+            expect(page.locator("#journal dd").last).to_have_text("2")
+            page.locator("#letters-filter button[type=submit]").click()
+            expect(page.locator("#letters-state")).to_have_text("2 listed")
+            page.locator("#letters-key").fill("<img*")
+            page.keyboard.press("Enter")
+            expect(page.locator("#letters-state")).to_have_text("1 listed")
+            row = page.locator("#letters tr")
+            expect(row).to_contain_text("blob-forbidden")
+            expect(row).to_contain_text(HOSTILE)
+            row.get_by_text("Show").click()
+            expect(page.locator("#letter")).to_contain_text("http://127.0.0.1:9/b?…")
+            assert "secret" not in page.content()
+            assert Axe().run(page).violations_count == 0, Axe().run(page).generate_report()
+            row.get_by_text("Replay").click()
+            expect(page.locator("#letters-state")).to_contain_text("put back into the journal")
+            page.locator("#letters-key").fill("")
+            page.locator("#letters-age").fill("soon")
+            page.keyboard.press("Enter")
+            expect(page.locator("#letters-state")).to_contain_text("age is a number and")
+            page.locator("#letters-age").fill("")
+            page.locator("#letters-problem").fill("blob-forbidden")
+            page.on("dialog", lambda dialog: dialog.accept())
+            # What was run again has died again by now, or will in a moment.
+            expect(page.locator("#journal dd").last).to_have_text("2")
+            page.keyboard.press("Enter")
+            expect(page.locator("#letters-state")).to_have_text("2 listed")
+            page.locator("#letters-drop").click()
+            expect(page.locator("#letters-state")).to_have_text("2 dropped")
+            expect(page.locator("#letters-table")).to_be_hidden()
+            assert page.evaluate("window.hacked") is None
+
+
 def the_port_for_operating_has_no_form(browser):
     with Daemon(ADMIN_PORT="0") as daemon, tab(browser, daemon.admin_url) as page:
         expect(page.locator("#elsewhere")).to_be_visible()
@@ -176,7 +218,12 @@ ON_ONE_DAEMON = [
     the_documentation_shows_every_route_and_leads_to_its_shapes,
     pausing_stops_the_asking,
 ]
-ALONE = [a_service_that_goes_away_is_told, a_token_opens_the_door_for_this_tab, the_port_for_operating_has_no_form]
+ALONE = [
+    a_service_that_goes_away_is_told,
+    a_token_opens_the_door_for_this_tab,
+    dead_letters_are_listed_shown_run_again_and_dropped,
+    the_port_for_operating_has_no_form,
+]
 
 
 def main():

@@ -4,14 +4,41 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
+import time
 import urllib.request
 
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(os.path.dirname(__file__), "../../target"))
 BINARY = os.path.abspath(os.path.join(TARGET, "debug/redis-cache-sync"))
 PATIENCE = 30
+
+
+class Redis:
+    """`with Redis() as redis`: a redis-server on a free port inside."""
+
+    def __enter__(self):
+        self.directory = tempfile.TemporaryDirectory()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        options = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--dir", self.directory.name]
+        self.process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return self
+            except OSError:
+                assert time.monotonic() < until, "redis-server did not start"
+                time.sleep(0.02)
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.directory.cleanup()
 
 
 class Daemon:
@@ -53,8 +80,9 @@ class Daemon:
         with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
             return json.load(answer)
 
-    def post(self, event, token=None):
+    def post(self, event, token=None, prefer=None):
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers |= {"Prefer": prefer} if prefer else {}
         request = urllib.request.Request(f"{self.url}/events", json.dumps(event).encode(), headers)
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as answer:

@@ -124,3 +124,32 @@ fn a_notification_that_can_never_succeed_is_a_dead_letter_and_one_for_the_journa
     assert_empty(&redis);
     drop(blobs);
 }
+
+#[test]
+fn a_redis_that_permits_no_journal_is_not_asked_again_for_each_notification() {
+    let redis = Redis::start();
+    let user = ["SETUSER", "half", "on", ">pw", "~*", "+@all", "-eval", "-xadd"];
+    redis::cmd("ACL").arg(&user).exec(&mut redis.conn()).expect("a user");
+    let daemon = Daemon::builder().redis(&redis).set("redis.username", "half").set("redis.password", "pw");
+    let daemon = daemon.set("sources.minio.format", "s3").start();
+    let dropped = || daemon.metric("cache_sync_dead_letters_dropped_total", &[]);
+    let record = json!({"Records": [{"eventSource": "minio:s3", "eventName": "s3:ObjectCreated:Put",
+        "eventTime": "2026-11-28T22:10:23.403Z",
+        "s3": {"bucket": {"name": "b"}, "object": {"key": "o", "sequencer": "0055AED6DCD90281E5"}}}]});
+    for n in 1..=20 {
+        let json = ("content-type", "application/json");
+        assert_eq!(daemon.post_to("/sources/minio", &[json], record.to_string().as_bytes()).status, 200);
+        assert!(eventually(PATIENCE, || dropped() == f64::from(n)), "{} of {n} are counted", dropped());
+    }
+    let lines = daemon.logs();
+    let told = lines.iter().filter(|line| line.contains("dead letter could not be written")).count();
+    let denied: Vec<Vec<redis::Value>> = redis::cmd("ACL").arg("LOG").query(&mut redis.conn()).expect("ACL LOG");
+    let of = |entry: &Vec<redis::Value>, name: &str| {
+        let place = entry.iter().position(|part| *part == redis::Value::BulkString(name.into()))?;
+        Some(format!("{:?}", entry.get(place + 1)?))
+    };
+    let evals = denied.iter().filter(|entry| of(entry, "object").is_some_and(|object| object.contains("eval")));
+    let counts: Vec<Option<String>> = evals.map(|entry| of(entry, "count")).collect();
+    // The feeder asks once, and each HTTP worker at most once.
+    assert!(told <= 1 && counts.len() <= 2, "{told} warnings, {counts:?}");
+}

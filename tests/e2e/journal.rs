@@ -149,3 +149,57 @@ fn a_lease_is_given_back_at_once_on_sigterm() {
     assert!(daemon.wait_exit(Duration::from_secs(20)).success());
     assert!(!redis.exists("{rcs:journal}:lease") && !redis.exists("{rcs:journal}:former"));
 }
+
+#[test]
+fn an_answer_waits_for_the_replicas_that_are_asked_for() {
+    let (journal, replica) = (Redis::start(), Redis::start());
+    let daemon = apart(&Redis::start(), &journal).set("journal.wait_replicas", 1).unready().start();
+    let told = keep(&daemon, &set_inline("k", "v")).problem(503, "journal-unavailable");
+    assert!(told["detail"].as_str().is_some_and(|detail| detail.contains("0 replicas acknowledged")), "{told}");
+    let master = journal.port().to_string();
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(&master).exec(&mut replica.conn()).expect("REPLICAOF");
+    let accepted = || keep(&daemon, &set_inline("k", "v")).status == 202;
+    assert!(eventually(PATIENCE, accepted), "there is a replica");
+    assert!(replica.exists("rcs:journal"), "it has what was answered");
+}
+
+#[test]
+fn an_answer_waits_for_the_disk_if_that_is_asked_for_and_says_so_where_it_cannot() {
+    let cache = Redis::start();
+    let has_waitaof = {
+        let found: Vec<redis::Value> =
+            redis::cmd("COMMAND").arg("INFO").arg("WAITAOF").query(&mut cache.conn()).expect("COMMAND INFO");
+        !matches!(found[..], [redis::Value::Nil])
+    };
+    for (journal, has_file) in [(Redis::durable(), true), (Redis::start(), false)] {
+        let daemon = apart(&cache, &journal).set("journal.wait_aof", true).start();
+        let answer = keep(&daemon, &set_inline("k", "v"));
+        if has_waitaof && has_file {
+            assert_accepted(&answer, 1);
+        } else {
+            let told = answer.problem(503, "journal-unavailable");
+            assert!(told["detail"].as_str().is_some_and(|detail| detail.contains("WAITAOF")), "{told}");
+        }
+    }
+}
+
+#[test]
+fn what_a_sender_that_hung_up_was_not_told_is_counted_all_the_same() {
+    let (cache, mut journal) = (Redis::start(), Redis::start());
+    let daemon = apart(&cache, &journal).set("redis.response_timeout_ms", 20_000).set("http.workers", 1).start();
+    assert_accepted(&keep(&daemon, &set_inline("k", "1")), 1);
+    journal.pause();
+    let mut wire = daemon.wire();
+    let body = json!([set_inline("k", "2"), {"key": "SET", "id": "of-whom-nobody-hears", "value": {}}]).to_string();
+    wire.send_request("POST", "/events", &[ASYNC, ("content-type", "application/json")], body.as_bytes());
+    let held = || daemon.metric("cache_sync_admission_events", &[]) >= 1.0;
+    assert!(eventually(PATIENCE, held), "it has arrived");
+    wire.reset();
+    daemon.log_line(|line| line.contains("hung-up"));
+    journal.resume();
+    let accepted = || daemon.metric("cache_sync_journal_accepted_events_total", &[]) == 2.0;
+    assert!(eventually(PATIENCE, accepted), "it is in the journal");
+    daemon.log_line(|line| line.contains("of-whom-nobody-hears"));
+    assert_empty(&journal);
+    assert_eq!(cache.value("k").as_deref(), Some(&b"2"[..]));
+}

@@ -1,15 +1,13 @@
 //! Several replicas share one journal: one of them feeds, and another takes over when it dies or hangs. What was accepted is
 //! applied in its order all the same.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-
-use crate::journal::{ASYNC, assert_accepted, assert_empty, keep};
+use crate::journal::{assert_accepted, assert_empty, keep};
+use crate::network::{Fault, Proxy as Network, Way};
+use crate::support::journaled::{differences, stored, while_accepting};
 use crate::support::{
-    Blob, BlobServer, Daemon, Gate, PATIENCE, Random, Redis, delete, delete_pattern, eventually, set_blob, set_inline,
-    signal,
+    Blob, BlobServer, Daemon, Gate, PATIENCE, Redis, eventually, free_port, set_blob, set_inline, signal,
 };
 
 /// The one that has the lease.
@@ -23,68 +21,59 @@ fn wait_for_holder(daemons: &[Daemon]) -> usize {
     holder(daemons).expect("a holder")
 }
 
-/// The next events, and what they do to the keys.
-fn batch(number: u64, random: &mut Random, model: &mut BTreeMap<String, String>) -> Value {
-    let events = (0..20).map(|place| {
-        let (group, key) = (random.below(3), random.below(20));
-        let key = format!("g{group}:{key}");
-        match random.below(20) {
-            0 => {
-                model.retain(|key, _| !key.starts_with(&format!("g{group}:")));
-                delete_pattern(json!(format!("g{group}:*")))
-            }
-            1..4 => {
-                model.remove(&key);
-                delete(json!(key))
-            }
-            _ => {
-                let value = format!("{number}.{place}");
-                model.insert(key.clone(), value.clone());
-                set_inline(&key, &value)
-            }
-        }
-    });
-    Value::Array(events.collect())
-}
-
-fn stored(redis: &Redis) -> BTreeMap<String, String> {
-    let keys: Vec<String> = redis::cmd("KEYS").arg("g*").query(&mut redis.conn()).expect("KEYS");
-    let value = |key: String| redis.value(&key).map(|value| (key, String::from_utf8_lossy(&value).into_owned()));
-    keys.into_iter().filter_map(value).collect()
-}
-
 #[test]
 fn the_holder_is_killed_again_and_again_and_the_state_is_that_of_the_accepted_order() {
     let rounds = std::env::var("JOURNAL_KILLS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2_u64);
-    let (cache, journal) = (Redis::start(), Redis::start());
-    let start = || {
+    let (cache, journal, ports) = (Redis::start(), Redis::start(), [free_port(), free_port(), free_port()]);
+    let start = |port: u16| {
         let url = format!("redis://127.0.0.1:{}/0", journal.port());
-        Daemon::builder().redis(&cache).set("journal.url", url).set("log_level", "warn").start()
+        Daemon::builder().redis(&cache).set("port", port).set("journal.url", url).set("log_level", "warn").start()
     };
-    let mut daemons = vec![start(), start(), start()];
-    let (mut random, mut model, mut number) = (Random::seeded(7), BTreeMap::new(), 0);
-    for _ in 0..rounds {
-        let end = Instant::now() + Duration::from_secs(1);
-        let mut killed = false;
-        while Instant::now() < end || !killed {
-            number += 1;
-            let events = batch(number, &mut random, &mut model).to_string();
-            // One that is refused or lost is sent again before anything else.
-            let sent = || {
-                let daemon = &daemons[number as usize % daemons.len()];
-                daemon.try_post(&[ASYNC], events.as_bytes()).is_ok_and(|answer| answer.status == 202)
-            };
-            assert!(eventually(PATIENCE, sent), "batch {number} is not accepted");
-            if !killed && random.below(50) == 0 {
-                let victim = wait_for_holder(&daemons);
-                signal(daemons[victim].pid(), "KILL");
-                daemons[victim] = start();
-                killed = true;
-            }
+    let mut daemons: Vec<Daemon> = ports.iter().map(|port| start(*port)).collect();
+    let accepted = while_accepting(&ports, 2, 7, |sending| {
+        for round in 0..rounds {
+            sending.go_on(10 + round % 20);
+            let victim = wait_for_holder(&daemons);
+            signal(daemons[victim].pid(), "KILL");
+            daemons[victim].wait_exit(PATIENCE);
+            daemons[victim] = start(ports[victim]);
         }
-    }
+        sending.go_on(20);
+    });
     assert_empty(&journal);
-    assert_eq!(stored(&cache), model, "after {number} batches");
+    let wrong = differences(&accepted.state, &stored(&mut cache.conn()));
+    println!("{rounds} kills, {} events accepted, {} requests repeated", accepted.events, accepted.repeated);
+    assert!(wrong.is_empty(), "{} keys: {wrong:?}", wrong.len());
+}
+
+#[test]
+fn an_append_that_is_answered_503_does_not_land_behind_what_is_accepted_later() {
+    let (cache, journal) = (Redis::start(), Redis::start());
+    let network = Network::start(journal.port());
+    let start = |port: u16| {
+        let daemon = Daemon::builder().redis(&cache).set("journal.url", format!("redis://127.0.0.1:{port}/0"));
+        daemon.set("redis.response_timeout_ms", 300).set("http.workers", 1).start()
+    };
+    let connections = || {
+        let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut journal.conn()).expect("CLIENT LIST");
+        let ours = list.lines().filter(|line| line.contains("name=redis-cache-sync"));
+        ours.filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect::<Vec<String>>()
+    };
+    let cut_off = start(network.port());
+    assert_accepted(&keep(&cut_off, &set_inline("k", "0")), 1);
+    assert_empty(&journal);
+    let before = connections();
+    let other = start(journal.port());
+    network.set(Way::ToRedis, Fault::BlackHole);
+    keep(&cut_off, &set_inline("k", "lost")).problem(503, "journal-unavailable");
+    assert_accepted(&keep(&other, &set_inline("k", "newer")), 1);
+    // Nobody is there to take back what the network still has.
+    signal(cut_off.pid(), "KILL");
+    network.set(Way::ToRedis, Fault::None);
+    let has_come = || connections().iter().all(|connection| !before.contains(connection));
+    assert!(!before.is_empty() && eventually(PATIENCE, has_come), "the network has brought all that it had");
+    assert_empty(&journal);
+    assert_eq!(cache.value("k").as_deref(), Some(&b"newer"[..]));
 }
 
 #[test]

@@ -8,12 +8,13 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 
 use crate::docs::{self, page};
-use crate::support::{Answer, Blob, BlobServer, Daemon, Gate, Redis, eventually, set_blob, set_inline};
+use crate::support::{Answer, Blob, BlobServer, Daemon, Gate, PATIENCE, Redis, eventually, set_blob, set_inline};
 
 /// Where the document's blobs are.
 const BLOBS: &str = "https://blobs.example.com";
 
 const SOURCE: &str = "/sources/{source}";
+const LETTERS: [&str; 2] = ["/dead-letters/drop", "/dead-letters/replay"];
 
 /// The headers of a request, its body, and the status that answers it.
 type Case<'a> = (Vec<(&'a str, &'a str)>, &'a [u8], u16);
@@ -123,14 +124,91 @@ fn the_document_has_every_route_and_no_other() {
     let paths: Vec<&String> = document.at("/paths").as_object().expect("paths").keys().collect();
     assert_eq!(
         paths,
-        ["/", "/docs", "/events", "/live", "/metrics", "/openapi.json", "/ready", SOURCE, "/status.json"]
+        [
+            "/",
+            "/dead-letters.json",
+            LETTERS[0],
+            LETTERS[1],
+            "/docs",
+            "/events",
+            "/live",
+            "/metrics",
+            "/openapi.json",
+            "/ready",
+            SOURCE,
+            "/status.json"
+        ]
     );
-    for path in paths.into_iter().filter(|path| !["/events", SOURCE].contains(&path.as_str())) {
+    let posts = ["/events", SOURCE, LETTERS[0], LETTERS[1]];
+    for path in paths.into_iter().filter(|path| !posts.contains(&path.as_str())) {
         document.assert_answers("get", path, &daemon.get(path));
         let mut wire = daemon.wire();
         wire.send_request("DELETE", path, &[], b"");
         document.assert_answers("get", path, &wire.answer());
     }
+}
+
+#[test]
+fn what_is_kept_and_its_dead_letters_are_answered_as_the_document_has_it() {
+    let (redis, blobs) = (Redis::start(), BlobServer::start());
+    let daemon = Daemon::builder().redis(&redis).set("fetch.allowed_hosts", format!("127.0.0.1:{}", blobs.port()));
+    let daemon = daemon.start();
+    let document = Document::of(&daemon);
+    let kept = [("prefer", "respond-async, return=minimal")];
+    let bad = set_blob("k", &format!("{}?sig=secret", blobs.url("/gone")));
+    let invalid = json!({"key": "SET", "value": {}});
+    for (body, status) in [(bad, 202), (json!([set_inline("a", "1"), invalid]), 207), (invalid.clone(), 422)] {
+        let answer = daemon.post_with(&kept, body.to_string().as_bytes());
+        assert_eq!(answer.status, status, "{}", answer.text());
+        document.assert_answers("post", "/events", &answer);
+    }
+    let listed = |query: &str| {
+        let answer = daemon.get(&format!("/dead-letters.json{query}"));
+        document.assert_answers("get", "/dead-letters.json", &answer);
+        answer
+    };
+    let letters = || listed("").json()["letters"].clone();
+    assert!(eventually(PATIENCE, || letters()[0]["problem"] == "blob-not-found"), "{}", letters());
+    let id = letters()[0]["id"].as_str().expect("an id").to_owned();
+    let shown = listed(&format!("?id={id}"));
+    assert!(shown.text().contains("/gone?…") && !shown.text().contains("secret"), "{}", shown.text());
+    for (query, count) in [("?key=k*", 1), ("?key=a", 0), ("?problem=timeout", 0), ("?age=1h", 0), ("?age=%3C1h", 1)] {
+        assert_eq!(listed(query).json()["letters"].as_array().map(Vec::len), Some(count), "{query}");
+    }
+    listed("?age=soon").problem(400, "invalid-request");
+    listed("?id=%2B").problem(400, "invalid-request");
+    listed("?id=1-1").problem(404, "not-found");
+    let json = [("content-type", "application/json")];
+    let change = |how: usize, headers: &[(&str, &str)], body: &Value| {
+        let answer = daemon.post_to(LETTERS[how], headers, body.to_string().as_bytes());
+        document.assert_answers("post", LETTERS[how], &answer);
+        answer
+    };
+    change(0, &[("content-type", "text/plain")], &json!({"ids": [id]})).problem(415, "unsupported-media-type");
+    for bad in [json!({}), json!({"ids": []}), json!({"ids": ["-"]}), json!({"ids": [id], "all": true})] {
+        change(0, &json, &bad).problem(400, "invalid-request");
+    }
+    blobs.put("/gone", Blob::bytes("there again"));
+    assert_eq!(change(1, &json, &json!({"ids": [id, "1-1"]})).json(), json!({"done": 1, "stays": []}));
+    assert!(eventually(PATIENCE, || redis.value("k").as_deref() == Some(b"there again")));
+    assert_eq!(change(0, &json, &json!({"ids": [id]})).json(), json!({"done": 0, "stays": []}));
+    assert_eq!(listed("").json(), json!({"letters": [], "next": null}));
+}
+
+#[test]
+fn dead_letters_are_behind_the_token() {
+    let redis = Redis::start();
+    let daemon = Daemon::builder().redis(&redis).set("auth.tokens", "0123456789abcdef").start();
+    let document = Document::of(&daemon);
+    let answer = daemon.get("/dead-letters.json");
+    answer.problem(401, "unauthorized");
+    document.assert_answers("get", "/dead-letters.json", &answer);
+    for path in LETTERS {
+        let answer = daemon.post_to(path, &[("content-type", "application/json")], b"{\"ids\":[\"1-0\"]}");
+        answer.problem(401, "unauthorized");
+    }
+    let with = [("content-type", "application/json"), ("authorization", "Bearer 0123456789abcdef")];
+    assert_eq!(daemon.post_to(LETTERS[0], &with, b"{\"ids\":[\"1-0\"]}").json()["done"], 0);
 }
 
 #[test]

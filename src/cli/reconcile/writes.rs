@@ -119,7 +119,7 @@ async fn carry_out(pipeline: Pipeline, submitter: Submitter, mut events: Vec<Eve
     for attempt in 1.. {
         let permit = pipeline.admission.permit();
         let sent = events.iter().cloned().map(Ok).collect();
-        let verdict = submitter.submit_events(sent, permit, None).await;
+        let verdict = submitter.submit_events(sent, true, permit, None).await;
         let is_last = attempt >= ATTEMPTS;
         let results = match verdict {
             Verdict::Batch(results) => results,

@@ -46,9 +46,14 @@ pub fn holder() -> String {
     format!("{:016x}", ahash::RandomState::new().hash_one(std::process::id()))
 }
 
+/// The journal for a command that feeds nothing; None: there is no journal.
+pub fn journal_alone(config: &Config) -> Result<Option<Journal>, cache::redis::SetupError> {
+    // Its figures are nobody's.
+    let Ok(metrics) = Metrics::new("") else { return Ok(None) };
+    journal(config, &holder(), &metrics).map_err(cache::redis::SetupError::from)
+}
+
 /// The dead letters of the journal; None: there is no journal.
 pub fn letters(config: &Config) -> Result<Option<Letters>, StartError> {
-    let metrics = Metrics::new("")?;
-    let journal = journal(config, &holder(), &metrics).map_err(cache::redis::SetupError::from)?;
-    Ok(journal.map(Letters::new))
+    Ok(journal_alone(config)?.map(Letters::new))
 }

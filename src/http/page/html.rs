@@ -13,7 +13,8 @@ use ring::digest::{SHA256, digest};
 use crate::telemetry::history::History;
 
 const STYLE: &str = include_str!("style.css");
-const OVERVIEW: (&str, &str) = (include_str!("overview.html"), include_str!("overview.js"));
+const OVERVIEW: (&str, &str) =
+    (include_str!("overview.html"), concat!(include_str!("overview.js"), include_str!("letters.js")));
 const DOCS: (&str, &str) = (include_str!("docs.html"), include_str!("docs.js"));
 
 const GUARDS: [(HeaderName, &str); 4] = [

@@ -242,6 +242,7 @@ function show(status) {
     `${count(received)} received, ${count(ignored)} ignored${mean_lag_seconds === null ? "" : `, ${short(mean_lag_seconds)} s behind the storage on average`}`,
   ]));
   at("sources-card").hidden = !sources.length;
+  journal(status.journal);
   facts(at("cache"), [
     ["state", cache.up ? "✓ up" : "✗ down", cache.up ? "good" : "bad"],
     ["where", cache.where],
@@ -325,5 +326,3 @@ at("post").addEventListener("submit", async (submitted) => {
   }
   look();
 });
-chosen();
-look();

@@ -9,7 +9,7 @@ use crate::http::sources::ActiveSource;
 use crate::http::state::HttpState;
 use crate::telemetry::ActorKind;
 use crate::telemetry::history::{History, HistoryStep, KeptFailure, Overall, Quantiles, STEP};
-use crate::telemetry::metrics::{EVENT_TYPES, HostState};
+use crate::telemetry::metrics::{EVENT_TYPES, HostState, JournalReading};
 
 /// Hosts of blobs that are shown.
 const MAX_SLOWEST: usize = 5;
@@ -26,6 +26,8 @@ pub struct Status<'a> {
     queue: Queue,
     blobs: Blobs,
     cache: Cache<'a>,
+    /// None: there is none.
+    journal: Option<JournalState>,
     /// In the order of their names.
     sources: Vec<SourceState>,
     history: Course,
@@ -89,6 +91,18 @@ struct Cache<'a> {
     place: &'a str,
     reconnects: u64,
     latency: Latency,
+}
+
+/// As this replica last heard of it: within 1.5 s where it is up.
+#[derive(Serialize)]
+struct JournalState {
+    up: bool,
+    /// Whether this replica feeds it.
+    lease: bool,
+    events: i64,
+    max_events: u64,
+    oldest_age_seconds: f64,
+    dead_letters: i64,
 }
 
 #[derive(Serialize)]
@@ -174,6 +188,11 @@ impl<'a> Status<'a> {
                 reconnects: shared.metrics.reconnects(),
                 latency: Latency::of(batches),
             },
+            journal: shared.journal.as_ref().map(|journal| {
+                let JournalReading { up, lease, events, oldest_age, dead_letters } = shared.metrics.read_journal();
+                let oldest_age_seconds = milliseconds(oldest_age / 1e3);
+                JournalState { up, lease, events, max_events: journal.max_events(), oldest_age_seconds, dead_letters }
+            }),
             sources: shared.sources.each(|name, source| SourceState::from((name, source))),
             history: Course::of(&history.steps()),
             failures: history.failures().into_iter().map(Failed::from).collect(),

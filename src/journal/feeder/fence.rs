@@ -34,7 +34,7 @@ pub async fn take_back(parts: &Parts, lease: &Lease) -> Result<(), LinkError> {
             kill(cache, former).await;
         }
         let keys = &shared.keys;
-        let command = args!["EVAL", FORGET, 2_u64, &keys.lease, &keys.former, lease.holder.as_str(), former];
+        let command = args!["EVAL", FORGET, 2_u64, &keys.lease, &keys.former, &parts.journal.shared.holder, former];
         shared.connector.link().one(command).await?;
     }
     Ok(())

@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use log::{error, info, warn};
 use tokio::select;
+use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Parts;
@@ -86,7 +87,7 @@ pub async fn hold(parts: &Parts, lease: Lease) {
             false
         }
     };
-    let released = parts.journal.shared.connector.link().one(lease::release(&parts.journal, &lease, is_idle)).await;
+    let released = parts.journal.shared.connector.link().one(lease::release(&parts.journal, is_idle)).await;
     if let Err(cause) = released {
         warn!(cause:% = cause; "journal's lease could not be given back, it will run out");
     }
@@ -168,6 +169,8 @@ impl Holder {
             self.read_on();
             self.begin();
             self.trim();
+            // The lease is prolonged in between, however much there is to do.
+            yield_now().await;
             let step = select! {
                 () = stopping.cancelled() => break,
                 (link, read) = &mut self.reading => self.has_read(link, read),
@@ -318,7 +321,7 @@ impl Holder {
             let request_id = task.meta.request_id.as_str();
             parts.journal.shared.metrics.dead_letter(&problem);
             warn!(problem = problem.as_str(), cause = detail.as_str(), event_id, source, request_id; "event is a dead letter");
-            let command = letter.bury(&parts.journal, &lease.holder);
+            let command = letter.bury(&parts.journal, &parts.journal.shared.holder);
             (id, grave.lock().await.one(command).await)
         };
         self.burials.push(burial.boxed_local());
@@ -342,7 +345,7 @@ impl Holder {
         }
         let Some(done) = self.window.take_done() else { return };
         let Some(link) = self.trimmer.take() else { return };
-        self.trimming = trim(self.parts.clone(), self.lease.clone(), link, done).boxed_local().fuse();
+        self.trimming = trim(self.parts.clone(), link, done).boxed_local().fuse();
     }
 
     fn has_trimmed(&mut self, link: Link, trimmed: Result<Value, LinkError>) -> Result<(), Stop> {

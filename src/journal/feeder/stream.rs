@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Parts;
 use super::take_in::{Raw, entries};
-use crate::journal::lease::Lease;
 use crate::journal::link::{Link, LinkError, Value, args};
 use crate::journal::window::Done;
 
@@ -38,7 +37,7 @@ pub async fn read(mut link: Link, stream: String, after: String) -> (Link, Resul
 }
 
 /// Trims the stream up to the last entry that is done; a number below 0 is answered if somebody else has the lease.
-pub async fn trim(parts: Parts, lease: Lease, mut link: Link, done: Done) -> (Link, Result<Value, LinkError>) {
+pub async fn trim(parts: Parts, mut link: Link, done: Done) -> (Link, Result<Value, LinkError>) {
     let keys = &parts.journal.shared.keys;
     let stays = behind(&done.last);
     let command = args![
@@ -48,8 +47,8 @@ pub async fn trim(parts: Parts, lease: Lease, mut link: Link, done: Done) -> (Li
         &keys.lease,
         &keys.stream,
         &keys.events,
-        lease.holder.as_str(),
-        stays.as_str(),
+        &parts.journal.shared.holder,
+        stays,
         done.events
     ];
     let trimmed = link.one(command).await;

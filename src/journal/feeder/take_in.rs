@@ -4,9 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::event::invalid::Invalid;
-use crate::event::validate::{MAX_FAULTS, validate};
-use crate::event::wire::{BodyForm, Split, split};
 use crate::event::{Action, Event, Few, Limits};
 use crate::journal::entry::{Entry, Record, Unreadable};
 use crate::journal::link::{Value, field};
@@ -54,7 +51,7 @@ pub fn take_in(Raw { id, payload }: Raw, limits: &Limits) -> Result<Taken, Unrea
     let meta = Arc::new(Meta { id: id.clone(), source, request_id, accepted_ms });
     let (mut tasks, mut invalid) = (Vec::with_capacity(records.len()), Vec::new());
     for (place, record) in records.into_iter().enumerate() {
-        let read = if broken.is_some() { Err(broken.unwrap_or_default().to_owned()) } else { event(&record, limits) };
+        let read = if broken.is_some() { Err(broken.unwrap_or_default().to_owned()) } else { record.event(limits) };
         let event = read.unwrap_or_else(|why| {
             invalid.push((place, why));
             Event { id: None, version: None, time: None, action: Action::Delete(Few::new()) }
@@ -63,17 +60,4 @@ pub fn take_in(Raw { id, payload }: Raw, limits: &Limits) -> Result<Taken, Unrea
         tasks.push(Task { entry: 0, meta: meta.clone(), place, record, event, entries, attempts: 0 });
     }
     Ok(Taken { id, tasks, invalid })
-}
-
-/// The event of a record by the bounds of today.
-fn event(record: &Record, limits: &Limits) -> Result<Event, String> {
-    let told = |invalid: Invalid| invalid.problem().detail.into_owned();
-    match split(&record.json, BodyForm::Json, 1) {
-        Ok(Split::One(raw)) => {
-            let mut event = validate(&raw, limits, MAX_FAULTS).map_err(told)?;
-            record.complete(&mut event);
-            Ok(event)
-        }
-        _ => Err("it is not the JSON of one event".to_owned()),
-    }
 }

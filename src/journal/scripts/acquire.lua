@@ -1,5 +1,5 @@
 -- Takes the lease, if it is free and there is something to feed, or prolongs it for who has it.
--- KEYS: lease, epoch, former, stream, events, dead letters. ARGV: who asks, milliseconds, 1 if it only prolongs.
+-- KEYS: lease, epoch, former, stream, events, dead letters, late. ARGV: who asks, milliseconds, 1 if it only prolongs.
 -- Returns {what, events, milliseconds since 1970 of the oldest entry or 0, dead letters, former holder...}; what: the number of
 -- the lease if it was given, -1 if it was prolonged, and 0 if somebody else has it or there is nothing to feed.
 local entries = redis.call('XLEN', KEYS[4])
@@ -22,6 +22,8 @@ if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
   return reply
 end
 reply[1] = redis.call('INCR', KEYS[2])
+-- What is watched is there while its slot moves to another node.
+redis.call('SET', KEYS[7], 0, 'NX')
 redis.call('SADD', KEYS[3], ARGV[1])
 for _, holder in ipairs(redis.call('SMEMBERS', KEYS[3])) do
   if holder ~= ARGV[1] then

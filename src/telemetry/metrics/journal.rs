@@ -49,7 +49,34 @@ impl JournalFamilies {
     }
 }
 
+/// What is known of the journal.
+#[derive(Debug, Clone, Copy)]
+pub struct JournalReading {
+    /// Whether its Redis answers.
+    pub up: bool,
+    /// Whether this replica feeds it.
+    pub lease: bool,
+    /// Events that are not done yet.
+    pub events: i64,
+    /// Of the oldest, in seconds.
+    pub oldest_age: f64,
+    /// Letters that are kept.
+    pub dead_letters: i64,
+}
+
 impl Metrics {
+    /// What was last known of the journal.
+    pub fn read_journal(&self) -> JournalReading {
+        let JournalFamilies { up, lease, events, oldest_age, dead_letters, .. } = &self.inner.journal;
+        JournalReading {
+            up: up.get() == 1,
+            lease: lease.get() == 1,
+            events: events.get(),
+            oldest_age: oldest_age.get(),
+            dead_letters: dead_letters.get(),
+        }
+    }
+
     /// So many events were answered 202.
     pub fn journal_accepted(&self, events: u64) {
         self.inner.journal.accepted.inc_by(events);

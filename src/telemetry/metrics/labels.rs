@@ -74,14 +74,28 @@ pub(super) const STATUSES: [&str; 11] = [
 /// Stands for the routes of all sources.
 pub const SOURCES_ROUTE: &str = "/sources/NAME";
 /// The routes of the service; the last stands for anything else.
-pub const ROUTES: [&str; 10] =
-    ["/events", SOURCES_ROUTE, "/live", "/ready", "/metrics", "/openapi.json", "/", "/docs", "/status.json", "other"];
+pub const ROUTES: [&str; 13] = [
+    "/events",
+    SOURCES_ROUTE,
+    "/live",
+    "/ready",
+    "/metrics",
+    "/openapi.json",
+    "/",
+    "/docs",
+    "/status.json",
+    "/dead-letters.json",
+    "/dead-letters/replay",
+    "/dead-letters/drop",
+    "other",
+];
 pub(super) const HTTP_STATUSES: [&str; 16] =
     ["200", "202", "207", "304", "400", "401", "404", "405", "408", "413", "415", "422", "431", "500", "503", "other"];
 
 /// Why a request became no work (`http` holds that all its problem documents are here); the last stands for anything else.
-pub const REFUSALS: [&str; 19] = [
+pub const REFUSALS: [&str; 20] = [
     "malformed-json",
+    "invalid-request",
     "malformed-request",
     "unauthorized",
     "not-found",

@@ -7,6 +7,7 @@ pub mod blob;
 pub mod daemon;
 pub mod http;
 pub mod hung;
+pub mod journaled;
 pub mod notices;
 pub mod redis;
 pub mod replicas;

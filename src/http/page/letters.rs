@@ -1,0 +1,253 @@
+//! Dead letters, for the page and for programs: `GET /dead-letters.json` lists them, or shows one with its event, and
+//! `POST /dead-letters/replay` and `/dead-letters/drop` run some again or take them away. All of it is behind the token.
+//!
+//! A letter's event is shown with its values. Of URLs the query is left out: it carries signatures.
+
+use std::time::Duration;
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::admit;
+use super::html::guarded;
+use crate::event::outcome::ProblemKind;
+use crate::event::rejection::Rejection;
+use crate::http::request::reject;
+use crate::http::routes::{exactly, only, readable_async};
+use crate::http::state::HttpState;
+use crate::journal::dead::DeadLetter;
+use crate::journal::{LetterFilter, Letters, LinkError};
+
+/// Letters of one answer, and of one request to change them.
+const MAX_LISTED: usize = 50;
+const MAX_CHANGED: usize = 500;
+/// Pages of the stream that one request looks through for letters that a filter lets through.
+const MAX_PAGES: usize = 20;
+/// Bytes of a request to change letters.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+/// For a request as a whole.
+const WITHIN: Duration = Duration::from_secs(25);
+const LIST: &str = "/dead-letters.json";
+const REPLAY: &str = "/dead-letters/replay";
+const DROP: &str = "/dead-letters/drop";
+
+/// Adds the routes, where there are pages.
+pub fn routes(shared: &Data<HttpState>, are_there: bool) -> impl FnOnce(&mut ServiceConfig) + use<> {
+    let shared = shared.clone();
+    move |config| {
+        if !are_there || shared.pages.is_none() {
+            return;
+        }
+        let listing = shared.clone();
+        config.service(readable_async(LIST, move |request| list(listing.clone(), request)));
+        for (path, change) in [(REPLAY, Change::Replay), (DROP, Change::Drop)] {
+            let shared = shared.clone();
+            let post = move |request, payload| changed(shared.clone(), change, request, payload);
+            config.service(only(exactly(path).route(web::post().to(post)), "POST"));
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Replay,
+    Drop,
+}
+
+fn bad(detail: impl Into<String>) -> Rejection {
+    Rejection::BadRequest { detail: detail.into() }
+}
+
+impl From<LinkError> for Rejection {
+    fn from(error: LinkError) -> Self {
+        Rejection::JournalUnavailable { detail: error.to_string() }
+    }
+}
+
+/// What of the letters is asked for. All of it is optional.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Query {
+    /// This letter alone, with its event.
+    id: String,
+    /// Letters behind this one.
+    after: String,
+    source: String,
+    problem: String,
+    key: String,
+    age: String,
+}
+
+async fn list(shared: Data<HttpState>, request: HttpRequest) -> HttpResponse {
+    let listed = match letters(&shared, &request) {
+        Ok(letters) => within(found(letters, &request)).await,
+        Err(why) => Err(why),
+    };
+    answer(&request, listed)
+}
+
+async fn found(mut letters: Letters, request: &HttpRequest) -> Result<Value, Rejection> {
+    let query = web::Query::<Query>::from_query(request.query_string());
+    let Query { id, after, source, problem, key, age } = query.map_err(|error| bad(error.to_string()))?.into_inner();
+    if !id.is_empty() {
+        is_id(&id)?;
+        let letter = letters.find(&id).await?.ok_or(Rejection::NotFound)?;
+        return Ok(json!({"letters": [whole(&id, &letter)], "next": null}));
+    }
+    let filter = LetterFilter::new(&source, &problem, &key, &age).map_err(bad)?;
+    let mut after = if after.is_empty() { "-".to_owned() } else { after };
+    if after != "-" {
+        is_id(&after)?;
+    }
+    let mut listed = Vec::new();
+    for _ in 0..MAX_PAGES {
+        let page = letters.behind(&after).await?;
+        if page.is_empty() {
+            return Ok(json!({"letters": listed, "next": null}));
+        }
+        for (id, letter) in page {
+            if listed.len() == MAX_LISTED {
+                return Ok(json!({"letters": listed, "next": after}));
+            }
+            if filter.passes(&letter) {
+                listed.push(letter.to_json(&id));
+            }
+            after = id;
+        }
+    }
+    Ok(json!({"letters": listed, "next": after}))
+}
+
+/// The letters that are to be changed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    ids: Vec<String>,
+    /// Runs again what may overwrite something newer.
+    #[serde(default)]
+    force: bool,
+}
+
+async fn changed(shared: Data<HttpState>, change: Change, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let _busy = shared.enter();
+    let changed = match letters(&shared, &request) {
+        Ok(letters) => within(each(letters, change, &request, payload)).await,
+        Err(why) => Err(why),
+    };
+    answer(&request, changed)
+}
+
+async fn each(
+    mut letters: Letters,
+    change: Change,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<Value, Rejection> {
+    let Asked { ids, force } = asked(request, payload).await?;
+    let (mut done, mut stays) = (0, Vec::new());
+    for id in &ids {
+        let Some(letter) = letters.find(id).await? else { continue };
+        let hindrance = letter.hindrance().filter(|_| letter.event.is_empty() || !force);
+        done += match (change, hindrance) {
+            (Change::Drop, _) => u64::from(letters.drop(id).await?),
+            (Change::Replay, None) => u64::from(letters.replay(id, &letter, !force).await?),
+            (Change::Replay, Some(why)) => {
+                stays.push(json!({"id": id, "why": why}));
+                0
+            }
+        };
+    }
+    Ok(json!({"done": done, "stays": stays}))
+}
+
+/// A page elsewhere cannot send this media type without leave, which it does not get.
+async fn asked(request: &HttpRequest, payload: web::Payload) -> Result<Asked, Rejection> {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
+        return Err(Rejection::UnsupportedMediaType { detail: "Send application/json.".into() });
+    }
+    let too_large = Rejection::BodyTooLarge { max_bytes: MAX_BODY_BYTES };
+    let body = payload.to_bytes_limited(MAX_BODY_BYTES).await.map_err(|_| too_large)?;
+    let body = body.map_err(|_| Rejection::BrokenChunks)?;
+    let asked: Asked = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
+    if asked.ids.is_empty() || asked.ids.len() > MAX_CHANGED {
+        return Err(bad(format!("ids: from one to {MAX_CHANGED} IDs")));
+    }
+    asked.ids.iter().try_for_each(|id| is_id(id))?;
+    Ok(asked)
+}
+
+/// As Redis writes the ID of an entry: other texts have a meaning of their own in a range.
+fn is_id(text: &str) -> Result<(), Rejection> {
+    let is_number = |part: &str| !part.is_empty() && part.len() <= 20 && part.bytes().all(|byte| byte.is_ascii_digit());
+    match text.split_once('-') {
+        Some((millis, sequence)) if is_number(millis) && is_number(sequence) => Ok(()),
+        _ => Err(bad("an ID has the form 1795903463933-0")),
+    }
+}
+
+fn letters(shared: &HttpState, request: &HttpRequest) -> Result<Letters, Rejection> {
+    admit(shared, request)?;
+    let journal = shared.journal.clone().ok_or(Rejection::NotFound)?;
+    Ok(Letters::new(journal))
+}
+
+async fn within(work: impl Future<Output = Result<Value, Rejection>>) -> Result<Value, Rejection> {
+    timeout(WITHIN, work).await.unwrap_or(Err(Rejection::Unavailable(ProblemKind::Timeout)))
+}
+
+fn answer(request: &HttpRequest, result: Result<Value, Rejection>) -> HttpResponse {
+    match result {
+        Ok(told) => guarded().insert_header((CACHE_CONTROL, "no-store")).json(told),
+        Err(why) => reject(request, &why, ""),
+    }
+}
+
+/// With the event, but for the queries of its URLs.
+fn whole(id: &str, letter: &DeadLetter) -> Value {
+    let mut told = letter.to_json(id);
+    let mut event = serde_json::from_slice(&letter.event).unwrap_or(Value::Null);
+    without_queries(&mut event);
+    told["event"] = event;
+    told
+}
+
+fn without_queries(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            let query = text.contains("://").then(|| text.find('?')).flatten();
+            if let Some(query) = query {
+                text.truncate(query + 1);
+                text.push('…');
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_queries),
+        Value::Object(members) => members.values_mut().for_each(without_queries),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_left_out_wherever_a_url_stands() {
+        let mut event =
+            json!({"value": {"data": ["http://h/a?sig=secret", {"url": "https://h/b?x", "value": "what?"}]}});
+        without_queries(&mut event);
+        assert_eq!(event, json!({"value": {"data": ["http://h/a?…", {"url": "https://h/b?…", "value": "what?"}]}}));
+    }
+
+    #[test]
+    fn what_is_no_id_is_not_asked_for() {
+        assert!(is_id("1795903463933-0").is_ok());
+        for bad in ["", "-", "+", "(1-0", "1", "1-", "-1", "1-0 ", "1-0-0", "$", "123456789012345678901-0"] {
+            assert!(is_id(bad).is_err(), "{bad}");
+        }
+    }
+}
