@@ -7,6 +7,7 @@ mod client;
 mod connections;
 mod faults;
 mod hosts;
+mod journal;
 mod ledger;
 mod limits;
 mod load;
@@ -17,6 +18,7 @@ mod network;
 mod outages;
 mod overload;
 mod panics;
+mod poison;
 mod process;
 mod proxy;
 mod reload;
@@ -98,6 +100,12 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "proxy-half-out", run: |extent| vec![network::half_close_out(extent)], short: true },
     Scenario { name: "proxy-half-back", run: |extent| vec![network::half_close_back(extent)], short: true },
     Scenario { name: "proxy-reset", run: |extent| vec![network::reset(extent)], short: true },
+    Scenario { name: "journal-kill", run: |extent| vec![journal::kill(extent)], short: false },
+    Scenario { name: "journal-stop", run: |extent| vec![journal::stop(extent)], short: false },
+    Scenario { name: "journal-partitions", run: |extent| vec![journal::partitions(extent)], short: false },
+    Scenario { name: "journal-redis-kill", run: |extent| vec![journal::redis_kill(extent)], short: false },
+    Scenario { name: "journal-outage", run: |extent| vec![poison::outage(extent)], short: false },
+    Scenario { name: "journal-poison", run: |extent| vec![poison::poison(extent)], short: false },
     Scenario { name: "panics", run: panics::all, short: true },
     Scenario { name: "stuck", run: stuck::all, short: true },
     Scenario { name: "overload", run: |extent| vec![overload::overload(extent)], short: false },
