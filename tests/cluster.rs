@@ -11,6 +11,8 @@ mod handed_over;
 #[path = "e2e/support/mod.rs"]
 #[allow(unused_imports)]
 mod harness;
+#[path = "cluster/journal.rs"]
+mod journal;
 #[path = "cluster/load.rs"]
 mod load;
 #[path = "cluster/patterns.rs"]
