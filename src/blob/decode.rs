@@ -62,6 +62,7 @@ pub(super) async fn decoded(raw: impl AsyncBufRead + 'static, codings: &[Coding]
 async fn undo(coding: Coding, mut source: Source) -> io::Result<Decoded> {
     Ok(match coding {
         Coding::Gzip => Box::pin(Members::Inside(GzipDecoder::new(source))),
+        Coding::Brotli if is_large_window(&mut source).await? => return Err(io::ErrorKind::InvalidData.into()),
         Coding::Brotli => Box::pin(Whole(BrotliDecoder::new(source))),
         Coding::Deflate if is_zlib(&mut source).await? => Box::pin(Whole(ZlibDecoder::new(source))),
         Coding::Deflate => Box::pin(Whole(DeflateDecoder::new(source))),
@@ -72,6 +73,12 @@ async fn undo(coding: Coding, mut source: Source) -> io::Result<Decoded> {
 /// byte is always 8, which as bare data would be a stored block with padding that no encoder writes.
 async fn is_zlib(source: &mut Source) -> io::Result<bool> {
     Ok(source.fill_buf().await?.first().is_none_or(|byte| byte & 0x0f == 8))
+}
+
+/// Whether a Brotli stream says that its window may be larger than the 16 MiB of RFC 7932 (section 9.1, where these seven
+/// bits are not allowed). The decoder would take a window of up to a gigabyte, and no memory is counted for that.
+async fn is_large_window(source: &mut Source) -> io::Result<bool> {
+    Ok(source.fill_buf().await?.first().is_some_and(|byte| byte & 0x7f == 0b001_0001))
 }
 
 /// The members of a gzip stream, one after another. Zeros behind the last are padding, as gzip itself takes them.

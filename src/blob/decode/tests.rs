@@ -85,6 +85,13 @@ async fn gzip_of_several_members_is_one_body() {
 }
 
 #[tokio::test]
+async fn a_brotli_window_beyond_the_standard_is_refused() {
+    // An empty stream with a window of 2^25 bytes, and one with the smallest window.
+    assert!(undone(&[0x11, 0xd9], "br").await.is_err());
+    assert_eq!(undone(&[0xa1, 0x01], "br").await.unwrap(), b"");
+}
+
+#[tokio::test]
 async fn a_wrong_checksum_is_an_error() {
     for (header, mut coded) in [("gzip", gzip(b"hello")), ("deflate", zlib(b"hello"))] {
         let at = coded.len() - if header == "gzip" { 5 } else { 1 };
