@@ -219,7 +219,7 @@ fn a_write_given_up_never_outlives_a_later_pattern_delete() {
 #[test]
 fn a_write_behind_a_pattern_delete_is_answered_while_an_attempt_hangs() {
     let settings = |daemon: Builder| {
-        daemon.set("redis.pool_size", 1).set("redis.retry_ms", 500).set("redis.response_timeout_ms", 400)
+        daemon.set("redis.pool_size", 1).set("redis.retry_ms", 500).set("redis.response_timeout_ms", 2000)
     };
     let Stage { daemon, mut redis, blobs: _blobs } = Stage::with(settings);
     let large = set_inline("large", &"x".repeat(12_000_000)).to_string();
