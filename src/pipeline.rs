@@ -134,7 +134,6 @@ pub fn build(settings: PipelineSettings, cache: Arc<dyn Cache>, metrics: &Metric
     };
     let router = start_router(&registry, deps);
 
-    // Last, because it starts those that post to all of the others.
     let places = Arc::new(Semaphore::new(MAX_STREAMS));
     let passage = Passage { cache: cache.clone(), from_bytes: settings.stream_bytes, places };
     let settings = Arc::new(settings);

@@ -171,7 +171,6 @@ async fn attempt(
     if let Some(Err(difference)) = expected.map(|expected| expected.check_head(download.etag(), length)) {
         return FetchResult::Failed(FetchError::differs(difference));
     }
-    // A large blob would hold its memory for as long as its host takes. It is passed on to the cache, which needs its turn.
     if streaming.takes(download.length()) {
         if !request.has_turn {
             return FetchResult::NeedsTurn;
@@ -192,7 +191,6 @@ async fn attempt(
             {
                 return FetchResult::Failed(FetchError::differs(difference));
             }
-            // A tag is kept beside a version, and a weak one does not promise the same bytes.
             let remembered = match etag.clone().filter(|etag| request.version.is_some() && !etag.is_weak()) {
                 Some(etag) => Some(Box::new(Remembered { etag, resource, print: fingerprint(&value).await })),
                 None => None,
