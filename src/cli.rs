@@ -15,6 +15,7 @@ pub mod healthcheck;
 mod keys;
 pub mod reconcile;
 mod reload;
+mod retry_window;
 pub mod send;
 pub mod serve;
 pub mod shell;

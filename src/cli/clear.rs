@@ -12,6 +12,7 @@ use ahash::RandomState;
 use bytes::Bytes;
 use indicatif::ProgressBar;
 
+use super::retry_window::RetryWindow;
 use super::{serve, wrong_usage};
 use crate::cache::{CacheError, Cursor, DeleteGroup, Portion, Progress, Scan, Session};
 use crate::config::{CacheBackend, Config};
@@ -19,7 +20,6 @@ use crate::event::pattern::{Pattern, PatternError, Wider};
 
 /// Keys of a preview that are shown.
 const SHOWN: usize = 20;
-const PAUSE: Duration = Duration::from_millis(100);
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// `yes`: deletes without asking.
@@ -190,13 +190,12 @@ impl Clearing {
         let group = || DeleteGroup { keys: doomed.to_vec(), version: None };
         let groups: Vec<DeleteGroup> = if doomed.is_empty() { Vec::new() } else { vec![group()] };
         let wider = Wider::of([&self.pattern]);
-        let give_up = Instant::now() + self.retry;
+        let window = RetryWindow::new(self.retry);
         let (mut deleted, mut found) = (0, Vec::new());
         loop {
             let only = wider.as_ref();
             let scan_now = scan.map(|from| Scan { from, only, versioned: false });
-            let left = give_up.saturating_duration_since(Instant::now());
-            let progress: Progress = self.session.unlink_and_scan(&groups, scan_now, left).await;
+            let progress: Progress = self.session.unlink_and_scan(&groups, scan_now, window.left()).await;
             let refused = progress.unlinked.iter().map(|unlinked| unlinked.refused.len()).sum::<usize>();
             let refusal = progress.unlinked.iter().find_map(|unlinked| unlinked.refusal.clone());
             self.portion.took(progress.took);
@@ -210,7 +209,7 @@ impl Clearing {
                     keys.retain(|key| self.pattern.matches(key));
                     return Ok(Step { deleted, keys, next });
                 }
-                Some(error) if !error.is_worth_retrying() || Instant::now() + PAUSE >= give_up => {
+                Some(error) if !window.pause(Some(&error)).await => {
                     return Err(Failure::Cache { error, deleted: before + deleted });
                 }
                 Some(_) if progress.is_lost => scan = scan.map(|_| None),
@@ -219,7 +218,6 @@ impl Clearing {
                     step.keys
                 })),
             }
-            actix_rt::time::sleep(PAUSE).await;
         }
     }
 }

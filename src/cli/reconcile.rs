@@ -58,10 +58,8 @@ struct Run {
     mapping: Mapping,
     /// What the keys of each other source begin with.
     others: Vec<String>,
-    /// The name of the source's store.
-    store: String,
+    lister: Lister,
     limits: Limits,
-    client: BlobClient,
     looks: Looks,
     /// None: nothing is changed.
     writes: Option<Writes>,
@@ -146,9 +144,10 @@ impl Run {
         };
         let other = config.sources.iter().filter(|(name, _)| **name != wanted.source);
         let others = other.map(|(name, source)| source.key.fixed_prefix(name)).collect();
-        let store = mapping.store.clone().unwrap_or_default();
+        let (store, prefix) = (mapping.store.clone().unwrap_or_default(), wanted.prefix.clone());
+        let lister = Lister { client, store, prefix };
         let (gone, counts, shown) = (Gone::new(), ReconcileCounts::default(), ShownProgress::new());
-        Ok(Run { wanted, mapping, others, store, limits, client, looks, writes, gone, counts, shown })
+        Ok(Run { wanted, mapping, others, lister, limits, looks, writes, gone, counts, shown })
     }
 
     async fn everything(&mut self, buckets: &[String]) -> Result<(), Failure> {
@@ -168,28 +167,23 @@ impl Run {
 
     /// SETs what is missing or differs. While a page is looked at, the next is already asked for.
     async fn set(&mut self, bucket: &str) -> Result<(), Failure> {
-        let mut page = self.page(bucket, None).await?;
+        let lister = self.lister.clone();
+        let mut page = lister.page(bucket, None).await?;
         loop {
             let next = page.next.take();
-            let (client, place) = (self.client.clone(), (self.store.clone(), self.wanted.prefix.clone()));
             let asked = async {
                 match &next {
-                    Some(from) => list(&client, bucket, (&place.0, &place.1), Some(from)).await.map(Some),
+                    Some(from) => lister.page(bucket, Some(from)).await.map(Some),
                     None => Ok(None),
                 }
             };
             let (seen, following) = futures::join!(self.look_at(bucket, page), asked);
             seen?;
-            match following.map_err(|error| Failure::Listing { bucket: bucket.to_owned(), error })? {
+            match following? {
                 Some(following) => page = following,
                 None => return Ok(()),
             }
         }
-    }
-
-    async fn page(&self, bucket: &str, from: Option<&str>) -> Result<ListedPage, Failure> {
-        let page = list(&self.client, bucket, (&self.store, &self.wanted.prefix), from).await;
-        page.map_err(|error| Failure::Listing { bucket: bucket.to_owned(), error })
     }
 
     async fn look_at(&mut self, bucket: &str, page: ListedPage) -> Result<(), Failure> {
@@ -199,7 +193,7 @@ impl Run {
         let seen = self.looks.at(keys).await.map_err(Failure::Cache)?;
         for ((key, object, listed), seen) in objects.into_iter().zip(seen) {
             self.counts.objects += 1;
-            let resource = self.client.resource_of(&object);
+            let resource = self.lister.client.resource_of(&object);
             match KeyState::of(&seen, &listed, resource) {
                 KeyState::InStep => self.counts.in_step += 1,
                 KeyState::Differs(version) => {
@@ -225,10 +219,12 @@ impl Run {
             return None;
         }
         let key = self.mapping.key.key(&self.mapping.name, bucket, &listed.name);
-        let object = StoreObject::parse(&self.store, &format!("{bucket}/{}", listed.name));
+        let object = StoreObject::parse(&self.lister.store, &format!("{bucket}/{}", listed.name));
         match (key_fault(&key, &self.limits), object) {
             (None, Ok(object)) => {
-                self.gone.listed(&key);
+                if self.wanted.delete {
+                    self.gone.listed(&key);
+                }
                 Some((CacheKey::new_unchecked(key), object, listed))
             }
             (fault, object) => {
@@ -246,25 +242,31 @@ impl Run {
     }
 }
 
-/// A page of a listing, with the attempts that a fetch of a blob has.
-async fn list(
-    client: &BlobClient,
-    bucket: &str,
-    (store, prefix): (&str, &str),
-    from: Option<&str>,
-) -> Result<ListedPage, FetchError> {
-    let (policy, begun) = (Policy { attempts: ATTEMPTS, deadline: PAGE_WITHIN }, Instant::now());
-    let mut attempts = 0;
-    loop {
-        let until = Instant::now() + PAGE_WITHIN / ATTEMPTS;
-        let error = match client.list(store, bucket, (prefix, from), until.into()).await {
-            Ok(page) => return Ok(page),
-            Err(error) => error,
-        };
-        attempts += 1;
-        match policy.decide(attempts, &error, begun.elapsed(), 1.0) {
-            Decision::RetryAfter(pause) => actix_rt::time::sleep(pause).await,
-            Decision::GiveUp => return Err(error),
+/// Lists the source's store.
+#[derive(Clone)]
+struct Lister {
+    client: BlobClient,
+    /// The name of the store.
+    store: String,
+    prefix: String,
+}
+
+impl Lister {
+    /// A page of a bucket, with the attempts that a fetch of a blob has.
+    async fn page(&self, bucket: &str, from: Option<&str>) -> Result<ListedPage, Failure> {
+        let (policy, begun) = (Policy { attempts: ATTEMPTS, deadline: PAGE_WITHIN }, Instant::now());
+        let mut attempts = 0;
+        loop {
+            let until = Instant::now() + PAGE_WITHIN / ATTEMPTS;
+            let error = match self.client.list(&self.store, bucket, (&self.prefix, from), until.into()).await {
+                Ok(page) => return Ok(page),
+                Err(error) => error,
+            };
+            attempts += 1;
+            match policy.decide(attempts, &error, begun.elapsed(), 1.0) {
+                Decision::RetryAfter(pause) => actix_rt::time::sleep(pause).await,
+                Decision::GiveUp => return Err(Failure::Listing { bucket: bucket.to_owned(), error }),
+            }
         }
     }
 }

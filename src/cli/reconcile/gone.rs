@@ -10,7 +10,7 @@ use std::time::Instant;
 use ahash::RandomState;
 
 use super::looks::after;
-use super::{Failure, Run, list};
+use super::{Failure, Run};
 use crate::blob::{BlobRequest, FetchErrorKind, Opened};
 use crate::cache::{Cursor, Scan, ScanStep, Seen};
 use crate::event::pattern::{Pattern, Wider, escaped};
@@ -18,7 +18,6 @@ use crate::event::{CacheKey, FetchTarget, StoreObject};
 
 /// Hashes of keys that are held at once: 32 MiB.
 pub const MAX_HELD: usize = 2_000_000;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// The keys of what is listed.
 pub struct Gone {
@@ -80,8 +79,7 @@ impl Run {
         self.gone.hashes.clear();
         let mut from: Option<String> = None;
         loop {
-            let page = list(&self.client, bucket, (&self.store, &self.wanted.prefix), from.as_deref()).await;
-            let page = page.map_err(|error| Failure::Listing { bucket: bucket.to_owned(), error })?;
+            let page = self.lister.page(bucket, from.as_deref()).await?;
             for listed in page.objects {
                 let key = self.mapping.key.key(&self.mapping.name, bucket, &listed.name);
                 if self.gone.is_of(key.as_bytes(), pass) {
@@ -122,24 +120,21 @@ impl Run {
 
     /// One step of the scan, tried for as long as `redis.retry_ms` says.
     async fn step(&mut self, from: Option<Cursor>, only: Option<&Wider>) -> Result<ScanStep, Failure> {
-        let give_up = Instant::now() + self.looks.retry();
-        let mut from = from;
+        let (window, mut from) = (self.looks.window(), from);
         loop {
-            let left = give_up.saturating_duration_since(Instant::now());
             let scan = Scan { from, only, versioned: false };
-            let progress = self.looks.session().unlink_and_scan(&[], Some(scan), left).await;
+            let progress = self.looks.session().unlink_and_scan(&[], Some(scan), window.left()).await;
             match (progress.step, progress.failure) {
                 (Some(step), None) => return Ok(step),
-                (_, Some(error)) if !error.is_worth_retrying() || Instant::now() + PAUSE >= give_up => {
+                (_, Some(error)) if !window.pause(Some(&error)).await => {
                     return Err(Failure::Cache(format!("Redis did not list its keys: {}", error.cause())));
                 }
-                (None, None) if Instant::now() + PAUSE >= give_up => {
+                (None, None) if !window.pause(None).await => {
                     return Err(Failure::Cache("Redis did not list its keys".to_owned()));
                 }
                 _ if progress.is_lost => from = None,
                 _ => {}
             }
-            actix_rt::time::sleep(PAUSE).await;
         }
     }
 
@@ -153,7 +148,7 @@ impl Run {
         let keys = found.iter().map(|(key, _)| key.clone()).collect();
         let seen = self.looks.at(keys).await.map_err(Failure::Cache)?;
         for ((key, name), seen) in found.into_iter().zip(seen).filter(|(_, seen)| seen.holds) {
-            let Ok(object) = StoreObject::parse(&self.store, &format!("{bucket}/{name}")) else { continue };
+            let Ok(object) = StoreObject::parse(&self.lister.store, &format!("{bucket}/{name}")) else { continue };
             if !self.is_own(&key, &seen, &object, is_named) {
                 self.counts.of_others += 1;
                 continue;
@@ -180,7 +175,7 @@ impl Run {
     /// Whether the source stored it: it is remembered as this very object; or no other source has keys that begin so, and the
     /// template or a storage's version says so.
     fn is_own(&self, key: &CacheKey, seen: &Seen, object: &StoreObject, is_named: bool) -> bool {
-        let resource = self.client.resource_of(object);
+        let resource = self.lister.client.resource_of(object);
         let is_remembered = seen.remembered.as_ref().is_some_and(|remembered| Some(remembered.resource) == resource);
         let is_anothers = self.others.iter().any(|prefix| key.as_str().starts_with(prefix.as_str()));
         let has_place = seen.version.as_ref().is_some_and(|version| version.is_place());
@@ -192,7 +187,7 @@ impl Run {
         let target = FetchTarget::Object(object);
         let asked = BlobRequest { target: &target, unless: None, trace: None };
         let until = Instant::now() + super::PAGE_WITHIN / super::ATTEMPTS;
-        match self.client.open(asked, until.into(), || false).await {
+        match self.lister.client.open(asked, until.into(), || false).await {
             Ok(Opened::Body(_) | Opened::NotModified | Opened::GaveUp) => Ok(false),
             Err(error) if error.kind == FetchErrorKind::NotFound => Ok(true),
             Err(error) if error.kind == FetchErrorKind::TooLarge => Ok(false),

@@ -1,15 +1,14 @@
 //! Looking at keys in Redis, many at a time, and what their state says of an object.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::blob::store::Listed;
 use crate::cache::{Command, Reply, Seen, Session};
+use crate::cli::retry_window::RetryWindow;
 use crate::event::CacheKey;
 use crate::event::sources::Place;
 use crate::event::version::{Rank, Version};
 
-/// Between two attempts at the same keys.
-const PAUSE: Duration = Duration::from_millis(200);
 /// Keys of one round trip.
 const BATCH: usize = 500;
 
@@ -63,8 +62,9 @@ impl Looks {
         self.session.as_mut()
     }
 
-    pub fn retry(&self) -> Duration {
-        self.retry
+    /// The time for one step of a scan over the same line.
+    pub fn window(&self) -> RetryWindow {
+        RetryWindow::new(self.retry)
     }
 
     /// What each key is.
@@ -83,19 +83,18 @@ impl Looks {
     }
 
     async fn batch(&mut self, batch: &[Command]) -> Result<Vec<Seen>, String> {
-        let give_up = Instant::now() + self.retry;
+        let window = self.window();
         loop {
-            let left = give_up.saturating_duration_since(Instant::now());
-            let replies: Result<Vec<Reply>, _> = self.session.apply(batch, left).await.into_iter().collect();
+            let replies: Result<Vec<Reply>, _> = self.session.apply(batch, window.left()).await.into_iter().collect();
             match replies {
                 Ok(replies) => {
                     let seen = |reply| if let Reply::Seen(seen) = reply { *seen } else { Seen::default() };
                     return Ok(replies.into_iter().map(seen).collect());
                 }
-                Err(error) if !error.is_worth_retrying() || Instant::now() + PAUSE >= give_up => {
+                Err(error) if !window.pause(Some(&error)).await => {
                     return Err(format!("Redis did not answer what it holds: {}", error.cause()));
                 }
-                Err(_) => actix_rt::time::sleep(PAUSE).await,
+                Err(_) => {}
             }
         }
     }
