@@ -1,5 +1,7 @@
 //! What the journal's Redis may lose of what was accepted, by what it says of itself; and whether it permits a journal at all.
 
+use std::time::Duration;
+
 use super::append::{GUARD, WAIT_MS};
 use super::lease;
 use super::link::{Args, Link, Value, args};
@@ -33,8 +35,10 @@ impl Loss {
 
 /// What it may lose. One that does not tell may lose nothing that is known.
 pub(super) async fn losses(link: &mut Link) -> Vec<Loss> {
-    let Ok(info) = link.one(args!["INFO"]).await else { return Vec::new() };
-    let text = info.text().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+    // All of INFO counts what a large server has, and takes its time.
+    let sections = ["persistence", "memory"].map(|section| args!["INFO", section]);
+    let Ok(sections) = link.call(sections.into(), Duration::ZERO).await else { return Vec::new() };
+    let text = sections.iter().filter_map(Value::text).map(|text| String::from_utf8_lossy(text)).collect::<String>();
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let evicts = field("maxmemory_policy").filter(|policy| *policy != "noeviction");
     let evicts = evicts.map(|policy| Loss::MayEvict { maxmemory_policy: policy.to_owned() });
