@@ -44,7 +44,7 @@ pub async fn acquire(journal: &Journal, link: &mut Link) -> Result<Option<Lease>
     let Told { what, events, former } = ask(journal, link, false).await?;
     let validity = Validity::until(begun + LEASE - MARGIN);
     let epoch = u64::try_from(what).unwrap_or(0);
-    Ok((epoch > 0).then(|| Lease { epoch, validity, former, events }))
+    Ok((epoch > 0).then_some(Lease { epoch, validity, former, events }))
 }
 
 /// Prolongs the lease; false: somebody else may have it.

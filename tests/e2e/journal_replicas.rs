@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::faulty_way::{Fault, Proxy as Network, Way};
 use crate::journal::{assert_accepted, assert_empty, keep};
-use crate::network::{Fault, Proxy as Network, Way};
 use crate::support::journaled::{differences, stored, while_accepting};
 use crate::support::{
     Blob, BlobServer, Daemon, Gate, PATIENCE, Redis, eventually, free_port, set_blob, set_inline, signal,

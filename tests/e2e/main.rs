@@ -34,9 +34,6 @@ mod metrics;
 #[allow(dead_code)]
 mod middlebox;
 mod monitoring;
-#[path = "../torture/proxy.rs"]
-#[allow(dead_code, reason = "the torture needs more faults")]
-mod network;
 mod openapi;
 mod order;
 mod order_model;
