@@ -8,7 +8,7 @@
 //! URL: a redirect to another host or port goes without it, since that one was not named by who sent the event.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::pin;
 use std::rc::Rc;
@@ -39,6 +39,8 @@ use crate::event::{EntityTag, FetchTarget, StoreObject};
 pub const MAX_REDIRECTS: u32 = 3;
 /// How often an attempt that has heard nothing asks whether to make room for others.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What is behind the point of the golden ratio, in parts of 2^32.
+const GOLDEN_RATIO: u32 = 0x9e37_79b9;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -54,6 +56,8 @@ struct Inner {
     tls: Arc<ClientConfig>,
     permits: Arc<Semaphore>,
     decoding: Rc<Decoding>,
+    /// Attempts so far.
+    attempts: Cell<u32>,
     /// Calls what `fetch.allowed_hosts` lets through.
     caller: Caller,
     /// How to reach the stores that were called so far, by name.
@@ -122,13 +126,14 @@ impl BlobClient {
         let tls = Arc::new(tls_config(&settings)?);
         let caller = Caller::new(&settings, settings.allowed_hosts.clone(), tls.clone(), resolve.clone());
         let permits = Arc::new(Semaphore::new(settings.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
-        let (decoding, stores) = (Rc::default(), RefCell::default());
-        let inner = Inner { settings, resolve, tls, permits, decoding, caller, stores };
+        let (decoding, attempts, stores) = (Rc::default(), Cell::default(), RefCell::default());
+        let inner = Inner { settings, resolve, tls, permits, decoding, attempts, caller, stores };
         Ok(BlobClient { inner: Rc::new(inner) })
     }
 
     /// Resolves, judges, connects, follows redirects and reads the head. `until` ends the attempt, the body included.
-    /// As long as nothing is heard of the host, `gives_up` is asked four times a second.
+    /// As long as nothing is heard of the host, `gives_up` is asked four times a second, at other moments than those of
+    /// attempts that began together.
     ///
     /// # Errors
     ///
@@ -226,8 +231,10 @@ impl BlobClient {
         let signs = Rc::new(Signs::default());
         let timed_out = || FetchError { silent: true, ..FetchError::unavailable("the answer did not arrive in time") };
         let mut head = pin!(self.inner.follow(first, until, &signs));
+        let mut next_look = Instant::now() + self.inner.first_look();
         let result = loop {
-            let look = until.min(Instant::now() + LOOK_EVERY);
+            let look = until.min(next_look);
+            next_look += LOOK_EVERY;
             match timeout_at(look, &mut head).await {
                 Ok(result) => break result,
                 Err(_) if look == until => break Err(timed_out()),
@@ -241,6 +248,16 @@ impl BlobClient {
 }
 
 impl Inner {
+    /// How long after its begin an attempt asks for the first time whether to make room: multiples of the golden ratio leave the
+    /// widest gaps. Otherwise attempts that began together would make room together, again and again, and a thread that is busy
+    /// with all of them and with those that follow holds up the others on it.
+    fn first_look(&self) -> Duration {
+        let number = self.attempts.get().wrapping_add(1);
+        self.attempts.set(number);
+        let part = f64::from(number.wrapping_mul(GOLDEN_RATIO)) / (f64::from(u32::MAX) + 1.0);
+        LOOK_EVERY.mul_f64(part)
+    }
+
     fn access(&self, name: &str) -> Result<Rc<StoreAccess>, FetchError> {
         if let Some(access) = self.stores.borrow().get(name) {
             return Ok(access.clone());

@@ -3,6 +3,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
+use crate::blob::{BlobRequest, Opened};
+use crate::event::{BlobUrl, FetchTarget};
 
 #[actix_web::test]
 async fn a_private_address_is_never_connected_to_without_a_list() {
@@ -73,6 +75,27 @@ async fn a_host_that_answers_nothing_is_silent_and_one_that_drips_is_not() {
         assert_eq!((error.kind, error.silent), (FetchErrorKind::Unavailable, silent), "{path}");
         assert_eq!(error.detail, "the answer did not arrive in time");
     }
+}
+
+/// Otherwise all of them would make room in the same moment, and as many would begin in the next.
+#[actix_web::test]
+async fn attempts_that_began_together_ask_at_different_moments_whether_to_make_room() {
+    let server = Server::start(|_, stream| {
+        hang(stream);
+        After::Close
+    });
+    let target = FetchTarget::Url(BlobUrl::parse(server.url("/").as_str()).unwrap());
+    let client = client();
+    let attempts = (0..16).map(|_| async {
+        let mut asked_at = None;
+        let request = BlobRequest { target: &target, unless: None, trace: None };
+        let opened = client.open(request, soon(), || asked_at.replace(Instant::now()).is_none()).await;
+        assert!(matches!(opened, Ok(Opened::GaveUp)), "{opened:?}");
+        asked_at
+    });
+    let moments: Vec<Instant> = futures::future::join_all(attempts).await.into_iter().flatten().collect();
+    let spread = *moments.iter().max().unwrap() - *moments.iter().min().unwrap();
+    assert!(moments.len() == 16 && spread > Duration::from_millis(60), "all within {spread:?}");
 }
 
 #[actix_web::test]
