@@ -109,7 +109,7 @@ fn answer(
             let class = write_batch(&mut text, elements, minimal).class();
             let keys = elements.iter().map(keys).sum();
             let summary = Summary { asked: "batch", events: elements.len(), keys, ..Summary::default() };
-            let asked = retry_after_seconds(elements);
+            let asked = if class == Class::Ok { 0 } else { retry_after_seconds(elements) };
             (
                 respond(class, asked, status(class, true), minimal, shared),
                 text,

@@ -8,8 +8,8 @@ use crate::event::outcome::Spent;
 use crate::event::wire::Answered;
 
 pub struct SlowLog {
-    /// Microseconds.
-    limit: u128,
+    /// Microseconds; beyond the greatest nothing is told apart.
+    limit: u32,
 }
 
 /// Where the time went, in milliseconds; the last three are the first.
@@ -22,7 +22,7 @@ pub struct SlowTimes {
 
 impl SlowLog {
     pub fn new(limit: Duration) -> Self {
-        SlowLog { limit: limit.as_micros() }
+        SlowLog { limit: u32::try_from(limit.as_micros()).unwrap_or(u32::MAX) }
     }
 
     /// Whether any of its operations was slow.
@@ -48,7 +48,7 @@ impl SlowLog {
     }
 
     fn is_slow(&self, spent: Spent) -> bool {
-        u128::from(spent.total) > self.limit
+        spent.total > self.limit
     }
 }
 

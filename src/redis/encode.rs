@@ -149,9 +149,21 @@ impl Encoder {
     }
 
     fn line(&mut self, kind: u8, number: usize) {
-        self.tail.push(kind);
-        self.tail.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-        self.tail.extend_from_slice(b"\r\n");
+        // Nearly all numbers are lengths of keys and small values. Written at once: each piece costs a look at the room there is.
+        let digit = |number: usize| b'0' + (number % 10) as u8;
+        match number {
+            0..10 => self.tail.extend_from_slice(&[kind, digit(number), b'\r', b'\n']),
+            10..100 => self.tail.extend_from_slice(&[kind, digit(number / 10), digit(number), b'\r', b'\n']),
+            100..1000 => {
+                let [first, second, third] = [number / 100, number / 10, number].map(digit);
+                self.tail.extend_from_slice(&[kind, first, second, third, b'\r', b'\n']);
+            }
+            _ => {
+                self.tail.push(kind);
+                self.tail.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+                self.tail.extend_from_slice(b"\r\n");
+            }
+        }
     }
 
     /// How many replies are due, those to `ASKING` among them.
@@ -178,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_is_packed_here_is_packed_as_the_redis_crate_would() {
-        for size in [0, 9, 10, SHARED_FROM_BYTES - 1, SHARED_FROM_BYTES, SHARED_FROM_BYTES + 1] {
+        for size in [0, 9, 10, 99, 100, 999, 1000, SHARED_FROM_BYTES - 1, SHARED_FROM_BYTES, SHARED_FROM_BYTES + 1] {
             let value = Bytes::from(vec![0xff; size]);
             let mut encoder = Encoder::new();
             encoder.begin(4);

@@ -119,16 +119,17 @@ impl ReplyDecoder {
             return Ok(None);
         }
         self.missing = 0;
-        self.buffer.advance(start);
+        let closed = self.buffer.get(start + length..whole) == Some(b"\r\n");
         let text = if length >= SHARED_FROM_BYTES {
-            self.buffer.split_to(length).freeze()
+            self.buffer.advance(start);
+            let text = self.buffer.split_to(length).freeze();
+            self.buffer.advance(2);
+            text
         } else {
-            let copy = Bytes::copy_from_slice(self.buffer.get(..length).ok_or(Malformed)?);
-            self.buffer.advance(length);
+            let copy = Bytes::copy_from_slice(self.buffer.get(start..start + length).ok_or(Malformed)?);
+            self.buffer.advance(whole);
             copy
         };
-        let closed = self.buffer.starts_with(b"\r\n");
-        self.buffer.advance(2);
         if length > KEPT_BYTES && self.buffer.is_empty() {
             // Otherwise what is left of the buffer would keep the string's memory alive.
             self.buffer = BytesMut::new();

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use serde::Serialize;
 
 use super::problem::in_result;
-use super::text::Text;
+use super::text::{Text, write_string};
 use crate::event::invalid::Invalid;
 use crate::event::outcome::{Class, Origin, Outcome, Problem, Spent};
 use crate::event::{EventType, Few, Ttl};
@@ -122,12 +122,14 @@ impl BatchCounts {
 /// Appends the answer to a single event.
 pub fn write_answer(out: &mut Text, answered: &Answered) {
     raw(out, "{");
-    write_event(out, answered);
+    write_event(out, answered, answered.class());
 }
 
 /// Appends the answer to a batch; with `minimal` only the events that are not ok are listed, though all are counted.
 pub fn write_batch(out: &mut Text, elements: &[EventResult], minimal: bool) -> BatchCounts {
     let counts = BatchCounts::of(elements);
+    // Nearly always: then nobody looks at each once more.
+    let all_ok = counts.class() == Class::Ok;
     raw(out, "{\"status\":\"");
     raw(out, counts.class().as_str());
     raw(out, "\",\"counts\":{");
@@ -141,7 +143,9 @@ pub fn write_batch(out: &mut Text, elements: &[EventResult], minimal: bool) -> B
         number(out, "{\"index\":", index as u64);
         raw(out, ",");
         match element {
-            EventResult::Answered(answered) => write_event(out, answered),
+            EventResult::Answered(answered) => {
+                write_event(out, answered, if all_ok { Class::Ok } else { element.class() })
+            }
             EventResult::Invalid(invalid) => write_invalid(out, invalid),
         }
     }
@@ -189,10 +193,10 @@ pub fn write_accepted<'a>(
 }
 
 /// The members of an event that became work, and the end of its object.
-fn write_event(out: &mut Text, answered: &Answered) {
+fn write_event(out: &mut Text, answered: &Answered, class: Class) {
     let Answered { id, event, targets, outcomes, .. } = answered;
     raw(out, "\"status\":\"");
-    raw(out, answered.class().as_str());
+    raw(out, class.as_str());
     raw(out, "\",\"event\":\"");
     raw(out, event.as_str());
     raw(out, "\"");
@@ -202,7 +206,7 @@ fn write_event(out: &mut Text, answered: &Answered) {
     for (place, (target, outcome)) in targets.iter().zip(outcomes).enumerate() {
         raw(out, if place > 0 { "," } else { "" });
         raw(out, named);
-        json(out, &**target);
+        write_string(&mut out.bytes, target);
         write_outcome(out, outcome);
     }
     raw(out, "]}");
@@ -224,7 +228,7 @@ fn write_id(out: &mut Text, before: &str, id: Option<&ByteString>) {
     if let Some(id) = id {
         raw(out, before);
         raw(out, "\"id\":");
-        json(out, &**id);
+        write_string(&mut out.bytes, id);
     }
 }
 
@@ -284,7 +288,7 @@ fn write_problem(out: &mut Text, problem: &Problem) {
 
 fn write_sample(out: &mut Text, key: &Bytes) {
     match str::from_utf8(key) {
-        Ok(text) => json(out, text),
+        Ok(text) => write_string(&mut out.bytes, text),
         Err(_) => {
             raw(out, "{\"key\":");
             out.value(key);

@@ -10,9 +10,12 @@ use std::vec;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use memchr::memchr2;
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
+
+use super::plain::least;
 
 /// Bytes up to which values are written in their places, as nearly always.
 const WHOLE_BYTES: usize = 64 * 1024;
@@ -73,12 +76,22 @@ impl From<Vec<u8>> for Text {
     }
 }
 
+/// Appends a JSON string. One look tells whether it has something to escape; nearly none has, and is copied as a whole.
+pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
+    if memchr2(b'"', b'\\', text.as_bytes()).is_none() && least(text.as_bytes()) >= b' ' {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        let written = serde_json::to_writer(out, text);
+        debug_assert!(written.is_ok(), "a vector takes everything");
+    }
+}
+
 fn write_value(out: &mut Vec<u8>, value: &[u8]) {
     match str::from_utf8(value) {
-        Ok(text) => {
-            let written = serde_json::to_writer(out, text);
-            debug_assert!(written.is_ok(), "a vector takes everything");
-        }
+        Ok(text) => write_string(out, text),
         Err(_) => {
             let start = out.len() + 1;
             out.push(b'"');
@@ -305,6 +318,15 @@ mod tests {
                 let text = Bytes::from(text.repeat(times));
                 holds(&[bytes, text].into_iter().filter(|value| !value.is_empty()).collect::<Vec<_>>());
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_string_is_written_as_serde_json_would(text in prop_oneof![".*", "[ -~]*", "[a-z\"\\\\\u{7f}\u{1f}ä]*"]) {
+            let mut out = Vec::new();
+            write_string(&mut out, &text);
+            assert_eq!(out, serde_json::to_vec(&text).unwrap());
         }
     }
 

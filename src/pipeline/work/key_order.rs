@@ -222,7 +222,7 @@ impl TicketSet {
 
     /// Whether the ticket's key, or one that shares its place, is in the set.
     pub fn has(&self, ticket: &KeyTicket) -> bool {
-        self.places[usize::from(ticket.of_bucket)] & 1 << ticket.place != 0
+        !self.is_empty && self.places[usize::from(ticket.of_bucket)] & 1 << ticket.place != 0
     }
 
     /// Empties the set and keeps its memory; costs nothing if it is empty.

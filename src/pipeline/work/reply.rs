@@ -94,7 +94,8 @@ impl ReplyCell {
     }
 
     /// `now` is in microseconds after the acceptance.
-    fn settle(&self, state: &mut ReplyState, index: usize, outcome: Outcome, now: u32) {
+    fn settle(&self, state: &mut ReplyState, index: u32, outcome: Outcome, now: u32) {
+        let index = index as usize;
         let ReplyState { progress, values, permit } = state;
         let Progress::Working(work) = progress else { return };
         let Some(place @ None) = work.outcomes.get_mut(index) else { return };
@@ -114,9 +115,9 @@ impl ReplyCell {
 }
 
 impl ReplyState {
-    fn enter(&mut self, index: usize, phase: Phase, now: u32) {
+    fn enter(&mut self, index: u32, phase: Phase, now: u32) {
         let Progress::Working(work) = &mut self.progress else { return };
-        if let Some(watch) = work.watches.get_mut(index) {
+        if let Some(watch) = work.watches.get_mut(index as usize) {
             watch.enter(phase, now);
         }
     }

@@ -22,17 +22,18 @@ pub fn of_event(event: &Event, raw: &RawEvent) -> usize {
     let entries = event.action.entries() * ENTRY_BYTES;
     let more = match &event.action {
         Action::Set(entries) => {
-            let is_decoded = entries.iter().any(|entry| match &entry.source {
-                Source::Inline(value) => !raw.holds(value),
-                Source::Blob(_) => !raw.holds(entry.key.as_str().as_bytes()),
-            });
-            let blob = |source: &Source| match source {
-                Source::Inline(_) => 0,
-                Source::Blob(target) => BLOB_BYTES + target.text_bytes(),
-            };
+            let (mut is_decoded, mut blobs) = (false, 0);
+            for entry in entries {
+                match &entry.source {
+                    Source::Inline(value) => is_decoded |= !raw.holds(value),
+                    Source::Blob(target) => {
+                        is_decoded |= !raw.holds(entry.key.as_str().as_bytes());
+                        blobs += BLOB_BYTES + target.text_bytes();
+                    }
+                }
+            }
             // What was decoded is a text of its own beside the body, and no longer than what it was made of.
-            let decoded = if is_decoded { raw.len() } else { 0 };
-            decoded + entries.iter().map(|entry| blob(&entry.source)).sum::<usize>()
+            blobs + if is_decoded { raw.len() } else { 0 }
         }
         Action::Get(keys) | Action::Delete(keys) => {
             let is_decoded = keys.iter().any(|key| !raw.holds(key.as_str().as_bytes()));

@@ -40,6 +40,7 @@ pub struct Ready {
 
 impl Ready {
     /// Puts it beside the others for its writer.
+    #[inline]
     pub fn send(operation: Operation, max_answer_bytes: usize, outbox: &mut Vec<Vec<Ready>>) {
         let Operation { key, action, version, slot, ticket, deadline } = operation;
         let (command, origin, carried) = match action {

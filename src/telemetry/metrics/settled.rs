@@ -17,6 +17,8 @@ pub struct Settled<'m> {
     /// Counts by type and class, and by type and status.
     events: [[u64; Class::ALL.len()]; EventType::ALL.len()],
     entries: [[u64; STATUSES.len()]; EventType::ALL.len()],
+    /// The last status of each type, and its place among all: mostly the next is the same.
+    last: [(&'static str, usize); EventType::ALL.len()],
     delays: LocalHistogram,
     /// Most events carry no time.
     ages: Option<LocalHistogram>,
@@ -26,7 +28,8 @@ impl Metrics {
     /// For the events of one request, when there may be many.
     pub fn settled(&self) -> Settled<'_> {
         let (events, entries) = Default::default();
-        Settled { metrics: self, events, entries, delays: self.inner.event_delay.local(), ages: None }
+        let last = [("", 0); EventType::ALL.len()];
+        Settled { metrics: self, events, entries, last, delays: self.inner.event_delay.local(), ages: None }
     }
 
     /// Counts an event that ended ok, with the time since it was accepted and the time since its own time, if it has one.
@@ -45,8 +48,12 @@ impl Settled<'_> {
     }
 
     /// Does what [`Metrics::entry_done`] does.
-    pub fn entry(&mut self, event: EventType, status: &str) {
-        self.entries[event as usize][position(&STATUSES, status)] += 1;
+    pub fn entry(&mut self, event: EventType, status: &'static str) {
+        let (last, place) = &mut self.last[event as usize];
+        if !std::ptr::eq(*last, status) {
+            (*last, *place) = (status, position(&STATUSES, status));
+        }
+        self.entries[event as usize][*place] += 1;
     }
 
     /// Does what [`Metrics::event_settled`] does.

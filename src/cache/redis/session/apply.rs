@@ -90,7 +90,7 @@ impl RedisSession {
             let misses = results.iter().filter(|result| matches!(result, Ok(Reply::Miss))).count();
             self.expects_misses = misses > reads / 4;
         }
-        let mut read = results.iter().map(hit_bytes).sum();
+        let mut read = if reads > 0 { results.iter().map(hit_bytes).sum() } else { 0 };
         for index in large {
             let Some(Command::Get { key, max_bytes }) = segment.get(index) else { continue };
             let result = self.read_large(key.as_bytes(), *max_bytes, deadline, held + read).await;

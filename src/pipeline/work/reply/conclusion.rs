@@ -44,12 +44,8 @@ impl Work {
     /// The verdict over the outcomes so far; entries in progress end with the problem `missing`. `now` is in microseconds
     /// after the acceptance.
     pub(super) fn conclude(&mut self, missing: ProblemKind, max_answer_bytes: usize, now: u32) -> Verdict {
-        let mut results = self.take_results(missing, max_answer_bytes, now);
-        let is_unavailable = |result: &EventResult| match result {
-            EventResult::Answered(answered) => answered.class() == Class::Unavailable,
-            EventResult::Invalid(_) => false,
-        };
-        if results.iter().any(is_unavailable) {
+        let (mut results, has_unavailable) = self.take_results(missing, max_answer_bytes, now);
+        if has_unavailable {
             supersede(&mut results);
         }
         if self.is_batch {
@@ -62,8 +58,8 @@ impl Work {
         }
     }
 
-    /// Deals the outcomes and times out to their events.
-    fn take_results(&mut self, missing: ProblemKind, mut answer_bytes: usize, now: u32) -> Vec<EventResult> {
+    /// Deals the outcomes and times out to their events; and whether an entry ended unavailable.
+    fn take_results(&mut self, missing: ProblemKind, mut answer_bytes: usize, now: u32) -> (Vec<EventResult>, bool) {
         let mut outcomes = std::mem::take(&mut self.outcomes).into_iter();
         let mut watches = std::mem::take(&mut self.watches).into_iter();
         let mut ended = |outcome: Option<Outcome>| match outcome {
@@ -74,14 +70,19 @@ impl Work {
             watch.stop(now);
             watch.spent()
         };
-        let mut results = std::mem::take(&mut self.results);
+        let (mut results, mut has_unavailable) = (std::mem::take(&mut self.results), false);
         for result in &mut results {
             let EventResult::Answered(answered) = result else { continue };
             let entries = answered.targets.len();
-            answered.outcomes = outcomes.by_ref().take(entries).map(&mut ended).collect();
-            answered.spent = watches.by_ref().take(entries).map(spent).collect();
+            (answered.outcomes, answered.spent) = (Few::with_capacity(entries), Few::with_capacity(entries));
+            for (outcome, watch) in outcomes.by_ref().zip(&mut watches).take(entries) {
+                let outcome = ended(outcome);
+                has_unavailable |= outcome.class() == Class::Unavailable;
+                answered.outcomes.push(outcome);
+                answered.spent.push(spent(watch));
+            }
         }
-        results
+        (results, has_unavailable)
     }
 }
 

@@ -14,11 +14,13 @@ pub struct Slots {
     shared: Option<Arc<ReplyCell>>,
     next: usize,
     total: usize,
+    is_leased: bool,
 }
 
 impl Slots {
     pub(super) fn new(shared: Option<Arc<ReplyCell>>, total: usize) -> Self {
-        Slots { shared, next: 0, total }
+        let is_leased = shared.as_ref().is_some_and(|shared| shared.validity.is_some());
+        Slots { shared, next: 0, total, is_leased }
     }
 
     /// Slots that were not handed out yet. Those that are dropped with this answer `interrupted`.
@@ -33,7 +35,7 @@ impl Iterator for Slots {
     fn next(&mut self) -> Option<Slot> {
         let shared = self.shared.as_ref().filter(|_| self.next < self.total)?.clone();
         self.next += 1;
-        Some(Slot { shared: Some(shared), index: self.next - 1 })
+        Some(Slot { shared: Some(shared), index: self.next as u32 - 1, is_leased: self.is_leased })
     }
 }
 
@@ -77,7 +79,10 @@ pub fn settle_all(settled: impl IntoIterator<Item = (Slot, Outcome)>, now: Insta
 /// One entry's place in its request's answer. Dropped unsettled, the entry is `interrupted`.
 pub struct Slot {
     shared: Option<Arc<ReplyCell>>,
-    index: usize,
+    /// Entries are far fewer than this can count.
+    index: u32,
+    /// Whether its work may begin only while something is valid: spares others the look.
+    is_leased: bool,
 }
 
 impl Slot {
@@ -94,7 +99,8 @@ impl Slot {
 
     /// How much longer its work may begin; None: until its deadline.
     pub fn validity_left(&self, now: Instant) -> Option<Duration> {
-        Some(self.shared.as_ref()?.validity.as_ref()?.left(now))
+        let shared = self.shared.as_ref().filter(|_| self.is_leased)?;
+        Some(shared.validity.as_ref()?.left(now))
     }
 
     /// Whether its work must not begin any more.

@@ -22,6 +22,7 @@ impl Ready {
     }
 
     /// Into the vector of its writer.
+    #[inline]
     pub(super) fn put(self, outbox: &mut Vec<Vec<Ready>>) {
         if outbox.len() <= self.ticket.writer() {
             outbox.resize_with(self.ticket.writer() + 1, Vec::new);

@@ -78,6 +78,7 @@ impl<'a> Packing<'a> {
         self.put(command, pending);
     }
 
+    #[inline]
     fn put(&mut self, command: Command, pending: Pending) {
         let Packing { room, notes, sets, others, .. } = self;
         let part = if command.is_plain_set() && !notes.mixed.has(&pending.ticket) {

@@ -43,8 +43,8 @@ impl Writer {
         }
         let left = pending.iter().map(|pending| pending.expires).max().unwrap_or(begun) - begun;
         // What may not begin later must not be sent later either.
-        let left =
-            pending.iter().filter_map(|pending| pending.end.entry()?.validity_left(begun)).fold(left, Duration::min);
+        let leases = pending.iter().filter_map(|pending| pending.end.entry()?.validity_left(begun));
+        let left = leases.fold(left, Duration::min);
         let commands = Rc::new(commands);
         let (session, batch, metrics) = (self.session.clone(), commands.clone(), self.metrics.clone());
         self.activity = Activity::Writing(commands, pending);
