@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -47,8 +48,10 @@ fn etag(body: &str) -> String {
 fn answer(target: &str, objects: &BTreeMap<String, String>) -> Option<Blob> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if path != "/photos" {
-        let body = objects.get(path.strip_prefix("/photos/")?)?;
-        return Some(Blob::bytes(body).etag(&etag(body)));
+        let name = path.strip_prefix("/photos/")?;
+        let body = objects.get(name)?;
+        let delay = Duration::from_millis(if name.starts_with("slow") { 300 } else { 0 });
+        return Some(Blob::bytes(body).etag(&etag(body)).delay(delay));
     }
     let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let (prefix, from) = (parameter("prefix").unwrap_or_default(), parameter("continuation-token").unwrap_or_default());
@@ -117,6 +120,16 @@ fn what_is_missing_or_differs_is_set_and_the_rest_is_only_looked_at() {
     assert_eq!(redis.value("p:d").as_deref(), Some(&b"4"[..]));
     let (_, out, _) = reconcile(&redis, &store, "p:{object}", &with_yes(&["--prefix", "c"]));
     assert!(out.starts_with("pics: 1 objects, 1 in step"), "{out}");
+}
+
+#[test]
+fn more_objects_than_may_be_fetched_at_once_are_all_set() {
+    let names: Vec<String> = (0..1500).map(|number| format!("slow-{number:04}")).collect();
+    let objects: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
+    let (redis, store) = (Redis::start(), Store::with(&objects));
+    let (code, out, err) = reconcile(&redis, &store, "{object}", &with_yes(&[]));
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.starts_with("pics: 1500 objects, 0 in step, 1500 set"), "{out}");
 }
 
 #[test]

@@ -46,6 +46,8 @@ impl Writes {
     /// Why there is no pipeline.
     pub fn new(settings: PipelineSettings, cache: Arc<dyn Cache>) -> Result<Self, String> {
         let metrics = Metrics::new("").map_err(|error| error.to_string())?;
+        // One thread hands events in. Actors of a second thread would never start, and what is sent to them would be lost.
+        let settings = PipelineSettings { workers: 1, ..settings };
         let pipeline = pipeline::build(settings, cache, &metrics).map_err(|error| error.to_string())?;
         let submitter = pipeline.submitter();
         Ok(Writes { pipeline, submitter, waiting: Vec::new(), under_way: FuturesUnordered::new() })
