@@ -9,14 +9,16 @@
 //! behind that and is settled already would be run again by the next holder, in the order of the stream, so it ends in the
 //! same state.
 
+mod order;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::{AHashMap as HashMap, AHashSet as HashSet};
-use bytestring::ByteString;
 
+use self::order::Order;
 use super::entry::Record;
 use crate::event::pattern::Pattern;
 use crate::event::{Action, CacheKey, Event, Source};
@@ -114,35 +116,6 @@ pub struct Round {
     pub tasks: Vec<TaskId>,
 }
 
-/// Keys and patterns that something later must not pass.
-#[derive(Default)]
-struct Occupied {
-    keys: HashSet<CacheKey>,
-    /// By their text: senders that delete by pattern send the same ones again and again, and each is compared with every key.
-    patterns: HashMap<ByteString, Pattern>,
-}
-
-impl Occupied {
-    fn add(&mut self, task: &Task) {
-        self.keys.extend(task.keys().into_iter().cloned());
-        for pattern in task.patterns() {
-            if !self.patterns.contains_key(pattern.text()) {
-                self.patterns.insert(pattern.text().clone(), pattern.clone());
-            }
-        }
-    }
-
-    /// Two pattern deletes do not stand in each other's way.
-    fn stops(&self, task: &Task) -> bool {
-        if self.keys.is_empty() && self.patterns.is_empty() {
-            return false;
-        }
-        let is_matched = |key: &CacheKey| self.patterns.values().any(|pattern| pattern.matches(key.as_bytes()));
-        task.keys().into_iter().any(|key| self.keys.contains(key) || is_matched(key))
-            || task.patterns().iter().any(|pattern| self.keys.iter().any(|key| pattern.matches(key.as_bytes())))
-    }
-}
-
 /// An entry that is not trimmed.
 struct Held {
     /// Its id in the stream.
@@ -167,9 +140,12 @@ pub struct Window {
     /// The number of the first entry.
     first: u64,
     tasks: HashMap<TaskId, Task>,
-    /// In order; with the time before which it must not begin.
-    waiting: BTreeMap<TaskId, Option<Instant>>,
-    running: HashSet<TaskId>,
+    /// What the tasks touch.
+    order: Order,
+    /// Those that may begin as far as is known, in order; with the time before which one must not.
+    ready: BTreeMap<TaskId, Option<Instant>>,
+    /// Those that wait for an earlier one, by that: they are looked at again when it is settled.
+    blocked: HashMap<TaskId, Vec<(TaskId, Option<Instant>)>>,
     rounds: usize,
     next: TaskId,
     bytes: usize,
@@ -183,8 +159,9 @@ impl Window {
             entries: VecDeque::new(),
             first: 0,
             tasks: HashMap::new(),
-            waiting: BTreeMap::new(),
-            running: HashSet::new(),
+            order: Order::default(),
+            ready: BTreeMap::new(),
+            blocked: HashMap::new(),
             rounds: 0,
             next: 0,
             bytes: 0,
@@ -204,8 +181,9 @@ impl Window {
         self.entries.push_back(Held { id, events, left: tasks.len() });
         for task in tasks {
             self.bytes += task.bytes();
+            self.order.add(self.next, &task);
             self.tasks.insert(self.next, Task { entry, ..task });
-            self.waiting.insert(self.next, None);
+            self.ready.insert(self.next, None);
             self.next += 1;
         }
         begin..self.next
@@ -218,49 +196,50 @@ impl Window {
 
     /// Marks a task as in progress though it is in no round.
     pub fn hold(&mut self, id: TaskId) {
-        if self.waiting.remove(&id).is_some() {
-            self.running.insert(id);
-        }
+        self.ready.remove(&id);
     }
 
     /// What may begin now. It counts as in progress until [`settle`](Window::settle) or [`put_off`](Window::put_off).
     pub fn begin(&mut self, now: Instant) -> Vec<Round> {
-        // To look at what is in progress costs as much as there is of it.
-        if self.waiting.is_empty() || self.rounds >= self.bounds.rounds {
-            return Vec::new();
-        }
-        let mut begun = Vec::new();
-        let mut together = Vec::new();
-        let mut before = Occupied::default();
-        self.running.iter().filter_map(|id| self.tasks.get(id)).for_each(|task| before.add(task));
-        let mut in_round = Occupied::default();
+        let (mut begun, mut together, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        let mut in_round = HashSet::new();
         let mut room = self.bounds.rounds.saturating_sub(self.rounds);
-        for (id, due) in &self.waiting {
-            if room == 0 || together.len() >= self.bounds.round {
-                break;
+        while room > 0
+            && together.len() < self.bounds.round
+            && let Some((id, due)) = self.ready.pop_first()
+        {
+            let Some(task) = self.tasks.get(&id) else { continue };
+            if due.is_some_and(|due| due > now) {
+                later.push((id, due));
+                continue;
             }
-            let Some(task) = self.tasks.get(id) else { continue };
-            let may_begin = due.is_none_or(|due| due <= now) && !before.stops(task);
-            if may_begin && task.is_plain() {
-                together.push(*id);
-                in_round.add(task);
-            } else if may_begin && !in_round.stops(task) && room > usize::from(!together.is_empty()) {
-                begun.push(Round { tasks: vec![*id] });
+            let is_plain = task.is_plain();
+            let stopper = self.order.stopper(id, task, |other| is_plain && in_round.contains(&other));
+            if let Some(stopper) = stopper {
+                self.blocked.entry(stopper).or_default().push((id, due));
+            } else if is_plain {
+                together.push(id);
+                in_round.insert(id);
+                // Those behind it on its keys may go with it.
+                self.release(id);
+            } else if room > usize::from(!together.is_empty()) {
+                begun.push(Round { tasks: vec![id] });
                 room -= 1;
-                before.add(task);
             } else {
-                before.add(task);
+                later.push((id, due));
             }
         }
+        self.ready.extend(later);
         if !together.is_empty() {
             begun.push(Round { tasks: together });
         }
-        for id in begun.iter().flat_map(|round| &round.tasks) {
-            self.waiting.remove(id);
-            self.running.insert(*id);
-        }
         self.rounds += begun.len();
         begun
+    }
+
+    /// Has those looked at again that wait for this one.
+    fn release(&mut self, id: TaskId) {
+        self.ready.extend(self.blocked.remove(&id).unwrap_or_default());
     }
 
     /// A round has ended; its tasks were settled or put off before or will be now.
@@ -270,9 +249,10 @@ impl Window {
 
     /// A task is done with: applied, made needless, or a dead letter.
     pub fn settle(&mut self, id: TaskId) {
-        self.running.remove(&id);
-        self.waiting.remove(&id);
+        self.ready.remove(&id);
         let Some(task) = self.tasks.remove(&id) else { return };
+        self.order.remove(id, &task);
+        self.release(id);
         self.bytes = self.bytes.saturating_sub(task.bytes());
         let place = task.entry.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
         if let Some(held) = place.and_then(|place| self.entries.get_mut(place)) {
@@ -289,21 +269,23 @@ impl Window {
     pub fn reduce(&mut self, id: TaskId, left: Action) {
         if let Some(task) = self.tasks.get_mut(&id) {
             self.bytes = self.bytes.saturating_sub(task.bytes());
+            self.order.remove(id, task);
             task.event.action = left;
+            self.order.add(id, task);
             self.bytes += task.bytes();
+            self.release(id);
         }
     }
 
     /// What is left of a task is tried again: after a pause, if the attempt counts.
     pub fn put_off(&mut self, id: TaskId, left: Option<Action>, counts: bool, now: Instant) {
-        self.running.remove(&id);
         if let Some(action) = left {
             self.reduce(id, action);
         }
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let due = now + if counts { pause(task.attempts) } else { FIRST_PAUSE / 5 };
         task.attempts += u32::from(counts);
-        self.waiting.insert(id, Some(due));
+        self.ready.insert(id, Some(due));
     }
 
     /// What may be trimmed now; it is told of once.

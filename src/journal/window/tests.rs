@@ -14,7 +14,7 @@ fn key(name: &str) -> CacheKey {
 /// When the next of those that wait for their time is due. One whose time has come waits for something else: for an earlier event
 /// of its keys, or for room.
 fn next_due(window: &Window, now: Instant) -> Option<Instant> {
-    window.waiting.values().filter_map(|due| *due).filter(|due| *due > now).min()
+    window.ready.values().filter_map(|due| *due).filter(|due| *due > now).min()
 }
 
 fn task(action: Action) -> Task {
@@ -179,14 +179,34 @@ fn the_order_of_each_key_holds_for_any_course_of_events() {
         }
         let touches = |a: usize, b: usize| {
             let (first, second) = (made(&kinds[a]), made(&kinds[b]));
-            let mut occupied = Occupied::default();
-            occupied.add(&first);
-            occupied.stops(&second)
+            let mut order = Order::default();
+            order.add(0, &first);
+            order.stopper(1, &second, |_| false).is_some()
         };
         for (place, &later) in ended.iter().enumerate() {
             for &earlier in &ended[place + 1..] {
                 assert!(earlier > later || !touches(earlier, later), "seed {seed}: {later} passed {earlier}");
             }
+        }
+    }
+}
+
+/// Of many that wait for a few, only those are looked at whose turn has come.
+#[test]
+fn what_waits_costs_nothing_until_its_turn() {
+    let now = Instant::now();
+    let mut window = Window::new(Bounds { tasks: 10_000, bytes: usize::MAX, entries: 10_000, ..BOUNDS });
+    let tasks = (0..4000).map(|number| if number % 20 == 0 { sweep("a*") } else { set(&format!("a{}", number % 7)) });
+    window.add("0-0".into(), 4000, tasks.collect());
+    let mut settled = 0;
+    while settled < 4000 {
+        let rounds = window.begin(now);
+        assert!(!rounds.is_empty(), "it stands still after {settled}");
+        assert!(window.ready.len() < 100, "{} are looked at again and again", window.ready.len());
+        for round in rounds {
+            settled += round.tasks.len();
+            round.tasks.into_iter().for_each(|id| window.settle(id));
+            window.round_ended();
         }
     }
 }
