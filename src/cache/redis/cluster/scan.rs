@@ -1,4 +1,4 @@
-//! A scan over all primaries, which also deletes what earlier steps found. [`SlotOwnership`] decides when it is complete.
+//! A scan over all primaries, which also deletes what earlier steps found. [`SlotOwnership`](crate::redis::cluster::SlotOwnership) decides when it is complete.
 //!
 //! A scan has one or more rounds. The first round takes steps on all primaries side by side. If keys may have changed nodes
 //! meanwhile, the next rounds scan one primary after the other. If all wanted keys are in one slot, the first round scans
