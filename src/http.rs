@@ -61,7 +61,7 @@ pub struct HttpSettings {
     pub bind: IpAddr,
     /// 0: a free one.
     pub port: u16,
-    /// Probes and metrics are there and not on `port`. 0: a free one.
+    /// The port of probes and metrics, if they are not on `port`. 0: a free one.
     pub admin_port: Option<u16>,
     /// Threads that serve HTTP (`http.workers`).
     pub workers: usize,
@@ -69,13 +69,13 @@ pub struct HttpSettings {
     pub max_connections: usize,
     /// How long an idle connection is kept.
     pub keep_alive: Duration,
-    /// Names in lower case by which it may be called while nothing is asked for.
+    /// The names that `Host` may have, in lower case, while no authentication is configured (`http.hosts`).
     pub hosts: Vec<String>,
     /// The proxies that are trusted to name the client.
     pub proxies: Proxies,
     /// Whether clients of `port` must show a certificate.
     pub asks_for_certificates: bool,
-    /// What bodies may hold together whose signature is not proven yet.
+    /// Bytes of all bodies together whose signature is not verified yet.
     pub max_unproven_bytes: usize,
     /// Bytes of one request's body, decompressed (`http.max_body_bytes`).
     pub max_body_bytes: usize,

@@ -60,7 +60,8 @@ pub use self::letters::Letters;
 pub use self::link::{Connector, LinkError};
 pub use self::promise::{Loss, Tried};
 
-/// How long a Redis that refuses the journal is left alone where nobody has asked for one, unless an event is to be kept.
+/// How long nothing is asked of a Redis that refuses the journal, if no journal is configured. An event that must be kept
+/// is tried all the same.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// The settings of the journal and its dead letters.
@@ -102,7 +103,7 @@ struct Shared {
     on_their_way: AtomicU64,
     /// Wakes the feeder of this process: something was appended.
     appended: Notify,
-    /// Until when its Redis is left alone.
+    /// Until when nothing is asked of its Redis.
     left_alone: Mutex<Option<Instant>>,
 }
 

@@ -18,7 +18,7 @@
 //! | [`validation`] | raw event → valid event or every fault; admission | raw events | actions, in order | the same |
 //! | [local router](router::local) | each operation's place in the order of its key | actions | ready operations; the rest to the central router | what it held answers `interrupted` |
 //! | [central router](router::central) | the order of what has to wait, which fetch runs when | operations and pattern deletes, ended fetches | fetches, ready operations, fences, scans | what is queued answers `interrupted`; it starts empty |
-//! | [fetcher](fetch::fetcher) | one attempt at a download | a fetch | the bytes or the failure | its fetches are ordered once more, then `interrupted` |
+//! | [fetcher](fetch::fetcher) | one attempt at a download | a fetch | the bytes or the failure | its fetches are tried once more, then answer `interrupted` |
 //! | [writer](write::writer) | one session of the cache, group commit | ready operations, fences | replies | what was in flight is written again, in order |
 //! | [scanner](write::scanner) | pattern deletes and previews | those that may start | replies | they answer `interrupted` |
 //!

@@ -211,7 +211,7 @@ impl Problem {
         Problem { kind, detail: detail.into(), retry_after_seconds: 0, is_overtaken: false }
     }
 
-    /// Which will be so for this long, cut to the bound and rounded up.
+    /// The same problem, which will last for `wait`: rounded up to whole seconds, at most the bound.
     pub fn lasting(self, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let bounded = u16::try_from(seconds).unwrap_or(MAX_RETRY_AFTER_SECONDS).min(MAX_RETRY_AFTER_SECONDS);

@@ -83,7 +83,7 @@ struct Placed {
     sizes: Sizes,
     blob: Arc<BlobSettings>,
     /// Threads seen so far.
-    key_order: usize,
+    threads_seen: usize,
     workers: Vec<WorkerEntry>,
     intakes: Vec<Mailbox<Intake>>,
     validations: Vec<Mailbox<Validation>>,
@@ -105,7 +105,7 @@ impl Placement {
         let (sizes, blob) = (deps.settings.sizes.clone(), deps.settings.blob.clone());
         let active = ActiveSet::of(sizes.writers);
         let state =
-            Placed { sizes, blob, key_order: 0, workers: Vec::new(), intakes: Vec::new(), validations: Vec::new() };
+            Placed { sizes, blob, threads_seen: 0, workers: Vec::new(), intakes: Vec::new(), validations: Vec::new() };
         let placement = Placement { deps, active, paces: Paces::new(), state: Mutex::new(state) };
         let mut state = placement.lock();
         placement.fill_pools(&mut state);
@@ -117,8 +117,8 @@ impl Placement {
     /// The way in for one HTTP worker; to be called on its thread.
     pub fn submitter(&self) -> Submitter {
         let state = &mut *self.lock();
-        let worker = WorkerThread::new(state.key_order, self.deps.settings.workers);
-        state.key_order += 1;
+        let worker = WorkerThread::new(state.threads_seen, self.deps.settings.workers);
+        state.threads_seen += 1;
         let thread = Thread::current();
         for number in worker.share(state.sizes.writers) {
             self.start_writer(number, &thread);

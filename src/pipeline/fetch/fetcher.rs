@@ -1,4 +1,4 @@
-//! Fetcher: makes one attempt at a time for each of its orders, and holds the blob's bytes against admission while it
+//! Fetcher: makes one attempt at each fetch it is given, and holds the blob's bytes against admission while it
 //! reads them. Whether and when to try again is for the router.
 
 use std::rc::Rc;

@@ -34,7 +34,7 @@ pub struct KeyOrder {
 #[derive(Default)]
 struct Bucket(Mutex<[KeyRecord; PLACES]>);
 
-/// The turns that are out on the keys with one hash.
+/// The tickets that are out on the keys with one hash.
 #[derive(Clone, Copy, Default)]
 struct KeyRecord {
     /// What the hash has beyond the number of its bucket.
@@ -52,7 +52,7 @@ pub enum NextStep {
     Write,
     /// To the central router: it has to wait, or what is before it on its key does.
     Route,
-    /// To the router, were it not that nothing else is unfinished: it need only wait for itself.
+    /// To the direct fetch: nothing else on its key is unfinished, so it waits for its own blob only.
     Direct,
 }
 
@@ -73,7 +73,7 @@ fn find(places: &[KeyRecord; PLACES], tag: u16) -> usize {
 }
 
 impl KeyOrder {
-    /// For the rest of the process: to count who holds it, thread by thread and turn by turn, would cost more than all
+    /// For the rest of the process: to count who holds it, thread by thread and ticket by ticket, would cost more than all
     /// else here.
     pub fn new() -> &'static Self {
         let buckets = (0..BUCKETS).map(|_| Bucket::default()).collect();
@@ -85,7 +85,7 @@ impl KeyOrder {
         &self.barriers
     }
 
-    /// The next turn on the key. If nothing on it is unfinished, `choose` picks the writer, given a hash of the key.
+    /// The next ticket on the key. If nothing on it is unfinished, `choose` picks the writer, given a hash of the key.
     /// `must_wait`: the operation cannot be written yet.
     pub fn take(
         &'static self,

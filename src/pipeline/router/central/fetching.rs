@@ -39,7 +39,7 @@ impl CentralRouter {
             let Some((index, mut request)) = next else { break };
             if request.deadline <= now {
                 self.deps.scheduler.with(|scheduler| scheduler.ended(index, &mut request));
-                self.fail(&request, failure(&request, ProblemKind::Timeout, "its blob's ticket did not come in time"));
+                self.fail(&request, failure(&request, ProblemKind::Timeout, "its blob's turn did not come in time"));
                 continue;
             }
             request.is_head = self.is_first(&request.key, request.seq);
