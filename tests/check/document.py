@@ -7,7 +7,7 @@ import tempfile
 
 import openapi_spec_validator
 
-from daemon import Daemon
+from daemon import Daemon, Redis
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # The same requests every time, unless it is asked for others.
@@ -18,7 +18,9 @@ def main():
     # Blobs may come from a port on which nobody listens: nothing is called that is not ours.
     settings = {"FETCH_ALLOWED_HOSTS": "127.0.0.1:1", "FETCH_ATTEMPTS": "1", "LOG_LEVEL": "error"}
     settings |= {"SOURCES_S_FORMAT": "auto", "SOURCES_S_VALUE": "facts"}
-    with Daemon(**settings) as daemon:
+    # Dead letters need a Redis.
+    settings |= {"CACHE_BACKEND": "redis", "REDIS_HOST": "127.0.0.1"}
+    with Redis() as redis, Daemon(**settings, REDIS_PORT=str(redis.port)) as daemon:
         document = daemon.get("/openapi.json")
         openapi_spec_validator.OpenAPIV31SpecValidator(document).validate()
         print(f"/openapi.json is valid OpenAPI {document['openapi']}", flush=True)
