@@ -153,7 +153,7 @@ def s3(folder):
         all_fetched(daemon, "platform", NAMES[:2])
         refused(daemon, "wrong", "the signature is wrong")
         refused(daemon, "unknown", "does not know the access key")
-        refused(daemon, "main", "no permission", "other", "other")
+        refused(daemon, "main", "does not have the permission", "other", "other")
         refused(daemon, "main", "404", "gone")
         refused(daemon, "file", "the signature is wrong")
         with open(file, "w", encoding="utf-8") as opened:
