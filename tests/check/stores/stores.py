@@ -158,7 +158,11 @@ def s3(folder):
         refused(daemon, "file", "the signature is wrong")
         with open(file, "w", encoding="utf-8") as opened:
             opened.write(f"{secret}\n")
-        assert set_object(daemon, "rotated", "file", "plain.txt")[0] == "stored"
+        # The file was read a moment ago, when the store refused what was in it.
+        end = time.monotonic() + PATIENCE
+        while set_object(daemon, "rotated", "file", "plain.txt")[0] != "stored":
+            assert time.monotonic() < end, "the new secret is not taken"
+            time.sleep(0.1)
         tells_nothing(daemon, identity, secret, "Signature=")
     first, second = reconcile(main)
     assert f"{len(NAMES)} objects, 0 in step, {len(NAMES)} set" in first, first
