@@ -113,7 +113,7 @@ function route(path, method, operation, shared) {
     make("p", { class: "quiet" }, keys(operation.security)),
     named("h3", "In the URL", inUrl.map((parameter) => [parameter.name, parameter])),
     named("h3", "Headers of the request", inHeaders.map((parameter) => [parameter.name, parameter])),
-    body ? make("div", {}, make("h3", {}, "Body"), prose(body.description), ...content(body.content)) : null,
+    body ? make("div", {}, make("h3", {}, "Body"), body.description ? prose(body.description) : null, ...content(body.content)) : null,
     make("h3", {}, "Answers"),
     ...responses(operation.responses));
 }
