@@ -68,16 +68,7 @@ pub struct Looker {
 
 impl Looker {
     pub fn new() -> Self {
-        let limits = Limits {
-            max_events: 2,
-            max_keys: usize::MAX,
-            max_key_bytes: usize::MAX,
-            default_ttl: None,
-            max_ttl_seconds: u32::MAX,
-            allow_match_all: true,
-            version_prefix: String::new(),
-            stores: None,
-        };
+        let limits = Limits { max_events: 2, ..Limits::widest() };
         Looker { limits, hasher: RandomState::new() }
     }
 
