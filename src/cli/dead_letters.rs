@@ -124,7 +124,7 @@ async fn one(
         LetterCommand::Show => drop(writeln!(out, "{:#}", as_json(id, letter))),
         LetterCommand::Drop => *done += u64::from(letters.drop(id).await?),
         LetterCommand::Replay => {
-            if let Some(why) = letter.hindrance().filter(|_| letter.event.is_empty() || !args.force) {
+            if let Some(why) = letter.hindrance(args.force) {
                 eprintln!("{id} stays: {why}");
                 return Ok(false);
             }

@@ -134,8 +134,8 @@ impl DeadLetter {
         })
     }
 
-    /// Why it must not be run again without a word; None: it may be.
-    pub fn hindrance(&self) -> Option<&'static str> {
+    /// Why it must not be run again; None: it may be. `force` passes over that it may overwrite something newer.
+    pub fn hindrance(&self, force: bool) -> Option<&'static str> {
         let has_version = || {
             let event: Value = serde_json::from_slice(&self.event).unwrap_or_default();
             self.place.is_some() || event.get("version").is_some()
@@ -143,7 +143,7 @@ impl DeadLetter {
         if self.event.is_empty() {
             return Some("its source reported something that is not a valid event");
         }
-        let is_unknown = self.digest.is_none() && !has_version();
+        let is_unknown = !force && self.digest.is_none() && !has_version();
         is_unknown
             .then_some("it has no version, and what its keys held when it was given up is not known: --force runs it")
     }

@@ -149,7 +149,7 @@ async fn each(
     let (mut done, mut stays) = (0, Vec::new());
     for id in &ids {
         let Some(letter) = letters.find(id).await? else { continue };
-        let hindrance = letter.hindrance().filter(|_| letter.event.is_empty() || !force);
+        let hindrance = letter.hindrance(force);
         done += match (change, hindrance) {
             (Change::Drop, _) => u64::from(letters.drop(id).await?),
             (Change::Replay, None) => u64::from(letters.replay(id, &letter, !force).await?),
