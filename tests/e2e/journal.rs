@@ -1,5 +1,8 @@
 //! The journal: what was answered 202 is applied, in the order of its acceptance, whatever happens in between.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -43,6 +46,28 @@ fn events_are_answered_before_they_are_applied_and_applied_in_order() {
     assert_eq!(redis.value("a").as_deref(), Some(&b"2"[..]));
     assert!(!redis.exists("b") && !redis.exists("p:1"));
     assert_eq!(redis.value("p:2").as_deref(), Some(&b"y"[..]));
+}
+
+/// An append whose time was over, and the first lease, change what all transactions of the journal watch.
+#[test]
+fn events_are_accepted_while_others_spoil_the_transactions_of_the_journal() {
+    let Stage { daemon, redis, .. } = Stage::new();
+    // Long, so that Redis reads it in several pieces and hears others in between.
+    let body = set_inline("k", &"x".repeat(300_000));
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut conn = redis.conn();
+            while !over.load(Relaxed) {
+                redis::cmd("INCR").arg("{rcs:journal}:late").exec(&mut conn).expect("INCR");
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let answers: Vec<Answer> = (0..200).map(|_| keep(&daemon, &body)).collect();
+        over.store(true, Relaxed);
+        answers.iter().for_each(|answer| assert_accepted(answer, 1));
+    });
+    assert_empty(&redis);
 }
 
 #[test]

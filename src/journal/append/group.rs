@@ -15,6 +15,8 @@ use crate::journal::{Journal, JournalSettings, Shared};
 pub const GUARD: &str = include_str!("../scripts/guard.lua");
 /// Where the script's command stands; its time is added when it is sent.
 const GUARD_PLACE: usize = 1;
+/// Commands of a transaction beside its entries.
+const AROUND_ENTRIES: usize = 5;
 /// For replicas, and for the disk.
 pub const WAIT_MS: u64 = 2000;
 
@@ -110,7 +112,7 @@ impl AppendGroup {
         settings: &JournalSettings,
         replies: &mut impl Iterator<Item = Value>,
     ) -> Result<(Option<u64>, Vec<AppendResult>), String> {
-        let head: Vec<Value> = replies.by_ref().take(self.appends.len() + 5).collect();
+        let head: Vec<Value> = replies.by_ref().take(self.appends.len() + AROUND_ENTRIES).collect();
         let waits = replies.by_ref().take(usize::from(settings.wait_replicas > 0) + usize::from(settings.wait_aof));
         let waits: Vec<Value> = waits.collect();
         let added = match head.last() {
@@ -181,17 +183,37 @@ impl AppendLine {
         journal: &Journal,
     ) -> impl Future<Output = (Self, Result<Vec<Value>, LinkError>)> + use<> {
         let (commands, block) = (group.commands(journal), block(journal.settings()));
-        let has_appends = !group.appends.is_empty();
+        let (appends, letters) = (group.appends.len(), group.letters.len());
         async move {
-            let replies = match has_appends {
-                true => self.append(commands, block).await,
-                false => self.link.call(commands, block).await,
+            let replies = match appends {
+                0 => self.link.call(commands, block).await,
+                _ => self.append(commands, appends + AROUND_ENTRIES - 1, letters, block).await,
             };
             (self, replies)
         }
     }
 
-    async fn append(&mut self, mut commands: Vec<Args>, block: Duration) -> Result<Vec<Value>, LinkError> {
+    /// Sends a transaction whose `EXEC` stands at this place, and the dead letters behind it. An append of others that comes too late,
+    /// and the first lease of a journal, spoil what is under way as well. That was in time and has not been carried out: it is
+    /// sent again, without the dead letters.
+    async fn append(
+        &mut self,
+        mut commands: Vec<Args>,
+        exec: usize,
+        letters: usize,
+        block: Duration,
+    ) -> Result<Vec<Value>, LinkError> {
+        let ends = Instant::now() + self.link.patience();
+        let mut replies = self.append_once(commands.clone(), block).await?;
+        commands.truncate(commands.len() - letters);
+        while self.clock.is_some() && matches!(replies.get(exec), Some(Value::Nil)) && Instant::now() < ends {
+            let again = self.append_once(commands.clone(), block).await?;
+            replies.splice(..commands.len(), again);
+        }
+        Ok(replies)
+    }
+
+    async fn append_once(&mut self, mut commands: Vec<Args>, block: Duration) -> Result<Vec<Value>, LinkError> {
         // Behind a failure it may be another server.
         let clock = match self.clock.take() {
             Some(clock) => clock,
@@ -204,7 +226,7 @@ impl AppendLine {
         }
         let replies = self.link.call_before(commands, block, now + within).await?;
         let told = replies.get(GUARD_PLACE).and_then(Value::number).and_then(|told| u64::try_from(told).ok());
-        self.clock = told.map(|unix_ms| Clock { unix_ms, at: Instant::now() });
+        self.clock = told.filter(|told| *told < deadline).map(|unix_ms| Clock { unix_ms, at: Instant::now() });
         Ok(replies)
     }
 
