@@ -7,11 +7,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::AsyncRead;
+use tokio::task::yield_now;
 use tokio_util::io::poll_read_buf;
 
 use crate::event::EntityTag;
@@ -97,7 +98,8 @@ impl Aside {
                 return Poll::Pending;
             }
             if steps == MAX_STEPS {
-                cx.waker().wake_by_ref();
+                // It asks to be woken after the thread has looked at its sockets, not before.
+                let _ = pin!(yield_now()).poll(cx);
                 return Poll::Pending;
             }
             steps += 1;
