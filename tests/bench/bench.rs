@@ -7,6 +7,7 @@ mod capacity;
 mod commands;
 mod guard;
 mod hosts;
+mod journal;
 mod latency;
 mod machine;
 mod memory;
@@ -59,6 +60,7 @@ const GROUPS: &[Group] = &[
     Group { figures: streamed::BESIDE, run: streamed::beside },
     Group { figures: streamed::MEMORY, run: streamed::memory },
     Group { figures: patterns::DELETE, run: patterns::delete },
+    Group { figures: patterns::TAG, run: patterns::tag },
     Group { figures: latency::DURING_DELETE, run: latency::during_delete },
     Group { figures: latency::DURING_HANG, run: latency::during_hang },
     Group { figures: hosts::HUNG, run: hosts::beside_hung },
@@ -69,6 +71,9 @@ const GROUPS: &[Group] = &[
     Group { figures: sources::BATCHES, run: sources::batches },
     Group { figures: sources::SINGLES, run: sources::singles },
     Group { figures: repeats::REPEATS, run: repeats::repeats },
+    Group { figures: journal::SINGLES, run: journal::singles },
+    Group { figures: journal::BATCHES, run: journal::batches },
+    Group { figures: journal::APPLIED, run: journal::applied },
     Group { figures: memory::PEAK, run: memory::peak },
     Group { figures: capacity::REPLICAS, run: capacity::replicas },
     Group { figures: capacity::PRIMARIES, run: capacity::primaries },

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::report::Report;
 
 /// All figures together.
-const DEADLINE: Duration = Duration::from_secs(1500);
+const DEADLINE: Duration = Duration::from_secs(2400);
 const GRACE: Duration = Duration::from_millis(500);
 
 static STARTED: Mutex<Vec<u32>> = Mutex::new(Vec::new());

@@ -108,6 +108,8 @@ pub struct Bodies {
     pub content_type: &'static str,
     /// Where they are posted.
     pub route: &'static str,
+    /// What their `Prefer` says, if they have one.
+    pub prefer: Option<&'static str>,
     /// The first of them, to compare answers by.
     pub first: String,
 }
@@ -126,6 +128,11 @@ impl Bodies {
         Bodies { route, ..self }
     }
 
+    /// The same, to be kept in the journal.
+    pub fn kept(self) -> Self {
+        Bodies { prefer: Some("respond-async"), ..self }
+    }
+
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("bodies")
     }
@@ -136,7 +143,13 @@ impl Bodies {
 
     fn of(bodies: &[String], content_type: &'static str) -> Self {
         let dir = scratch();
-        let made = Bodies { dir, content_type, route: "/events", first: bodies.first().cloned().expect("a body") };
+        let made = Bodies {
+            dir,
+            content_type,
+            route: "/events",
+            prefer: None,
+            first: bodies.first().cloned().expect("a body"),
+        };
         std::fs::write(made.script(), include_str!("wrk.lua")).expect("a file");
         let mut file = create(&made.path());
         for body in bodies {

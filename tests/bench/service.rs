@@ -19,7 +19,6 @@ pub struct Service {
     pub port: u16,
     process: Process,
     /// Holds the log of ours, and nginx's files.
-    #[expect(dead_code, reason = "removed when dropped")]
     dir: TempDir,
     log: Option<File>,
 }
@@ -28,6 +27,13 @@ impl Service {
     /// The release build with the defaults of `config/default.toml`, its log at `info` in a file.
     pub fn ours(redis: &Redis) -> Self {
         Self::with(&[("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()))])
+    }
+
+    /// Ours, with a journal on a Redis of its own, large enough for any load.
+    pub fn journaled(redis: &Redis, journal: &Redis) -> Self {
+        let url = |redis: &Redis| format!("redis://127.0.0.1:{}/0", redis.port());
+        let most = ("JOURNAL_MAX_EVENTS", "1000000000".to_owned());
+        Self::with(&[("REDIS_URL", url(redis)), ("JOURNAL_URL", url(journal)), most])
     }
 
     /// Ours, which may fetch from these hosts.
@@ -139,6 +145,14 @@ impl Service {
         if let Some(log) = &self.log {
             log.set_len(0).expect("a file of our own");
         }
+    }
+
+    /// The first warnings in the log of ours since it was emptied.
+    pub fn warnings(&self) -> String {
+        let log = std::fs::read(self.dir.path().join("log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let lines = text.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+        lines.take(5).collect::<Vec<_>>().join("\n")
     }
 
     /// A load generator does not see events that failed in a batch; the service's own counters do.

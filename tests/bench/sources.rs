@@ -13,8 +13,8 @@ use crate::wrk::{Load, Measured};
 const PAIRS: usize = 7;
 /// As many as are taken in a second: then they come again, and are late.
 const EVENTS: usize = 200_000;
-/// Of single ones, which take wrk longer to read than the service to answer. Those that come again are late on both sides.
-const SINGLE_EVENTS: usize = 40_000;
+/// Of single ones.
+const SINGLE_EVENTS: usize = 150_000;
 
 pub const BATCHES: &[Figure] =
     &[Figure { name: "source-s3-batch", unit: "µs/event", reference: "native", must: AtMost(1.3), aim: AtMost(1.15) }];

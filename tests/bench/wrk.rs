@@ -76,12 +76,14 @@ impl Load<'_> {
             .arg(format!("http://127.0.0.1:{}{}", service.port, self.bodies.route))
             .arg("--")
             .arg(self.bodies.path())
-            .arg(self.bodies.content_type);
+            .arg(self.bodies.content_type)
+            .args(self.bodies.prefer);
         service.forget_log();
         let output = run(&mut command, None);
         let text = String::from_utf8_lossy(&output.stdout);
         let [requests, duration_us, failed, median_us] = figures(&text);
-        assert!(failed == 0.0 && requests > 0.0, "{}: requests failed\n{text}", service.name);
+        let warnings = service.warnings();
+        assert!(failed == 0.0 && requests > 0.0, "{}: requests failed\n{text}\n{warnings}", service.name);
         service.check();
         let events = requests * self.events as f64;
         Seen { events, events_per_second: events / duration_us * 1e6, median_us }

@@ -110,6 +110,14 @@ fn a_pattern_with_a_whole_hash_tag_is_looked_for_on_the_owner_of_its_slot_alone(
     let owner = cluster.servers.iter().find(|server| server.owns(server.ask(&["CLUSTER", "KEYSLOT", "user"])));
     let owner = owner.expect("an owner").port;
     let count = || cluster.servers.iter().filter(|server| server.port != owner).map(steps).sum::<u64>();
+    // As a preview, and with a version.
+    let preview = delete_pattern(json!({"pattern": "{user}:1*", "dry_run": true}));
+    let versioned = json!({"key": "DELETE_PATTERN", "version": 1, "value": {"data": "{user}:none*"}});
+    for (event, matched) in [(&preview, 111), (&versioned, 0)] {
+        let before = count();
+        let result = results(&daemon.post(event), 200, "ok").remove(0);
+        assert_eq!((&result["matched"], count() - before), (&json!(matched), 0), "{event}");
+    }
     for (pattern, deleted) in [("{user}:1*", 111), ("{user}*", 189), ("{user}:none", 0)] {
         let before = count();
         let result = results(&daemon.post(&delete_pattern(json!(pattern))), 200, "ok").remove(0);
