@@ -19,7 +19,7 @@
 //! | [local router](router::local) | each operation's place in the order of its key | actions | ready operations; the rest to the central router | what it held answers `interrupted` |
 //! | [central router](router::central) | the order of what has to wait, which fetch runs when | operations and pattern deletes, ended fetches | fetches, ready operations, fences, scans | what is queued answers `interrupted`; it starts empty |
 //! | [fetcher](fetch::fetcher) | one attempt at a download | a fetch | the bytes or the failure | its fetches are tried once more, then answer `interrupted` |
-//! | [writer](write::writer) | one session of the cache, group commit | ready operations, fences | replies | what was in flight is written again, in order |
+//! | [writer](write::writer) | one session of the cache, group commit | ready operations, questions, fences, its place in the pool | replies, answers to questions, fences that were reached | what was in flight is written again, in order |
 //! | [scanner](write::scanner) | pattern deletes and previews | those that may start | replies | they answer `interrupted` |
 //!
 //! Work goes one way, and whoever ends it answers it. [`router`], [`fetch`] and [`write`](mod@write) are three wings over

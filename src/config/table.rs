@@ -156,7 +156,7 @@ pub static SETTINGS: &[Setting] = &[
         "Name of the Kubernetes cluster: on every log line and as a metric label"),
     Setting::new("log_level", Text("info"), one_of(&["debug", "info", "warn", "error"]), "Level of the log: lines of this level and above").live(),
     Setting::new("log_format", Text("text"), one_of(&["text", "json"]), "Form of a log line"),
-    Setting::new("log_slow_ms", Number(1000), millis(), "The log names operations that take longer from acceptance to the end, and where their time went"),
+    Setting::new("log_slow_ms", Number(1000), millis(), "Operations that take longer, from acceptance to the end, are logged with where their time went"),
 
     Setting::new("cache.backend", Text("redis"), one_of(&["redis", "embedded"]),
         "Where values are stored; embedded keeps them in this process and evicts the least recently used"),
@@ -254,7 +254,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("validation.pool_size", Number(0), count(0, 64), "Validation actors on threads of their own; 0: one on each HTTP worker's thread").live(),
     Setting::new("intake.max_in_flight", Number(20_000), count(1, 100_000_000), "Most events in progress; beyond it the answer is overloaded"),
     Setting::new("intake.max_in_flight_bytes", Number(256 << 20), bytes(),
-        "Bytes held at once at most: bodies, entries, compiled patterns, blobs, and values that are read"),
+        "Most bytes held at once (admission): bodies, entries, compiled patterns, blobs, and values that are read"),
 
     Setting::new("fetch.pool_size", Number(2), count(1, 64), "Fetch actors").live(),
     Setting::new("fetch.concurrency", Number(64), count(1, 65_536), "Fetches at once in each fetch actor").live(),
@@ -294,7 +294,7 @@ pub static SOURCE_SETTINGS: &[Setting] = &[
     Setting::new("sources.NAME.store", Unset("\"main\""), text(label, "the name of a store"), "Where objects are fetched from; unset: the URL in the notification").live(),
     Setting::new("sources.NAME.tokens", Unset("[\"a-long-random-text\"]"),
         SettingKind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
-        "Bearer tokens that the producer may show, also as ?token= or ?access_token=; a source without tokens, secrets, issuer and topics takes those of auth.*").private(Privacy::Secret).live(),
+        "Bearer tokens that the producer may show, also as ?token= or ?access_token=; a source without tokens, secrets and issuer takes those of auth.*").private(Privacy::Secret).live(),
     Setting::new("sources.NAME.tokens_file", Unset("\"/run/secrets/minio-tokens\""), file(), "File of bearer tokens, accepted beside sources.NAME.tokens; read again when it changes").live(),
     Setting::new("sources.NAME.webhook_secrets", Unset("[\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]"),
         SettingKind::List { check: webhook_secret, allowed: "whsec_ and the base64 of 24 to 64 bytes, comma- or line-separated" },

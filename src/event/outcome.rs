@@ -198,7 +198,7 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// It is of no use to try again before; 0: nobody says so. At most [`MAX_RETRY_AFTER_SECONDS`].
     pub retry_after_seconds: u16,
-    /// The blob is gone, or has changed since it was told of: whatever made it so is told of by itself.
+    /// The blob is gone, or has changed since its notification: the change has a notification of its own.
     pub is_overtaken: bool,
 }
 
@@ -247,6 +247,15 @@ pub enum ProblemKind {
     /// The drain after SIGTERM ended first (`http.shutdown_seconds`).
     ShuttingDown,
 }
+
+/// The labels of the metrics are found by the place of a kind in the list.
+const _: () = {
+    let mut place = 0;
+    while place < ProblemKind::ALL.len() {
+        assert!(ProblemKind::ALL[place] as usize == place);
+        place += 1;
+    }
+};
 
 impl ProblemKind {
     /// Every kind, in the order in which the documentation and the metrics list them.

@@ -76,6 +76,14 @@ impl Format {
             Format::SeaweedFs => "seaweedfs",
         }
     }
+
+    /// Whether its notifications may name a URL that the object can be fetched from. Where not, the bytes come from a store only.
+    pub fn may_name_url(self) -> bool {
+        match self {
+            Format::S3 | Format::Sns | Format::EventBridge | Format::SeaweedFs => false,
+            Format::Auto | Format::EventGrid | Format::Gcs | Format::CloudEvents => true,
+        }
+    }
 }
 
 impl FromStr for Format {

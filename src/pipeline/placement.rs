@@ -13,13 +13,13 @@
 //! No actor is taken away from its work.
 //!
 //! - **Writers** keep their places and their mailboxes for good; what changes is which of them may be chosen for a key with
-//!   nothing unfinished (the [`ActiveSet`]). Operations under route keep leading to their writer, and those that follow on the
+//!   nothing unfinished (the [`ActiveSet`]). Operations under way keep leading to their writer, and those that follow on the
 //!   key follow it there ([`key_order`](crate::pipeline::work::key_order)). A new writer becomes active once it has heard from
 //!   the cache. A writer that is not wanted any more does what comes; when nothing has come for a while it is idle: it closes
 //!   its session, which owes nothing then, and is not counted. If something comes after all, it opens another. Fences go
 //!   through all writers that were ever started, so a pattern cannot overtake what one of them has.
 //! - **Fetchers** have no order. The [`FetchScheduler`](crate::pipeline::fetch::scheduler::FetchScheduler) counts who is busy
-//!   and chooses among the present ones. Attempts under route end where they are.
+//!   and chooses among the present ones. Attempts under way end where they are.
 //! - **Intake and validation** hold a request only before it is accepted, when it has no order yet. A request takes the
 //!   [`Route`] of its time; one that waits in a mailbox of an older route holds that mailbox's address, so the actor exists,
 //!   and is restarted after a panic, until the last is through. An actor whose address nobody has any more ends by itself,

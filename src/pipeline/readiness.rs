@@ -12,7 +12,7 @@ use crate::pipeline::runtime::MAX_POOL;
 use crate::pipeline::write::queue::Hindrance;
 use crate::telemetry::metrics::Metrics;
 
-/// There is no such writer, or it has not been heard of yet: that there is to be another turns nothing.
+/// There is no such writer, or it has not been heard of yet: a writer that is about to start does not change readiness.
 const ABSENT: u8 = 0;
 const UP: u8 = 1;
 const DOWN: u8 = 2;

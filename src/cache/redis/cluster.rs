@@ -33,7 +33,7 @@
 //! topology (four times a second meanwhile) shows that another node has taken its place. From then on it holds up nobody:
 //! see [`NodeLink`].
 //!
-//! # PipelineLimits
+//! # Limits
 //!
 //! While a slot is on its way, Redis refuses (`TRYAGAIN`) a write with a version unless the key and its version key are on
 //! one side. Such a key waits until the slot has arrived.

@@ -4,9 +4,7 @@ use super::super::effective::Effective;
 use super::super::fault::SettingFault;
 use super::super::named::{STORES, source_settings};
 use super::{alone, described, exceeds};
-
-/// Formats whose notifications name no URL, and so no bytes.
-const WITHOUT_URL: [&str; 4] = ["s3", "sns", "eventbridge", "seaweedfs"];
+use crate::event::sources::Format;
 
 pub fn check(settings: &Effective, name: &str, faults: &mut Vec<SettingFault>, warnings: &mut Vec<String>) {
     let path = |leaf: &str| source_settings(name).iter().find(|own| own.leaf() == leaf).map_or("", |own| own.path);
@@ -27,7 +25,7 @@ pub fn check(settings: &Effective, name: &str, faults: &mut Vec<SettingFault>, w
         faults.push(SettingFault::Pair { first, second: described(settings, "cache.backend"), reason });
     }
     let format = described(settings, path("format"));
-    let has_bytes = store.is_some() || !WITHOUT_URL.contains(&text("format"));
+    let has_bytes = store.is_some() || text("format").parse().map_or(true, Format::may_name_url);
     if !has_bytes && text("value") == "object" && !settings.is_bad(path("value")) {
         warnings.push(format!(
             "{format} and {}: such notifications name no URL, and the source has no store, so every object that is set is \

@@ -46,7 +46,7 @@ pub struct Adapt {
     pub is_wanted: bool,
 }
 
-/// The actor. Each has an HTTP client and connections of its own, on its own thread.
+/// The actor. Each has an HTTP client and connections of its own, on the thread of the HTTP worker that started it.
 pub struct Fetcher {
     heartbeat: Arc<Heartbeat>,
     deps: Deps,

@@ -200,7 +200,7 @@ pub struct QuestionEnded {
 
 /// How an attempt ended.
 pub enum FetchResult {
-    /// The fetcher panicked.
+    /// What carried the attempt is gone: its fetcher panicked, or the router that it came from was restarted.
     Lost,
     /// What was fetched.
     Blob(FetchedBlob),

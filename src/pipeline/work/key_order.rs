@@ -94,7 +94,7 @@ impl KeyOrder {
         choose: impl Fn(usize) -> usize,
     ) -> (KeyTicket, NextStep) {
         loop {
-            // Held until the turn is taken: a barrier that is put up later finds it in the table.
+            // Held until the ticket is taken: a barrier that is put up later finds it in the table.
             let standing = self.barriers.standing();
             if let Some(taken) = self.take_behind(key, must_wait, standing.as_deref(), &choose) {
                 return taken;
@@ -175,13 +175,13 @@ impl KeyTicket {
 }
 
 impl KeyTicket {
-    /// Where the key is in the table. It stays there while a turn on it is out.
+    /// Where the key is in the table. It stays there while a ticket for it is out.
     pub fn key_place(&self) -> KeyPlace {
         KeyPlace { of_bucket: self.of_bucket, place: self.place }
     }
 }
 
-/// Stands for a key on which turns are out, and for those few others that share its place.
+/// Stands for a key with tickets that are out, and for those few others that share its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyPlace {
     of_bucket: u16,
@@ -194,8 +194,7 @@ impl Drop for KeyTicket {
     }
 }
 
-/// A note of keys on which turns are out, without looking at a key. It may say of a key that it is noted when another is that
-/// shares its place.
+/// The keys that have tickets out, noted by place. It may name a key as noted when only another key with the same place is.
 pub struct TicketSet {
     /// A bit for each place of each bucket.
     places: Box<[u8; BUCKETS]>,

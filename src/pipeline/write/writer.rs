@@ -49,7 +49,7 @@ pub struct WriterLimits {
 
 /// Everything that may be sent to a writer.
 pub enum WriterMessage {
-    /// Operations that are ready, in the order they are to take effect; from the routers and from direct fetches.
+    /// Operations that are ready, and questions about keys, in the order they are to take effect; from the routers and from direct fetches.
     Write(Vec<Ready>),
     /// Told once everything that came before it is in the cache or given up; from the central router.
     Fence(DropNotice<FenceReached>),
@@ -105,7 +105,7 @@ pub struct Writer {
 /// What it is to its pool.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Membership {
-    /// Not on the active before it has heard from the cache.
+    /// Not in the active set before it has heard from the cache.
     Joining,
     Open,
     /// Nothing new is given to it; it goes once nothing has come for a while.
@@ -173,7 +173,7 @@ impl Writer {
             self.membership = Membership::Joining;
         }
         self.heartbeat.set_active(true);
-        // A sign of life puts it on the active.
+        // A sign of life puts it into the active set.
         self.tick(context);
     }
 

@@ -104,7 +104,8 @@ impl CentralRouter {
                 request.attempts -= 1; // The host did its part: the blob waits for room.
                 request.waits += 1;
                 if request.waits > MAX_WAITS {
-                    let detail = "intake.max_in_flight_bytes had no room for the blob in any attempt";
+                    let detail =
+                        "there was no memory for the blob each time it was asked for (intake.max_in_flight_bytes)";
                     return self.fail(&request, failure(&request, ProblemKind::BlobUnavailable, detail));
                 }
                 self.parked.insert(request.seq, (request, bytes));

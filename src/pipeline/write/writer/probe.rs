@@ -31,7 +31,7 @@ impl Writer {
         }
         self.health.failed(cause, begun, some_done, is_ping);
         self.queue.pace().set_silent(true);
-        // Before it is on the active it has nobody's work, and that it cannot begin turns nothing.
+        // Before it is in the active set it has nobody's work, and its failure does not change readiness.
         if !some_done && self.membership != Membership::Joining {
             self.readiness.set_writer(self.index, self.health.hindrance());
         }
