@@ -6,6 +6,7 @@
 
 pub mod embedded;
 mod incoming;
+mod portion;
 pub mod redis;
 pub mod remembered;
 pub mod room;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
 pub use self::incoming::{Incoming, StreamError};
+pub use self::portion::{LONG_CALL, Portion};
 pub use self::remembered::{Fingerprint, Remembered};
 pub use self::room::Room;
 pub use self::standing::{Seen, Standing};
@@ -64,6 +66,11 @@ pub enum Command {
         /// [`MAX_REFRESHED_BYTES`]; see [`Session::refresh_long`].
         remembered: Box<Remembered>,
     },
+    /// Asks when a key expires. Changes nothing.
+    Expiry {
+        /// The key.
+        key: CacheKey,
+    },
     /// A value larger than `max_bytes` is not brought over: [`CacheError::ValueTooLarge`].
     Get {
         /// The key to read.
@@ -86,7 +93,7 @@ impl Command {
     pub fn key(&self) -> &CacheKey {
         match self {
             Command::Set { key, .. } | Command::Get { key, .. } | Command::Delete { key, .. } => key,
-            Command::Look { key, .. } | Command::Refresh { key, .. } => key,
+            Command::Look { key, .. } | Command::Refresh { key, .. } | Command::Expiry { key } => key,
         }
     }
 
@@ -95,13 +102,13 @@ impl Command {
         match self {
             Command::Set { version, .. } | Command::Delete { version, .. } => version.as_ref(),
             Command::Refresh { version, .. } => Some(version),
-            Command::Get { .. } | Command::Look { .. } => None,
+            Command::Get { .. } | Command::Look { .. } | Command::Expiry { .. } => None,
         }
     }
 
     /// Whether the command may change the key: waits for replicas are for such.
     pub fn is_write(&self) -> bool {
-        !matches!(self, Command::Get { .. } | Command::Look { .. })
+        !matches!(self, Command::Get { .. } | Command::Look { .. } | Command::Expiry { .. })
     }
 
     /// Whether the command reads a value. Batches treat such apart, for a value may be large.
@@ -118,7 +125,8 @@ impl Command {
     pub fn weight(&self) -> usize {
         let value = match self {
             Command::Set { value, .. } => value.len(),
-            Command::Get { .. } | Command::Delete { .. } | Command::Look { .. } | Command::Refresh { .. } => 0,
+            Command::Get { .. } | Command::Delete { .. } | Command::Look { .. } => 0,
+            Command::Refresh { .. } | Command::Expiry { .. } => 0,
         };
         self.key().as_bytes().len() + value + 48
     }
@@ -139,6 +147,8 @@ pub enum Reply {
     Absent,
     /// Nothing was done: the key has a version that is not less.
     Superseded,
+    /// After so long the key expires; None: it does not.
+    Expires(Option<Duration>),
     /// What a look found.
     Seen(Box<Seen>),
     /// A refresh is done.
@@ -295,41 +305,6 @@ pub struct Progress {
     /// How long the cache was busy with it, about.
     pub took: Duration,
 }
-
-/// How many keys are deleted by one call: as many as the cache gets through in a few milliseconds, for it does nothing
-/// else meanwhile. Measured, because what a key holds decides.
-#[derive(Debug)]
-pub struct Portion {
-    keys: usize,
-}
-
-impl Default for Portion {
-    fn default() -> Self {
-        Portion { keys: FIRST_PORTION }
-    }
-}
-
-impl Portion {
-    /// At least one.
-    pub fn keys(&self) -> usize {
-        self.keys
-    }
-
-    /// Notes how long a call has taken.
-    pub fn took(&mut self, took: Duration) {
-        if took > LONG_CALL {
-            self.keys = (self.keys / 2).max(MIN_PORTION);
-        } else if took < LONG_CALL / 2 {
-            self.keys = (self.keys * 2).min(MAX_PORTION);
-        }
-    }
-}
-
-/// A call that holds up the cache for longer is cut shorter the next time.
-pub const LONG_CALL: Duration = Duration::from_millis(5);
-const FIRST_PORTION: usize = 125;
-const MIN_PORTION: usize = 8;
-const MAX_PORTION: usize = 1000;
 
 /// A cache that sessions can be opened on. Shared between threads.
 pub trait Cache: Send + Sync + 'static {

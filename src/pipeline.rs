@@ -46,6 +46,7 @@
 
 pub mod fetch;
 pub mod intake;
+mod look;
 mod placement;
 pub mod readiness;
 pub mod router;

@@ -173,6 +173,7 @@ impl MapState {
                 self.set(key, value, *ttl, version.as_ref(), remembered.map(|own| Arc::new((**own).clone())))
             }
             Command::Look { key, version } => Ok(Reply::Seen(Box::new(self.look(key.as_bytes(), version)))),
+            Command::Expiry { key } => Ok(self.expiry(key.as_bytes())),
             Command::Refresh { key, ttl, version, remembered } => {
                 Ok(self.refresh(key.as_bytes(), *ttl, version, remembered))
             }
@@ -209,6 +210,13 @@ impl MapState {
         let remembered = entry.and_then(|entry| entry.remembered).map(|remembered| (*remembered).clone());
         let version = old.and_then(|old| Version::from_stored(Held::parse(&old.stored).version));
         Seen { standing: standing.unwrap_or_default(), remembered, version, holds }
+    }
+
+    fn expiry(&self, key: &[u8]) -> Reply {
+        match self.map.get(key).filter(StoredValue::is_live) {
+            None => Reply::Miss,
+            Some(entry) => Reply::Expires(entry.expires.map(|at| at.saturating_duration_since(Instant::now()))),
+        }
     }
 
     fn refresh(&self, key: &[u8], ttl: Option<Ttl>, version: &Version, remembered: &Remembered) -> Reply {

@@ -37,7 +37,7 @@ use super::submitter::Submitter;
 use super::validation::{NextStages, Validation};
 use crate::blob::BlobSettings;
 use crate::blob::guard::AllowedHosts;
-use crate::cache::Cache;
+use crate::cache::{Cache, Session};
 use crate::pipeline::fetch::direct::DirectFetch;
 use crate::pipeline::fetch::fetcher::{self, Adapt, Fetcher, FetcherMessage};
 use crate::pipeline::fetch::shared::SharedScheduler;
@@ -189,6 +189,11 @@ impl Placement {
     /// Hosts of blobs that are taken for down.
     pub fn hosts_down(&self) -> usize {
         self.deps.scheduler.with(|scheduler| scheduler.hosts_down())
+    }
+
+    /// A line to the cache for who is no actor.
+    pub fn session(&self) -> Box<dyn Session> {
+        self.deps.cache.session()
     }
 
     fn resize_fetchers(&self, state: &Placed) {

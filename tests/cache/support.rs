@@ -59,7 +59,7 @@ pub fn at(version: u64, command: Command) -> Command {
     match command {
         Command::Set { key, value, ttl, remembered, .. } => Command::Set { key, value, ttl, version, remembered },
         Command::Delete { key, .. } => Command::Delete { key, version },
-        Command::Get { .. } | Command::Look { .. } | Command::Refresh { .. } => command,
+        Command::Get { .. } | Command::Look { .. } | Command::Refresh { .. } | Command::Expiry { .. } => command,
     }
 }
 

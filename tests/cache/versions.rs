@@ -116,7 +116,7 @@ pub async fn what_a_storage_tells_is_applied_again_at_its_own_place_and_a_set_co
         match command {
             Command::Set { key, value, ttl, remembered, .. } => Command::Set { key, value, ttl, version, remembered },
             Command::Delete { key, .. } => Command::Delete { key, version },
-            Command::Get { .. } | Command::Look { .. } | Command::Refresh { .. } => command,
+            Command::Get { .. } | Command::Look { .. } | Command::Refresh { .. } | Command::Expiry { .. } => command,
         }
     };
     let (superseded, hit) = (Reply::Superseded, |value: &'static str| Reply::Hit(value.into()));

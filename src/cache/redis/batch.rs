@@ -8,6 +8,7 @@
 //! Writes that stand side by side share a call where one can carry them: those with a version a script (`versioned`), those
 //! with neither version nor expiry an `MSET`. What Redis refuses for several it is asked for one by one.
 
+use std::time::Duration;
 use std::vec;
 
 use bytes::Bytes;
@@ -100,6 +101,7 @@ pub(super) fn encode(
             Command::Set { version: Some(_), .. }
             | Command::Delete { version: Some(_), .. }
             | Command::Refresh { .. } => options.version_keys.write(&mut encoder, run),
+            Command::Expiry { key } => encoder.pack(&[b"PTTL", key.as_bytes()]),
             Command::Look { key, .. } => options.version_keys.look(&mut encoder, key.as_bytes()),
             Command::Set { version: None, .. } if length > 1 => {
                 encoder.begin(1 + 2 * length);
@@ -239,12 +241,17 @@ impl<'a> ReplyReader<'a> {
             Command::Look { version, .. } => return Some(looked(version, first, self.frames.next()?)),
             Command::Set { .. } | Command::Refresh { .. } => "SET",
             Command::Delete { .. } => "UNLINK",
+            Command::Expiry { .. } => "PTTL",
         };
         let step = match (command, first) {
             (_, Frame::Error(code)) => failed(&code, name),
             (Command::Set { .. }, Frame::Status) => Step::Done(Ok(Reply::Stored)),
             (Command::Delete { .. }, Frame::Number(0)) => Step::Done(Ok(Reply::Absent)),
             (Command::Delete { .. }, Frame::Number(_)) => Step::Done(Ok(Reply::Deleted)),
+            (Command::Expiry { .. }, Frame::Number(-2)) => Step::Done(Ok(Reply::Miss)),
+            (Command::Expiry { .. }, Frame::Number(ms)) => {
+                Step::Done(Ok(Reply::Expires(u64::try_from(ms).ok().map(Duration::from_millis))))
+            }
             _ => Step::Done(Err(unexpected())),
         };
         Some(step)

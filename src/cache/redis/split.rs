@@ -82,7 +82,7 @@ pub(super) fn fits_one_pipeline(batch: &[Command]) -> bool {
             read.insert(key);
             true
         }
-        Command::Look { .. } => true,
+        Command::Look { .. } | Command::Expiry { .. } => true,
         Command::Set { key, .. } | Command::Delete { key, .. } | Command::Refresh { key, .. } => !read.contains(key),
     })
 }
@@ -91,7 +91,8 @@ pub(super) fn fits_one_pipeline(batch: &[Command]) -> bool {
 pub(super) fn long_value(command: &Command) -> Option<usize> {
     match command {
         Command::Set { value, .. } => Some(value.len()).filter(|bytes| *bytes > MAX_SURE_BYTES),
-        Command::Get { .. } | Command::Delete { .. } | Command::Look { .. } | Command::Refresh { .. } => None,
+        Command::Get { .. } | Command::Delete { .. } | Command::Look { .. } => None,
+        Command::Refresh { .. } | Command::Expiry { .. } => None,
     }
 }
 
@@ -225,7 +226,9 @@ impl<'a> PipelineSplit<'a> {
 fn written(command: &Command, bound: Option<usize>, is_filled: bool) -> (Option<usize>, bool) {
     match command {
         // A refresh lets what there is stand.
-        Command::Get { .. } | Command::Look { .. } | Command::Refresh { .. } => (bound, is_filled),
+        Command::Get { .. } | Command::Look { .. } | Command::Refresh { .. } | Command::Expiry { .. } => {
+            (bound, is_filled)
+        }
         Command::Set { value, version: None, .. } => (Some(value.len()), !value.is_empty()),
         Command::Delete { version: None, .. } => (Some(0), false),
         // It may be superseded.

@@ -62,7 +62,7 @@ fn names((commands, _): &Batch) -> Vec<String> {
         Command::Set { ttl: None, .. } => '+',
         Command::Set { .. } => '*',
         Command::Delete { .. } => '-',
-        Command::Get { .. } | Command::Look { .. } => '?',
+        Command::Get { .. } | Command::Look { .. } | Command::Expiry { .. } => '?',
         Command::Refresh { .. } => '=',
     };
     let name = |command: &Command| format!("{}{}", kind(command), command.key().as_str());

@@ -13,7 +13,7 @@ pub(super) fn outcome(command: &Command, origin: Origin, result: Result<Reply, C
         (_, Ok(Reply::Deleted)) => Outcome::Deleted,
         (_, Ok(Reply::Absent)) => Outcome::Absent,
         (_, Ok(Reply::Superseded)) => Outcome::Superseded,
-        (_, Ok(Reply::Stored | Reply::Seen(_) | Reply::Unchanged | Reply::Changed)) => {
+        (_, Ok(Reply::Stored | Reply::Seen(_) | Reply::Expires(_) | Reply::Unchanged | Reply::Changed)) => {
             Outcome::failed(ProblemKind::CacheUnavailable, "Redis sent a reply that does not fit the command")
         }
         (_, Err(CacheError::Down(cause))) => Outcome::failed(
