@@ -105,6 +105,8 @@ struct Shared {
     appended: Notify,
     /// Until when nothing is asked of its Redis.
     left_alone: Mutex<Option<Instant>>,
+    /// Since when its Redis cannot be worked with, and why.
+    trouble: Mutex<Option<(Instant, String)>>,
 }
 
 impl Journal {
@@ -128,6 +130,7 @@ impl Journal {
             on_their_way: AtomicU64::new(0),
             appended: Notify::new(),
             left_alone: Mutex::default(),
+            trouble: Mutex::default(),
         };
         Journal { shared: Arc::new(shared) }
     }
@@ -147,6 +150,20 @@ impl Journal {
         self.shared.depth.store(events, Relaxed);
         self.shared.metrics.set_journal(events, oldest_age, dead_letters);
         self.shared.metrics.set_journal_up(true);
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Its Redis cannot be worked with.
+    fn note_trouble(&self, cause: String) {
+        self.shared.metrics.set_journal_up(false);
+        let mut trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.get_or_insert_with(|| (Instant::now(), String::new())).1 = cause;
+    }
+
+    /// For how long its Redis has not been of use, and why; None: it is.
+    pub fn trouble(&self) -> Option<(Duration, String)> {
+        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.as_ref().map(|(since, cause)| (since.elapsed(), cause.clone()))
     }
 
     fn note_depth(&self, events: u64) {

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+mod failed_fetch;
+
+pub use self::failed_fetch::FailedFetch;
 use super::{EventType, Ttl};
 
 /// The three classes an answer falls into, the worst last: `max` of two is what the whole is.
@@ -87,7 +90,7 @@ pub enum Outcome {
         /// Keys that were deleted up to the failure.
         deleted: u64,
         /// Why it stopped.
-        problem: Problem,
+        problem: Box<Problem>,
     },
 }
 
@@ -98,7 +101,8 @@ impl Outcome {
     /// The class that the outcome counts as in the answer and the metrics.
     pub fn class(&self) -> Class {
         match self {
-            Outcome::Failed(problem) | Outcome::PatternDeleteFailed { problem, .. } => problem.kind.class(),
+            Outcome::Failed(problem) => problem.kind.class(),
+            Outcome::PatternDeleteFailed { problem, .. } => problem.kind.class(),
             _ => Class::Ok,
         }
     }
@@ -106,7 +110,8 @@ impl Outcome {
     /// Why it failed, if it did.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Outcome::Failed(problem) | Outcome::PatternDeleteFailed { problem, .. } => Some(problem),
+            Outcome::Failed(problem) => Some(problem),
+            Outcome::PatternDeleteFailed { problem, .. } => Some(problem),
             _ => None,
         }
     }
@@ -200,6 +205,8 @@ pub struct Problem {
     pub retry_after_seconds: u16,
     /// The blob is gone, or has changed since its notification: the change has a notification of its own.
     pub is_overtaken: bool,
+    /// The fetch that failed, if it was one: for who looks at the service, and not on the wire.
+    pub fetch: Option<Box<FailedFetch>>,
 }
 
 /// The longest that a sender is told to wait.
@@ -208,7 +215,7 @@ pub const MAX_RETRY_AFTER_SECONDS: u16 = 300;
 impl Problem {
     /// A problem that says nothing of when to try again.
     pub fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Problem { kind, detail: detail.into(), retry_after_seconds: 0, is_overtaken: false }
+        Problem { kind, detail: detail.into(), retry_after_seconds: 0, is_overtaken: false, fetch: None }
     }
 
     /// The same problem, which will last for `wait`: rounded up to whole seconds, at most the bound.

@@ -9,6 +9,7 @@ use super::answer::with_text;
 use super::prefer::Preferences;
 use super::problem::{add_retry_after, rejection_answer};
 use super::request::{RequestContext, Summary};
+use super::sources;
 use super::state::HttpState;
 use super::verdict_log::log_verdict;
 use crate::event::invalid::Invalid;
@@ -49,7 +50,8 @@ pub(super) fn answer_to(
         if let Some(pending) = pending.filter(|_| held_bytes > SMALL_ANSWER_BYTES) {
             context.keep(pending.keep_for_answer(held_bytes));
         }
-        log_verdict(&verdict, summary.outcome, &context.ids, shared);
+        let source = sources::name(request.uri().path()).unwrap_or_default();
+        log_verdict(&verdict, summary.outcome, source, &context.ids, shared);
     }
     told(response, request, shared, Summary { bytes_in, ..summary })
 }

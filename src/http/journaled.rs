@@ -129,7 +129,7 @@ impl Offer {
         for invalid in self.events.iter().filter_map(|event| event.as_ref().err()) {
             shared.metrics.event_rejected(invalid.event);
             shared.metrics.event_failed(invalid.event);
-            log_invalid(invalid, ids, shared);
+            log_invalid(invalid, &self.source, ids, shared);
         }
     }
 }

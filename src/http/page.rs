@@ -5,10 +5,11 @@
 //! nothing from elsewhere, and runs no script but its own (its hash is in the policy).
 
 pub mod html;
+pub mod key;
 pub mod letters;
 mod status;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix_rt::time::interval;
 use actix_web::http::header::CACHE_CONTROL;
@@ -22,7 +23,7 @@ use super::request::reject;
 use super::state::HttpState;
 use crate::event::rejection::Rejection;
 use crate::telemetry::ActorKind;
-use crate::telemetry::history::{STEP, Sample};
+use crate::telemetry::history::{STEP, Sample, Span, millis};
 
 pub fn overview(shared: &HttpState, _: &[ActorKind], _: &HttpRequest) -> HttpResponse {
     shared.pages.as_ref().map_or_else(|| HttpResponse::NotFound().finish(), |pages| pages.overview.show())
@@ -41,10 +42,21 @@ const ONLY_CERTIFICATES: &str = "clients show a certificate, which this port doe
 /// For whoever may post events, too.
 pub fn status(shared: &HttpState, stuck: &[ActorKind], request: &HttpRequest) -> HttpResponse {
     let Some(pages) = &shared.pages else { return HttpResponse::NotFound().finish() };
-    match admit(shared, request) {
-        Ok(()) => guarded().insert_header((CACHE_CONTROL, "no-store")).json(Status::of(shared, &pages.history, stuck)),
+    let span = admit(shared, request).and_then(|()| span(request.query_string()));
+    match span {
+        Ok(span) => {
+            guarded().insert_header((CACHE_CONTROL, "no-store")).json(Status::of(shared, &pages.history, stuck, span))
+        }
         Err(why) => reject(request, &why, ""),
     }
+}
+
+/// How far back the history is to go: a quarter of an hour, unless `span` says something else.
+fn span(query: &str) -> Result<Span, Rejection> {
+    let named = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "span");
+    let Some((_, value)) = named else { return Ok(Span::default()) };
+    let span = Span::ALL.into_iter().find(|span| span.as_str() == value);
+    span.ok_or_else(|| Rejection::BadRequest { detail: "span must be 15m, 1h or 1d".to_owned() })
 }
 
 /// Whoever may post events may read what is going on.
@@ -74,6 +86,7 @@ async fn sample(shared: &HttpState, step: Duration) {
     while let Some(pages) = &shared.pages {
         steps.tick().await;
         let (admission_events, admission_bytes) = shared.pipeline.admission.in_use();
-        pages.history.keep(Sample { reading: shared.metrics.read(), admission_events, admission_bytes });
+        let (at_ms, reading) = (millis(SystemTime::now()), shared.metrics.read());
+        pages.history.keep(Sample { at_ms, reading, admission_events, admission_bytes });
     }
 }

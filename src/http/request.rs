@@ -137,7 +137,10 @@ pub async fn observe(
     line.tell(response.status(), &summary, bytes_out, took);
     if let (Some(cause), "events" | "notification") = (&summary.turned_away, summary.asked) {
         let (problem, request_id) = (summary.outcome, line.context.ids.id.as_str());
-        shared.failed(Failed { event: "", id: "", problem, detail: cause, request_id });
+        // A path of no source is anybody's text.
+        let source = sources::name(response.request().uri().path()).filter(|name| shared.sources.find(name).is_some());
+        let source = source.unwrap_or_default();
+        shared.failed(&Failed { problem, detail: cause, request_id, source, ..Failed::default() });
     }
     Ok(response)
 }

@@ -151,10 +151,10 @@ impl HttpState {
     }
 
     /// Remembers it for who looks at the page.
-    pub fn failed(&self, failed: Failed<'_>) {
-        if let Some(pages) = &self.pages {
-            pages.history.failed(failed, SystemTime::now());
-        }
+    pub fn failed(&self, failed: &Failed<'_>) {
+        let Some(pages) = &self.pages else { return };
+        let ok = failed.fetch.map_or(0, |fetch| self.metrics.blobs_given(&fetch.target.authority()));
+        pages.history.failed(failed, ok, SystemTime::now());
     }
 
     /// Counts a verdict's events and entries; of a rejection, `problem` is the last part of its type.

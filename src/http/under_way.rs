@@ -75,7 +75,8 @@ impl Drop for UnderWay<'_> {
                 Verdict::One(_) | Verdict::Batch(_) => "",
             };
             shared.count(&verdict, problem);
-            log_verdict(&verdict, problem, &context.ids, shared);
+            let source = source.as_deref().map(|source| source.mapping.name.as_str()).unwrap_or_default();
+            log_verdict(&verdict, problem, source, &context.ids, shared);
         });
     }
 }

@@ -13,28 +13,29 @@ use crate::event::wire::{Answered, EventResult};
 use crate::pipeline::work::reply::Verdict;
 use crate::telemetry::history::Failed;
 
-/// A line an event at debug, and one at warn for each that was not carried out.
-pub fn log_verdict(verdict: &Verdict, problem: &'static str, ids: &RequestIds, shared: &HttpState) {
+/// A line an event at debug, and one at warn for each that was not carried out. `source` is the name of the source whose
+/// notification it was; empty: it came to `/events`.
+pub fn log_verdict(verdict: &Verdict, problem: &'static str, source: &str, ids: &RequestIds, shared: &HttpState) {
     match verdict {
-        Verdict::Rejected(Rejection::Invalid(invalid)) => log_invalid(invalid, ids, shared),
+        Verdict::Rejected(Rejection::Invalid(invalid)) => log_invalid(invalid, source, ids, shared),
         Verdict::Rejected(why) => {
             let detail = why.cause();
             log_request!(warn of ids; problem, detail; "body rejected");
-            shared.failed(Failed { event: "", id: "", problem, detail, request_id: ids.id.as_str() });
+            shared.failed(&Failed { problem, detail, source, request_id: ids.id.as_str(), ..Failed::default() });
         }
-        Verdict::One(answered) => log_answered(answered, ids, shared),
+        Verdict::One(answered) => log_answered(answered, source, ids, shared),
         Verdict::Batch(elements) => {
             for element in elements {
                 match element {
-                    EventResult::Answered(answered) => log_answered(answered, ids, shared),
-                    EventResult::Invalid(invalid) => log_invalid(invalid, ids, shared),
+                    EventResult::Answered(answered) => log_answered(answered, source, ids, shared),
+                    EventResult::Invalid(invalid) => log_invalid(invalid, source, ids, shared),
                 }
             }
         }
     }
 }
 
-pub(super) fn log_invalid(invalid: &Invalid, ids: &RequestIds, shared: &HttpState) {
+pub(super) fn log_invalid(invalid: &Invalid, source: &str, ids: &RequestIds, shared: &HttpState) {
     let event_id = invalid.id.as_deref().unwrap_or_default();
     let problem = invalid.problem();
     let (slug, cause) = (problem.slug, problem.detail.as_ref());
@@ -44,10 +45,11 @@ pub(super) fn log_invalid(invalid: &Invalid, ids: &RequestIds, shared: &HttpStat
     };
     log_request!(warn of ids; event_id, problem = slug, at, cause; "event rejected");
     let event = invalid.event.map_or("", EventType::as_str);
-    shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id: ids.id.as_str() });
+    let (request_id, detail) = (ids.id.as_str(), cause);
+    shared.failed(&Failed { event, id: event_id, problem: slug, detail, request_id, source, ..Failed::default() });
 }
 
-fn log_answered(answered: &Answered, ids: &RequestIds, shared: &HttpState) {
+fn log_answered(answered: &Answered, source: &str, ids: &RequestIds, shared: &HttpState) {
     let class = answered.class();
     if shared.slow.concerns(answered) {
         shared.slow.tell(answered, ids);
@@ -73,6 +75,16 @@ fn log_answered(answered: &Answered, ids: &RequestIds, shared: &HttpState) {
                 log_request!(warn of ids; event, event_id, key:% = key, keys, problem = slug, cause; "event not carried out")
             }
         }
-        shared.failed(Failed { event, id: event_id, problem: slug, detail: cause, request_id: ids.id.as_str() });
+        shared.failed(&Failed {
+            event,
+            id: event_id,
+            problem: slug,
+            detail: cause,
+            request_id: ids.id.as_str(),
+            key,
+            source,
+            class: Some(class),
+            fetch: problem.fetch.as_deref(),
+        });
     }
 }

@@ -144,7 +144,7 @@ struct Trouble {
 
 impl Trouble {
     fn met(&mut self, journal: &Journal, error: &LinkError) {
-        journal.shared.metrics.set_journal_up(false);
+        journal.note_trouble(error.to_string());
         if !self.is_told && journal.settings().is_asked_for {
             warn!(cause:% = error; "journal cannot be read");
             self.is_told = true;

@@ -1,95 +1,123 @@
-//! The last quarter of an hour, for who looks at the service in a browser: what was counted every few seconds, and the
-//! last failures.
+//! What happened lately, for who looks at the service in a browser: what was counted every few seconds over a quarter of an
+//! hour, and more coarsely over an hour and a day; the last failures; and the hosts that fail.
 //!
 //! Promises that it stays small, whatever is sent; that it costs nothing where events are counted, for it reads what the
 //! metrics have counted; and that it holds no more of an event than the log does: no value, no token, no URL's query.
 
+mod failures;
+mod hosts;
+
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
+use self::failures::Failures;
+pub use self::failures::{Failed, KeptFailure, MAX_FAILURES, millis};
+pub use self::hosts::FailingHost;
+use self::hosts::FailingHosts;
 use super::metrics::{EVENT_TYPES, Reading, Spread};
 use crate::event::outcome::Class;
 
-/// How often a reading is kept.
+/// How often a reading is taken.
 pub const STEP: Duration = Duration::from_secs(5);
-/// Steps that are kept: fifteen minutes.
+/// Steps that are kept of each span.
 pub const STEPS: usize = 180;
-/// Failures that are kept.
-pub const MAX_FAILURES: usize = 50;
-/// Bytes of a failure's texts, each.
-const MAX_TEXT_BYTES: usize = 300;
 
-/// The steps and the failures that are kept: the status page reads them, and every server thread adds to them.
+/// How far back one looks. Each span has the same number of steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Span {
+    /// A quarter of an hour.
+    #[default]
+    Quarter,
+    /// An hour.
+    Hour,
+    /// 24 hours.
+    Day,
+}
+
+impl Span {
+    /// Every span, the shortest first.
+    pub const ALL: [Span; 3] = [Span::Quarter, Span::Hour, Span::Day];
+
+    /// The name in a query.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Span::Quarter => "15m",
+            Span::Hour => "1h",
+            Span::Day => "1d",
+        }
+    }
+
+    /// The length of one step: a multiple of [`STEP`].
+    pub fn step(self) -> Duration {
+        STEP * self.readings() as u32
+    }
+
+    /// Readings that make one step.
+    fn readings(self) -> usize {
+        match self {
+            Span::Quarter => 1,
+            Span::Hour => 4,
+            Span::Day => 96,
+        }
+    }
+}
+
+/// All that is kept: the status page reads it, and every server thread adds to it.
 #[derive(Debug, Default)]
 pub struct History(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
+    /// One for each [`Span::ALL`].
+    rings: [Ring; Span::ALL.len()],
+    failures: Failures,
+    hosts: FailingHosts,
+}
+
+/// The samples of one span.
+#[derive(Debug, Default)]
+struct Ring {
     /// One more than there are steps.
     samples: VecDeque<Sample>,
-    failures: VecDeque<KeptFailure>,
+    /// Readings since the last sample, and the most that held admission among them.
+    readings: usize,
+    most: (usize, usize),
 }
 
 /// What was there at the end of a step.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// All counters since the start, as they stood then.
-    pub reading: Reading,
-    /// Events that held admission at that moment.
-    pub admission_events: usize,
-    /// Bytes that were held of admission at that moment.
-    pub admission_bytes: usize,
-}
-
-/// What is told of an event or request that failed.
-#[derive(Debug, Clone, Copy)]
-pub struct Failed<'a> {
-    /// The type of the event; empty if it could not be read.
-    pub event: &'static str,
-    /// Empty if it has none.
-    pub id: &'a str,
-    /// The last part of the problem's type.
-    pub problem: &'static str,
-    /// The problem's detail; longer texts are cut.
-    pub detail: &'a str,
-    /// The id of the request, as in the log and in the response's `x-request-id`.
-    pub request_id: &'a str,
-}
-
-/// A [`Failed`] event or request as it is kept, with its texts cut to 300 bytes each.
-#[derive(Debug, Clone)]
-pub struct KeptFailure {
     /// Milliseconds since 1970.
     pub at_ms: u64,
-    /// The event's type; empty if that could not be told.
-    pub event: &'static str,
-    /// The event's own id; empty if it has none.
-    pub id: String,
-    /// The last part of the problem's type.
-    pub problem: &'static str,
-    /// The problem's detail.
-    pub detail: String,
-    /// The id of the request, to find it in the log.
-    pub request_id: String,
+    /// All counters since the start, as they stood then.
+    pub reading: Reading,
+    /// Events that held admission: at that moment, and in a step of several readings the most of them.
+    pub admission_events: usize,
+    /// Bytes that were held of admission, likewise.
+    pub admission_bytes: usize,
 }
 
 /// What happened within a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistoryStep {
+    /// Its end, in milliseconds since 1970.
+    pub until_ms: u64,
     /// Events that ended within the step, by [`EVENT_TYPES`] and [`Class::ALL`].
     pub events: [[u64; Class::ALL.len()]; EVENT_TYPES.len()],
     /// How long requests to `POST /events` took.
     pub requests: Quantiles,
     /// How long pipelines to the cache took.
     pub batches: Quantiles,
+    /// How long events took, from their acceptance to their end.
+    pub delays: Quantiles,
     /// Events that held admission at the end of the step.
     pub admission_events: usize,
     /// Bytes that were held of admission at the end of the step.
     pub admission_bytes: usize,
 }
 
-/// The figures of all kept steps together, as the readings name them.
+/// The figures of the last quarter of an hour together, as the readings name them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Overall {
     /// How long requests to `POST /events` took.
@@ -112,41 +140,29 @@ pub struct Quantiles {
 impl History {
     /// Keeps what is there at the end of a step; the oldest goes.
     pub fn keep(&self, sample: Sample) {
-        let samples = &mut self.kept().samples;
-        if samples.len() > STEPS {
-            samples.pop_front();
+        for (ring, span) in self.kept().rings.iter_mut().zip(Span::ALL) {
+            ring.keep(&sample, span);
         }
-        samples.push_back(sample);
     }
 
-    /// Keeps a failure; the oldest goes.
-    pub fn failed(&self, failed: Failed<'_>, now: SystemTime) {
-        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let failure = KeptFailure {
-            at_ms: since_epoch.as_millis() as u64,
-            event: failed.event,
-            id: cut(failed.id),
-            problem: failed.problem,
-            detail: cut(failed.detail),
-            request_id: cut(failed.request_id),
-        };
-        let failures = &mut self.kept().failures;
-        if failures.len() == MAX_FAILURES {
-            failures.pop_front();
-        }
-        failures.push_back(failure);
+    /// Keeps a failure; the oldest goes. `ok` counts the blobs that its host has given so far.
+    pub fn failed(&self, failed: &Failed<'_>, ok: u64, now: SystemTime) {
+        let mut kept = self.kept();
+        kept.hosts.failed(failed, ok, now);
+        kept.failures.keep(failed, now);
     }
 
     /// The oldest first.
-    pub fn steps(&self) -> Vec<HistoryStep> {
+    pub fn steps(&self, span: Span) -> Vec<HistoryStep> {
         let kept = self.kept();
-        let pairs = kept.samples.iter().zip(kept.samples.iter().skip(1));
+        let samples = &kept.rings[span as usize].samples;
+        let pairs = samples.iter().zip(samples.iter().skip(1));
         pairs.map(|(before, after)| HistoryStep::between(before, after)).collect()
     }
 
-    /// From the oldest sample to this reading.
+    /// From the oldest sample of the last quarter of an hour to this reading.
     pub fn overall(&self, now: &Reading) -> Overall {
-        match self.kept().samples.front() {
+        match self.kept().rings[Span::Quarter as usize].samples.front() {
             Some(Sample { reading: first, .. }) => Overall {
                 requests: Quantiles::between(&first.requests, &now.requests),
                 batches: Quantiles::between(&first.batches, &now.batches),
@@ -158,7 +174,12 @@ impl History {
 
     /// The newest first.
     pub fn failures(&self) -> Vec<KeptFailure> {
-        self.kept().failures.iter().rev().cloned().collect()
+        self.kept().failures.newest_first()
+    }
+
+    /// The hosts that have failed lately and have given nothing since; `ok` counts the blobs that a host has given so far.
+    pub fn failing_hosts(&self, ok: impl Fn(&str) -> u64, now: SystemTime) -> Vec<FailingHost> {
+        self.kept().hosts.still_failing(ok, now)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -166,15 +187,34 @@ impl History {
     }
 }
 
+impl Ring {
+    fn keep(&mut self, sample: &Sample, span: Span) {
+        let (events, bytes) = self.most;
+        self.most = (events.max(sample.admission_events), bytes.max(sample.admission_bytes));
+        self.readings += 1;
+        if self.readings < span.readings() && !self.samples.is_empty() {
+            return;
+        }
+        if self.samples.len() > STEPS {
+            self.samples.pop_front();
+        }
+        let (admission_events, admission_bytes) = self.most;
+        self.samples.push_back(Sample { admission_events, admission_bytes, ..sample.clone() });
+        (self.readings, self.most) = (0, (0, 0));
+    }
+}
+
 impl HistoryStep {
     fn between(before: &Sample, after: &Sample) -> HistoryStep {
         let (from, to) = (&before.reading, &after.reading);
         HistoryStep {
+            until_ms: after.at_ms,
             events: std::array::from_fn(|event| {
                 std::array::from_fn(|class| to.events[event][class].saturating_sub(from.events[event][class]))
             }),
             requests: Quantiles::between(&from.requests, &to.requests),
             batches: Quantiles::between(&from.batches, &to.batches),
+            delays: Quantiles::between(&from.delays, &to.delays),
             admission_events: after.admission_events,
             admission_bytes: after.admission_bytes,
         }
@@ -188,30 +228,25 @@ impl Quantiles {
     }
 }
 
-fn cut(text: &str) -> String {
-    let beyond = text.char_indices().find(|(at, character)| at + character.len_utf8() > MAX_TEXT_BYTES);
-    beyond.map_or_else(|| text.to_owned(), |(at, _)| format!("{}…", &text[..at]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::EventType;
     use crate::telemetry::Metrics;
 
-    fn sample(metrics: &Metrics) -> Sample {
-        Sample { reading: metrics.read(), admission_events: 1, admission_bytes: 2 }
+    fn sample(metrics: &Metrics, admission_events: usize) -> Sample {
+        Sample { at_ms: 0, reading: metrics.read(), admission_events, admission_bytes: 2 }
     }
 
     #[test]
     fn a_step_is_what_happened_between_two_samples_and_old_ones_go() {
         let (metrics, history) = (Metrics::new("").unwrap(), History::default());
-        assert!(history.steps().is_empty());
+        assert!(history.steps(Span::Quarter).is_empty());
         for n in 0..STEPS as u64 + 20 {
-            history.keep(sample(&metrics));
+            history.keep(sample(&metrics, 1));
             (0..n).for_each(|_| metrics.event_done(EventType::Set, Class::Ok));
         }
-        let steps = history.steps();
+        let steps = history.steps(Span::Quarter);
         assert_eq!(steps.len(), STEPS);
         let counted: Vec<u64> = steps.iter().map(|step| step.events[0][0]).collect();
         assert_eq!(counted, (19..19 + STEPS as u64).collect::<Vec<_>>());
@@ -223,18 +258,18 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_bounded_in_number_and_length_the_newest_first() {
-        let history = History::default();
-        let long = "é".repeat(MAX_TEXT_BYTES);
-        for n in 0..MAX_FAILURES + 5 {
-            let failed =
-                Failed { event: "SET", id: &n.to_string(), problem: "timeout", detail: &long, request_id: "r" };
-            history.failed(failed, UNIX_EPOCH + Duration::from_millis(n as u64));
+    fn an_hour_and_a_day_have_as_many_steps_of_more_readings_with_the_most_of_what_held_admission() {
+        let (metrics, history) = (Metrics::new("").unwrap(), History::default());
+        for n in 0..20_000 {
+            history.keep(sample(&metrics, if n % 96 == 50 { 7 } else { 1 }));
+            metrics.event_done(EventType::Set, Class::Ok);
         }
-        let failures = history.failures();
-        assert_eq!(failures.len(), MAX_FAILURES);
-        assert_eq!((failures[0].id.as_str(), failures[0].at_ms), ("54", 54));
-        assert_eq!(failures[49].id, "5");
-        assert!(failures.iter().all(|failure| failure.detail.len() <= MAX_TEXT_BYTES + '…'.len_utf8()));
+        for (span, readings) in Span::ALL.into_iter().zip([1, 4, 96]) {
+            let steps = history.steps(span);
+            assert_eq!((steps.len(), span.step()), (STEPS, STEP * readings), "{span:?}");
+            assert!(steps.iter().all(|step| step.events[0][0] == u64::from(readings)), "{span:?}");
+        }
+        assert_eq!(STEP * 96 * STEPS as u32, Duration::from_secs(86_400));
+        assert!(history.steps(Span::Day).iter().all(|step| step.admission_events == 7));
     }
 }

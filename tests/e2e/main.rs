@@ -40,6 +40,8 @@ mod order_model;
 mod outages;
 mod outcomes;
 mod page;
+mod page_health;
+mod page_key;
 mod patterns;
 mod problems;
 mod proxy;

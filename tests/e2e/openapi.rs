@@ -131,6 +131,7 @@ fn the_document_has_every_route_and_no_other() {
             LETTERS[1],
             "/docs",
             "/events",
+            "/key.json",
             "/live",
             "/metrics",
             "/openapi.json",
@@ -145,6 +146,10 @@ fn the_document_has_every_route_and_no_other() {
         let mut wire = daemon.wire();
         wire.send_request("DELETE", path, &[], b"");
         document.assert_answers("get", path, &wire.answer());
+    }
+    daemon.post(&json!({"key": "SET", "version": 7, "value": {"data": {"key": "k", "value": "v"}, "ttl": 60}}));
+    for query in ["?key=k", "?key=none", "?key="] {
+        document.assert_answers("get", "/key.json", &daemon.get(&format!("/key.json{query}")));
     }
 }
 

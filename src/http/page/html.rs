@@ -13,9 +13,29 @@ use ring::digest::{SHA256, digest};
 use crate::telemetry::history::History;
 
 const STYLE: &str = include_str!("style.css");
-const OVERVIEW: (&str, &str) =
-    (include_str!("overview.html"), concat!(include_str!("overview.js"), include_str!("letters.js")));
-const DOCS: (&str, &str) = (include_str!("docs.html"), include_str!("docs.js"));
+const OVERVIEW: (&str, &str) = (
+    include_str!("overview.html"),
+    concat!(
+        include_str!("shared.js"),
+        include_str!("overview/base.js"),
+        include_str!("overview/health.js"),
+        include_str!("overview/failures.js"),
+        include_str!("overview/charts.js"),
+        include_str!("overview/tables.js"),
+        include_str!("overview/form.js"),
+        include_str!("overview/letters.js"),
+    ),
+);
+const DOCS: (&str, &str) = (
+    include_str!("docs.html"),
+    concat!(
+        include_str!("shared.js"),
+        include_str!("docs/schemas.js"),
+        include_str!("docs/routes.js"),
+        include_str!("docs/try.js"),
+        include_str!("docs/search.js"),
+    ),
+);
 
 const GUARDS: [(HeaderName, &str); 4] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),

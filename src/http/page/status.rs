@@ -1,24 +1,33 @@
 //! `/status.json`: what the page shows.
 
-use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
+mod course;
+mod failed;
+mod health;
 
-use crate::event::outcome::Class;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use self::course::{ByType, Course};
+use self::failed::FailedEvent;
+use self::health::HealthPart;
 use crate::http::probes;
 use crate::http::sources::ActiveSource;
 use crate::http::state::HttpState;
 use crate::telemetry::ActorKind;
-use crate::telemetry::history::{History, HistoryStep, KeptFailure, Overall, Quantiles, STEP};
-use crate::telemetry::metrics::{EVENT_TYPES, HostState, JournalReading};
+use crate::telemetry::history::{History, Overall, Quantiles, Span};
+use crate::telemetry::metrics::{HostState, JournalReading};
 
-/// Hosts of blobs that are shown.
-const MAX_SLOWEST: usize = 5;
+/// Hosts of blobs that are shown: as many as have series of their own.
+const MAX_HOSTS: usize = 32;
 
 #[derive(Serialize)]
 pub struct Status<'a> {
     service: Service<'a>,
     ready: bool,
     reasons: Vec<String>,
+    /// What the service is made of and depends on, and how each is.
+    health: Vec<HealthPart>,
     events: ByType<u64>,
     latency: Latency,
     pipeline: Vec<Actors>,
@@ -30,8 +39,10 @@ pub struct Status<'a> {
     journal: Option<JournalState>,
     /// In the order of their names.
     sources: Vec<SourceState>,
+    /// Their names: an entry may say that it comes from one.
+    stores: &'a [String],
     history: Course,
-    failures: Vec<Failed>,
+    failures: Vec<FailedEvent>,
 }
 
 #[derive(Serialize)]
@@ -48,6 +59,7 @@ struct Service<'a> {
 struct Actors {
     actor: &'static str,
     running: u64,
+    wanted: u64,
     waiting: u64,
     restarts: u64,
     stuck: bool,
@@ -123,38 +135,15 @@ impl From<(&str, &ActiveSource)> for SourceState {
     }
 }
 
-/// A column for each thing that is drawn.
-#[derive(Serialize)]
-struct Course {
-    step_seconds: u64,
-    steps: usize,
-    events: ByType<Vec<u64>>,
-    p50_ms: Vec<Option<f64>>,
-    p99_ms: Vec<Option<f64>>,
-    cache_p50_ms: Vec<Option<f64>>,
-    cache_p99_ms: Vec<Option<f64>>,
-    admission_events: Vec<usize>,
-    admission_bytes: Vec<usize>,
-}
-
 #[derive(Serialize)]
 struct Latency {
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
 }
 
-#[derive(Serialize)]
-struct Failed {
-    at_ms: u64,
-    event: &'static str,
-    id: String,
-    problem: &'static str,
-    detail: String,
-    request_id: String,
-}
-
 impl<'a> Status<'a> {
-    pub fn of(shared: &'a HttpState, history: &History, stuck: &[ActorKind]) -> Self {
+    /// With the history of this span.
+    pub fn of(shared: &'a HttpState, history: &History, stuck: &[ActorKind], span: Span) -> Self {
         let (reading, admission) = (shared.metrics.read(), &shared.pipeline.admission);
         let ((events, bytes), (max_events, max_bytes)) = (admission.in_use(), admission.limits());
         let Overall { requests, batches, delays } = history.overall(&reading);
@@ -170,6 +159,7 @@ impl<'a> Status<'a> {
             },
             ready: reasons.is_empty(),
             reasons,
+            health: health::parts(shared, history, stuck, SystemTime::now()),
             events: ByType(reading.events),
             latency: Latency::of(requests),
             pipeline: ActorKind::ALL.map(|kind| Actors::of(shared, kind, stuck)).into(),
@@ -180,7 +170,7 @@ impl<'a> Status<'a> {
             },
             blobs: Blobs {
                 hosts_down: shared.pipeline.hosts_down(),
-                hosts: shared.metrics.slowest_hosts(MAX_SLOWEST).into_iter().map(Host::from).collect(),
+                hosts: shared.metrics.slowest_hosts(MAX_HOSTS).into_iter().map(Host::from).collect(),
             },
             cache: Cache {
                 up: shared.pipeline.readiness.is_cache_up(),
@@ -194,8 +184,9 @@ impl<'a> Status<'a> {
                 JournalState { up, lease, events, max_events: journal.max_events(), oldest_age_seconds, dead_letters }
             }),
             sources: shared.sources.each(|name, source| SourceState::from((name, source))),
-            history: Course::of(&history.steps()),
-            failures: history.failures().into_iter().map(Failed::from).collect(),
+            stores: shared.pipeline.limits().stores.as_deref().unwrap_or_default(),
+            history: Course::of(&history.steps(span), span),
+            failures: history.failures().into_iter().map(FailedEvent::from).collect(),
         }
     }
 }
@@ -206,28 +197,10 @@ impl Actors {
         Actors {
             actor: kind.as_str(),
             running: state.running,
+            wanted: state.wanted,
             waiting: state.waiting,
             restarts: state.restarts,
             stuck: stuck.contains(&kind),
-        }
-    }
-}
-
-impl Course {
-    fn of(steps: &[HistoryStep]) -> Self {
-        let events = |event: usize, class: usize| steps.iter().map(|step| step.events[event][class]).collect();
-        let quantile =
-            |of: fn(&HistoryStep) -> Option<f64>| steps.iter().map(|step| of(step).map(milliseconds)).collect();
-        Course {
-            step_seconds: STEP.as_secs(),
-            steps: steps.len(),
-            events: ByType(std::array::from_fn(|event| std::array::from_fn(|class| events(event, class)))),
-            p50_ms: quantile(|step| step.requests.p50),
-            p99_ms: quantile(|step| step.requests.p99),
-            cache_p50_ms: quantile(|step| step.batches.p50),
-            cache_p99_ms: quantile(|step| step.batches.p99),
-            admission_events: steps.iter().map(|step| step.admission_events).collect(),
-            admission_bytes: steps.iter().map(|step| step.admission_bytes).collect(),
         }
     }
 }
@@ -246,33 +219,5 @@ fn milliseconds(seconds: f64) -> f64 {
 impl From<HostState> for Host {
     fn from(HostState { host, ok, failed, mean }: HostState) -> Self {
         Host { host, ok, failed, mean_ms: milliseconds(mean) }
-    }
-}
-
-impl From<KeptFailure> for Failed {
-    fn from(failure: KeptFailure) -> Self {
-        let KeptFailure { at_ms, event, id, problem, detail, request_id } = failure;
-        Failed { at_ms, event, id, problem, detail, request_id }
-    }
-}
-
-/// An object of objects: type, then outcome.
-struct ByType<T>([[T; Class::ALL.len()]; EVENT_TYPES.len()]);
-
-struct ByOutcome<'a, T>(&'a [T; Class::ALL.len()]);
-
-impl<T: Serialize> Serialize for ByType<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(EVENT_TYPES.len()))?;
-        for (event, classes) in EVENT_TYPES.iter().zip(&self.0) {
-            map.serialize_entry(event, &ByOutcome(classes))?;
-        }
-        map.end()
-    }
-}
-
-impl<T: Serialize> Serialize for ByOutcome<'_, T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(Class::ALL.iter().map(|class| class.as_str()).zip(self.0))
     }
 }

@@ -59,6 +59,13 @@ impl HostFetches {
         }
     }
 
+    /// Attempts at this host that brought a blob; of a host without a place, those of all such.
+    pub fn given(&self, host: &str) -> u64 {
+        let places = self.places.load();
+        let own = name(host).and_then(|name| places.get(&*name));
+        own.unwrap_or(&self.other)[0].get_sample_count()
+    }
+
     fn with_place(&self, host: &str, may_take_one: bool, work: impl FnOnce(&ByOutcome)) {
         if let Some(own) = self.places.load().get(host) {
             return work(own);

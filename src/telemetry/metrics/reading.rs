@@ -37,6 +37,8 @@ pub struct HostState {
 pub struct ActorState {
     /// Actors that run now.
     pub running: u64,
+    /// Actors that there should be.
+    pub wanted: u64,
     /// Messages sent to them and not yet handled.
     pub waiting: u64,
     /// How often supervision restarted one of them since the start.
@@ -78,12 +80,18 @@ impl Metrics {
         hosts
     }
 
+    /// Blobs that the host has given since the start. Hosts without a series of their own are counted together.
+    pub fn blobs_given(&self, host: &str) -> u64 {
+        self.inner.host_fetches.given(host)
+    }
+
     /// What waits is as it was last told.
     pub fn actor(&self, kind: ActorKind) -> ActorState {
         let at = kind as usize;
         let positive = |gauge: i64| u64::try_from(gauge).unwrap_or_default();
         ActorState {
             running: positive(self.inner.actors[at].get()),
+            wanted: positive(self.inner.actors_wanted[at].get()),
             waiting: positive(self.inner.actor_waiting[at].get()),
             restarts: self.inner.actor_restarts[at].get(),
         }

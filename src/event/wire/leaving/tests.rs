@@ -93,7 +93,7 @@ fn failures_carry_their_problem_without_a_status_code() {
         &answered(EventType::Set, vec![("k", Outcome::failed(ProblemKind::BlobUnavailable, "it answered 503"))]),
         r#"{"status":"unavailable","event":"SET","results":[{"key":"k","status":"unavailable","problem":{"type":"urn:redis-cache-sync:blob-unavailable","title":"The blob is unavailable","detail":"it answered 503"}}]}"#,
     );
-    let problem = Problem::new(ProblemKind::Timeout, "stopped");
+    let problem = Box::new(Problem::new(ProblemKind::Timeout, "stopped"));
     assert_answer(
         &answered(
             EventType::DeletePattern,

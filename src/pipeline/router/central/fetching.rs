@@ -7,7 +7,7 @@ use super::{CentralRouter, RouterMessage};
 use crate::blob::retry::Decision;
 use crate::blob::{FetchError, FetchErrorKind};
 use crate::event::CacheKey;
-use crate::event::outcome::{Outcome, Problem, ProblemKind};
+use crate::event::outcome::{FailedFetch, Outcome, Problem, ProblemKind};
 use crate::pipeline::fetch::fetcher::{FetchAttempt, FetcherMessage};
 use crate::pipeline::fetch::request::{FetchEnded, FetchRequest, FetchResult, problem_kind};
 use crate::pipeline::runtime::StageContext;
@@ -279,7 +279,16 @@ pub(super) fn failure(request: &FetchRequest, kind: ProblemKind, why: &str) -> O
     let target = request.target.to_string();
     let end = (0..=MAX_SHOWN_URL_BYTES.min(target.len())).rev().find(|at| target.is_char_boundary(*at)).unwrap_or(0);
     let (shown, rest) = (&target[..end], if end < target.len() { "…" } else { "" });
-    Outcome::failed(kind, format!("GET {shown}{rest}: {why}"))
+    let FetchRequest { target, attempts, version, ttl, expected, .. } = request;
+    let fetch = FailedFetch {
+        target: target.clone(),
+        attempts: *attempts,
+        version: version.clone(),
+        ttl: *ttl,
+        is_checked: expected.is_some(),
+    };
+    let problem = Problem::new(kind, format!("GET {shown}{rest}: {why}"));
+    Outcome::Failed(Problem { fetch: Some(Box::new(fetch)), ..problem })
 }
 
 fn fetch_outcome(error: FetchError, request: &FetchRequest) -> Outcome {

@@ -134,7 +134,7 @@ impl Rule {
     }
 
     pub(super) fn fail(self, kind: ProblemKind, detail: String) {
-        let problem = Problem::new(kind, detail);
+        let problem = Box::new(Problem::new(kind, detail));
         self.slot.settle(
             Outcome::PatternDeleteFailed { matched: self.matched, deleted: self.deleted, problem },
             Instant::now(),

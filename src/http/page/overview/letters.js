@@ -2,7 +2,7 @@
 // --- The journal and its dead letters ---
 
 function journal(state) {
-  at("journal-card").hidden = at("letters-card").hidden = !state;
+  at("journal-card").hidden = at("letters-card").hidden = at("jump-letters").hidden = !state;
   if (!state) return;
   facts(at("journal"), [
     ["state", state.up ? "✓ up" : "✗ down", state.up ? "good" : "bad"],
@@ -16,14 +16,6 @@ function journal(state) {
 /// What is listed: the filter it was asked with, and where the list goes on.
 let listed = { ids: [], next: null, filter: {} };
 
-async function ask(path, options = {}) {
-  const response = await fetch(path, { ...options, headers: { ...headers(), ...options.headers }, cache: "no-store" });
-  if (response.status === 401) shut();
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.detail || answer.title || `status ${response.status}`);
-  return answer;
-}
-
 async function tried(work) {
   try {
     await work();
@@ -32,7 +24,7 @@ async function tried(work) {
   }
 }
 
-function filled() {
+function wanted_letters() {
   const filter = {};
   for (const name of ["source", "problem", "key", "age"]) {
     const text = at(`letters-${name}`).value.trim();
@@ -45,22 +37,22 @@ async function list(filter, after) {
   at("letter").hidden = true;
   const { letters, next } = await ask(`/dead-letters.json?${new URLSearchParams(after ? { ...filter, after } : filter)}`);
   listed = { ids: letters.map(({ id }) => id), next, filter };
-  at("letters").replaceChildren(...letters.map(row));
+  at("letters").replaceChildren(...letters.map(letter_row));
   at("letters-table").hidden = !letters.length;
   at("letters-more-row").hidden = !next;
   at("letters-replay").disabled = at("letters-drop").disabled = !letters.length;
   say(at("letters-state"), letters.length ? `${count(letters.length)} listed${next ? ", there may be more" : ""}` : "None.");
 }
 
-function row({ id, problem, source, keys, died, attempts }) {
+function letter_row({ id, problem, source, keys, died, attempts }) {
   const button = (name, work) => {
     const made = make("button", { type: "button", "aria-label": `${name} ${id}` }, name);
     made.addEventListener("click", () => tried(work));
     return made;
   };
-  const doing = make("td", {}, button("Show", () => detail(id)), " ", button("Replay", () => change("replay", [id])), " ", button("Drop", () => change("drop", [id])));
-  const cells = [make("time", { datetime: died }, died), problem, source || "–", keys.join(" ") || "–", count(attempts)];
-  return make("tr", {}, ...cells.map((cell, place) => make("td", place === 3 ? { class: "code" } : {}, cell)), doing);
+  const doing = [button("Show", () => detail(id)), " ", button("Replay", () => change("replay", [id])), " ", button("Drop", () => change("drop", [id]))];
+  const cells = [["Given up", make("time", { datetime: died }, died)], ["Problem", problem], ["Source", source || "–"], ["Keys", keys.length ? breakable(keys.join(" "), "code") : "–"], ["Attempts", count(attempts)], ["What to do", doing]];
+  return make("tr", {}, ...cells.map(([label, cell]) => make("td", { "data-label": label }, make("div", {}, cell))));
 }
 
 async function detail(id) {
@@ -81,7 +73,7 @@ async function change(how, ids) {
 
 at("letters-filter").addEventListener("submit", (submitted) => {
   submitted.preventDefault();
-  tried(() => list(filled()));
+  tried(() => list(wanted_letters()));
 });
 at("letters-more").addEventListener("click", () => tried(() => list(listed.filter, listed.next)));
 at("letters-replay").addEventListener("click", () => tried(() => change("replay", listed.ids)));

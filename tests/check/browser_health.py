@@ -1,0 +1,173 @@
+"""What the page shows first: is it well, since when not and why; what failed; rates and times; tables."""
+
+import re
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from browser_tools import PHONE, SCHEMES, SIZES, Blobs, assert_sound, press_until, tab
+from daemon import Daemon, Redis
+
+LONG = "catalogue:" + "eu-west-1/" * 12 + "x" * 120
+
+
+def from_url(key, url, version=None):
+    event = {"key": "SET", "value": {"data": {"key": key, "url": url}}}
+    return event if version is None else {"version": version, **event}
+
+
+def it_is_told_what_is_not_well_since_when_and_why(browser):
+    with Redis() as redis, Daemon(CACHE_BACKEND="redis", REDIS_PORT=str(redis.port), REDIS_RETRY_MS="200") as daemon:
+        with tab(browser, daemon.url, quiet=False) as page:
+            expect(page.locator("#verdict")).to_have_text("✓ All is well.")
+            expect(page.locator("#parts li")).to_have_count(4)
+            redis.process.kill()
+            trouble = page.locator("#troubles li").first
+            expect(trouble).to_contain_text("✗ Redis")
+            expect(trouble).to_contain_text(str(redis.port))
+            expect(trouble.locator(".when")).to_have_text(re.compile(r"^for \d+ s, from \d\d:\d\d:\d\d$"))
+            expect(trouble.locator(".why")).not_to_be_empty()
+            expect(page.locator("#verdict")).to_contain_text("not well")
+            assert Axe().run(page).violations_count == 0, Axe().run(page).generate_report()
+
+
+def a_failing_host_and_what_failed_are_told_filtered_and_repeated(browser):
+    with Blobs() as blobs, Daemon(**blobs.settings()) as daemon:
+        blobs.answers["/flaky"] = (503, b"")
+        assert daemon.post(from_url("versioned", f"{blobs.url}/flaky", 7)) == 503
+        assert daemon.post(from_url("signed", f"{blobs.url}/flaky?sig=PLANTED", 7)) == 503
+        assert daemon.post({"key": "SET", "value": {"data": {}}}) == 422
+        with tab(browser, daemon.url) as page:
+            trouble = page.locator("#troubles li")
+            expect(trouble).to_contain_text(f"! Host 127.0.0.1:{blobs.port}")
+            expect(trouble.locator(".why")).to_contain_text("503")
+            rows = page.locator("#failures tr")
+            expect(rows).to_have_count(3)
+            row = rows.filter(has_text="versioned")
+            for text in (f"{blobs.url}/flaky", "/events", "blob-unavailable", "2"):
+                expect(row).to_contain_text(text)
+            assert "PLANTED" not in page.content()
+            # Only what has a version, and is known as a whole, is offered again.
+            expect(page.locator("#failures button")).to_have_count(1)
+            signed = rows.filter(has_text="signed")
+            signed.get_by_text("More").click()
+            expect(signed).to_contain_text("The query of its URL is not kept")
+            page.locator("#failures-problem").select_option("invalid-event")
+            expect(rows).to_have_count(1)
+            page.locator("#failures-problem").select_option("")
+            page.locator("#failures-class").select_option("unavailable")
+            expect(page.locator("#failures-count")).to_have_text("2 of 3")
+            page.locator("#failures-text").fill("VERSIONED")
+            expect(rows).to_have_count(1)
+            blobs.answers["/flaky"] = (200, b"seven")
+            page.get_by_role("button", name="Repeat the store of versioned").click()
+            expect(page.locator("#repeat-state")).to_have_text("versioned: stored")
+            expect(page.locator("#verdict")).to_have_text("✓ All is well.")
+
+
+def long_names_break_and_nothing_is_clipped_when_much_is_wrong(browser):
+    sources = {"SOURCES_MINIO_FORMAT": "s3", "STORES_ARCHIVE_KIND": "http", "STORES_ARCHIVE_ENDPOINT": "http://127.0.0.1:9/"}
+    with Blobs() as blobs, Redis() as redis:
+        settings = {**blobs.settings(), **sources, "CACHE_BACKEND": "redis", "REDIS_PORT": str(redis.port)}
+        with Daemon(**settings, REDIS_RETRY_MS="200") as daemon:
+            blobs.answers[f"/{LONG}"] = (503, b"")
+            daemon.post(from_url(LONG, f"{blobs.url}/{LONG}", 1))
+            daemon.post({"key": "SET", "id": "i" * 200, "value": {"data": {"key": LONG, "store": "archive", "object": f"b/{LONG}"}}})
+            redis.process.kill()
+            daemon.post({"key": "SET", "value": {"data": {"key": LONG, "value": "v"}}})
+            for scheme in SCHEMES:
+                for size in SIZES:
+                    with tab(browser, daemon.url, size, scheme) as page:
+                        expect(page.locator("#troubles li").first).to_contain_text("Redis")
+                        expect(page.locator("#failures tr")).to_have_count(3)
+                        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+                        assert_sound(page)
+                        if size is PHONE:
+                            # Not within a word as long as there is a better place.
+                            assert page.locator("#failures wbr").count() > 10
+
+
+def charts_have_axes_and_tell_the_values_under_the_pointer_and_by_keyboard(browser):
+    with Daemon() as daemon, tab(browser, daemon.url) as page:
+        daemon.post({"key": "SET", "value": {"data": {"key": "k", "value": "v"}}})
+        expect(page.locator("#chart-outcomes polyline").first).to_be_attached()
+        for chart in page.locator("#charts figure").all():
+            assert chart.locator("line.grid").count() >= 7
+            texts = chart.locator("svg.chart text").all_text_contents()
+            assert sum(bool(re.fullmatch(r"\d\d:\d\d", text)) for text in texts) == 4, texts
+            assert len(texts) >= 6, texts
+        # Of its limit, not of its own maximum.
+        admission = page.locator("#chart-admission svg.chart text").all_text_contents()
+        assert admission[:5] == ["0 %", "25 %", "50 %", "75 %", "100 %"], admission
+        plot = page.locator("#chart-latency .plot")
+        plot.scroll_into_view_if_needed()
+        box = plot.bounding_box()
+        page.mouse.move(box["x"] + box["width"] - 10, box["y"] + 60)
+        expect(page.locator("#chart-latency .readout")).to_have_class(re.compile("pointed"))
+        expect(page.locator("#chart-latency .readout")).to_have_text(re.compile(r"^\d\d:\d\d:\d\d: p50 .+, p99 .+$"))
+        expect(page.locator("#chart-types .cursor")).to_be_attached()
+        page.mouse.move(0, 0)
+        expect(page.locator(".cursor")).to_have_count(0)
+        plot.focus()
+        page.keyboard.press("End")
+        last = int(plot.get_attribute("aria-valuenow"))
+        page.keyboard.press("Home")
+        expect(plot).to_have_attribute("aria-valuenow", "0")
+        assert last >= 0 and "p50" in plot.get_attribute("aria-valuetext")
+
+
+def the_span_is_chosen_by_keyboard(browser):
+    with Daemon() as daemon, tab(browser, daemon.url) as page:
+        expect(page.locator("#state")).to_have_text("✓ ready")
+        press_until(page, "Tab", "#span input")
+        for span in ("1h", "1d"):
+            with page.expect_request(f"**/status.json?span={span}"):
+                page.keyboard.press("ArrowRight")
+        expect(page.locator("#span input:checked")).to_have_value("1d")
+
+
+def tables_of_sources_and_hosts_sort(browser):
+    names = {f"SOURCES_{name}_FORMAT": "s3" for name in ("B", "A", "C")}
+    with Blobs() as blobs, Daemon(**blobs.settings(), **names, STORES_FILES_KIND="http", STORES_FILES_ENDPOINT=blobs.url) as daemon:
+        blobs.answers |= {"/a": (200, b"1"), "/b/n": (200, b"2")}
+        assert [daemon.post(from_url(f"k{n}", f"{blobs.url}/a")) for n in range(3)] == [200] * 3
+        assert daemon.post({"key": "SET", "value": {"data": {"key": "o", "store": "files", "object": "b/n"}}}) == 200
+        with tab(browser, daemon.url) as page:
+            expect(page.locator("#hosts tr")).to_have_count(2)
+            for table, column, rows in (("sources", "Source", ["a (s3)", "b (s3)", "c (s3)"]), ("hosts", "Got", [f"127.0.0.1:{blobs.port}", "store/files"])):
+                head = page.locator(f"#{table}-head").get_by_role("button", name=column)
+                head.click()
+                first = page.locator(f"#{table} th").all_text_contents()
+                head.click()
+                second = page.locator(f"#{table} th").all_text_contents()
+                assert sorted([first, second]) == sorted([rows, rows[::-1]]), (first, second)
+            expect(page.locator("#hosts-head th").nth(1)).to_have_attribute("aria-sort", re.compile("ending$"))
+            expect(page.locator("#line li")).to_have_count(6)
+            expect(page.locator("#line [data-actor=writer]")).to_contain_text("running")
+
+
+def it_is_readable_with_more_contrast_and_with_forced_colours(browser):
+    with Blobs() as blobs, Daemon(**blobs.settings()) as daemon:
+        blobs.answers["/flaky"] = (503, b"")
+        daemon.post(from_url("k", f"{blobs.url}/flaky", 7))
+        for scheme in SCHEMES:
+            with tab(browser, daemon.url, scheme=scheme, contrast="more") as page:
+                expect(page.locator("#state")).to_have_text("✓ ready")
+                text, ground = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+                assert {text, ground} == {"rgb(0, 0, 0)", "rgb(255, 255, 255)"}, (text, ground)
+                assert_sound(page)
+            with tab(browser, daemon.url, scheme=scheme, forced_colors="active") as page:
+                expect(page.locator("#chart-outcomes polyline").first).to_be_attached()
+                strokes = page.locator("#chart-outcomes .legend line").evaluate_all("all => all.map(one => [getComputedStyle(one).stroke, getComputedStyle(one).strokeDasharray])")
+                assert len({stroke for stroke, _ in strokes}) == 1 and len({dashes for _, dashes in strokes}) == 3, strokes
+
+
+ALONE = [
+    it_is_told_what_is_not_well_since_when_and_why,
+    a_failing_host_and_what_failed_are_told_filtered_and_repeated,
+    long_names_break_and_nothing_is_clipped_when_much_is_wrong,
+    charts_have_axes_and_tell_the_values_under_the_pointer_and_by_keyboard,
+    the_span_is_chosen_by_keyboard,
+    tables_of_sources_and_hosts_sort,
+    it_is_readable_with_more_contrast_and_with_forced_colours,
+]
