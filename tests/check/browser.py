@@ -129,6 +129,8 @@ def dead_letters_are_listed_shown_run_again_and_dropped(browser):
             page.keyboard.press("Enter")
             expect(page.locator("#journal")).to_contain_text("this replica")
             expect(page.locator("#journal dd").last).to_have_text("2")
+            # Without being asked.
+            expect(page.locator("#letters-state")).to_contain_text("listed")
             page.locator("#letters-filter button[type=submit]").click()
             expect(page.locator("#letters-state")).to_have_text("2 listed")
             page.locator("#letters-key").fill("<img*")

@@ -18,8 +18,8 @@ function bytes(number) {
 
 function milliseconds(number) {
   if (number === null) return "–";
-  if (number >= 10_000) return `${short(number / 1000)} s`;
-  return `${number < 10 ? Math.round(number * 100) / 100 : short(number)} ms`;
+  if (number >= 10_000) return `${short(number / 1000)}\u00a0s`;
+  return `${number < 10 ? Math.round(number * 100) / 100 : short(number)}\u00a0ms`;
 }
 
 function duration(seconds) {

@@ -88,7 +88,7 @@ async function tell_found({ key, status, value, encoding }) {
 function offer_deletion({ pattern, status, matched, estimated }) {
   if (status !== "preview" || !matched) return;
   const keys = `${estimated ? "about " : ""}${count(matched)} ${matched === 1 ? "key" : "keys"}`;
-  say(at("second-look-text"), `${keys} match ${pattern}. The answer below shows some of them. Delete them all? This cannot be undone.`);
+  say(at("second-look-text"), `${keys} ${matched === 1 ? "matches" : "match"} ${pattern}; the answer below shows ${matched === 1 ? "it" : "some of them"}. Delete ${matched === 1 ? "it" : "them all"}? This cannot be undone.`);
   at("second-look").dataset.pattern = pattern;
   at("second-look").hidden = false;
   at("second-look-no").focus();

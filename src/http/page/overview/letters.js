@@ -11,10 +11,13 @@ function journal(state) {
     ["age of the oldest", `${short(state.oldest_age_seconds)} s`],
     ["dead letters", count(state.dead_letters), state.dead_letters ? "warn" : ""],
   ]);
+  if (state.dead_letters && !lists) tried(() => list({}));
 }
 
 /// What is listed: the filter it was asked with, and where the list goes on.
 let listed = { ids: [], next: null, filter: {} };
+/// How often a list was asked for: an answer that another request has overtaken is not shown.
+let lists = 0;
 
 async function tried(work) {
   try {
@@ -35,7 +38,9 @@ function wanted_letters() {
 
 async function list(filter, after) {
   at("letter").hidden = true;
+  const own = (lists += 1);
   const { letters, next } = await ask(`/dead-letters.json?${new URLSearchParams(after ? { ...filter, after } : filter)}`);
+  if (own !== lists) return;
   listed = { ids: letters.map(({ id }) => id), next, filter };
   at("letters").replaceChildren(...letters.map(letter_row));
   at("letters-table").hidden = !letters.length;
