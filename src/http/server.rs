@@ -246,7 +246,8 @@ fn app(
     let app = App::new()
         .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
         .service(only(exactly("/events").route(web::post().to(post)), "POST"))
-        .service(web::resource([sources::SOURCES_PATH, "{name}"].concat()).default_service(web::to(notify)))
+        // A pattern like `/sources/{name}` would be matched as a regular expression, at 11,000 instructions a request.
+        .service(web::scope(sources::SOURCES_PATH.trim_end_matches('/')).default_service(web::to(notify)))
         .default_service(web::to(not_found));
     let has_all = shared.settings.admin_port.is_none();
     let probes = PROBES.iter().filter(|_| has_all);
