@@ -20,8 +20,6 @@ const LARGEST: usize = 512 << 20;
 const LARGE: usize = 64 << 20;
 const MANY: usize = 64;
 const PAIRS: usize = 5;
-/// Blobs after one another while the others are looked at: one passes in less than half a second.
-const IN_A_ROW: usize = 3;
 const SETTLE: Duration = Duration::from_millis(300);
 
 pub const LONG: &[Figure] =
@@ -91,9 +89,7 @@ pub fn beside(figures: &[&'static Figure]) -> Vec<Row> {
         let load = Paced::start(service.address(), &bodies);
         thread::sleep(SETTLE);
         let begin = Instant::now();
-        for _ in 0..IN_A_ROW {
-            post(&service, "passed-on", nginx.url(LARGEST));
-        }
+        post(&service, "passed-on", nginx.url(LARGEST));
         let busy = Window { begin, end: Instant::now() };
         thread::sleep(SETTLE);
         let begin = Instant::now();

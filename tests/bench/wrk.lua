@@ -1,4 +1,5 @@
--- Sends prepared requests one after the other. init(FILE, CONTENT_TYPE[, PREFER]): FILE holds bodies, each behind its length.
+-- Sends prepared requests one after the other. init(FILE, CONTENT_TYPE[, PREFER]): FILE holds the ends of requests, each
+-- behind its length and that of its body: from what follows `Content-Length: 123`.
 
 local text, head, place_in_text, first = nil, nil, 1, 1
 local requests, at, are_all, threads = {}, 0, false, 0
@@ -18,16 +19,16 @@ function init(args)
     head = string.format(format, wrk.path, wrk.headers["Host"], args[2], prefer)
     -- Threads begin far from each other, so that they do not meet on one key.
     if place > 0 then
-        first = text:find("\n%d+\n", math.floor(#text * place / 2)) + 1
+        first = text:find("\n%d+ %d+\n", math.floor(#text * place / 2)) + 1
         place_in_text = first
     end
 end
 
 local function make_next()
     local line_end = text:find("\n", place_in_text, true)
-    local size = tonumber(text:sub(place_in_text, line_end - 1))
-    requests[#requests + 1] = head .. size .. "\r\n\r\n" .. text:sub(line_end + 1, line_end + size)
-    place_in_text = line_end + size + 2
+    local bytes, size = text:match("^(%d+) (%d+)\n", place_in_text)
+    requests[#requests + 1] = head .. size .. text:sub(line_end + 1, line_end + bytes)
+    place_in_text = line_end + bytes + 2
     if place_in_text > #text then
         place_in_text = 1
     end
