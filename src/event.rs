@@ -3,7 +3,7 @@
 //!
 //! [`wire`] knows the shapes that arrive and leave, [`validate`] turns what arrived into an [`Event`] or into every
 //! fault it has, [`pattern`] is Redis's glob, [`version`] the source's own order, [`outcome`] is what became of it;
-//! [`trace`] is the trace that its request belongs to, [`sources`] reads what storage says in words of its own.
+//! [`rights`] is what its sender may do, [`trace`] is the trace that its request belongs to, [`sources`] reads what storage says in words of its own.
 
 pub mod expected;
 pub mod hex;
@@ -12,6 +12,7 @@ mod json;
 pub mod outcome;
 pub mod pattern;
 pub mod rejection;
+pub mod rights;
 pub mod sources;
 mod target;
 pub mod time;

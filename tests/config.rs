@@ -75,7 +75,7 @@ impl Answer {
         assert_eq!(self.code, Some(0), "{}", self.err);
         self.out
             .lines()
-            .filter(|line| !line.starts_with("source "))
+            .filter(|line| !line.starts_with("source ") && !line.starts_with("token "))
             .map(|line| {
                 let (name, rest) = line.split_once(" = ").expect("name = value");
                 let (value, source) = rest.rsplit_once("   # ").expect("value   # source");
@@ -596,6 +596,30 @@ fn named_files_that_are_of_no_use_are_faults_without_their_contents() {
     }
     let broken = Run::new().file("x.pem", pem("CERTIFICATE", "AAAA"));
     broken.check(&["--fetch-ca-file", "x.pem"]).refused(&[&["fetch.ca_file", "x.pem", "cannot be read"]]);
+}
+
+#[test]
+fn rights_of_tokens_are_checked_where_they_stand() {
+    let good = format!("page:{SECRET} read,shop:{SECRET}2 prefix=shop: prefix=ä,{SECRET}3");
+    let answer =
+        Run::new().file("tokens", "a:b write\nc").check(&["--auth-tokens", &good, "--auth-tokens-file", "tokens"]);
+    assert_eq!(answer.hides_the_secret().setting("auth.tokens"), ("***", "flag --auth-tokens"));
+    let told: Vec<&str> = answer.out.lines().filter(|line| line.starts_with("token ")).collect();
+    let shop = r#"token shop: may read and write keys that begin with "shop:" or "ä""#;
+    assert_eq!(told, ["token page: may read all keys", shop, "token a: may write all keys"]);
+    let allowed = "allowed: [NAME:]TOKEN";
+    for (item, why) in [
+        (format!("n:{SECRET} reed"), "item 2: a right other than read, write and prefix=TEXT"),
+        (format!("{SECRET} read"), "item 2: a blank inside of a token, or rights of a token without a name"),
+        (format!("n:{SECRET} prefix="), "item 2: prefix= without a text behind it"),
+        (format!("n:{SECRET} prefix={}", "x".repeat(257)), "item 2: a prefix of more than 256 bytes"),
+    ] {
+        let run = Run::new().file("tokens", format!("good\n{item}\n"));
+        let both = format!("good,{item}");
+        let faults: [&[&str]; 2] =
+            [&["auth.tokens (flag --auth-tokens)", why, allowed], &["auth.tokens_file", ": tokens: ", why]];
+        run.check(&["--auth-tokens", &both, "--auth-tokens-file", "tokens"]).hides_the_secret().refused(&faults);
+    }
 }
 
 #[test]

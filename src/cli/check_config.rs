@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::{refuse, serve, stores};
 use crate::cache::redis::SetupError;
 use crate::cache::{CacheError, Command, DeleteGroup, Scan, Session};
-use crate::config::{CacheBackend, Config, Loaded, SettingFaults, ShownSetting, SourceConfig};
+use crate::config::{CacheBackend, Config, Loaded, Secret, SettingFaults, ShownSetting, SourceConfig};
+use crate::event::rights::TokenLine;
 use crate::event::version::Version;
 use crate::event::{CacheKey, Ttl};
 
@@ -26,6 +27,7 @@ pub fn run(connect: bool, loaded: Result<Loaded, SettingFaults>) -> ExitCode {
     // Whoever closed the pipe has seen enough.
     let mut out = std::io::stdout();
     let _ = out.write_all(aligned(&loaded.sources).as_bytes());
+    let _ = out.write_all(tokens(&loaded.config).as_bytes());
     let _ = out.write_all(sources(&loaded.config).as_bytes());
     if !connect {
         return ExitCode::SUCCESS;
@@ -44,6 +46,15 @@ pub fn run(connect: bool, loaded: Result<Loaded, SettingFaults>) -> ExitCode {
 
 /// An object, to show what becomes of its name.
 const EXAMPLE: (&str, &str) = ("bucket", "dir/name.ext");
+
+/// What each token may do that may not do everything, by its name.
+fn tokens(config: &Config) -> String {
+    let of_sources = config.sources.values().flat_map(SourceConfig::all_tokens);
+    let tokens: Vec<Secret> = config.auth.all_tokens().into_iter().chain(of_sources).collect();
+    let lines = tokens.iter().filter_map(|token| TokenLine::parse(token.expose()).ok());
+    let line = |line: TokenLine<'_>| Some(format!("token {}: {}\n", line.name?, line.rights?));
+    lines.filter_map(line).collect()
+}
 
 /// Where each source's producer is to post, and the key of an object as an example.
 fn sources(config: &Config) -> String {

@@ -115,6 +115,7 @@ impl Setting {
 
 const MAX_WORKERS: u64 = 1024;
 const MAX_TTL: u64 = i32::MAX as u64;
+const TOKENS: &str = "[NAME:]TOKEN of visible ASCII characters, comma- or line-separated; after NAME:TOKEN, with blanks between, its rights: read, write, prefix=TEXT";
 const MAX_FILE: &str = "the path of a readable file of at most 1 MiB";
 
 const fn count(min: u64, max: u64) -> SettingKind {
@@ -163,7 +164,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("cache.max_bytes", Number(256 << 20), bytes(), "Most bytes that the embedded cache holds"),
 
     Setting::new("auth.tokens", Unset("[\"a-long-random-text\"]"),
-        SettingKind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
+        SettingKind::List { check: token, allowed: TOKENS },
         "Bearer tokens that POST /events accepts; without tokens and webhook secrets it accepts everybody").private(Privacy::Secret).live(),
     Setting::new("auth.tokens_file", Unset("\"/run/secrets/tokens\""), file(), "File of bearer tokens, accepted besides auth.tokens; read again when it changes"),
     Setting::new("auth.webhook_secrets", Unset("[\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]"),
@@ -293,7 +294,7 @@ pub static SOURCE_SETTINGS: &[Setting] = &[
         "What is stored. object: the object's bytes; facts: what the notification says, as JSON; none: nothing, each change deletes the key (for caches that readers fill)").live(),
     Setting::new("sources.NAME.store", Unset("\"main\""), text(label, "the name of a store"), "Where objects are fetched from; unset: the URL in the notification").live(),
     Setting::new("sources.NAME.tokens", Unset("[\"a-long-random-text\"]"),
-        SettingKind::List { check: token, allowed: "tokens of visible ASCII characters, comma- or line-separated" },
+        SettingKind::List { check: token, allowed: TOKENS },
         "Bearer tokens that the producer may show, also as ?token= or ?access_token=; a source without tokens, secrets and issuer takes those of auth.*").private(Privacy::Secret).live(),
     Setting::new("sources.NAME.tokens_file", Unset("\"/run/secrets/minio-tokens\""), file(), "File of bearer tokens, accepted beside sources.NAME.tokens; read again when it changes").live(),
     Setting::new("sources.NAME.webhook_secrets", Unset("[\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]"),

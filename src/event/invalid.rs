@@ -1,4 +1,4 @@
-//! What is wrong with an event that breaks the contract.
+//! What is wrong with an event of which no work starts.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use super::EventType;
 /// Bytes of a fault's texts; a longer one counts as several.
 pub(in crate::event) const FAULT_TEXT_BYTES: usize = 128;
 
-/// An event that breaks the contract: none of its work starts.
+/// An event that breaks the contract, or that its sender has no right to: none of its work starts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invalid {
     /// If that was valid.
@@ -20,13 +20,15 @@ pub struct Invalid {
     pub kind: InvalidKind,
 }
 
-/// How an event fails validation: its syntax, or its members.
+/// How an event fails validation: its syntax, its members, or its sender's rights.
 #[derive(Debug, Clone, PartialEq)]
 pub enum InvalidKind {
     /// An NDJSON line that is not JSON; what and where.
     Malformed(String),
     /// Every fault found, in the order of the checks; at least one.
     Faults(Vec<Fault>),
+    /// The sender has no right to it; what is missing.
+    Forbidden(String),
 }
 
 /// One fault of an event.
@@ -49,6 +51,7 @@ impl Invalid {
     pub fn listed(&self) -> usize {
         match &self.kind {
             InvalidKind::Malformed(_) => 1,
+            InvalidKind::Forbidden(detail) => (detail.len() / FAULT_TEXT_BYTES).max(1),
             InvalidKind::Faults(faults) => faults.len().max(self.text_bytes() / FAULT_TEXT_BYTES),
         }
     }
@@ -56,7 +59,7 @@ impl Invalid {
     /// Bytes of its faults' texts.
     pub fn text_bytes(&self) -> usize {
         match &self.kind {
-            InvalidKind::Malformed(detail) => detail.len(),
+            InvalidKind::Malformed(detail) | InvalidKind::Forbidden(detail) => detail.len(),
             InvalidKind::Faults(faults) => faults.iter().map(Fault::text_bytes).sum(),
         }
     }

@@ -22,6 +22,11 @@ pub enum Rejection {
         /// What is missing or wrong, without quoting it.
         detail: &'static str,
     },
+    /// The sender's token does not permit this.
+    Forbidden {
+        /// What is missing.
+        detail: String,
+    },
     /// The keys that would prove the sender could not be fetched.
     KeysUnavailable {
         /// Which keys, and what happened.
@@ -87,7 +92,9 @@ impl Rejection {
             Rejection::BodyTooLarge { .. } => "more than http.max_body_bytes",
             Rejection::BodyTooSlow => "the body was slower than http.body_timeout_ms",
             Rejection::BrokenChunks => "the body is not chunked as its head says",
-            Rejection::Malformed { detail } | Rejection::BadRequest { detail } => detail,
+            Rejection::Malformed { detail } | Rejection::BadRequest { detail } | Rejection::Forbidden { detail } => {
+                detail
+            }
             Rejection::TooManyEvents { .. } => "more events than event.max_events",
             Rejection::TooLargeToAdmit => "more than admission can ever hold",
             Rejection::TooManyPatterns => "more patterns than event.max_patterns",

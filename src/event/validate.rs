@@ -20,6 +20,7 @@ pub use self::url::MAX_URL_BYTES;
 pub(in crate::event) use self::url::parse as parse_url;
 use super::invalid::{Invalid, InvalidKind};
 use super::json::{JsonKind, NoText, NoTree, Node, Tree};
+use super::rights::Rights;
 use super::version::{MAX_TEXT_BYTES, Version};
 use super::wire::{Document, RawEvent};
 use super::{Action, Event, EventType, Few, Limits, MAX_ID_BYTES, Ttl};
@@ -67,13 +68,20 @@ impl Default for FaultBudget {
 }
 
 impl FaultBudget {
-    /// [`validate`], for one event of several.
+    /// [`validate`], for one event of several, whose sender has these rights; None: all.
     ///
     /// # Errors
     ///
     /// [`Invalid`], with the faults that there is still room for.
-    pub fn validate(&mut self, raw: &RawEvent, limits: &Limits) -> Result<Event, Invalid> {
-        validate(raw, limits, self.0).inspect_err(|invalid| self.0 = self.0.saturating_sub(invalid.listed()))
+    pub fn validate(&mut self, raw: &RawEvent, limits: &Limits, rights: Option<&Rights>) -> Result<Event, Invalid> {
+        let event = validate(raw, limits, self.0);
+        if let Err(invalid) = &event {
+            self.0 = self.0.saturating_sub(invalid.listed());
+        }
+        match (&event, rights) {
+            (Ok(valid), Some(rights)) => rights.refusal(valid).map_or(event, Err),
+            _ => event,
+        }
     }
 }
 

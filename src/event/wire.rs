@@ -16,5 +16,5 @@ pub use self::leaving::{
 };
 pub use self::made::event_text;
 pub(in crate::event) use self::plain::{PlainEvent, PlainSource};
-pub use self::problem::{INVALID, MALFORMED, PROBLEM_TYPE_PREFIX, ProblemDocument};
+pub use self::problem::{FORBIDDEN, INVALID, MALFORMED, PROBLEM_TYPE_PREFIX, ProblemDocument};
 pub use self::text::{MAX_PIECE_BYTES, Text, TextPieces};

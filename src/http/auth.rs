@@ -17,9 +17,8 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::webhook::{Claim, Unsigned, WebhookKeys};
 use crate::event::rejection::Rejection;
+use crate::event::rights::{Access, Rights, TokenLine};
 
-/// Characters of a token's name, at most.
-const MAX_NAME: usize = 32;
 /// Words of 8 bytes up to which a token is compared as it is; to make a digest costs more than the rest of the look at it.
 const SHORT_WORDS: usize = 8;
 /// Characters below which a token is warned of.
@@ -49,9 +48,18 @@ pub struct Auth {
     keys: ArcSwap<WebhookKeys>,
 }
 
+/// Whose token it is.
+#[derive(Debug)]
+pub struct Holder {
+    /// The name of the token, if it has one.
+    pub name: Option<Box<str>>,
+    /// None: everything is permitted.
+    pub rights: Option<Arc<Rights>>,
+}
+
 /// What is set as `name:token` may be sent whole too, as it had to be before there were names.
 struct Token {
-    name: Option<Arc<str>>,
+    holder: Arc<Holder>,
     prints: [Print; 2],
     length: usize,
 }
@@ -88,11 +96,12 @@ impl Print {
 }
 
 impl Token {
-    fn new(text: &str) -> Self {
-        let (name, token) = text.split_once(':').filter(|(name, token)| is_name(name) && !token.is_empty()).unzip();
-        let token = token.unwrap_or(text);
-        let prints = [token, text].map(|text| Print::of(text.as_bytes()));
-        Token { name: name.map(Arc::from), prints, length: token.len() }
+    /// None of what is no token: it opens nothing.
+    fn new(line: &str) -> Option<Self> {
+        let TokenLine { name, token, named_token, rights } = TokenLine::parse(line).ok()?;
+        let prints = [token, named_token].map(|text| Print::of(text.as_bytes()));
+        let holder = Holder { name: name.map(Box::from), rights: rights.map(Arc::new) };
+        Some(Token { holder: Arc::new(holder), prints, length: token.len() })
     }
 
     fn is(&self, given: &Print) -> bool {
@@ -100,16 +109,10 @@ impl Token {
     }
 }
 
-/// `[a-z][a-z0-9_-]{0,31}`: what else stands before a colon is part of the token.
-fn is_name(text: &str) -> bool {
-    let is_inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-    text.len() <= MAX_NAME && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.bytes().all(is_inside)
-}
-
 /// A sender that is let in.
 pub enum Admittance {
-    /// Nothing more is asked for. The name of the token that was shown, if it has one.
-    Open(Option<Arc<str>>),
+    /// Nothing more is asked for. The holder of the token that was shown.
+    Open(Option<Arc<Holder>>),
     /// If its body is what it claims.
     Claimed(Box<Claim>),
 }
@@ -119,7 +122,7 @@ impl Auth {
     pub fn new(tokens: Vec<String>, webhook_secrets: Vec<Vec<u8>>) -> Self {
         Auth {
             is_open: AtomicBool::new(tokens.is_empty() && webhook_secrets.is_empty()),
-            tokens: ArcSwap::from_pointee(tokens.iter().map(|token| Token::new(token)).collect()),
+            tokens: ArcSwap::from_pointee(tokens.iter().filter_map(|line| Token::new(line)).collect()),
             keys: ArcSwap::from_pointee(WebhookKeys::new(webhook_secrets)),
         }
     }
@@ -134,7 +137,7 @@ impl Auth {
     /// From now on these are accepted, and no others.
     pub fn replace_tokens(&self, tokens: Vec<String>) {
         let shuts = !tokens.is_empty();
-        self.tokens.store(Arc::new(tokens.iter().map(|token| Token::new(token)).collect()));
+        self.tokens.store(Arc::new(tokens.iter().filter_map(|line| Token::new(line)).collect()));
         self.shut_if(shuts);
     }
 
@@ -156,8 +159,8 @@ impl Auth {
         if self.is_open() {
             return Ok(Admittance::Open(None));
         }
-        if let Some(name) = self.token(headers) {
-            return Ok(Admittance::Open(name));
+        if let Some(holder) = self.token(headers) {
+            return Ok(Admittance::Open(Some(holder)));
         }
         let keys = self.keys.load();
         if keys.len() == 0 {
@@ -176,9 +179,15 @@ impl Auth {
         self.is_open.load(SeqCst)
     }
 
-    /// For what is read rather than posted: a token, where anything is asked for. The name of the token, if it has one.
-    pub fn admit_reader(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, Rejection> {
-        if self.is_open() { Ok(None) } else { self.token(headers).ok_or(NO_TOKEN) }
+    /// For what is not posted as events: a token that permits this, where anything is asked for. The rights of the token, if
+    /// they are limited.
+    pub fn admit_token(&self, headers: &HeaderMap, access: Access) -> Result<Option<Arc<Rights>>, Rejection> {
+        if self.is_open() {
+            return Ok(None);
+        }
+        let rights = self.token(headers).ok_or(NO_TOKEN)?.rights.clone();
+        let refused = rights.as_ref().and_then(|rights| rights.allow(access).err());
+        refused.map_or(Ok(rights), |detail| Err(Rejection::Forbidden { detail }))
     }
 
     /// Tokens that can be guessed: the name of each, or its place in the list.
@@ -186,26 +195,26 @@ impl Auth {
         let tokens = self.tokens.load();
         let short = tokens.iter().enumerate().filter(|(_, token)| token.length < SHORT_TOKEN);
         short
-            .map(|(place, token)| token.name.as_deref().map_or(format!("number {}", place + 1), str::to_owned))
+            .map(|(place, token)| token.holder.name.as_deref().map_or(format!("number {}", place + 1), str::to_owned))
             .collect()
     }
 
     /// Whether these headers carry one of the tokens, and which. Takes the same time whichever token it is, and however
     /// much of it is right.
-    fn token(&self, headers: &HeaderMap) -> Option<Option<Arc<str>>> {
+    fn token(&self, headers: &HeaderMap) -> Option<Arc<Holder>> {
         bearer_of(headers).and_then(|given| self.known(given))
     }
 
     /// The same, of headers that carry one of the tokens or of texts that are one.
-    pub fn token_of(&self, headers: &HeaderMap, others: &[String]) -> Option<Option<Arc<str>>> {
+    pub fn token_of(&self, headers: &HeaderMap, others: &[String]) -> Option<Arc<Holder>> {
         self.token(headers).or_else(|| others.iter().find_map(|given| self.known(given.as_bytes())))
     }
 
-    fn known(&self, given: &[u8]) -> Option<Option<Arc<str>>> {
+    fn known(&self, given: &[u8]) -> Option<Arc<Holder>> {
         let given = Print::of(given);
         let tokens = self.tokens.load();
         let found = tokens.iter().fold(None, |found, token| if token.is(&given) { Some(token) } else { found });
-        found.map(|token| token.name.clone())
+        found.map(|token| token.holder.clone())
     }
 
     /// Whether a token is one of the ways in.
@@ -223,10 +232,10 @@ impl Admittance {
         }
     }
 
-    /// The name of the token that was shown.
-    pub fn token(&self) -> Option<Arc<str>> {
+    /// The holder of the token that was shown.
+    pub fn holder(&self) -> Option<Arc<Holder>> {
         match self {
-            Admittance::Open(token) => token.clone(),
+            Admittance::Open(holder) => holder.clone(),
             Admittance::Claimed(_) => None,
         }
     }
@@ -341,7 +350,9 @@ mod tests {
     fn a_name_stands_before_a_token_and_is_told() {
         let auth = Auth::new(vec!["billing:0123456789abcdef".into(), "No:name".into(), "x:".into()], Vec::new());
         let name = |value| match auth.admit(&with(value), SystemTime::now) {
-            Ok(entry) => entry.token().map_or("unnamed".to_owned(), |name| name.to_string()),
+            Ok(entry) => {
+                entry.holder().and_then(|holder| holder.name.as_deref().map(str::to_owned)).unwrap_or("unnamed".to_owned())
+            }
             Err(_) => "refused".to_owned(),
         };
         assert_eq!(name("Bearer 0123456789abcdef"), "billing");

@@ -48,12 +48,12 @@ async fn carry_out(
 ) -> Result<Result<HttpResponse, AnsweredRequest>, Rejection> {
     let mut timed_wait = worker.timed_wait();
     let admitted = Admitted::by(worker.shared.settings.auth.admit(request.headers(), SystemTime::now)?);
-    let ReceivedBody { body, form, permit, .. } =
+    let ReceivedBody { body, form, permit, rights, .. } =
         take_in(request, payload, worker, &mut timed_wait, admitted, body::kind).await?;
     let bytes_in = body.len();
     let pending = match worker.appender.as_ref().filter(|_| preferences.is_async) {
-        None => worker.submitter.submit(body, form, permit, trace),
-        Some(appender) => match look_at(&body, form, worker) {
+        None => worker.submitter.submit((body, form), permit, rights, trace),
+        Some(appender) => match look_at(&body, form, rights.as_deref(), worker) {
             Looked::Offer(offer) => {
                 let keeping = Keeping { request, worker, appender, preferences, bytes_in };
                 return keeping.keep(&mut timed_wait, offer, permit).await;

@@ -22,6 +22,7 @@ use super::worker::{TimedWait, WaitEnd, Worker};
 use crate::event::invalid::Invalid;
 use crate::event::outcome::{Class, Outcome, ProblemKind};
 use crate::event::rejection::Rejection;
+use crate::event::rights::Rights;
 use crate::event::validate::FaultBudget;
 use crate::event::wire::{AcceptedEvent, BodyForm, EventResult, RawEvent, Split, Text, split, write_accepted};
 use crate::event::{Action, Event};
@@ -53,8 +54,8 @@ pub(super) enum Looked {
     Rejected(Rejection),
 }
 
-/// Takes a body apart and checks its events.
-pub(super) fn look_at(body: &Bytes, form: BodyForm, worker: &Worker) -> Looked {
+/// Takes a body apart and checks its events, and whether the sender may do that.
+pub(super) fn look_at(body: &Bytes, form: BodyForm, rights: Option<&Rights>, worker: &Worker) -> Looked {
     let limits = worker.shared.pipeline.limits();
     let (raw, is_batch) = match split(body, form, worker.shared.max_events) {
         Err(error) => return Looked::Rejected(error.into()),
@@ -62,7 +63,7 @@ pub(super) fn look_at(body: &Bytes, form: BodyForm, worker: &Worker) -> Looked {
         Ok(Split::Batch(raw)) => (raw, true),
     };
     let mut faults = FaultBudget::default();
-    let mut events: Vec<_> = raw.iter().map(|raw| faults.validate(raw, limits)).collect();
+    let mut events: Vec<_> = raw.iter().map(|raw| faults.validate(raw, limits, rights)).collect();
     if let ([Err(_)], false) = (&events[..], is_batch)
         && let Some(Err(invalid)) = events.pop()
     {
@@ -128,7 +129,7 @@ impl Offer {
         let Some(ids) = ids else { return };
         for invalid in self.events.iter().filter_map(|event| event.as_ref().err()) {
             shared.metrics.event_rejected(invalid.event);
-            shared.metrics.event_failed(invalid.event);
+            shared.metrics.event_failed(invalid);
             log_invalid(invalid, &self.source, ids, shared);
         }
     }

@@ -28,6 +28,7 @@ use crate::event::Event;
 use crate::event::invalid::Invalid;
 use crate::event::outcome::Class;
 use crate::event::rejection::Rejection;
+use crate::event::rights::Rights;
 use crate::event::sources::{Handshake, Headers, Ignored, Mapped, Message, Notified, Parsed, SourceFault, parse};
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::reply::Verdict;
@@ -83,7 +84,7 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     let by_sns = admitted.is_by_sns();
     let taken = take_in(request, payload, worker, &mut timed_wait, admitted, body::kind_of_notification).await?;
     source.posters.prove(by_sns, &taken.body).await?;
-    let ReceivedBody { body, permit, unproven, .. } = taken;
+    let ReceivedBody { body, permit, rights, unproven, .. } = taken;
     drop(unproven);
     let given = Given(headers);
     let elements = match parse(source.mapping.format, &Message { headers: &given, body: &body }) {
@@ -106,7 +107,24 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     source.metrics.received(elements.len());
     let Mapped { events, ignored } = source.mapping.events(elements, shared.pipeline.limits());
     source.metrics.ignored(&ignored);
-    finish(request, worker, &mut timed_wait, source, (events, permit, body)).await
+    let notification = Notification { source, events: permitted(events, rights.as_deref()), rights, body };
+    finish(request, worker, &mut timed_wait, notification, permit).await
+}
+
+/// What a source has told of.
+struct Notification {
+    source: Arc<ActiveSource>,
+    events: Vec<Result<Event, Invalid>>,
+    /// What the sender may do; None: everything.
+    rights: Option<Arc<Rights>>,
+    body: Bytes,
+}
+
+/// The events, less those that the sender has no right to.
+fn permitted(events: Vec<Result<Event, Invalid>>, rights: Option<&Rights>) -> Vec<Result<Event, Invalid>> {
+    let Some(rights) = rights else { return events };
+    let permitted = |event: Event| rights.refusal(&event).map_or(Ok(event), Err);
+    events.into_iter().map(|event| event.and_then(permitted)).collect()
 }
 
 /// The events go to the journal, or to the pipeline; what can never succeed becomes a dead letter.
@@ -114,8 +132,8 @@ async fn finish(
     request: &HttpRequest,
     worker: &Rc<Worker>,
     timed_wait: &mut TimedWait<'_>,
-    source: Arc<ActiveSource>,
-    (events, permit, body): (Vec<Result<Event, Invalid>>, Permit, Bytes),
+    Notification { source, events, rights, body }: Notification,
+    permit: Permit,
 ) -> Result<Reply, Rejection> {
     let bytes_in = body.len();
     let appender = worker.appender.as_ref();
@@ -138,7 +156,7 @@ async fn finish(
     if let (Some(appender), Verdict::Batch(results)) = (appender, &verdict)
         && results.iter().any(|result| result.class() == Class::Rejected)
     {
-        let events = read_again(request, &source, &body, worker);
+        let events = permitted(read_again(request, &source, &body, worker), rights.as_deref());
         bury(appender, &source.mapping.name, request, &events, results);
     }
     Ok(Reply::Events(AnsweredRequest { verdict, pending, bytes_in }))

@@ -14,7 +14,7 @@ use crate::event::outcome::{Class, MAX_SAMPLE, Origin, ProblemKind};
 use crate::event::sources::Format;
 use crate::event::validate::{MAX_FAULTS, MAX_URL_BYTES};
 use crate::event::version::MAX_TEXT_BYTES;
-use crate::event::wire::{INVALID, MALFORMED, PROBLEM_TYPE_PREFIX};
+use crate::event::wire::{FORBIDDEN, INVALID, MALFORMED, PROBLEM_TYPE_PREFIX};
 use crate::event::{EventType, Limits, MAX_ID_BYTES, MAX_OBJECT_BYTES, MAX_PATTERNS};
 use crate::telemetry::ActorKind;
 use crate::telemetry::history::MAX_FAILURES;
@@ -67,7 +67,7 @@ fn facts(settings: &HttpSettings, limits: &Limits, is_open: bool) -> Vec<(String
             ("formats", json!(Format::ALL.map(Format::as_str))),
             ("origins", json!(Origin::ALL.map(Origin::as_str))),
             ("actors", json!(ActorKind::ALL.map(ActorKind::as_str))),
-            ("event_problems", json!([MALFORMED.slug, INVALID.slug].map(urn))),
+            ("event_problems", json!([MALFORMED.slug, INVALID.slug, FORBIDDEN.slug].map(urn))),
             ("problem_documents", json!(DOCUMENTS.map(problem_document))),
             ("result_problems", json!(ProblemKind::ALL.map(result_problem))),
         ]

@@ -9,6 +9,7 @@ pub mod key;
 pub mod letters;
 mod status;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix_rt::time::interval;
@@ -22,6 +23,7 @@ use self::status::Status;
 use super::request::reject;
 use super::state::HttpState;
 use crate::event::rejection::Rejection;
+use crate::event::rights::{Access, Rights};
 use crate::telemetry::ActorKind;
 use crate::telemetry::history::{STEP, Sample, Span, millis};
 
@@ -42,10 +44,12 @@ const ONLY_CERTIFICATES: &str = "clients show a certificate, which this port doe
 /// For whoever may post events, too.
 pub fn status(shared: &HttpState, stuck: &[ActorKind], request: &HttpRequest) -> HttpResponse {
     let Some(pages) = &shared.pages else { return HttpResponse::NotFound().finish() };
-    let span = admit(shared, request).and_then(|()| span(request.query_string()));
-    match span {
-        Ok(span) => {
-            guarded().insert_header((CACHE_CONTROL, "no-store")).json(Status::of(shared, &pages.history, stuck, span))
+    let asked = admit(shared, request, Access::Read).and_then(|rights| Ok((rights, span(request.query_string())?)));
+    match asked {
+        Ok((rights, span)) => {
+            let sees_all = rights.is_none_or(|rights| !rights.has_prefixes());
+            let status = Status::of(shared, &pages.history, stuck, (span, sees_all));
+            guarded().insert_header((CACHE_CONTROL, "no-store")).json(status)
         }
         Err(why) => reject(request, &why, ""),
     }
@@ -59,8 +63,8 @@ fn span(query: &str) -> Result<Span, Rejection> {
     span.ok_or_else(|| Rejection::BadRequest { detail: "span must be 15m, 1h or 1d".to_owned() })
 }
 
-/// Whoever may post events may read what is going on.
-fn admit(shared: &HttpState, request: &HttpRequest) -> Result<(), Rejection> {
+/// Whoever may post events may read what is going on, if the token permits it. The rights of the token, if they are limited.
+fn admit(shared: &HttpState, request: &HttpRequest, access: Access) -> Result<Option<Arc<Rights>>, Rejection> {
     // Whoever gets in by a certificate cannot show it on a port without TLS.
     let is_locked_out = request.app_data::<PlainPort>().is_some()
         && shared.settings.asks_for_certificates
@@ -68,7 +72,7 @@ fn admit(shared: &HttpState, request: &HttpRequest) -> Result<(), Rejection> {
     if is_locked_out {
         return Err(Rejection::Unauthorized { detail: ONLY_CERTIFICATES });
     }
-    shared.settings.auth.admit_reader(request.headers()).map(drop)
+    shared.settings.auth.admit_token(request.headers(), access)
 }
 
 /// Keeps the history, until the server closes. Must be called within an actix system.

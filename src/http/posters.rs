@@ -75,8 +75,8 @@ impl Posters {
             return Ok(Admitted::by(Admittance::Open(None)));
         }
         let in_url = tokens_of_url(query);
-        if let Some(name) = self.auth.token_of(headers, &in_url) {
-            return Ok(Admitted::by(Admittance::Open(name)));
+        if let Some(holder) = self.auth.token_of(headers, &in_url) {
+            return Ok(Admitted::by(Admittance::Open(Some(holder))));
         }
         if self.by_issuer(headers, &in_url).await? {
             return Ok(Admitted::by(Admittance::Open(None)));

@@ -9,7 +9,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use super::answer::with_text;
 use crate::event::outcome::{Class, ProblemKind};
 use crate::event::rejection::Rejection;
-use crate::event::wire::{INVALID, MALFORMED, ProblemDocument};
+use crate::event::wire::{FORBIDDEN as NO_RIGHT, INVALID, MALFORMED, ProblemDocument};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -17,6 +17,7 @@ const NOT_FOUND: DocumentKind = DocumentKind(404, "not-found", "The route does n
 const METHOD_NOT_ALLOWED: DocumentKind = DocumentKind(405, "method-not-allowed", "The route does not take this method");
 const MISDIRECTED: DocumentKind = DocumentKind(421, "misdirected-request", "The service does not have this name");
 const UNAUTHORIZED: DocumentKind = DocumentKind(401, "unauthorized", "The sender is not authorized");
+const FORBIDDEN: DocumentKind = DocumentKind(403, NO_RIGHT.slug, NO_RIGHT.title);
 const REQUEST_TIMEOUT: DocumentKind = DocumentKind(408, "request-timeout", "The request took too long to arrive");
 const HEAD_LARGE: DocumentKind = DocumentKind(431, "head-too-large", "The head of the request is too large");
 const MALFORMED_REQUEST: DocumentKind = DocumentKind(400, "malformed-request", "The request is not HTTP");
@@ -35,11 +36,12 @@ const NO_KEYS: DocumentKind = DocumentKind(503, "keys-unavailable", "The keys th
 pub struct DocumentKind(pub u16, pub &'static str, pub &'static str);
 
 /// Every problem document that there is.
-pub const DOCUMENTS: [DocumentKind; 19] = [
+pub const DOCUMENTS: [DocumentKind; 20] = [
     MALFORMED_JSON,
     BAD_REQUEST,
     MALFORMED_REQUEST,
     UNAUTHORIZED,
+    FORBIDDEN,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     MISDIRECTED,
@@ -101,6 +103,7 @@ pub fn rejection_answer(why: &Rejection, retry_after: impl FnOnce() -> u64) -> (
         Unavailable(problem) => unavailable(*problem, retry_after()),
         Misdirected
         | NotFound
+        | Forbidden { .. }
         | UnsupportedMediaType { .. }
         | Malformed { .. }
         | BadRequest { .. }
@@ -126,6 +129,7 @@ fn kind(why: &Rejection) -> DocumentKind {
         NotFound => NOT_FOUND,
         MethodNotAllowed { .. } => METHOD_NOT_ALLOWED,
         Unauthorized { .. } => UNAUTHORIZED,
+        Forbidden { .. } => FORBIDDEN,
         KeysUnavailable { .. } => NO_KEYS,
         UnsupportedMediaType { .. } => MEDIA_TYPE,
         BodyTooLarge { .. } | TooManyEvents { .. } | TooLargeToAdmit | TooManyPatterns => TOO_LARGE,

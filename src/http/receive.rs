@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::header::HeaderMap;
@@ -16,6 +17,7 @@ use super::unproven::Share;
 use super::worker::{TimedWait, WaitEnd, Worker};
 use crate::event::outcome::ProblemKind;
 use crate::event::rejection::Rejection;
+use crate::event::rights::Rights;
 use crate::event::wire::BodyForm;
 use crate::pipeline::work::admission::Permit;
 
@@ -27,6 +29,8 @@ pub(super) struct ReceivedBody<'a> {
     pub body: Bytes,
     pub form: BodyForm,
     pub permit: Permit,
+    /// What the sender may do; None: everything.
+    pub rights: Option<Arc<Rights>>,
     /// The place of a body that has still to prove something.
     pub unproven: Option<Share<'a>>,
 }
@@ -44,8 +48,10 @@ pub(super) async fn take_in<'a>(
     let (headers, settings, pipeline) = (request.headers(), &worker.shared.settings, &worker.shared.pipeline);
     let share = admitted.is_unproven().then(|| worker.shared.unproven.share());
     let mut entry = admitted.entry;
-    if let Some(context) = RequestContext::of(request).filter(|_| entry.token().is_some()) {
-        context.note_token(entry.token());
+    let holder = entry.holder();
+    let rights = holder.as_ref().and_then(|holder| holder.rights.clone());
+    if let (Some(holder), Some(context)) = (holder, RequestContext::of(request)) {
+        context.note_holder(holder);
     }
     if pipeline.readiness.is_draining() {
         return Err(Rejection::Unavailable(ProblemKind::ShuttingDown));
@@ -80,7 +86,7 @@ pub(super) async fn take_in<'a>(
         Err(why) if !matches!(why, Rejection::Malformed { .. }) => return Err(why),
         body => entry.confirm().and(body)?,
     };
-    Ok(ReceivedBody { body, form: kind.form, permit, unproven: share })
+    Ok(ReceivedBody { body, form: kind.form, permit, rights, unproven: share })
 }
 
 /// A body that nobody has vouched for has to go when the bytes of such bodies run out.

@@ -14,6 +14,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
+use super::auth::Holder;
 use super::problem::rejection_answer;
 use super::progress::{ConnectionProgress, InRequest, KnownAnswer};
 use super::request_ids::{RequestIds, X_REQUEST_ID, log_request};
@@ -33,7 +34,7 @@ pub struct RequestContext {
     shared: Rc<Data<HttpState>>,
     /// Where it comes from.
     client: Rc<str>,
-    token: RefCell<Option<Arc<str>>>,
+    holder: RefCell<Option<Arc<Holder>>>,
     summary: Cell<Summary>,
     unwritten: Cell<Option<Unwritten>>,
 }
@@ -44,9 +45,9 @@ impl RequestContext {
         request.extensions().get().cloned()
     }
 
-    /// The name of the token that it showed.
-    pub fn note_token(&self, name: Option<Arc<str>>) {
-        self.token.replace(name);
+    /// Whose token it showed.
+    pub fn note_holder(&self, holder: Arc<Holder>) {
+        self.holder.replace(Some(holder));
     }
 
     /// Keeps this until the answer is written.
@@ -98,7 +99,7 @@ pub async fn observe(
         ids: RequestIds::of(&request),
         shared: shared.clone(),
         client: client(&request, &shared),
-        token: RefCell::default(),
+        holder: RefCell::default(),
         summary: Cell::default(),
         unwritten: Cell::default(),
     });
@@ -222,8 +223,8 @@ impl RequestLine {
     fn tell(&mut self, status: StatusCode, summary: &Summary, bytes_out: u64, took: Duration) {
         self.told = true;
         let (method, path, ids, client) = (self.method.as_str(), self.path(), &self.context.ids, &*self.context.client);
-        let token = self.context.token.borrow();
-        let token = token.as_deref().unwrap_or("-");
+        let holder = self.context.holder.borrow();
+        let token = holder.as_ref().and_then(|holder| holder.name.as_deref()).unwrap_or("-");
         if let Some(cause) = &summary.turned_away {
             log_request!(warn of ids; method, path, outcome = summary.outcome, cause, client; "request rejected");
         }

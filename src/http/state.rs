@@ -197,7 +197,7 @@ impl HttpState {
                 }
                 EventResult::Invalid(invalid) => {
                     self.metrics.event_rejected(invalid.event);
-                    self.metrics.event_failed(invalid.event);
+                    self.metrics.event_failed(invalid);
                 }
             }
         }

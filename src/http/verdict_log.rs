@@ -41,7 +41,7 @@ pub(super) fn log_invalid(invalid: &Invalid, source: &str, ids: &RequestIds, sha
     let (slug, cause) = (problem.slug, problem.detail.as_ref());
     let at = match &invalid.kind {
         InvalidKind::Faults(faults) => faults.first().map_or("", |fault| fault.pointer.as_str()),
-        InvalidKind::Malformed(_) => "",
+        InvalidKind::Malformed(_) | InvalidKind::Forbidden(_) => "",
     };
     log_request!(warn of ids; event_id, problem = slug, at, cause; "event rejected");
     let event = invalid.event.map_or("", EventType::as_str);

@@ -9,6 +9,7 @@ use super::entry::{Digest, Record};
 use super::link::{Args, Value as Reply, args, field};
 use super::window::Meta;
 use super::{Journal, unix_millis};
+use crate::event::rights::Rights;
 use crate::event::time::rfc3339;
 use crate::event::{Few, Limits};
 
@@ -122,6 +123,13 @@ impl DeadLetter {
     /// The keys or patterns that its event names; none: it is no valid event.
     pub fn keys(&self) -> Few<ByteString> {
         self.record(false).event(&Limits::widest()).map(|event| event.action.targets()).unwrap_or_default()
+    }
+
+    /// Whether whoever has these rights may see it: all that its event names is within them. None: everything is.
+    pub fn is_within(&self, rights: Option<&Rights>) -> bool {
+        let event = || self.record(false).event(&Limits::widest());
+        let is_covered = |rights: &Rights| event().is_ok_and(|event| rights.cover(&event.action).is_ok());
+        rights.is_none_or(|rights| !rights.has_prefixes() || is_covered(rights))
     }
 
     /// What is known of it, but for its event.

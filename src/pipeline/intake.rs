@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::validation::{NextStages, Offered, Validate};
+use crate::event::rights::Rights;
 use crate::event::wire::{BodyForm, split};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
 use crate::pipeline::work::reply::RequestReply;
@@ -15,6 +16,8 @@ pub struct Ingest {
     pub body: Bytes,
     /// How the body is written: JSON or NDJSON.
     pub form: BodyForm,
+    /// What the sender may do; None: everything.
+    pub rights: Option<Arc<Rights>>,
     /// The sending end of the answer; dropped unused it answers `interrupted`.
     pub reply: RequestReply,
     /// The actors that the request passes.
@@ -37,12 +40,12 @@ pub struct Intake {
 }
 
 impl Intake {
-    fn split(&mut self, Ingest { body, form, reply, route }: Ingest) {
+    fn split(&mut self, Ingest { body, form, rights, reply, route }: Ingest) {
         fail_point!("intake");
         match split(&body, form, self.max_events) {
             Ok(events) => {
                 let next = route.next.clone();
-                route.next.validation.post(Validate { events: Offered::Sent(events), reply, next })
+                route.next.validation.post(Validate { events: Offered::Sent { events, rights }, reply, next })
             }
             Err(error) => reply.reject(error.into()),
         }

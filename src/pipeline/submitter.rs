@@ -9,6 +9,7 @@ use super::intake::{Ingest, Route};
 use super::validation::{Offered, Validate};
 use crate::event::Event;
 use crate::event::invalid::Invalid;
+use crate::event::rights::Rights;
 use crate::event::trace::Trace;
 use crate::event::wire::BodyForm;
 use crate::pipeline::work::admission::Permit;
@@ -24,11 +25,18 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// Hands a body over; its verdict comes through the waiter. `permit` holds the body's bytes.
-    pub fn submit(&self, body: Bytes, form: BodyForm, permit: Permit, trace: Option<Arc<Trace>>) -> PendingReply {
+    /// Hands a body over; its verdict comes through the waiter. `permit` holds the body's bytes. Events that `rights` do not
+    /// permit are refused; None: everything is permitted.
+    pub fn submit(
+        &self,
+        (body, form): (Bytes, BodyForm),
+        permit: Permit,
+        rights: Option<Arc<Rights>>,
+        trace: Option<Arc<Trace>>,
+    ) -> PendingReply {
         let (reply, pending): (RequestReply, PendingReply) = reply::reply(permit, self.max_answer_bytes, trace);
         let route = self.route.load_full();
-        route.intake.post(Ingest { body, form, reply, route: route.clone() });
+        route.intake.post(Ingest { body, form, rights, reply, route: route.clone() });
         pending
     }
 

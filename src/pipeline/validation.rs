@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::event::invalid::Invalid;
 use crate::event::rejection::Rejection;
+use crate::event::rights::Rights;
 use crate::event::validate::{FaultBudget, MAX_FAULTS, validate};
 use crate::event::version::Version;
 use crate::event::wire::{Answered, EventResult, Split};
@@ -29,7 +30,12 @@ pub struct Validate {
 /// Events before they are accepted.
 pub enum Offered {
     /// Events as they were sent.
-    Sent(Split),
+    Sent {
+        /// In their order.
+        events: Split,
+        /// What the sender may do; None: everything.
+        rights: Option<Arc<Rights>>,
+    },
     /// Known already: made of a notification, one for each change that it tells of, or checked before.
     Made {
         /// In their order.
@@ -66,18 +72,21 @@ impl Validation {
         fail_point!("validation");
         let mut checked = Checked::default();
         let is_batch = match events {
-            Offered::Sent(Split::One(raw)) => match validate(&raw, &self.limits, MAX_FAULTS) {
+            Offered::Sent { events: Split::One(raw), rights } => match validate(&raw, &self.limits, MAX_FAULTS) {
                 Err(invalid) => return reply.reject(Rejection::Invalid(invalid)),
                 Ok(event) => {
+                    if let Some(invalid) = rights.and_then(|rights| rights.refusal(&event)) {
+                        return reply.reject(Rejection::Invalid(invalid));
+                    }
                     checked.add(Ok(event), |event| weight::of_event(event, &raw));
                     false
                 }
             },
-            Offered::Sent(Split::Batch(raw)) => {
+            Offered::Sent { events: Split::Batch(raw), rights } => {
                 checked.reserve(raw.len());
                 let mut faults = FaultBudget::default();
                 for raw in &raw {
-                    let event = faults.validate(raw, &self.limits);
+                    let event = faults.validate(raw, &self.limits, rights.as_deref());
                     checked.add(event, |event| weight::of_event(event, raw));
                 }
                 true

@@ -24,13 +24,16 @@ use prometheus::{Registry, TextEncoder};
 
 pub use self::journal::JournalReading;
 pub use self::labels::{ActorKind, EVENT_TYPES, REFUSALS, ROUTES, SOURCES_ROUTE};
-use self::labels::{FETCH_OUTCOMES, HTTP_STATUS_CODES, HTTP_STATUSES, INVALID_EVENT, STATUSES, UNKNOWN_TYPE, failure};
+use self::labels::{
+    FETCH_OUTCOMES, FORBIDDEN_EVENT, HTTP_STATUS_CODES, HTTP_STATUSES, INVALID_EVENT, STATUSES, UNKNOWN_TYPE, failure,
+};
 use self::process::{Process, register_facts};
 pub use self::reading::{ActorState, HostState, Reading, Spread};
 use self::registered::Registered;
 pub use self::sources::SourceMetrics;
 use super::series::{Result, position};
 use crate::event::EventType;
+use crate::event::invalid::{Invalid, InvalidKind};
 use crate::event::outcome::{Class, ProblemKind};
 
 /// Content type of what [`Metrics::encode`] returns.
@@ -69,9 +72,13 @@ impl Metrics {
     }
 
     /// An event of a batch was found invalid, beside [`Metrics::event_rejected`].
-    pub fn event_failed(&self, event: Option<EventType>) {
-        let event = event.map_or(UNKNOWN_TYPE, |event| event as usize);
-        self.inner.failed_entries[event].at(INVALID_EVENT).inc();
+    pub fn event_failed(&self, invalid: &Invalid) {
+        let event = invalid.event.map_or(UNKNOWN_TYPE, |event| event as usize);
+        let problem = match invalid.kind {
+            InvalidKind::Forbidden(_) => FORBIDDEN_EVENT,
+            InvalidKind::Malformed(_) | InvalidKind::Faults(_) => INVALID_EVENT,
+        };
+        self.inner.failed_entries[event].at(problem).inc();
     }
 
     /// An entry ended rejected or unavailable.

@@ -53,6 +53,7 @@ mod reload;
 mod repeated;
 mod replicas;
 mod resources;
+mod rights;
 mod room;
 mod rotated_secrets;
 mod secrets;

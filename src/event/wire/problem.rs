@@ -42,6 +42,9 @@ pub const MALFORMED: Refusing = Refusing { slug: "malformed-json", title: "The e
 /// An event that is JSON but breaks the contract; `errors` lists its faults.
 pub const INVALID: Refusing = Refusing { slug: "invalid-event", title: "The event is not valid", status: 422 };
 
+/// An event that the sender's token does not permit.
+pub const FORBIDDEN: Refusing = Refusing { slug: "forbidden", title: "The token does not permit this", status: 403 };
+
 impl Refusing {
     fn document<'a>(&self, detail: Cow<'a, str>, errors: &'a [Fault]) -> ProblemDocument<'a> {
         ProblemDocument { slug: self.slug, title: self.title, status: Some(self.status), detail, errors }
@@ -49,10 +52,11 @@ impl Refusing {
 }
 
 impl Invalid {
-    /// The event's fault as a problem: `invalid-event`, or `malformed-json` for a line that is not JSON.
+    /// The event's fault as a problem: `invalid-event`, `malformed-json` for a line that is not JSON, or `forbidden`.
     pub fn problem(&self) -> ProblemDocument<'_> {
         match &self.kind {
             InvalidKind::Malformed(detail) => MALFORMED.document(Cow::Borrowed(detail), &[]),
+            InvalidKind::Forbidden(detail) => FORBIDDEN.document(Cow::Borrowed(detail), &[]),
             InvalidKind::Faults(faults) => INVALID.document(summary(faults), faults),
         }
     }

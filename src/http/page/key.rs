@@ -14,10 +14,11 @@ use tokio::time::timeout;
 
 use super::admit;
 use super::html::guarded;
-use crate::event::CacheKey;
 use crate::event::rejection::Rejection;
+use crate::event::rights::Access;
 use crate::event::validate::key_fault;
 use crate::event::version::Version;
+use crate::event::{Action, CacheKey, Few};
 use crate::http::request::reject;
 use crate::http::routes::readable_async;
 use crate::http::state::HttpState;
@@ -75,12 +76,16 @@ async fn show(shared: Data<HttpState>, request: HttpRequest) -> HttpResponse {
 }
 
 async fn asked(shared: &HttpState, request: &HttpRequest) -> Result<ShownKey, Rejection> {
-    admit(shared, request)?;
+    let rights = admit(shared, request, Access::Read)?;
     let bad = |detail: String| Rejection::BadRequest { detail };
     let query = web::Query::<Query>::from_query(request.query_string()).map_err(|error| bad(error.to_string()))?;
     let key = query.into_inner().key;
     if let Some(fault) = key_fault(&key, shared.pipeline.limits()) {
         return Err(bad(format!("key {fault}")));
+    }
+    if let Some(rights) = rights {
+        let read = Action::Get(Few::from_elem(CacheKey::new_unchecked(key.as_str()), 1));
+        rights.cover(&read).map_err(|detail| Rejection::Forbidden { detail })?;
     }
     let looked = timeout(WITHIN, look(shared, &key)).await;
     let late =

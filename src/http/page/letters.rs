@@ -1,8 +1,10 @@
 //! Dead letters, for the page and for programs: `GET /dead-letters.json` lists them, or shows one with its event, and
-//! `POST /dead-letters/replay` and `/dead-letters/drop` run some again or take them away. All of it is behind the token.
+//! `POST /dead-letters/replay` and `/dead-letters/drop` run some again or take them away. All of it is behind the token, which
+//! must permit reading or writing; one with prefixes shows only letters whose keys are within them.
 //!
 //! A letter's event is shown with its values. Of URLs the query is left out: it carries signatures.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -16,6 +18,7 @@ use super::admit;
 use super::html::guarded;
 use crate::event::outcome::ProblemKind;
 use crate::event::rejection::Rejection;
+use crate::event::rights::{Access, Rights};
 use crate::http::request::reject;
 use crate::http::routes::{exactly, only, readable_async};
 use crate::http::state::HttpState;
@@ -31,6 +34,8 @@ const MAX_PAGES: usize = 20;
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// For a request as a whole.
 const WITHIN: Duration = Duration::from_secs(25);
+/// Why a letter stays that the token has no right to.
+const OUTSIDE: &str = "its event is outside of the token's prefixes";
 const LIST: &str = "/dead-letters.json";
 const REPLAY: &str = "/dead-letters/replay";
 const DROP: &str = "/dead-letters/drop";
@@ -84,19 +89,19 @@ struct Query {
 }
 
 async fn list(shared: Data<HttpState>, request: HttpRequest) -> HttpResponse {
-    let listed = match letters(&shared, &request) {
-        Ok(letters) => within(found(letters, &request)).await,
+    let listed = match letters(&shared, &request, Access::Read) {
+        Ok((letters, rights)) => within(found(letters, rights.as_deref(), &request)).await,
         Err(why) => Err(why),
     };
     answer(&request, listed)
 }
 
-async fn found(mut letters: Letters, request: &HttpRequest) -> Result<Value, Rejection> {
+async fn found(mut letters: Letters, rights: Option<&Rights>, request: &HttpRequest) -> Result<Value, Rejection> {
     let query = web::Query::<Query>::from_query(request.query_string());
     let Query { id, after, source, problem, key, age } = query.map_err(|error| bad(error.to_string()))?.into_inner();
     if let Some(id) = id {
         is_id(&id)?;
-        let letter = letters.find(&id).await?.ok_or(Rejection::NotFound)?;
+        let letter = letters.find(&id).await?.filter(|letter| letter.is_within(rights)).ok_or(Rejection::NotFound)?;
         return Ok(json!({"letters": [whole(&id, &letter)], "next": null}));
     }
     let filter = LetterFilter::new(&source, &problem, &key, &age).map_err(bad)?;
@@ -112,7 +117,7 @@ async fn found(mut letters: Letters, request: &HttpRequest) -> Result<Value, Rej
             if listed.len() == MAX_LISTED {
                 return Ok(json!({"letters": listed, "next": after}));
             }
-            if filter.passes(&letter) {
+            if filter.passes(&letter) && letter.is_within(rights) {
                 listed.push(letter.to_json(&id));
             }
             after = id;
@@ -133,8 +138,8 @@ struct Asked {
 
 async fn changed(shared: Data<HttpState>, change: Change, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let _busy = shared.enter();
-    let changed = match letters(&shared, &request) {
-        Ok(letters) => within(each(letters, change, &request, payload)).await,
+    let changed = match letters(&shared, &request, Access::Write) {
+        Ok((letters, rights)) => within(each(letters, rights.as_deref(), change, &request, payload)).await,
         Err(why) => Err(why),
     };
     answer(&request, changed)
@@ -142,6 +147,7 @@ async fn changed(shared: Data<HttpState>, change: Change, request: HttpRequest, 
 
 async fn each(
     mut letters: Letters,
+    rights: Option<&Rights>,
     change: Change,
     request: &HttpRequest,
     payload: web::Payload,
@@ -150,6 +156,10 @@ async fn each(
     let (mut done, mut stays) = (0, Vec::new());
     for id in &ids {
         let Some(letter) = letters.find(id).await? else { continue };
+        if !letter.is_within(rights) {
+            stays.push(json!({"id": id, "why": OUTSIDE}));
+            continue;
+        }
         let hindrance = letter.hindrance(force);
         done += match (change, hindrance) {
             (Change::Drop, _) => u64::from(letters.drop(id).await?),
@@ -189,10 +199,15 @@ fn is_id(text: &str) -> Result<(), Rejection> {
     }
 }
 
-fn letters(shared: &HttpState, request: &HttpRequest) -> Result<Letters, Rejection> {
-    admit(shared, request)?;
+/// The letters, and what of them the sender may see; None: all.
+fn letters(
+    shared: &HttpState,
+    request: &HttpRequest,
+    access: Access,
+) -> Result<(Letters, Option<Arc<Rights>>), Rejection> {
+    let rights = admit(shared, request, access)?;
     let journal = shared.journal.clone().ok_or(Rejection::NotFound)?;
-    Ok(Letters::new(journal))
+    Ok((Letters::new(journal), rights))
 }
 
 async fn within(work: impl Future<Output = Result<Value, Rejection>>) -> Result<Value, Rejection> {

@@ -142,8 +142,8 @@ struct Latency {
 }
 
 impl<'a> Status<'a> {
-    /// With the history of this span.
-    pub fn of(shared: &'a HttpState, history: &History, stuck: &[ActorKind], span: Span) -> Self {
+    /// With the history of this span, and the failures if the reader sees all keys.
+    pub fn of(shared: &'a HttpState, history: &History, stuck: &[ActorKind], (span, sees_all): (Span, bool)) -> Self {
         let (reading, admission) = (shared.metrics.read(), &shared.pipeline.admission);
         let ((events, bytes), (max_events, max_bytes)) = (admission.in_use(), admission.limits());
         let Overall { requests, batches, delays } = history.overall(&reading);
@@ -186,7 +186,7 @@ impl<'a> Status<'a> {
             sources: shared.sources.each(|name, source| SourceState::from((name, source))),
             stores: shared.pipeline.limits().stores.as_deref().unwrap_or_default(),
             history: Course::of(&history.steps(span), span),
-            failures: history.failures().into_iter().map(FailedEvent::from).collect(),
+            failures: history.failures().into_iter().filter(|_| sees_all).map(FailedEvent::from).collect(),
         }
     }
 }

@@ -64,7 +64,7 @@ pub fn of_made(event: &Event) -> usize {
 /// Bytes of an invalid event, which are its faults and what is answered of them.
 pub fn of_invalid(invalid: &Invalid) -> usize {
     let faults = match &invalid.kind {
-        InvalidKind::Malformed(_) => 1,
+        InvalidKind::Malformed(_) | InvalidKind::Forbidden(_) => 1,
         InvalidKind::Faults(faults) => faults.len(),
     };
     EVENT_BYTES + faults * FAULT_BYTES + 2 * invalid.text_bytes()

@@ -90,15 +90,18 @@ pub const ROUTES: [&str; 14] = [
     "/dead-letters/drop",
     "other",
 ];
-pub(super) const HTTP_STATUSES: [&str; 16] =
-    ["200", "202", "207", "304", "400", "401", "404", "405", "408", "413", "415", "422", "431", "500", "503", "other"];
+pub(super) const HTTP_STATUSES: [&str; 17] = [
+    "200", "202", "207", "304", "400", "401", "403", "404", "405", "408", "413", "415", "422", "431", "500", "503",
+    "other",
+];
 
 /// Why a request became no work (`http` holds that all its problem documents are here); the last stands for anything else.
-pub const REFUSALS: [&str; 20] = [
+pub const REFUSALS: [&str; 21] = [
     "malformed-json",
     "invalid-request",
     "malformed-request",
     "unauthorized",
+    "forbidden",
     "not-found",
     "method-not-allowed",
     "misdirected-request",
@@ -118,8 +121,9 @@ pub const REFUSALS: [&str; 20] = [
 ];
 
 /// Why an event became a dead letter.
-pub(super) const DEAD_LETTERS: [&str; 11] = [
+pub(super) const DEAD_LETTERS: [&str; 12] = [
     "invalid-event",
+    "forbidden",
     "payload-too-large",
     "superseded",
     "blob-forbidden",
@@ -132,16 +136,19 @@ pub(super) const DEAD_LETTERS: [&str; 11] = [
     "other",
 ];
 
-/// The place of the problem of an event that is invalid as a whole.
+/// The problems of an event as a whole: it is invalid, or its sender has no right to it.
 pub(super) const INVALID_EVENT: usize = 0;
-/// Why an entry failed: [`INVALID_EVENT`], then [`ProblemKind::ALL`].
-pub(super) const FAILURES: [&str; ProblemKind::ALL.len() + 1] = failures();
+pub(super) const FORBIDDEN_EVENT: usize = 1;
+const OF_EVENTS: usize = 2;
+/// Why an entry failed: those of the event, then [`ProblemKind::ALL`].
+pub(super) const FAILURES: [&str; ProblemKind::ALL.len() + OF_EVENTS] = failures();
 
-const fn failures() -> [&'static str; ProblemKind::ALL.len() + 1] {
-    let mut slugs = ["invalid-event"; ProblemKind::ALL.len() + 1];
+const fn failures() -> [&'static str; ProblemKind::ALL.len() + OF_EVENTS] {
+    let mut slugs = ["invalid-event"; ProblemKind::ALL.len() + OF_EVENTS];
+    slugs[FORBIDDEN_EVENT] = "forbidden";
     let mut kind = 0;
     while kind < ProblemKind::ALL.len() {
-        slugs[kind + 1] = ProblemKind::ALL[kind].slug();
+        slugs[kind + OF_EVENTS] = ProblemKind::ALL[kind].slug();
         kind += 1;
     }
     slugs
@@ -149,7 +156,7 @@ const fn failures() -> [&'static str; ProblemKind::ALL.len() + 1] {
 
 /// Where a problem stands in [`FAILURES`].
 pub(super) fn failure(problem: ProblemKind) -> usize {
-    1 + problem as usize
+    OF_EVENTS + problem as usize
 }
 
 pub(super) const FETCH_OUTCOMES: [&str; 8] = [
@@ -182,5 +189,5 @@ pub(super) const BATCH_BUCKETS: [f64; 12] =
 /// Commands of one pipeline.
 pub(super) const BATCH_SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
-pub(super) const HTTP_STATUS_CODES: [u16; 15] =
-    [200, 202, 207, 304, 400, 401, 404, 405, 408, 413, 415, 422, 431, 500, 503];
+pub(super) const HTTP_STATUS_CODES: [u16; 16] =
+    [200, 202, 207, 304, 400, 401, 403, 404, 405, 408, 413, 415, 422, 431, 500, 503];

@@ -6,7 +6,7 @@ use super::hosts::HostFetches;
 use super::journal::JournalFamilies;
 use super::labels::{
     AGE_BUCKETS, ActorKind, BATCH_BUCKETS, BATCH_SIZES, DELAY_BUCKETS, EVENT_TYPES, FAILURES, FETCH_BUCKETS,
-    FETCH_OUTCOMES, HOST_BUCKETS, HTTP_STATUSES, INVALID_EVENT, REFUSALS, REQUEST_BUCKETS, ROUTES, STATUSES, failure,
+    FETCH_OUTCOMES, FORBIDDEN_EVENT, HOST_BUCKETS, HTTP_STATUSES, INVALID_EVENT, REFUSALS, REQUEST_BUCKETS, ROUTES, STATUSES, failure,
 };
 use super::sources::SourceFamilies;
 use crate::event::EventType;
@@ -105,6 +105,7 @@ impl Registered {
         }
         for series in &self.failed_entries {
             series.at(INVALID_EVENT);
+            series.at(FORBIDDEN_EVENT);
         }
         for problem in 0..REFUSALS.len() - 1 {
             self.refused.at(problem);
