@@ -28,6 +28,7 @@ mod receive;
 mod request;
 mod request_ids;
 mod routes;
+mod sampled;
 mod server;
 mod slow;
 mod sources;
@@ -91,6 +92,8 @@ pub struct HttpSettings {
     pub shutdown: Duration,
     /// An operation that took longer is told of (`log_slow_ms`).
     pub slow: Duration,
+    /// Of the requests of one worker that went well, one in this many has its line in the log.
+    pub lines_one_in: u32,
     /// So long without a sign of life, and an actor is stuck (`live.stall_seconds`).
     pub stall: Duration,
     /// Who may post to `/events`; its tokens and secrets may change while the server runs.

@@ -1,10 +1,11 @@
-//! What the service shows of itself: [`logging`], [`metrics`], and [`history`] of the last minutes. Owns the names of every
+//! What the service shows of itself: [`logging`] with [`outage`]s, [`metrics`], and [`history`] of the last minutes. Owns the names of every
 //! metric and the shape of a log line; what is worth counting or saying is decided where it happens.
 
 pub mod history;
 mod line;
 pub mod logging;
 pub mod metrics;
+pub mod outage;
 mod series;
 
 pub use self::metrics::{ActorKind, Metrics};

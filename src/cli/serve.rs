@@ -275,6 +275,7 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<ServerTls>>) 
         page: config.http.page,
         shutdown: config.http.shutdown,
         slow: config.log_slow,
+        lines_one_in: config.log_requests_one_in,
         stall: config.live.stall,
         auth,
         sources: sources(config),

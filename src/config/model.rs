@@ -52,6 +52,9 @@ pub struct Config {
     /// (`log_slow_ms`, 1 to 3,600,000 ms).
     #[serde(rename = "log_slow_ms", deserialize_with = "millis")]
     pub log_slow: Duration,
+    /// Of the requests of one HTTP worker that went well, one in this many has its line in the log
+    /// (`log_requests_one_in`, 1 to 1,000,000). Live.
+    pub log_requests_one_in: u32,
     /// `[cache]`: which cache holds the values. `cli::serve` builds it.
     pub cache: CacheConfig,
     /// `[auth]`: who may post events. The HTTP server reads it.

@@ -158,6 +158,8 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("log_level", Text("info"), one_of(&["debug", "info", "warn", "error"]), "Level of the log: lines of this level and above").live(),
     Setting::new("log_format", Text("text"), one_of(&["text", "json"]), "Form of a log line"),
     Setting::new("log_slow_ms", Number(1000), millis(), "Operations that take longer, from acceptance to the end, are logged with where their time went"),
+    Setting::new("log_requests_one_in", Number(1), count(1, 1_000_000),
+        "Of the requests that went well, one in this many has its line in the log (for each HTTP worker); of the others each has").live(),
 
     Setting::new("cache.backend", Text("redis"), one_of(&["redis", "embedded"]),
         "Where values are stored; embedded keeps them in this process and evicts the least recently used"),

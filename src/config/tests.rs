@@ -14,7 +14,11 @@ fn every_setting_reaches_the_program() {
     let elsewhere = ["auth.required", "auth.tokens", "auth.webhook_secrets", "redis.password", "redis.mode"];
     for setting in SETTINGS.iter().filter(|setting| !elsewhere.contains(&setting.path)) {
         let value = match (&setting.kind, setting.default) {
-            (SettingKind::Integer { .. } | SettingKind::Bytes { .. }, DefaultValue::Number(0)) => "1".to_owned(),
+            (SettingKind::Integer { min, .. } | SettingKind::Bytes { min, .. }, DefaultValue::Number(number))
+                if number == *min =>
+            {
+                (number + 1).to_string()
+            }
             (SettingKind::Integer { .. } | SettingKind::Bytes { .. }, DefaultValue::Number(number)) => {
                 (number - 1).to_string()
             }

@@ -229,6 +229,10 @@ impl RequestLine {
             log_request!(warn of ids; method, path, outcome = summary.outcome, cause, client; "request rejected");
         }
         let (ms, is_success, status) = (milliseconds(took), status.is_success(), status.as_u16());
+        let went_well = is_success && matches!(summary.outcome, "" | "ok" | "accepted");
+        if went_well && !self.context.shared.lines.is_next() {
+            return;
+        }
         if summary.asked.is_empty() {
             let outcome = match summary.outcome {
                 "" if is_success => "ok",

@@ -117,6 +117,11 @@ impl HttpServer {
         self.shared.sources.adopt(sources);
     }
 
+    /// From now on one in this many requests that went well has its line in the log.
+    pub fn adopt_lines_one_in(&self, one_in: u32) {
+        self.shared.lines.set(one_in);
+    }
+
     /// Takes no new events, lets what was accepted finish, and ends: at the latest when `http.shutdown_seconds` are over.
     pub async fn drain(self) {
         let begun = Instant::now();

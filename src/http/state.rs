@@ -9,6 +9,7 @@ use super::HttpSettings;
 use super::oldest::OldestPending;
 use super::openapi::Documents;
 use super::page::html::Pages;
+use super::sampled::SampledLines;
 use super::slow::SlowLog;
 use super::sources::{self, Sources};
 use super::unproven::UnprovenBodies;
@@ -37,6 +38,7 @@ pub struct HttpState {
     pub openapi: Documents,
     pub begun: Instant,
     pub slow: SlowLog,
+    pub lines: SampledLines,
     pub unproven: UnprovenBodies,
     pub sources: Sources,
     /// What waits longest, of each worker.
@@ -71,6 +73,7 @@ impl HttpState {
         let openapi = Documents::new(&settings, pipeline.limits());
         let pages = settings.page.then(Pages::new);
         let (slow, oldest) = (SlowLog::new(settings.slow), Mutex::default());
+        let lines = SampledLines::new(settings.lines_one_in);
         let unproven = UnprovenBodies::new(settings.max_unproven_bytes);
         let keys = settings.keys.clone();
         let sources = Sources::new(settings.sources.clone(), settings.auth.clone(), keys, metrics.clone());
@@ -86,6 +89,7 @@ impl HttpState {
             openapi,
             begun: Instant::now(),
             slow,
+            lines,
             unproven,
             sources,
             oldest,

@@ -9,6 +9,7 @@ mod group;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use bytes::Bytes;
 use log::{info, warn};
@@ -21,6 +22,7 @@ use super::link::{Args, LinkError, Value};
 use super::{Journal, Shared};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
 use crate::pipeline::work::admission::Permit;
+use crate::telemetry::outage::{Outage, OutageNews, down_seconds};
 
 /// Entries of one pipeline at most.
 const MAX_ENTRIES: usize = 512;
@@ -136,7 +138,7 @@ pub struct AppendStage {
     letters: VecDeque<Args>,
     letters_bytes: usize,
     in_flight: AppendGroup,
-    is_failing: bool,
+    outage: Outage,
 }
 
 impl AppendStage {
@@ -144,7 +146,7 @@ impl AppendStage {
     pub fn new(journal: Journal) -> Self {
         let line = Some(AppendLine::new(journal.shared.connector.link()));
         let (waiting, letters, in_flight) = (VecDeque::new(), VecDeque::new(), AppendGroup::default());
-        AppendStage { journal, line, waiting, letters, letters_bytes: 0, in_flight, is_failing: false }
+        AppendStage { journal, line, waiting, letters, letters_bytes: 0, in_flight, outage: Outage::default() }
     }
 
     fn pump(&mut self, context: &mut StageContext<'_, Self>) {
@@ -220,14 +222,20 @@ impl AppendStage {
         }
     }
 
-    /// Said once when it begins, and once when it has ended.
+    /// Said when it begins, while it lasts, and when it has ended.
     fn tell(&mut self, cause: Option<&AppendError>) {
-        match (cause, self.is_failing) {
-            (Some(cause), false) => warn!(cause:% = cause; "journal cannot be written"),
-            (None, true) => info!("journal can be written again"),
+        let now = Instant::now();
+        let news = if cause.is_some() { self.outage.goes_on(now, now) } else { self.outage.is_over(now) };
+        match (news, cause) {
+            (Some(OutageNews::Began), Some(cause)) => warn!(cause:% = cause; "journal cannot be written"),
+            (Some(OutageNews::Lasts(lasted)), Some(cause)) => {
+                warn!(cause:% = cause, down_seconds = down_seconds(lasted); "journal still cannot be written")
+            }
+            (Some(OutageNews::Ended(lasted)), _) => {
+                info!(down_seconds = down_seconds(lasted); "journal can be written again")
+            }
             _ => {}
         }
-        self.is_failing = cause.is_some();
     }
 }
 

@@ -10,7 +10,7 @@ mod stream;
 mod take_in;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use tokio::select;
@@ -26,6 +26,7 @@ use super::promise::{Loss, losses};
 use crate::pipeline::Pipeline;
 use crate::pipeline::runtime::{Stage, StageContext, Thread};
 use crate::telemetry::metrics::ActorKind;
+use crate::telemetry::outage::{Outage, OutageNews, down_seconds};
 
 /// The shortest time between two askings, however much is appended meanwhile.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
@@ -136,25 +137,31 @@ async fn warn_of_loss(journal: &Journal, link: &mut Link) {
     }
 }
 
-/// Says once that the journal's Redis cannot be worked with, and once that it can again.
+/// Says that the journal's Redis cannot be worked with, while that lasts, and that it can again.
 #[derive(Default)]
 struct Trouble {
-    is_told: bool,
+    outage: Outage,
 }
 
 impl Trouble {
     fn met(&mut self, journal: &Journal, error: &LinkError) {
         journal.note_trouble(error.to_string());
-        if !self.is_told && journal.settings().is_asked_for {
-            warn!(cause:% = error; "journal cannot be read");
-            self.is_told = true;
+        if !journal.settings().is_asked_for {
+            return;
+        }
+        let now = Instant::now();
+        match self.outage.goes_on(now, now) {
+            Some(OutageNews::Lasts(lasted)) => {
+                warn!(cause:% = error, down_seconds = down_seconds(lasted); "journal still cannot be read")
+            }
+            Some(_) => warn!(cause:% = error; "journal cannot be read"),
+            None => {}
         }
     }
 
     fn ended(&mut self) {
-        if self.is_told {
-            info!("journal can be read again");
-            self.is_told = false;
+        if let Some(OutageNews::Ended(lasted)) = self.outage.is_over(Instant::now()) {
+            info!(down_seconds = down_seconds(lasted); "journal can be read again");
         }
     }
 }

@@ -11,6 +11,7 @@ use log::{info, warn};
 use crate::pipeline::runtime::MAX_POOL;
 use crate::pipeline::write::queue::Hindrance;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::outage::{Outage, OutageNews, down_seconds};
 
 /// There is no such writer, or it has not been heard of yet: a writer that is about to start does not change readiness.
 const ABSENT: u8 = 0;
@@ -22,10 +23,17 @@ const UNKNOWN: u8 = 3;
 /// Whether the cache can be written, line by line, and whether the service is draining.
 pub struct Readiness {
     writers: [AtomicU8; MAX_POOL],
-    /// Why each writer is down that is, and since when.
-    troubles: Mutex<BTreeMap<usize, (Cow<'static, str>, Instant)>>,
+    /// Each writer that is down.
+    troubles: Mutex<BTreeMap<usize, Trouble>>,
     draining: AtomicBool,
     metrics: Metrics,
+}
+
+/// Why a writer is down, in its last words, and since when.
+#[derive(Default)]
+struct Trouble {
+    cause: Cow<'static, str>,
+    outage: Outage,
 }
 
 impl Readiness {
@@ -43,24 +51,30 @@ impl Readiness {
         if up && state.load(Relaxed) == UP {
             return;
         }
-        match trouble {
-            // Since the first of a row.
-            Some((cause, since)) => {
-                self.troubles().entry(index).or_insert((Cow::Borrowed(""), since)).0 = cause.clone()
-            }
-            None => drop(self.troubles().remove(&index)),
-        }
+        let news = self.note(index, trouble, Instant::now());
         let now = if up { UP } else { DOWN };
-        let before = state.swap(now, Relaxed);
-        if before == now {
-            return;
+        if state.swap(now, Relaxed) != now {
+            self.metrics.set_redis_up(self.is_cache_up());
         }
-        self.metrics.set_redis_up(self.is_cache_up());
-        match trouble {
-            None if before == DOWN => info!(writer = index; "cache can be reached again"),
+        let cause = trouble.map(|(cause, _)| cause.as_ref()).unwrap_or_default();
+        match news {
+            Some(OutageNews::Began) => warn!(writer = index, cause; "cache cannot be reached"),
+            Some(OutageNews::Lasts(lasted)) => {
+                warn!(writer = index, cause, down_seconds = down_seconds(lasted); "cache still cannot be reached")
+            }
+            Some(OutageNews::Ended(lasted)) => {
+                info!(writer = index, down_seconds = down_seconds(lasted); "cache can be reached again")
+            }
             None => {}
-            Some((cause, _)) => warn!(writer = index, cause:% = cause; "cache cannot be reached"),
         }
+    }
+
+    fn note(&self, index: usize, trouble: Option<Hindrance<'_>>, now: Instant) -> Option<OutageNews> {
+        let mut troubles = self.troubles();
+        let Some((cause, since)) = trouble else { return troubles.remove(&index)?.outage.is_over(now) };
+        let known = troubles.entry(index).or_default();
+        known.cause = cause.clone();
+        known.outage.goes_on(since, now)
     }
 
     /// A writer has left, and with it what it said.
@@ -74,11 +88,12 @@ impl Readiness {
     /// Why the cache cannot be reached, in the words of the writer that has found so for longest, and for how long it has.
     pub fn trouble(&self) -> Option<(Cow<'static, str>, Duration)> {
         let troubles = self.troubles();
-        let (cause, since) = troubles.values().min_by_key(|(_, since)| *since)?;
-        Some((cause.clone(), since.elapsed()))
+        let since = |trouble: &&Trouble| trouble.outage.since();
+        let trouble = troubles.values().filter(|trouble| since(trouble).is_some()).min_by_key(since)?;
+        Some((trouble.cause.clone(), trouble.outage.since()?.elapsed()))
     }
 
-    fn troubles(&self) -> MutexGuard<'_, BTreeMap<usize, (Cow<'static, str>, Instant)>> {
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<usize, Trouble>> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -414,3 +414,34 @@ fn what_a_caller_can_repeat_is_limited_and_counted() {
     assert!(count(" request rejected ") < 10, "{}", count(" request rejected "));
     assert!(eventually(Duration::from_secs(5), || count(" request method=") >= 51), "each request has its line");
 }
+
+#[test]
+fn of_requests_that_went_well_some_have_a_line_and_of_failures_each() {
+    let builder = Daemon::builder().embedded().set("http.workers", 1).set("log_requests_one_in", 10);
+    let daemon = builder.start();
+    let post = |id: &str, body: &Value| daemon.post_with(&[JSON, ("x-request-id", id)], body.to_string().as_bytes());
+    for n in 0..40 {
+        assert_eq!(post(&format!("well-{n}-"), &set_inline("k", "v")).status, 200);
+        assert_eq!(post(&format!("bad-{n}-"), &json!({"key": "SET"})).status, 422);
+        assert_eq!(post(&format!("some-{n}-"), &json!([set_inline("k", "v"), {"key": "SET"}])).status, 207);
+        daemon.post_to("/nowhere", &[("x-request-id", &format!("lost-{n}-"))], b"");
+    }
+    daemon.log_line(|line| line.contains(" request method=") && line.contains("lost-39-"));
+    let lines =
+        |id: &str| daemon.logs().iter().filter(|line| line.contains(" request method=") && line.contains(id)).count();
+    assert_eq!([lines("well-"), lines("bad-"), lines("some-"), lines("lost-")], [4, 40, 40, 40]);
+}
+
+#[test]
+fn an_outage_that_is_over_is_told_with_its_length() {
+    let mut stage = Stage::with(|daemon| daemon.set("redis.retry_ms", 200).set("redis.pool_size", 1));
+    let daemon = &stage.daemon;
+    stage.redis.kill();
+    daemon.log_line(|line| line.contains("cache cannot be reached") && line.contains("cause="));
+    thread::sleep(Duration::from_millis(300));
+    stage.redis.restart();
+    let line = daemon.log_line(|line| line.contains("cache can be reached again"));
+    let lasted = line.split("down_seconds=").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
+    assert!(lasted.is_some_and(|seconds| seconds >= 0.3), "{line}");
+    assert!(!daemon.logs().iter().any(|line| line.contains("still cannot be reached")), "a minute has not passed");
+}

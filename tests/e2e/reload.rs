@@ -119,6 +119,27 @@ fn the_level_of_the_log_follows_the_settings() {
 }
 
 #[test]
+fn how_many_requests_have_a_line_follows_the_settings() {
+    let redis = Redis::start();
+    let daemon = daemon_with(&redis, "");
+    let lines_of = |id: &str, requests: usize| {
+        for _ in 0..requests {
+            daemon.post_with(&[("x-request-id", id)], get(json!("k")).to_string().as_bytes());
+        }
+        // Its line comes behind theirs, whichever worker each came to: one thread writes.
+        let end = format!("end-of-{}", id.to_uppercase());
+        daemon.post_with(&[("x-request-id", &end)], b"{");
+        daemon.log_line(|line| line.contains(" request ") && line.contains(&end));
+        count(&daemon, &format!("request_id={id}"))
+    };
+    assert_eq!(lines_of("each", 20), 20);
+    change(&daemon, How::Renamed, "log_requests_one_in = 1000000\n");
+    assert!(lines_of("few", 50) < 20);
+    change(&daemon, How::Renamed, "log_requests_one_in = 1\n");
+    assert_eq!(lines_of("again", 20), 20);
+}
+
+#[test]
 fn tokens_of_the_settings_follow_them_and_stand_nowhere_in_the_log() {
     let redis = Redis::start();
     let daemon = daemon_with(&redis, "[auth]\ntokens = [\"s3cret-0\"]\n");
@@ -469,6 +490,7 @@ fn every_live_setting_is_shown_to_be_so() {
     let live: Vec<&str> = SETTINGS.iter().filter(|setting| setting.is_live).map(|setting| setting.path).collect();
     let shown = [
         "log_level",
+        "log_requests_one_in",
         "auth.tokens",
         "auth.webhook_secrets",
         "redis.pool_size",

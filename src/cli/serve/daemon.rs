@@ -77,6 +77,7 @@ impl Daemon {
         self.auth_reload.adopt_settings(&config.auth);
         self.pipeline.adopt(&pipeline_settings(config));
         self.server.adopt_sources(sources(config));
+        self.server.adopt_lines_one_in(config.log_requests_one_in);
         // Told at the level that lets more through.
         if config.log_level > self.level {
             logging::set_level(config.log_level);

@@ -21,10 +21,12 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 
+pub use self::host::HostNews;
 use self::host::{Host, HostQueue};
 use super::request::{FetchRequest, Liveness};
 use crate::pipeline::runtime::WorkerThread;
 use crate::pipeline::work::Seq;
+use crate::telemetry::outage::Outage;
 
 /// Between two probes of a host that is down.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -53,6 +55,8 @@ pub struct FetchScheduler {
     busy: Vec<usize>,
     /// Fetches wait for bytes of the budget: nothing starts [at once](FetchScheduler::start_at_once), past them.
     waits_for_bytes: bool,
+    /// What is to be told of hosts: at most as much as one call makes, if it is taken after each.
+    news: Vec<HostNews>,
 }
 
 impl FetchScheduler {
@@ -69,6 +73,7 @@ impl FetchScheduler {
             starts: 0,
             busy: vec![0; fetchers],
             waits_for_bytes: false,
+            news: Vec::new(),
         }
     }
 
@@ -90,7 +95,8 @@ impl FetchScheduler {
         if host.asked_until.is_some_and(|until| until >= request.deadline) {
             return Err(request);
         }
-        if host.is_down {
+        if let Some(since) = host.outage.since() {
+            self.news.extend(HostNews::of(&name, host.outage.goes_on(since, now)));
             if host.probed.is_some_and(|probed| now < probed + PROBE_EVERY) {
                 return Err(request);
             }
@@ -188,7 +194,10 @@ impl FetchScheduler {
         let liveness = match self.hosts.get_mut(&request.host) {
             Some(host) => {
                 host.forget_age(now);
-                if host.is_down || host.paused_until.is_some() || host.busy >= self.per_host || !host.waiting.is_empty()
+                if host.is_down()
+                    || host.paused_until.is_some()
+                    || host.busy >= self.per_host
+                    || !host.waiting.is_empty()
                 {
                     return None;
                 }
@@ -245,7 +254,8 @@ impl FetchScheduler {
     /// The host gave a sign of life. What it was asked counts among those of hosts that are alive.
     pub fn answered(&mut self, name: &Arc<str>, now: Instant) {
         let Some(host) = self.hosts.get_mut(name) else { return };
-        (host.is_down, host.is_asked, host.answered) = (false, false, Some(now));
+        self.news.extend(HostNews::of(name, host.outage.is_over(now)));
+        (host.is_asked, host.answered) = (false, Some(now));
         for liveness in [Liveness::New, Liveness::Asked] {
             let counted = std::mem::take(&mut host.counted[liveness as usize]);
             self.queues[liveness as usize].busy = self.queues[liveness as usize].busy.saturating_sub(counted);
@@ -268,12 +278,14 @@ impl FetchScheduler {
 
     /// The host was silent for a whole attempt, which began at `since`. If others wait for it, it is down, and they are
     /// given back; unless it has answered another one meanwhile.
-    pub fn was_silent(&mut self, name: &Arc<str>, since: Option<Instant>) -> Vec<FetchRequest> {
+    pub fn was_silent(&mut self, name: &Arc<str>, since: Option<Instant>, now: Instant) -> Vec<FetchRequest> {
         let Some(host) = self.hosts.get_mut(name) else { return Vec::new() };
-        if host.is_down || host.answered > since {
+        if host.is_down() || host.answered > since {
             return Vec::new();
         }
-        host.is_down = !host.waiting.is_empty();
+        if !host.waiting.is_empty() {
+            self.news.extend(HostNews::of(name, host.outage.goes_on(since.unwrap_or(now), now)));
+        }
         std::mem::take(&mut host.waiting).into_values().collect()
     }
 
@@ -301,9 +313,14 @@ impl FetchScheduler {
         }
     }
 
+    /// What is to be told of hosts by now, once.
+    pub fn take_news(&mut self) -> Vec<HostNews> {
+        std::mem::take(&mut self.news)
+    }
+
     /// How many hosts are down.
     pub fn hosts_down(&self) -> usize {
-        self.hosts.values().filter(|host| host.is_down).count()
+        self.hosts.values().filter(|host| host.is_down()).count()
     }
 
     /// Forgets what waits; attempts under way still end here.
@@ -311,7 +328,7 @@ impl FetchScheduler {
         self.queues.iter_mut().for_each(|queue| queue.turns.clear());
         self.hosts.retain(|_, host| {
             host.waiting.clear();
-            (host.queued_in, host.is_down, host.probed) = (None, false, None);
+            (host.queued_in, host.outage, host.probed) = (None, Outage::default(), None);
             (host.paused_until, host.asked_until) = (None, None);
             !host.is_idle()
         });

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::request::FetchRequest;
-use super::scheduler::FetchScheduler;
+use super::scheduler::{FetchScheduler, HostNews};
 use crate::pipeline::runtime::Notifier;
 
 /// Router, direct fetches and fetchers all count in it. Whoever holds the lock takes no other.
@@ -44,9 +44,14 @@ impl SharedScheduler {
         let _ = self.on_free_place.set(tell);
     }
 
-    /// Under the lock, so `work` must be short.
+    /// Under the lock, so `work` must be short. What it finds out of hosts is logged after it.
     pub fn with<T>(&self, work: impl FnOnce(&mut FetchScheduler) -> T) -> T {
-        work(&mut self.scheduler.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut scheduler = self.scheduler.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = work(&mut scheduler);
+        let news = scheduler.take_news();
+        drop(scheduler);
+        news.iter().for_each(HostNews::tell);
+        done
     }
 
     /// Does what [`FetchScheduler::submit`] does.

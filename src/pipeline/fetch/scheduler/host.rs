@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::{info, warn};
+
 use crate::pipeline::fetch::request::{FetchRequest, Liveness};
 use crate::pipeline::work::Seq;
+use crate::telemetry::outage::{Outage, OutageNews, down_seconds};
 
 /// How long a host counts as alive after a sign of life.
 const ALIVE_FOR: Duration = Duration::from_secs(60);
@@ -32,8 +35,8 @@ pub(super) struct Host {
     pub(super) counted: [usize; 3],
     /// The queue in which the host has its turn.
     pub(super) queued_in: Option<Liveness>,
-    /// Whether fetches for the host fail at once, but for a probe every second.
-    pub(super) is_down: bool,
+    /// While it lasts, fetches for the host fail at once, but for a probe every second.
+    pub(super) outage: Outage,
     /// Whether the host was asked something since its last sign of life.
     pub(super) is_asked: bool,
     /// When the last probe was queued.
@@ -46,7 +49,37 @@ pub(super) struct Host {
     pub(super) asked_until: Option<Instant>,
 }
 
+/// What is to be told of a host, when nobody is held up by that.
+pub struct HostNews {
+    host: Arc<str>,
+    news: OutageNews,
+}
+
+impl HostNews {
+    /// None: there is none.
+    pub(super) fn of(host: &Arc<str>, news: Option<OutageNews>) -> Option<Self> {
+        Some(HostNews { host: host.clone(), news: news? })
+    }
+
+    /// Logs it.
+    pub(in crate::pipeline::fetch) fn tell(&self) {
+        let host = &*self.host;
+        match self.news {
+            OutageNews::Began => warn!(host; "blob host does not answer, its fetches fail at once"),
+            OutageNews::Lasts(lasted) => {
+                warn!(host, down_seconds = down_seconds(lasted); "blob host still does not answer")
+            }
+            OutageNews::Ended(lasted) => info!(host, down_seconds = down_seconds(lasted); "blob host answers again"),
+        }
+    }
+}
+
 impl Host {
+    /// Whether it does not answer at the moment.
+    pub(super) fn is_down(&self) -> bool {
+        self.outage.since().is_some()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.busy == 0 && self.probes == 0 && self.waiting.is_empty() && self.paused_until.is_none()
     }

@@ -72,7 +72,7 @@ fn a_silent_host_gets_a_probe_once_in_a_while_until_it_answers() {
     let mut first = hung(&mut scheduler, now);
     scheduler.ended(0, &mut first);
     let host = first.host.clone();
-    let given_back = scheduler.was_silent(&host, first.attempt_begun);
+    let given_back = scheduler.was_silent(&host, first.attempt_begun, now);
     assert_eq!(given_back.iter().map(|order| order.seq).collect::<Vec<_>>(), [2, 3]);
     assert!(scheduler.submit(first, now).is_ok(), "the probe");
     assert!(scheduler.submit(order(4, "a"), now).is_err());
@@ -88,13 +88,33 @@ fn a_silent_host_gets_a_probe_once_in_a_while_until_it_answers() {
 }
 
 #[test]
+fn that_a_host_is_down_is_told_once_a_minute_and_how_long_it_was_at_the_end() {
+    let mut scheduler = FetchScheduler::new(1, 10, 1);
+    let now = Instant::now();
+    let mut first = hung(&mut scheduler, now);
+    scheduler.ended(0, &mut first);
+    assert!(scheduler.take_news().is_empty());
+    scheduler.was_silent(&first.host, first.attempt_begun, now + PROBE_EVERY);
+    assert_eq!(scheduler.take_news().len(), 1, "it has begun");
+    for second in 2..60 {
+        let _ = scheduler.submit(order(second, "a"), now + PROBE_EVERY * second as u32);
+        assert!(scheduler.take_news().is_empty(), "{second}");
+    }
+    let _ = scheduler.submit(order(61, "a"), now + PROBE_EVERY * 61);
+    assert_eq!(scheduler.take_news().len(), 1, "it lasts");
+    scheduler.answered(&first.host, now + PROBE_EVERY * 62);
+    scheduler.answered(&first.host, now + PROBE_EVERY * 63);
+    assert_eq!(scheduler.take_news().len(), 1, "it is over");
+}
+
+#[test]
 fn what_a_host_was_asked_before_it_answered_says_nothing() {
     let mut scheduler = FetchScheduler::new(1, 10, 1);
     let now = Instant::now();
     let mut first = hung(&mut scheduler, now);
     scheduler.answered(&first.host, now + PROBE_EVERY);
     scheduler.ended(0, &mut first);
-    assert!(scheduler.was_silent(&first.host, first.attempt_begun).is_empty());
+    assert!(scheduler.was_silent(&first.host, first.attempt_begun, Instant::now()).is_empty());
     assert_eq!(seqs(&start(&mut scheduler)), [2]);
 }
 
@@ -144,7 +164,7 @@ fn no_order_starts_at_once_on_a_host_that_is_down() {
     assert_eq!(at_once(&mut scheduler, "a", all()), Some(0));
     assert!(scheduler.submit(order(1, "a"), Instant::now()).is_ok());
     scheduler.ended(0, &mut order(0, "a"));
-    assert_eq!(scheduler.was_silent(&host, None).len(), 1);
+    assert_eq!(scheduler.was_silent(&host, None, Instant::now()).len(), 1);
     assert!(start(&mut scheduler).is_empty());
     assert_eq!(at_once(&mut scheduler, "a", all()), None);
     scheduler.answered(&host, Instant::now());

@@ -144,7 +144,11 @@ impl CentralRouter {
             let begun = request.attempt_begun;
             let given_back = self.deps.scheduler.with(|scheduler| {
                 scheduler.heard_nothing(&request.host, begun);
-                if request.is_cut_short { Vec::new() } else { scheduler.was_silent(&request.host, begun) }
+                if request.is_cut_short {
+                    Vec::new()
+                } else {
+                    scheduler.was_silent(&request.host, begun, Instant::now())
+                }
             });
             for request in given_back {
                 self.fail_unasked(&request);
