@@ -22,7 +22,7 @@ use futures::future::LocalBoxFuture;
 pub use self::incoming::{Incoming, StreamError};
 pub use self::portion::{LONG_CALL, Portion};
 pub use self::remembered::{Fingerprint, Remembered};
-pub use self::room::Room;
+pub use self::room::{Room, Usage};
 pub use self::standing::{Seen, Standing};
 use crate::event::pattern::Wider;
 use crate::event::version::Version;
@@ -40,8 +40,7 @@ pub enum Command {
         value: Bytes,
         /// The seconds to live, from the write; None: the key does not expire.
         ttl: Option<Ttl>,
-        /// The place in the source's order that decides against the key's last version; None: it is written whatever
-        /// came before.
+        /// The place in the source's order that decides against the key's last version; None: it is written anyway.
         version: Option<Version>,
         /// What is to be remembered beside the version; None, or without a version: nothing.
         remembered: Option<Box<Remembered>>,
@@ -317,6 +316,11 @@ pub trait Cache: Send + Sync + 'static {
     /// Whether its sessions take values that come in while they are stored ([`Session::store_incoming`]).
     fn takes_streams(&self) -> bool {
         true
+    }
+
+    /// What it holds, if that is in this process.
+    fn usage(&self) -> Option<Usage> {
+        None
     }
 
     /// What to call it in a message, without secrets: `redis://localhost:6379/0`, `embedded`.

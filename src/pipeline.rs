@@ -77,7 +77,7 @@ use self::work::key_order::KeyOrder;
 use self::write::scanner::Scanner;
 use crate::blob::SetupError;
 use crate::blob::client::BlobClient;
-use crate::cache::Cache;
+use crate::cache::{Cache, Usage};
 use crate::event::Limits;
 use crate::telemetry::metrics::{ActorKind, Metrics};
 
@@ -90,6 +90,7 @@ pub struct Pipeline {
     pub readiness: Arc<Readiness>,
     /// All actors with their signs of life; `/live` reads it.
     pub registry: ActorRegistry,
+    cache: Arc<dyn Cache>,
     settings: Arc<PipelineSettings>,
     placement: Arc<Placement>,
 }
@@ -130,7 +131,7 @@ pub fn build(settings: PipelineSettings, cache: Arc<dyn Cache>, metrics: &Metric
         stores: settings.blob.stores.clone(),
         scheduler: scheduler.clone(),
         direct: direct.clone(),
-        scanner: start_scanner(&registry, &cache, &admission, settings.writer.retry),
+        scanner: start_scanner((&registry, metrics), &cache, &admission, settings.writer.retry),
         barriers: key_order.barriers(),
     };
     let router = start_router(&registry, deps);
@@ -144,7 +145,7 @@ pub fn build(settings: PipelineSettings, cache: Arc<dyn Cache>, metrics: &Metric
         readiness: readiness.clone(),
         registry: registry.clone(),
         metrics: metrics.clone(),
-        cache,
+        cache: cache.clone(),
         key_order,
         writers,
         fetchers,
@@ -153,20 +154,20 @@ pub fn build(settings: PipelineSettings, cache: Arc<dyn Cache>, metrics: &Metric
         direct,
         router,
     });
-    Ok(Pipeline { admission, readiness, registry, settings, placement })
+    Ok(Pipeline { admission, readiness, registry, cache, settings, placement })
 }
 
 /// On a thread of its own: scans hold many keys against many patterns.
 fn start_scanner(
-    registry: &ActorRegistry,
+    (registry, metrics): (&ActorRegistry, &Metrics),
     cache: &Arc<dyn Cache>,
     admission: &Arc<Admission>,
     retry: Duration,
 ) -> Mailbox<Scanner> {
-    let (cache, admission) = (cache.clone(), admission.clone());
+    let (cache, admission, metrics) = (cache.clone(), admission.clone(), metrics.clone());
     registry.start_on(&Thread::new().handle(), ActorKind::Scanner, move |_, _| {
         let sessions = [cache.session(), cache.session()];
-        Scanner::new(admission, sessions, retry)
+        Scanner::new(admission, sessions, retry, metrics)
     })
 }
 
@@ -202,6 +203,14 @@ impl Pipeline {
     /// From a request's acceptance to its answer, at most.
     pub fn deadline(&self) -> Duration {
         self.settings.deadline
+    }
+
+    /// Has the metrics show what nobody counts there: patterns in progress, and what a cache in this process holds.
+    pub fn publish(&self, metrics: &Metrics) {
+        metrics.set_patterns(self.admission.patterns());
+        if let Some(Usage { bytes, entries, evictions }) = self.cache.usage() {
+            metrics.set_embedded(bytes, entries, evictions);
+        }
     }
 
     /// Hosts of blobs that do not answer at the moment.

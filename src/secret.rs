@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::parse_x509_certificate;
+
 /// What stands in place of a secret wherever settings are shown.
 pub const MASK: &str = "***";
 
@@ -46,6 +50,14 @@ impl Pem {
     /// The file as it was read: for a TLS library, never for a message.
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+
+    /// When the first of its certificates runs out, in seconds since 1970. None: it has none that can be read.
+    pub fn expires(&self) -> Option<i64> {
+        let certificates = CertificateDer::pem_slice_iter(&self.0).filter_map(Result::ok);
+        let expires =
+            |der: CertificateDer<'_>| Some(parse_x509_certificate(&der).ok()?.1.validity().not_after.timestamp());
+        certificates.filter_map(expires).min()
     }
 }
 

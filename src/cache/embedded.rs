@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, ready};
+use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Map;
 
@@ -23,7 +24,7 @@ use super::standing::{Held, Seen, Standing};
 use super::version_key::{WRITTEN, owner, version_key};
 use super::{
     Cache, CacheError, Command, DeleteGroup, Incoming, Progress, Remembered, Reply, Room, Scan, ScanStep, Session,
-    StreamError, Unlinked,
+    StreamError, Unlinked, Usage,
 };
 use crate::event::pattern::Wider;
 use crate::event::version::Version;
@@ -41,6 +42,7 @@ pub struct EmbeddedCache {
 
 struct MapState {
     map: Map<Bytes, StoredValue, ahash::RandomState>,
+    evictions: Arc<AtomicU64>,
     max_bytes: u64,
     version_prefix: String,
     version_window: Duration,
@@ -59,16 +61,22 @@ impl EmbeddedCache {
     /// Holds up to `max_bytes` of keys, values and an overhead for each. Keys that begin with `version_prefix`, which is not
     /// empty, are the cache's own: a key's version is kept there for `version_window`.
     pub fn new(max_bytes: u64, version_prefix: impl Into<String>, version_window: Duration) -> Self {
+        let evictions = Arc::new(AtomicU64::new(0));
+        let evicted = evictions.clone();
         let map = Map::builder()
             .max_capacity(max_bytes)
             .weigher(|key: &Bytes, entry: &StoredValue| u32::try_from(entry.weight(key.len())).unwrap_or(u32::MAX))
             // The default policy may refuse a new entry, and then "stored" would not be true.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(FromTheWrite)
+            .eviction_listener(move |_, _, cause| {
+                evicted.fetch_add(u64::from(cause == RemovalCause::Size), Relaxed);
+            })
             .build_with_hasher(ahash::RandomState::new());
         EmbeddedCache {
             shared: Arc::new(MapState {
                 map,
+                evictions,
                 max_bytes,
                 version_prefix: version_prefix.into(),
                 version_window,
@@ -99,6 +107,11 @@ impl Cache for EmbeddedCache {
     /// The value is to be in this process, whole.
     fn takes_streams(&self) -> bool {
         false
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        let bytes = self.used_bytes();
+        Some(Usage { bytes, entries: self.shared.map.entry_count(), evictions: self.shared.evictions.load(Relaxed) })
     }
 
     fn describe(&self) -> String {

@@ -89,6 +89,17 @@ impl std::fmt::Debug for Room {
     }
 }
 
+/// What a cache in this process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of keys and values, with an overhead for each.
+    pub bytes: u64,
+    /// Keys, those of versions included.
+    pub entries: u64,
+    /// Keys that had to go for want of room since the start.
+    pub evictions: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -6,6 +6,7 @@ use log::warn;
 
 use crate::config::{AuthConfig, Secret, WebhookSecret};
 use crate::http::Auth;
+use crate::telemetry::Metrics;
 
 /// What is held of each origin; all of it together opens the door.
 pub struct AuthReload {
@@ -14,8 +15,8 @@ pub struct AuthReload {
 }
 
 impl AuthReload {
-    pub fn new(held: AuthConfig) -> Arc<Self> {
-        let auth = Arc::new(Auth::new(tokens(&held), webhook_keys(&held)));
+    pub fn new(held: AuthConfig, metrics: Metrics) -> Arc<Self> {
+        let auth = Arc::new(Auth::new(tokens(&held), webhook_keys(&held), metrics));
         Arc::new(AuthReload { auth, held: Mutex::new(held) })
     }
 

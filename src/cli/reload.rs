@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use log::{info, warn};
 
+use crate::telemetry::Metrics;
+
 /// A change is adopted within two of these, and what reading takes.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -31,9 +33,9 @@ pub enum Look {
 type File = Box<dyn FnMut(Look) + Send>;
 
 /// The files to be followed.
-#[derive(Default)]
 pub struct Reloader {
     files: Vec<File>,
+    metrics: Metrics,
 }
 
 /// The files are followed until it is dropped.
@@ -50,6 +52,11 @@ impl Following {
 }
 
 impl Reloader {
+    /// Follows nothing yet. Whether what is read is in effect will be in these metrics.
+    pub fn new(metrics: Metrics) -> Self {
+        Reloader { files: Vec::new(), metrics }
+    }
+
     /// Hands over to `adopt` whatever else `read` comes to give than `current`.
     pub fn follow<T: Clone + PartialEq + Send + 'static>(
         &mut self,
@@ -59,9 +66,13 @@ impl Reloader {
         adopt: impl Fn(&T) -> Result<(), String> + Send + 'static,
     ) {
         let (mut readings, setting) = (Readings::of(Ok(current)), setting.into());
+        let metrics = self.metrics.clone();
+        metrics.reloaded(&setting, true);
         self.watch(move |look| {
             let Some(news) = readings.news(read(), look) else { return };
-            match news.and_then(|value| adopt(&value)) {
+            let adopted = news.and_then(|value| adopt(&value));
+            metrics.reloaded(&setting, adopted.is_ok());
+            match adopted {
                 Ok(()) => info!(setting = setting.as_str(); "file reloaded"),
                 Err(cause) => {
                     warn!(setting = setting.as_str(), cause = cause.as_str(); "file cannot be used, its previous content stays in effect")

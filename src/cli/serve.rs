@@ -34,6 +34,8 @@ use crate::telemetry::logging::{self, LogSettings};
 use crate::telemetry::metrics::Metrics;
 use crate::{blob, pipeline};
 
+/// The setting of the listener's certificate.
+const LISTENER_CERT: &str = "http.tls_cert";
 /// How long the start waits for Redis to tell its version.
 const MAX_LOOK: Duration = Duration::from_secs(1);
 
@@ -134,7 +136,7 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
     let settings = pipeline_settings(config);
     let stores = settings.blob.stores.clone();
     let pipeline = pipeline::build(settings, cache, &metrics)?;
-    let auth_reload = AuthReload::new(config.auth.clone());
+    let auth_reload = AuthReload::new(config.auth.clone(), metrics.clone());
     for short in auth_reload.auth.short_tokens() {
         warn!(token:% = short; "a token of fewer than 16 characters can be guessed");
     }
@@ -142,10 +144,11 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
     let settings = http_settings(config, auth_reload.auth.clone(), tls.clone());
     let journal = journal::journal(config, &holder, &metrics).map_err(SetupError::from)?;
     metrics.set_journal_up(journal.is_none());
+    show_certificates(config, &metrics);
+    let mut reloader = reloader(config, &auth_reload, tls, &metrics);
     let parts = (metrics, journal.clone());
     let server = HttpServer::start(settings, pipeline.clone(), parts, name.clone(), config.event.max_events)?;
     let feeding = journal.map(|journal| feed(journal, pipeline.clone()));
-    let mut reloader = reloader(config, &auth_reload, tls);
     stores::follow(config, &stores, &mut reloader);
     let (sender, changes) = channel(1);
     if let Some(origin) = origin {
@@ -163,8 +166,13 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
 }
 
 /// Follows the files that open auth_reload. What is set itself stays in force beside them.
-fn reloader(config: &Config, auth_reload: &Arc<AuthReload>, tls: Option<Arc<ServerTls>>) -> Reloader {
-    let mut reloader = Reloader::default();
+fn reloader(
+    config: &Config,
+    auth_reload: &Arc<AuthReload>,
+    tls: Option<Arc<ServerTls>>,
+    metrics: &Metrics,
+) -> Reloader {
+    let mut reloader = Reloader::new(metrics.clone());
     let from = &config.auth;
     if let Some(path) = from.tokens_file.clone() {
         let (auth_reload, current) = (auth_reload.clone(), from.tokens_of_file.clone());
@@ -184,10 +192,23 @@ fn reloader(config: &Config, auth_reload: &Arc<AuthReload>, tls: Option<Arc<Serv
         reloader.follow("auth.webhook_secrets_file", current, read, adopt);
     }
     if let (Some(tls), Some(from)) = (tls, config.http.tls.clone()) {
-        let adopt = move |held: &TlsPems| tls.replace(pems(held)).map_err(|error| error.to_string());
-        reloader.follow("http.tls_cert", from.held, move || config::tls_in(&from.files), adopt);
+        let metrics = metrics.clone();
+        let adopt = move |held: &TlsPems| {
+            tls.replace(pems(held)).map_err(|error| error.to_string())?;
+            metrics.set_certificate_expiry(LISTENER_CERT, held.cert.expires());
+            Ok(())
+        };
+        reloader.follow(LISTENER_CERT, from.held, move || config::tls_in(&from.files), adopt);
     }
     reloader
+}
+
+/// When the certificates of the service run out. That of `redis.tls_cert` is read at the start alone.
+fn show_certificates(config: &Config, metrics: &Metrics) {
+    let listener = config.http.tls.as_ref().map(|tls| &tls.held.cert);
+    for (setting, pem) in [(LISTENER_CERT, listener), ("redis.tls_cert", config.redis.tls_cert.as_ref())] {
+        metrics.set_certificate_expiry(setting, pem.and_then(Pem::expires));
+    }
 }
 
 fn pems(held: &TlsPems) -> Pems<'_> {

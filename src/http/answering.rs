@@ -45,8 +45,10 @@ pub(super) fn answer_to(
     status: fn(Class, bool) -> StatusCode,
 ) -> HttpResponse {
     let (response, held_bytes, summary) = answer(&verdict, preferences.is_minimal, shared, status);
-    shared.count(&verdict, summary.outcome);
-    if let Some(context) = RequestContext::of(request) {
+    let context = RequestContext::of(request);
+    let holder = context.as_ref().and_then(|context| context.holder());
+    shared.count(&verdict, summary.outcome, holder.as_deref());
+    if let Some(context) = context {
         if let Some(pending) = pending.filter(|_| held_bytes > SMALL_ANSWER_BYTES) {
             context.keep(pending.keep_for_answer(held_bytes));
         }

@@ -18,6 +18,7 @@ use subtle::{Choice, ConstantTimeEq};
 use super::webhook::{Claim, Unsigned, WebhookKeys};
 use crate::event::rejection::Rejection;
 use crate::event::rights::{Access, Rights, TokenLine};
+use crate::telemetry::metrics::{Metrics, SenderMetrics};
 
 /// Words of 8 bytes up to which a token is compared as it is; to make a digest costs more than the rest of the look at it.
 const SHORT_WORDS: usize = 8;
@@ -45,6 +46,7 @@ const WRONG_SIGNATURE: Rejection = Rejection::Unauthorized {
 pub struct Auth {
     is_open: AtomicBool,
     tokens: ArcSwap<Vec<Token>>,
+    metrics: Metrics,
     keys: ArcSwap<WebhookKeys>,
 }
 
@@ -55,6 +57,8 @@ pub struct Holder {
     pub name: Option<Box<str>>,
     /// None: everything is permitted.
     pub rights: Option<Arc<Rights>>,
+    /// What is counted of its events.
+    pub metrics: SenderMetrics,
 }
 
 /// What is set as `name:token` may be sent whole too, as it had to be before there were names.
@@ -97,10 +101,10 @@ impl Print {
 
 impl Token {
     /// None of what is no token: it opens nothing.
-    fn new(line: &str) -> Option<Self> {
+    fn new(line: &str, metrics: &Metrics) -> Option<Self> {
         let TokenLine { name, token, named_token, rights } = TokenLine::parse(line).ok()?;
         let prints = [token, named_token].map(|text| Print::of(text.as_bytes()));
-        let holder = Holder { name: name.map(Box::from), rights: rights.map(Arc::new) };
+        let holder = Holder { name: name.map(Box::from), rights: rights.map(Arc::new), metrics: metrics.sender(name) };
         Some(Token { holder: Arc::new(holder), prints, length: token.len() })
     }
 
@@ -119,17 +123,18 @@ pub enum Admittance {
 
 impl Auth {
     /// Neither tokens nor secrets: nothing is asked for.
-    pub fn new(tokens: Vec<String>, webhook_secrets: Vec<Vec<u8>>) -> Self {
+    pub fn new(tokens: Vec<String>, webhook_secrets: Vec<Vec<u8>>, metrics: Metrics) -> Self {
         Auth {
             is_open: AtomicBool::new(tokens.is_empty() && webhook_secrets.is_empty()),
-            tokens: ArcSwap::from_pointee(tokens.iter().filter_map(|line| Token::new(line)).collect()),
+            tokens: ArcSwap::from_pointee(tokens.iter().filter_map(|line| Token::new(line, &metrics)).collect()),
+            metrics,
             keys: ArcSwap::from_pointee(WebhookKeys::new(webhook_secrets)),
         }
     }
 
     /// The same, but never open: beside them something else is asked for.
-    pub fn shut(tokens: Vec<String>, webhook_secrets: Vec<Vec<u8>>) -> Self {
-        let auth = Auth::new(tokens, webhook_secrets);
+    pub fn shut(tokens: Vec<String>, webhook_secrets: Vec<Vec<u8>>, metrics: Metrics) -> Self {
+        let auth = Auth::new(tokens, webhook_secrets, metrics);
         auth.shut_if(true);
         auth
     }
@@ -137,7 +142,7 @@ impl Auth {
     /// From now on these are accepted, and no others.
     pub fn replace_tokens(&self, tokens: Vec<String>) {
         let shuts = !tokens.is_empty();
-        self.tokens.store(Arc::new(tokens.iter().filter_map(|line| Token::new(line)).collect()));
+        self.tokens.store(Arc::new(tokens.iter().filter_map(|line| Token::new(line, &self.metrics)).collect()));
         self.shut_if(shuts);
     }
 
@@ -281,20 +286,25 @@ mod tests {
         HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))])
     }
 
+    fn auth(tokens: &[&str]) -> Auth {
+        let tokens = tokens.iter().map(|token| (*token).to_owned()).collect();
+        Auth::new(tokens, Vec::new(), Metrics::new("").expect("metrics"))
+    }
+
     fn is_let_in(auth: &Auth, headers: &HeaderMap) -> bool {
         matches!(auth.admit(headers, SystemTime::now), Ok(Admittance::Open(_)))
     }
 
     #[test]
     fn any_of_the_tokens_is_accepted_and_nothing_else() {
-        let auth = Auth::new(vec!["first".into(), "second".into()], Vec::new());
+        let auth = auth(&["first", "second"]);
         assert!(is_let_in(&auth, &with("Bearer first")) && is_let_in(&auth, &with("bearer  second")));
         for wrong in ["Bearer", "Bearer ", "Bearer third", "Basic first", "first", "Bearer first second", "Bearer firs"]
         {
             assert!(!is_let_in(&auth, &with(wrong)), "{wrong}");
         }
         assert!(!is_let_in(&auth, &HeaderMap::new()));
-        assert!(is_let_in(&Auth::new(Vec::new(), Vec::new()), &HeaderMap::new()));
+        assert!(is_let_in(&self::auth(&[]), &HeaderMap::new()));
         assert_eq!(format!("{auth:?}"), "2 tokens, 0 webhook secrets");
     }
 
@@ -303,7 +313,7 @@ mod tests {
         let token = |length: usize| "x".repeat(length);
         let lengths = [1, 7, 8, 9, 63, 64, 65, 200];
         for set in lengths {
-            let auth = Auth::new(vec![token(set)], Vec::new());
+            let auth = auth(&[&token(set)]);
             for given in lengths {
                 let headers =
                     [(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", token(given))).expect("a header"))];
@@ -322,7 +332,7 @@ mod tests {
             |auth| auth.replace_webhook_secrets(vec![b"0123456789abcdefghijklmn".to_vec()]),
         ];
         for shut in shut_by {
-            let auth = Auth::new(Vec::new(), Vec::new());
+            let auth = auth(&[]);
             auth.replace_tokens(Vec::new());
             assert!(is_let_in(&auth, &HeaderMap::new()));
             shut(&auth);
@@ -335,7 +345,7 @@ mod tests {
 
     #[test]
     fn new_tokens_take_the_place_of_the_old_ones_and_none_at_all_shut_the_door() {
-        let auth = Auth::new(vec!["first".into()], Vec::new());
+        let auth = auth(&["first"]);
         auth.replace_tokens(vec!["second".into()]);
         assert!(is_let_in(&auth, &with("Bearer second")) && !is_let_in(&auth, &with("Bearer first")));
         auth.replace_tokens(Vec::new());
@@ -348,11 +358,12 @@ mod tests {
 
     #[test]
     fn a_name_stands_before_a_token_and_is_told() {
-        let auth = Auth::new(vec!["billing:0123456789abcdef".into(), "No:name".into(), "x:".into()], Vec::new());
+        let auth = auth(&["billing:0123456789abcdef", "No:name", "x:"]);
         let name = |value| match auth.admit(&with(value), SystemTime::now) {
-            Ok(entry) => {
-                entry.holder().and_then(|holder| holder.name.as_deref().map(str::to_owned)).unwrap_or("unnamed".to_owned())
-            }
+            Ok(entry) => entry
+                .holder()
+                .and_then(|holder| holder.name.as_deref().map(str::to_owned))
+                .unwrap_or("unnamed".to_owned()),
             Err(_) => "refused".to_owned(),
         };
         assert_eq!(name("Bearer 0123456789abcdef"), "billing");

@@ -15,7 +15,6 @@ use super::answer::with_text;
 use super::answering::{AnsweredRequest, JSON, told};
 use super::prefer::Preferences;
 use super::request::{RequestContext, Summary};
-use super::request_ids::RequestIds;
 use super::state::HttpState;
 use super::verdict_log::log_invalid;
 use super::worker::{TimedWait, WaitEnd, Worker};
@@ -124,9 +123,14 @@ impl Offer {
     }
 
     /// What is valid of it is kept: counted, and told of with what is not.
-    fn count(&self, ids: Option<&RequestIds>, shared: &HttpState) {
-        shared.metrics.journal_accepted(self.valid() as u64);
-        let Some(ids) = ids else { return };
+    fn count(&self, context: Option<&RequestContext>, shared: &HttpState) {
+        let (valid, source) = (self.valid() as u64, shared.sources.find(&self.source));
+        let refused = self.events.len() as u64 - valid;
+        shared.metrics.journal_accepted(valid);
+        source.iter().for_each(|source| source.metrics().kept(valid, refused));
+        let Some(context) = context else { return };
+        context.holder().iter().for_each(|holder| holder.metrics.kept(valid, refused));
+        let ids = &context.ids;
         for invalid in self.events.iter().filter_map(|event| event.as_ref().err()) {
             shared.metrics.event_rejected(invalid.event);
             shared.metrics.event_failed(invalid);
@@ -198,7 +202,7 @@ impl Keeping<'_> {
             }
         }
         waiting.is_over = true;
-        waiting.offer.count(RequestContext::of(self.request).as_ref().map(|context| &context.ids), shared);
+        waiting.offer.count(RequestContext::of(self.request).as_deref(), shared);
         Ok(Ok(self.answer(&waiting.offer)))
     }
 
@@ -264,11 +268,12 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some(appended) = self.appended.take().filter(|_| !self.is_over) else { return };
-        let offer = Offer { events: mem::take(&mut self.offer.events), patterns: 0, source: String::new() };
+        let Offer { events, source, .. } = &mut self.offer;
+        let offer = Offer { events: mem::take(events), patterns: 0, source: mem::take(source) };
         let (worker, context) = (self.keeping.worker.clone(), RequestContext::of(self.keeping.request));
         actix_rt::spawn(async move {
             if let Ok(Ok(())) = appended.await {
-                offer.count(context.as_ref().map(|context| &context.ids), &worker.shared);
+                offer.count(context.as_deref(), &worker.shared);
             }
         });
     }

@@ -65,6 +65,7 @@ pub fn metrics(shared: &HttpState, _: &[ActorKind]) -> HttpResponse {
     shared.metrics.set_admission(events, bytes);
     shared.metrics.set_oldest_age(shared.oldest_age());
     shared.metrics.set_hosts_down(shared.pipeline.hosts_down());
+    shared.pipeline.publish(&shared.metrics);
     shared.pipeline.registry.publish_waiting();
     match shared.metrics.encode() {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),

@@ -14,6 +14,7 @@ use actix_rt::time::Instant;
 use super::incoming::HeadReader;
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::reply::Unwritten;
+use crate::telemetry::metrics::OpenConnection;
 
 /// Bytes of a head, at most.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -58,6 +59,8 @@ pub struct ConnectionProgress {
     incoming: RefCell<HeadReader>,
     /// What a large head holds.
     permit: RefCell<Permit>,
+    /// Counts it while it is there; None in tests.
+    _open: Option<OpenConnection>,
     /// Answers that are known and of which no byte has been written.
     answers: RefCell<VecDeque<KnownAnswer>>,
 }
@@ -74,7 +77,7 @@ pub struct KnownAnswer {
 
 impl ConnectionProgress {
     /// The progress of a connection with this peer.
-    pub fn new(peer: Option<SocketAddr>, permit: Permit) -> Rc<Self> {
+    pub fn new(peer: Option<SocketAddr>, permit: Permit, open: Option<OpenConnection>) -> Rc<Self> {
         let address = peer.map(|peer| peer.ip().to_canonical());
         Rc::new(ConnectionProgress {
             address,
@@ -91,6 +94,7 @@ impl ConnectionProgress {
             known_host: RefCell::default(),
             incoming: RefCell::default(),
             permit: RefCell::new(permit),
+            _open: open,
             answers: RefCell::default(),
         })
     }
@@ -240,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_host_is_judged_once_and_each_other_one_anew() {
-        let progress = ConnectionProgress::new(None, Admission::new(1, 1, 1).permit());
+        let progress = ConnectionProgress::new(None, Admission::new(1, 1, 1).permit(), None);
         let judged = Cell::new(0);
         let call = |host: &[u8], is_ours| {
             progress.is_known_host(host, || {

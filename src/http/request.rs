@@ -50,6 +50,11 @@ impl RequestContext {
         self.holder.replace(Some(holder));
     }
 
+    /// Whose token it showed, if it showed one.
+    pub fn holder(&self) -> Option<Arc<Holder>> {
+        self.holder.borrow().clone()
+    }
+
     /// Keeps this until the answer is written.
     pub fn keep(&self, unwritten: Unwritten) {
         self.unwritten.set(Some(unwritten));

@@ -98,7 +98,7 @@ impl Sources {
                 own
             }
             None if tokens.is_empty() && webhook_secrets.is_empty() && issuer.is_none() => self.auth.clone(),
-            None => Arc::new(Auth::shut(tokens.clone(), webhook_secrets.clone())),
+            None => Arc::new(Auth::shut(tokens.clone(), webhook_secrets.clone(), self.metrics.clone())),
         };
         let issuer = issuer.as_ref().map(|issuer| self.issuer(old, issuer));
         Posters { auth, issuer, topics: topics.clone(), sns: self.sns.clone() }
@@ -135,12 +135,15 @@ impl ActiveSource {
     /// fault: what made it so has a notification of its own.
     pub fn settled(&self, mut verdict: Verdict) -> Verdict {
         let Verdict::Batch(elements) = &mut verdict else { return verdict };
+        let mut ended = [0; Class::ALL.len()];
         for element in elements.iter_mut() {
             let EventResult::Answered(answered) = element else { continue };
             for outcome in answered.outcomes.iter_mut().filter(|outcome| is_overtaken(outcome)) {
                 *outcome = Outcome::Superseded;
             }
         }
+        elements.iter().for_each(|element| ended[element.class() as usize] += 1);
+        self.metrics.ended(ended);
         self.metrics.lags(elements.iter().filter_map(|element| match element {
             EventResult::Answered(answered) if answered.class() == Class::Ok => answered.age(),
             _ => None,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::HttpSettings;
+use super::auth::Holder;
 use super::oldest::OldestPending;
 use super::openapi::Documents;
 use super::page::html::Pages;
@@ -54,6 +55,18 @@ impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, SeqCst);
     }
+}
+
+/// How many events ended in each class, by [`Class::ALL`]. A request that became no work has none, but for an invalid one.
+fn classes(verdict: &Verdict) -> [u64; Class::ALL.len()] {
+    let mut classes = [0; Class::ALL.len()];
+    match verdict {
+        Verdict::One(answered) => classes[answered.class() as usize] += 1,
+        Verdict::Batch(elements) => elements.iter().for_each(|element| classes[element.class() as usize] += 1),
+        Verdict::Rejected(Rejection::Invalid(_)) => classes[Class::Rejected as usize] += 1,
+        Verdict::Rejected(_) => {}
+    }
+    classes
 }
 
 /// The seconds of `Retry-After` from the wait of the oldest event: between that wait and its double.
@@ -161,8 +174,12 @@ impl HttpState {
         pages.history.failed(failed, ok, SystemTime::now());
     }
 
-    /// Counts a verdict's events and entries; of a rejection, `problem` is the last part of its type.
-    pub fn count(&self, verdict: &Verdict, problem: &str) {
+    /// Counts a verdict's events and entries, for the holder of the token too; of a rejection, `problem` is the last part of
+    /// its type.
+    pub fn count(&self, verdict: &Verdict, problem: &str, holder: Option<&Holder>) {
+        if let Some(holder) = holder {
+            holder.metrics.ended(classes(verdict));
+        }
         match verdict {
             Verdict::One(answered) => {
                 self.metrics.event_done(answered.event, answered.class());

@@ -100,12 +100,13 @@ pub struct Common {
 impl Stream {
     pub fn new(io: Io, common: Common, peer: Option<SocketAddr>, permit: Permit) -> Self {
         let Common { patience, metrics, places } = common;
+        let open = Some(metrics.connection());
         Stream {
             io,
             patience,
             metrics,
             untaken: None,
-            progress: ConnectionProgress::new(peer, permit),
+            progress: ConnectionProgress::new(peer, permit, open),
             announced: 0,
             unwritten: Vec::new(),
             is_last: false,

@@ -74,7 +74,7 @@ impl Drop for UnderWay<'_> {
                 Verdict::Rejected(why) => problem::slug(why),
                 Verdict::One(_) | Verdict::Batch(_) => "",
             };
-            shared.count(&verdict, problem);
+            shared.count(&verdict, problem, context.holder().as_deref());
             let source = source.as_deref().map(|source| source.mapping.name.as_str()).unwrap_or_default();
             log_verdict(&verdict, problem, source, &context.ids, shared);
         });

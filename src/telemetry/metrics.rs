@@ -5,7 +5,7 @@
 //! left to those who call.
 //!
 //! [`registered`] has the names, [`labels`] the label sets, [`settled`] what is counted of an event's end, [`hosts`] the
-//! hosts of blobs, [`process`] what the process is; [`reading`] reads back what was counted.
+//! hosts of blobs, [`senders`] who sends, [`upkeep`] what keeps the service running, [`process`] what the process is; [`reading`] reads back what was counted.
 
 mod hosts;
 mod journal;
@@ -13,8 +13,10 @@ mod labels;
 mod process;
 mod reading;
 mod registered;
+mod senders;
 mod settled;
 mod sources;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +32,9 @@ use self::labels::{
 use self::process::{Process, register_facts};
 pub use self::reading::{ActorState, HostState, Reading, Spread};
 use self::registered::Registered;
+pub use self::senders::SenderMetrics;
 pub use self::sources::SourceMetrics;
+pub use self::upkeep::OpenConnection;
 use super::series::{Result, position};
 use crate::event::EventType;
 use crate::event::invalid::{Invalid, InvalidKind};

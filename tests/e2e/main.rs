@@ -70,5 +70,6 @@ mod streamed;
 mod support;
 mod tls;
 mod trace;
+mod upkeep;
 mod versions;
 mod webhooks;

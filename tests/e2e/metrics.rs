@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Blob, Daemon, Gate, Redis, Stage, delete, delete_pattern, eventually, get, set, set_blob, set_inline,
 };
+use crate::tls::{Authority, Files};
 
 #[test]
 fn events_are_counted_by_type_and_outcome() {
@@ -76,7 +77,10 @@ fn pools_have_the_size_that_was_set() {
 
 #[test]
 fn the_docs_name_every_metric_and_no_other() {
-    let daemon = Daemon::builder().embedded().set("sources.s.value", "facts").start();
+    let own = Files::of(&Authority::new().vouch_for("a-client"));
+    let daemon = Daemon::builder().embedded().set("sources.s.value", "facts").set("auth.tokens", "t");
+    let daemon = daemon.set("redis.tls_cert", own.path("tls.crt").display());
+    let daemon = daemon.set("redis.tls_key", own.path("tls.key").display()).start();
     let metrics = daemon.get("/metrics").text();
     let exported: BTreeSet<&str> =
         metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

@@ -9,6 +9,7 @@ use promql_parser::parser::{self, Expr, LabelModifier, VectorMatchCardinality};
 use serde_json::{Value, json};
 
 use crate::support::{Blob, PATIENCE, Stage, delete, delete_pattern, eventually, get, set_blob, set_inline};
+use crate::tls::{Authority, Files};
 
 /// Labels that come from Prometheus: of the target, in Kubernetes and elsewhere.
 const OF_TARGETS: [&str; 3] = ["job", "instance", "namespace"];
@@ -145,8 +146,11 @@ fn members(list: &Value) -> impl Iterator<Item = &Value> {
 
 /// What a daemon exports that has seen every type of event, blobs, refusals and a Redis that goes away.
 fn after_a_bit_of_everything() -> (Exported, String) {
+    let own = Files::of(&Authority::new().vouch_for("a-client"));
     let mut stage = Stage::with(|daemon| {
         let daemon = daemon.set("cluster", "blue-17").set("fetch.attempts", 1).set("redis.retry_ms", 200);
+        let (cert, key) = (own.path("tls.crt"), own.path("tls.key"));
+        let daemon = daemon.set("redis.tls_cert", cert.display()).set("redis.tls_key", key.display());
         daemon.set("auth.tokens", "t").set("sources.s.value", "facts")
     });
     stage.blobs.put("/blob", Blob::bytes("value"));
@@ -189,7 +193,7 @@ fn every_query_of_the_dashboard_and_the_alerts_asks_for_what_is_exported() {
 #[test]
 fn every_metric_is_on_the_dashboard() {
     let dashboard = include_str!("../../manifests/monitoring/dashboard.json");
-    let metrics = Stage::with(|daemon| daemon.set("sources.s.value", "facts")).daemon.get("/metrics").text();
+    let (_, metrics) = after_a_bit_of_everything();
     let names = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     // The standard ones of a process have dashboards of their own everywhere.
     let ours = names.filter(|name| name.starts_with("cache_sync_"));

@@ -45,6 +45,14 @@ impl Authority {
         Identity { certificate: params.signed_by(&key, &self.issuer).expect("a certificate"), key }
     }
 
+    /// The same, valid until that year begins.
+    pub fn vouch_until(&self, year: i32, name: &str) -> Identity {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        Identity { certificate: params.signed_by(&key, &self.issuer).expect("a certificate"), key }
+    }
+
     /// A client that trusts this authority, and shows that certificate.
     pub fn client(
         &self,
@@ -87,12 +95,12 @@ impl Files {
         self.path("ca.crt").display().to_string()
     }
 
-    fn put(&self, identity: &Identity) {
+    pub fn put(&self, identity: &Identity) {
         fs::write(self.path("tls.crt"), pem("CERTIFICATE", identity.certificate.der())).expect("it can be written");
         fs::write(self.path("tls.key"), pem("PRIVATE KEY", &identity.key.serialize_der())).expect("it can be written");
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 

@@ -9,6 +9,9 @@ use tokio::sync::mpsc::Sender;
 use super::{Look, Readings, Reloader};
 use crate::config::{self, Args, Config, FileSnapshot, Loaded, MASK, Secret, ShownSetting};
 
+/// What stands for all of them in the metrics.
+const SETTINGS: &str = "settings";
+
 /// The settings in force, and where they came from.
 pub struct SettingsOrigin {
     args: Args,
@@ -37,11 +40,14 @@ impl Reloader {
         let SettingsOrigin { args, texts, mut loaded } = origin;
         let mut readings = Readings::of(texts);
         let mut tokens = Readings::of(tokens_of_sources(&loaded.config));
+        let metrics = self.metrics.clone();
+        metrics.reloaded(SETTINGS, true);
         self.watch(move |look| {
             let has_changed = readings.news(FileSnapshot::read(&args), look).is_some();
             let has_others = tokens.news(tokens_of_sources(&loaded.config), look).is_some();
             if has_changed || has_others || look == Look::Asked {
-                reload_settings(&mut loaded, args.clone(), has_others, &changes);
+                let is_in_effect = reload_settings(&mut loaded, args.clone(), has_others, &changes);
+                metrics.reloaded(SETTINGS, is_in_effect);
             }
         });
     }
@@ -53,15 +59,16 @@ fn tokens_of_sources(config: &Config) -> Vec<Result<Vec<Secret>, String>> {
     files.map(config::tokens_in).collect()
 }
 
-/// `has_others`: tokens in a file that a source names are others than before.
-fn reload_settings(loaded: &mut Loaded, args: Args, has_others: bool, changes: &Sender<SettingsChange>) {
+/// Whether what was read is in effect. `has_others`: tokens in a file that a source names are others than before.
+fn reload_settings(loaded: &mut Loaded, args: Args, has_others: bool, changes: &Sender<SettingsChange>) -> bool {
     let reloaded = match loaded.reload(args) {
         Ok(reloaded) => reloaded,
         Err(faults) => {
             for fault in &faults.0 {
                 error!("{fault}");
             }
-            return error!(faults = faults.0.len(); "new settings are invalid, the previous ones stay in effect");
+            error!(faults = faults.0.len(); "new settings are invalid, the previous ones stay in effect");
+            return false;
         }
     };
     if !reloaded.need_restart.is_empty() {
@@ -70,12 +77,14 @@ fn reload_settings(loaded: &mut Loaded, args: Args, has_others: bool, changes: &
     }
     *loaded = reloaded.loaded;
     if reloaded.changed.is_empty() && !has_others {
-        return info!("settings reloaded, nothing changed");
+        info!("settings reloaded, nothing changed");
+        return true;
     }
     let others = has_others.then(|| "tokens_file of a source".to_owned());
     let settings = reloaded.changed.iter().map(shown).chain(others).collect::<Vec<_>>().join(", ");
     // Whoever is to be told may be draining by now, and takes no more.
     let _ = changes.blocking_send(SettingsChange { config: loaded.config.clone(), settings });
+    true
 }
 
 fn shown(ShownSetting { path, value, .. }: &ShownSetting) -> String {

@@ -10,7 +10,7 @@ use super::shared::SharedScheduler;
 use super::streaming::{Passage, Streaming};
 use crate::blob::{BlobClient, BlobRequest, BlobSettings, FetchError, Opened};
 use crate::cache::remembered::Fingerprinter;
-use crate::cache::{Fingerprint, Remembered};
+use crate::cache::{Fingerprint, Remembered, Reply};
 use crate::event::expected::{Difference, Expected};
 use crate::event::outcome::ProblemKind;
 use crate::pipeline::runtime::{DropNotice, Heartbeat, Stage, StageContext, TaskSet};
@@ -100,6 +100,9 @@ impl Fetcher {
             };
             let is_asked = ended.letter().is_some_and(|FetchEnded { request, .. }| !request.is_same);
             let (outcome, bytes) = summary(&result);
+            if let FetchResult::Written { reply: Reply::Stored, bytes } = &result {
+                metrics.written(*bytes as u64);
+            }
             let took = begun.elapsed();
             if is_asked {
                 metrics.fetch_done(outcome, took, bytes);

@@ -77,6 +77,11 @@ impl Admission {
         self.max_patterns.store(max, SeqCst);
     }
 
+    /// Patterns in progress.
+    pub fn patterns(&self) -> usize {
+        self.patterns.load(Relaxed)
+    }
+
     /// Whether this number of patterns could be let in if there were no others.
     pub fn could_hold_patterns(&self, patterns: usize) -> bool {
         patterns <= self.max_patterns.load(Relaxed)

@@ -24,6 +24,7 @@ use crate::pipeline::work::admission::Admission;
 use crate::pipeline::work::operation::PatternDelete;
 use crate::pipeline::work::reply::enter_all;
 use crate::pipeline::work::timing::Phase;
+use crate::telemetry::Metrics;
 
 /// The only message to the scanner: Pattern deletes that start together, in the order of acceptance. All that was accepted before them is in the cache.
 pub struct StartScan {
@@ -55,6 +56,7 @@ pub enum ScanKind {
 /// The actor; there is one in the process, on a thread of its own.
 pub struct Scanner {
     admission: Arc<Admission>,
+    metrics: Metrics,
     /// The sessions by kind of scan, each with the places where scans on it have stopped.
     sessions: [Rc<Mutex<ScanSession>>; 2],
     /// How long a step is tried (`redis.retry_ms`).
@@ -69,18 +71,19 @@ struct ScanSession {
 impl Scanner {
     /// A scanner with a session for each kind of scan, by the order of [`ScanKind`]. A step is tried for `retry`
     /// (`redis.retry_ms`).
-    pub fn new(admission: Arc<Admission>, sessions: [Box<dyn Session>; 2], retry: Duration) -> Self {
+    pub fn new(admission: Arc<Admission>, sessions: [Box<dyn Session>; 2], retry: Duration, metrics: Metrics) -> Self {
         let open = |session| Rc::new(Mutex::new(ScanSession { session, resume: Rc::default() }));
-        Scanner { admission, sessions: sessions.map(open), retry }
+        Scanner { admission, metrics, sessions: sessions.map(open), retry }
     }
 
     fn start(&mut self, StartScan { kind, deletes, ended }: StartScan, context: &mut StageContext<'_, Self>) {
         enter_all(deletes.iter().flat_map(|delete| &delete.slots), Phase::Cache, Instant::now());
         let (session, retry, seen) =
             (self.sessions[kind as usize].clone(), self.retry, CountedKeys::new(self.admission.permit()));
+        let metrics = self.metrics.clone();
         let work = async move {
             let ScanSession { session, resume } = &mut *session.lock().await;
-            let (walk, barriers) = ScanWalk::new(session.as_mut(), retry, resume.clone(), seen, deletes);
+            let (walk, barriers) = ScanWalk::new(session.as_mut(), retry, resume.clone(), (seen, metrics), deletes);
             walk.run().await;
             drop((barriers, ended));
         };

@@ -6,9 +6,12 @@ use super::hosts::HostFetches;
 use super::journal::JournalFamilies;
 use super::labels::{
     AGE_BUCKETS, ActorKind, BATCH_BUCKETS, BATCH_SIZES, DELAY_BUCKETS, EVENT_TYPES, FAILURES, FETCH_BUCKETS,
-    FETCH_OUTCOMES, FORBIDDEN_EVENT, HOST_BUCKETS, HTTP_STATUSES, INVALID_EVENT, REFUSALS, REQUEST_BUCKETS, ROUTES, STATUSES, failure,
+    FETCH_OUTCOMES, FORBIDDEN_EVENT, HOST_BUCKETS, HTTP_STATUSES, INVALID_EVENT, REFUSALS, REQUEST_BUCKETS, ROUTES,
+    STATUSES, failure,
 };
+use super::senders::SenderFamily;
 use super::sources::SourceFamilies;
+use super::upkeep::UpkeepFamilies;
 use crate::event::EventType;
 use crate::event::outcome::Class;
 use crate::telemetry::series::{Result, Series, counter, counters, durations, gauge, histogram, position, register};
@@ -25,7 +28,9 @@ pub(super) struct Registered {
     pub event_age: Histogram,
     pub refused: Series<IntCounterVec, IntCounter, { REFUSALS.len() }>,
     pub requests: [Series<HistogramVec, Histogram, { HTTP_STATUSES.len() }>; ROUTES.len()],
+    pub senders: SenderFamily,
     pub sources: SourceFamilies,
+    pub upkeep: UpkeepFamilies,
     pub journal: JournalFamilies,
     pub fetches: Series<HistogramVec, Histogram, { FETCH_OUTCOMES.len() }>,
     pub host_fetches: HostFetches,
@@ -58,7 +63,9 @@ impl Registered {
             event_delay: event_delay(r)?,
             event_age: event_age(r)?,
             refused: refused(r)?,
+            senders: SenderFamily::new(r)?,
             sources: SourceFamilies::new(r)?,
+            upkeep: UpkeepFamilies::new(r)?,
             journal: JournalFamilies::new(r)?,
             requests: requests(r)?,
             fetches: fetches(r)?,

@@ -6,6 +6,8 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
 use super::Metrics;
 use super::labels::AGE_BUCKETS;
+use super::senders::ACCEPTED;
+use crate::event::outcome::Class;
 use crate::event::sources::Ignored;
 use crate::telemetry::series::{Result, counters, durations};
 
@@ -13,6 +15,7 @@ use crate::telemetry::series::{Result, counters, durations};
 pub(super) struct SourceFamilies {
     received: IntCounterVec,
     ignored: IntCounterVec,
+    events: IntCounterVec,
     lag: HistogramVec,
 }
 
@@ -31,6 +34,12 @@ impl SourceFamilies {
                 "Elements of notifications that change nothing, by why.",
                 &["source", "reason"],
             )?,
+            events: counters(
+                registry,
+                "source_events_total",
+                "Events that a source's notifications have become, by outcome.",
+                &["source", "outcome"],
+            )?,
             lag: durations(
                 registry,
                 "source_lag_seconds",
@@ -47,6 +56,8 @@ impl SourceFamilies {
 pub struct SourceMetrics {
     received: IntCounter,
     ignored: [IntCounter; Ignored::ALL.len()],
+    events: [IntCounter; Class::ALL.len()],
+    accepted: IntCounter,
     lag: Histogram,
 }
 
@@ -57,6 +68,8 @@ impl Metrics {
         SourceMetrics {
             received: families.received.with_label_values(&[name]),
             ignored: Ignored::ALL.map(|why| families.ignored.with_label_values(&[name, why.as_str()])),
+            events: Class::ALL.map(|class| families.events.with_label_values(&[name, class.as_str()])),
+            accepted: families.events.with_label_values(&[name, ACCEPTED]),
             lag: families.lag.with_label_values(&[name]),
         }
     }
@@ -73,6 +86,17 @@ impl SourceMetrics {
         for (counter, count) in self.ignored.iter().zip(by_reason).filter(|(_, count)| **count > 0) {
             counter.inc_by(*count);
         }
+    }
+
+    /// Counts events of a notification that ended so, by [`Class::ALL`].
+    pub fn ended(&self, events: [u64; Class::ALL.len()]) {
+        self.events.iter().zip(events).filter(|(_, events)| *events > 0).for_each(|(own, events)| own.inc_by(events));
+    }
+
+    /// Counts events of a notification that the journal has, and others of it that were refused.
+    pub fn kept(&self, accepted: u64, refused: u64) {
+        self.accepted.inc_by(accepted);
+        self.events[Class::Rejected as usize].inc_by(refused);
     }
 
     /// Counts changes of one notification that were carried out, with the time since each happened. What threads share is touched

@@ -23,6 +23,7 @@ use crate::event::outcome::ProblemKind;
 use crate::event::pattern::{PatternIndex, Wider};
 use crate::pipeline::work::barriers::Barrier;
 use crate::pipeline::work::operation::PatternDelete;
+use crate::telemetry::Metrics;
 
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long keys are matched against patterns before others on the thread have their turn.
@@ -35,6 +36,7 @@ pub(super) struct ScanWalk<'a> {
     retry: Duration,
     resume: Rc<RefCell<ResumePoints>>,
     seen: CountedKeys,
+    metrics: Metrics,
     rules: Vec<Rule>,
     /// The rules' numbers by their patterns.
     index: PatternIndex<usize>,
@@ -60,7 +62,7 @@ impl<'a> ScanWalk<'a> {
         session: &'a mut dyn Session,
         retry: Duration,
         resume: Rc<RefCell<ResumePoints>>,
-        seen: CountedKeys,
+        (seen, metrics): (CountedKeys, Metrics),
         deletes: Vec<PatternDelete>,
     ) -> (Self, Vec<Barrier>) {
         let (mut rules, mut passes, mut barriers) = (Vec::new(), Vec::new(), Vec::new());
@@ -91,6 +93,7 @@ impl<'a> ScanWalk<'a> {
             retry,
             resume,
             seen,
+            metrics,
             rules,
             index,
             wider,
@@ -217,6 +220,9 @@ impl<'a> ScanWalk<'a> {
             let within = self.within(give_up);
             let progress = self.session.unlink_and_scan(doomed, scan, within).await;
             self.portion.took(progress.took);
+            let found = progress.step.as_ref().map_or(0, |step| step.keys.len());
+            let deleted = progress.unlinked.iter().map(|unlinked| unlinked.deleted).sum();
+            self.metrics.scanned(found as u64, deleted);
             for (index, unlinked) in owners.iter().zip(progress.unlinked) {
                 if let Some(rule) = self.rules.get_mut(*index) {
                     rule.add(&unlinked, &mut self.seen);

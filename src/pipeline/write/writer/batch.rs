@@ -8,6 +8,7 @@ use tokio::task::yield_now;
 use super::told::Told;
 use super::{Activity, Writer};
 use crate::cache::{CacheError, Reply};
+use crate::event::outcome::Outcome;
 use crate::pipeline::runtime::StageContext;
 use crate::pipeline::work::reply::settle_all;
 use crate::pipeline::write::queue::{Again, BatchLimits};
@@ -89,17 +90,22 @@ impl Writer {
         let (mut again, sent) = (Again::default(), commands.len());
         // What a session gives no result for is not known to be done.
         results.resize(sent, Err(CacheError::Unavailable("the cache gave no result".into())));
-        let (queue, mut told) = (&mut self.queue, Told::default());
+        let (queue, mut told, mut written) = (&mut self.queue, Told::default(), 0);
         let ended = commands.into_iter().zip(pending).zip(results);
         let done = ended.filter_map(|((command, pending), result)| {
             if queue.is_done(&mut again, &pending, &result) {
-                return told.add(command, pending, result);
+                let ended = told.add(command, pending, result);
+                if let Some((_, Outcome::Stored { bytes, .. })) = &ended {
+                    written += *bytes as u64;
+                }
+                return ended;
             }
             again.add(command, pending);
             None
         });
         settle_all(done, now);
         told.tell(now);
+        self.metrics.written(written);
         let done = sent - again.count();
         self.note_refusal(again.refusal().cloned(), done > 0, now);
         let failure = again.failure.clone();
