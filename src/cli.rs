@@ -16,6 +16,7 @@ mod keys;
 pub mod reconcile;
 mod reload;
 mod retry_window;
+mod screen;
 pub mod send;
 pub mod serve;
 pub mod shell;

@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use self::gone::Gone;
 use self::looks::{KeyState, Looks};
-use self::progress::{ReconcileCounts, ShownProgress};
+use self::progress::{ReconcileCounts, show};
 use self::writes::Writes;
+use super::screen::Screen;
 use super::{serve, wrong_usage};
 use crate::blob::retry::{Decision, Policy};
 use crate::blob::store::{Listed, ListedPage};
@@ -65,7 +66,7 @@ struct Run {
     writes: Option<Writes>,
     gone: Gone,
     counts: ReconcileCounts,
-    shown: ShownProgress,
+    screen: Screen,
 }
 
 /// Why a run ends before its end; it says what to do.
@@ -146,8 +147,8 @@ impl Run {
         let others = other.map(|(name, source)| source.key.fixed_prefix(name)).collect();
         let (store, prefix) = (mapping.store.clone().unwrap_or_default(), wanted.prefix.clone());
         let lister = Lister { client, store, prefix };
-        let (gone, counts, shown) = (Gone::new(), ReconcileCounts::default(), ShownProgress::new());
-        Ok(Run { wanted, mapping, others, lister, limits, looks, writes, gone, counts, shown })
+        let (gone, counts, screen) = (Gone::new(), ReconcileCounts::default(), Screen::new());
+        Ok(Run { wanted, mapping, others, lister, limits, looks, writes, gone, counts, screen })
     }
 
     async fn everything(&mut self, buckets: &[String]) -> Result<(), Failure> {
@@ -159,9 +160,9 @@ impl Run {
             }
         }
         if let Some(writes) = &mut self.writes {
-            writes.finish(&mut self.counts, &mut self.shown).await;
+            writes.finish(&mut self.counts, &mut self.screen).await;
         }
-        self.shown.finish();
+        self.screen.finish();
         Ok(())
     }
 
@@ -203,11 +204,11 @@ impl Run {
                     let ttl = self.mapping.ttl.or(self.limits.default_ttl);
                     let entry = SetEntry { key, source, ttl, expected: None };
                     if let Some(writes) = &mut self.writes {
-                        writes.set(entry, version, &mut self.counts, &mut self.shown).await;
+                        writes.set(entry, version, &mut self.counts, &mut self.screen).await;
                     }
                 }
             }
-            self.shown.show(&self.counts);
+            show(&mut self.screen, &self.counts, false);
         }
         Ok(())
     }
@@ -230,7 +231,7 @@ impl Run {
             (fault, object) => {
                 let fault = fault.or(object.err().map(str::to_owned)).unwrap_or_default();
                 self.counts.failed += 1;
-                self.shown.say(&format!("left as it is: {bucket}/{}: its key {fault}", listed.name));
+                self.screen.tell(&format!("left as it is: {bucket}/{}: its key {fault}", listed.name));
                 None
             }
         }

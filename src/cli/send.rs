@@ -5,7 +5,7 @@
 //!
 //! `split` and `event` make events of bytes, `folder` of whole files, `table` of rows, `copy` of the keys of a Redis, with
 //! `made`; `input` reads, `plan` says what may go together and what must wait, `post` makes one request, `held` keeps back
-//! what must not overtake what was given up, `ledger` and `screen` keep count and show it, and `run` is the loop through
+//! what must not overtake what was given up, `ledger` and `progress` keep count and show it, and `run` is the loop through
 //! all of them.
 
 mod copy;
@@ -17,8 +17,8 @@ mod ledger;
 mod made;
 mod plan;
 mod post;
+mod progress;
 mod run;
-mod screen;
 mod split;
 mod table;
 
@@ -39,7 +39,6 @@ use self::ledger::{Ledger, SendCounts};
 use self::plan::RequestLimits;
 use self::post::Poster;
 use self::run::{Run, RunEnd, SendSettings};
-use self::screen::Screen;
 pub use self::table::Table;
 use self::table::check_template;
 use super::signals::Signals;
@@ -213,11 +212,10 @@ async fn send(args: &Args, ready: Ready) -> Result<ExitCode, String> {
     let client = client::client(ready.tls, args.in_flight, args.answer_within);
     let poster = Poster::new(client, ready.url.into(), ready.token, ready.webhook_secret, args.answer_within);
     let input = Input::start(ready.sources, looker.clone(), args.skip).map_err(|error| error.to_string())?;
-    let screen = Screen::new(input.total.clone());
     let ledger = Ledger::new(args.skip, ready.failed);
     let batch = RequestLimits { events: args.batch, bytes: BATCH_BYTES };
     let settings = SendSettings { batch, in_flight: args.in_flight, retry_for: args.retry_for };
-    let mut run = Run::new(settings, poster, looker, ledger, screen);
+    let mut run = Run::new(settings, poster, looker, ledger, input.total.clone());
     let end = run.run(input, &mut signals).await;
     run.screen.finish();
     if let RunEnd::Stopped(why) = &end {

@@ -16,8 +16,10 @@ use crate::cache::{Cursor, Scan, ScanStep, Seen};
 use crate::event::pattern::{Pattern, Wider, escaped};
 use crate::event::{CacheKey, FetchTarget, StoreObject};
 
-/// Hashes of keys that are held at once: 32 MiB.
+/// Hashes of keys that are held at once.
 pub const MAX_HELD: usize = 2_000_000;
+/// And with them those of keys that were looked at: the same table, of 40 MiB, has room for as many.
+const MAX_KNOWN: usize = 3_500_000;
 
 /// The keys of what is listed.
 pub struct Gone {
@@ -58,6 +60,13 @@ impl Gone {
 
     fn is_listed(&self, key: &[u8]) -> bool {
         self.hashes.contains(&self.hasher.hash_one(key))
+    }
+
+    /// A key is looked at: it is not once more when Redis, which may, names it again.
+    fn looked_at(&mut self, key: &[u8]) {
+        if self.hashes.len() < MAX_KNOWN {
+            self.hashes.insert(self.hasher.hash_one(key));
+        }
     }
 }
 
@@ -109,7 +118,10 @@ impl Run {
                 is_meant.then(|| (CacheKey::new_unchecked(key.to_owned()), name.to_owned()))
             };
             let unlisted = |key: &&[u8]| self.gone.is_of(key, pass) && !self.gone.is_listed(key);
-            let found = step.keys.iter().map(|key| &**key).filter(unlisted).filter_map(name).collect();
+            let mut found: Vec<_> = step.keys.iter().map(|key| &**key).filter(unlisted).filter_map(name).collect();
+            found.sort_unstable();
+            found.dedup();
+            found.iter().for_each(|(key, _)| self.gone.looked_at(key.as_str().as_bytes()));
             self.look_closely(bucket, found, !before.is_empty() || !behind.is_empty()).await?;
             from = step.next;
             if from.is_none() {
@@ -160,12 +172,12 @@ impl Run {
                     self.counts.sample("delete", &key);
                     if let Some(writes) = &mut self.writes {
                         let version = after(seen.version.as_ref());
-                        writes.delete(key, version, &mut self.counts, &mut self.shown).await;
+                        writes.delete(key, version, &mut self.counts, &mut self.screen).await;
                     }
                 }
                 Err(why) => {
                     self.counts.failed += 1;
-                    self.shown.say(&format!("left as it is: {}: {why}", key.as_str()));
+                    self.screen.tell(&format!("left as it is: {}: {why}", key.as_str()));
                 }
             }
         }

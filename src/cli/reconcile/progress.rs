@@ -1,19 +1,14 @@
-//! What is counted, what is shown meanwhile on standard error, and what is told in the end.
+//! What is counted, what is shown of it meanwhile, and what is told in the end.
 
-use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
-
-use indicatif::ProgressBar;
+use std::io::Write;
+use std::time::Duration;
 
 use super::Wanted;
+use crate::cli::screen::{Screen, rate, time_left};
 use crate::event::CacheKey;
 
 /// Keys that are named in the end.
 const SHOWN: usize = 20;
-/// Failures told one by one.
-const MAX_TOLD: u64 = 20;
-const BAR_EVERY: Duration = Duration::from_millis(200);
-const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// What was found, and what was done.
 #[derive(Debug, Default)]
@@ -84,71 +79,22 @@ impl ReconcileCounts {
     }
 }
 
-/// What is shown meanwhile: a bar on a terminal, elsewhere a line every few seconds.
-pub struct ShownProgress {
-    bar: Option<ProgressBar>,
-    begun: Instant,
-    last: Instant,
-    told: u64,
-}
-
-impl ShownProgress {
-    pub fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
-        ShownProgress { bar, begun: Instant::now(), last: Instant::now(), told: 0 }
-    }
-
-    /// While objects are listed nobody knows how many there are.
-    pub fn show(&mut self, counts: &ReconcileCounts) {
-        self.line(counts, None);
-    }
-
-    /// Once all are listed.
-    pub fn show_left(&mut self, counts: &ReconcileCounts) {
-        self.line(counts, Some((counts.to_set + counts.to_delete).saturating_sub(counts.settled())));
-    }
-
-    fn line(&mut self, counts: &ReconcileCounts, left: Option<u64>) {
-        let every = if self.bar.is_some() { BAR_EVERY } else { LINE_EVERY };
-        if self.last.elapsed() < every {
-            return;
-        }
-        self.last = Instant::now();
-        let line = progress(counts, left, self.begun.elapsed());
-        match &self.bar {
-            Some(bar) => {
-                bar.set_message(line);
-                bar.tick();
-            }
-            None => eprintln!("{line}"),
-        }
-    }
-
-    /// Something was left undone. The first few are told.
-    pub fn say(&mut self, line: &str) {
-        self.told += 1;
-        let line = match self.told {
-            0..MAX_TOLD => line.escape_debug().to_string(),
-            MAX_TOLD => "more failures are not shown, only counted".to_owned(),
-            _ => return,
-        };
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
-        }
-    }
-
-    pub fn finish(&self) {
-        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+/// Shows how far it is, every now and then. `is_listed`: it is known how many there are.
+pub fn show(screen: &mut Screen, counts: &ReconcileCounts, is_listed: bool) {
+    if screen.is_due() {
+        let left = is_listed.then(|| (counts.to_set + counts.to_delete).saturating_sub(counts.settled()));
+        screen.show(
+            progress(counts, left, screen.elapsed()),
+            left.map(|left| (counts.settled(), counts.settled() + left)),
+        );
     }
 }
 
 fn progress(counts: &ReconcileCounts, left: Option<u64>, elapsed: Duration) -> String {
-    let seconds = elapsed.as_secs_f64().max(0.001);
     let (settled, objects) = (counts.settled(), counts.objects);
-    let line = format!("{objects} objects, {:.0}/s, {settled} changed", objects as f64 / seconds);
+    let line = format!("{objects} objects, {:.0}/s, {settled} changed", rate(objects, elapsed));
     match left {
-        Some(left) if settled > 0 => format!("{line}, {:.0} s left", seconds * left as f64 / settled as f64),
+        Some(left) if settled > 0 => format!("{line}, {} left", time_left(elapsed, settled, left)),
         _ => line,
     }
 }

@@ -8,8 +8,9 @@ use futures::StreamExt;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 
-use super::progress::{ReconcileCounts, ShownProgress};
+use super::progress::{ReconcileCounts, show};
 use crate::cache::Cache;
+use crate::cli::screen::Screen;
 use crate::event::outcome::{Class, Outcome};
 use crate::event::version::Version;
 use crate::event::wire::EventResult;
@@ -53,42 +54,30 @@ impl Writes {
         Ok(Writes { pipeline, submitter, waiting: Vec::new(), under_way: FuturesUnordered::new() })
     }
 
-    pub async fn set(
-        &mut self,
-        entry: SetEntry,
-        version: Version,
-        counts: &mut ReconcileCounts,
-        shown: &mut ShownProgress,
-    ) {
-        self.add(Action::Set([entry].into_iter().collect()), version, counts, shown).await;
+    pub async fn set(&mut self, entry: SetEntry, version: Version, counts: &mut ReconcileCounts, screen: &mut Screen) {
+        self.add(Action::Set([entry].into_iter().collect()), version, counts, screen).await;
     }
 
-    pub async fn delete(
-        &mut self,
-        key: CacheKey,
-        version: Version,
-        counts: &mut ReconcileCounts,
-        shown: &mut ShownProgress,
-    ) {
-        self.add(Action::Delete([key].into_iter().collect()), version, counts, shown).await;
+    pub async fn delete(&mut self, key: CacheKey, version: Version, counts: &mut ReconcileCounts, screen: &mut Screen) {
+        self.add(Action::Delete([key].into_iter().collect()), version, counts, screen).await;
     }
 
-    async fn add(&mut self, action: Action, version: Version, counts: &mut ReconcileCounts, shown: &mut ShownProgress) {
+    async fn add(&mut self, action: Action, version: Version, counts: &mut ReconcileCounts, screen: &mut Screen) {
         self.waiting.push(Event { id: None, version: Some(version), time: None, action });
         if self.waiting.len() >= BATCH {
             self.submit();
         }
         while self.under_way.len() >= AT_ONCE {
-            self.take_one(counts, shown).await;
+            self.take_one(counts, screen).await;
         }
     }
 
     /// Waits for all that is left.
-    pub async fn finish(&mut self, counts: &mut ReconcileCounts, shown: &mut ShownProgress) {
+    pub async fn finish(&mut self, counts: &mut ReconcileCounts, screen: &mut Screen) {
         self.submit();
         while !self.under_way.is_empty() {
-            self.take_one(counts, shown).await;
-            shown.show_left(counts);
+            self.take_one(counts, screen).await;
+            show(screen, counts, true);
         }
     }
 
@@ -100,12 +89,12 @@ impl Writes {
         }
     }
 
-    async fn take_one(&mut self, counts: &mut ReconcileCounts, shown: &mut ShownProgress) {
+    async fn take_one(&mut self, counts: &mut ReconcileCounts, screen: &mut Screen) {
         for written in self.under_way.next().await.unwrap_or_default() {
             match (written.failure, written.is_superseded) {
                 (Some(why), _) => {
                     counts.failed += 1;
-                    shown.say(&format!("left as it is: {why}"));
+                    screen.tell(&format!("left as it is: {why}"));
                 }
                 (None, true) => counts.newer += 1,
                 (None, false) if written.is_delete => counts.deleted += 1,

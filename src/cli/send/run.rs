@@ -4,6 +4,8 @@
 mod ending;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -18,8 +20,9 @@ use super::input::{Input, News};
 use super::ledger::{Fate, Ledger};
 use super::plan::{EventBatch, Planner, RequestLimits};
 use super::post::{NotOk, PostOutcome, Poster};
-use super::screen::Screen;
+use super::progress::{not_stored, progress};
 use crate::blob::retry::backoff;
+use crate::cli::screen::Screen;
 use crate::cli::signals::Signals;
 
 /// How long a batch that is not full waits for another event.
@@ -67,6 +70,8 @@ pub struct Run {
     looker: Looker,
     pub ledger: Ledger,
     pub screen: Screen,
+    /// Bytes of the input; 0: not known.
+    total: Arc<AtomicU64>,
     planner: Planner,
     held: HeldBack,
     flights: HashMap<u64, Flight>,
@@ -87,14 +92,15 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(settings: SendSettings, poster: Poster, looker: Looker, ledger: Ledger, screen: Screen) -> Self {
+    pub fn new(settings: SendSettings, poster: Poster, looker: Looker, ledger: Ledger, total: Arc<AtomicU64>) -> Self {
         Run {
             planner: Planner::new(settings.batch),
             settings,
             poster,
             looker,
             ledger,
-            screen,
+            screen: Screen::new(),
+            total,
             held: HeldBack::default(),
             flights: HashMap::new(),
             ready: VecDeque::new(),
@@ -129,10 +135,17 @@ impl Run {
                 news = input.news.recv(), if self.wants_input() => self.take(news),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 _ = signals.next() => break RunEnd::Interrupted,
-                _ = tick.tick() => self.screen.show(&self.ledger.counts, self.ledger.done_bytes),
+                _ = tick.tick() => self.show(),
             }
         };
         self.wind_up(end, posts, input, signals).await
+    }
+
+    fn show(&self) {
+        let (done, total) = (self.ledger.done_bytes, self.total.load(Ordering::Relaxed));
+        let share = (total > 0).then_some((done, total));
+        let line = progress(&self.ledger.counts, done, share.map(|(_, total)| total), self.screen.elapsed());
+        self.screen.show(line, share);
     }
 
     fn wants_input(&self) -> bool {
@@ -147,7 +160,7 @@ impl Run {
         match news {
             Some(News::Items(items)) => items.into_iter().for_each(|item| self.planner.add(item)),
             Some(News::Unfit(item, why)) => {
-                self.screen.tell("rejected", &item.place, None, &why);
+                self.screen.tell(&not_stored("rejected", &item.place, None, &why));
                 self.keep(&item, Fate::Rejected);
             }
             Some(News::Fault(fault)) => self.fault(&fault),
@@ -268,7 +281,7 @@ impl Run {
                         true => ("unavailable", Fate::Unavailable),
                         false => ("rejected", Fate::Rejected),
                     };
-                    self.screen.tell(class, &item.place, name.as_deref(), &why);
+                    self.screen.tell(&not_stored(class, &item.place, name.as_deref(), &why));
                     self.lose(id, &item, fate);
                 }
             }
@@ -333,7 +346,7 @@ impl Run {
 
     fn reject(&mut self, batch: u64, items: &[Item], why: &str) {
         for item in items {
-            self.screen.tell("rejected", &item.place, None, why);
+            self.screen.tell(&not_stored("rejected", &item.place, None, why));
             self.settle(batch, item, Fate::Rejected);
         }
     }
@@ -348,7 +361,7 @@ impl Run {
     fn tell_lost(&mut self, item: &Item, why: &str) {
         let named = |item: &Item| self.looker.event(&item.text).and_then(|event| event.id);
         let id = if self.screen.tells_more() { named(item) } else { None };
-        self.screen.tell("unavailable", &item.place, id.as_deref(), why);
+        self.screen.tell(&not_stored("unavailable", &item.place, id.as_deref(), why));
     }
 
     fn lose(&mut self, batch: u64, item: &Item, fate: Fate) {
