@@ -310,6 +310,12 @@ pub trait Cache: Send + Sync + 'static {
     /// Opens nothing yet: the first call of the session connects.
     fn session(&self) -> Box<dyn Session>;
 
+    /// The same for values that come in while they are stored: beside many of these, the cache may take its time to accept a
+    /// connection, and is well all the same.
+    fn streaming_session(&self) -> Box<dyn Session> {
+        self.session()
+    }
+
     /// Where its sessions take the room for large values that they read.
     fn room(&self) -> &Room;
 

@@ -32,3 +32,5 @@ mod servers;
 mod slots;
 #[path = "cluster/sources.rs"]
 mod sources;
+#[path = "cluster/streamed.rs"]
+mod streamed;

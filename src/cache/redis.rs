@@ -80,6 +80,11 @@ impl Cache for RedisCache {
         Box::new(RedisSession::new(session, self.shared.clone()))
     }
 
+    fn streaming_session(&self) -> Box<dyn Session> {
+        let session = crate::redis::ServerSession::new(self.server.clone()).patient();
+        Box::new(RedisSession::new(session, self.shared.clone()))
+    }
+
     fn room(&self) -> &Room {
         &self.shared.room
     }

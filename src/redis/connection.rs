@@ -79,7 +79,9 @@ impl Connection {
         step: &Cell<&'static str>,
     ) -> Result<Self, String> {
         step.set("looking up its name and connecting");
-        let tcp = connect_tcp(&settings.host, settings.port).await?;
+        let connected = timeout(settings.connect_timeout, connect_tcp(&settings.host, settings.port)).await;
+        let tcp = connected
+            .map_err(|_| format!("{} took longer than {} ms", step.get(), settings.connect_timeout.as_millis()))??;
         let stream: Pin<Box<dyn Transport>> = match tls {
             None => Box::pin(tcp),
             Some(tls) => {

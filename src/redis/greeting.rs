@@ -39,11 +39,11 @@ enum GreetingError {
     Unsupported(String),
 }
 
-/// Connects and logs in.
+/// Connects and logs in. What the server's kernel does takes `connect_timeout` at most, whatever `within` says.
 pub(crate) async fn open(server: &Server, within: Duration) -> Result<Connection, Error> {
     let step = Cell::new("connecting");
     let name = || server.name();
-    match timeout(within, connect_with_or_without_questions(server, &step)).await {
+    match timeout(within, connect_with_or_without_questions(server, within, &step)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(GreetingError::Closed)) => {
             let hint =
@@ -62,22 +62,28 @@ pub(crate) async fn open(server: &Server, within: Duration) -> Result<Connection
 
 async fn connect_with_or_without_questions(
     server: &Server,
+    within: Duration,
     step: &Cell<&'static str>,
 ) -> Result<Connection, GreetingError> {
-    match attempt(server, step, false).await {
-        Err(GreetingError::Closed) => attempt(server, step, true).await,
+    match attempt(server, within, step, false).await {
+        Err(GreetingError::Closed) => attempt(server, within, step, true).await,
         ended => ended,
     }
 }
 
-async fn attempt(server: &Server, step: &Cell<&'static str>, is_minimal: bool) -> Result<Connection, GreetingError> {
+async fn attempt(
+    server: &Server,
+    within: Duration,
+    step: &Cell<&'static str>,
+    is_minimal: bool,
+) -> Result<Connection, GreetingError> {
     let settings = &server.settings;
     let mut connection =
         Connection::connect(settings, server.tls.as_ref(), step).await.map_err(GreetingError::Failed)?;
     step.set("logging in");
     let (encoder, has_login) = login(settings, is_minimal).await;
     let mut frames = Vec::new();
-    let ended = connection.exchange_raw(encoder, MAX_OWN_BYTES, settings.connect_timeout, &mut frames).await;
+    let ended = connection.exchange_raw(encoder, MAX_OWN_BYTES, within, &mut frames).await;
     let mut replies = Replies(frames.into_iter());
     let first = read_login(&mut replies, has_login, settings.db != 0);
     if let Err(broken) = ended {

@@ -48,6 +48,9 @@ impl From<StreamBroken> for NotStreamed {
     }
 }
 
+/// Logging in on a server that is busy, not ill.
+const BUSY_LOGIN: Duration = Duration::from_secs(10);
+
 /// A session on one connection, made when needed and made anew when lost.
 pub(crate) struct ServerSession {
     server: Arc<Server>,
@@ -57,12 +60,34 @@ pub(crate) struct ServerSession {
     run: (u64, u64),
     was_sent: bool,
     was_closed: bool,
+    /// Connecting and logging in, at most.
+    connects_within: Duration,
 }
 
 impl ServerSession {
     /// Connects to nothing yet.
     pub(crate) fn new(server: Arc<Server>) -> Self {
-        ServerSession { server, connection: None, connects: 0, run: (0, 0), was_sent: false, was_closed: false }
+        let connects_within = server.settings.connect_timeout;
+        ServerSession {
+            server,
+            connection: None,
+            connects: 0,
+            run: (0, 0),
+            was_sent: false,
+            was_closed: false,
+            connects_within,
+        }
+    }
+
+    /// Waits for longer until a server has let it in that has accepted its connection: it may be busy with what is streamed.
+    pub(crate) fn patient(mut self) -> Self {
+        self.connects_within = self.connects_within.max(BUSY_LOGIN);
+        self
+    }
+
+    /// How long connecting and logging in may take.
+    pub(crate) fn connects_within(&self) -> Duration {
+        self.connects_within
     }
 
     pub(crate) fn server(&self) -> &Arc<Server> {
@@ -240,7 +265,7 @@ impl ServerSession {
 
     async fn connect(&mut self, within: Duration) -> Result<Held, Error> {
         let server = self.server.clone();
-        let within = within.min(server.settings.connect_timeout);
+        let within = within.min(self.connects_within);
         let opened = greeting::open(&server, within).await;
         if let Err(Error::Unsupported(cause)) = &opened
             && server.is_first(Warning::Release)

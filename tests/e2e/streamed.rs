@@ -226,3 +226,31 @@ fn a_redis_that_refuses_or_is_away_is_told_of() {
     let problem = &results(&answer, 422, "rejected")[0]["problem"];
     assert_eq!(problem["type"], "urn:redis-cache-sync:cache-refused", "{problem}");
 }
+
+#[test]
+fn a_redis_that_is_busy_when_a_stream_begins_is_waited_for() {
+    let connecting = Duration::from_millis(300);
+    for has_version in [false, true] {
+        let Stage { daemon, mut redis, blobs } = Stage::with(|daemon| {
+            let daemon = daemon.set("fetch.stream_bytes", 10).set("fetch.attempts", 1).set("redis.retry_ms", 20_000);
+            daemon.set("redis.connect_timeout_ms", connecting.as_millis()).set("redis.response_timeout_ms", 10_000)
+        });
+        let gate = Gate::closed();
+        blobs.put("/b", Blob::bytes(vec![b'x'; 50_000]).gate(&gate));
+        let event = set_blob("k", &blobs.url("/b"));
+        let event = if has_version { at(1, event) } else { event };
+        let stored = std::thread::scope(|scope| {
+            let posting = scope.spawn(|| statuses(&daemon, &[event]));
+            blobs.wait_hits("/b", 1);
+            redis.pause();
+            let before = redis.unread().len();
+            gate.open();
+            assert!(eventually(PATIENCE, || redis.unread().len() > before), "the stream logs in");
+            // For longer than it may take to connect to a Redis that is well.
+            std::thread::sleep(connecting * 4);
+            redis.resume();
+            posting.join().expect("it answers")
+        });
+        assert_eq!(stored, ["stored"]);
+    }
+}

@@ -58,7 +58,7 @@ use crate::cache::{
 use crate::event::CacheKey;
 use crate::redis::cluster::{NodeLink, NodeTimeouts, SlotMap, Topology, TopologyRefresher};
 use crate::redis::slot::slot;
-use crate::redis::{Address, CLUSTER_DOWN, Deadline};
+use crate::redis::{Address, CLUSTER_DOWN, Deadline, ServerSession};
 
 /// A node that takes longer to answer a ping is unhealthy.
 const MAX_PING: Duration = Duration::from_secs(1);
@@ -84,7 +84,11 @@ impl ClusterCache {
 
 impl Cache for ClusterCache {
     fn session(&self) -> Box<dyn Session> {
-        Box::new(ClusterSession::new(self.topology.clone(), self.shared.clone()))
+        Box::new(ClusterSession::new(self.topology.clone(), self.shared.clone(), false))
+    }
+
+    fn streaming_session(&self) -> Box<dyn Session> {
+        Box::new(ClusterSession::new(self.topology.clone(), self.shared.clone(), true))
     }
 
     fn room(&self) -> &Room {
@@ -99,6 +103,8 @@ impl Cache for ClusterCache {
 struct ClusterSession {
     topology: Arc<Topology>,
     shared: Arc<CacheState>,
+    /// Whether it waits for nodes that are busy ([`ServerSession::patient`]).
+    is_patient: bool,
     refresher: TopologyRefresher,
     links: HashMap<Address, NodeLink<RedisSession>>,
     /// The slot map for which unneeded links were last dropped.
@@ -113,13 +119,14 @@ struct ClusterSession {
 }
 
 impl ClusterSession {
-    fn new(topology: Arc<Topology>, shared: Arc<CacheState>) -> Self {
+    fn new(topology: Arc<Topology>, shared: Arc<CacheState>, is_patient: bool) -> Self {
         ClusterSession {
             refresher: TopologyRefresher::new(topology.clone()),
             links: HashMap::new(),
             seen: topology.slots(),
             topology,
             shared,
+            is_patient,
             paused: VecDeque::new(),
             scans: 0,
             turn: 0,
@@ -144,7 +151,10 @@ impl ClusterSession {
     fn open_links(&mut self, addresses: &[&Address]) -> Result<(), CacheError> {
         for address in addresses {
             if !self.links.contains_key(*address) {
-                let own = |session| RedisSession::new(session, self.shared.clone());
+                let own = |session: ServerSession| {
+                    let session = if self.is_patient { session.patient() } else { session };
+                    RedisSession::new(session, self.shared.clone())
+                };
                 let link = NodeLink::new((*address).clone(), self.topology.clone(), own)?;
                 self.links.insert((*address).clone(), link);
             }
@@ -168,7 +178,8 @@ impl ClusterSession {
         let Some(link) = self.links.get_mut(&owner) else {
             return Err(unavailable("there is no connection to the node").into());
         };
-        let call = link.with(NodeTimeouts::of(apply::PATIENCE.min(deadline.left())), work).await;
+        let patience = if self.is_patient { deadline.left() } else { apply::PATIENCE.min(deadline.left()) };
+        let call = link.with(NodeTimeouts::of(patience), work).await;
         match call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|done| done) {
             Err(StreamError::Cache(error)) => Err(self.failed(error).into()),
             ended => ended,

@@ -11,7 +11,7 @@ use crate::cache::{
     Cache, CacheError, Command, DeleteGroup, Incoming, Progress, Reply, Room, Scan, Session, StreamError,
 };
 use crate::redis::sentinel::{MasterLink, SentinelGroup};
-use crate::redis::{Address, Deadline};
+use crate::redis::{Address, Deadline, ServerSession};
 
 /// The master that sentinels watch under a name.
 #[derive(Clone)]
@@ -36,6 +36,12 @@ impl Cache for SentinelCache {
     fn session(&self) -> Box<dyn Session> {
         let shared = self.shared.clone();
         let own = move |session| RedisSession::new(session, shared.clone());
+        Box::new(SentinelSession(MasterLink::new(self.group.clone(), own)))
+    }
+
+    fn streaming_session(&self) -> Box<dyn Session> {
+        let shared = self.shared.clone();
+        let own = move |session: ServerSession| RedisSession::new(session.patient(), shared.clone());
         Box::new(SentinelSession(MasterLink::new(self.group.clone(), own)))
     }
 

@@ -107,7 +107,7 @@ impl Streaming {
 
     fn session(&self) -> Box<dyn Session> {
         let kept = self.idle.borrow_mut().pop();
-        kept.unwrap_or_else(|| self.passage.cache.session())
+        kept.unwrap_or_else(|| self.passage.cache.streaming_session())
     }
 
     fn keep(&self, session: Box<dyn Session>) {

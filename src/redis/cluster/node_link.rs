@@ -166,11 +166,11 @@ impl<S: AsMut<ServerSession> + 'static> NodeLink<S> {
     }
 
     fn probe(&mut self) {
-        let within = self.topology.settings.connect_timeout;
         self.state = match std::mem::replace(&mut self.state, LinkState::Moving) {
             LinkState::Healthy(mut session) => LinkState::Probing(
                 async move {
-                    let opened = (*session).as_mut().open(within).await;
+                    let session_of_node = (*session).as_mut();
+                    let opened = session_of_node.open(session_of_node.connects_within()).await;
                     (session, opened)
                 }
                 .boxed_local(),

@@ -8,6 +8,9 @@ use crate::cache::{CacheError, Reply, Standing};
 use crate::event::version::Version;
 use crate::redis::{Deadline, Encoder, Frame, MAX_OWN_BYTES};
 
+/// Redis has the time that so much would take beside its usual one: it may be busy with values that come in.
+const BESIDE_BYTES: usize = 32 << 20;
+
 impl RedisSession {
     /// How a write with this version stands. From here on the version is watched, and with `and_value` the value too. What no
     /// write is to follow ends the watch with [`unwatch`](Self::unwatch).
@@ -49,7 +52,7 @@ impl RedisSession {
         deadline: &Deadline,
     ) -> Result<Vec<Frame>, CacheError> {
         let mut frames = Vec::new();
-        self.exchange(encoder, MAX_OWN_BYTES, deadline, 0, &mut frames).await?;
+        self.exchange(encoder, MAX_OWN_BYTES, deadline, BESIDE_BYTES, &mut frames).await?;
         match frames.iter().find(|frame| matches!(frame, Frame::Error(_))) {
             Some(Frame::Error(code)) => Err(code.to_error(name).into()),
             _ => Ok(frames),
