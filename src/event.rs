@@ -10,6 +10,7 @@ pub mod hex;
 pub mod invalid;
 mod json;
 pub mod outcome;
+mod own_keys;
 pub mod pattern;
 pub mod rejection;
 pub mod rights;
@@ -31,6 +32,7 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use self::expected::Expected;
+pub use self::own_keys::OwnKeys;
 use self::pattern::Pattern;
 pub use self::target::{EntityTag, FetchTarget, MAX_ENTITY_TAG_BYTES, MAX_OBJECT_BYTES, StoreObject};
 pub use self::time::unix_millis;
@@ -51,8 +53,8 @@ pub struct Limits {
     pub max_ttl_seconds: u32,
     /// Whether a pattern of nothing but wildcards is let through.
     pub allow_match_all: bool,
-    /// Keys that begin so belong to the service.
-    pub version_prefix: String,
+    /// Keys that belong to the service.
+    pub own_keys: OwnKeys,
     /// The names of the stores that an entry may fetch from (`stores.NAME`); None: any name is let through.
     pub stores: Option<Arc<[String]>>,
 }
@@ -67,7 +69,7 @@ impl Limits {
             default_ttl: None,
             max_ttl_seconds: u32::MAX,
             allow_match_all: true,
-            version_prefix: String::new(),
+            own_keys: OwnKeys::default(),
             stores: None,
         }
     }

@@ -50,12 +50,12 @@ struct CacheState {
 
 impl CacheState {
     fn new(settings: &CacheSettings, is_cluster: bool) -> Result<Arc<Self>, SetupError> {
-        if settings.version_prefix.is_empty() {
+        if settings.own_keys.version_prefix().is_empty() {
             return Err(SetupError::NoPrefix);
         }
-        let (prefix, window) = (settings.version_prefix.clone(), settings.version_window);
+        let (own, window) = (settings.own_keys.clone(), settings.version_window);
         Ok(Arc::new(CacheState {
-            version_keys: VersionKeys { prefix, window, is_cluster },
+            version_keys: VersionKeys { own, window, is_cluster },
             wait_replicas: settings.wait_replicas,
             room: settings.room.clone(),
         }))

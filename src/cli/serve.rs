@@ -26,7 +26,7 @@ use crate::blob::retry::Policy;
 use crate::cache::redis::SetupError;
 use crate::cache::{Cache, CacheError};
 use crate::config::{self, Args, Config, FileSnapshot, LogFormat, Pem, Secret, TlsPems, WebhookSecret};
-use crate::event::{Limits, Ttl};
+use crate::event::{Limits, OwnKeys, Ttl};
 use crate::http::{self, Auth, HttpServer, HttpSettings, IssuerSettings, Pems, Proxies, ServerTls, SourceSettings};
 use crate::journal::feed;
 use crate::pipeline::{PipelineSettings, Sizes};
@@ -259,7 +259,7 @@ pub fn pipeline_settings(config: &Config) -> PipelineSettings {
             default_ttl: event.default_ttl_seconds.and_then(Ttl::from_seconds),
             max_ttl_seconds: event.max_ttl_seconds,
             allow_match_all: event.allow_match_all,
-            version_prefix: redis.version_prefix.clone(),
+            own_keys: OwnKeys::new(&redis.version_prefix, &config.journal.name),
             stores: Some(config.stores.keys().cloned().collect()),
         }),
         stream_bytes: config.fetch.stream_bytes,

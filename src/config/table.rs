@@ -216,7 +216,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("journal.url", Unset("\"redis://journal:6379/0\""), text(super::redis_url::check, super::redis_url::ALLOWED),
         "Redis of the journal; one of its own keeps accepting while the cache is down. Unset: the Redis of redis.*").private(Privacy::Url),
     Setting::new("journal.name", Text("rcs:journal"), text(prefix, "a text of 1 to 64 bytes without braces or control characters"),
-        "Name of the journal's stream; its other keys begin with {NAME}:"),
+        "Name of the journal's stream; its other keys begin with {NAME}:, and events must not touch any of them"),
     Setting::new("journal.max_events", Number(1_000_000), count(1, 1_000_000_000), "Most events that the journal holds; beyond it the answer is 503"),
     Setting::new("journal.max_attempts", Number(10), count(1, 1_000_000), "Attempts before an event that ends unavailable becomes a dead letter; attempts while Redis is down do not count"),
     Setting::new("journal.wait_replicas", Number(0), count(0, 100), "Replicas of the journal's Redis that must acknowledge an event before it is answered 202"),

@@ -15,7 +15,7 @@ use crate::event::sources::Format;
 use crate::event::validate::{MAX_FAULTS, MAX_URL_BYTES};
 use crate::event::version::MAX_TEXT_BYTES;
 use crate::event::wire::{FORBIDDEN, INVALID, MALFORMED, PROBLEM_TYPE_PREFIX};
-use crate::event::{EventType, Limits, MAX_ID_BYTES, MAX_OBJECT_BYTES, MAX_PATTERNS};
+use crate::event::{EventType, Limits, MAX_ID_BYTES, MAX_OBJECT_BYTES, MAX_PATTERNS, OwnKeys};
 use crate::telemetry::ActorKind;
 use crate::telemetry::history::MAX_FAILURES;
 
@@ -111,7 +111,7 @@ fn bounds(settings: &HttpSettings, limits: &Limits) -> [(&'static str, Value); 1
         ("max_sample", json!(MAX_SAMPLE)),
         ("max_faults", json!(MAX_FAULTS)),
         ("max_failures", json!(MAX_FAILURES)),
-        ("version_prefix", json!(beginning(&limits.version_prefix))),
+        ("own_keys", json!(pattern_of(&limits.own_keys))),
     ]
 }
 
@@ -138,10 +138,15 @@ fn security(is_open: bool, ways: &[&str]) -> Value {
     is_open.then(|| json!({})).into_iter().chain(ways.iter().map(way)).collect()
 }
 
-/// A regular expression for texts that begin so.
-fn beginning(prefix: &str) -> String {
-    let mut pattern = "^".to_owned();
-    for character in prefix.chars() {
+/// A regular expression for these keys.
+fn pattern_of(own: &OwnKeys) -> String {
+    let journal = literal(own.journal());
+    format!(r"^({}|{journal}$|\{{{journal}\}}:)", literal(own.version_prefix()))
+}
+
+fn literal(text: &str) -> String {
+    let mut pattern = String::new();
+    for character in text.chars() {
         if r"^$\.*+?()[]{}|/".contains(character) {
             pattern.push('\\');
         }

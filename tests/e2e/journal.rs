@@ -1,5 +1,6 @@
 //! The journal: what was answered 202 is applied, in the order of its acceptance, whatever happens in between.
 
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Builder, Daemon, PATIENCE, Redis, Stage, delete, delete_pattern, eventually, get, ndjson, set_inline,
+    Answer, Blob, Builder, Daemon, PATIENCE, Redis, Stage, delete, delete_pattern, eventually, get, ndjson, set_blob,
+    set_inline,
 };
 
 pub const ASYNC: (&str, &str) = ("prefer", "respond-async");
@@ -227,4 +229,33 @@ fn what_a_sender_that_hung_up_was_not_told_is_counted_all_the_same() {
     daemon.log_line(|line| line.contains("of-whom-nobody-hears"));
     assert_empty(&journal);
     assert_eq!(cache.value("k").as_deref(), Some(&b"2"[..]));
+}
+
+#[test]
+fn no_event_no_pattern_and_no_clear_touches_what_the_journal_keeps() {
+    let Stage { daemon, redis, blobs } = Stage::with(|daemon| daemon.set("event.allow_match_all", true));
+    blobs.put("/bad", Blob::status(403));
+    assert_accepted(&keep(&daemon, &set_blob("k", &blobs.url("/bad"))), 1);
+    assert_empty(&redis);
+    let own = || {
+        let mut keys: Vec<String> = redis::cmd("KEYS").arg("*rcs:journal*").query(&mut redis.conn()).expect("KEYS");
+        keys.sort_unstable();
+        keys
+    };
+    let before = own();
+    assert!(before.iter().any(|key| key == "{rcs:journal}:dead"), "{before:?}");
+    for pattern in ["*", "{rcs*", "*journal*", "{rcs:journal}:dead"] {
+        assert_eq!(daemon.post(&delete_pattern(json!(pattern))).status, 200);
+    }
+    for key in ["rcs:journal", "{rcs:journal}:dead"] {
+        for event in [set_inline(key, "v"), delete(json!(key)), get(json!(key))] {
+            daemon.post(&event).problem(422, "invalid-event");
+        }
+    }
+    let url = format!("redis://127.0.0.1:{}/0", redis.port());
+    let mut clear = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"));
+    clear.args(["clear", "--event-allow-match-all", "--yes", "*"]).env_clear().env("REDIS_URL", url);
+    let cleared = clear.current_dir(std::env::temp_dir()).output().expect("the program runs");
+    assert!(cleared.status.success(), "{cleared:?}");
+    assert_eq!(own(), before);
 }

@@ -383,6 +383,8 @@ fn bounds_and_security_are_those_of_the_running_service() {
     assert_eq!(document.at(&format!("{schemas}/Batch/maxItems")), 5);
     let key = document.validator(&json!({"$ref": "#/components/schemas/Key"}));
     assert!(!key.is_valid(&json!("v.(k")) && key.is_valid(&json!("vx(k")));
+    assert!(!key.is_valid(&json!("rcs:journal")) && key.is_valid(&json!("rcs:journals")));
+    assert!(!key.is_valid(&json!("{rcs:journal}:dead")));
     let security = document.at("/paths/~1events/post/security").as_array().expect("a list");
     assert!(security.len() == 2 && security[0].get("bearer").is_some(), "{security:?}");
 }

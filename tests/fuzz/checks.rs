@@ -11,7 +11,7 @@ use redis_cache_sync::event::pattern::Pattern;
 use redis_cache_sync::event::sources::{Format, Headers, Mapping, Message, Parsed, ValueMode, parse};
 use redis_cache_sync::event::validate::validate;
 use redis_cache_sync::event::wire::{BodyForm, RawEvent, Split, SplitError, split};
-use redis_cache_sync::event::{Action, BlobUrl, Event, Limits};
+use redis_cache_sync::event::{Action, BlobUrl, Event, Limits, OwnKeys};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use url::{Host, Url};
@@ -28,7 +28,7 @@ pub fn events(data: &[u8]) {
         default_ttl: None,
         max_ttl_seconds: 1000,
         allow_match_all: false,
-        version_prefix: "rcs:v:".into(),
+        own_keys: OwnKeys::new("rcs:v:", "rcs:journal"),
         stores: Some(["main".to_owned()].into()),
     };
     let body = Bytes::copy_from_slice(body);
@@ -64,7 +64,7 @@ pub fn notifications(data: &[u8]) {
         default_ttl: None,
         max_ttl_seconds: 1000,
         allow_match_all: false,
-        version_prefix: "rcs:v:".into(),
+        own_keys: OwnKeys::new("rcs:v:", "rcs:journal"),
         stores: Some(["main".to_owned()].into()),
     };
     let all = [

@@ -16,6 +16,7 @@ use super::versioned::{self, VersionKeys};
 use super::wait::{self, Wait, Waited};
 use crate::cache::version_key::owner;
 use crate::cache::{CacheError, Cursor, DeleteGroup, LONG_CALL, Progress, Scan, ScanStep, Unlinked};
+use crate::event::OwnKeys;
 use crate::redis::{Code, Encoder, Frame, Redirect};
 
 /// A key in the answer to a SCAN, at most: what others wrote may have keys of any size.
@@ -213,7 +214,7 @@ impl ScanRequest<'_> {
         }
         let waited = self.wait.as_ref().map(|wait| wait::waited(frames.by_ref().take(2), wait));
         if let Some((scan, _)) = self.scan {
-            match step(frames, &self.version_keys.prefix, scan.versioned, self.server) {
+            match step(frames, &self.version_keys.own, scan.versioned, self.server) {
                 Ok(step) => progress.step = Some(step),
                 Err(error) => drop(progress.failure.get_or_insert(error)),
             }
@@ -276,7 +277,7 @@ fn counted(
 
 fn step(
     mut frames: vec::IntoIter<Frame>,
-    prefix: &str,
+    own: &OwnKeys,
     with_versioned: bool,
     server: u64,
 ) -> Result<ScanStep, CacheError> {
@@ -284,9 +285,9 @@ fn step(
     let (mut keys, mut versioned) = (Vec::with_capacity(count), Vec::new());
     for frame in frames {
         let Frame::Text(key) = frame else { return Err(unexpected()) };
-        if !key.starts_with(prefix.as_bytes()) {
+        if !own.contain(&key) {
             keys.push(key);
-        } else if with_versioned && let Some(owner) = owner(prefix, &key) {
+        } else if with_versioned && let Some(owner) = owner(own.version_prefix(), &key) {
             versioned.push(key.slice_ref(owner));
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cache::Room;
+use crate::event::OwnKeys;
 use crate::redis::{self, Settings};
 
 /// Everything that a cache on Redis needs to know. From [`Settings`] alone it has the defaults of the `redis.*` settings.
@@ -12,8 +13,8 @@ pub struct CacheSettings {
     pub connection: Settings,
     /// Replicas that must acknowledge a write before it counts; 0: none.
     pub wait_replicas: u32,
-    /// Keys that begin so belong to the service and are left out of scans. Not empty, and without braces.
-    pub version_prefix: String,
+    /// Keys that belong to the service and are left out of scans. What those of versions begin with is not empty and has no braces.
+    pub own_keys: OwnKeys,
     /// How long a version is kept after the last write that had one; whole seconds.
     pub version_window: Duration,
     /// For large values that are read.
@@ -25,7 +26,7 @@ impl From<Settings> for CacheSettings {
         CacheSettings {
             connection,
             wait_replicas: 0,
-            version_prefix: "rcs:v:".into(),
+            own_keys: OwnKeys::new("rcs:v:", "rcs:journal"),
             version_window: Duration::from_secs(86_400),
             room: Room::default(),
         }

@@ -19,8 +19,8 @@ use redis::Script;
 use super::unexpected;
 use crate::cache::version_key::{WRITTEN, version_key};
 use crate::cache::{CacheError, Command, Remembered, Reply, Unlinked};
-use crate::event::Ttl;
 use crate::event::version::Version;
+use crate::event::{OwnKeys, Ttl};
 use crate::redis::slot::slot;
 use crate::redis::{Encoder, Frame};
 
@@ -32,7 +32,8 @@ pub(super) const MAX_BYTES: usize = 64 * 1024;
 /// How version keys are named and kept, and what may share a call.
 #[derive(Debug, Clone)]
 pub(super) struct VersionKeys {
-    pub(super) prefix: String,
+    /// All keys of the service's own.
+    pub(super) own: OwnKeys,
     pub(super) window: Duration,
     pub(super) is_cluster: bool,
 }
@@ -98,7 +99,7 @@ pub(super) fn run_length(commands: &[Command], version_keys: &VersionKeys, is_si
 impl VersionKeys {
     /// A key of the service's own in this slot.
     pub(super) fn own_key(&self, slot: u16) -> Vec<u8> {
-        version_key(&self.prefix, slot, b"").concat()
+        version_key(self.own.version_prefix(), slot, b"").concat()
     }
 
     /// The first arguments of a call, for these keys.
@@ -114,13 +115,13 @@ impl VersionKeys {
         encoder.argument(source.digest.as_bytes());
         encoder.number(2 * keys.len());
         keys.clone().for_each(|key| encoder.argument(key));
-        keys.for_each(|key| encoder.joined(&version_key(&self.prefix, slot(key), key)));
+        keys.for_each(|key| encoder.joined(&version_key(self.own.version_prefix(), slot(key), key)));
         encoder.number(self.window.as_secs());
     }
 
     /// Where the version of a key is.
     pub(super) fn version_key(&self, key: &[u8]) -> Vec<u8> {
-        version_key(&self.prefix, slot(key), key).concat()
+        version_key(self.own.version_prefix(), slot(key), key).concat()
     }
 
     /// Adds what gives a key that is written this version, whatever it has.
@@ -133,7 +134,7 @@ impl VersionKeys {
     ) {
         encoder.begin(5);
         encoder.argument(b"SET");
-        encoder.joined(&version_key(&self.prefix, slot(key), key));
+        encoder.joined(&version_key(self.own.version_prefix(), slot(key), key));
         let remembered = remembered.map(Remembered::stored).unwrap_or_default();
         encoder.joined(&[&version.stored(), WRITTEN, &remembered]);
         encoder.argument(b"EX");
@@ -144,7 +145,7 @@ impl VersionKeys {
     pub(super) fn look(&self, encoder: &mut Encoder, key: &[u8]) {
         encoder.begin(2);
         encoder.argument(b"GET");
-        encoder.joined(&version_key(&self.prefix, slot(key), key));
+        encoder.joined(&version_key(self.own.version_prefix(), slot(key), key));
         encoder.pack(&[b"EXISTS", key]);
     }
 

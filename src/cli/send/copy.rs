@@ -12,14 +12,13 @@ use super::made::{self, Made, MadeStep};
 use super::split::MAX_EVENT_BYTES;
 use crate::cache::redis::export::{Export, Exported};
 use crate::config::Secret;
+use crate::event::OwnKeys;
 use crate::event::pattern::escaped;
 
 /// How what comes from either is called.
 pub const FROM_REDIS: &str = "--from-redis";
 pub const DELETE_FLAG: &str = "--delete";
 
-/// Where the service keeps versions by default: nothing to copy.
-const VERSIONS: &[u8] = b"rcs:v:";
 /// A value with its key and as base64 must fit into an event.
 const MAX_VALUE_BYTES: u64 = (MAX_EVENT_BYTES as u64) / 4 * 3 - 4096;
 /// Keys of one DELETE.
@@ -51,14 +50,16 @@ pub fn with_password(url: &Secret, password: Option<&Secret>) -> Result<Secret, 
     Ok(Secret::new(String::from(url)))
 }
 
-/// The keys of a Redis, but for those with versions.
+/// The keys of a Redis, but for those of a service that writes into it.
 struct Keys(Export);
 
 impl Keys {
     /// The keys of one step, perhaps none; None at the end.
     fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, String> {
+        // By their usual names.
+        let own = OwnKeys::new("rcs:v:", "rcs:journal");
         let keys = self.0.keys()?;
-        Ok(keys.map(|keys| keys.into_iter().filter(|key| !key.starts_with(VERSIONS)).collect()))
+        Ok(keys.map(|keys| keys.into_iter().filter(|key| !own.contain(key)).collect()))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::cache::embedded::EmbeddedCache;
 use crate::cache::redis::{CacheSettings, ClusterCache, RedisCache, SentinelCache, SetupError};
 use crate::cache::{Cache, Room};
 use crate::config::{self, CacheBackend, Config, RedisMode};
+use crate::event::OwnKeys;
 use crate::journal::connection_name;
 use crate::redis::{self, Address};
 
@@ -31,7 +32,7 @@ fn named_cache(config: &Config, client_name: String) -> Result<Arc<dyn Cache>, S
     let settings = CacheSettings {
         connection: redis::Settings { client_name, ..connection(from) },
         wait_replicas: from.wait_replicas,
-        version_prefix: from.version_prefix.clone(),
+        own_keys: OwnKeys::new(&from.version_prefix, &config.journal.name),
         version_window: from.version_window,
         room: Room::default(),
     };

@@ -152,13 +152,7 @@ impl Check<'_> {
 
 /// What keeps a text from being a key, for who sent it.
 pub fn key_fault(text: &str, limits: &Limits) -> Option<String> {
-    let prefix = limits.version_prefix.as_str();
-    match length_fault(text, limits) {
-        None if !prefix.is_empty() && text.starts_with(prefix) => {
-            Some(format!("must not start with `{prefix}`: such keys belong to the service"))
-        }
-        fault => fault,
-    }
+    length_fault(text, limits).or_else(|| limits.own_keys.fault(text))
 }
 
 fn length_fault(text: &str, limits: &Limits) -> Option<String> {

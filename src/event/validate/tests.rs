@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::event::invalid::Fault;
 use crate::event::wire::{BodyForm, Split, split};
-use crate::event::{CacheKey, EntityTag, FetchTarget, SetEntry, Source};
+use crate::event::{CacheKey, EntityTag, FetchTarget, OwnKeys, SetEntry, Source};
 
 mod data;
 mod envelope;
@@ -20,7 +20,7 @@ fn limits() -> Limits {
         default_ttl: None,
         max_ttl_seconds: 1000,
         allow_match_all: false,
-        version_prefix: "rcs:v:".into(),
+        own_keys: OwnKeys::new("rcs:v:", "rcs:journal"),
         stores: Some(["main".to_owned()].into()),
     }
 }

@@ -122,9 +122,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::Limits;
     use crate::event::validate::{MAX_FAULTS, validate};
     use crate::event::wire::{BodyForm, Split, split};
+    use crate::event::{Limits, OwnKeys};
 
     fn read(text: &[u8]) -> Event {
         let limits = Limits {
@@ -134,7 +134,7 @@ mod tests {
             default_ttl: None,
             max_ttl_seconds: 1000,
             allow_match_all: false,
-            version_prefix: "rcs:v:".to_owned(),
+            own_keys: OwnKeys::new("rcs:v:", "rcs:journal"),
             stores: None,
         };
         let Ok(Split::One(raw)) = split(&Bytes::copy_from_slice(text), BodyForm::Json, 1) else { panic!("one event") };

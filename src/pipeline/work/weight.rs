@@ -75,9 +75,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::Limits;
     use crate::event::validate::{MAX_FAULTS, validate};
     use crate::event::wire::{BodyForm, Split, split};
+    use crate::event::{Limits, OwnKeys};
 
     fn weight(text: &str) -> usize {
         let body = Bytes::from(text.to_owned());
@@ -89,7 +89,7 @@ mod tests {
             default_ttl: None,
             max_ttl_seconds: 1000,
             allow_match_all: false,
-            version_prefix: "rcs:v:".to_owned(),
+            own_keys: OwnKeys::new("rcs:v:", "rcs:journal"),
             stores: None,
         };
         match validate(&raw, &limits, MAX_FAULTS) {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::super::split::WINDOW_BYTES;
 use super::*;
-use crate::event::{CacheKey, Ttl};
+use crate::event::{CacheKey, OwnKeys, Ttl};
 
 fn key(name: &'static str) -> CacheKey {
     CacheKey::new_unchecked(name)
@@ -27,7 +27,7 @@ fn options(version_keys: &VersionKeys, sets: bool) -> EncodeOptions<'_> {
 }
 
 fn version_keys(is_cluster: bool) -> VersionKeys {
-    VersionKeys { prefix: "v:".into(), window: Duration::ZERO, is_cluster }
+    VersionKeys { own: OwnKeys::new("v:", ""), window: Duration::ZERO, is_cluster }
 }
 
 #[test]

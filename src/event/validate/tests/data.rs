@@ -120,8 +120,12 @@ fn keys_of_the_service_itself_are_barred() {
         assert_faults(&event(kind, r#"["rcs:v:a","rcs:v","rcs:v:"]"#), &["/value/data/0", "/value/data/2"]);
     }
     assert_faults(&event("SET", r#"{"key":"rcs:v:a","value":1}"#), &["/value/data/key"]);
+    assert_faults(
+        &event("GET", r#"["{rcs:journal}:dead","rcs:journals","rcs:journal"]"#),
+        &["/value/data/0", "/value/data/2"],
+    );
     valid(&event("DELETE_PATTERN", r#""rcs:v:*""#));
-    let unguarded = Limits { version_prefix: String::new(), ..limits() };
+    let unguarded = Limits { own_keys: OwnKeys::default(), ..limits() };
     assert!(check_with(&event("GET", r#""rcs:v:a""#), &unguarded).is_ok());
 }
 

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::*;
 use crate::event::validate::validate;
-use crate::event::{Action, Limits, Source};
+use crate::event::{Action, Limits, OwnKeys, Source};
 
 fn limits() -> Limits {
     Limits {
@@ -14,7 +14,7 @@ fn limits() -> Limits {
         default_ttl: None,
         max_ttl_seconds: 1000,
         allow_match_all: false,
-        version_prefix: "rcs:v:".into(),
+        own_keys: OwnKeys::new("rcs:v:", "rcs:journal"),
         stores: Some(["main".to_owned()].into()),
     }
 }
