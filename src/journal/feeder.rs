@@ -89,7 +89,12 @@ async fn run(parts: Parts) {
     let mut trouble = Trouble::default();
     let mut is_looked_at = !parts.journal.settings().is_asked_for;
     while !parts.stopping.is_cancelled() {
-        let pause = match lease::acquire(&parts.journal, &mut link).await {
+        // Who cannot reach the cache leaves the lease to others.
+        let asked = match parts.pipeline.readiness.is_cache_up() {
+            true => lease::acquire(&parts.journal, &mut link).await,
+            false => lease::look(&parts.journal, &mut link).await.map(|()| None),
+        };
+        let pause = match asked {
             Ok(lease) => {
                 trouble.ended();
                 if !is_looked_at {

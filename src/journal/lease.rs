@@ -41,7 +41,7 @@ pub struct Lease {
 /// The journal's Redis does not answer or refuses.
 pub async fn acquire(journal: &Journal, link: &mut Link) -> Result<Option<Lease>, LinkError> {
     let begun = Instant::now();
-    let Told { what, events, former } = ask(journal, link, false).await?;
+    let Told { what, events, former } = ask(journal, link, Asking::Take).await?;
     let validity = Validity::until(begun + LEASE - MARGIN);
     let epoch = u64::try_from(what).unwrap_or(0);
     Ok((epoch > 0).then_some(Lease { epoch, validity, former, events }))
@@ -53,7 +53,7 @@ pub async fn acquire(journal: &Journal, link: &mut Link) -> Result<Option<Lease>
 /// The journal's Redis does not answer; the lease may last all the same, up to its time.
 pub async fn renew(journal: &Journal, link: &mut Link, lease: &Lease) -> Result<bool, LinkError> {
     let begun = Instant::now();
-    let is_ours = ask(journal, link, true).await?.what == -1;
+    let is_ours = ask(journal, link, Asking::Prolong).await?.what == -1;
     if is_ours {
         lease.validity.prolong(begun + LEASE - MARGIN);
     } else {
@@ -67,7 +67,15 @@ pub async fn renew(journal: &Journal, link: &mut Link, lease: &Lease) -> Result<
 /// # Errors
 /// The journal's Redis does not answer or refuses.
 pub async fn look(journal: &Journal, link: &mut Link) -> Result<(), LinkError> {
-    ask(journal, link, true).await.map(drop)
+    ask(journal, link, Asking::Look).await.map(drop)
+}
+
+/// What the lease is asked for; the script knows it by its number.
+#[derive(Clone, Copy)]
+enum Asking {
+    Take = 0,
+    Prolong = 1,
+    Look = 2,
 }
 
 /// What the script says.
@@ -79,7 +87,7 @@ struct Told {
 }
 
 /// Asks, and tells the metrics what the journal holds.
-async fn ask(journal: &Journal, link: &mut Link, prolongs: bool) -> Result<Told, LinkError> {
+async fn ask(journal: &Journal, link: &mut Link, asking: Asking) -> Result<Told, LinkError> {
     let Shared { keys, holder, .. } = &*journal.shared;
     let command = args![
         "EVAL",
@@ -94,7 +102,7 @@ async fn ask(journal: &Journal, link: &mut Link, prolongs: bool) -> Result<Told,
         &keys.late,
         holder,
         millis(LEASE),
-        u64::from(prolongs)
+        asking as u64
     ];
     let reply = link.one(command).await?;
     let mut parts = reply.list().iter();

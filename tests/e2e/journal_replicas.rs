@@ -109,3 +109,32 @@ fn a_holder_that_hangs_is_replaced_and_writes_nothing_when_it_comes_back() {
     assert_eq!(cache.value("k").as_deref(), Some(&b"newest"[..]));
     assert!(!took_over() || holder(&daemons) == Some(1 - first));
 }
+
+#[test]
+fn a_holder_that_alone_cannot_reach_the_cache_leaves_the_lease_to_another() {
+    let (cache, journal) = (Redis::start(), Redis::start());
+    let networks = [Network::start(cache.port()), Network::start(cache.port())];
+    let start = |network: &Network| {
+        let daemon = Daemon::builder().set("redis.host", "127.0.0.1").set("redis.port", network.port());
+        let daemon = daemon.set("journal.url", format!("redis://127.0.0.1:{}/0", journal.port()));
+        daemon.set("redis.response_timeout_ms", 500).start()
+    };
+    let daemons = networks.each_ref().map(start);
+    assert_accepted(&keep(&daemons[0], &set_inline("k", "1")), 1);
+    let first = wait_for_holder(&daemons);
+    networks[first].set(Way::ToRedis, Fault::BlackHole);
+    let cut_off = Instant::now();
+    for n in 2..=5 {
+        assert_accepted(&keep(&daemons[first], &set_inline("k", &n.to_string())), 1);
+    }
+    let applied = || cache.value("k").as_deref() == Some(&b"5"[..]);
+    assert!(eventually(Duration::from_secs(10), applied), "nobody went on within {:?}", cut_off.elapsed());
+    assert_empty(&journal);
+    assert_eq!(holder(&daemons), Some(1 - first));
+    daemons[first].log_line(|line| line.contains("the cache cannot be reached from here"));
+    networks[first].set(Way::ToRedis, Fault::None);
+    assert!(eventually(PATIENCE, || daemons[first].metric("cache_sync_redis_up", &[]) == 1.0), "it is back");
+    assert_accepted(&keep(&daemons[first], &set_inline("k", "6")), 1);
+    assert_empty(&journal);
+    assert_eq!(cache.value("k").as_deref(), Some(&b"6"[..]));
+}

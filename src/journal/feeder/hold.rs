@@ -11,7 +11,7 @@ use futures::{FutureExt, StreamExt};
 use log::{error, info, warn};
 use tokio::select;
 use tokio::task::yield_now;
-use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::Parts;
 use super::fence::take_back;
@@ -34,6 +34,8 @@ const MAX_ROUNDS: usize = 256;
 const MAX_ENTRIES: usize = 100_000;
 /// How often it is looked whether the cache is there again, and what is due.
 const TICK: Duration = Duration::from_millis(50);
+/// A holder that cannot reach the cache for so long lets others try: it may be alone in that.
+const CUT_OFF: Duration = Duration::from_secs(2);
 /// How long a holder that ends waits for what it handed over.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -45,6 +47,8 @@ enum Stop {
     Lost,
     /// The journal's Redis does not do what it should.
     Failed(LinkError),
+    /// The cache cannot be reached from here.
+    CutOff,
     /// There are events of a later release.
     Newer,
 }
@@ -60,11 +64,12 @@ pub async fn hold(parts: &Parts, lease: Lease) {
     }
     let stop = select! {
         stop = keep(parts, &lease) => stop,
+        stop = cut_off(parts) => stop,
         stop = Holder::new(parts.clone(), lease.clone()).feed() => stop,
     };
     let stop = match stop {
         // What was late then is no wonder.
-        Stop::Failed(_) if lease.validity.is_over(Instant::now()) => Stop::Lost,
+        Stop::Failed(_) | Stop::CutOff if lease.validity.is_over(Instant::now()) => Stop::Lost,
         stop => stop,
     };
     lease.validity.end();
@@ -80,6 +85,10 @@ pub async fn hold(parts: &Parts, lease: Lease) {
         }
         Stop::Failed(cause) => {
             warn!(epoch, cause:% = cause; "journal's lease is given up: its Redis does not answer");
+            false
+        }
+        Stop::CutOff => {
+            warn!(epoch; "journal's lease is given up: the cache cannot be reached from here");
             false
         }
         Stop::Newer => {
@@ -112,6 +121,18 @@ async fn keep(parts: &Parts, lease: &Lease) -> Stop {
             return Stop::Lost;
         }
     }
+}
+
+/// Ends once the cache has not been reached from here for [`CUT_OFF`].
+async fn cut_off(parts: &Parts) -> Stop {
+    let mut reached = Instant::now();
+    while reached.elapsed() < CUT_OFF {
+        sleep(TICK).await;
+        if parts.pipeline.readiness.is_cache_up() {
+            reached = Instant::now();
+        }
+    }
+    Stop::CutOff
 }
 
 type Reading = LocalBoxFuture<'static, (Link, Result<Vec<Raw>, LinkError>)>;

@@ -1,5 +1,5 @@
--- Takes the lease, if it is free and there is something to feed, or prolongs it for who has it.
--- KEYS: lease, epoch, former, stream, events, dead letters, late. ARGV: who asks, milliseconds, 1 if it only prolongs.
+-- Takes the lease, if it is free and there is something to feed, or prolongs it for who has it, or does neither.
+-- KEYS: lease, epoch, former, stream, events, dead letters, late. ARGV: who asks, milliseconds, and what for: 0 to take it, 1 to prolong it, 2 to look.
 -- Returns {what, events, milliseconds since 1970 of the oldest entry or 0, dead letters, former holder...}; what: the number of
 -- the lease if it was given, -1 if it was prolonged, and 0 if somebody else has it or there is nothing to feed.
 local entries = redis.call('XLEN', KEYS[4])
@@ -15,7 +15,7 @@ if redis.call('GET', KEYS[1]) == ARGV[1] and ARGV[3] == '1' then
   reply[1] = -1
   return reply
 end
-if ARGV[3] == '1' or entries == 0 then
+if ARGV[3] ~= '0' or entries == 0 then
   return reply
 end
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
