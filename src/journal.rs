@@ -36,6 +36,7 @@ mod feeder;
 mod filter;
 mod keys;
 mod lease;
+mod letter_id;
 mod letters;
 mod link;
 mod promise;
@@ -56,7 +57,8 @@ pub use self::append::{AppendError, AppendResult, AppendStage, Appender};
 pub use self::feeder::{Feeding, feed};
 pub use self::filter::LetterFilter;
 pub use self::keys::Keys;
-pub use self::letters::Letters;
+pub use self::letter_id::LetterId;
+pub use self::letters::{LetterWalk, Letters};
 pub use self::link::{Connector, LinkError};
 pub use self::promise::{Loss, Tried};
 

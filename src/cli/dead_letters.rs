@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{serve, wrong_usage};
 use crate::config::Config;
 use crate::journal::dead::{DeadLetter, when};
-use crate::journal::{LetterFilter, Letters, LinkError, unix_millis};
+use crate::journal::{LetterFilter, LetterId, LetterWalk, Letters, LinkError};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Args {
     /// What to do.
     pub action: LetterCommand,
     /// With these letters; none: all that the filters let through.
-    pub ids: Vec<String>,
+    pub ids: Vec<LetterId>,
     /// Only letters of this source.
     pub source: Option<String>,
     /// With this problem alone.
@@ -61,7 +61,7 @@ pub fn run(args: &Args, config: &Config) -> ExitCode {
         Err(error) => return wrong_usage(&error.to_string()),
     };
     let mut out = io::stdout().lock();
-    match actix_rt::System::new().block_on(carry_out(args, &filter, letters, &mut out)) {
+    match actix_rt::System::new().block_on(carry_out(args, filter, letters, &mut out)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -73,32 +73,29 @@ pub fn run(args: &Args, config: &Config) -> ExitCode {
 
 async fn carry_out(
     args: &Args,
-    filter: &LetterFilter,
+    filter: LetterFilter,
     mut letters: Letters,
     out: &mut impl Write,
 ) -> Result<bool, LinkError> {
-    let (mut done, mut is_whole, mut after) = (0_u64, true, "-".to_owned());
+    let (mut done, mut is_whole) = (0_u64, true);
     if matches!(args.action, LetterCommand::List) && !args.json {
         let _ =
             writeln!(out, "{:<20} {:<20} {:<18} {:<10} {:>8}  KEYS", "ID", "GIVEN UP", "PROBLEM", "SOURCE", "ATTEMPTS");
     }
     for id in &args.ids {
-        match letters.find(id).await? {
-            Some(letter) => is_whole &= one(args, (id, &letter), &mut letters, out, &mut done).await?,
+        match letters.find(*id).await? {
+            Some(letter) => is_whole &= one(args, (*id, &letter), &mut letters, out, &mut done).await?,
             None => {
                 eprintln!("redis-cache-sync: there is no dead letter {id}");
                 is_whole = false;
             }
         }
     }
-    // What is put back may die again while this runs: only what was there at the start is looked at.
-    let begun = unix_millis();
-    while args.ids.is_empty() {
-        let page = letters.behind(&after).await?;
-        let Some((last, _)) = page.last() else { break };
-        after.clone_from(last);
-        for (id, letter) in page.iter().filter(|(_, letter)| letter.died_ms <= begun && filter.passes(letter)) {
-            is_whole &= one(args, (id, letter), &mut letters, out, &mut done).await?;
+    if args.ids.is_empty() {
+        // What is put back may die again while this runs: only as many are looked at as there were at the start.
+        let mut walk = LetterWalk::new(filter, None, letters.count().await?);
+        while let Some((id, letter)) = walk.next(&mut letters).await? {
+            is_whole &= one(args, (id, &letter), &mut letters, out, &mut done).await?;
         }
     }
     match args.action {
@@ -112,7 +109,7 @@ async fn carry_out(
 /// Does it to one letter. False: it was not run again.
 async fn one(
     args: &Args,
-    (id, letter): (&str, &DeadLetter),
+    (id, letter): (LetterId, &DeadLetter),
     letters: &mut Letters,
     out: &mut impl Write,
     done: &mut u64,
@@ -134,14 +131,20 @@ async fn one(
     Ok(true)
 }
 
-fn line(id: &str, letter: &DeadLetter) -> String {
+fn line(id: LetterId, letter: &DeadLetter) -> String {
     let source = if letter.meta.source.is_empty() { "-" } else { &letter.meta.source };
     let keys = letter.keys().join(" ");
     let keys: String = keys.escape_debug().take(60).collect();
-    format!("{id:<20} {:<20} {:<18} {source:<10} {:>8}  {keys}", when(letter.died_ms), letter.problem, letter.attempts)
+    format!(
+        "{:<20} {:<20} {:<18} {source:<10} {:>8}  {keys}",
+        id.to_string(),
+        when(letter.died_ms),
+        letter.problem,
+        letter.attempts
+    )
 }
 
-fn as_json(id: &str, letter: &DeadLetter) -> Value {
+fn as_json(id: LetterId, letter: &DeadLetter) -> Value {
     let mut told = letter.to_json(id);
     told["event"] = serde_json::from_slice(&letter.event).unwrap_or(Value::Null);
     told

@@ -6,6 +6,7 @@ use bytestring::ByteString;
 use serde_json::{Value, json};
 
 use super::entry::{Digest, Record};
+use super::letter_id::LetterId;
 use super::link::{Args, Value as Reply, args, field};
 use super::window::Meta;
 use super::{Journal, unix_millis};
@@ -133,9 +134,9 @@ impl DeadLetter {
     }
 
     /// What is known of it, but for its event.
-    pub fn to_json(&self, id: &str) -> Value {
+    pub fn to_json(&self, id: LetterId) -> Value {
         json!({
-            "id": id, "problem": self.problem, "detail": self.detail, "source": self.meta.source,
+            "id": id.to_string(), "problem": self.problem, "detail": self.detail, "source": self.meta.source,
             "keys": self.keys().iter().map(|key| &**key).collect::<Vec<&str>>(),
             "accepted": when(self.meta.accepted_ms), "died": when(self.died_ms),
             "attempts": self.attempts, "request_id": self.meta.request_id,

@@ -1,16 +1,20 @@
 //! The stream of dead letters: reads it, and takes letters away or runs them again.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::dead::DeadLetter;
 use super::entry::Entry;
-use super::link::{Link, LinkError, args};
+use super::filter::LetterFilter;
+use super::letter_id::LetterId;
+use super::link::{Link, LinkError, Value, args};
 use super::{Journal, unix_millis};
 
 const UNBURY: &str = include_str!("scripts/unbury.lua");
 
 /// Letters that are read at a time.
-const PAGE: u64 = 200;
+const PAGE: usize = 200;
 
 /// The dead letters of a journal.
 pub struct Letters {
@@ -25,36 +29,36 @@ impl Letters {
         Letters { journal, link }
     }
 
-    /// The next letters behind this id, the oldest first, with their ids; `-` begins. None at all: there are no more.
+    /// How many there are.
     ///
     /// # Errors
     /// The journal's Redis does not answer or refuses.
-    pub async fn behind(&mut self, id: &str) -> Result<Vec<(String, DeadLetter)>, LinkError> {
-        let from = if id == "-" { id.to_owned() } else { format!("({id}") };
-        let command = args!["XRANGE", &self.journal.shared.keys.dead, &from, "+", "COUNT", PAGE];
-        let reply = self.link.one(command).await?;
-        let letter = |entry: &crate::redis::Value| {
-            let [id, fields] = entry.list() else { return None };
-            Some((String::from_utf8_lossy(id.text()?).into_owned(), DeadLetter::read(fields.list())))
-        };
-        Ok(reply.list().iter().filter_map(letter).collect())
+    pub async fn count(&mut self) -> Result<usize, LinkError> {
+        let reply = self.link.one(args!["XLEN", &self.journal.shared.keys.dead]).await?;
+        Ok(reply.number().and_then(|letters| usize::try_from(letters).ok()).unwrap_or(0))
     }
 
-    /// The letter with this id.
+    /// So many letters behind this one, the oldest first; None: from the first on.
+    async fn behind(&mut self, id: Option<LetterId>, most: usize) -> Result<Vec<(LetterId, DeadLetter)>, LinkError> {
+        let from = id.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+        let command = args!["XRANGE", &self.journal.shared.keys.dead, from, "+", "COUNT", most as u64];
+        Ok(read(&self.link.one(command).await?))
+    }
+
+    /// The letter with this ID.
     ///
     /// # Errors
-    /// The journal's Redis does not answer, or that is no id.
-    pub async fn find(&mut self, id: &str) -> Result<Option<DeadLetter>, LinkError> {
-        let command = args!["XRANGE", &self.journal.shared.keys.dead, id.to_owned(), id.to_owned()];
-        let reply = self.link.one(command).await?;
-        Ok(reply.list().first().and_then(|entry| Some(DeadLetter::read(entry.list().get(1)?.list()))))
+    /// The journal's Redis does not answer or refuses.
+    pub async fn find(&mut self, id: LetterId) -> Result<Option<DeadLetter>, LinkError> {
+        let command = args!["XRANGE", &self.journal.shared.keys.dead, id.to_string(), id.to_string()];
+        Ok(read(&self.link.one(command).await?).pop().map(|(_, letter)| letter))
     }
 
     /// Takes a letter away for good. Whether it was there.
     ///
     /// # Errors
     /// The journal's Redis does not answer or refuses.
-    pub async fn drop(&mut self, id: &str) -> Result<bool, LinkError> {
+    pub async fn drop(&mut self, id: LetterId) -> Result<bool, LinkError> {
         self.unbury(id, Bytes::new()).await
     }
 
@@ -62,8 +66,8 @@ impl Letters {
     /// died. Whether it was there.
     ///
     /// # Errors
-    /// The journal's Redis does not answer or refuses.
-    pub async fn replay(&mut self, id: &str, letter: &DeadLetter, is_guarded: bool) -> Result<bool, LinkError> {
+    /// The journal is full, or its Redis does not answer or refuses.
+    pub async fn replay(&mut self, id: LetterId, letter: &DeadLetter, is_guarded: bool) -> Result<bool, LinkError> {
         let entry = Entry {
             accepted_ms: unix_millis(),
             source: letter.meta.source.clone(),
@@ -73,10 +77,68 @@ impl Letters {
         self.unbury(id, entry.write().into()).await
     }
 
-    async fn unbury(&mut self, id: &str, entry: Bytes) -> Result<bool, LinkError> {
-        let keys = &self.journal.shared.keys;
+    async fn unbury(&mut self, id: LetterId, entry: Bytes) -> Result<bool, LinkError> {
+        let (keys, id, most) = (&self.journal.shared.keys, id.to_string(), self.journal.max_events());
         let command =
-            args!["EVAL", UNBURY, 4_u64, &keys.dead, &keys.buried, &keys.stream, &keys.events, id.to_owned(), entry];
-        Ok(self.link.one(command).await?.number() == Some(1))
+            args!["EVAL", UNBURY, 4_u64, &keys.dead, &keys.buried, &keys.stream, &keys.events, id, entry, most];
+        match self.link.one(command).await?.number() {
+            Some(..0) => Err(LinkError::Full),
+            done => Ok(done == Some(1)),
+        }
+    }
+}
+
+/// The letters of a range.
+fn read(range: &Value) -> Vec<(LetterId, DeadLetter)> {
+    let letter = |entry: &Value| {
+        let [id, fields] = entry.list() else { return None };
+        let id = std::str::from_utf8(id.text()?).ok()?.parse().ok()?;
+        Some((id, DeadLetter::read(fields.list())))
+    };
+    range.list().iter().filter_map(letter).collect()
+}
+
+/// A walk through the letters that a filter lets through, the oldest first.
+pub struct LetterWalk {
+    filter: LetterFilter,
+    /// The last letter that was looked at.
+    behind: Option<LetterId>,
+    /// Letters that are read and not looked at.
+    page: VecDeque<(LetterId, DeadLetter)>,
+    /// Letters that are still looked at, at most.
+    left: usize,
+    has_all: bool,
+}
+
+impl LetterWalk {
+    /// From the letter behind this one on, or the first; it looks at so many letters at most.
+    pub fn new(filter: LetterFilter, behind: Option<LetterId>, most: usize) -> Self {
+        LetterWalk { filter, behind, page: VecDeque::new(), left: most, has_all: false }
+    }
+
+    /// The next letter that the filter lets through.
+    ///
+    /// # Errors
+    /// The journal's Redis does not answer or refuses.
+    pub async fn next(&mut self, letters: &mut Letters) -> Result<Option<(LetterId, DeadLetter)>, LinkError> {
+        while self.left > 0 {
+            if self.page.is_empty() && !self.has_all {
+                let page = letters.behind(self.behind, PAGE).await?;
+                self.has_all = page.len() < PAGE;
+                self.page = page.into();
+            }
+            let Some((id, letter)) = self.page.pop_front() else { return Ok(None) };
+            self.left -= 1;
+            self.behind = Some(id);
+            if self.filter.passes(&letter) {
+                return Ok(Some((id, letter)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Behind which letter another walk goes on; None: there are no more.
+    pub fn rest(&self) -> Option<LetterId> {
+        self.behind.filter(|_| !self.has_all || !self.page.is_empty())
     }
 }

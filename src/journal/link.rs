@@ -81,6 +81,9 @@ pub enum LinkError {
     /// Redis answered with this error code.
     #[error("redis answered {0}")]
     Refused(String),
+    /// The journal has no room.
+    #[error("the journal holds as many events as journal.max_events allows: try again later")]
+    Full,
     /// The connection is lost, or what came over it is no reply to the command.
     #[error("{0}")]
     Lost(Cow<'static, str>),

@@ -65,6 +65,13 @@ fn poison_is_set_aside_and_replayed_after_the_mend_over_nothing_newer() {
     let shown = run(&redis, &["show", id]);
     assert!(String::from_utf8_lossy(&shown.stdout).contains("\"event\""), "{shown:?}");
     assert_eq!(run(&redis, &["show", "1-1"]).status.code(), Some(1));
+    let millis = id.split_once('-').expect("milliseconds and a number").0;
+    for no_id in ["-", "+", "$", millis, "1-1-1", "18446744073709551616-0"] {
+        let refused = run(&redis, &["replay", "--", no_id]);
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(64) && told.contains("1795903463933-0"), "{no_id}: {refused:?}");
+    }
+    assert_eq!(letters(&redis), 5, "what is no ID of a letter touches none");
     assert_eq!(daemon.metric("cache_sync_dead_letters_total", &["problem=\"blob-denied\""]), 5.0);
 
     blobs.put("/bad", Blob::bytes("mended"));
@@ -78,7 +85,13 @@ fn poison_is_set_aside_and_replayed_after_the_mend_over_nothing_newer() {
         assert_eq!(redis.value(&format!("p:{n}")).as_deref(), Some(&b"mended"[..]));
     }
     assert_eq!(redis.value("p:400").as_deref(), Some(&b"newer"[..]), "nothing newer is overwritten");
-    assert_eq!(listed(&redis, &[])[0]["problem"], "superseded");
+    let superseded = || listed(&redis, &[])[0]["problem"] == "superseded";
+    assert!(superseded());
+    let before = listed(&redis, &[])[0]["id"].clone();
+    assert!(run(&redis, &["replay"]).status.success());
+    let anew = || letters(&redis) == 1 && listed(&redis, &[])[0]["id"] != before;
+    assert!(eventually(PATIENCE, anew) && superseded(), "{:#?}", listed(&redis, &[]));
+    assert_eq!(redis.value("p:400").as_deref(), Some(&b"newer"[..]), "however often it is replayed");
     assert!(run(&redis, &["drop"]).status.success());
     assert_eq!(letters(&redis), 0);
 }
@@ -98,6 +111,12 @@ fn what_is_unavailable_too_often_is_a_dead_letter_and_the_oldest_go() {
     assert_eq!(all.iter().map(|letter| letter["keys"][0].clone()).collect::<Vec<_>>(), ["k1", "k2"]);
     assert!(all.iter().all(|letter| letter["problem"] == "blob-unavailable" && letter["attempts"] == 2), "{all:#?}");
     assert_eq!(daemon.metric("cache_sync_dead_letters_dropped_total", &[]), 1.0);
+    // As if others were waiting.
+    redis.put("{rcs:journal}:events", b"5");
+    let refused = run(&redis, &["replay", "--journal-max-events", "5"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("journal.max_events"), "{refused:?}");
+    assert_eq!(letters(&redis), 2, "they stay");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::DEAD_LETTERS;
 use crate::cli::dead_letters::{Args, LetterCommand};
+use crate::journal::LetterId;
 
 const ACTION: &str = "action";
 const IDS: &str = "ids";
@@ -25,6 +26,7 @@ pub fn dead_letters() -> Command {
             Arg::new(IDS)
                 .value_name("ID")
                 .num_args(0..)
+                .value_parser(|text: &str| text.parse::<LetterId>())
                 .help("The IDs of the letters; without them, the filters choose"),
         )
         .arg(filter(SOURCE, "NAME", "Only letters of this source"))

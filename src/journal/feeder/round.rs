@@ -135,7 +135,8 @@ fn only(action: Action, is_left: &[bool]) -> Action {
     }
 }
 
-/// A dead letter of what is left of a task. Its keys are read, unless its version guards it.
+/// A dead letter of what is left of a task. Its keys are read, unless its version guards it, or what they held when it died first
+/// is known: whatever was written since then is newer.
 pub async fn dead_letter(
     parts: &Parts,
     task: &Task,
@@ -143,11 +144,12 @@ pub async fn dead_letter(
     validity: &Validity,
     turn: usize,
 ) -> DeadLetter {
-    let digest = match task.event.version {
-        Some(_) => None,
-        None => digest(parts, &task.event, validity, turn).await,
-    };
     let is_whole = task.event.action.entries() == task.entries;
+    let digest = match (&task.event.version, task.record.unless_changed) {
+        (Some(_), _) => None,
+        (None, Some(first)) if is_whole => Some(first),
+        (None, _) => digest(parts, &task.event, validity, turn).await,
+    };
     let json = if is_whole { task.record.json.clone() } else { event_text(&task.event).into() };
     DeadLetter {
         event: json,

@@ -1,11 +1,14 @@
 -- Takes a dead letter away, and puts its event back into the journal if there is one to put back.
--- KEYS: dead letters, buried, stream, events. ARGV: id, entry (empty: none).
--- Returns 1, or 0: there is no such letter any more.
+-- KEYS: dead letters, buried, stream, events. ARGV: id, entry (empty: none), events that the journal holds at most.
+-- Returns 1, 0: there is no such letter any more, or -1: the journal is full.
 local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not found then
   return 0
 end
 if ARGV[2] ~= '' then
+  if tonumber(redis.call('GET', KEYS[4]) or '0') >= tonumber(ARGV[3]) then
+    return -1
+  end
   redis.call('INCRBY', KEYS[4], 1)
   redis.call('XADD', KEYS[3], '*', 'e', ARGV[2])
 end
