@@ -84,11 +84,11 @@ impl ClusterCache {
 
 impl Cache for ClusterCache {
     fn session(&self) -> Box<dyn Session> {
-        Box::new(ClusterSession::new(self.topology.clone(), self.shared.clone(), false))
+        Box::new(ClusterSession::new(self.topology.clone(), self.shared.clone(), apply::PATIENCE))
     }
 
     fn streaming_session(&self) -> Box<dyn Session> {
-        Box::new(ClusterSession::new(self.topology.clone(), self.shared.clone(), true))
+        Box::new(ClusterSession::new(self.topology.clone(), self.shared.clone(), Duration::MAX))
     }
 
     fn room(&self) -> &Room {
@@ -103,8 +103,8 @@ impl Cache for ClusterCache {
 struct ClusterSession {
     topology: Arc<Topology>,
     shared: Arc<CacheState>,
-    /// Whether it waits for nodes that are busy ([`ServerSession::patient`]).
-    is_patient: bool,
+    /// How long a call waits for the one node that it needs.
+    patience: Duration,
     refresher: TopologyRefresher,
     links: HashMap<Address, NodeLink<RedisSession>>,
     /// The slot map for which unneeded links were last dropped.
@@ -119,14 +119,14 @@ struct ClusterSession {
 }
 
 impl ClusterSession {
-    fn new(topology: Arc<Topology>, shared: Arc<CacheState>, is_patient: bool) -> Self {
+    fn new(topology: Arc<Topology>, shared: Arc<CacheState>, patience: Duration) -> Self {
         ClusterSession {
             refresher: TopologyRefresher::new(topology.clone()),
             links: HashMap::new(),
             seen: topology.slots(),
             topology,
             shared,
-            is_patient,
+            patience,
             paused: VecDeque::new(),
             scans: 0,
             turn: 0,
@@ -151,9 +151,9 @@ impl ClusterSession {
     fn open_links(&mut self, addresses: &[&Address]) -> Result<(), CacheError> {
         for address in addresses {
             if !self.links.contains_key(*address) {
+                let is_patient = self.patience > apply::PATIENCE;
                 let own = |session: ServerSession| {
-                    let session = if self.is_patient { session.patient() } else { session };
-                    RedisSession::new(session, self.shared.clone())
+                    RedisSession::new(if is_patient { session.patient() } else { session }, self.shared.clone())
                 };
                 let link = NodeLink::new((*address).clone(), self.topology.clone(), own)?;
                 self.links.insert((*address).clone(), link);
@@ -178,8 +178,7 @@ impl ClusterSession {
         let Some(link) = self.links.get_mut(&owner) else {
             return Err(unavailable("there is no connection to the node").into());
         };
-        let patience = if self.is_patient { deadline.left() } else { apply::PATIENCE.min(deadline.left()) };
-        let call = link.with(NodeTimeouts::of(patience), work).await;
+        let call = link.with(NodeTimeouts::of(self.patience.min(deadline.left())), work).await;
         match call.map_err(|error| StreamError::from(CacheError::from(error))).and_then(|done| done) {
             Err(StreamError::Cache(error)) => Err(self.failed(error).into()),
             ended => ended,
