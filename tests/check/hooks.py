@@ -57,6 +57,8 @@ def what_is_valid_is_taken(_context, response, case):
         return  # what a notification is says its producer, and no schema
     if case.path == "/dead-letters.json" and response.status_code == 404 and "id" in (case.query or {}):
         return  # there are no dead letters
+    if case.path == "/key.json" and response.status_code == 400 and " bytes long" in response.text:
+        return  # a schema counts characters
     answer = response.json()
     if response.status_code == 400 and "ndjson" in str(case.media_type):
         return  # any text is NDJSON to the schema
