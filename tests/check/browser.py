@@ -118,6 +118,19 @@ def a_token_opens_the_door_for_this_tab(browser):
             assert Axe().run(page).violations_count == 0
 
 
+def what_a_token_may_not_see_is_told(browser):
+    tokens = "ingest:ingest-0123456789abcdef write,shop:shop-0123456789abcdef prefix=shop:"
+    with Daemon(AUTH_TOKENS=tokens) as daemon, tab(browser, daemon.url, quiet=False) as page:
+        page.keyboard.type("ingest-0123456789abcdef")
+        page.keyboard.press("Enter")
+        expect(page.locator("#state")).to_have_text("that token may not read the state")
+        expect(page.locator("#all")).to_be_hidden()
+        page.keyboard.type("shop-0123456789abcdef")
+        page.keyboard.press("Enter")
+        expect(page.locator("#state")).to_have_text("✓ ready")
+        expect(page.locator("#no-failures")).to_have_text("This token sees some keys only, so failures are not listed.")
+
+
 def dead_letters_are_listed_shown_run_again_and_dropped(browser):
     with Redis() as redis, Daemon(CACHE_BACKEND="redis", REDIS_PORT=str(redis.port), AUTH_TOKENS="right") as daemon:
         # Loopback is no host for blobs unless it is allowed.
@@ -180,6 +193,7 @@ ON_ONE_DAEMON = [
 ALONE = [
     a_service_that_goes_away_is_told,
     a_token_opens_the_door_for_this_tab,
+    what_a_token_may_not_see_is_told,
     dead_letters_are_listed_shown_run_again_and_dropped,
     the_port_for_operating_has_no_form,
     *browser_health.ALONE,

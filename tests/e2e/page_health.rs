@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::support::{Blob, Builder, Daemon, Redis, Stage, eventually, get, set_inline};
+use crate::support::{Blob, BlobServer, Builder, Daemon, Redis, Stage, eventually, get, set_inline};
 
 fn status(daemon: &Daemon) -> Value {
     daemon.get("/status.json").json()
@@ -114,6 +114,27 @@ fn a_host_and_a_store_that_fail_are_told_with_since_when_and_why_until_they_give
     assert_eq!(stage.daemon.post(&event).status, 200);
     let wrong = troubles(&status(&stage.daemon));
     assert!(wrong.len() == 1 && wrong[0]["part"] == "store", "{wrong:?}");
+}
+
+#[test]
+fn a_token_for_some_keys_sees_that_a_host_fails_and_not_what_was_fetched() {
+    let blobs = BlobServer::start();
+    blobs.put("/of-others", Blob::status(503));
+    let daemon = Daemon::builder().embedded().set("fetch.attempts", 1);
+    let daemon = daemon.set("fetch.allowed_hosts", format!("127.0.0.1:{}", blobs.port()));
+    let daemon = daemon.set("auth.tokens", "shop:shop-0123456789abcdef prefix=shop:,admin-0123456789abcdef").start();
+    let body = from_url("of-others", &blobs.url("/of-others"), None).to_string();
+    let admin = [("authorization", "Bearer admin-0123456789abcdef"), ("content-type", "application/json")];
+    assert_eq!(daemon.post_with(&admin, body.as_bytes()).status, 503);
+    let seen = |token: &str| {
+        let mut wire = daemon.wire();
+        wire.send_request("GET", "/status.json", &[("authorization", &format!("Bearer {token}"))], b"");
+        wire.answer().json()
+    };
+    let (all, some) = (seen("admin-0123456789abcdef"), seen("shop-0123456789abcdef"));
+    assert_eq!((&all["sees_all_keys"], &some["sees_all_keys"]), (&json!(true), &json!(false)));
+    assert!(troubles(&all)[0]["why"].as_str().is_some_and(|why| why.contains("/of-others")), "{all}");
+    assert!(troubles(&some)[0]["why"] == "blob-unavailable" && !some.to_string().contains("of-others"), "{some}");
 }
 
 #[test]

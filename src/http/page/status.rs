@@ -28,6 +28,8 @@ pub struct Status<'a> {
     reasons: Vec<String>,
     /// What the service is made of and depends on, and how each is.
     health: Vec<HealthPart>,
+    /// Whether the reader's token has no prefixes: otherwise failures are left out.
+    sees_all_keys: bool,
     events: ByType<u64>,
     latency: Latency,
     pipeline: Vec<Actors>,
@@ -159,7 +161,8 @@ impl<'a> Status<'a> {
             },
             ready: reasons.is_empty(),
             reasons,
-            health: health::parts(shared, history, stuck, SystemTime::now()),
+            health: health::parts(shared, history, stuck, (SystemTime::now(), sees_all)),
+            sees_all_keys: sees_all,
             events: ByType(reading.events),
             latency: Latency::of(requests),
             pipeline: ActorKind::ALL.map(|kind| Actors::of(shared, kind, stuck)).into(),

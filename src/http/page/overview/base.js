@@ -59,13 +59,13 @@ at("door-form").addEventListener("submit", (event) => {
   look();
 });
 
-function shut() {
+function shut(why) {
   const had = sessionStorage.getItem(STORED) !== null;
   sessionStorage.removeItem(STORED);
   const wasOpen = at("door").hidden;
   at("door").hidden = false;
   at("all").hidden = true;
-  tell(had ? "that token is not accepted" : "a token is needed", "warn");
+  tell(why || (had ? "that token is not accepted" : "a token is needed"), "warn");
   if (wasOpen || had) at("token").focus();
 }
 
@@ -104,7 +104,7 @@ function show(status) {
   document.title = `${status.ready ? "" : "not ready: "}redis-cache-sync${service.cluster ? ` in ${service.cluster}` : ""}`;
   tell(status.ready ? "✓ ready" : `✗ not ready: ${status.reasons.join("; ")}`, status.ready ? "good" : "bad");
   health(status);
-  failures(status.failures);
+  failures(status);
   charts(status);
   flow(status);
   tables(status);
@@ -119,6 +119,7 @@ async function look() {
   try {
     const response = await fetch(`/status.json?span=${span()}`, { headers: headers(), cache: "no-store" });
     if (response.status === 401) return shut();
+    if (response.status === 403) return shut("that token may not read the state");
     if (!response.ok) throw new Error(`status ${response.status}`);
     show(await response.json());
   } catch (error) {

@@ -6,8 +6,9 @@ const FIRST_FAILURES = 8;
 let failed = [];
 let isAllShown = false;
 
-function failures(list) {
+function failures({ failures: list, sees_all_keys }) {
   failed = list;
+  say(at("no-failures"), sees_all_keys ? "Nothing has failed since this replica started." : "This token sees some keys only, so failures are not listed.");
   at("no-failures").hidden = list.length > 0;
   at("failures-there").hidden = list.length === 0;
   options(at("failures-problem"), list.map(({ problem }) => problem), (problem) => problem);

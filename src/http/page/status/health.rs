@@ -46,9 +46,18 @@ enum PartState {
     Down,
 }
 
-/// Redis, journal and admission always; every store; and those hosts that fail.
-pub fn parts(shared: &HttpState, history: &History, stuck: &[ActorKind], now: SystemTime) -> Vec<HealthPart> {
-    let failing = history.failing_hosts(|host| shared.metrics.blobs_given(host), now);
+/// Redis, journal and admission always; every store; and those hosts that fail. Why a host fails names what was fetched, so that is
+/// for readers of all keys alone.
+pub fn parts(
+    shared: &HttpState,
+    history: &History,
+    stuck: &[ActorKind],
+    (now, sees_all): (SystemTime, bool),
+) -> Vec<HealthPart> {
+    let mut failing = history.failing_hosts(|host| shared.metrics.blobs_given(host), now);
+    for host in failing.iter_mut().filter(|_| !sees_all) {
+        host.detail = host.problem.to_owned();
+    }
     let mut parts = vec![service(shared, stuck), redis(shared, now)];
     parts.extend(journal(shared, now));
     parts.push(admission(shared));
