@@ -98,6 +98,7 @@ pub(crate) use self::length_limit::MAX_SURE_BYTES;
 pub use self::pipeline::{CommandPipeline, PipelineLimits};
 pub(crate) use self::reply::Frame;
 pub(crate) use self::server::{Server, Warning};
+pub(crate) use self::server_info::Product;
 pub(crate) use self::session::{NotStreamed, ServerSession};
 pub use self::settings::{PasswordReader, SentinelAccess, Settings, SetupError, TlsSettings};
 pub use self::value::Value;

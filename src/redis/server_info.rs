@@ -32,11 +32,17 @@ pub(crate) struct Product {
 impl Product {
     /// Whether it is Redis and too old. Others have versions of their own, and all began later.
     pub(crate) fn is_too_old(&self) -> bool {
+        self.name == "redis" && self.release().is_some_and(|release| release < MIN_RELEASE)
+    }
+
+    /// Whether it is known to be of this release, major and minor, or a later one.
+    pub(crate) fn is_at_least(&self, release: (u32, u32)) -> bool {
+        self.release().is_some_and(|own| own >= release)
+    }
+
+    fn release(&self) -> Option<(u32, u32)> {
         let mut parts = self.version.split('.').map(|part| part.parse::<u32>().ok());
-        match (parts.next().flatten(), parts.next().flatten()) {
-            (Some(major), Some(minor)) => self.name == "redis" && (major, minor) < MIN_RELEASE,
-            _ => false,
-        }
+        Some((parts.next()??, parts.next()??))
     }
 }
 

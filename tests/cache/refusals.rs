@@ -98,6 +98,41 @@ async fn a_server_without_the_shared_command_is_asked_for_it_once() {
     assert_eq!(session.reconnects(), 0);
 }
 
+/// Whether it is a Valkey that takes several writes with an expiry faster than one by one.
+fn sets_many_for_a_time(server: &RedisServer) -> bool {
+    let info: String = redis::cmd("INFO").arg("server").query(&mut server.client()).unwrap();
+    let version = info.lines().find_map(|line| line.strip_prefix("valkey_version:")).unwrap_or_default();
+    let release: Vec<u32> = version.split('.').take(2).map_while(|part| part.parse().ok()).collect();
+    release >= vec![9, 1]
+}
+
+#[tokio::test]
+async fn sets_that_expire_alike_are_stored_for_their_time_whatever_carries_them() {
+    let server = RedisServer::start(&[]);
+    let shares = sets_many_for_a_time(&server);
+    // The second may not use what is new.
+    let may_not = if shares { &["~*", "-msetex"][..] } else { &["~*"] };
+    for (mut session, shares) in [(server.session(), shares), (user(&server, may_not), false)] {
+        redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
+        // What a server can do is known once it has answered.
+        session.ping(WITHIN).await.unwrap();
+        let batch = [set_for("a", "1", 100), set_for("b", "2", 100), set_for("a", "3", 100), set_for("c", "4", 1000)];
+        let count = |command| calls(&server, command, "calls");
+        for _ in 0..2 {
+            let before = (count("msetex"), count("set"));
+            assert!(apply(&mut session, &batch).await.iter().all(|result| *result == Ok(Reply::Stored)));
+            let came = (count("msetex") - before.0, count("set") - before.1);
+            assert_eq!(came, if shares { (1, 1) } else { (0, 4) });
+        }
+        let mut look = server.client();
+        for (name, value, seconds) in [("a", "3", 100), ("b", "2", 100), ("c", "4", 1000)] {
+            assert_eq!(redis::cmd("GET").arg(name).query::<String>(&mut look).unwrap(), value);
+            let left = redis::cmd("TTL").arg(name).query::<i64>(&mut look).unwrap();
+            assert!((seconds - 30..=seconds).contains(&left), "{name}: {left}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_value_that_is_too_long_for_the_server_is_refused_and_costs_the_others_nothing() {
     let server = RedisServer::start(&["--proto-max-bulk-len", "1mb"]);

@@ -6,7 +6,8 @@
 //! which `EXISTS` tells: in the pipeline where many misses are expected or a write follows, else after it.
 //!
 //! Writes that stand side by side share a call where one can carry them: those with a version a script (`versioned`), those
-//! with neither version nor expiry an `MSET`. What Redis refuses for several it is asked for one by one.
+//! with neither version nor expiry an `MSET`, those with one expiry an `MSETEX`. What Redis refuses for several it is asked for
+//! one by one.
 
 use std::time::Duration;
 use std::vec;
@@ -19,6 +20,7 @@ use super::unexpected;
 use super::versioned::{self, MAX_BYTES, MAX_KEYS, VersionKeys};
 use super::wait::{Wait, add_wait};
 use crate::cache::{CacheError, Command, Reply, Seen};
+use crate::event::Ttl;
 use crate::event::version::Version;
 use crate::redis::{Code, Encoder, Frame, Hint, Redirect};
 
@@ -60,19 +62,22 @@ impl EncodeOptions<'_> {
                 versioned::run_length(commands, self.version_keys, self.singly.versions)
             }
             // The keys of an `MSET` would have to be in one slot.
-            Some(_) if !self.singly.sets && !self.version_keys.is_cluster => plain_sets(commands).max(1),
+            Some(Command::Set { ttl, .. }) if !self.version_keys.is_cluster => {
+                let is_single = if ttl.is_some() { self.singly.expiring } else { self.singly.sets };
+                if is_single { 1 } else { sets_alike(commands, *ttl).max(1) }
+            }
             _ => 1,
         }
     }
 }
 
-/// How many commands from the first on may share an `MSET`, which knows neither expiry nor version. Redis does nothing else
-/// meanwhile, so it has the bounds of a script's call.
-fn plain_sets(commands: &[Command]) -> usize {
+/// How many commands from the first on may share an `MSET`, or an `MSETEX`, which know one expiry and no version. Redis does
+/// nothing else meanwhile, so it has the bounds of a script's call.
+fn sets_alike(commands: &[Command], of_all: Option<Ttl>) -> usize {
     let mut bytes = 0;
     let is_one = |command: &&Command| {
         bytes += command.weight();
-        command.is_plain_set() && bytes <= MAX_BYTES
+        matches!(command, Command::Set { ttl, version: None, .. } if *ttl == of_all) && bytes <= MAX_BYTES
     };
     commands.iter().take(MAX_KEYS).take_while(is_one).count()
 }
@@ -103,19 +108,8 @@ pub(super) fn encode(
             | Command::Refresh { .. } => options.version_keys.write(&mut encoder, run),
             Command::Expiry { key } => encoder.pack(&[b"PTTL", key.as_bytes()]),
             Command::Look { key, .. } => options.version_keys.look(&mut encoder, key.as_bytes()),
-            Command::Set { version: None, .. } if length > 1 => {
-                encoder.begin(1 + 2 * length);
-                encoder.argument(b"MSET");
-                for command in run {
-                    if let Command::Set { key, value, .. } = command {
-                        encoder.argument(key.as_bytes());
-                        encoder.value(value);
-                    }
-                }
-            }
-            Command::Set { key, value, ttl, version: None, .. } => {
-                set(&mut encoder, key.as_bytes(), value, ttl.map(|ttl| ttl.seconds()));
-            }
+            Command::Set { ttl, version: None, .. } if length > 1 => set_all(&mut encoder, run, *ttl),
+            Command::Set { key, value, ttl, version: None, .. } => set(&mut encoder, key.as_bytes(), value, *ttl),
             Command::Delete { key, version: None } => encoder.pack(&[b"UNLINK", key.as_bytes()]),
             Command::Get { key, max_bytes } => {
                 let (key, window) = (key.as_bytes(), options.window(reads, *max_bytes));
@@ -136,14 +130,35 @@ pub(super) fn encode(
 }
 
 /// Adds `SET key value [EX seconds]`.
-fn set(encoder: &mut Encoder, key: &[u8], value: &Bytes, ttl_seconds: Option<u32>) {
-    encoder.begin(if ttl_seconds.is_some() { 5 } else { 3 });
+fn set(encoder: &mut Encoder, key: &[u8], value: &Bytes, ttl: Option<Ttl>) {
+    encoder.begin(if ttl.is_some() { 5 } else { 3 });
     encoder.argument(b"SET");
     encoder.argument(key);
     encoder.value(value);
-    if let Some(seconds) = ttl_seconds {
+    expire(encoder, ttl);
+}
+
+/// Adds `MSET key value …`, or `MSETEX COUNT key value … EX seconds`.
+fn set_all(encoder: &mut Encoder, sets: &[Command], ttl: Option<Ttl>) {
+    encoder.begin(2 * sets.len() + if ttl.is_some() { 4 } else { 1 });
+    encoder.argument(if ttl.is_some() { b"MSETEX".as_slice() } else { b"MSET" });
+    if ttl.is_some() {
+        encoder.number(sets.len());
+    }
+    for command in sets {
+        if let Command::Set { key, value, .. } = command {
+            encoder.argument(key.as_bytes());
+            encoder.value(value);
+        }
+    }
+    expire(encoder, ttl);
+}
+
+/// Adds `EX seconds`.
+fn expire(encoder: &mut Encoder, ttl: Option<Ttl>) {
+    if let Some(ttl) = ttl {
         encoder.argument(b"EX");
-        encoder.number(seconds);
+        encoder.number(ttl.seconds());
     }
 }
 
@@ -196,21 +211,27 @@ impl<'a> ReplyReader<'a> {
     /// One of those that share a call; if it is the first, of so many.
     fn shared_call(&mut self, command: &Command, length: usize) -> Option<Step> {
         let has_version = command.version().is_some();
+        let expires = matches!(command, Command::Set { ttl: Some(_), .. });
         if self.shared == 0 {
             let (mut is_split, mut refusal) = (false, Refusal::Together);
             self.redirect = None;
             self.failure = match self.frames.next()? {
                 Frame::Array(elements) if has_version && elements == length => None,
                 Frame::Status if !has_version => None,
+                Frame::Number(1) if !has_version && expires => None,
                 Frame::Error(code) => {
                     self.redirect = code.redirect().cloned();
                     // Some of its keys are on their way to another node.
                     is_split = code.as_str() == "TRYAGAIN";
-                    if code.hint() == Some(Hint::UnknownCommand) {
-                        refusal = Refusal::Unknown;
-                    }
+                    refusal = match code.hint() {
+                        Some(Hint::UnknownCommand) => Refusal::Unknown,
+                        // Who gave the rights need not know of so new a command.
+                        Some(Hint::ForbiddenCommand) if expires => Refusal::Unknown,
+                        _ => Refusal::Together,
+                    };
                     let call = match has_version {
                         true => "EVALSHA",
+                        false if length > 1 && expires => "MSETEX",
                         false if length > 1 => "MSET",
                         false => "SET",
                     };
@@ -220,7 +241,12 @@ impl<'a> ReplyReader<'a> {
             };
             if length > 1 && (is_split || matches!(self.failure, Some(CacheError::Refused(_)))) {
                 let refused = &mut self.refused_together;
-                *if has_version { &mut refused.versions } else { &mut refused.sets } = Some(refusal);
+                let kind = match (has_version, expires) {
+                    (true, _) => &mut refused.versions,
+                    (false, true) => &mut refused.expiring,
+                    (false, false) => &mut refused.sets,
+                };
+                *kind = Some(refusal);
                 self.failure = Some(CacheError::RefusedTogether);
             }
             self.shared = length;
@@ -248,10 +274,7 @@ impl<'a> ReplyReader<'a> {
             (Command::Set { .. }, Frame::Status) => Step::Done(Ok(Reply::Stored)),
             (Command::Delete { .. }, Frame::Number(0)) => Step::Done(Ok(Reply::Absent)),
             (Command::Delete { .. }, Frame::Number(_)) => Step::Done(Ok(Reply::Deleted)),
-            (Command::Expiry { .. }, Frame::Number(-2)) => Step::Done(Ok(Reply::Miss)),
-            (Command::Expiry { .. }, Frame::Number(ms)) => {
-                Step::Done(Ok(Reply::Expires(u64::try_from(ms).ok().map(Duration::from_millis))))
-            }
+            (Command::Expiry { .. }, Frame::Number(ms)) => Step::Done(Ok(expires(ms))),
             _ => Step::Done(Err(unexpected())),
         };
         Some(step)
@@ -291,6 +314,14 @@ pub(super) fn looked(version: &Version, stored: Frame, exists: Frame) -> Step {
         _ => return Step::Done(Err(unexpected())),
     };
     Step::Done(Ok(Reply::Seen(Box::new(Seen::of(&stored, &version.stored(), holds)))))
+}
+
+/// What the answer to `PTTL` says.
+fn expires(ms: i64) -> Reply {
+    match ms {
+        -2 => Reply::Miss,
+        ms => Reply::Expires(u64::try_from(ms).ok().map(Duration::from_millis)),
+    }
 }
 
 fn failed(code: &Code, command: &'static str) -> Step {

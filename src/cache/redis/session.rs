@@ -59,7 +59,7 @@ impl RedisSession {
             connects: 0,
             expects_misses: false,
             has_scripts: false,
-            calls: SharedCalls::default(),
+            calls: SharedCalls::of(None),
             lacks_replicas: false,
             asking: false,
             one_each: false,
@@ -174,12 +174,10 @@ impl RedisSession {
         }
         self.connects = self.session.connects();
         self.has_scripts = false;
-        self.calls = SharedCalls::default();
+        self.calls = SharedCalls::of(None);
         let Some(info) = self.session.info() else { return };
-        if info.is_minimal {
-            // A proxy that closes over what it does not know may not know what several writes share either.
-            self.calls = SharedCalls::UNKNOWN;
-        }
+        // A proxy that closes over what it does not know may not know what several writes share either.
+        self.calls = if info.is_minimal { SharedCalls::UNKNOWN } else { SharedCalls::of(info.make.as_ref()) };
         let server = self.session.server();
         if let Some(policy) = &info.eviction_policy
             && server.is_first(Warning::Eviction)

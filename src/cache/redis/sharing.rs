@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::redis::Product;
+
+/// The first Valkey with `MSETEX`. For a key it takes half the time of a `SET` of its own.
+const MSETEX_OF_VALKEY: (u32, u32) = (9, 1);
 /// How long after a refusal each write has a call of its own.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The same, when shared calls were refused again and again: each is as many writes that have to be repeated.
@@ -16,7 +20,7 @@ pub(super) enum Refusal {
     Unknown,
 }
 
-/// What is known of shared calls of one kind (`MSET`, scripts) on one connection.
+/// What is known of shared calls of one kind (`MSET`, `MSETEX`, scripts) on one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) enum Sharing {
     /// Nothing speaks against it.
@@ -58,6 +62,7 @@ impl Sharing {
 pub(super) struct Singly {
     pub(super) versions: bool,
     pub(super) sets: bool,
+    pub(super) expiring: bool,
 }
 
 /// What of a pipeline was refused to several writes that shared a call.
@@ -65,29 +70,43 @@ pub(super) struct Singly {
 pub(super) struct RefusedTogether {
     pub(super) versions: Option<Refusal>,
     pub(super) sets: Option<Refusal>,
+    pub(super) expiring: Option<Refusal>,
 }
 
-/// Both kinds of writes that may share calls.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+/// The kinds of writes that may share calls.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct SharedCalls {
     /// Scripts, for writes with a version.
     pub(super) versions: Sharing,
     /// `MSET`.
     pub(super) sets: Sharing,
+    /// `MSETEX`.
+    pub(super) expiring: Sharing,
 }
 
 impl SharedCalls {
     /// For a proxy that closes the connection over a command that it does not know: it must not be asked.
-    pub(super) const UNKNOWN: SharedCalls = SharedCalls { versions: Sharing::Unknown, sets: Sharing::Unknown };
+    pub(super) const UNKNOWN: SharedCalls =
+        SharedCalls { versions: Sharing::Unknown, sets: Sharing::Unknown, expiring: Sharing::Unknown };
+
+    /// For a server of which nothing bad is known. `MSETEX` is new, and Redis takes no less time for it than for as many `SET`s: it
+    /// is for those that do.
+    pub(super) fn of(make: Option<&Product>) -> Self {
+        let is_faster = make.is_some_and(|make| make.name == "valkey" && make.is_at_least(MSETEX_OF_VALKEY));
+        let expiring = if is_faster { Sharing::Untried } else { Sharing::Unknown };
+        SharedCalls { versions: Sharing::Untried, sets: Sharing::Untried, expiring }
+    }
 
     pub(super) fn singly(self, now: Instant) -> Singly {
-        Singly { versions: !self.versions.allows(now), sets: !self.sets.allows(now) }
+        let Self { versions, sets, expiring } = self;
+        Singly { versions: !versions.allows(now), sets: !sets.allows(now), expiring: !expiring.allows(now) }
     }
 
     /// Learns from the replies to a pipeline.
     pub(super) fn note(&mut self, refused: RefusedTogether, now: Instant) {
         refused.versions.into_iter().for_each(|refusal| self.versions.refused(refusal, now));
         refused.sets.into_iter().for_each(|refusal| self.sets.refused(refusal, now));
+        refused.expiring.into_iter().for_each(|refusal| self.expiring.refused(refusal, now));
     }
 }
 
@@ -107,6 +126,17 @@ mod tests {
         now += Duration::from_secs(64);
         sharing.refused(Refusal::Together, now);
         assert!(!sharing.allows(now) && sharing.allows(now + FIRST_PAUSE));
+    }
+
+    #[test]
+    fn sets_with_an_expiry_share_calls_where_that_is_faster() {
+        let is_shared = |name: &str, version: &str| {
+            let make = Product { name: name.to_owned(), version: version.to_owned() };
+            !SharedCalls::of(Some(&make)).singly(Instant::now()).expiring
+        };
+        assert!(["9.1.0", "9.1.2-rc1", "9.10", "10.0.0"].into_iter().all(|version| is_shared("valkey", version)));
+        assert!(!["9.0.9", "8.1.8", "9", ""].into_iter().any(|version| is_shared("valkey", version)));
+        assert!(!is_shared("redis", "8.10.2") && SharedCalls::of(None).singly(Instant::now()).expiring);
     }
 
     #[test]

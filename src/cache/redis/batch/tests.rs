@@ -13,7 +13,7 @@ fn set(name: &'static str) -> Command {
 }
 
 fn options(version_keys: &VersionKeys, sets: bool) -> EncodeOptions<'_> {
-    let singly = Singly { sets, versions: false };
+    let singly = Singly { sets, expiring: sets, versions: false };
     EncodeOptions {
         version_keys,
         with_exists: true,
@@ -49,6 +49,44 @@ fn plain_sets_side_by_side_share_a_call_within_bounds_and_one_node() {
         assert_eq!(calls(&segment, options(&one, false)), count, "{segment:?}");
         assert_eq!(calls(&segment, options(&one, true)), segment.len(), "{segment:?}");
         assert_eq!(calls(&segment, options(&version_keys(true), false)), segment.len(), "{segment:?}");
+    }
+}
+
+fn set_for(name: &'static str, seconds: u32) -> Command {
+    let ttl = Ttl::from_seconds(seconds);
+    Command::Set { key: key(name), value: Bytes::from_static(b"v"), ttl, version: None, remembered: None }
+}
+
+#[test]
+fn sets_with_one_expiry_share_a_call_of_their_own() {
+    let segment = [set_for("a", 7), set_for("b", 7), set_for("c", 8), set("d"), set_for("e", 8)];
+    let keys = version_keys(false);
+    let wire = |options| {
+        let pieces = encode(&segment[..3], 0, options, None, Vec::new()).into_pieces();
+        String::from_utf8(pieces.into_iter().flatten().collect()).unwrap().replace("\r\n", " ")
+    };
+    let alone = "*5 $3 SET $1 c $1 v $2 EX $1 8 ";
+    let together = "*8 $6 MSETEX $1 2 $1 a $1 v $1 b $1 v $2 EX $1 7 ";
+    assert_eq!(wire(options(&keys, false)), [together, alone].concat());
+    assert!(wire(options(&keys, true)).ends_with(&["b $1 v $2 EX $1 7 ", alone].concat()));
+
+    let replies = |first| {
+        let frames = vec![first, Frame::Status, Frame::Status, Frame::Status];
+        let mut replies = ReplyReader::new(&segment, options(&keys, false), frames.into_iter());
+        let results = replies.by_ref().map(|step| if let Step::Done(result) = step { result } else { panic!("done") });
+        (results.collect::<Vec<_>>(), replies.refused_together)
+    };
+    assert_eq!(replies(Frame::Number(1)), (vec![Ok(Reply::Stored); 5], RefusedTogether::default()));
+    for (line, refusal) in [
+        ("NOPERM No permissions to access a key", Refusal::Together),
+        ("NOPERM User u has no permissions to run the 'msetex' command", Refusal::Unknown),
+        ("ERR unknown command 'MSETEX'", Refusal::Unknown),
+    ] {
+        let (results, refused) = replies(Frame::Error(Code::from_line(line.as_bytes())));
+        let (together, others) = results.split_at(2);
+        assert!(together.iter().all(|result| *result == Err(CacheError::RefusedTogether)), "{line}");
+        assert!(others.iter().all(Result::is_ok), "{line}");
+        assert_eq!(refused, RefusedTogether { expiring: Some(refusal), ..RefusedTogether::default() });
     }
 }
 
