@@ -87,10 +87,38 @@ fn write_field(out: &mut Vec<u8>, key: &str, value: &str) {
     write_value(out, value);
 }
 
+/// Whether all eight bytes are small letters, `_` or a backquote.
+fn are_letters(bytes: u64) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    const TOPS: u64 = ONES << 7;
+    // A top bit stays where nothing has to be borrowed, and comes about where a byte goes beyond 127.
+    let reach_the_first = ((bytes | TOPS) - ONES * u64::from(b'_')) & TOPS == TOPS;
+    let pass_the_last = (bytes & !TOPS) + ONES * u64::from(127 - b'z');
+    reach_the_first && (bytes | pass_the_last) & TOPS == 0
+}
+
+/// Names of fields are nearly all made of letters, and looked at eight bytes at a time.
+fn is_plain_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let by_eight = (bytes.first_chunk(), bytes.last_chunk());
+    let by_four = (bytes.first_chunk(), bytes.last_chunk());
+    let is_made_of_letters = match (bytes.len(), by_eight, by_four) {
+        (8..=16, (Some(first), Some(last)), _) => {
+            are_letters(u64::from_le_bytes(*first)) && are_letters(u64::from_le_bytes(*last))
+        }
+        (4..=8, _, (Some(first), Some(last))) => {
+            let [first, last] = [first, last].map(|half| u64::from(u32::from_le_bytes(*half)));
+            are_letters(first << 32 | last)
+        }
+        _ => false,
+    };
+    is_made_of_letters || bytes.iter().all(|byte| PLAIN[usize::from(*byte)])
+}
+
 fn write_key(out: &mut Vec<u8>, key: &str) {
     out.push(b' ');
     // Names are short and plain, but for those that somebody else made.
-    if key.len() <= MAX_PART_BYTES && key.bytes().all(|byte| PLAIN[usize::from(byte)]) {
+    if key.len() <= MAX_PART_BYTES && is_plain_name(key) {
         out.extend_from_slice(key.as_bytes());
     } else {
         Escaping::new(out, true).write(key);
@@ -104,4 +132,23 @@ fn write_value(out: &mut Vec<u8>, value: &str) {
         return out.extend_from_slice(value.as_bytes());
     }
     write_quoted(out, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_plain_if_each_byte_of_it_is() {
+        for length in 1..20 {
+            assert!(is_plain_name(&"outcome_of_requests_z"[..length]));
+            for (place, byte) in (0..length).flat_map(|place| (0..=127u8).map(move |byte| (place, byte))) {
+                let mut name = vec![b'a'; length];
+                name[place] = byte;
+                let name = String::from_utf8(name).unwrap();
+                assert_eq!(is_plain_name(&name), is_plain(byte), "{name:?}");
+            }
+        }
+        assert!(!is_plain_name("größe_des_wertes"));
+    }
 }
