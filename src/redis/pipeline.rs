@@ -90,11 +90,18 @@ impl CommandPipeline {
     pub(super) fn is_redirected(&self, values: &[Value]) -> bool {
         let redirect = |value: &Value| value.as_error().is_some_and(|code| code.redirect().is_some());
         let is_aborted = |value: &Value| value.as_error().map(Code::as_str) == Some("EXECABORT");
-        let mut names = self.names();
+        let (mut names, mut queues) = (self.names(), false);
         values.iter().any(redirect)
             && values.iter().all(|value| {
-                let has_no_effect = names.next().is_some_and(|name| WITHOUT_EFFECT.contains(&name));
-                has_no_effect || redirect(value) || is_aborted(value)
+                let name = names.next().unwrap_or_default();
+                // Valkey 9.1 queues what belongs elsewhere, and says so of `EXEC`.
+                let is_queued = queues && *value == Value::Status;
+                match name {
+                    b"MULTI" => queues = true,
+                    b"EXEC" | b"DISCARD" => queues = false,
+                    _ => {}
+                }
+                WITHOUT_EFFECT.contains(&name) || is_queued || redirect(value) || is_aborted(value)
             })
     }
 
@@ -160,6 +167,7 @@ mod tests {
         whole.command(&[b"MULTI"]).command(&[b"XADD", b"k", b"*", b"a", b"b"]).command(&[b"EXEC"]);
         whole.command(&[b"WAIT", b"1", b"100"]);
         assert!(whole.is_redirected(&[Value::Status, moved(), error("EXECABORT"), Value::Integer(0)]));
+        assert!(whole.is_redirected(&[Value::Status, Value::Status, error("ASK 1 a:1"), Value::Integer(0)]));
         assert!(!whole.is_redirected(&[Value::Status, Value::Status, Value::Array(vec![]), Value::Integer(0)]));
     }
 }
