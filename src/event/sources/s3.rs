@@ -200,10 +200,16 @@ impl<'a> Object<'a> {
 fn change(name: &str) -> Result<Change, Ignored> {
     let (kind, detail) = name.strip_prefix("s3:").unwrap_or(name).split_once(':').unwrap_or((name, ""));
     match (kind, detail) {
+        // MinIO tells so of what leaves the bytes as they are.
+        ("ObjectCreated", "PutTagging" | "DeleteTagging" | "PutRetention" | "PutLegalHold" | "PutAcl") => {
+            Err(Ignored::Metadata)
+        }
         ("ObjectCreated", _) | ("ObjectRestore", "Completed") => Ok(Change::Set),
         // A delete of MinIO that found nothing to delete.
         ("ObjectRemoved", "NoOP") => Err(Ignored::Metadata),
-        ("ObjectRemoved" | "LifecycleExpiration" | "ObjectLifecycle", _) => Ok(Change::Delete),
+        ("ObjectRemoved" | "LifecycleExpiration", _) | ("ObjectLifecycle", "Expiration" | "Expiration:Current") => {
+            Ok(Change::Delete)
+        }
         (
             "ObjectRestore"
             | "ObjectTagging"
@@ -211,6 +217,7 @@ fn change(name: &str) -> Result<Change, Ignored> {
             | "ObjectAccessed"
             | "ObjectTransition"
             | "LifecycleTransition"
+            | "ObjectLifecycle"
             | "IntelligentTiering"
             | "Replication"
             | "ReducedRedundancyLostObject"
@@ -274,6 +281,23 @@ mod tests {
         for bad in [r#"{"Records":[7"#, "[]", "[[]]", r#"{"Records":{}}"#] {
             assert!(parse_body(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_leaves_the_bytes_as_they_are_changes_nothing() {
+        for name in [
+            "s3:ObjectCreated:PutTagging",
+            "s3:ObjectCreated:DeleteTagging",
+            "s3:ObjectCreated:PutRetention",
+            "s3:ObjectCreated:PutLegalHold",
+            "s3:ObjectLifecycle:Transition:Current",
+            "s3:ObjectLifecycle:Expiration:NonCurrent",
+            "s3:ObjectLifecycle:Expiration:AbortMultipartUpload",
+        ] {
+            assert_eq!(change(name), Err(Ignored::Metadata), "{name}");
+        }
+        assert_eq!(change("s3:ObjectLifecycle:Expiration:Current"), Ok(Change::Delete));
+        assert_eq!(change("ObjectCreated:CompleteMultipartUpload"), Ok(Change::Set));
     }
 
     #[test]

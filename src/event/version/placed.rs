@@ -6,7 +6,8 @@
 //! - Sequencers are hexadecimal, and of unequal length. Gateways print a number of 64 bits without its leading zeros: up to 16
 //!   digits they are numbers. Longer ones are compared from the left, as AWS and Azure say: the shorter as if zeros followed.
 //! - Numbers are their digits behind the number of digits.
-//! - Times are nanoseconds since 1970 in fixed width.
+//! - Times are nanoseconds since 1970 in fixed width. They come before all other places: a change whose place is not known never wins
+//!   over one whose place is.
 
 use std::borrow::Cow;
 
@@ -79,7 +80,7 @@ impl Placed {
             Place::Text(text) => textual(&mut form, text)?,
             // What lies before 1970 has no order among itself.
             Place::Time(nanoseconds) => {
-                form.push(b't');
+                form.push(b'd');
                 padded(&mut form, TIME_DIGITS, (*nanoseconds).max(0).unsigned_abs());
             }
             Place::None => return None,
