@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::problem::in_result;
 use super::text::{Text, write_string};
 use crate::event::invalid::Invalid;
-use crate::event::outcome::{Class, Origin, Outcome, Problem, Spent};
+use crate::event::outcome::{Class, Origin, Outcome, Problem, ProblemKind, Spent};
 use crate::event::{EventType, Few, Ttl};
 
 /// An event that became work, with what became of it.
@@ -207,7 +207,7 @@ fn write_event(out: &mut Text, answered: &Answered, class: Class) {
         raw(out, if place > 0 { "," } else { "" });
         raw(out, named);
         write_string(&mut out.bytes, target);
-        write_outcome(out, outcome);
+        write_outcome(out, *event, outcome);
     }
     raw(out, "]}");
 }
@@ -233,7 +233,7 @@ fn write_id(out: &mut Text, before: &str, id: Option<&ByteString>) {
 }
 
 /// What follows an entry's key, and the end of its object.
-fn write_outcome(out: &mut Text, outcome: &Outcome) {
+fn write_outcome(out: &mut Text, event: EventType, outcome: &Outcome) {
     raw(out, ",\"status\":\"");
     raw(out, outcome.status());
     raw(out, "\"");
@@ -256,7 +256,13 @@ fn write_outcome(out: &mut Text, outcome: &Outcome) {
             }
             raw(out, "]");
         }
-        Outcome::Failed(problem) => write_problem(out, problem),
+        Outcome::Failed(problem) => {
+            // Its time was over before the scan began.
+            if event == EventType::DeletePattern && problem.kind == ProblemKind::Timeout {
+                write_pattern_deleted(out, 0, 0);
+            }
+            write_problem(out, problem);
+        }
         Outcome::PatternDeleteFailed { matched, deleted, problem } => {
             write_pattern_deleted(out, *matched, *deleted);
             write_problem(out, problem);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use log::{info, warn};
 use serde::Deserialize;
 use serde_json::Value;
@@ -135,7 +135,9 @@ impl Issuer {
     /// # Errors
     /// Why it is not, or that nobody can tell at present.
     pub async fn verify(&self, token: &str) -> Result<(), Unproven> {
-        let header = decode_header(token).ok().filter(|header| crypto::ALGORITHMS.contains(&header.alg));
+        // Whoever does not understand what a header calls critical has to refuse it (RFC 7515, 4.1.11), and here nothing is.
+        let is_understood = |header: &Header| crypto::ALGORITHMS.contains(&header.alg) && header.crit.is_none();
+        let header = decode_header(token).ok().filter(is_understood);
         let header = header.ok_or(NO_TOKEN)?;
         let keys = self.keys_with(header.kid.as_deref(), header.alg).await?;
         let mut validation = Validation::new(header.alg);
