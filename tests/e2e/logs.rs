@@ -391,7 +391,7 @@ fn slow_operations_do_not_flood_the_log_and_none_is_lost_from_the_count() {
         stage.daemon.log_line(|line| line.contains("similar lines left out") && line.contains("\"slow operation\""));
     let line: Value = serde_json::from_str(&line).expect("a line of JSON");
     let told = slow_lines(&stage.daemon);
-    assert!((1..=20).contains(&told), "{told} lines");
+    assert!((1..=200).contains(&told), "{told} lines");
     assert!(line["count"].as_u64() == Some(3000 - told as u64), "{told} were told of, and {line}");
 }
 
@@ -405,7 +405,7 @@ fn what_a_caller_can_repeat_is_limited_and_counted() {
     assert_eq!(answer.status, 207);
     let told = daemon.log_line(|line| line.contains("similar lines left out") && line.contains("malformed-json"));
     let rejected = count(" event rejected ");
-    assert!((1..=10).contains(&rejected), "{rejected} lines");
+    assert!((100..=300).contains(&rejected), "{rejected} lines: a hundred in each two seconds");
     assert!(told.contains(&format!("count={}", 9_000 - rejected)), "{told}");
     for _ in 0..50 {
         daemon.post_with(&[], b"{}").problem(401, "unauthorized");
