@@ -33,7 +33,7 @@ compat: compiler servers ## run the tests on other versions of Redis and on Valk
 	@python3 tests/compat/run.py $(if $(SHORT),--short) $(foreach suite,$(SUITE),--suite $(suite)) $(ONLY)
 
 # tests/torture/NOTES.md explains the table. Only `panics` uses the failure points; elsewhere they do nothing unless FAILPOINTS is set.
-torture: compiler servers ## make faults under load, a quarter of an hour; ONLY=part-of-a-name, SEED=number, SOAK=seconds, FULL=1
+torture: compiler servers ## make faults under load, twenty minutes; ONLY=part-of-a-name, SEED=number, SOAK=seconds, FULL=1
 	cargo test --locked --features failpoints --test torture -- --all \
 		$(if $(FULL),--full) $(if $(SEED),--seed $(SEED)) $(if $(SOAK),--soak $(SOAK)) $(ONLY)
 

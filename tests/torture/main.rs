@@ -50,7 +50,7 @@ pub struct Extent {
 }
 
 /// All rows together, in the form that is run by default.
-const BOUND: Duration = Duration::from_secs(15 * 60);
+const BOUND: Duration = Duration::from_secs(30 * 60);
 const SOAK: Duration = Duration::from_secs(60);
 const LONG_SOAK: Duration = Duration::from_secs(600);
 
