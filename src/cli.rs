@@ -22,6 +22,7 @@ pub mod serve;
 pub mod shell;
 mod signals;
 mod stores;
+mod traces;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -35,6 +35,7 @@ mod sources;
 mod state;
 mod stream;
 mod tls;
+mod traced;
 pub mod trust;
 mod under_way;
 mod unproven;
@@ -54,6 +55,7 @@ pub use self::tls::{Pems, ServerTls, TlsError};
 pub use self::trust::IssuerSettings;
 
 use self::trust::FetchDocument;
+use crate::telemetry::spans::Tracer;
 
 /// The `http.*` settings and their neighbours.
 #[derive(Debug, Clone)]
@@ -94,6 +96,8 @@ pub struct HttpSettings {
     pub slow: Duration,
     /// Of the requests of one worker that went well, one in this many has its line in the log.
     pub lines_one_in: u32,
+    /// Where the spans of sampled requests go; None: none are made.
+    pub tracer: Option<Tracer>,
     /// So long without a sign of life, and an actor is stuck (`live.stall_seconds`).
     pub stall: Duration,
     /// Who may post to `/events`; its tokens and secrets may change while the server runs.

@@ -21,7 +21,7 @@ use super::reload::Reloader;
 use super::reload::settings::SettingsOrigin;
 use super::signals::{HangUp, Signals};
 use super::stores::{self, blob_settings};
-use super::{keys, refuse};
+use super::{keys, refuse, traces};
 use crate::blob::retry::Policy;
 use crate::cache::redis::SetupError;
 use crate::cache::{Cache, CacheError};
@@ -32,6 +32,7 @@ use crate::journal::feed;
 use crate::pipeline::{PipelineSettings, Sizes};
 use crate::telemetry::logging::{self, LogSettings};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spans::Tracer;
 use crate::{blob, pipeline};
 
 /// The setting of the listener's certificate.
@@ -113,6 +114,9 @@ pub enum StartError {
     /// A metric cannot be registered: a name or `cluster` that Prometheus does not accept.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The thread that exports spans cannot be started.
+    #[error("spans cannot be exported: {0}")]
+    Traces(std::io::Error),
     /// The thread that follows files of settings and secrets cannot be started.
     #[error("files cannot be watched: {0}")]
     Reloader(std::io::Error),
@@ -141,7 +145,8 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
         warn!(token:% = short; "a token of fewer than 16 characters can be guessed");
     }
     let tls = config.http.tls.as_ref().map(|tls| ServerTls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
-    let settings = http_settings(config, auth_reload.auth.clone(), tls.clone());
+    let tracer = traces::start(config, &metrics).map_err(StartError::Traces)?;
+    let settings = http_settings(config, auth_reload.auth.clone(), tls.clone(), tracer);
     let journal = journal::journal(config, &holder, &metrics).map_err(SetupError::from)?;
     metrics.set_journal_up(journal.is_none());
     show_certificates(config, &metrics);
@@ -277,7 +282,12 @@ pub fn pipeline_settings(config: &Config) -> PipelineSettings {
 /// Bodies whose signature is not proven yet may hold this part of admission, and at least one body.
 const UNPROVEN_SHARE: usize = 10;
 
-fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<ServerTls>>) -> HttpSettings {
+fn http_settings(
+    config: &Config,
+    auth: Arc<Auth>,
+    tls: Option<Arc<ServerTls>>,
+    tracer: Option<Tracer>,
+) -> HttpSettings {
     HttpSettings {
         bind: config.bind,
         port: config.port,
@@ -297,6 +307,7 @@ fn http_settings(config: &Config, auth: Arc<Auth>, tls: Option<Arc<ServerTls>>) 
         shutdown: config.http.shutdown,
         slow: config.log_slow,
         lines_one_in: config.log_requests_one_in,
+        tracer,
         stall: config.live.stall,
         auth,
         sources: sources(config),

@@ -69,6 +69,9 @@ pub struct Config {
     pub dead_letters: DeadLettersConfig,
     /// `[http]`: the listeners, their limits and their timeouts.
     pub http: HttpConfig,
+    /// `[traces]`: where spans go.
+    #[serde(default)]
+    pub traces: TracesConfig,
     /// `[live]`: when `/live` gives the process up.
     pub live: LiveConfig,
     /// `[event]`: what a request and each of its events may hold. Validation reads it.
@@ -95,6 +98,13 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, for log collectors.
     Json,
+}
+
+/// Where the spans of sampled requests go (`[traces]`).
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct TracesConfig {
+    /// The URL of an OpenTelemetry collector (`traces.endpoint`); None: no spans are made.
+    pub endpoint: Option<String>,
 }
 
 /// When `/live` gives the process up (`[live]`).

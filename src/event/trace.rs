@@ -87,6 +87,11 @@ impl Trace {
         self.part(FLAGS)
     }
 
+    /// Whether the caller samples the trace.
+    pub fn is_sampled(&self) -> bool {
+        hex_byte(self.flags().as_bytes()).is_some_and(|flags| flags & 1 == 1)
+    }
+
     /// `traceparent` of a request made on behalf of this one.
     pub fn traceparent(&self) -> &str {
         self.part(0..LENGTH)

@@ -86,6 +86,11 @@ pub(super) async fn take_in<'a>(
         Err(why) if !matches!(why, Rejection::Malformed { .. }) => return Err(why),
         body => entry.confirm().and(body)?,
     };
+    if worker.shared.settings.tracer.is_some()
+        && let Some(context) = RequestContext::of(request)
+    {
+        context.note_received(Instant::now());
+    }
     Ok(ReceivedBody { body, form: kind.form, permit, rights, unproven: share })
 }
 

@@ -19,11 +19,13 @@ use super::problem::rejection_answer;
 use super::progress::{ConnectionProgress, InRequest, KnownAnswer};
 use super::request_ids::{RequestIds, X_REQUEST_ID, log_request};
 use super::state::HttpState;
+use super::traced::{self, RequestSpan};
 use super::{host, sources};
 use crate::event::rejection::Rejection;
-use crate::pipeline::work::reply::Unwritten;
+use crate::pipeline::work::reply::{Unwritten, Verdict};
 use crate::telemetry::history::Failed;
 use crate::telemetry::metrics::{ROUTES, SOURCES_ROUTE};
+use crate::telemetry::spans::TraceSpan;
 
 /// Characters of an unknown path that are logged, at most.
 const MAX_PATH: usize = 100;
@@ -36,6 +38,9 @@ pub struct RequestContext {
     client: Rc<str>,
     holder: RefCell<Option<Arc<Holder>>>,
     summary: Cell<Summary>,
+    /// When its body was whole; only where spans are exported.
+    received: Cell<Option<Instant>>,
+    spans: RefCell<Vec<TraceSpan>>,
     unwritten: Cell<Option<Unwritten>>,
 }
 
@@ -53,6 +58,23 @@ impl RequestContext {
     /// Whose token it showed, if it showed one.
     pub fn holder(&self) -> Option<Arc<Holder>> {
         self.holder.borrow().clone()
+    }
+
+    /// Its body is whole.
+    pub fn note_received(&self, now: Instant) {
+        self.received.set(Some(now));
+    }
+
+    /// Makes the spans of what was done for it, if its caller samples it.
+    pub fn trace(&self, verdict: &Verdict, accepted: impl FnOnce() -> Option<Instant>) {
+        if let Some((_, trace)) = traced::sampled(&self.ids, self.shared.settings.tracer.as_ref()) {
+            self.spans.replace(traced::of_verdict(verdict, trace, self.received.get(), accepted()));
+        }
+    }
+
+    /// The spans made so far.
+    pub fn take_spans(&self) -> Vec<TraceSpan> {
+        self.spans.take()
     }
 
     /// Keeps this until the answer is written.
@@ -106,6 +128,8 @@ pub async fn observe(
         client: client(&request, &shared),
         holder: RefCell::default(),
         summary: Cell::default(),
+        received: Cell::default(),
+        spans: RefCell::default(),
         unwritten: Cell::default(),
     });
     request.extensions_mut().insert(context.clone());
@@ -225,8 +249,18 @@ impl RequestLine {
         if self.other.is_empty() { self.route } else { &self.other }
     }
 
+    fn hand_over_spans(&self, status: StatusCode, summary: &Summary) {
+        let (context, tracer) = (&*self.context, self.context.shared.settings.tracer.as_ref());
+        if tracer.is_some() {
+            let (status, outcome, begun) = (status.as_u16(), summary.outcome, self.begun);
+            let span = RequestSpan { method: self.method.as_str(), path: self.path(), status, outcome, begun };
+            traced::hand_over(&context.ids, context.take_spans(), tracer, &span);
+        }
+    }
+
     fn tell(&mut self, status: StatusCode, summary: &Summary, bytes_out: u64, took: Duration) {
         self.told = true;
+        self.hand_over_spans(status, summary);
         let (method, path, ids, client) = (self.method.as_str(), self.path(), &self.context.ids, &*self.context.client);
         let holder = self.context.holder.borrow();
         let token = holder.as_ref().and_then(|holder| holder.name.as_deref()).unwrap_or("-");

@@ -10,6 +10,8 @@ use crate::event::trace::Trace;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The extension of CloudEvents for distributed tracing, in its binary form.
+const CE_TRACEPARENT: HeaderName = HeaderName::from_static("ce-traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Visible characters of a request id that is taken over, at most.
 const MAX_ID: usize = 128;
@@ -46,6 +48,11 @@ impl RequestId {
     }
 }
 
+/// A new id of a span.
+pub fn span_id() -> String {
+    format!("{:016x}", fastrand::u64(1..))
+}
+
 /// The ids by which a request is found again, here and elsewhere.
 pub struct RequestIds {
     pub id: RequestId,
@@ -58,9 +65,11 @@ impl RequestIds {
     }
 }
 
-/// The trace of a request. Two `traceparent`s count as none.
+/// The trace of a request; without one of its own, that of the CloudEvent in it, where that is in headers. Two `traceparent`s
+/// count as none.
 fn trace(headers: &HeaderMap) -> Option<Arc<Trace>> {
-    let mut given = headers.get_all(TRACEPARENT);
+    let name = if headers.contains_key(TRACEPARENT) { TRACEPARENT } else { CE_TRACEPARENT };
+    let mut given = headers.get_all(name);
     let (only, None) = (given.next()?, given.next()) else { return None };
     let span = NonZeroU64::new(fastrand::u64(..)).unwrap_or(NonZeroU64::MIN);
     let trace = Trace::follow(only.as_bytes(), span)?;

@@ -70,6 +70,7 @@ mod streamed;
 mod support;
 mod tls;
 mod trace;
+mod traces;
 mod upkeep;
 mod versions;
 mod webhooks;

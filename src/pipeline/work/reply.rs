@@ -52,7 +52,12 @@ pub fn reply_within(
     validity: Option<Validity>,
 ) -> (RequestReply, PendingReply) {
     let shared = Arc::new(ReplyCell {
-        state: Mutex::new(ReplyState { progress: Progress::Unread, permit, values: Values::new(max_answer_bytes) }),
+        state: Mutex::new(ReplyState {
+            accepted: None,
+            progress: Progress::Unread,
+            permit,
+            values: Values::new(max_answer_bytes),
+        }),
         waker: AtomicWaker::new(),
         trace,
         validity,
@@ -70,6 +75,8 @@ struct ReplyCell {
 }
 
 struct ReplyState {
+    /// When its events were accepted, if they were.
+    accepted: Option<Instant>,
     progress: Progress,
     permit: Permit,
     values: Values,
@@ -96,7 +103,7 @@ impl ReplyCell {
     /// `now` is in microseconds after the acceptance.
     fn settle(&self, state: &mut ReplyState, index: u32, outcome: Outcome, now: u32) {
         let index = index as usize;
-        let ReplyState { progress, values, permit } = state;
+        let ReplyState { progress, values, permit, .. } = state;
         let Progress::Working(work) = progress else { return };
         let Some(place @ None) = work.outcomes.get_mut(index) else { return };
         if let Some(watch) = work.watches.get_mut(index) {
@@ -171,6 +178,7 @@ impl RequestReply {
         let shared = self.shared.take();
         if let Some(shared) = &shared {
             let mut state = shared.lock();
+            state.accepted = Some(accepted);
             if matches!(state.progress, Progress::Unread) {
                 if total == 0 {
                     let verdict = work.conclude(ProblemKind::Interrupted, 0, 0);
@@ -206,6 +214,11 @@ impl PendingReply {
             self.shared.lock().permit.become_bytes(bytes);
         }
         Unwritten { _shared: self.shared }
+    }
+
+    /// When its events were accepted, if they were.
+    pub fn accepted(&self) -> Option<Instant> {
+        self.shared.lock().accepted
     }
 
     /// Ends the wait: what is not settled is answered with this problem.

@@ -23,6 +23,8 @@ pub(super) struct UpkeepFamilies {
     scan_steps: IntCounter,
     /// Found to match, and deleted.
     scanned_keys: [IntCounter; 2],
+    /// Exported, and dropped.
+    spans: [IntCounter; 2],
 }
 
 impl UpkeepFamilies {
@@ -34,6 +36,7 @@ impl UpkeepFamilies {
         let successful = Opts::new("last_reload_successful", "1 if what was last read of it is in effect.");
         let reloaded = Opts::new("last_reload_timestamp_seconds", "When what is in effect was read, since 1970.");
         let keys = counters(r, "scan_keys_total", "Keys of pattern deletes, while they go on.", &["outcome"])?;
+        let spans = counters(r, "spans_total", "Spans of sampled requests.", &["outcome"])?;
         Ok(UpkeepFamilies {
             connections: gauge(r, "connections", "HTTP connections that are open.")?,
             certificates: register(r, IntGaugeVec::new(certificates, &["setting"])?)?,
@@ -49,6 +52,7 @@ impl UpkeepFamilies {
             )?,
             patterns: gauge(r, "patterns", "Patterns of DELETE_PATTERN in progress.")?,
             scan_steps: counter(r, "scan_steps_total", "Steps of scans over the keys.")?,
+            spans: ["exported", "dropped"].map(|outcome| spans.with_label_values(&[outcome])),
             scanned_keys: ["found", "deleted"].map(|outcome| keys.with_label_values(&[outcome])),
         })
     }
@@ -108,6 +112,16 @@ impl Metrics {
     /// How many patterns are in progress.
     pub fn set_patterns(&self, patterns: usize) {
         self.inner.upkeep.patterns.set(i64::try_from(patterns).unwrap_or(i64::MAX));
+    }
+
+    /// A collector has so many spans.
+    pub fn spans_exported(&self, spans: usize) {
+        self.inner.upkeep.spans[0].inc_by(spans as u64);
+    }
+
+    /// So many spans reach no collector.
+    pub fn spans_dropped(&self, spans: usize) {
+        self.inner.upkeep.spans[1].inc_by(spans as u64);
     }
 
     /// A step of a scan has come back, with so many keys that match and so many that were deleted.
