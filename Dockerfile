@@ -8,6 +8,9 @@ ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 # Many arm64 kernels have pages of 64 KiB, and jemalloc would end at its start on larger ones than it was built for.
 ENV AARCH64_UNKNOWN_LINUX_GNU_JEMALLOC_SYS_WITH_LG_PAGE=16
 
+# How jemalloc is built everywhere.
+COPY .cargo .cargo
+
 # Dependencies alone, with an empty crate in our place: this layer stays until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
