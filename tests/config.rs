@@ -492,8 +492,7 @@ fn a_file_that_is_not_toml_is_named_with_its_line_but_not_its_text() {
 
 #[test]
 fn a_dotenv_line_that_is_no_assignment_is_named_by_number_but_not_its_text() {
-    let text =
-        format!("# comment\nPORT=1\nREDIS_PASSWORD {SECRET}\nCLUSTER='a\nb'\nwhat is this\nLOG_LEVEL=loud\n");
+    let text = format!("# comment\nPORT=1\nREDIS_PASSWORD {SECRET}\nCLUSTER='a\nb'\nwhat is this\nLOG_LEVEL=loud\n");
     let answer = Run::new().file(".env", text).check(&[]);
     answer.hides_the_secret().refused(&[
         &[".env", "line 3"],
