@@ -24,8 +24,19 @@ TOKEN = "t"
 WITHIN = "10s"
 
 
+# Panels of what this daemon has not: it has no certificate.
+WITHOUT_DATA = {"Certificates: time left"}
+
+
 class Blobs(http.server.BaseHTTPRequestHandler):
-    """Has /blob and nothing else."""
+    """Has /blob and nothing else, and takes spans."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200 if self.path == "/v1/traces" else 404)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
 
     def do_GET(self):
         self.send_response(200 if self.path == "/blob" else 404)
@@ -65,6 +76,7 @@ def notify(daemon):
         for name in ("ObjectCreated:Put", "ObjectTagging:Put")
     ]
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
+    headers["traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     body = json.dumps({"Records": records}).encode()
     request = urllib.request.Request(f"{daemon.url}/sources/photos", body, headers)
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
@@ -148,14 +160,14 @@ def main():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     blobs = f"http://127.0.0.1:{server.server_port}"
     settings = {"FETCH_ALLOWED_HOSTS": "127.0.0.1", "AUTH_TOKENS": TOKEN, "CLUSTER": "check", "FETCH_ATTEMPTS": "1"}
-    settings |= {"SOURCES_PHOTOS_FORMAT": "s3", "SOURCES_PHOTOS_VALUE": "facts"}
+    settings |= {"SOURCES_PHOTOS_FORMAT": "s3", "SOURCES_PHOTOS_VALUE": "facts", "TRACES_ENDPOINT": blobs}
     with Daemon(**settings) as daemon:
         traffic(daemon, blobs)
         with urllib.request.urlopen(f"{daemon.url}/metrics", timeout=PATIENCE) as metrics:
             promtool("check", "metrics", input=metrics.read())
         with Prometheus(daemon.url.removeprefix("http://")) as prometheus:
-            end, missing = time.monotonic() + 2 * PATIENCE, list(queries())
-            count = len(missing)
+            wanted = [(title, query) for title, query in queries() if title not in WITHOUT_DATA]
+            end, missing, count = time.monotonic() + 2 * PATIENCE, wanted, len(wanted)
             while missing or not prometheus.is_there():
                 assert time.monotonic() < end, f"no data for {missing}"
                 traffic(daemon, blobs)
@@ -166,7 +178,7 @@ def main():
             rules = [rule for group in groups for rule in group["rules"]]
             wrong = [rule for rule in rules if rule["health"] != "ok"]
             assert rules and not wrong, f"rules that cannot be evaluated: {wrong}"
-    print(f"a Prometheus has data for all {count} queries of the dashboard, and evaluates {len(rules)} alerts")
+    print(f"a Prometheus has data for {count} queries of the dashboard, and evaluates {len(rules)} alerts")
 
 
 if __name__ == "__main__":

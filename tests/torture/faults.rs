@@ -314,7 +314,7 @@ fn codings() -> Vec<Fault> {
     let whole = gzip(&[b'x'; 1000]);
     vec![
         Fault::new("plain called gzip", coded("gzip", b"no gzip at all"), UNAVAILABLE).asks(ATTEMPTS),
-        Fault::new("an unknown coding", coded("snappy", b"????"), UNAVAILABLE).asks(ATTEMPTS),
+        Fault::new("an unknown coding", coded("snappy", b"????"), DENIED).asks(1).at_once(),
         Fault::new("gzip cut short", coded("gzip", &whole[..whole.len() / 2]), UNAVAILABLE).asks(ATTEMPTS),
         Fault::new("a gzip bomb", coded("gzip", &gzip_bomb(64 * MIB)), TOO_LARGE).asks(1),
         Fault::new("gzip of gzip, a bomb", coded("gzip, gzip", &gzip(&gzip_bomb(64 * MIB))), TOO_LARGE).asks(1),

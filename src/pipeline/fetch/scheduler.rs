@@ -92,7 +92,7 @@ impl FetchScheduler {
     pub fn submit(&mut self, mut request: FetchRequest, now: Instant) -> Result<(), FetchRequest> {
         let name = request.host.clone();
         let host = self.hosts.entry(name.clone()).or_default();
-        if host.asked_until.is_some_and(|until| until >= request.deadline) {
+        if host.rests_too_long_for(&request) {
             return Err(request);
         }
         if let Some(since) = host.outage.since() {
@@ -294,8 +294,8 @@ impl FetchScheduler {
         let host = self.hosts.entry(name.clone()).or_default();
         host.paused_until = host.paused_until.max(Some(granted));
         host.asked_until = host.asked_until.max(Some(until));
-        let late: Vec<Seq> =
-            host.waiting.values().filter(|request| request.deadline <= until).map(|request| request.seq).collect();
+        let late = host.waiting.values().filter(|request| host.rests_too_long_for(request));
+        let late: Vec<Seq> = late.map(|request| request.seq).collect();
         late.iter().filter_map(|seq| host.waiting.remove(seq)).collect()
     }
 

@@ -80,6 +80,11 @@ impl Host {
         self.outage.since().is_some()
     }
 
+    /// Whether the pause that it asked for is longer than any fetch may take, or than this one can wait.
+    pub(super) fn rests_too_long_for(&self, request: &FetchRequest) -> bool {
+        self.asked_until.is_some_and(|until| until >= request.deadline || self.paused_until < Some(until))
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.busy == 0 && self.probes == 0 && self.waiting.is_empty() && self.paused_until.is_none()
     }
