@@ -350,7 +350,8 @@ fn statuses() -> Vec<Fault> {
         faults.push(Fault::new(alone, failing(status, ""), UNAVAILABLE).asks(ATTEMPTS));
         let soon = first_of_two(status, "Retry-After: 1\r\n");
         faults.push(Fault::new(waits, soon, STORED).holds(b"at last").asks(2));
-        faults.push(Fault::new(gives_up, failing(status, "Retry-After: 9\r\n"), UNAVAILABLE).asks(1).at_once());
+        // Of those that come meanwhile the host is asked nothing.
+        faults.push(Fault::new(gives_up, failing(status, "Retry-After: 9\r\n"), UNAVAILABLE).at_once());
     }
     faults
 }
