@@ -253,7 +253,7 @@ fn another(setting: &Setting) -> (String, String) {
             }
             "redis.tls_key" | "http.tls_key" => quoted("key.pem"),
             "fetch.allowed_hosts" => ("a.example,b.example".to_owned(), "[\"a.example\", \"b.example\"]".to_owned()),
-            "fetch.proxy" => quoted("http://another:1/"),
+            "fetch.proxy" | "traces.endpoint" => quoted("http://another:1/"),
             _ => quoted("another"),
         },
     }
