@@ -47,7 +47,7 @@ function failure_row(one) {
   const what = [one.event ? make("span", { class: "tag" }, one.event) : "no event", " ", breakable(one.key, "code"), one.url ? make("div", { class: "quiet url" }, breakable(one.url)) : null];
   const ids = [["request", one.request_id], ["event id", one.id]].filter(([, id]) => id);
   const more = make("details", {}, make("summary", {}, "More"), make("dl", { class: "facts left" }, ...ids.flatMap(([label, id]) => [make("dt", {}, label), make("dd", {}, breakable(id, "code"))]),
-    make("dt", {}, "repeat"), make("dd", {}, one.repeat ? "It has a version, so it goes over nothing newer." : one.no_repeat)));
+    make("dt", {}, "repeat"), make("dd", {}, one.repeat ? "It has a version, so it never overwrites anything newer." : one.no_repeat)));
   const cells = [["Time", moment(one.at_ms)], ["What", what], ["From", breakable(one.source || "/events")],
     ["Problem", [make("strong", {}, one.problem), make("div", {}, breakable(one.detail)), more]], ["Attempts", count(one.attempts)], ["Repeat", again(one)]];
   return make("tr", {}, ...cells.map(([label, cell]) => make("td", { "data-label": label, class: label === "Attempts" ? "number" : "" }, make("div", {}, cell))));

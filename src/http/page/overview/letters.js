@@ -72,7 +72,7 @@ async function change(how, ids) {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ids }),
   });
   await list(listed.filter);
-  const why = stays.length ? `; ${count(stays.length)} stay: ${stays[0].why}` : "";
+  const why = stays.length ? `; ${count(stays.length)} were left, the first because ${stays[0].why}` : "";
   say(at("letters-state"), `${count(done)} ${how === "drop" ? "dropped" : "put back into the journal"}${why}`);
 }
 
