@@ -3,7 +3,7 @@
 
 const span = () => document.querySelector("#span input:checked").value;
 const HEIGHT = 190;
-const [LEFT, RIGHT, TOP, BOTTOM] = [52, 10, 8, 22];
+const [LEFT, RIGHT, TOP, BOTTOM] = [66, 10, 8, 22];
 
 function perSecond(history, sum) {
   return Array.from({ length: history.steps }, (_, step) => sum(step) / history.step_seconds);
