@@ -19,6 +19,34 @@
 //! | [`cli`] | one file a command |
 //!
 //! What must stay true, and where a new line belongs, is in `docs/architecture.md`.
+//!
+//! # Locks
+//!
+//! Each is held for a few lines. On the path of an event one is taken under another in three places: `shared` under `direct`, `standing`
+//! under `last`, and a bucket under `standing`. A panic under one leaves whole values behind, so the next holder goes on.
+//!
+//! | where | what it protects |
+//! | --- | --- |
+//! | `pipeline/work/key_order.rs`, one of 4,096 buckets | which keys have unfinished work, and whose |
+//! | `pipeline/work/barriers.rs` | `standing` (readers, one writer): patterns in progress; `last`: their order |
+//! | `pipeline/work/reply.rs` | the outcomes of one request, until it is answered |
+//! | `pipeline/fetch/direct.rs`, under it `fetch/shared.rs` | fetches that bypass the central router; the `FetchScheduler` |
+//! | `pipeline/placement.rs`, `runtime/registry.rs`, `readiness.rs` | how many actors there are; their heartbeats; why a writer is down |
+//! | `pipeline/write/writer.rs`, `write/scanner.rs` | a session, between the tasks of one actor (no other thread) |
+//! | `pipeline.rs`, `MAX_STREAMS` places | how many large blobs are passed on at once |
+//! | `cache/embedded.rs` | looking at a version and writing, as one step |
+//! | `redis/server.rs` | connections that must be killed before anything is sent; the longest value that the server took |
+//! | `redis/cluster/topology.rs`, `redis/sentinel/discovery.rs` | who has which slot; who is the master, and the greatest epoch seen |
+//! | `blob/lookups.rs`, `blob/client.rs` | names that are looked up; connections in use |
+//! | `blob/store/renewal.rs`, `blob/store/credential.rs` | the credential that is lent; when secret files were read |
+//! | `journal.rs`, `journal/feeder/hold.rs` | why the journal is not asked for a while; the line that writes dead letters |
+//! | `http/state.rs`, `http/unproven.rs` | the oldest request of each thread; bytes of unproven bodies |
+//! | `http/sources.rs`, `cli/auth_reload.rs`, `config/named.rs` | one change of settings at a time |
+//! | `http/trust` | keys and certificates of senders, and how often they are fetched |
+//! | `telemetry` | the history of the page, lines that wait for standard error, limits on repeated lines, names of senders |
+//!
+//! Admission (`pipeline/work/admission.rs`), the depth of the journal, the set of active writers and their pace are atomics. Settings that
+//! may change are swapped as a whole (`ArcSwap`), so readers take no lock.
 
 #![warn(missing_docs)]
 // The documentation is for those who change the code, and is made with private items.
