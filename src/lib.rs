@@ -22,8 +22,9 @@
 //!
 //! # Locks
 //!
-//! Each is held for a few lines. On the path of an event one is taken under another in three places: `shared` under `direct`, `standing`
-//! under `last`, and a bucket under `standing`. A panic under one leaves whole values behind, so the next holder goes on.
+//! Those of threads are held for a few lines; sessions, places and permits, which only tasks wait for, as long as the work takes. On the
+//! path of an event one is taken under another in this order: `last`, `standing`, `direct`, `shared` or `reply`, a bucket, those of
+//! `telemetry`. A panic under one leaves whole values behind, so the next holder goes on.
 //!
 //! | where | what it protects |
 //! | --- | --- |
@@ -33,15 +34,16 @@
 //! | `pipeline/fetch/direct.rs`, under it `fetch/shared.rs` | fetches that bypass the central router; the `FetchScheduler` |
 //! | `pipeline/placement.rs`, `runtime/registry.rs`, `readiness.rs` | how many actors there are; their heartbeats; why a writer is down |
 //! | `pipeline/write/writer.rs`, `write/scanner.rs` | a session, between the tasks of one actor (no other thread) |
-//! | `pipeline.rs`, `MAX_STREAMS` places | how many large blobs are passed on at once |
+//! | `pipeline/fetch/streaming.rs`, `MAX_STREAMS` places; `http/page/key.rs`, two | how many large blobs are passed on at once; how many keys the page looks at |
 //! | `cache/embedded.rs` | looking at a version and writing, as one step |
 //! | `redis/server.rs` | connections that must be killed before anything is sent; the longest value that the server took |
 //! | `redis/cluster/topology.rs`, `redis/sentinel/discovery.rs` | who has which slot; who is the master, and the greatest epoch seen |
 //! | `blob/lookups.rs`, `blob/client.rs` | names that are looked up; connections in use |
 //! | `blob/store/renewal.rs`, `blob/store/credential.rs` | the credential that is lent; when secret files were read |
-//! | `journal.rs`, `journal/feeder/hold.rs` | why the journal is not asked for a while; the line that writes dead letters |
+//! | `journal.rs`, `journal/feeder/hold.rs` | until when the journal is left alone, and what is wrong with it; the line that writes dead letters |
 //! | `http/state.rs`, `http/unproven.rs` | the oldest request of each thread; bytes of unproven bodies |
-//! | `http/sources.rs`, `cli/auth_reload.rs`, `config/named.rs` | one change of settings at a time |
+//! | `http/sources.rs`, `cli/auth_reload.rs` | one change of settings at a time |
+//! | `config/named.rs` | the list of settings of each named source and store, made once |
 //! | `http/trust` | keys and certificates of senders, and how often they are fetched |
 //! | `telemetry` | the history of the page, lines that wait for standard error, limits on repeated lines, names of senders |
 //!

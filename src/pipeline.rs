@@ -15,11 +15,11 @@
 //! | actor | owns | receives | sends | after a panic |
 //! | --- | --- | --- | --- | --- |
 //! | [`intake`] | splitting a body into events | a request's body | raw events | its request answers `interrupted` |
-//! | [`validation`] | raw event → valid event or every fault; admission | raw events | actions, in order | the same |
-//! | [local router](router::local) | each operation's place in the order of its key | actions | ready operations; the rest to the central router | what it held answers `interrupted` |
-//! | [central router](router::central) | the order of what has to wait, which fetch runs when | operations and pattern deletes, ended fetches | fetches, ready operations, fences, scans | what is queued answers `interrupted`; it starts empty |
-//! | [fetcher](fetch::fetcher) | one attempt at a download | a fetch | the bytes or the failure | its fetches are tried once more, then answer `interrupted` |
-//! | [writer](write::writer) | one session of the cache, group commit | ready operations, questions, fences, its place in the pool | replies, answers to questions, fences that were reached | what was in flight is written again, in order |
+//! | [`validation`] | raw event → valid event or every fault; admission | raw events; from sources and the journal, events | actions, in order | the same |
+//! | [local router](router::local) | each operation's place in the order of its key | actions | ready operations, fetches that wait for nothing else; the rest to the central router | what it held answers `interrupted` |
+//! | [central router](router::central) | the order of what has to wait, which fetch runs when | operations and pattern deletes; what became of fetches, questions, fences and scans | fetches, questions, ready operations, fences, scans | what is queued answers `interrupted`; a scan under way still holds its keys |
+//! | [fetcher](fetch::fetcher) | attempts at downloads; large blobs go from it to the cache | a fetch, other settings | the bytes or the failure | its fetches are tried once more, then answer `interrupted` |
+//! | [writer](write::writer) | one session of the cache, group commit | ready operations, questions, fences, its place in the pool | replies, answers to questions, fences that were reached | what was in flight is written again, in order; a read before a write of its key answers `interrupted` |
 //! | [scanner](write::scanner) | pattern deletes and previews | those that may start | replies | they answer `interrupted` |
 //!
 //! Work goes one way, and whoever ends it answers it. [`router`], [`fetch`] and [`write`](mod@write) are three wings over

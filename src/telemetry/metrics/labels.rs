@@ -90,9 +90,9 @@ pub const ROUTES: [&str; 14] = [
     "/dead-letters/drop",
     "other",
 ];
-pub(super) const HTTP_STATUSES: [&str; 17] = [
-    "200", "202", "207", "304", "400", "401", "403", "404", "405", "408", "413", "415", "422", "431", "500", "503",
-    "other",
+pub(super) const HTTP_STATUSES: [&str; 18] = [
+    "200", "202", "207", "304", "400", "401", "403", "404", "405", "408", "413", "415", "421", "422", "431", "500",
+    "503", "other",
 ];
 
 /// Why a request became no work (`http` holds that all its problem documents are here); the last stands for anything else.
@@ -189,5 +189,5 @@ pub(super) const BATCH_BUCKETS: [f64; 12] =
 /// Commands of one pipeline.
 pub(super) const BATCH_SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
-pub(super) const HTTP_STATUS_CODES: [u16; 16] =
-    [200, 202, 207, 304, 400, 401, 403, 404, 405, 408, 413, 415, 422, 431, 500, 503];
+pub(super) const HTTP_STATUS_CODES: [u16; 17] =
+    [200, 202, 207, 304, 400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 431, 500, 503];
