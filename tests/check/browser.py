@@ -121,6 +121,7 @@ def a_token_opens_the_door_for_this_tab(browser):
 def what_a_token_may_not_see_is_told(browser):
     tokens = "ingest:ingest-0123456789abcdef write,shop:shop-0123456789abcdef prefix=shop:"
     with Daemon(AUTH_TOKENS=tokens) as daemon, tab(browser, daemon.url, quiet=False) as page:
+        expect(page.locator("#token")).to_be_focused()
         page.keyboard.type("ingest-0123456789abcdef")
         page.keyboard.press("Enter")
         expect(page.locator("#state")).to_have_text("that token may not read the state")
@@ -138,6 +139,7 @@ def dead_letters_are_listed_shown_run_again_and_dropped(browser):
             event = {"key": "SET", "value": {"data": {"key": key, "url": "http://127.0.0.1:9/b?sig=secret"}}}
             assert daemon.post(event, "right", prefer="respond-async") == 202
         with tab(browser, daemon.url, quiet=False) as page:
+            expect(page.locator("#token")).to_be_focused()
             page.keyboard.type("right")
             page.keyboard.press("Enter")
             expect(page.locator("#journal")).to_contain_text("this replica")
