@@ -74,39 +74,36 @@ impl CommandPipeline {
     /// For each command, whether it needs an `ASKING` before it. Behind `MULTI` one counts until `EXEC`, and another would be
     /// queued as a part of the transaction.
     fn needs_asking(&self) -> impl Iterator<Item = bool> {
-        let mut is_in_transaction = false;
-        self.names().map(move |name| {
-            let needs_asking = !is_in_transaction;
-            match name {
-                b"MULTI" => is_in_transaction = true,
-                b"EXEC" | b"DISCARD" => is_in_transaction = false,
-                _ => {}
-            }
-            needs_asking
-        })
+        self.names_in_transactions().map(|(_, is_inside)| !is_inside)
     }
 
     /// Whether these replies show that no command had an effect, and at least one belongs to another node.
     pub(super) fn is_redirected(&self, values: &[Value]) -> bool {
         let redirect = |value: &Value| value.as_error().is_some_and(|code| code.redirect().is_some());
         let is_aborted = |value: &Value| value.as_error().map(Code::as_str) == Some("EXECABORT");
-        let (mut names, mut queues) = (self.names(), false);
+        let mut names = self.names_in_transactions();
         values.iter().any(redirect)
             && values.iter().all(|value| {
-                let name = names.next().unwrap_or_default();
+                let (name, is_inside) = names.next().unwrap_or_default();
                 // Valkey 9.1 queues what belongs elsewhere, and says so of `EXEC`.
-                let is_queued = queues && *value == Value::Status;
-                match name {
-                    b"MULTI" => queues = true,
-                    b"EXEC" | b"DISCARD" => queues = false,
-                    _ => {}
-                }
+                let is_queued = is_inside && *value == Value::Status;
                 WITHOUT_EFFECT.contains(&name) || is_queued || redirect(value) || is_aborted(value)
             })
     }
 
-    fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.commands.iter().map(|arguments| arguments.first().map(|name| &name[..]).unwrap_or_default())
+    /// The name of each command, and whether it stands behind a `MULTI`, up to its `EXEC`.
+    fn names_in_transactions(&self) -> impl Iterator<Item = (&[u8], bool)> {
+        let mut is_in_transaction = false;
+        self.commands.iter().map(move |arguments| {
+            let name = arguments.first().map(|name| &name[..]).unwrap_or_default();
+            let is_inside = is_in_transaction;
+            match name {
+                b"MULTI" => is_in_transaction = true,
+                b"EXEC" | b"DISCARD" => is_in_transaction = false,
+                _ => {}
+            }
+            (name, is_inside)
+        })
     }
 }
 
