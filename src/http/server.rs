@@ -264,7 +264,7 @@ fn app(
         let worker = worker.clone();
         app.service(readable(path, move |request| page(&worker.shared, &worker.stuck(), request)))
     });
-    app.configure(page::letters::routes(shared, has_all)).into_factory()
+    app.configure(behind_pages(shared, has_all)).into_factory()
 }
 
 /// The routes of the port for probes and metrics: on a thread of its own, so it answers even where an actor holds a
@@ -295,7 +295,7 @@ fn admin_app(
             page(&shared, &shared.pipeline.registry.stuck(shared.settings.stall), request)
         }))
     });
-    app.configure(page::letters::routes(shared, true)).into_factory()
+    app.configure(behind_pages(shared, true)).into_factory()
 }
 
 /// A connection as actix-http takes it. Answers are small and must not wait for acknowledgements (`TCP_NODELAY`).
@@ -359,8 +359,22 @@ fn openapi(shared: &HttpState, _: &[ActorKind], _: &HttpRequest) -> HttpResponse
 
 /// The document is for who posts events too; the pages are for who operates the service.
 fn pages(shared: &HttpState, for_operators: bool) -> impl Iterator<Item = (&'static str, Page)> + use<> {
-    let are_there = for_operators && shared.pages.is_some();
+    let are_there = has_pages(shared, for_operators);
     [OPENAPI].into_iter().chain(PAGES.into_iter().filter(move |_| are_there))
+}
+
+/// Adds the routes that the pages ask for something, where there are pages.
+fn behind_pages(shared: &web::Data<HttpState>, for_operators: bool) -> impl FnOnce(&mut web::ServiceConfig) + use<> {
+    let shared = shared.clone();
+    move |config| {
+        if has_pages(&shared, for_operators) {
+            config.configure(page::letters::routes(&shared)).configure(page::key::route(&shared));
+        }
+    }
+}
+
+fn has_pages(shared: &HttpState, for_operators: bool) -> bool {
+    for_operators && shared.pages.is_some()
 }
 
 #[cfg(test)]

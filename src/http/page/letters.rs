@@ -40,14 +40,10 @@ const LIST: &str = "/dead-letters.json";
 const REPLAY: &str = "/dead-letters/replay";
 const DROP: &str = "/dead-letters/drop";
 
-/// Adds the routes, and that of [`key`](super::key), where there are pages.
-pub fn routes(shared: &Data<HttpState>, are_there: bool) -> impl FnOnce(&mut ServiceConfig) + use<> {
+/// Adds the routes.
+pub fn routes(shared: &Data<HttpState>) -> impl FnOnce(&mut ServiceConfig) + use<> {
     let shared = shared.clone();
     move |config| {
-        if !are_there || shared.pages.is_none() {
-            return;
-        }
-        config.configure(super::key::route(&shared));
         let listing = shared.clone();
         config.service(readable_async(LIST, move |request| list(listing.clone(), request)));
         for (path, change) in [(REPLAY, Change::Replay), (DROP, Change::Drop)] {
