@@ -20,21 +20,24 @@ use crate::event::rejection::Rejection;
 use crate::event::trace::Trace;
 use crate::pipeline::work::reply::Verdict;
 
-pub async fn post(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
+pub const PATH: &str = "/events";
+
+/// Answers a POST to [`PATH`].
+pub async fn post(worker: &Rc<Worker>, request: &HttpRequest, payload: &mut web::Payload) -> HttpResponse {
     let shared = &worker.shared;
-    let _busy = shared.enter();
-    let context = RequestContext::of(&request);
+    let _busy = worker.load.enter();
+    let context = RequestContext::of(request);
     let trace = context.as_ref().and_then(|context| context.ids.trace.clone());
     let preferences = Preferences::of(request.headers());
-    match carry_out(&request, preferences, trace, &mut payload, &worker).await {
+    match carry_out(request, preferences, trace, payload, worker).await {
         Ok(Ok(response)) => response,
-        Ok(Err(done)) => answer_to(done, &request, preferences, shared, status_of),
+        Ok(Err(done)) => answer_to(done, request, preferences, shared, status_of),
         Err(why) => {
             // Behind broken chunks the connection is gone with this very look at it.
             if !matches!(why, Rejection::BrokenChunks) {
-                body::skim(&mut payload).await;
+                body::skim(payload).await;
             }
-            reject(&request, &why, "events")
+            reject(request, &why, "events")
         }
     }
 }

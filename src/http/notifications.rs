@@ -46,20 +46,20 @@ impl Headers for Given<'_> {
 }
 
 /// Answers any request to a path below [`SOURCES_PATH`](super::sources::SOURCES_PATH).
-pub async fn handle(worker: Rc<Worker>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
+pub async fn handle(worker: &Rc<Worker>, request: &HttpRequest, payload: &mut web::Payload) -> HttpResponse {
     let shared = &worker.shared;
-    let _busy = shared.enter();
-    match carry_out(&request, &mut payload, &worker).await {
+    let _busy = worker.load.enter();
+    match carry_out(request, payload, worker).await {
         Ok(Reply::Events(done)) => {
-            answer_to(done, &request, Preferences::of(request.headers()), shared, |class, _| status_for_producer(class))
+            answer_to(done, request, Preferences::of(request.headers()), shared, |class, _| status_for_producer(class))
         }
         Ok(Reply::Question(response)) => response,
         Err(why) => {
             // Behind broken chunks the connection is gone with this very look at it.
             if !matches!(why, Rejection::BrokenChunks) {
-                body::skim(&mut payload).await;
+                body::skim(payload).await;
             }
-            reject(&request, &why, ASKED)
+            reject(request, &why, ASKED)
         }
     }
 }

@@ -50,7 +50,8 @@ pub(super) async fn take_in<'a>(
     let mut entry = admitted.entry;
     let holder = entry.holder();
     let rights = holder.as_ref().and_then(|holder| holder.rights.clone());
-    if let (Some(holder), Some(context)) = (holder, RequestContext::of(request)) {
+    let context = RequestContext::of(request);
+    if let (Some(holder), Some(context)) = (holder, &context) {
         context.note_holder(holder);
     }
     if pipeline.readiness.is_draining() {
@@ -67,7 +68,7 @@ pub(super) async fn take_in<'a>(
         let max_bytes = settings.max_body_bytes;
         let bounds = body::BodyLimits { max_bytes, permit: &mut permit, unproven: share.as_ref() };
         let reading = body::read(payload, headers, kind, bounds, entry.claim(), connection);
-        let begun = Instant::now();
+        let begun = context.map_or_else(Instant::now, |context| context.begun);
         let read = match &share {
             None => timed_wait.wait(pin!(reading), None, begun + settings.body_timeout).await,
             Some(share) => {

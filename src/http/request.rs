@@ -10,7 +10,6 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use actix_web::http::{ConnectionType, Method, StatusCode, Version};
-use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
@@ -33,6 +32,8 @@ const MAX_PATH: usize = 100;
 /// What is known of a request; found in its extensions.
 pub struct RequestContext {
     pub ids: RequestIds,
+    /// When its head was there.
+    pub begun: Instant,
     shared: Rc<Data<HttpState>>,
     /// Where it comes from.
     client: Rc<str>,
@@ -113,17 +114,18 @@ pub fn reject(request: &HttpRequest, why: &Rejection, asked: &'static str) -> Ht
     response
 }
 
-/// Wraps every route. An `Rc`, because a request must not touch a counter that all threads share.
+/// Wraps every route; `answer` finds it. An `Rc`, because a request must not touch a counter that all threads share.
 pub async fn observe(
     shared: Rc<Data<HttpState>>,
     mut request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    answer: impl AsyncFnOnce(ServiceRequest) -> Result<ServiceResponse, actix_web::Error>,
+) -> Result<ServiceResponse, actix_web::Error> {
     if request.conn_data::<Rc<ConnectionProgress>>().is_some_and(|connection| connection.is_buffer_large()) {
         detach(request.headers_mut());
     }
     let context = Rc::new(RequestContext {
         ids: RequestIds::of(&request),
+        begun: Instant::now(),
         shared: shared.clone(),
         client: client(&request, &shared),
         holder: RefCell::default(),
@@ -138,11 +140,8 @@ pub async fn observe(
     let mut line = RequestLine::of(&request, context);
     let is_foreign = || !host::is_ours(&request, &shared.settings.hosts);
     let mut response = match shared.is_open_at(request.uri().path()) && is_foreign() {
-        false => next.call(request).await?.map_into_left_body(),
-        true => {
-            let response = reject(request.request(), &Rejection::Misdirected, "");
-            request.into_response(response).map_into_right_body()
-        }
+        false => answer(request).await?,
+        true => misdirected(request),
     };
     response.headers_mut().insert(X_REQUEST_ID, line.context.ids.id.header());
     let summary = line.context.summary.take();
@@ -153,7 +152,7 @@ pub async fn observe(
             on_connection.iter().for_each(InRequest::leave_unread);
         }
     }
-    let took = line.begun.elapsed();
+    let took = line.context.begun.elapsed();
     shared.metrics.request_done(line.route, response.status().as_u16(), took);
     let bytes_out = match response.response().body().size() {
         BodySize::Sized(bytes) => bytes,
@@ -173,6 +172,11 @@ pub async fn observe(
         shared.failed(&Failed { problem, detail: cause, request_id, source, ..Failed::default() });
     }
     Ok(response)
+}
+
+fn misdirected(request: ServiceRequest) -> ServiceResponse {
+    let response = reject(request.request(), &Rejection::Misdirected, "");
+    request.into_response(response)
 }
 
 /// Copies the values of these headers. As they come they are slices of the buffer into which the connection was read, and
@@ -228,7 +232,6 @@ struct RequestLine {
     /// The path of one that is not ours, or of a source.
     other: String,
     context: Rc<RequestContext>,
-    begun: Instant,
     told: bool,
 }
 
@@ -242,7 +245,7 @@ impl RequestLine {
             None => path.chars().take(MAX_PATH).collect(),
         };
         let (method, route) = (request.method().clone(), route.unwrap_or("other"));
-        RequestLine { method, route, other, context, begun: Instant::now(), told: false }
+        RequestLine { method, route, other, context, told: false }
     }
 
     fn path(&self) -> &str {
@@ -252,7 +255,7 @@ impl RequestLine {
     fn hand_over_spans(&self, status: StatusCode, summary: &Summary) {
         let (context, tracer) = (&*self.context, self.context.shared.settings.tracer.as_ref());
         if tracer.is_some() {
-            let (status, outcome, begun) = (status.as_u16(), summary.outcome, self.begun);
+            let (status, outcome, begun) = (status.as_u16(), summary.outcome, context.begun);
             let span = RequestSpan { method: self.method.as_str(), path: self.path(), status, outcome, begun };
             traced::hand_over(&context.ids, context.take_spans(), tracer, &span);
         }
@@ -296,7 +299,7 @@ impl Drop for RequestLine {
     fn drop(&mut self) {
         if !self.told {
             let (method, path, ids) = (self.method.as_str(), self.path(), &self.context.ids);
-            let (outcome, ms, client) = ("hung-up", milliseconds(self.begun.elapsed()), &*self.context.client);
+            let (outcome, ms, client) = ("hung-up", milliseconds(self.context.begun.elapsed()), &*self.context.client);
             log_request!(info of ids; method, path, outcome, ms, client; "request", parent_span_id);
         }
     }

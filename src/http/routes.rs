@@ -1,13 +1,50 @@
 //! What the routes of all ports are made of.
 
 use std::future::ready;
+use std::rc::Rc;
 
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::guard::fn_guard;
+use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, Resource, web};
 
-use super::body;
 use super::request::reject;
+use super::worker::Worker;
+use super::{body, events, notifications, sources};
 use crate::event::rejection::Rejection;
+
+/// What brings events. It is told by its path before there is a look at the routes: the way through actix-web's costs as much
+/// as to read an event.
+pub enum EventRoute {
+    Events,
+    Notification,
+}
+
+impl EventRoute {
+    /// None: the request is for the routes.
+    pub fn of(request: &ServiceRequest) -> Option<Self> {
+        let path = request.uri().path();
+        if path == events::PATH && request.method() == Method::POST {
+            return Some(EventRoute::Events);
+        }
+        sources::name(path).map(|_| EventRoute::Notification)
+    }
+
+    pub async fn answer(
+        self,
+        worker: &Rc<Worker>,
+        mut request: ServiceRequest,
+    ) -> Result<ServiceResponse, actix_web::Error> {
+        let mut payload = request.extract::<web::Payload>().await?;
+        let (request, _) = request.into_parts();
+        // Boxed: they are large, and actix-http moves what it waits for.
+        let response = match self {
+            EventRoute::Events => Box::pin(events::post(worker, &request, &mut payload)).await,
+            EventRoute::Notification => Box::pin(notifications::handle(worker, &request, &mut payload)).await,
+        };
+        Ok(ServiceResponse::new(request, response))
+    }
+}
 
 /// A path that is read, and answered at once.
 pub fn readable(path: &'static str, answer: impl Fn(&HttpRequest) -> HttpResponse + Clone + 'static) -> Resource {

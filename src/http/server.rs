@@ -12,9 +12,9 @@ use actix_http::error::DispatchError;
 use actix_http::{HttpService, KeepAlive, Protocol, Request};
 use actix_rt::net::TcpStream;
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
-use actix_web::body::MessageBody;
-use actix_web::dev::{AppConfig, Server as ActixServer, ServerHandle, ServiceResponse};
-use actix_web::middleware::from_fn;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{AppConfig, Server as ActixServer, ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use futures::future::join_all;
 use log::{debug, info, warn};
@@ -23,12 +23,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::read_ahead::Places;
 use super::request::observe;
-use super::routes::{exactly, not_found, only, readable};
+use super::routes::{EventRoute, exactly, not_found, only, readable};
 use super::state::HttpState;
 use super::stream::{Common, ConnectionTimeouts, Stream};
 use super::tls::{Io, ServerTls};
 use super::worker::Worker;
-use super::{HttpSettings, SourceSettings, events, notifications, page, probes, sources};
+use super::{HttpSettings, SourceSettings, events, page, probes};
 use crate::journal::Journal;
 use crate::pipeline::Pipeline;
 use crate::pipeline::readiness::Readiness;
@@ -244,15 +244,16 @@ fn app(
     Future: 'static,
 > + use<> {
     let worker = Worker::new(shared.clone(), pipeline.submitter());
-    let (observing, posting) = (Rc::new(shared.clone()), worker.clone());
-    let post = move |request, payload| events::post(posting.clone(), request, payload);
-    let notified = worker.clone();
-    let notify = move |request, payload| notifications::handle(notified.clone(), request, payload);
+    let (observing, receiving) = (Rc::new(shared.clone()), worker.clone());
     let app = App::new()
-        .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
-        .service(only(exactly("/events").route(web::post().to(post)), "POST"))
-        // A pattern like `/sources/{name}` would be matched as a regular expression, at 11,000 instructions a request.
-        .service(web::scope(sources::SOURCES_PATH.trim_end_matches('/')).default_service(web::to(notify)))
+        .wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
+            let worker = receiving.clone();
+            observe(observing.clone(), request, async move |request: ServiceRequest| match EventRoute::of(&request) {
+                Some(route) => route.answer(&worker, request).await,
+                None => next.call(request).await,
+            })
+        }))
+        .service(only(exactly(events::PATH), "POST"))
         .default_service(web::to(not_found));
     let has_all = shared.settings.admin_port.is_none();
     let probes = PROBES.iter().filter(|_| has_all);
@@ -282,7 +283,9 @@ fn admin_app(
 > + use<> {
     let observing = Rc::new(shared.clone());
     let app = App::new()
-        .wrap(from_fn(move |request, next| observe(observing.clone(), request, next)))
+        .wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
+            observe(observing.clone(), request, async move |request| next.call(request).await)
+        }))
         .default_service(web::to(not_found));
     let app = app.app_data(page::PlainPort);
     let app = PROBES.iter().fold(app, |app, (path, probe)| {

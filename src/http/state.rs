@@ -1,13 +1,13 @@
 //! What all workers share: settings, the pipeline, the metrics, and what is under way.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::HttpSettings;
 use super::auth::Holder;
-use super::oldest::OldestPending;
+use super::load::WorkerLoad;
 use super::openapi::Documents;
 use super::page::html::Pages;
 use super::sampled::SampledLines;
@@ -21,7 +21,7 @@ use crate::journal::Journal;
 use crate::pipeline::Pipeline;
 use crate::pipeline::work::reply::Verdict;
 use crate::telemetry::history::Failed;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Settled};
 
 /// What the wait of the oldest event adds to `Retry-After`, in seconds, before jitter.
 const MAX_RETRY_AFTER: u64 = 10;
@@ -42,19 +42,10 @@ pub struct HttpState {
     pub lines: SampledLines,
     pub unproven: UnprovenBodies,
     pub sources: Sources,
-    /// What waits longest, of each worker.
-    oldest: Mutex<Vec<Arc<OldestPending>>>,
-    busy: AtomicUsize,
+    /// What belongs to no worker.
+    pub others: WorkerLoad,
+    workers: Mutex<Vec<Arc<WorkerLoad>>>,
     cut_off: AtomicBool,
-}
-
-/// A request under way.
-pub struct Busy<'a>(&'a HttpState);
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, SeqCst);
-    }
 }
 
 /// How many events ended in each class, by [`Class::ALL`]. A request that became no work has none, but for an invalid one.
@@ -85,12 +76,11 @@ impl HttpState {
     ) -> Self {
         let openapi = Documents::new(&settings, pipeline.limits());
         let pages = settings.page.then(Pages::new);
-        let (slow, oldest) = (SlowLog::new(settings.slow), Mutex::default());
+        let (slow, begun) = (SlowLog::new(settings.slow), Instant::now());
         let lines = SampledLines::new(settings.lines_one_in);
         let unproven = UnprovenBodies::new(settings.max_unproven_bytes);
         let keys = settings.keys.clone();
         let sources = Sources::new(settings.sources.clone(), settings.auth.clone(), keys, metrics.clone());
-        let (busy, cut_off) = (AtomicUsize::new(0), AtomicBool::new(false));
         HttpState {
             settings,
             pipeline,
@@ -100,20 +90,15 @@ impl HttpState {
             max_events,
             pages,
             openapi,
-            begun: Instant::now(),
+            begun,
             slow,
             lines,
             unproven,
             sources,
-            oldest,
-            busy,
-            cut_off,
+            others: WorkerLoad::new(begun),
+            workers: Mutex::default(),
+            cut_off: AtomicBool::new(false),
         }
-    }
-
-    pub fn enter(&self) -> Busy<'_> {
-        self.busy.fetch_add(1, SeqCst);
-        Busy(self)
     }
 
     /// Whether what is under way must be answered now.
@@ -128,7 +113,7 @@ impl HttpState {
 
     /// Requests under way.
     pub fn busy(&self) -> usize {
-        self.busy.load(SeqCst)
+        self.others.busy() + self.workers().iter().map(|worker| worker.busy()).sum::<usize>()
     }
 
     /// Whether no request is under way, and nothing of one that was answered early.
@@ -136,17 +121,20 @@ impl HttpState {
         self.busy() == 0 && self.pipeline.admission.is_idle()
     }
 
-    /// Where a worker is to say since when its oldest event waits.
-    pub fn enrol(&self) -> Arc<OldestPending> {
-        let oldest = Arc::new(OldestPending::new(self.begun));
-        self.oldest.lock().unwrap_or_else(PoisonError::into_inner).push(oldest.clone());
-        oldest
+    /// Where a worker is to say what it has in hand.
+    pub fn enrol(&self) -> Arc<WorkerLoad> {
+        let load = Arc::new(WorkerLoad::new(self.begun));
+        self.workers().push(load.clone());
+        load
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<Arc<WorkerLoad>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The age of the oldest event that waits for its answer, as of a moment ago; zero if there is none.
     pub fn oldest_age(&self) -> Duration {
-        let oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = oldest.iter().filter_map(|oldest| oldest.since()).min();
+        let since = self.workers().iter().filter_map(|worker| worker.oldest_since()).min();
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
@@ -181,16 +169,7 @@ impl HttpState {
             holder.metrics.ended(classes(verdict));
         }
         match verdict {
-            Verdict::One(answered) => {
-                self.metrics.event_done(answered.event, answered.class());
-                for outcome in &answered.outcomes {
-                    self.metrics.entry_done(answered.event, outcome.status());
-                }
-                match answered.class() {
-                    Class::Ok => self.metrics.event_settled(answered.delay(), answered.age()),
-                    Class::Rejected | Class::Unavailable => self.count_failed(answered),
-                }
-            }
+            Verdict::One(answered) => self.count_answered(answered, &mut self.metrics.settled()),
             Verdict::Batch(elements) => self.count_batch(elements),
             Verdict::Rejected(why) => {
                 self.metrics.request_refused(problem);
@@ -205,17 +184,7 @@ impl HttpState {
         let mut settled = self.metrics.settled();
         for element in elements {
             match element {
-                EventResult::Answered(answered) => {
-                    let class = answered.class();
-                    settled.event(answered.event, class);
-                    for outcome in &answered.outcomes {
-                        settled.entry(answered.event, outcome.status());
-                    }
-                    match class {
-                        Class::Ok => settled.took(answered.delay(), answered.age()),
-                        Class::Rejected | Class::Unavailable => self.count_failed(answered),
-                    }
-                }
+                EventResult::Answered(answered) => self.count_answered(answered, &mut settled),
                 EventResult::Invalid(invalid) => {
                     self.metrics.event_rejected(invalid.event);
                     self.metrics.event_failed(invalid);
@@ -224,7 +193,15 @@ impl HttpState {
         }
     }
 
-    fn count_failed(&self, answered: &Answered) {
+    fn count_answered(&self, answered: &Answered, settled: &mut Settled<'_>) {
+        let class = answered.class();
+        settled.event(answered.event, class);
+        for outcome in &answered.outcomes {
+            settled.entry(answered.event, outcome.status());
+        }
+        if class == Class::Ok {
+            return settled.took(answered.delay(), answered.age());
+        }
         for problem in answered.outcomes.iter().filter_map(Outcome::problem) {
             self.metrics.entry_failed(answered.event, problem.kind);
         }

@@ -62,9 +62,9 @@ impl<'a> UnderWay<'a> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let (Some(mut pending), Some(context)) = (self.pending.take(), RequestContext::of(self.request)) else {
-            return;
-        };
+        // Nearly always there is nothing left to wait for.
+        let Some(mut pending) = self.pending.take() else { return };
+        let Some(context) = RequestContext::of(self.request) else { return };
         let (worker, begun, source) = (self.worker.clone(), self.begun, self.source.take());
         actix_rt::spawn(async move {
             let shared = &worker.shared;

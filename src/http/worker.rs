@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use actix_rt::time::interval;
 use actix_web::web::Data;
 
-use super::oldest::OldestPending;
+use super::load::WorkerLoad;
 use super::state::HttpState;
 use crate::journal::{AppendStage, Appender};
 use crate::pipeline::Submitter;
@@ -33,7 +33,8 @@ pub struct Worker {
     pub appender: Option<Appender>,
     /// When it last looked.
     looked: Cell<Instant>,
-    oldest: Arc<OldestPending>,
+    /// What it has in hand.
+    pub load: Arc<WorkerLoad>,
     /// The kinds of which an actor has been stuck for `live.stall_seconds`, seen then.
     stuck: RefCell<Vec<ActorKind>>,
     waits: RefCell<WaitTable>,
@@ -64,13 +65,13 @@ impl Worker {
     /// Must be called on the worker's thread.
     pub fn new(shared: Data<HttpState>, submitter: Submitter) -> Rc<Self> {
         let (looked, stuck, waits) = (Cell::new(Instant::now()), RefCell::default(), RefCell::default());
-        let oldest = shared.enrol();
+        let load = shared.enrol();
         let appender = shared.journal.clone().map(|journal| {
             let (registry, own) = (&shared.pipeline.registry, journal.clone());
             let start = move |_, _| AppendStage::new(own);
             Appender::new(journal, registry.start_on(&Thread::current(), ActorKind::Appender, start))
         });
-        let worker = Rc::new(Worker { shared, submitter, appender, looked, oldest, stuck, waits });
+        let worker = Rc::new(Worker { shared, submitter, appender, looked, load, stuck, waits });
         let watched = Rc::downgrade(&worker);
         actix_rt::spawn(async move {
             let mut looks = interval(CHECK_EVERY);
@@ -103,7 +104,7 @@ impl Worker {
         let now = Instant::now();
         self.looked.set(now);
         self.stuck.replace(self.shared.pipeline.registry.stuck(self.shared.settings.stall));
-        self.oldest.set(self.waits.borrow().places.iter().flatten().filter_map(|place| place.since).min());
+        self.load.set_oldest_since(self.waits.borrow().places.iter().flatten().filter_map(|place| place.since).min());
         let has_to_end = self.shared.is_cut_off();
         for place in self.waits.borrow().places.iter().flatten().filter(|place| has_to_end || place.until <= now) {
             place.waker.wake_by_ref();

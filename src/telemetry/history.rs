@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(counted, (19..19 + STEPS as u64).collect::<Vec<_>>());
         assert_eq!((steps[0].admission_bytes, steps[0].requests), (2, Quantiles::default()));
         metrics.request_done("/events", 200, Duration::from_millis(2));
-        metrics.event_settled(Duration::from_millis(2), None);
+        metrics.settled().took(Duration::from_millis(2), None);
         let overall = history.overall(&metrics.read());
         assert!(overall.requests.p50.is_some() && overall.delays.p99.is_some() && overall.batches.p50.is_none());
     }

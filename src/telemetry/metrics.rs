@@ -4,8 +4,9 @@
 //! no lookup by label and no allocation; a series that can be known beforehand shows 0 from the start. When to count is
 //! left to those who call.
 //!
-//! [`registered`] has the names, [`labels`] the label sets, [`settled`] what is counted of an event's end, [`hosts`] the
-//! hosts of blobs, [`senders`] who sends, [`upkeep`] what keeps the service running, [`process`] what the process is; [`reading`] reads back what was counted.
+//! [`registered`] has the names, [`labels`] the label sets, [`settled`] what each thread counts by itself, [`hosts`] the
+//! hosts of blobs, [`senders`] who sends, [`upkeep`] what keeps the service running, [`process`] what the process is;
+//! [`reading`] reads back what was counted.
 
 mod hosts;
 mod journal;
@@ -26,13 +27,12 @@ use prometheus::{Registry, TextEncoder};
 
 pub use self::journal::JournalReading;
 pub use self::labels::{ActorKind, EVENT_TYPES, REFUSALS, ROUTES, SOURCES_ROUTE};
-use self::labels::{
-    FETCH_OUTCOMES, FORBIDDEN_EVENT, HTTP_STATUS_CODES, HTTP_STATUSES, INVALID_EVENT, STATUSES, UNKNOWN_TYPE, failure,
-};
+use self::labels::{FETCH_OUTCOMES, FORBIDDEN_EVENT, INVALID_EVENT, UNKNOWN_TYPE, failure};
 use self::process::{Process, register_facts};
 pub use self::reading::{ActorState, HostState, Reading, Spread};
 use self::registered::Registered;
 pub use self::senders::SenderMetrics;
+pub use self::settled::Settled;
 pub use self::sources::SourceMetrics;
 pub use self::upkeep::OpenConnection;
 use super::series::{Result, position};
@@ -64,7 +64,7 @@ impl Metrics {
         Ok(Metrics { inner: Arc::new(inner), process: Arc::new(Process::new(labels)?) })
     }
 
-    /// An event of a known type has been answered.
+    /// An event of a known type has ended, and nobody waits for its answer.
     pub fn event_done(&self, event: EventType, class: Class) {
         self.inner.events[event as usize][class as usize].inc();
     }
@@ -93,17 +93,6 @@ impl Metrics {
     /// A request never became work, for a problem of this slug.
     pub fn request_refused(&self, problem: &str) {
         self.inner.refused.at(position(&REFUSALS, problem)).inc();
-    }
-
-    /// An entry of an event ended with this status (`Outcome::status`).
-    pub fn entry_done(&self, event: EventType, status: &str) {
-        self.inner.entries[event as usize].at(position(&STATUSES, status)).inc();
-    }
-
-    /// A request has been answered. A path that is no route of ours counts as `other`.
-    pub fn request_done(&self, route: &str, status: u16, took: Duration) {
-        let status = HTTP_STATUS_CODES.iter().position(|&code| code == status).unwrap_or(HTTP_STATUSES.len() - 1);
-        self.inner.requests[position(&ROUTES, route)].at(status).observe(took.as_secs_f64());
     }
 
     /// An attempt at a blob has ended. `outcome` is `ok`, the problem's slug, or `other` if it only found out how many
@@ -202,6 +191,7 @@ impl Metrics {
     ///
     /// If the encoder refuses a metric family.
     pub fn encode(&self) -> Result<String> {
+        self.inner.take_over();
         let mut families = self.inner.registry.gather();
         families.append(&mut self.process.gather());
         TextEncoder::new().encode_to_string(&families)

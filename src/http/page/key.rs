@@ -68,7 +68,7 @@ enum ShownVersion {
 }
 
 async fn show(shared: Data<HttpState>, request: HttpRequest) -> HttpResponse {
-    let _busy = shared.enter();
+    let _busy = shared.others.enter();
     match asked(&shared, &request).await {
         Ok(shown) => guarded().insert_header((CACHE_CONTROL, "no-store")).json(shown),
         Err(why) => reject(&request, &why, ""),

@@ -125,7 +125,7 @@ struct Asked {
 }
 
 async fn changed(shared: Data<HttpState>, change: Change, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let _busy = shared.enter();
+    let _busy = shared.others.enter();
     let changed = match letters(&shared, &request, Access::Write) {
         Ok((letters, rights)) => within(each(letters, rights.as_deref(), change, &request, payload)).await,
         Err(why) => Err(why),

@@ -206,7 +206,7 @@ impl LocalRouter {
     /// Who is near changes only with the active set, and with those that are late.
     fn choose_nearest(&mut self) {
         let active = self.deps.active.bits();
-        let in_time = active & !self.deps.paces.late(Instant::now());
+        let in_time = active & !self.deps.paces.late(Instant::now);
         let bits = if in_time == 0 { active } else { in_time };
         if bits != self.nearest.0 {
             self.nearest = (bits, self.deps.thread.nearest(bits));

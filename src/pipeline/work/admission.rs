@@ -159,7 +159,9 @@ impl Admission {
     }
 
     fn release(&self, events: usize, bytes: usize) {
-        self.events.fetch_sub(events, SeqCst);
+        if events > 0 {
+            self.events.fetch_sub(events, SeqCst);
+        }
         self.bytes.fetch_sub(bytes, SeqCst);
         self.wake_waiting(bytes);
     }
@@ -206,8 +208,10 @@ impl Lender for ValueLender {
     }
 }
 
+/// All threads share the counters: to change one by nothing costs as much as by one.
 fn add_within(counter: &AtomicUsize, amount: usize, limit: usize) -> bool {
-    counter.fetch_update(SeqCst, Relaxed, |used| used.checked_add(amount).filter(|sum| *sum <= limit)).is_ok()
+    amount == 0
+        || counter.fetch_update(SeqCst, Relaxed, |used| used.checked_add(amount).filter(|sum| *sum <= limit)).is_ok()
 }
 
 /// What its holder has been let in with; given back on drop.
@@ -234,8 +238,7 @@ impl Permit {
         true
     }
 
-    /// The same, but with no more bytes than there could ever be beside what is held: whoever needs more gets in when nothing else is
-    /// in progress.
+    /// The same, with no more bytes than there could ever be: whoever needs more gets in when nothing else is in progress.
     pub fn try_grow_to_limit(&mut self, events: usize, bytes: usize) -> bool {
         self.try_grow(events, bytes.min(self.admission.max_bytes.saturating_sub(self.bytes)))
     }
@@ -339,8 +342,7 @@ mod tests {
     #[test]
     fn running_ahead_leaves_room_for_the_head_of_a_key() {
         let admission = Admission::new(1, 400, 100);
-        let ahead =
-            admission.try_blob(200, FetchPriority::Ahead).expect("a quarter for the door, one blob for the head");
+        let ahead = admission.try_blob(200, FetchPriority::Ahead).expect("room beside the door's and the head's");
         assert!(admission.try_blob(1, FetchPriority::Ahead).is_none());
         let head = admission.try_blob(100, FetchPriority::Head).expect("all but the door's quarter is for heads");
         assert!(admission.try_blob(1, FetchPriority::Head).is_none());
@@ -387,9 +389,7 @@ mod tests {
         let admission = Admission::new(1, 100, 10);
         let calls = Arc::new(AtomicUsize::new(0));
         let seen = calls.clone();
-        admission.on_release(move || {
-            seen.fetch_add(1, SeqCst);
-        });
+        admission.on_release(move || _ = seen.fetch_add(1, SeqCst));
         drop(admission.try_blob(10, FetchPriority::Head));
         assert_eq!(calls.load(SeqCst), 0);
         admission.want();

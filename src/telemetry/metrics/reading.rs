@@ -57,6 +57,7 @@ impl Metrics {
     /// All counters at this moment, for [`History::keep`](crate::telemetry::history::History::keep). Costs a pass over
     /// the histograms, so it is called every few seconds.
     pub fn read(&self) -> Reading {
+        self.inner.take_over();
         Reading {
             events: self.inner.events.each_ref().map(|classes| classes.each_ref().map(|counter| counter.get())),
             requests: Spread::of(self.inner.requests[0].resolved(), &REQUEST_BUCKETS),

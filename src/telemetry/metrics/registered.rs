@@ -10,6 +10,7 @@ use super::labels::{
     STATUSES, failure,
 };
 use super::senders::SenderFamily;
+use super::settled::Pages;
 use super::sources::SourceFamilies;
 use super::upkeep::UpkeepFamilies;
 use crate::event::EventType;
@@ -25,7 +26,6 @@ pub(super) struct Registered {
     /// The failed entries by type, as `events`.
     pub failed_entries: [Series<IntCounterVec, IntCounter, { FAILURES.len() }>; EVENT_TYPES.len()],
     pub event_delay: Histogram,
-    pub event_age: Histogram,
     pub refused: Series<IntCounterVec, IntCounter, { REFUSALS.len() }>,
     pub requests: [Series<HistogramVec, Histogram, { HTTP_STATUSES.len() }>; ROUTES.len()],
     pub senders: SenderFamily,
@@ -51,23 +51,26 @@ pub(super) struct Registered {
     pub actors_wanted: [IntGauge; ActorKind::ALL.len()],
     pub actor_restarts: [IntCounter; ActorKind::ALL.len()],
     pub actor_waiting: [IntGauge; ActorKind::ALL.len()],
+    /// What is counted elsewhere first.
+    pub pages: Pages,
 }
 
 impl Registered {
     pub fn new(registry: Registry) -> Result<Self> {
         let r = &registry;
+        let (event_delay, event_age, requests) = (event_delay(r)?, event_age(r)?, requests(r)?);
         let registered = Registered {
+            pages: Pages::new(&event_delay, &event_age, requests[0].at(0)),
             events: events(r)?,
             entries: entries(r)?,
             failed_entries: failed_entries(r)?,
-            event_delay: event_delay(r)?,
-            event_age: event_age(r)?,
+            event_delay,
             refused: refused(r)?,
             senders: SenderFamily::new(r)?,
             sources: SourceFamilies::new(r)?,
             upkeep: UpkeepFamilies::new(r)?,
             journal: JournalFamilies::new(r)?,
-            requests: requests(r)?,
+            requests,
             fetches: fetches(r)?,
             host_fetches: host_fetches(r)?,
             hosts_down: gauge(r, "blob_hosts_down", "Hosts of blobs that do not answer at the moment.")?,

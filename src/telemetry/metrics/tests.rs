@@ -1,3 +1,4 @@
+use super::labels::{HTTP_STATUS_CODES, HTTP_STATUSES};
 use super::*;
 
 fn metrics(cluster: &str) -> Metrics {
@@ -69,7 +70,7 @@ fn labels_from_outside_stay_within_their_sets() {
     for n in 0..100 {
         metrics.request_done(&format!("/wp-admin/{n}"), 600 + n, Duration::from_millis(3));
         for _ in 0..2 {
-            metrics.entry_done(EventType::Get, &format!("new-{n}"));
+            metrics.settled().entry(EventType::Get, format!("new-{n}").leak());
         }
     }
     metrics.request_done("/events", 200, Duration::from_millis(3));

@@ -269,7 +269,7 @@ fn however_its_operations_leave_what_is_published_is_what_waits() {
     };
     queue.pace().landed(FEW_DONE, Duration::from_secs(1), 1000);
     add(&mut queue);
-    let is_late = || paces.late(now + LONG) != 0;
+    let is_late = || paces.late(|| now + LONG) != 0;
     assert!(is_late());
     let much_later = now + 2 * LONG;
     assert!(queue.next_batch(ALL, None, much_later).0.is_empty());
