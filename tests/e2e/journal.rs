@@ -25,10 +25,23 @@ pub fn assert_accepted(answer: &Answer, events: u64) {
     assert_eq!(answer.header("preference-applied"), Some("respond-async"));
 }
 
+/// Entries of the journal.
+pub fn length(journal: &Redis) -> u64 {
+    redis::cmd("XLEN").arg("rcs:journal").query(&mut journal.conn()).expect("XLEN")
+}
+
+/// Waits for as long as it is being emptied.
 #[track_caller]
 pub fn assert_empty(redis: &Redis) {
-    let empty = || redis::cmd("XLEN").arg("rcs:journal").query::<u64>(&mut redis.conn()) == Ok(0);
-    assert!(eventually(PATIENCE, empty), "the journal is not emptied");
+    let mut left = u64::MAX;
+    while left > 0 {
+        let before = left;
+        let is_shorter = || {
+            left = length(redis);
+            left < before
+        };
+        assert!(eventually(PATIENCE, is_shorter), "the journal is not emptied: {left} entries");
+    }
 }
 
 /// A daemon with a Redis of its own for the journal.

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::faulty_way::{Fault, Proxy as Network, Way};
-use crate::journal::{assert_accepted, assert_empty, keep};
+use crate::journal::{assert_accepted, assert_empty, keep, length};
 use crate::support::journaled::{differences, stored, while_accepting};
 use crate::support::{
     Blob, BlobServer, Daemon, Gate, PATIENCE, Redis, eventually, free_port, set_blob, set_inline, signal,
@@ -40,6 +40,7 @@ fn the_holder_is_killed_again_and_again_and_the_state_is_that_of_the_accepted_or
         }
         sending.go_on(20);
     });
+    println!("{} entries wait at the end", length(&journal));
     assert_empty(&journal);
     let wrong = differences(&accepted.state, &stored(&mut cache.conn()));
     println!("{rounds} kills, {} events accepted, {} requests repeated", accepted.events, accepted.repeated);
