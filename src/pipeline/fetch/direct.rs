@@ -142,6 +142,13 @@ impl DirectFetch {
         Ready::ask(command, Question::new(tell), ticket, deadline, ready);
     }
 
+    /// Never under the lock: if its writer is gone, the question is dropped here, and to be lost is an answer.
+    fn ask_at_once(&self, command: Command, number: u64, request: FetchRequest, ticket: KeyTicket) {
+        let mut ready = Vec::new();
+        self.ask(command, number, request, ticket, &mut ready);
+        hand_over(&mut ready, &self.deps.writers);
+    }
+
     /// Takes a place with a fetcher of the request's thread; None if it would have to wait for one. Until when the attempt may
     /// take.
     fn begin(&self, request: &mut FetchRequest, now: Instant) -> Option<(usize, Instant)> {
@@ -196,7 +203,10 @@ impl DirectFetch {
                 };
                 return operation.slot.settle(outcome, now);
             }
-            (_, Some((refresh, ticket))) => self.ask(refresh, number, request, ticket, &mut state.outbox),
+            (_, Some((refresh, ticket))) => {
+                drop(state);
+                return self.ask_at_once(refresh, number, request, ticket);
+            }
             // A host does not say so unasked.
             _ => return,
         }
@@ -233,7 +243,7 @@ impl DirectFetch {
     }
 
     /// The write would take effect: the blob is fetched, unless the event shows that the key has it.
-    fn fetch_or_refresh(&self, mut state: MutexGuard<'_, DirectFetches>, mut ended: QuestionEnded) {
+    fn fetch_or_refresh(&self, state: MutexGuard<'_, DirectFetches>, mut ended: QuestionEnded) {
         let request = &mut ended.request;
         let operation = ended.direct.and_then(|number| Some((number, state.get(&request.key, number)?)));
         let (CacheAnswer::Seen(seen), Some((number, operation))) = (&mut ended.answer, operation) else {
@@ -245,8 +255,8 @@ impl DirectFetch {
         let known = request.known.as_deref().filter(|_| request.is_same && !request.is_long());
         if let Some(refresh) = known.and_then(|known| operation.refresh(known)) {
             let ticket = operation.ticket.twin();
-            self.ask(refresh, number, ended.request, ticket, &mut state.outbox);
-            return hand_over(&mut state.outbox, &self.deps.writers);
+            drop(state);
+            return self.ask_at_once(refresh, number, ended.request, ticket);
         }
         let now = Instant::now();
         let Some((fetcher, until)) = self.begin(request, now) else {
@@ -306,3 +316,6 @@ impl DirectFetches {
         if is_it { self.under_way.remove(key).map(|(_, operation)| operation) } else { None }
     }
 }
+
+#[cfg(test)]
+mod tests;
