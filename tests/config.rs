@@ -813,7 +813,7 @@ const OTHER_KEY: &str = "\
     TGsnLw6DnkCVsZQpAAT/k2S/K+j6kEztw3llQJpR/BAarwzlPGM0D9TRbjE0LcGfxLTikqe3k7RjU77trjIg";
 
 #[test]
-fn times_that_contradict_each_other_are_warned_of_with_both() {
+fn limits_that_contradict_each_other_are_warned_of_with_both() {
     let warned = |flags: &[&str], lines: &[&[&str]]| {
         let answer = Run::new().check(flags);
         assert_eq!(answer.code, Some(0), "{}", answer.err);
@@ -828,6 +828,10 @@ fn times_that_contradict_each_other_are_warned_of_with_both() {
             &["redis.connect_timeout_ms = 1000 (default) exceeds redis.retry_ms = 500 (flag --redis-retry-ms)"],
             &["redis.response_timeout_ms = 2000 (default) exceeds redis.retry_ms = 500", "cut to what is left"],
         ],
+    );
+    warned(
+        &["--journal-max-events=50"],
+        &[&["event.max_events = 10000 (default) exceeds journal.max_events = 50 (flag --journal-max-events)", "413"]],
     );
     warned(
         &["--event-deadline-ms=4000", "--fetch-timeout-ms=30000", "--fetch-connect-timeout-ms=31000"],

@@ -19,8 +19,9 @@ const LIMITS: [(&str, u64, &str); 5] = [
     ("event.default_ttl_seconds", 1, "event.max_ttl_seconds"),
 ];
 
-/// Times of which the first should not exceed the second, and what comes of it.
-const TIMES: [(&str, &str, &str); 6] = [
+/// The first should not exceed the second: what comes of it.
+const DOUBTFUL: [(&str, &str, &str); 7] = [
+    ("event.max_events", "journal.max_events", "a larger request that the journal is to keep is answered 413"),
     ("redis.connect_timeout_ms", "redis.retry_ms", "connecting is cut to what is left"),
     ("redis.response_timeout_ms", "redis.retry_ms", "an attempt is cut to what is left"),
     ("redis.retry_ms", "event.deadline_ms", "an event is answered before its operations are given up"),
@@ -65,7 +66,7 @@ pub fn check(settings: &Effective, faults: &mut Vec<SettingFault>, warnings: &mu
         stores::check(settings, name, faults);
     }
     warnings.extend(without_effect(settings));
-    warnings.extend(TIMES.iter().filter_map(|(first, second, what)| contradicts(settings, first, second, what)));
+    warnings.extend(DOUBTFUL.iter().filter_map(|(first, second, what)| contradicts(settings, first, second, what)));
 }
 
 /// What lets some in and keeps others out.

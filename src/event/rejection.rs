@@ -71,6 +71,13 @@ pub enum Rejection {
     Overloaded,
     /// The journal holds `journal.max_events`.
     JournalFull,
+    /// More events than the journal could ever hold.
+    TooManyForJournal {
+        /// Of the request, invalid ones not counted.
+        events: u64,
+        /// `journal.max_events`.
+        max_events: u64,
+    },
     /// The journal's Redis did not take the events, or did not say so.
     JournalUnavailable {
         /// What happened.
@@ -101,6 +108,7 @@ impl Rejection {
             Rejection::Invalid(_) => "",
             Rejection::Overloaded => "admission is full, or work would wait too long",
             Rejection::JournalFull => "the journal is full (journal.max_events)",
+            Rejection::TooManyForJournal { .. } => "more events than journal.max_events",
             Rejection::JournalUnavailable { detail } => detail,
             Rejection::Unavailable(ProblemKind::ShuttingDown) => "the service is draining",
             Rejection::Unavailable(kind) => kind.title(),

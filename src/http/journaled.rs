@@ -297,6 +297,7 @@ fn listed(offer: &Offer, is_minimal: bool) -> Text {
 fn rejection(error: AppendError) -> Rejection {
     match error {
         AppendError::Full => Rejection::JournalFull,
+        AppendError::TooMany { events, max_events } => Rejection::TooManyForJournal { events, max_events },
         AppendError::Unreachable(detail) => Rejection::JournalUnavailable { detail },
     }
 }

@@ -110,7 +110,8 @@ pub fn rejection_answer(why: &Rejection, retry_after: impl FnOnce() -> u64) -> (
         | BodyTooLarge { .. }
         | TooManyEvents { .. }
         | TooLargeToAdmit
-        | TooManyPatterns => document(kind(why), &detail(why), |_| {}),
+        | TooManyPatterns
+        | TooManyForJournal { .. } => document(kind(why), &detail(why), |_| {}),
     }
 }
 
@@ -132,7 +133,9 @@ fn kind(why: &Rejection) -> DocumentKind {
         Forbidden { .. } => FORBIDDEN,
         KeysUnavailable { .. } => NO_KEYS,
         UnsupportedMediaType { .. } => MEDIA_TYPE,
-        BodyTooLarge { .. } | TooManyEvents { .. } | TooLargeToAdmit | TooManyPatterns => TOO_LARGE,
+        BodyTooLarge { .. } | TooManyEvents { .. } | TooLargeToAdmit | TooManyPatterns | TooManyForJournal { .. } => {
+            TOO_LARGE
+        }
         BodyTooSlow => REQUEST_TIMEOUT,
         BrokenChunks => MALFORMED_REQUEST,
         Malformed { .. } => MALFORMED_JSON,
@@ -172,6 +175,10 @@ fn detail(why: &Rejection) -> Cow<'_, str> {
                 .into()
         }
         TooManyPatterns => "The request has more patterns than event.max_patterns. Send fewer at once.".into(),
+        TooManyForJournal { events, max_events } => format!(
+            "The request has {events} events to keep, and the journal holds at most {max_events} (journal.max_events). Send fewer at once."
+        )
+        .into(),
         BodyTooSlow => "The body did not arrive within http.body_timeout_ms.".into(),
         Overloaded => {
             "The service is at its limits (intake.max_in_flight, intake.max_in_flight_bytes), or work would wait \

@@ -39,6 +39,14 @@ pub enum AppendError {
     /// It holds `journal.max_events`.
     #[error("the journal holds as many events as journal.max_events allows")]
     Full,
+    /// It never could hold so many (`journal.max_events`).
+    #[error("{events} events at once, of which journal.max_events allows the journal {max_events}")]
+    TooMany {
+        /// Of the request, invalid ones not counted.
+        events: u64,
+        /// The setting's value.
+        max_events: u64,
+    },
     /// Its Redis did not take them. Whether they are there is not known.
     #[error("the journal's Redis did not take the events: {0}")]
     Unreachable(String),
@@ -94,7 +102,7 @@ impl Appender {
     /// dropped without an answer if the actor fails.
     ///
     /// # Errors
-    /// The journal is full.
+    /// The journal is full, or too small.
     pub fn append(
         &self,
         entry: Vec<u8>,
@@ -120,9 +128,13 @@ impl Journal {
     /// Takes room for events, by what is known of the depth: exact in this process.
     fn reserve(&self, events: u64) -> Result<Reserved, AppendError> {
         let Shared { depth, on_their_way, settings, .. } = &*self.shared;
+        let max_events = settings.max_events;
+        if events > max_events {
+            return Err(AppendError::TooMany { events, max_events });
+        }
         let before = on_their_way.fetch_add(events, Relaxed);
         let reserved = Reserved { journal: self.clone(), events };
-        if depth.load(Relaxed) + before + events > settings.max_events {
+        if depth.load(Relaxed) + before + events > max_events {
             return Err(AppendError::Full);
         }
         Ok(reserved)

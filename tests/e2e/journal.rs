@@ -150,6 +150,12 @@ fn a_journal_that_is_full_or_cannot_be_reached_takes_nothing_on() {
     full.problem(503, "journal-full");
     full.retry_after();
     keep(&daemon, &json!([set_inline("k5", "v"), set_inline("k6", "v")])).problem(503, "journal-full");
+    let more = json!((0..6).map(|n| set_inline(&format!("k{n}"), "v")).collect::<Vec<Value>>());
+    let never = keep(&daemon, &more);
+    never.problem(413, "payload-too-large");
+    let detail = never.json()["detail"].to_string();
+    assert!(detail.contains("has 6 events") && detail.contains("at most 5 (journal.max_events)"), "{detail}");
+    assert!(never.header("retry-after").is_none(), "it must not be sent again");
     cache.resume();
     assert_empty(&journal);
     let again = || keep(&daemon, &set_inline("k5", "v")).status == 202;
