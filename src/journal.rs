@@ -62,6 +62,8 @@ pub use self::letters::{LetterWalk, Letters};
 pub use self::link::{Connector, LinkError};
 pub use self::promise::{Loss, Tried};
 
+/// Reads a stream on: entries behind one, up to a number of entries or bytes.
+const READ: &str = include_str!("journal/scripts/read.lua");
 /// How long nothing is asked of a Redis that refuses the journal, if no journal is configured. An event that must be kept
 /// is tried all the same.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);

@@ -9,12 +9,13 @@ use super::entry::Entry;
 use super::filter::LetterFilter;
 use super::letter_id::LetterId;
 use super::link::{Link, LinkError, Value, args};
-use super::{Journal, unix_millis};
+use super::{Journal, READ, unix_millis};
 
 const UNBURY: &str = include_str!("scripts/unbury.lua");
 
-/// Letters that are read at a time.
+/// Letters that are read at a time, and their bytes; one that is larger is read alone.
 const PAGE: usize = 200;
+const PAGE_BYTES: usize = 1 << 20;
 
 /// The dead letters of a journal.
 pub struct Letters {
@@ -38,11 +39,13 @@ impl Letters {
         Ok(reply.number().and_then(|letters| usize::try_from(letters).ok()).unwrap_or(0))
     }
 
-    /// So many letters behind this one, the oldest first; None: from the first on.
-    async fn behind(&mut self, id: Option<LetterId>, most: usize) -> Result<Vec<(LetterId, DeadLetter)>, LinkError> {
-        let from = id.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
-        let command = args!["XRANGE", &self.journal.shared.keys.dead, from, "+", "COUNT", most as u64];
-        Ok(read(&self.link.one(command).await?))
+    /// The next letters behind this one, the oldest first, and whether these are all; None: from the first on.
+    async fn behind(&mut self, id: Option<LetterId>) -> Result<(Vec<(LetterId, DeadLetter)>, bool), LinkError> {
+        let after = id.map_or_else(|| "0-0".to_owned(), |id| id.to_string());
+        let command = args!["EVAL", READ, 1_u64, &self.journal.shared.keys.dead, after, PAGE as u64, PAGE_BYTES as u64];
+        let page = self.link.one(command).await?;
+        let has_all = page.list().len() < PAGE && bytes_of(&page) < PAGE_BYTES;
+        Ok((read(&page), has_all))
     }
 
     /// The letter with this ID.
@@ -88,6 +91,12 @@ impl Letters {
     }
 }
 
+/// Of the fields of a range, as the script counts them.
+fn bytes_of(range: &Value) -> usize {
+    let fields = range.list().iter().filter_map(|entry| entry.list().get(1)).flat_map(Value::list);
+    fields.filter_map(Value::text).map(Bytes::len).sum()
+}
+
 /// The letters of a range.
 fn read(range: &Value) -> Vec<(LetterId, DeadLetter)> {
     let letter = |entry: &Value| {
@@ -123,9 +132,8 @@ impl LetterWalk {
     pub async fn next(&mut self, letters: &mut Letters) -> Result<Option<(LetterId, DeadLetter)>, LinkError> {
         while self.left > 0 {
             if self.page.is_empty() && !self.has_all {
-                let page = letters.behind(self.behind, PAGE).await?;
-                self.has_all = page.len() < PAGE;
-                self.page = page.into();
+                let (page, has_all) = letters.behind(self.behind).await?;
+                (self.page, self.has_all) = (page.into(), has_all);
             }
             let Some((id, letter)) = self.page.pop_front() else { return Ok(None) };
             self.left -= 1;

@@ -1,6 +1,6 @@
 //! What cannot be applied becomes a dead letter, everything else goes on, and a letter can be listed, run again and dropped.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -8,6 +8,10 @@ use crate::journal::{assert_accepted, assert_empty, keep};
 use crate::support::{Blob, BlobServer, Daemon, PATIENCE, Redis, Stage, eventually, set_blob, set_inline};
 
 fn run(redis: &Redis, args: &[&str]) -> Output {
+    command(redis, args).output().expect("the program runs")
+}
+
+fn command(redis: &Redis, args: &[&str]) -> Command {
     let url = format!("redis://127.0.0.1:{}/0", redis.port());
     let mut command = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"));
     command
@@ -17,7 +21,7 @@ fn run(redis: &Redis, args: &[&str]) -> Output {
         .env("REDIS_URL", url)
         .env("REDIS_CONNECT_TIMEOUT_MS", "20000")
         .current_dir(std::env::temp_dir());
-    command.output().expect("the program runs")
+    command
 }
 
 fn listed(redis: &Redis, filter: &[&str]) -> Vec<Value> {
@@ -171,4 +175,37 @@ fn a_redis_that_permits_no_journal_is_not_asked_again_for_each_notification() {
     let counts: Vec<Option<String>> = evals.map(|entry| of(entry, "count")).collect();
     // The feeder asks once, and each HTTP worker at most once.
     assert!(told <= 1 && counts.len() <= 2, "{told} warnings, {counts:?}");
+}
+
+#[test]
+fn large_letters_are_read_a_few_at_a_time() {
+    const LETTERS: usize = 30;
+    let Stage { daemon, redis, .. } = Stage::new();
+    let event = set_inline("large", &"x".repeat(4 << 20)).to_string();
+    for n in 0..LETTERS {
+        let mut letter = redis::cmd("XADD");
+        letter.arg("{rcs:journal}:dead").arg("*").arg("problem").arg("blob-denied").arg("event").arg(&event);
+        letter.arg("of").arg(format!("{n}-0.0")).exec(&mut redis.conn()).expect("XADD");
+    }
+    let before = peak_mib(daemon.pid()).expect("it runs");
+    let listed = daemon.get("/dead-letters.json").json();
+    assert_eq!(listed["letters"].as_array().map(Vec::len), Some(LETTERS), "{listed}");
+    let peak = peak_mib(daemon.pid()).expect("it runs");
+    assert!(peak < before + 64, "{peak} MiB after {before} for {LETTERS} letters of 4 MiB");
+    let mut command = command(&redis, &["list"]);
+    let mut listing = command.stdout(Stdio::null()).spawn().expect("the program runs");
+    let mut peak = 0;
+    let ended = eventually(PATIENCE, || {
+        peak = peak_mib(listing.id()).unwrap_or(0).max(peak);
+        listing.try_wait().expect("a child").is_some()
+    });
+    assert!(ended && listing.wait().is_ok_and(|status| status.success()), "it lists");
+    assert!(peak > 0 && peak < 128, "{peak} MiB for {LETTERS} letters of 4 MiB");
+}
+
+/// Of memory; None: it has ended.
+fn peak_mib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(peak.trim().trim_end_matches(" kB").parse::<u64>().ok()? >> 10)
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::Parts;
 use super::take_in::{Raw, entries};
+use crate::journal::READ;
 use crate::journal::link::{Link, LinkError, Value, args};
 use crate::journal::window::Done;
 
-const READ: &str = include_str!("../scripts/read.lua");
 const TRIM: &str = include_str!("../scripts/trim.lua");
 
 /// Entries and bytes that are read at a time.
