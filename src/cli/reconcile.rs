@@ -239,7 +239,7 @@ impl Run {
 
     fn tell(self) -> ExitCode {
         self.counts.print(&self.wanted);
-        if self.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if self.counts.not_done(&self.wanted) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 

@@ -29,6 +29,6 @@ pub(super) fn command() -> Command {
   redis-cache-sync reconcile photos --bucket photos --prefix 2026/ --delete --yes
 
 It never overwrites anything newer. After an interruption run it again: it skips what is in step.
-Exit code 1: something was not done.",
+Exit code 1: something was not done, or --delete left keys without an object of which nothing shows whose they are.",
         )
 }

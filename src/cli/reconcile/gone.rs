@@ -162,7 +162,9 @@ impl Run {
         for ((key, name), seen) in found.into_iter().zip(seen).filter(|(_, seen)| seen.holds) {
             let Ok(object) = StoreObject::parse(&self.lister.store, &format!("{bucket}/{name}")) else { continue };
             if !self.is_own(&key, &seen, &object, is_named) {
-                self.counts.of_others += 1;
+                self.counts.unclear += 1;
+                let why = "it has no object, and nothing shows that this source stored it";
+                self.screen.tell(&format!("left as it is: {}: {why}", key.as_str().escape_debug()));
                 continue;
             }
             match self.is_gone(object).await {

@@ -24,8 +24,8 @@ pub struct ReconcileCounts {
     pub deleted: u64,
     /// Left alone because something newer was applied meanwhile.
     pub newer: u64,
-    /// Keys of the template that nothing shows to be of this source.
-    pub of_others: u64,
+    /// Keys of the template without an object that nothing shows to be of this source: they are left.
+    pub unclear: u64,
     pub failed: u64,
     sample: Vec<String>,
 }
@@ -38,6 +38,11 @@ impl ReconcileCounts {
         }
     }
 
+    /// What Redis is not in step with the store for. Where nothing is changed, what is unclear could still be.
+    pub fn not_done(&self, wanted: &Wanted) -> u64 {
+        self.failed + if wanted.yes { self.unclear } else { 0 }
+    }
+
     fn settled(&self) -> u64 {
         self.set + self.deleted + self.newer + self.failed
     }
@@ -45,11 +50,12 @@ impl ReconcileCounts {
     /// One line of all, on standard output, and what to do for a change.
     pub fn print(&self, wanted: &Wanted) {
         let mut out = std::io::stdout().lock();
-        let ReconcileCounts { objects, in_step, to_set, set, to_delete, deleted, newer, of_others, failed, .. } = self;
+        let ReconcileCounts { objects, in_step, to_set, set, to_delete, deleted, newer, unclear, failed, .. } = self;
         let source = &wanted.source;
         let line = match wanted.yes {
             true => format!(
-                "{source}: {objects} objects, {in_step} in step, {set} set, {deleted} deleted, {newer} already newer, {failed} not done"
+                "{source}: {objects} objects, {in_step} in step, {set} set, {deleted} deleted, {newer} already newer, {} not done",
+                self.not_done(wanted)
             ),
             false => format!(
                 "{source}: {objects} objects, {in_step} in step, {to_set} to set, {to_delete} to delete, {failed} cannot be keys"
@@ -57,23 +63,28 @@ impl ReconcileCounts {
         };
         // Nobody reads: nothing is left to be done about it.
         let _ = writeln!(out, "{line}");
-        if *of_others > 0 {
+        if !wanted.yes {
+            self.print_wanted(&mut out);
+        }
+        if *unclear > 0 {
             let _ = writeln!(
                 out,
-                "{of_others} keys of the template have no object, but nothing shows that this source stored them: they are not deleted"
+                "{unclear} keys of the template have no object, but nothing shows that {source} stored them: they are not deleted"
             );
         }
-        if wanted.yes {
-            return;
-        }
+    }
+
+    /// What it would do.
+    fn print_wanted(&self, out: &mut impl Write) {
+        let wanted = self.to_set + self.to_delete;
         for line in &self.sample {
             let _ = writeln!(out, "  {line}");
         }
-        match (to_set + to_delete).saturating_sub(self.sample.len() as u64) {
+        match wanted.saturating_sub(self.sample.len() as u64) {
             0 => {}
             more => drop(writeln!(out, "  … and {more} more")),
         }
-        if to_set + to_delete > 0 {
+        if wanted > 0 {
             let _ = writeln!(out, "nothing was changed; run it again with --yes to change it");
         }
     }
