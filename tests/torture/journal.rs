@@ -5,9 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Extent;
-use super::proxy::{Fault, Proxy, Way};
+use super::proxy::{Fault, Proxy, RETRANSMISSION, Way};
 use super::site::SECOND;
-use super::support::journaled::{Accepted, differences, stored, while_accepting};
+use super::support::journaled::{Accepted, Sending, differences, stored, while_accepting};
 use super::support::{Builder, Daemon, PATIENCE, Random, Redis, eventually, free_port, signal};
 use super::tally::Row;
 
@@ -15,6 +15,14 @@ const REPLICAS: usize = 3;
 const SENDERS: u64 = 4;
 /// Accepted requests between two faults.
 const BETWEEN: u64 = 20;
+/// Accepted requests after the last fault: few, so that they do not cover up what it left behind.
+const AFTER: u64 = 4;
+/// Requests that wait for the cache when the one that feeds is struck: more than one batch of its writers.
+const IN_PROGRESS: u64 = 15;
+/// After that a hole has brought all that it held back.
+const HELD_BACK: Duration = RETRANSMISSION.saturating_add(Duration::from_millis(100));
+/// Milliseconds that a write is tried.
+const RETRY: u64 = 1000;
 /// Another goes on within that time.
 const TAKEN_OVER: Duration = Duration::from_secs(10);
 
@@ -26,18 +34,21 @@ struct Replicas {
     ports: Vec<u16>,
     /// Of each, before the cache and before the journal.
     networks: Vec<[Proxy; 2]>,
+    /// Milliseconds that a write is tried.
+    retry: u64,
     random: Random,
     notes: Vec<String>,
 }
 
 impl Replicas {
-    fn start(extent: &Extent, journal: Redis, proxied: bool) -> Self {
+    fn start(extent: &Extent, journal: Redis, proxied: bool, retry: u64) -> Self {
         let cache = Redis::start();
         let ports: Vec<u16> = (0..REPLICAS).map(|_| free_port()).collect();
         let network = |_: &u16| [Proxy::start(cache.port()), Proxy::start(journal.port())];
         let networks = if proxied { ports.iter().map(network).collect() } else { Vec::new() };
         let random = Random::seeded(extent.seed);
-        let mut replicas = Replicas { cache, journal, daemons: Vec::new(), ports, networks, random, notes: Vec::new() };
+        let (daemons, notes) = (Vec::new(), Vec::new());
+        let mut replicas = Replicas { cache, journal, daemons, ports, networks, retry, random, notes };
         replicas.daemons = (0..REPLICAS).map(|number| replicas.builder(number).start()).collect();
         replicas
     }
@@ -49,7 +60,8 @@ impl Replicas {
         };
         let builder = Daemon::builder().set("port", self.ports[number]).set("log_level", "warn");
         let builder = builder.set("redis.host", "127.0.0.1").set("redis.port", cache);
-        let builder = builder.set("redis.response_timeout_ms", 400).set("redis.retry_ms", 1000);
+        let builder = builder.set("redis.response_timeout_ms", 400).set("redis.retry_ms", self.retry);
+        let builder = builder.set("event.deadline_ms", self.retry.max(14_000) * 2);
         builder.set("journal.url", format!("redis://127.0.0.1:{journal}/0"))
     }
 
@@ -64,17 +76,27 @@ impl Replicas {
         found().unwrap_or(0)
     }
 
+    /// Signals the one that feeds while it has work in progress: the cache answers nothing until then.
+    fn signal_at_work(&mut self, sending: &Sending, name: &str) -> usize {
+        let victim = self.holder();
+        self.cache.pause();
+        sending.go_on(IN_PROGRESS);
+        signal(self.daemons[victim].pid(), name);
+        self.cache.resume();
+        victim
+    }
+
     /// The faults, `rounds` of them, under load; then the state at the end.
-    fn struck(mut self, name: &str, seed: u64, rounds: usize, strike: impl Fn(&mut Self, usize)) -> Row {
+    fn struck(mut self, name: &str, seed: u64, rounds: usize, strike: impl Fn(&mut Self, &Sending, usize)) -> Row {
         let ports = self.ports.clone();
         let accepted = while_accepting(&ports, SENDERS, seed, |sending| {
             for round in 0..rounds {
                 sending.go_on(BETWEEN);
                 let pause = self.random.below(200);
                 thread::sleep(Duration::from_millis(pause));
-                strike(&mut self, round);
+                strike(&mut self, sending, round);
             }
-            sending.go_on(BETWEEN);
+            sending.go_on(AFTER);
         });
         let row = row(name, rounds, &accepted, (&self.cache, &self.journal));
         self.notes.into_iter().fold(row, |mut row, note| {
@@ -113,10 +135,9 @@ fn row(name: &str, rounds: usize, accepted: &Accepted, (cache, journal): (&Redis
 
 /// `kill -9` of the one that feeds, and a new one on its port.
 pub fn kill(extent: &Extent) -> Row {
-    let replicas = Replicas::start(extent, Redis::start(), false);
-    replicas.struck("journal-kill", extent.seed, extent.pick_of(2, 15, 200), |replicas, _| {
-        let victim = replicas.holder();
-        signal(replicas.daemons[victim].pid(), "KILL");
+    let replicas = Replicas::start(extent, Redis::start(), false, RETRY);
+    replicas.struck("journal-kill", extent.seed, extent.pick_of(1, 15, 200), |replicas, sending, _| {
+        let victim = replicas.signal_at_work(sending, "KILL");
         replicas.daemons[victim].wait_exit(5 * SECOND);
         replicas.daemons[victim] = replicas.builder(victim).start();
     })
@@ -124,18 +145,20 @@ pub fn kill(extent: &Extent) -> Row {
 
 /// SIGSTOP of the one that feeds: another takes over, and it writes nothing when it comes back.
 pub fn stop(extent: &Extent) -> Row {
-    let lengths = extent.pick_of(&[8][..], &[20], &[20, 20, 20]);
-    let replicas = Replicas::start(extent, Redis::start(), false);
-    replicas.struck("journal-stop", extent.seed, lengths.len(), |replicas, round| {
-        let victim = replicas.holder();
-        let (pid, begun) = (replicas.daemons[victim].pid(), Instant::now());
-        signal(pid, "STOP");
+    let lengths = extent.pick_of(&[0][..], &[20], &[20, 20, 20]);
+    // Else what it has in hand is given up for its age alone.
+    let replicas = Replicas::start(extent, Redis::start(), false, 60_000);
+    replicas.struck("journal-stop", extent.seed, lengths.len(), |replicas, sending, round| {
+        let begun = Instant::now();
+        let victim = replicas.signal_at_work(sending, "STOP");
         let epoch = || redis::cmd("GET").arg("{rcs:journal}:epoch").query::<u64>(&mut replicas.journal.conn());
         let before = epoch();
         let is_taken = eventually(TAKEN_OVER, || epoch() != before);
         let took = begun.elapsed();
         thread::sleep((lengths[round] * SECOND).saturating_sub(took));
-        signal(pid, "CONT");
+        // By now what it had in progress is done by another, and more on the same keys.
+        sending.go_on(BETWEEN);
+        signal(replicas.daemons[victim].pid(), "CONT");
         assert!(is_taken, "nobody took over within {TAKEN_OVER:?}");
         replicas.notes.push(format!("another took over after {} ms", took.as_millis()));
     })
@@ -143,26 +166,50 @@ pub fn stop(extent: &Extent) -> Row {
 
 /// The one that feeds, or any other, is cut off from the cache, from the journal, or from both, in one direction or the other.
 pub fn partitions(extent: &Extent) -> Row {
-    let replicas = Replicas::start(extent, Redis::start(), true);
-    replicas.struck("journal-partitions", extent.seed, extent.pick_of(2, 8, 40), |replicas, round| {
-        let victim = if round % 3 == 2 { replicas.random.below(REPLICAS as u64) as usize } else { replicas.holder() };
-        let (which, fault, way) = (replicas.random.below(3), replicas.random.below(3), replicas.random.below(2));
+    let replicas = Replicas::start(extent, Redis::start(), true, RETRY);
+    let rounds = extent.pick_of(1, 8, 40);
+    replicas.struck("journal-partitions", extent.seed, rounds, |replicas, sending, round| match round {
+        0 => replicas.cut_off_for_good(sending),
+        _ => replicas.cut_off(round),
+    })
+}
+
+impl Replicas {
+    /// The one that feeds is killed while all that it has sent is still on its way: nobody is there to take that back.
+    fn cut_off_for_good(&mut self, sending: &Sending) {
+        let victim = self.holder();
+        self.networks[victim].iter().for_each(|network| network.set(Way::ToRedis, Fault::BlackHole));
+        sending.go_on(BETWEEN);
+        signal(self.daemons[victim].pid(), "KILL");
+        self.daemons[victim].wait_exit(5 * SECOND);
+        self.networks[victim].iter().for_each(|network| network.set(Way::ToRedis, Fault::None));
+        let is_over = Instant::now();
+        self.daemons[victim] = self.builder(victim).start();
+        thread::sleep(HELD_BACK.saturating_sub(is_over.elapsed()));
+    }
+
+    fn cut_off(&mut self, round: usize) {
+        let victim = if round % 3 == 2 { self.random.below(REPLICAS as u64) as usize } else { self.holder() };
+        let (which, fault, way) = (self.random.below(3), self.random.below(3), self.random.below(2));
         let fault = [Fault::BlackHole, Fault::HalfClose, Fault::Reset][fault as usize];
         let way = [Way::ToRedis, Way::ToService][way as usize];
-        let time = Duration::from_millis(500 + replicas.random.below(8000));
-        let networks = &replicas.networks[victim];
+        let time = Duration::from_millis(500 + self.random.below(8000));
+        let networks = &self.networks[victim];
         let chosen = networks.iter().enumerate().filter(|(place, _)| which == 2 || which == *place as u64);
         let chosen: Vec<&Proxy> = chosen.map(|(_, network)| network).collect();
         chosen.iter().for_each(|network| network.set(way, fault));
         thread::sleep(time);
         chosen.iter().for_each(|network| network.set(way, Fault::None));
-    })
+        if fault == Fault::BlackHole {
+            thread::sleep(HELD_BACK);
+        }
+    }
 }
 
 /// The journal's Redis is killed; it returns with its append-only file, which is written always.
 pub fn redis_kill(extent: &Extent) -> Row {
-    let replicas = Replicas::start(extent, Redis::durable(), false);
-    replicas.struck("journal-redis-kill", extent.seed, extent.pick_of(2, 10, 50), |replicas, _| {
+    let replicas = Replicas::start(extent, Redis::durable(), false, RETRY);
+    replicas.struck("journal-redis-kill", extent.seed, extent.pick_of(2, 10, 50), |replicas, _, _| {
         replicas.journal.kill();
         let pause = replicas.random.below(1500);
         thread::sleep(Duration::from_millis(pause));

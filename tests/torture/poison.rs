@@ -17,13 +17,16 @@ use super::tally::Row;
 const BATCH: u64 = 500;
 /// One of so many is refused for good.
 const RARITY: u64 = 100;
+/// Events that are accepted before the cache answers no more, and before it is gone.
+const BEFORE: u64 = 500;
+const GONE: u64 = 700;
 /// Of the refused, this many are written anew before they are run again.
 const NEWER: u64 = 10;
 const ASYNC: (&str, &str) = ("prefer", "respond-async");
 
 /// One of a hundred can never be applied, until its cause is mended.
 pub fn poison(extent: &Extent) -> Row {
-    let events: u64 = extent.pick_of(2_000, 10_000, 100_000);
+    let events: u64 = extent.pick(2_000, 100_000);
     let (redis, blobs) = (Redis::start(), BlobServer::start());
     blobs.put("/bad", Blob::status(403));
     let daemon = Daemon::builder().redis(&redis).set("log_level", "error");
@@ -85,12 +88,15 @@ fn is_emptied(redis: &Redis, within: Duration) -> bool {
 
 /// The cache is gone for long, and a journal of its own accepts all the while: all of it is applied soon after.
 pub fn outage(extent: &Extent) -> Row {
-    let (length, rate): (Duration, u64) = extent.pick((5 * SECOND, 1000), (60 * SECOND, 5000));
+    let (length, rate): (Duration, u64) = extent.pick((3 * SECOND, 1000), (60 * SECOND, 5000));
     let (mut cache, journal) = (Redis::durable(), Redis::start());
     let url = format!("redis://127.0.0.1:{}/0", journal.port());
-    let daemon = Daemon::builder().redis(&cache).set("journal.url", url).set("log_level", "error").start();
+    let daemon = Daemon::builder().redis(&cache).set("journal.url", url).set("log_level", "error");
+    // Attempts while the cache is gone do not count: else they would be used up soon.
+    let daemon = daemon.set("journal.max_attempts", 3).set("redis.retry_ms", 1000).start();
     let mut row = Row { name: "journal-outage".to_owned(), rounds: 1, ..Row::default() };
-    cache.kill();
+    // What is in progress when the cache goes is written once.
+    let key = |n: u64| if n < GONE { format!("first:{n}") } else { format!("k:{}", n % 1009) };
     let is_over = AtomicBool::new(false);
     let mut state = BTreeMap::new();
     let most = thread::scope(|scope| {
@@ -98,13 +104,18 @@ pub fn outage(extent: &Extent) -> Row {
         let begun = Instant::now();
         let mut number = 0_u64;
         while begun.elapsed() < length {
+            match number {
+                // What is in progress then finds out with the time.
+                BEFORE => cache.pause(),
+                GONE => cache.kill(),
+                _ => {}
+            }
             let due = Duration::from_secs_f64(number as f64 / rate as f64);
             thread::sleep(due.saturating_sub(begun.elapsed()));
-            let batch: Vec<Value> =
-                (number..number + 50).map(|n| set_inline(&format!("k:{}", n % 1009), &n.to_string())).collect();
+            let batch: Vec<Value> = (number..number + 50).map(|n| set_inline(&key(n), &n.to_string())).collect();
             let status = daemon.post_with(&[ASYNC], json!(batch).to_string().as_bytes()).status;
             row.expect(status == 202, || format!("batch {number} is answered {status}"));
-            (number..number + 50).for_each(|n| drop(state.insert(format!("k:{}", n % 1009), n.to_string())));
+            (number..number + 50).for_each(|n| drop(state.insert(key(n), n.to_string())));
             number += 50;
         }
         row.sent = number;
