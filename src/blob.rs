@@ -13,7 +13,7 @@ mod dial;
 mod download;
 mod framing;
 pub mod guard;
-mod lookups;
+pub mod lookups;
 mod proxy;
 mod resource;
 pub mod retry;

@@ -13,6 +13,7 @@ mod define;
 pub mod demo;
 pub mod healthcheck;
 mod keys;
+mod peers;
 pub mod reconcile;
 mod reload;
 mod retry_window;

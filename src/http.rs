@@ -49,6 +49,7 @@ use std::time::Duration;
 
 pub use self::auth::Auth;
 pub use self::client::Proxies;
+pub use self::page::peers::{AllPeers, AskPeers, PeerAnswer, PeerAnswers};
 pub use self::server::{HttpServer, StartError};
 pub use self::sources::SourceSettings;
 pub use self::tls::{Pems, ServerTls, TlsError};
@@ -90,6 +91,8 @@ pub struct HttpSettings {
     pub cluster: String,
     /// Whether there are pages for a person.
     pub page: bool,
+    /// Who asks the other replicas, for the page; None: they are not known.
+    pub peers: Option<Arc<dyn AskPeers>>,
     /// From SIGTERM to the end, at most.
     pub shutdown: Duration,
     /// An operation that took longer is told of (`log_slow_ms`).

@@ -41,6 +41,7 @@
 //! | `blob/lookups.rs`, `blob/client.rs` | names that are looked up; connections in use |
 //! | `blob/store/renewal.rs`, `blob/store/credential.rs` | the credential that is lent; when secret files were read |
 //! | `journal.rs`, `journal/feeder/hold.rs` | until when the journal is left alone, and what is wrong with it; the line that writes dead letters |
+//! | `http/page/peers.rs` | what the other replicas answered last: one round of questions at a time for each token |
 //! | `http/state.rs`, `http/unproven.rs` | the oldest request of each thread; bytes of unproven bodies |
 //! | `http/sources.rs`, `cli/auth_reload.rs` | one change of settings at a time |
 //! | `config/named.rs` | the list of settings of each named source and store, made once |

@@ -245,6 +245,7 @@ fn another(setting: &Setting) -> (String, String) {
             "redis.url" | "journal.url" => quoted("rediss://h:7/3"),
             "redis.password_file" | "redis.sentinel_password_file" => quoted("password"),
             "redis.sentinel_tls" => ("true".to_owned(), "true".to_owned()),
+            "http.peers" => ("http://another:1/".to_owned(), "[\"http://another:1/\"]".to_owned()),
             "http.hosts" => ("another".to_owned(), "[\"another\"]".to_owned()),
             "http.trusted_proxies" => ("10.0.0.0/8".to_owned(), "[\"10.0.0.0/8\"]".to_owned()),
             "redis.nodes" => ("a:1,b:2".to_owned(), "[\"a:1\", \"b:2\"]".to_owned()),

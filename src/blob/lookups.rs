@@ -40,7 +40,7 @@ static LOOKUPS: LazyLock<io::Result<Lookups>> = LazyLock::new(|| Lookups::new(Ar
 /// # Errors
 ///
 /// Whatever the cause, the name was not found.
-pub(super) async fn addresses(name: &str) -> io::Result<Arc<[IpAddr]>> {
+pub async fn addresses(name: &str) -> io::Result<Arc<[IpAddr]>> {
     match &*LOOKUPS {
         Ok(lookups) => lookups.addresses(name).await.ok_or(io::ErrorKind::NotFound.into()),
         Err(error) => Err(error.kind().into()),

@@ -1,12 +1,14 @@
-//! The HTTP client of the commands that call a running service.
+//! The HTTP client of whatever calls a running service: commands, and a replica that asks the others.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use awc::{Client, Connector};
-use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 /// For name, connection and TLS.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -45,4 +47,65 @@ pub fn tls(
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// TLS towards servers that have this very certificate; shows the same one where a client's is asked for.
+///
+/// # Errors
+/// Certificate and key are of no use.
+pub fn pinned(pem: &[u8], key: &[u8]) -> Result<ClientConfig, rustls::Error> {
+    let certificate = CertificateDer::from_pem_slice(pem).map_err(|_| CertificateError::BadEncoding)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::BadEncoding)?;
+    let own = vec![certificate.clone()];
+    let provider = Arc::new(ring::default_provider());
+    let pinned = Pinned { certificate, algorithms: provider.signature_verification_algorithms };
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned));
+    let mut config = builder.with_client_auth_cert(own, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+#[derive(Debug)]
+struct Pinned {
+    certificate: CertificateDer<'static>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match *shown == self.certificate {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(CertificateError::ApplicationVerificationFailure.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
 }

@@ -7,15 +7,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use awc::http::Uri;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::ClientConfig;
 use tokio::time::timeout;
 
 use super::{client, wrong_usage};
@@ -55,7 +50,7 @@ fn target(config: &Config, path: &str) -> Result<(Uri, ClientConfig), String> {
     let listener = config.http.tls.as_ref().filter(|_| config.admin_port.is_none());
     let (scheme, tls) = match listener {
         None => ("http", client::tls(None, None)),
-        Some(listener) => ("https", pinned(listener.held.cert.expose(), listener.held.key.expose())),
+        Some(listener) => ("https", client::pinned(listener.held.cert.expose(), listener.held.key.expose())),
     };
     let uri = format!("{scheme}://{address}{path}")
         .parse()
@@ -81,64 +76,6 @@ async fn ask(tls: ClientConfig, url: &Uri) -> Result<(), String> {
     }
     let body = response.body().limit(MAX_SHOWN_BYTES).await.unwrap_or_default();
     Err(format!("answered {status}: {}", String::from_utf8_lossy(&body).escape_debug()))
-}
-
-/// TLS towards the one server that has this certificate; shows the same one where a client's is asked for.
-fn pinned(pem: &[u8], key: &[u8]) -> Result<ClientConfig, Error> {
-    let certificate = CertificateDer::from_pem_slice(pem).map_err(|_| CertificateError::BadEncoding)?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::BadEncoding)?;
-    let own = vec![certificate.clone()];
-    let provider = Arc::new(ring::default_provider());
-    let pinned = Pinned { certificate, algorithms: provider.signature_verification_algorithms };
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned));
-    let mut config = builder.with_client_auth_cert(own, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-#[derive(Debug)]
-struct Pinned {
-    certificate: CertificateDer<'static>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        shown: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        match *shown == self.certificate {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(CertificateError::ApplicationVerificationFailure.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

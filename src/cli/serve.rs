@@ -21,7 +21,7 @@ use super::reload::Reloader;
 use super::reload::settings::SettingsOrigin;
 use super::signals::{HangUp, Signals};
 use super::stores::{self, blob_settings};
-use super::{keys, refuse, traces};
+use super::{keys, peers, refuse, traces};
 use crate::blob::retry::Policy;
 use crate::cache::redis::SetupError;
 use crate::cache::{Cache, CacheError};
@@ -296,7 +296,7 @@ fn http_settings(
         max_body_bytes: config.http.max_body_bytes,
         max_connections: config.http.max_connections,
         keep_alive: config.http.keep_alive,
-        hosts: config.http.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        hosts: config.http.hosts.iter().map(|host| host.to_ascii_lowercase()).chain(peers::names(config)).collect(),
         proxies: Proxies(config.http.trusted_proxies.clone()),
         asks_for_certificates: asks_for_certificates(config),
         max_unproven_bytes: (config.intake.max_in_flight_bytes / UNPROVEN_SHARE).max(config.http.max_body_bytes),
@@ -304,6 +304,7 @@ fn http_settings(
         body_timeout: config.http.body_timeout,
         cluster: config.cluster.clone(),
         page: config.http.page,
+        peers: peers::peers(config),
         shutdown: config.http.shutdown,
         slow: config.log_slow,
         lines_one_in: config.log_requests_one_in,

@@ -240,6 +240,9 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("http.head_timeout_ms", Number(5000), millis(), "Time for a request's head to arrive"),
     Setting::new("http.body_timeout_ms", Number(30_000), millis(), "Time for a request's body to arrive, and for the sender to read its answer; more for a large answer"),
     Setting::new("http.page", Switch(true), SettingKind::Switch, "Whether to serve the pages / and /docs, on admin_port if that is set"),
+    Setting::new("http.peers", Unset("[\"http://redis-cache-sync-replicas:8080\"]"),
+        SettingKind::List { check: endpoint, allowed: "http or https URLs without a query, comma- or line-separated" },
+        "URLs at which the page finds the other replicas: each address of a host is one. They receive the token of whoever looks"),
     Setting::new("http.shutdown_seconds", Number(25), seconds(3600), "Time to drain after SIGTERM"),
 
     Setting::new("traces.endpoint", Unset("\"http://collector:4318\""), text(endpoint, "an http or https URL without a query"),

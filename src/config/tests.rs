@@ -30,7 +30,9 @@ fn every_setting_reaches_the_program() {
             }
             _ if setting.path.contains("_file") || setting.path.contains("tls_") => continue,
             _ if matches!(setting.path, "redis.url" | "journal.url") => "redis://other".to_owned(),
-            _ if matches!(setting.path, "fetch.proxy" | "traces.endpoint") => "http://other:1".to_owned(),
+            _ if matches!(setting.path, "fetch.proxy" | "traces.endpoint" | "http.peers") => {
+                "http://other:1".to_owned()
+            }
             _ if setting.path == "bind" => "::1".to_owned(),
             (SettingKind::List { .. }, _) if setting.path == "http.hosts" => "other".to_owned(),
             (SettingKind::List { .. }, _) if setting.path == "http.trusted_proxies" => "10.0.0.0/8".to_owned(),

@@ -7,6 +7,9 @@
 pub mod html;
 pub mod key;
 pub mod letters;
+pub mod peers;
+mod replica;
+pub mod replicas;
 mod status;
 
 use std::sync::Arc;

@@ -372,6 +372,7 @@ fn behind_pages(shared: &web::Data<HttpState>, for_operators: bool) -> impl FnOn
     move |config| {
         if has_pages(&shared, for_operators) {
             config.configure(page::letters::routes(&shared)).configure(page::key::route(&shared));
+            config.configure(page::replicas::routes(&shared));
         }
     }
 }

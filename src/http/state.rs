@@ -38,6 +38,8 @@ pub struct HttpState {
     pub pages: Option<Pages>,
     pub openapi: Documents,
     pub begun: Instant,
+    /// By which this process is told from others: made at its start.
+    pub instance: String,
     pub slow: SlowLog,
     pub lines: SampledLines,
     pub unproven: UnprovenBodies,
@@ -91,6 +93,7 @@ impl HttpState {
             pages,
             openapi,
             begun,
+            instance: format!("{:032x}", fastrand::u128(..)),
             slow,
             lines,
             unproven,

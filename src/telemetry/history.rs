@@ -160,6 +160,14 @@ impl History {
         pairs.map(|(before, after)| HistoryStep::between(before, after)).collect()
     }
 
+    /// The newest step of the last quarter of an hour.
+    pub fn last_step(&self) -> Option<HistoryStep> {
+        let kept = self.kept();
+        let mut newest = kept.rings[Span::Quarter as usize].samples.iter().rev();
+        let (after, before) = (newest.next()?, newest.next()?);
+        Some(HistoryStep::between(before, after))
+    }
+
     /// From the oldest sample of the last quarter of an hour to this reading.
     pub fn overall(&self, now: &Reading) -> Overall {
         match self.kept().rings[Span::Quarter as usize].samples.front() {

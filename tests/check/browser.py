@@ -8,6 +8,7 @@ from playwright.sync_api import expect, sync_playwright
 
 import browser_docs
 import browser_health
+import browser_replicas
 import browser_try
 from browser_tools import DESK, HOSTILE, SCHEMES, SIZES, SOON_MS, assert_sound, press_until, tab
 from daemon import Daemon, Redis
@@ -199,6 +200,7 @@ ALONE = [
     dead_letters_are_listed_shown_run_again_and_dropped,
     the_port_for_operating_has_no_form,
     *browser_health.ALONE,
+    *browser_replicas.ALONE,
     *browser_try.ALONE,
 ]
 

@@ -44,7 +44,8 @@ def plain(value):
 
 
 def by_kind(objects):
-    return {one["kind"]: one for one in objects}
+    # Of the two Services one finds the replicas.
+    return {one["kind"] + ("/replicas" if one["metadata"]["name"].endswith("-replicas") else ""): one for one in objects}
 
 
 def base():
@@ -90,10 +91,11 @@ def main():
     if kinds != wanted:
         faults.append(f"with every option the chart makes {sorted(kinds)}")
     names = {one["metadata"]["name"] for one in everything}
-    if names != {"staging-redis-cache-sync"}:
+    if names != {"staging-redis-cache-sync", "staging-redis-cache-sync-replicas"}:
         faults.append(f"names of the release staging: {sorted(names)}")
     policy = yaml.safe_load((ROOT / "manifests/production/networkpolicy.yaml").read_text())
-    faults += difference(by_kind(everything)["NetworkPolicy"]["spec"]["egress"], policy["spec"]["egress"], "NetworkPolicy/egress")
+    own = by_kind(rendered(EVERYTHING))["NetworkPolicy"]
+    faults += difference(own["spec"], policy["spec"], "NetworkPolicy")
     example = yaml.safe_load((ROOT / "manifests/examples/ingress.yaml").read_text())
     faults += difference(by_kind(everything)["Ingress"]["metadata"]["annotations"], example["metadata"]["annotations"], "Ingress")
     for one in ("ingress.yaml", "httproute.yaml"):

@@ -42,6 +42,7 @@ mod outcomes;
 mod page;
 mod page_health;
 mod page_key;
+mod page_replicas;
 mod patterns;
 mod problems;
 mod proxy;

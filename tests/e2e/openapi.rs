@@ -136,6 +136,8 @@ fn the_document_has_every_route_and_no_other() {
             "/metrics",
             "/openapi.json",
             "/ready",
+            "/replica.json",
+            "/replicas.json",
             SOURCE,
             "/status.json"
         ]

@@ -20,6 +20,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
+{{- define "replicasName" -}}
+{{ include "name" . | trunc 54 | trimSuffix "-" }}-replicas
+{{- end }}
+
 {{- define "adminPortName" -}}
 {{ if .Values.adminPort }}admin{{ else }}http{{ end }}
 {{- end }}

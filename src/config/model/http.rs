@@ -53,6 +53,9 @@ pub struct HttpConfig {
     pub keep_alive: Duration,
     /// Whether there are pages for a person.
     pub page: bool,
+    /// URLs at which the page finds the other replicas (`http.peers`): each address of their hosts is one.
+    #[serde(default)]
+    pub peers: Vec<String>,
     /// The time to drain after SIGTERM (`http.shutdown_seconds`); what is unfinished then is answered `shutting-down`.
     #[serde(rename = "shutdown_seconds", deserialize_with = "seconds")]
     pub shutdown: Duration,

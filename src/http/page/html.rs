@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 
+use super::peers::PeerRounds;
 use crate::telemetry::history::History;
 
 const STYLE: &str = include_str!("style.css");
@@ -22,6 +23,7 @@ const OVERVIEW: (&str, &str) = (
         include_str!("overview/failures.js"),
         include_str!("overview/charts.js"),
         include_str!("overview/tables.js"),
+        include_str!("overview/replicas.js"),
         include_str!("overview/form.js"),
         include_str!("overview/letters.js"),
     ),
@@ -47,6 +49,7 @@ const GUARDS: [(HeaderName, &str); 4] = [
 /// What is there unless `http.page` is off.
 pub struct Pages {
     pub history: History,
+    pub rounds: PeerRounds,
     pub overview: Page,
     pub docs: Page,
 }
@@ -59,7 +62,12 @@ pub struct Page {
 
 impl Pages {
     pub fn new() -> Self {
-        Pages { history: History::default(), overview: Page::new(OVERVIEW), docs: Page::new(DOCS) }
+        Pages {
+            history: History::default(),
+            rounds: PeerRounds::default(),
+            overview: Page::new(OVERVIEW),
+            docs: Page::new(DOCS),
+        }
     }
 }
 

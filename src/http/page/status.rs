@@ -2,7 +2,7 @@
 
 mod course;
 mod failed;
-mod health;
+pub mod health;
 
 use std::time::SystemTime;
 
@@ -55,6 +55,8 @@ struct Service<'a> {
     memory_bytes: Option<i64>,
     /// Whether `POST /events` is on this port.
     takes_events: bool,
+    /// Whether `/replicas.json` tells of other replicas.
+    has_peers: bool,
 }
 
 #[derive(Serialize)]
@@ -158,6 +160,7 @@ impl<'a> Status<'a> {
                 uptime_seconds: shared.begun.elapsed().as_secs(),
                 memory_bytes: shared.metrics.memory_bytes(),
                 takes_events: shared.settings.admin_port.is_none(),
+                has_peers: shared.settings.peers.is_some(),
             },
             ready: reasons.is_empty(),
             reasons,

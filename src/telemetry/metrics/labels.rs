@@ -74,7 +74,7 @@ pub(super) const STATUSES: [&str; 11] = [
 /// Stands for the routes of all sources.
 pub const SOURCES_ROUTE: &str = "/sources/NAME";
 /// The routes of the service; the last stands for anything else.
-pub const ROUTES: [&str; 14] = [
+pub const ROUTES: [&str; 16] = [
     "/events",
     SOURCES_ROUTE,
     "/live",
@@ -84,6 +84,8 @@ pub const ROUTES: [&str; 14] = [
     "/",
     "/docs",
     "/status.json",
+    "/replica.json",
+    "/replicas.json",
     "/key.json",
     "/dead-letters.json",
     "/dead-letters/replay",

@@ -103,6 +103,7 @@ function show(status) {
   at("all").hidden = false;
   document.title = `${status.ready ? "" : "not ready: "}redis-cache-sync${service.cluster ? ` in ${service.cluster}` : ""}`;
   tell(status.ready ? "✓ ready" : `✗ not ready: ${status.reasons.join("; ")}`, status.ready ? "good" : "bad");
+  replicas(status);
   health(status);
   failures(status);
   charts(status);

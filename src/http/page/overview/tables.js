@@ -50,10 +50,11 @@ function sortable(id, columns, byDefault) {
     const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : (a ?? -1) - (b ?? -1));
     const rows = [...state.rows].sort((a, b) => compare(of(a), of(b)) * (state.isDown ? -1 : 1));
     heads.forEach((head, index) => (index === state.column ? head.setAttribute("aria-sort", state.isDown ? "descending" : "ascending") : head.removeAttribute("aria-sort")));
-    renew(at(id), rows, () => rows.map((row) => make("tr", {}, ...columns.map(({ of, text, isNumber, mood }, index) => {
+    renew(at(id), rows, () => rows.map((row) => make("tr", {}, ...columns.map(({ label, of, text, cell, isNumber, mood }, index) => {
       const shown = text ? text(of(row)) : of(row);
-      const given = { class: `${isNumber ? "number" : ""} ${mood ? mood(row) : ""}`.trim() };
-      return index ? make("td", given, isNumber ? shown : breakable(shown)) : make("th", { scope: "row", ...given }, breakable(shown));
+      const given = { class: `${isNumber ? "number" : ""} ${of(row) === null ? "none" : ""} ${mood ? mood(row) : ""}`.trim() };
+      const content = cell ? cell(row) : isNumber ? shown : breakable(shown);
+      return index ? make("td", { "data-label": label, ...given }, content) : make("th", { scope: "row", ...given }, content);
     }))));
   }
   return (rows) => {

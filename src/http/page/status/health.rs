@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::http::page::peers::PartState;
 use crate::http::state::HttpState;
+use crate::pipeline::work::admission::Admission;
 use crate::telemetry::ActorKind;
 use crate::telemetry::history::{FailingHost, History};
 
@@ -18,14 +20,14 @@ pub struct HealthPart {
     part: PartKind,
     /// Which one, where there may be several.
     name: String,
-    state: PartState,
+    pub state: PartState,
     /// Milliseconds since 1970; None: it is well, or that is not known.
-    since_ms: Option<u64>,
+    pub since_ms: Option<u64>,
     /// In words; empty: it is well.
     why: String,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum PartKind {
     Service,
@@ -34,16 +36,6 @@ enum PartKind {
     Admission,
     Store,
     Host,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum PartState {
-    Ok,
-    /// Some events fail, or will soon.
-    Degraded,
-    /// Events fail, or none are taken.
-    Down,
 }
 
 /// Redis, journal and admission always; every store; and those hosts that fail. Why a host fails names what was fetched, so that is
@@ -102,11 +94,16 @@ fn journal(shared: &HttpState, now: SystemTime) -> Option<HealthPart> {
     })
 }
 
-fn admission(shared: &HttpState) -> HealthPart {
-    let admission = &shared.pipeline.admission;
+/// The part of the admission that is in use, from 0 to 1: of events or of bytes, whichever is more.
+pub fn fullness(admission: &Admission) -> f64 {
     let ((events, bytes), (max_events, max_bytes)) = (admission.in_use(), admission.limits());
     let share = |used: usize, most: usize| used as f64 / most.max(1) as f64;
-    let full = share(events, max_events).max(share(bytes, max_bytes));
+    share(events, max_events).max(share(bytes, max_bytes))
+}
+
+fn admission(shared: &HttpState) -> HealthPart {
+    let admission = &shared.pipeline.admission;
+    let full = fullness(admission);
     if full < NEARLY_FULL {
         return HealthPart::well(PartKind::Admission, "");
     }
@@ -116,6 +113,21 @@ fn admission(shared: &HttpState) -> HealthPart {
 }
 
 impl HealthPart {
+    /// What it is and why it is not well, as a sentence.
+    pub fn told(&self) -> String {
+        let part = match self.part {
+            PartKind::Service => "Service",
+            PartKind::Redis => "Redis",
+            PartKind::Journal => "Journal",
+            PartKind::Admission => "Admission",
+            PartKind::Store => "Store",
+            PartKind::Host => "Host",
+        };
+        let name = if self.name.is_empty() { String::new() } else { format!(" {}", self.name) };
+        let end = if self.why.ends_with('.') { "" } else { "." };
+        format!("{part}{name}: {}{end}", self.why)
+    }
+
     fn well(part: PartKind, name: &str) -> Self {
         HealthPart { part, name: name.to_owned(), state: PartState::Ok, since_ms: None, why: String::new() }
     }
