@@ -242,7 +242,7 @@ impl RequestLine {
         let route = ROUTES.into_iter().find(|route| *route == path || is_source && *route == SOURCES_ROUTE);
         let other = match route.filter(|_| !is_source) {
             Some(_) => String::new(),
-            None => path.chars().take(MAX_PATH).collect(),
+            None => path[..path.char_indices().nth(MAX_PATH).map_or(path.len(), |(end, _)| end)].to_owned(),
         };
         let (method, route) = (request.method().clone(), route.unwrap_or("other"));
         RequestLine { method, route, other, context, told: false }

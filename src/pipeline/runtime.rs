@@ -8,6 +8,7 @@ mod pool;
 mod registry;
 mod stage;
 mod tasks;
+mod timer;
 
 pub use actix_rt::{Arbiter as Thread, ArbiterHandle as ThreadHandle};
 

@@ -165,9 +165,8 @@ impl ServerSession {
         bytes: usize,
         frames: &mut Vec<Frame>,
     ) -> Result<(), Error> {
-        let mut held = self.ready(deadline).await?;
-        let within =
-            deadline.left().min(self.server.settings.response_timeout + time_for_bytes(bytes) + encoder.blocks());
+        let (mut held, left) = self.ready(deadline).await?;
+        let within = left.min(self.server.settings.response_timeout + time_for_bytes(bytes) + encoder.blocks());
         self.was_sent = true;
         if let Err(error) = held.connection.exchange_raw(encoder, max_bytes, within, frames).await {
             self.was_closed = error.is_closed();
@@ -177,27 +176,27 @@ impl ServerSession {
         Ok(())
     }
 
-    /// A connection on which something may be sent: connected if need be, and with nothing left of what earlier ones may still owe.
+    /// A connection on which something may be sent, and the time left for that: connected if need be, and with nothing left of what
+    /// earlier ones may still owe.
     /// Held outside of the session: a call that is dropped half-way takes its connection with it.
-    async fn ready(&mut self, deadline: &Deadline) -> Result<Held, Error> {
+    async fn ready(&mut self, deadline: &Deadline) -> Result<(Held, Duration), Error> {
         (self.was_sent, self.was_closed) = (false, false);
         if !self.is_connected() {
             self.connection = None;
         }
-        if deadline.left().is_zero() {
-            return Err(unavailable(NOT_SENT));
-        }
         let mut held = match self.connection.take() {
             Some(held) => held,
-            None => self.connect(deadline.left()).await?,
+            None => self.connect(time_left(deadline)?).await?,
         };
-        self.server.kill_abandoned(&mut held.connection, deadline.left()).await?;
+        self.server.kill_abandoned(&mut held.connection, deadline).await?;
         // Connecting took its time, or the process was stopped: what has run out is not sent.
-        if deadline.left().is_zero() {
-            self.connection = Some(held);
-            return Err(unavailable(NOT_SENT));
+        match time_left(deadline) {
+            Ok(left) => Ok((held, left)),
+            Err(error) => {
+                self.connection = Some(held);
+                Err(error)
+            }
         }
-        Ok(held)
     }
 
     /// Goes on with the connection, unless an answer makes another one advisable.
@@ -216,9 +215,9 @@ impl ServerSession {
         deadline: &Deadline,
         frames: &mut Vec<Frame>,
     ) -> Result<(), NotStreamed> {
-        let mut held = self.ready(deadline).await?;
+        let (mut held, left) = self.ready(deadline).await?;
         self.was_sent = true;
-        held.connection.stream(value, max_bytes, deadline.left(), frames).await?;
+        held.connection.stream(value, max_bytes, left, frames).await?;
         self.keep(held, frames);
         Ok(())
     }
@@ -293,6 +292,11 @@ impl AsMut<ServerSession> for ServerSession {
     fn as_mut(&mut self) -> &mut ServerSession {
         self
     }
+}
+
+/// An error if none is.
+fn time_left(deadline: &Deadline) -> Result<Duration, Error> {
+    Some(deadline.left()).filter(|left| !left.is_zero()).ok_or_else(|| unavailable(NOT_SENT))
 }
 
 /// The first half of the id that a server gives itself at its start.

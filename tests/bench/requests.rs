@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -106,16 +107,15 @@ pub fn lines(commands: &[Command], size: usize) -> Vec<String> {
 /// long string only, and tells those that differ elsewhere apart by their lengths, or slowly.
 const MANY: usize = 10_000;
 
-/// Bodies in the file from which wrk's script takes them.
+/// Bodies, and the file with their requests from which wrk's script takes them.
 pub struct Bodies {
-    dir: TempDir,
+    bodies: Vec<String>,
+    dir: OnceLock<TempDir>,
     pub content_type: &'static str,
     /// Where they are posted.
     pub route: &'static str,
     /// What their `Prefer` says, if they have one.
     pub prefer: Option<&'static str>,
-    /// The first of them, to compare answers by.
-    pub first: String,
 }
 
 impl Bodies {
@@ -137,35 +137,44 @@ impl Bodies {
         Bodies { prefer: Some("respond-async"), ..self }
     }
 
-    pub fn path(&self) -> PathBuf {
-        self.dir.path().join("bodies")
+    /// The first of them, to compare answers by.
+    pub fn first(&self) -> &str {
+        self.bodies.first().expect("a body")
     }
 
-    pub fn script(&self) -> PathBuf {
-        self.dir.path().join("wrk.lua")
+    pub fn count(&self) -> usize {
+        self.bodies.len()
+    }
+
+    /// The script and its file.
+    pub fn files(&self) -> [PathBuf; 2] {
+        let dir = self.dir.get_or_init(|| self.write());
+        ["wrk.lua", "requests"].map(|name| dir.path().join(name))
     }
 
     fn of(bodies: &[String], content_type: &'static str) -> Self {
+        Bodies { bodies: bodies.to_vec(), dir: OnceLock::new(), content_type, route: "/events", prefer: None }
+    }
+
+    fn write(&self) -> TempDir {
         let dir = scratch();
-        let made = Bodies {
-            dir,
-            content_type,
-            route: "/events",
-            prefer: None,
-            first: bodies.first().cloned().expect("a body"),
-        };
-        std::fs::write(made.script(), include_str!("wrk.lua")).expect("a file");
-        let mut file = create(&made.path());
-        for (number, body) in bodies.iter().enumerate() {
-            let padding = match bodies.len() {
+        std::fs::write(dir.path().join("wrk.lua"), include_str!("wrk.lua")).expect("a file");
+        let mut file = create(&dir.path().join("requests"));
+        let prefer = self.prefer.map(|prefer| format!("Prefer: {prefer}\r\n")).unwrap_or_default();
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {}\r\n{prefer}",
+            self.route, self.content_type
+        );
+        for (number, body) in self.bodies.iter().enumerate() {
+            let padding = match self.bodies.len() {
                 ..=MANY => String::new(),
-                _ => format!("\r\nX-Padding: {}", "x".repeat(number % 64)),
+                _ => format!("X-Padding: {}\r\n", "x".repeat(number % 64)),
             };
-            let end = format!("{padding}\r\n\r\n{body}");
-            write!(file, "{} {}\n{end}\n", end.len(), body.len()).expect("a file");
+            let request = format!("{head}{padding}Content-Length: {}\r\n\r\n{body}", body.len());
+            writeln!(file, "{:08}{request}", request.len()).expect("a file");
         }
         file.flush().expect("a file");
-        made
+        dir
     }
 }
 

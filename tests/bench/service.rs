@@ -187,7 +187,7 @@ impl Service {
 pub fn assert_alike(services: &[Service], bodies: &Bodies, before: impl Fn()) {
     let ask = |service: &Service| {
         before();
-        service.post(bodies.content_type, bodies.first.as_bytes())
+        service.post(bodies.content_type, bodies.first().as_bytes())
     };
     let answers: Vec<Answer> = services.iter().map(ask).collect();
     for (service, answer) in services.iter().zip(&answers) {

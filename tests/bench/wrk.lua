@@ -1,8 +1,11 @@
--- Sends prepared requests one after the other. init(FILE, CONTENT_TYPE[, PREFER]): FILE holds the ends of requests, each
--- behind its length and that of its body: from what follows `Content-Length: 123`.
+-- Sends prepared requests one after the other. init(FILE, COUNT): FILE holds so many requests, each behind its length in eight
+-- digits and before a line end.
 
-local text, head, place_in_text, first = nil, nil, 1, 1
-local requests, at, are_all, threads = {}, 0, false, 0
+-- More are not kept: to look through them again and again would cost Lua more than to copy each out of the file.
+local MANY = 10000
+
+local text, next_at, first_at = nil, 1, 1
+local requests, at, are_kept, are_all, threads = {}, 0, true, false, 0
 
 function setup(thread)
     thread:set("place", threads)
@@ -14,31 +17,32 @@ function init(args)
     local file = assert(io.open(args[1], "rb"))
     text = file:read("*a")
     file:close()
-    local prefer = args[3] and "Prefer: " .. args[3] .. "\r\n" or ""
-    local format = "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\n%sContent-Length: "
-    head = string.format(format, wrk.path, wrk.headers["Host"], args[2], prefer)
+    are_kept = tonumber(args[2]) <= MANY
     -- Threads begin far from each other, so that they do not meet on one key.
     if place > 0 then
-        first = text:find("\n%d+ %d+\n", math.floor(#text * place / 2)) + 1
-        place_in_text = first
+        first_at = text:find("\n%d%d%d%d%d%d%d%dPOST ", math.floor(#text * place / 2)) + 1
+        next_at = first_at
     end
 end
 
-local function make_next()
-    local line_end = text:find("\n", place_in_text, true)
-    local bytes, size = text:match("^(%d+) (%d+)\n", place_in_text)
-    requests[#requests + 1] = head .. size .. text:sub(line_end + 1, line_end + bytes)
-    place_in_text = line_end + bytes + 2
-    if place_in_text > #text then
-        place_in_text = 1
+local function take_next()
+    local from = next_at + 8
+    local bytes = tonumber(text:sub(next_at, from - 1))
+    next_at = from + bytes + 1
+    if next_at > #text then
+        next_at = 1
     end
-    are_all = place_in_text == first
-    return requests[#requests]
+    return text:sub(from, from + bytes - 1)
 end
 
 function request()
+    if not are_kept then
+        return take_next()
+    end
     if not are_all then
-        return make_next()
+        requests[#requests + 1] = take_next()
+        are_all = next_at == first_at
+        return requests[#requests]
     end
     at = at % #requests + 1
     return requests[at]

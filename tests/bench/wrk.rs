@@ -68,16 +68,16 @@ impl Load<'_> {
     fn run(&self, seconds: u32, service: &Service) -> Seen {
         let wrk = find_program("wrk").expect("wrk is not installed: run `make bench`, which installs it");
         let threads = THREADS.min(self.connections).to_string();
+        let [script, requests] = self.bodies.files();
         let mut command = Command::new(wrk);
         command
             .args(["-t", &threads, "-c", &self.connections.to_string(), "-d", &seconds.to_string()])
             .args(["--timeout", "10s", "-s"])
-            .arg(self.bodies.script())
-            .arg(format!("http://127.0.0.1:{}{}", service.port, self.bodies.route))
+            .arg(script)
+            .arg(format!("http://127.0.0.1:{}", service.port))
             .arg("--")
-            .arg(self.bodies.path())
-            .arg(self.bodies.content_type)
-            .args(self.bodies.prefer);
+            .arg(requests)
+            .arg(self.bodies.count().to_string());
         service.forget_log();
         let output = run(&mut command, None);
         let text = String::from_utf8_lossy(&output.stdout);

@@ -143,14 +143,14 @@ impl Session for RedisSession {
 impl RedisSession {
     /// For a pipeline that writes this key.
     fn wait(&self, key: &[u8], deadline: &Deadline, bytes: usize) -> Option<Wait> {
-        let CacheState { wait_replicas, version_keys, .. } = &*self.shared;
+        let CacheState { wait_replicas: replicas @ 1.., version_keys, .. } = &*self.shared else { return None };
         // Some of the time is kept for the rest, so that too few replicas do not look like a lost connection. As long as
         // they are too few it is less: what is to go elsewhere waits too.
         let part = if self.lacks_replicas { 8 } else { 2 };
         let response_timeout = self.session.server().settings().response_timeout;
         let within = deadline.left().min(response_timeout + time_for_bytes(bytes)) / part;
-        let key = || version_keys.own_key(self.own_slot.unwrap_or_else(|| slot(key)));
-        (*wait_replicas > 0).then(|| Wait { replicas: *wait_replicas, within, key: key() })
+        let key = version_keys.own_key(self.own_slot.unwrap_or_else(|| slot(key)));
+        Some(Wait { replicas: *replicas, within, key })
     }
 
     /// As [`redis::ServerSession::exchange`].

@@ -33,10 +33,10 @@ pub(super) enum Sharing {
 }
 
 impl Sharing {
-    pub(super) fn allows(self, now: Instant) -> bool {
+    pub(super) fn allows(self, now: impl FnOnce() -> Instant) -> bool {
         match self {
             Sharing::Untried => true,
-            Sharing::Refused { until, .. } => until <= now,
+            Sharing::Refused { until, .. } => until <= now(),
             Sharing::Unknown => false,
         }
     }
@@ -97,16 +97,17 @@ impl SharedCalls {
         SharedCalls { versions: Sharing::Untried, sets: Sharing::Untried, expiring }
     }
 
-    pub(super) fn singly(self, now: Instant) -> Singly {
+    /// The clock is looked at only where something was refused.
+    pub(super) fn singly(self, now: impl Fn() -> Instant) -> Singly {
         let Self { versions, sets, expiring } = self;
-        Singly { versions: !versions.allows(now), sets: !sets.allows(now), expiring: !expiring.allows(now) }
+        Singly { versions: !versions.allows(&now), sets: !sets.allows(&now), expiring: !expiring.allows(&now) }
     }
 
     /// Learns from the replies to a pipeline.
-    pub(super) fn note(&mut self, refused: RefusedTogether, now: Instant) {
-        refused.versions.into_iter().for_each(|refusal| self.versions.refused(refusal, now));
-        refused.sets.into_iter().for_each(|refusal| self.sets.refused(refusal, now));
-        refused.expiring.into_iter().for_each(|refusal| self.expiring.refused(refusal, now));
+    pub(super) fn note(&mut self, refused: RefusedTogether, now: impl Fn() -> Instant) {
+        refused.versions.into_iter().for_each(|refusal| self.versions.refused(refusal, now()));
+        refused.sets.into_iter().for_each(|refusal| self.sets.refused(refusal, now()));
+        refused.expiring.into_iter().for_each(|refusal| self.expiring.refused(refusal, now()));
     }
 }
 
@@ -118,25 +119,25 @@ mod tests {
     fn a_refused_call_is_tried_again_after_pauses_that_grow_and_begin_anew_after_a_good_while() {
         let (mut sharing, mut now) = (Sharing::default(), Instant::now());
         for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
-            assert!(sharing.allows(now));
+            assert!(sharing.allows(|| now));
             sharing.refused(Refusal::Together, now);
             now += Duration::from_secs(seconds);
-            assert!(!sharing.allows(now - Duration::from_millis(1)), "after {seconds} s");
+            assert!(!sharing.allows(|| now - Duration::from_millis(1)), "after {seconds} s");
         }
         now += Duration::from_secs(64);
         sharing.refused(Refusal::Together, now);
-        assert!(!sharing.allows(now) && sharing.allows(now + FIRST_PAUSE));
+        assert!(!sharing.allows(|| now) && sharing.allows(|| now + FIRST_PAUSE));
     }
 
     #[test]
     fn sets_with_an_expiry_share_calls_where_that_is_faster() {
         let is_shared = |name: &str, version: &str| {
             let make = Product { name: name.to_owned(), version: version.to_owned() };
-            !SharedCalls::of(Some(&make)).singly(Instant::now()).expiring
+            !SharedCalls::of(Some(&make)).singly(Instant::now).expiring
         };
         assert!(["9.1.0", "9.1.2-rc1", "9.10", "10.0.0"].into_iter().all(|version| is_shared("valkey", version)));
         assert!(!["9.0.9", "8.1.8", "9", ""].into_iter().any(|version| is_shared("valkey", version)));
-        assert!(!is_shared("redis", "8.10.2") && SharedCalls::of(None).singly(Instant::now()).expiring);
+        assert!(!is_shared("redis", "8.10.2") && SharedCalls::of(None).singly(Instant::now).expiring);
     }
 
     #[test]
@@ -144,7 +145,7 @@ mod tests {
         let (mut sharing, now) = (Sharing::default(), Instant::now());
         for refusal in [Refusal::Unknown, Refusal::Together] {
             sharing.refused(refusal, now);
-            assert!(!sharing.allows(now + MAX_PAUSE * 2));
+            assert!(!sharing.allows(|| now + MAX_PAUSE * 2));
         }
     }
 }

@@ -5,10 +5,14 @@ use std::borrow::Cow;
 use super::{Message, SourceFault};
 
 /// The media type without its parameters, in lower case. None: there is none.
-pub(super) fn essence(message: &Message) -> Option<String> {
+pub(super) fn essence<'a>(message: &Message<'a>) -> Option<Cow<'a, str>> {
     let value = message.headers.get("content-type")?;
     let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    Some(String::from_utf8_lossy(essence).to_ascii_lowercase()).filter(|essence| !essence.is_empty())
+    let essence = match String::from_utf8_lossy(essence) {
+        given if given.bytes().any(|byte| byte.is_ascii_uppercase()) => Cow::Owned(given.to_ascii_lowercase()),
+        lower => lower,
+    };
+    Some(essence).filter(|essence| !essence.is_empty())
 }
 
 /// Whether a media type is JSON, or of a syntax that is (`application/problem+json`).

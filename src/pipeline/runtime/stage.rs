@@ -17,6 +17,7 @@ use actix::{Actor, ActorContext, Arbiter, AsyncContext, Context, Handler, Messag
 use futures::FutureExt;
 
 use super::heartbeat::{Heartbeat, Waiting};
+use super::timer::Every;
 
 const BEAT: Duration = Duration::from_millis(250);
 
@@ -63,8 +64,10 @@ impl<S: Stage> StageContext<'_, S> {
     }
 
     /// Calls `work` again and again, with this time between.
-    pub fn every(&mut self, time: Duration, mut work: impl FnMut(&mut S, &mut StageContext<'_, S>) + 'static) {
-        self.0.run_interval(time, move |running, context| running.run_guarded(context, &mut work));
+    pub fn every(&mut self, time: Duration, mut work: impl FnMut(&mut S, &mut StageContext<'_, S>) + Unpin + 'static) {
+        self.0.spawn(Every::new(time, move |running: &mut Running<S>, context: &mut Context<Running<S>>| {
+            running.run_guarded(context, &mut work);
+        }));
     }
 
     /// Restarts the actor with the panic that the future ends with.
@@ -108,14 +111,14 @@ impl<S: Stage> Running<S> {
     fn start_heartbeat(&mut self, context: &mut Context<Self>) {
         self.heartbeat.started();
         let (mut is_forsaken, pulse) = (false, Pulse(self.heartbeat.clone()));
-        context.run_interval(BEAT, move |running, context| {
+        context.spawn(Every::new(BEAT, move |running: &mut Self, context: &mut Context<Self>| {
             pulse.0.beat();
             let was_forsaken = std::mem::replace(&mut is_forsaken, !context.connected());
             if was_forsaken && is_forsaken {
                 running.end(context);
             }
             running.run_guarded(context, |stage, _| stage.beat());
-        });
+        }));
     }
 }
 

@@ -23,32 +23,30 @@ pub(super) fn write(out: &mut Vec<u8>, cluster: &str, record: &Record<'_>, now: 
         Level::Trace => b" TRACE ",
     });
     Escaping::new(out, false).write_args(*record.args());
-    visit_fields(record, &mut Fields { out });
-    if !record.target().starts_with(OWN_TARGET) {
-        write_field(out, "target", record.target());
+    let is_own = record.target().starts_with(OWN_TARGET);
+    visit_fields(record, &mut Fields { out, is_own });
+    if !is_own {
+        write_key(out, "target");
+        write_value(out, record.target());
     }
     if !cluster.is_empty() {
-        write_field(out, "cluster", cluster);
+        write_key(out, "cluster");
+        write_value(out, cluster);
     }
 }
 
-/// Whether a byte of a name can stand as it is. Names are so short that to look each byte up is the fastest.
-static PLAIN: [bool; 256] = {
-    let (mut plain, mut byte) = ([false; 256], 0);
-    while byte < plain.len() {
-        plain[byte] = is_plain(byte as u8);
-        byte += 1;
-    }
-    plain
-};
-
 struct Fields<'a> {
     out: &'a mut Vec<u8>,
+    /// The names of the fields are those in our source.
+    is_own: bool,
 }
 
 impl<'k> VisitSource<'k> for Fields<'_> {
     fn visit_pair(&mut self, key: Key<'k>, value: Value<'k>) -> Result<(), KvError> {
-        write_key(self.out, key.as_str());
+        match self.is_own {
+            true => write_key(self.out, key.as_str()),
+            false => write_foreign_key(self.out, key.as_str()),
+        }
         value.visit(Field { out: self.out })
     }
 }
@@ -82,47 +80,15 @@ impl<'v> VisitValue<'v> for Field<'_> {
     }
 }
 
-fn write_field(out: &mut Vec<u8>, key: &str, value: &str) {
-    write_key(out, key);
-    write_value(out, value);
-}
-
-/// Whether all eight bytes are small letters, `_` or a backquote.
-fn are_letters(bytes: u64) -> bool {
-    const ONES: u64 = u64::MAX / 255;
-    const TOPS: u64 = ONES << 7;
-    // A top bit stays where nothing has to be borrowed, and comes about where a byte goes beyond 127.
-    let reach_the_first = ((bytes | TOPS) - ONES * u64::from(b'_')) & TOPS == TOPS;
-    let pass_the_last = (bytes & !TOPS) + ONES * u64::from(127 - b'z');
-    reach_the_first && (bytes | pass_the_last) & TOPS == 0
-}
-
-/// Names of fields are nearly all made of letters, and looked at eight bytes at a time.
-fn is_plain_name(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    let by_eight = (bytes.first_chunk(), bytes.last_chunk());
-    let by_four = (bytes.first_chunk(), bytes.last_chunk());
-    let is_made_of_letters = match (bytes.len(), by_eight, by_four) {
-        (8..=16, (Some(first), Some(last)), _) => {
-            are_letters(u64::from_le_bytes(*first)) && are_letters(u64::from_le_bytes(*last))
-        }
-        (4..=8, _, (Some(first), Some(last))) => {
-            let [first, last] = [first, last].map(|half| u64::from(u32::from_le_bytes(*half)));
-            are_letters(first << 32 | last)
-        }
-        _ => false,
-    };
-    is_made_of_letters || bytes.iter().all(|byte| PLAIN[usize::from(*byte)])
-}
-
 fn write_key(out: &mut Vec<u8>, key: &str) {
     out.push(b' ');
-    // Names are short and plain, but for those that somebody else made.
-    if key.len() <= MAX_PART_BYTES && is_plain_name(key) {
-        out.extend_from_slice(key.as_bytes());
-    } else {
-        Escaping::new(out, true).write(key);
-    }
+    out.extend_from_slice(key.as_bytes());
+    out.push(b'=');
+}
+
+fn write_foreign_key(out: &mut Vec<u8>, key: &str) {
+    out.push(b' ');
+    Escaping::new(out, true).write(key);
     out.push(b'=');
 }
 
@@ -132,23 +98,4 @@ fn write_value(out: &mut Vec<u8>, value: &str) {
         return out.extend_from_slice(value.as_bytes());
     }
     write_quoted(out, value);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_plain_if_each_byte_of_it_is() {
-        for length in 1..20 {
-            assert!(is_plain_name(&"outcome_of_requests_z"[..length]));
-            for (place, byte) in (0..length).flat_map(|place| (0..=127u8).map(move |byte| (place, byte))) {
-                let mut name = vec![b'a'; length];
-                name[place] = byte;
-                let name = String::from_utf8(name).unwrap();
-                assert_eq!(is_plain_name(&name), is_plain(byte), "{name:?}");
-            }
-        }
-        assert!(!is_plain_name("größe_des_wertes"));
-    }
 }

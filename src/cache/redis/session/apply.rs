@@ -127,7 +127,7 @@ impl RedisSession {
             windows,
             window_bytes,
             with_scripts: !self.has_scripts && segment.iter().any(|command| command.version().is_some()),
-            singly: self.calls.singly(Instant::now()),
+            singly: self.calls.singly(Instant::now),
             asking: self.asking,
             probes_length: long.is_some_and(|bytes| self.session.server().length_limit().is_doubtful(bytes)),
         };
@@ -147,7 +147,7 @@ impl RedisSession {
 
         let mut replies = ReplyReader::new(segment, options, self.take_note(frames, options.with_scripts));
         let unread = self.read_replies(&mut replies, results);
-        self.calls.note(replies.refused_together, Instant::now());
+        self.calls.note(replies.refused_together, Instant::now);
         if let Some(wait) = &wait
             && let Err(error) = self.acknowledged(wait::waited(replies.into_frames(), wait), wait, deadline).await
         {
