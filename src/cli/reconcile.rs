@@ -11,6 +11,7 @@
 
 mod gone;
 mod looks;
+mod owner;
 mod progress;
 mod writes;
 
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use self::gone::Gone;
 use self::looks::{KeyState, Looks};
+use self::owner::Claims;
 use self::progress::{ReconcileCounts, show};
 use self::writes::Writes;
 use super::screen::Screen;
@@ -59,6 +61,7 @@ struct Run {
     mapping: Mapping,
     /// What the keys of each other source begin with.
     others: Vec<String>,
+    claims: Claims,
     lister: Lister,
     limits: Limits,
     looks: Looks,
@@ -145,10 +148,11 @@ impl Run {
         };
         let other = config.sources.iter().filter(|(name, _)| **name != wanted.source);
         let others = other.map(|(name, source)| source.key.fixed_prefix(name)).collect();
+        let claims = Claims::of(config, &wanted.source);
         let (store, prefix) = (mapping.store.clone().unwrap_or_default(), wanted.prefix.clone());
         let lister = Lister { client, store, prefix };
         let (gone, counts, screen) = (Gone::new(), ReconcileCounts::default(), Screen::new());
-        Ok(Run { wanted, mapping, others, lister, limits, looks, writes, gone, counts, screen })
+        Ok(Run { wanted, mapping, others, claims, lister, limits, looks, writes, gone, counts, screen })
     }
 
     async fn everything(&mut self, buckets: &[String]) -> Result<(), Failure> {

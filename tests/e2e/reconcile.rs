@@ -157,6 +157,38 @@ fn keys_whose_object_is_gone_are_deleted_and_those_of_others_never() {
 }
 
 #[test]
+fn a_key_whose_object_is_in_another_bucket_of_the_source_is_not_deleted() {
+    for (key, include) in
+        [("{object}", ""), ("p:{object}", ""), ("{object}", "photos/*,films/*"), ("p:{object}", "photos/*,films/*")]
+    {
+        let (redis, store) = (Redis::start(), Store::with(&[("a", "1"), ("b", "2")]));
+        let listing = "<Contents><Key>f</Key><ETag>&quot;f-tag&quot;</ETag></Contents>";
+        store.host.put("/films", Blob::bytes(format!("<ListBucketResult>{listing}</ListBucketResult>")));
+        store.host.put("/films/f", Blob::bytes("f").etag("\"f-tag\""));
+        let own = |name: &str| key.replace("{object}", name);
+        let only = ["--sources-pics-include", include];
+        let run = |bucket: &str, more: &[&str]| {
+            reconcile(&redis, &store, key, &[&["pics", "--bucket", bucket, "--yes"], more, &only].concat())
+        };
+        assert_eq!((run("photos", &[]).0, run("films", &[]).0), (Some(0), Some(0)));
+        store.remove("a");
+        let (code, out, err) = run("photos", &["--delete"]);
+        assert!(out.contains("1 deleted"), "{key} {include}: {out}{err}");
+        // Of a bucket that the settings do not name, nothing is known.
+        assert_eq!(code, Some(i32::from(include.is_empty())), "{key} {include}: {out}{err}");
+        assert!(redis.value(&own("a")).is_none() && redis.value(&own("b")).is_some(), "{key} {include}: {out}");
+        assert!(redis.value(&own("f")).is_some(), "{key} {include}: {out}");
+        if !include.is_empty() {
+            // As after `redis.version_window_seconds`: nothing is remembered any more.
+            let companions: Vec<String> = redis::cmd("KEYS").arg("rcs:v:*").query(&mut redis.conn()).expect("KEYS");
+            redis::cmd("DEL").arg(companions).exec(&mut redis.conn()).expect("DEL");
+            let (_, out, err) = run("photos", &["--delete"]);
+            assert!(redis.value(&own("f")).is_some(), "{key} {include}: {out}{err}");
+        }
+    }
+}
+
+#[test]
 fn a_key_that_another_source_may_have_stored_is_left() {
     let (redis, store) = (Redis::start(), Store::with(&[("a", "1")]));
     let thumbs = ["--sources-thumbs-key", "thumbs:{object}", "--sources-thumbs-value", "facts"];

@@ -10,9 +10,10 @@ use std::time::Instant;
 use ahash::RandomState;
 
 use super::looks::after;
+use super::owner::Owner;
 use super::{Failure, Run};
 use crate::blob::{BlobRequest, FetchErrorKind, Opened};
-use crate::cache::{Cursor, Scan, ScanStep, Seen};
+use crate::cache::{Cursor, Scan, ScanStep};
 use crate::event::pattern::{Pattern, Wider, escaped};
 use crate::event::{CacheKey, FetchTarget, StoreObject};
 
@@ -161,13 +162,17 @@ impl Run {
         let seen = self.looks.at(keys).await.map_err(Failure::Cache)?;
         for ((key, name), seen) in found.into_iter().zip(seen).filter(|(_, seen)| seen.holds) {
             let Ok(object) = StoreObject::parse(&self.lister.store, &format!("{bucket}/{name}")) else { continue };
-            if !self.is_own(&key, &seen, &object, is_named) {
-                self.counts.unclear += 1;
-                let why = "it has no object, and nothing shows that this source stored it";
-                self.screen.tell(&format!("left as it is: {}: {why}", key.as_str().escape_debug()));
-                continue;
+            match self.owner(&key, &seen, &object, is_named) {
+                Owner::Own => {}
+                Owner::Other => continue,
+                Owner::Unclear => {
+                    self.counts.unclear += 1;
+                    let why = "it has no object, and nothing shows that this source stored it";
+                    self.screen.tell(&format!("left as it is: {}: {why}", key.as_str().escape_debug()));
+                    continue;
+                }
             }
-            match self.is_gone(object).await {
+            match self.are_gone(self.objects_of(&key, &seen, object)).await {
                 Ok(false) => {}
                 Ok(true) => {
                     self.counts.to_delete += 1;
@@ -186,14 +191,13 @@ impl Run {
         Ok(())
     }
 
-    /// Whether the source stored it: it is remembered as this very object; or no other source has keys that begin so, and the
-    /// template or a storage's version says so.
-    fn is_own(&self, key: &CacheKey, seen: &Seen, object: &StoreObject, is_named: bool) -> bool {
-        let resource = self.lister.client.resource_of(object);
-        let is_remembered = seen.remembered.as_ref().is_some_and(|remembered| Some(remembered.resource) == resource);
-        let is_anothers = self.others.iter().any(|prefix| key.as_str().starts_with(prefix.as_str()));
-        let has_place = seen.version.as_ref().is_some_and(|version| version.is_place());
-        is_remembered || !is_anothers && (is_named || has_place)
+    async fn are_gone(&self, objects: Vec<StoreObject>) -> Result<bool, String> {
+        for object in objects {
+            if !self.is_gone(object).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Asked of the store itself: the listing may be minutes old by now.
