@@ -26,9 +26,33 @@ pub fn object<'a>(path: &'a str, entry: &FilerEntry) -> Result<ObjectPath<'a>, I
         None if OWN.iter().any(|own| path.starts_with(own)) => return Err(Ignored::Metadata),
         None => ("", path.trim_start_matches('/')),
     };
+    // No bucket has such a name: there the S3 gateway keeps who owns which.
+    if bucket.starts_with('.') {
+        return Err(Ignored::Metadata);
+    }
     if object.starts_with(UPLOADS) {
         return Err(Ignored::Part);
     }
     let versioned = || Some(object.rsplit_once(VERSIONS)?.0).filter(|_| entry.version_id().is_some());
     Ok(ObjectPath { bucket, object: versioned().unwrap_or(object) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_filer_and_its_gateway_keep_for_themselves_is_no_object() {
+        for path in [
+            "/etc/iam/identity.json",
+            "/topics/.system/log/2026-11-29/20-13.1",
+            "/.system/filer",
+            "/buckets/.system/owners/.complete",
+            "/buckets/.system/owners/admin-first/photos",
+        ] {
+            assert!(matches!(object(path, &FilerEntry::default()), Err(Ignored::Metadata)), "{path}");
+        }
+        let named = object("/buckets/photos/.system/mine", &FilerEntry::default()).ok();
+        assert_eq!(named.map(|named| (named.bucket, named.object)), Some(("photos", ".system/mine")));
+    }
 }
