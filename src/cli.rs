@@ -36,8 +36,8 @@ use clap_complete::Shell;
 
 use self::define::{
     BUCKET, CHECK_CONFIG, CLEAR, COMMAND, COMPLETIONS, CONFIG, CONNECT, DEAD_LETTERS, DELETE, DEMO, EMBEDDED,
-    HEALTHCHECK, KEEP, MAN, PATTERN, PREFIX, READY, RECONCILE, SEND, SHELL, SOURCE, YES, definition, letters_args,
-    send_args,
+    HEALTHCHECK, KEEP, MAN, PATTERN, PREFIX, READY, RECONCILE, REDIS_SERVER, SEND, SHELL, SOURCE, WEED, YES,
+    definition, letters_args, send_args,
 };
 use crate::config::{
     Args, FAMILIES, Flag, SETTINGS, Setting, SettingFault, SettingFaults, find, named_by_flag, settings_of,
@@ -51,11 +51,8 @@ pub const EXIT_USAGE: u8 = 64;
 pub enum Subcommand {
     /// Run the daemon; the command when none is named.
     Serve,
-    /// Show the whole job on this machine, with an embedded cache and blobs of its own.
-    Demo {
-        /// Whether it goes on serving afterwards (`--keep`).
-        keep: bool,
-    },
+    /// Show the whole job on this machine, with servers of its own.
+    Demo(demo::DemoParts),
     /// Print every setting with its origin, and every fault.
     CheckConfig {
         /// Whether Redis is called as well (`--connect`).
@@ -132,7 +129,11 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Subcommand, Ar
 /// A command that takes no settings.
 fn of_its_own(name: &str, inner: &ArgMatches) -> Option<Subcommand> {
     Some(match name {
-        DEMO => Subcommand::Demo { keep: inner.get_flag(KEEP) },
+        DEMO => Subcommand::Demo(demo::DemoParts {
+            keep: inner.get_flag(KEEP),
+            redis_server: inner.get_one(REDIS_SERVER).cloned(),
+            weed: inner.get_one(WEED).cloned(),
+        }),
         SEND => Subcommand::Send(Box::new(send_args(inner)?)),
         COMPLETIONS => Subcommand::Completions(*inner.get_one(SHELL)?),
         MAN => Subcommand::Man { command: inner.get_one(COMMAND).cloned() },

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Err(answered) => return answered,
     };
     match command {
-        Subcommand::Demo { keep } => cli::demo::run(keep),
+        Subcommand::Demo(parts) => cli::demo::run(&parts),
         Subcommand::Send(send) => cli::send::run(&send),
         Subcommand::Completions(shell) => cli::shell::completions(shell),
         Subcommand::Man { command } => cli::shell::man(command.as_deref()),

@@ -33,6 +33,8 @@ pub const CONFIG: &str = "config";
 pub const CONNECT: &str = "connect";
 pub const EMBEDDED: &str = "embedded";
 pub const KEEP: &str = "keep";
+pub const REDIS_SERVER: &str = "redis-server";
+pub const WEED: &str = "weed";
 pub const PATTERN: &str = "pattern";
 pub const YES: &str = "yes";
 pub const READY: &str = "ready";
@@ -112,10 +114,16 @@ fetch.pool_size.",
 
 fn demo() -> Command {
     let keep = Arg::new(KEEP).long(KEEP).action(ArgAction::SetTrue).help("Continues to serve afterwards");
-    Command::new(DEMO).about("Shows the whole job on this machine, with nothing installed").arg(keep).after_help(
+    let program =
+        |name, help| Arg::new(name).long(name).value_name("PROGRAM").value_parser(value_parser!(PathBuf)).help(help);
+    let redis = program(REDIS_SERVER, "Starts this Redis and writes to it, in place of the embedded cache");
+    let weed = program(WEED, "Starts this SeaweedFS and fetches from it, in place of a store of the demo's own");
+    let about = "Shows the whole job on this machine, with nothing installed";
+    Command::new(DEMO).about(about).args([keep, redis, weed]).after_help(
         "Examples:
   redis-cache-sync demo
-  redis-cache-sync demo --keep",
+  redis-cache-sync demo --keep
+  redis-cache-sync demo --redis-server redis-server",
     )
 }
 
