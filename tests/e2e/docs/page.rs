@@ -11,8 +11,8 @@ pub struct Step {
 
 #[derive(Debug)]
 pub enum Kind {
-    /// Typed into a shell.
-    Run { commands: String, answer: Option<Answer> },
+    /// Typed into a shell. `soon`: again and again, until it answers so.
+    Run { commands: String, answer: Option<Answer>, soon: bool },
     /// Typed into a shell of its own, where it goes on; from when this port is open, if there is one.
     Stay { commands: String, port: Option<u16> },
     /// An event, posted.
@@ -32,6 +32,7 @@ enum Mark {
     None,
     NotRun(String),
     Stays(Option<u16>),
+    Soon,
     Shown,
 }
 
@@ -59,8 +60,12 @@ pub fn steps(page: &str) -> Result<Vec<Step>, String> {
                 steps.push(Step { line, kind: Kind::NotRun { reason, commands } });
             }
             ("sh", Mark::Stays(port)) => steps.push(Step { line, kind: Kind::Stay { commands, port } }),
-            ("sh", Mark::None) => steps.push(Step { line, kind: Kind::Run { commands, answer: answer() } }),
-            ("console", Mark::None) => steps.extend(dialogue(line, &commands)?),
+            ("sh", Mark::None) => {
+                steps.push(Step { line, kind: Kind::Run { commands, answer: answer(), soon: false } })
+            }
+            ("console", mark @ (Mark::None | Mark::Soon)) => {
+                steps.extend(dialogue(line, &commands, mark == Mark::Soon)?);
+            }
             ("json", Mark::None) if is_event(&commands) => match answer() {
                 Some(answer) => steps.push(Step { line, kind: Kind::Post { body: commands, answer } }),
                 None => return wrong("no answer stands below this event"),
@@ -82,11 +87,21 @@ impl Answer {
     }
 }
 
+/// The page with these sections alone, the lines of the others empty: those under a heading `## NAME`.
+pub fn sections(page: &str, names: &[&str]) -> String {
+    let mut is_read = false;
+    let lines = page.lines().map(|line| {
+        is_read = line.strip_prefix("## ").map_or(is_read, |name| names.contains(&name));
+        if is_read { line } else { "" }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Events to be posted, by their content type, and the JSON that stands below each.
 pub fn posts(page: &str) -> Vec<(&'static str, String, String)> {
     let post = |step: Step| match step.kind {
         Kind::Post { body, answer: Answer::Json(answer) } => Some(("application/json", body, answer)),
-        Kind::Run { commands, answer: Some(Answer::Json(answer)) } if commands.contains("x-ndjson") => {
+        Kind::Run { commands, answer: Some(Answer::Json(answer)), .. } if commands.contains("x-ndjson") => {
             let body = commands.split('\'').nth(3)?.to_owned();
             Some(("application/x-ndjson", body, answer))
         }
@@ -100,7 +115,7 @@ fn is_event(text: &str) -> bool {
 }
 
 /// `$ command` and what it prints.
-fn dialogue(line: usize, text: &str) -> Result<Vec<Step>, String> {
+fn dialogue(line: usize, text: &str, soon: bool) -> Result<Vec<Step>, String> {
     let mut steps: Vec<(usize, String, String)> = Vec::new();
     for (at, one) in text.lines().enumerate() {
         match (one.strip_prefix("$ "), steps.last_mut()) {
@@ -109,8 +124,10 @@ fn dialogue(line: usize, text: &str) -> Result<Vec<Step>, String> {
             (None, None) => return Err(format!("line {line}: a dialogue begins with `$ `")),
         }
     }
-    let step =
-        |(line, commands, output)| Step { line, kind: Kind::Run { commands, answer: Some(Answer::Text(output)) } };
+    let step = |(line, commands, output)| {
+        let kind = Kind::Run { commands, answer: Some(Answer::Text(output)), soon };
+        Step { line, kind }
+    };
     Ok(steps.into_iter().map(step).collect())
 }
 
@@ -146,6 +163,7 @@ fn mark(line: &str) -> Result<Mark, String> {
     match (name, rest) {
         ("not run", reason) if !reason.is_empty() => Ok(Mark::NotRun(reason.to_owned())),
         ("shown", reason) if !reason.is_empty() => Ok(Mark::Shown),
+        ("soon", "") => Ok(Mark::Soon),
         ("stays", "") => Ok(Mark::Stays(None)),
         ("stays", port) => port.parse().map(|port| Mark::Stays(Some(port))).map_err(|_| format!("no port: {port}")),
         _ => Err(format!("a mark that is not known, or lacks its reason: {line}")),

@@ -42,7 +42,19 @@ pub struct Said {
 }
 
 impl Terminal {
+    /// At a desk with a clone.
     pub fn open(network: Network) -> Self {
+        let terminal = Self::open_empty(network);
+        for entry in fs::read_dir(env!("CARGO_MANIFEST_DIR")).expect("the repository").flatten() {
+            if entry.file_name() != "target" && entry.file_name() != ".git" {
+                symlink(entry.path(), terminal.desk().join(entry.file_name())).expect("a link");
+            }
+        }
+        terminal
+    }
+
+    /// At a desk with nothing on it.
+    pub fn open_empty(network: Network) -> Self {
         let root = tempfile::tempdir().expect("a directory");
         let own = network == Network::Own && has_own_network();
         let ports: Vec<(u16, u16)> = if own { Vec::new() } else { PORTS.map(|port| (port, free_port())).to_vec() };
@@ -57,6 +69,8 @@ impl Terminal {
         let path = std::env::var("PATH").unwrap_or_default();
         command.env_clear().env("PATH", format!("{}:{path}:/usr/sbin:/sbin", root.path().join("bin").display()));
         command.env("HOME", root.path()).env("LANG", "C.UTF-8").current_dir(root.path().join("desk"));
+        // Nothing comes from elsewhere during the tests.
+        command.env("PIP_NO_INDEX", "1");
         for (variable, port) in [("PORT", EVENTS), ("REDIS_PORT", 6379)] {
             if let Some((_, used)) = ports.iter().find(|(printed, _)| *printed == port) {
                 command.env(variable, used.to_string());
@@ -122,7 +136,7 @@ impl Terminal {
             Some(EVENTS) => format!("curl -sf -o {}.ready http://localhost:{EVENTS}/ready", out.display()),
             Some(port) => format!("(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null"),
         };
-        let waiting = format!("for _ in $(seq 500); do {there} && break; sleep 0.02; done; {there}");
+        let waiting = format!("for _ in $(seq 1000); do {there} && break; sleep 0.02; done; {there}");
         match self.run(&waiting)?.code {
             0 => Ok(()),
             _ => Err(format!("it does not answer; it printed\n{}", fs::read_to_string(out).unwrap_or_default())),
@@ -190,17 +204,11 @@ pub fn has_own_network() -> bool {
     tried.is_ok_and(|status| status.success())
 }
 
-/// A folder that looks like a clone, and the commands: what was built, by its own name and by cargo's.
+/// A folder to work in, and the commands: what was built, by its own name and by cargo's.
 fn furnish(root: &Path, ports: &[(u16, u16)]) {
     let (desk, bin) = (root.join("desk"), root.join("bin"));
     fs::create_dir(&desk).expect("a folder");
     fs::create_dir(&bin).expect("a folder");
-    let clone = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for entry in fs::read_dir(clone).expect("the repository").flatten() {
-        if entry.file_name() != "target" && entry.file_name() != ".git" {
-            symlink(entry.path(), desk.join(entry.file_name())).expect("a link");
-        }
-    }
     let built = env!("CARGO_BIN_EXE_redis-cache-sync");
     symlink(built, bin.join("redis-cache-sync")).expect("a link");
     let cargo = format!(
