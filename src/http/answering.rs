@@ -49,6 +49,9 @@ pub(super) fn answer_to(
     let holder = context.as_ref().and_then(|context| context.holder());
     shared.count(&verdict, summary.outcome, holder.as_deref());
     if let Some(context) = context {
+        if let Some(trace) = context.ids.sampled() {
+            shared.sampled(&verdict, trace);
+        }
         context.trace(&verdict, || pending.as_ref().and_then(PendingReply::accepted));
         if let Some(pending) = pending.filter(|_| held_bytes > SMALL_ANSWER_BYTES) {
             context.keep(pending.keep_for_answer(held_bytes));

@@ -153,7 +153,7 @@ pub async fn observe(
         }
     }
     let took = line.context.begun.elapsed();
-    shared.metrics.request_done(line.route, response.status().as_u16(), took);
+    line.count(response.status(), took);
     let bytes_out = match response.response().body().size() {
         BodySize::Sized(bytes) => bytes,
         BodySize::None | BodySize::Stream => 0,
@@ -246,6 +246,14 @@ impl RequestLine {
         };
         let (method, route) = (request.method().clone(), route.unwrap_or("other"));
         RequestLine { method, route, other, context, told: false }
+    }
+
+    fn count(&self, status: StatusCode, took: Duration) {
+        let (metrics, status) = (&self.context.shared.metrics, status.as_u16());
+        metrics.request_done(self.route, status, took);
+        if let Some(trace) = self.context.ids.sampled() {
+            metrics.request_sampled(self.route, status, took, trace);
+        }
     }
 
     fn path(&self) -> &str {

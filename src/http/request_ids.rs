@@ -63,6 +63,11 @@ impl RequestIds {
     pub fn of(request: &ServiceRequest) -> Self {
         RequestIds { id: RequestId::of(request), trace: trace(request.headers()) }
     }
+
+    /// The trace, if the caller samples it.
+    pub fn sampled(&self) -> Option<&Arc<Trace>> {
+        self.trace.as_ref().filter(|trace| trace.is_sampled())
+    }
 }
 
 /// The trace of a request; without one of its own, that of the CloudEvent in it, where that is in headers. Two `traceparent`s

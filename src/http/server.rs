@@ -43,9 +43,8 @@ const LAST_BYTES: Duration = Duration::from_secs(1);
 const LAST_REQUESTS: Duration = Duration::from_millis(250);
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
-type Probe = fn(&HttpState, &[ActorKind]) -> HttpResponse;
 type Page = fn(&HttpState, &[ActorKind], &HttpRequest) -> HttpResponse;
-const PROBES: [(&str, Probe); 3] = [("/live", probes::live), ("/ready", probes::ready), ("/metrics", probes::metrics)];
+const PROBES: [(&str, Page); 3] = [("/live", probes::live), ("/ready", probes::ready), ("/metrics", probes::metrics)];
 const OPENAPI: (&str, Page) = ("/openapi.json", openapi);
 const PAGES: [(&str, Page); 3] = [("/", page::overview), ("/docs", page::docs), ("/status.json", page::status)];
 
@@ -259,7 +258,7 @@ fn app(
     let probes = PROBES.iter().filter(|_| has_all);
     let app = probes.fold(app, |app, (path, probe)| {
         let worker = worker.clone();
-        app.service(readable(path, move |_| probe(&worker.shared, &worker.stuck())))
+        app.service(readable(path, move |request| probe(&worker.shared, &worker.stuck(), request)))
     });
     let app = pages(shared, has_all).fold(app, |app, (path, page)| {
         let worker = worker.clone();
@@ -290,7 +289,9 @@ fn admin_app(
     let app = app.app_data(page::PlainPort);
     let app = PROBES.iter().fold(app, |app, (path, probe)| {
         let shared = shared.clone();
-        app.service(readable(path, move |_| probe(&shared, &shared.pipeline.registry.stuck(shared.settings.stall))))
+        app.service(readable(path, move |request| {
+            probe(&shared, &shared.pipeline.registry.stuck(shared.settings.stall), request)
+        }))
     });
     let app = pages(shared, true).fold(app, |app, (path, page)| {
         let shared = shared.clone();

@@ -16,6 +16,7 @@ use super::sources::{self, Sources};
 use super::unproven::UnprovenBodies;
 use crate::event::outcome::{Class, Outcome};
 use crate::event::rejection::Rejection;
+use crate::event::trace::Trace;
 use crate::event::wire::{Answered, EventResult};
 use crate::journal::Journal;
 use crate::pipeline::Pipeline;
@@ -180,6 +181,24 @@ impl HttpState {
                     self.metrics.event_rejected(invalid.event);
                 }
             }
+        }
+    }
+
+    /// Remembers the trace of a request that its caller samples, beside the delays of its events.
+    pub fn sampled(&self, verdict: &Verdict, trace: &Trace) {
+        let ok = |answered: &&Answered| answered.class() == Class::Ok;
+        match verdict {
+            Verdict::One(answered) => {
+                self.metrics.events_sampled([answered].into_iter().filter(ok).map(|one| one.delay()), trace)
+            }
+            Verdict::Batch(elements) => {
+                let answered = elements.iter().filter_map(|element| match element {
+                    EventResult::Answered(answered) => Some(answered),
+                    EventResult::Invalid(_) => None,
+                });
+                self.metrics.events_sampled(answered.filter(ok).map(Answered::delay), trace);
+            }
+            Verdict::Rejected(_) => {}
         }
     }
 

@@ -29,8 +29,7 @@ pub struct RequestSpan<'a> {
 
 /// The trace of a request that is to be exported.
 pub fn sampled<'a>(ids: &'a RequestIds, tracer: Option<&'a Tracer>) -> Option<(&'a Tracer, &'a Arc<Trace>)> {
-    let tracer = tracer?;
-    ids.trace.as_ref().filter(|trace| trace.is_sampled()).map(|trace| (tracer, trace))
+    tracer.zip(ids.sampled())
 }
 
 /// The spans of what was done for a request, but for the request itself.

@@ -6,11 +6,14 @@
 //!
 //! [`registered`] has the names, [`labels`] the label sets, [`settled`] what each thread counts by itself, [`hosts`] the
 //! hosts of blobs, [`senders`] who sends, [`upkeep`] what keeps the service running, [`process`] what the process is;
-//! [`reading`] reads back what was counted.
+//! [`reading`] reads back what was counted; [`openmetrics`] writes it with
+//! [`exemplars`].
 
+mod exemplars;
 mod hosts;
 mod journal;
 mod labels;
+mod openmetrics;
 mod process;
 mod reading;
 mod registered;
@@ -23,6 +26,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 pub use self::journal::JournalReading;
@@ -191,10 +195,14 @@ impl Metrics {
     ///
     /// If the encoder refuses a metric family.
     pub fn encode(&self) -> Result<String> {
+        TextEncoder::new().encode_to_string(&self.gather())
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
         self.inner.take_over();
         let mut families = self.inner.registry.gather();
         families.append(&mut self.process.gather());
-        TextEncoder::new().encode_to_string(&families)
+        families
     }
 }
 

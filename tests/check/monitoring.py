@@ -1,4 +1,5 @@
-"""The alerts and the dashboard by Prometheus's own tools: rules are valid and fire on what they are for, /metrics is well-formed,
+"""The alerts and the dashboard by Prometheus's own tools: rules are valid and fire on what they are for, /metrics is well-formed in both
+formats, traces of sampled requests stand beside the histograms,
 and a real Prometheus that scrapes a real daemon has an answer to every query."""
 
 import http.server
@@ -14,12 +15,15 @@ import time
 import urllib.parse
 import urllib.request
 
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
 from daemon import PATIENCE, Daemon
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MONITORING = os.path.join(HERE, "../../manifests/monitoring")
 RULES = os.path.abspath(os.path.join(MONITORING, "rules.yaml"))
 TOKEN = "t"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 # Scraped once a second, so that a few seconds of traffic are a rate.
 WITHIN = "10s"
 
@@ -76,7 +80,7 @@ def notify(daemon):
         for name in ("ObjectCreated:Put", "ObjectTagging:Put")
     ]
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
-    headers["traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers["traceparent"] = f"00-{TRACE}-b7ad6b7169203331-01"
     body = json.dumps({"Records": records}).encode()
     request = urllib.request.Request(f"{daemon.url}/sources/photos", body, headers)
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
@@ -85,6 +89,17 @@ def notify(daemon):
 
 def promtool(*arguments, **options):
     subprocess.run(["promtool", *arguments], check=True, timeout=PATIENCE, **options)
+
+
+def exemplars(daemon):
+    """Of /metrics as OpenMetrics, as the parser of Prometheus's own client for Python reads it: families that have one, and traces."""
+    request = urllib.request.Request(f"{daemon.url}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text"), answer.headers["Content-Type"]
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    assert len(families) > 30, families
+    samples = [(family.name, sample.exemplar) for family in families for sample in family.samples if sample.exemplar]
+    return {name for name, _ in samples}, {exemplar.labels["trace_id"] for _, exemplar in samples}
 
 
 def free_port():
@@ -109,7 +124,7 @@ class Prometheus:
         with open(path, "w", encoding="utf-8") as file:
             json.dump(config, file)
         command = ["prometheus", f"--config.file={path}", f"--storage.tsdb.path={self.directory.name}/data"]
-        command += [f"--web.listen-address={self.url.removeprefix('http://')}", "--log.level=error"]
+        command += [f"--web.listen-address={self.url.removeprefix('http://')}", "--log.level=error", "--enable-feature=exemplar-storage"]
         self.process = subprocess.Popen(command)
         return self
 
@@ -165,6 +180,9 @@ def main():
         traffic(daemon, blobs)
         with urllib.request.urlopen(f"{daemon.url}/metrics", timeout=PATIENCE) as metrics:
             promtool("check", "metrics", input=metrics.read())
+        families, traces = exemplars(daemon)
+        assert families == {"cache_sync_request_duration_seconds", "cache_sync_event_delay_seconds"}, families
+        assert traces == {TRACE}, traces
         with Prometheus(daemon.url.removeprefix("http://")) as prometheus:
             wanted = [(title, query) for title, query in queries() if title not in WITHOUT_DATA]
             end, missing, count = time.monotonic() + 2 * PATIENCE, wanted, len(wanted)
@@ -174,6 +192,8 @@ def main():
                 if prometheus.is_there():
                     missing = [(title, query) for title, query in missing if not prometheus.has_data(query)]
                 time.sleep(0.2)
+            kept = prometheus.ask("query_exemplars", query="cache_sync_event_delay_seconds_bucket", start=0, end=time.time())
+            assert kept and kept[0]["exemplars"][0]["labels"]["trace_id"] == TRACE, kept
             groups = prometheus.ask("rules")["groups"]
             rules = [rule for group in groups for rule in group["rules"]]
             wrong = [rule for rule in rules if rule["health"] != "ok"]

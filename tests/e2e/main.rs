@@ -10,6 +10,7 @@ mod dead_letters;
 mod demo;
 mod docs;
 mod events;
+mod exemplars;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 #[path = "../torture/proxy.rs"]

@@ -2,6 +2,7 @@
 
 use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::exemplars::Exemplars;
 use super::hosts::HostFetches;
 use super::journal::JournalFamilies;
 use super::labels::{
@@ -53,6 +54,7 @@ pub(super) struct Registered {
     pub actor_waiting: [IntGauge; ActorKind::ALL.len()],
     /// What is counted elsewhere first.
     pub pages: Pages,
+    pub exemplars: Exemplars,
 }
 
 impl Registered {
@@ -61,6 +63,7 @@ impl Registered {
         let (event_delay, event_age, requests) = (event_delay(r)?, event_age(r)?, requests(r)?);
         let registered = Registered {
             pages: Pages::new(&event_delay, &event_age, requests[0].at(0)),
+            exemplars: Exemplars::default(),
             events: events(r)?,
             entries: entries(r)?,
             failed_entries: failed_entries(r)?,
