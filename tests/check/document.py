@@ -18,6 +18,8 @@ def main():
     # Blobs may come from a port on which nobody listens: nothing is called that is not ours.
     settings = {"FETCH_ALLOWED_HOSTS": "127.0.0.1:1", "FETCH_ATTEMPTS": "1", "LOG_LEVEL": "error"}
     settings |= {"SOURCES_S_FORMAT": "auto", "SOURCES_S_VALUE": "facts"}
+    # Without other replicas there is no table of them; this one does not answer.
+    settings |= {"HTTP_PEERS": "http://127.0.0.1:1"}
     # Dead letters need a Redis.
     settings |= {"CACHE_BACKEND": "redis", "REDIS_HOST": "127.0.0.1"}
     with Redis() as redis, Daemon(**settings, REDIS_PORT=str(redis.port)) as daemon:
