@@ -3,13 +3,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use log::warn;
 
 use super::MAX_OWN_BYTES;
 use super::address::Address;
 use super::connection::Connection;
-use super::deadline::Deadline;
 use super::encode::Encoder;
 use super::error::Error;
 use super::length_limit::LengthLimit;
@@ -163,7 +163,7 @@ impl Server {
 
     /// Takes back what lost connections left behind. Fails if the server did not answer that: then all of it is still to be
     /// done. The list is not locked meanwhile, so two sessions may both kill the same connection: no harm.
-    pub(super) async fn kill_abandoned(&self, connection: &mut Connection, deadline: &Deadline) -> Result<(), Error> {
+    pub(super) async fn kill_abandoned(&self, connection: &mut Connection, within: Duration) -> Result<(), Error> {
         let owed = match self.abandoned() {
             abandoned if abandoned.is_empty() => return Ok(()),
             abandoned => abandoned.clone(),
@@ -171,8 +171,7 @@ impl Server {
         let mut encoder = Encoder::new();
         owed.iter().for_each(|identity| identity.kill(&mut encoder));
         let mut frames = Vec::new();
-        let within = deadline.left().min(self.settings.response_timeout);
-        connection.exchange(encoder, MAX_OWN_BYTES, within, &mut frames).await?;
+        connection.exchange(encoder, MAX_OWN_BYTES, within.min(self.settings.response_timeout), &mut frames).await?;
         for frame in frames {
             if let Frame::Error(code) = frame
                 && code.is_passing()

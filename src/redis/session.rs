@@ -184,11 +184,16 @@ impl ServerSession {
         if !self.is_connected() {
             self.connection = None;
         }
+        let left = time_left(deadline)?;
+        let is_ready = self.connection.is_some() && !self.server.has_abandoned();
         let mut held = match self.connection.take() {
             Some(held) => held,
-            None => self.connect(time_left(deadline)?).await?,
+            None => self.connect(left).await?,
         };
-        self.server.kill_abandoned(&mut held.connection, deadline).await?;
+        if is_ready {
+            return Ok((held, left));
+        }
+        self.server.kill_abandoned(&mut held.connection, deadline.left()).await?;
         // Connecting took its time, or the process was stopped: what has run out is not sent.
         match time_left(deadline) {
             Ok(left) => Ok((held, left)),
