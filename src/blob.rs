@@ -14,6 +14,7 @@ mod download;
 mod framing;
 pub mod guard;
 pub mod lookups;
+pub mod own_thread;
 mod proxy;
 mod resource;
 pub mod retry;

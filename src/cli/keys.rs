@@ -4,15 +4,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use std::{io, thread};
 
 use bytes::Bytes;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::blob::{BlobClient, BlobRequest, BlobSettings, Opened};
+use crate::blob::{BlobClient, BlobRequest, BlobSettings, Opened, own_thread};
 use crate::event::{BlobUrl, FetchTarget};
 use crate::http::trust::{FetchDocument, Fetched, MAX_DOCUMENT_BYTES};
 
@@ -45,13 +44,6 @@ pub fn client(settings: &BlobSettings) -> Arc<dyn FetchDocument> {
         ..settings.clone()
     };
     Arc::new(Client { settings, orders: OnceLock::new() })
-}
-
-fn start(settings: BlobSettings) -> io::Result<Sender<Order>> {
-    let (orders, received) = channel(MAX_FETCHES);
-    let run = move || actix_rt::System::new().block_on(carry_out(settings, received));
-    thread::Builder::new().name("keys".to_owned()).spawn(run)?;
-    Ok(orders)
 }
 
 async fn carry_out(settings: BlobSettings, mut orders: Receiver<Order>) {
@@ -92,7 +84,11 @@ async fn fetch(client: &BlobClient, url: BlobUrl) -> Result<Bytes, String> {
 
 impl FetchDocument for Client {
     fn fetch(&self, url: &str, named: &str) -> Fetched {
-        let orders = self.orders.get_or_init(|| start(self.settings.clone()).ok()).clone();
+        let start = || {
+            let settings = self.settings.clone();
+            own_thread::start("keys", MAX_FETCHES, |orders| carry_out(settings, orders)).ok()
+        };
+        let orders = self.orders.get_or_init(start).clone();
         let (url, named) = (BlobUrl::parse(url), named.to_owned());
         Box::pin(async move {
             let (url, orders) = (url.ok_or("its URL is not allowed")?, orders.ok_or("no thread can be started")?);

@@ -10,18 +10,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use bytes::Bytes;
 use futures::future::join_all;
 use rustls::ClientConfig;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::client::{client, pinned, tls};
-use crate::blob::lookups;
+use crate::blob::{lookups, own_thread};
 use crate::config::{self, Config, TlsFiles};
 use crate::http::{AllPeers, AskPeers, PeerAnswer, PeerAnswers};
 
@@ -68,7 +67,7 @@ struct Peer {
 
 /// None: no peers are set.
 pub fn peers(config: &Config) -> Option<Arc<dyn AskPeers>> {
-    let urls: Vec<Url> = config.http.peers.iter().filter_map(|url| Url::parse(url).ok()).collect();
+    let urls: Vec<Url> = urls(config).collect();
     let tls = config.http.tls.as_ref().map(|tls| tls.files.clone());
     let settings = PeerSettings { urls, bind: config.bind, tls };
     (!settings.urls.is_empty()).then(|| Arc::new(Peers { settings, orders: OnceLock::new() }) as Arc<dyn AskPeers>)
@@ -76,13 +75,20 @@ pub fn peers(config: &Config) -> Option<Arc<dyn AskPeers>> {
 
 /// The names of the peers: the service may be called by them.
 pub fn names(config: &Config) -> impl Iterator<Item = String> {
-    let urls = config.http.peers.iter().filter_map(|url| Url::parse(url).ok());
-    urls.filter_map(|url| url.domain().map(str::to_owned))
+    urls(config).filter_map(|url| url.domain().map(str::to_owned))
+}
+
+fn urls(config: &Config) -> impl Iterator<Item = Url> {
+    config.http.peers.iter().filter_map(|url| Url::parse(url).ok())
 }
 
 impl AskPeers for Peers {
     fn ask(&self, authorization: Option<String>) -> PeerAnswers {
-        let orders = self.orders.get_or_init(|| start(self.settings.clone()).ok()).clone();
+        let start = || {
+            let settings = self.settings.clone();
+            own_thread::start("peers", MAX_ROUNDS, |orders| carry_out(settings, orders)).ok()
+        };
+        let orders = self.orders.get_or_init(start).clone();
         Box::pin(async move {
             let (reply, answers) = oneshot::channel();
             if let Some(orders) = orders {
@@ -91,13 +97,6 @@ impl AskPeers for Peers {
             answers.await.unwrap_or_default()
         })
     }
-}
-
-fn start(settings: PeerSettings) -> io::Result<Sender<Order>> {
-    let (orders, received) = channel(MAX_ROUNDS);
-    let run = move || actix_rt::System::new().block_on(carry_out(settings, received));
-    thread::Builder::new().name("peers".to_owned()).spawn(run)?;
-    Ok(orders)
 }
 
 async fn carry_out(settings: PeerSettings, mut orders: Receiver<Order>) {

@@ -6,18 +6,18 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use std::{io, thread};
 
 use awc::http::Method;
 use awc::http::header::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use futures::StreamExt;
 use reqsign_core::{Context, Error, FileRead, HttpSend, OsEnv, Result};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
@@ -26,6 +26,7 @@ use crate::blob::BlobSettings;
 use crate::blob::caller::{Caller, HttpCall, tls_config};
 use crate::blob::dial::by_the_system;
 use crate::blob::guard::{AllowedHosts, is_public};
+use crate::blob::own_thread;
 use crate::blob::signs::Signs;
 use crate::blob::store::sign::carry_over;
 
@@ -94,7 +95,10 @@ impl Platform {
 
     /// Sends one request to the platform, to a public host, or to `named`.
     pub async fn send(&self, request: http1::Request<Bytes>, named: Option<Url>) -> Result<http1::Response<Bytes>> {
-        let start = || start(self.0.settings.clone()).ok();
+        let start = || {
+            let settings = self.0.settings.clone();
+            own_thread::start("credentials", MAX_WAITING, |jobs| carry_out(settings, jobs)).ok()
+        };
         let gone = || Error::unexpected("nobody sends any more");
         let jobs = self.0.jobs.get_or_init(start).as_ref().ok_or_else(gone)?;
         let (reply, answer) = oneshot::channel();
@@ -145,13 +149,6 @@ impl FileRead for Files {
         let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
         read.map(|_| bytes).map_err(|error| Error::config_invalid(format!("{path} cannot be read: {}", error.kind())))
     }
-}
-
-fn start(settings: BlobSettings) -> io::Result<Sender<Job>> {
-    let (jobs, received) = channel(MAX_WAITING);
-    let run = move || actix_rt::System::new().block_on(carry_out(settings, received));
-    thread::Builder::new().name("credentials".to_owned()).spawn(run)?;
-    Ok(jobs)
 }
 
 async fn carry_out(settings: BlobSettings, mut jobs: Receiver<Job>) {

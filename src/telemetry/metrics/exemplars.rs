@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus::proto::{Metric, MetricFamily};
 
 use super::Metrics;
-use super::labels::{DELAY_BUCKETS, HTTP_STATUS_CODES, HTTP_STATUSES, REQUEST_BUCKETS, ROUTES};
+use super::labels::{DELAY_BUCKETS, HTTP_STATUSES, REQUEST_BUCKETS, ROUTES, status_position};
 use crate::event::trace::Trace;
 use crate::telemetry::series::position;
 
@@ -75,8 +75,7 @@ impl KeptExemplars {
 impl Metrics {
     /// A request has been answered that its caller samples: beside [`Metrics::request_done`], and behind it.
     pub fn request_sampled(&self, route: &str, status: u16, took: Duration, trace: &Trace) {
-        let status = HTTP_STATUS_CODES.iter().position(|&code| code == status).unwrap_or(HTTP_STATUSES.len() - 1);
-        let series = Sampled::Request(position(&ROUTES, route), status);
+        let series = Sampled::Request(position(&ROUTES, route), status_position(status));
         self.inner.exemplars.keep(series, &REQUEST_BUCKETS, [took].into_iter(), trace);
     }
 

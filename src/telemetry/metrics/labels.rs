@@ -193,3 +193,8 @@ pub(super) const BATCH_SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0,
 
 pub(super) const HTTP_STATUS_CODES: [u16; 17] =
     [200, 202, 207, 304, 400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 431, 500, 503];
+
+/// The place of a status among [`HTTP_STATUSES`]; others are the last.
+pub(super) fn status_position(status: u16) -> usize {
+    HTTP_STATUS_CODES.iter().position(|&code| code == status).unwrap_or(HTTP_STATUSES.len() - 1)
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use prometheus::Histogram;
 use prometheus::local::LocalHistogram;
 
-use super::labels::{EVENT_TYPES, HTTP_STATUS_CODES, HTTP_STATUSES, ROUTES, STATUSES};
+use super::labels::{EVENT_TYPES, ROUTES, STATUSES, status_position};
 use super::{Metrics, Registered};
 use crate::event::EventType;
 use crate::event::outcome::Class;
@@ -86,8 +86,8 @@ impl Metrics {
 
     /// A request has been answered. A path that is no route of ours counts as `other`.
     pub fn request_done(&self, route: &str, status: u16, took: Duration) {
-        let status = HTTP_STATUS_CODES.iter().position(|&code| code == status).unwrap_or(HTTP_STATUSES.len() - 1);
-        let (route, took) = (position(&ROUTES, route), took.as_secs_f64());
+        let (route, status) = (position(&ROUTES, route), status_position(status));
+        let took = took.as_secs_f64();
         match (route, status) {
             USUAL => self.inner.pages.own().requests.observe(took),
             _ => self.inner.requests[route].at(status).observe(took),
@@ -143,6 +143,7 @@ impl Registered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::labels::HTTP_STATUSES;
 
     #[test]
     fn what_threads_count_on_their_pages_is_in_every_reading() {
