@@ -8,28 +8,29 @@ ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 # Many arm64 kernels have pages of 64 KiB, and jemalloc would end at its start on larger ones than it was built for.
 ENV AARCH64_UNKNOWN_LINUX_GNU_JEMALLOC_SYS_WITH_LG_PAGE=16
 
-# How jemalloc is built everywhere.
+# How jemalloc is built everywhere, and how a release is built.
 COPY .cargo .cargo
+COPY .ci .ci
 
 # Dependencies alone, with an empty crate in our place: this layer stays until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \
-    && cargo build --locked --release \
+    && .ci/release counting \
     && rm -r src
 
 COPY config config
 COPY src src
 # Cargo goes by modification times, and those of the sources may be older than the empty crate's.
-RUN find src -name '*.rs' -exec touch {} + && cargo build --locked --release
+RUN find src -name '*.rs' -exec touch {} + && .ci/release
 
 # glibc, libgcc and nothing else: no shell, no package manager. Certificates are compiled in.
 FROM gcr.io/distroless/cc-debian13:nonroot@sha256:54df941ed0d06a1bd95ef5e0ce391fd8d9f94b64782dc9a60062727849ee3f97
 # Settings are looked for in config/default.toml of the working directory.
 WORKDIR /app
 COPY --from=build /build/config config
-COPY --from=build /build/target/release/redis-cache-sync redis-cache-sync
+COPY --from=build /build/target/optimized/release/redis-cache-sync redis-cache-sync
 
 # A number, so that Kubernetes can tell that it is not root.
 USER 65532:65532

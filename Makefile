@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE   ?= redis-cache-sync:$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check compat torture bench fuzz lint deny advisories image compiler servers
+.PHONY: help demo release test check compat torture bench fuzz lint deny advisories image compiler servers
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|' 2>/dev/null \
@@ -16,6 +16,9 @@ help: ## list the targets
 # At a terminal it goes on serving until ctrl-c.
 demo: compiler ## show the whole job on this machine, with the Redis that is installed and a SeaweedFS from PyPI where they can be had
 	@.ci/demo
+
+release: compiler ## build the daemon that is shipped, laid out by a profile of its load, and print where it lies, a quarter of an hour
+	@.ci/release
 
 # The other two runs add the tests that make actors panic.
 test: compiler servers ## run all tests, with a redis-server and an nginx of their own
@@ -43,7 +46,7 @@ bench: compiler servers ## measure speed and memory beside references, a quarter
 	@.ci/install-missing /usr/lib/nginx/modules/ngx_http_lua_module.so apt=libnginx-mod-http-lua service=nginx
 	@.ci/install-missing /usr/share/lua/5.1/nginx/redis.lua apt=lua-nginx-redis service=nginx
 	@.ci/install-missing /usr/share/lua/5.1/cjson apt=lua-cjson
-	cargo bench --locked --bench bench -- $(ONLY)
+	service=$$(.ci/release) && SERVICE=$$service cargo bench --locked --bench bench -- $(ONLY)
 
 # Each target runs for SECONDS. Findings are in tests/fuzz/artifacts; move a file that is worth keeping to tests/fuzz/seeds.
 SECONDS ?= 600

@@ -24,7 +24,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// The release build with the defaults of `config/default.toml`, its log at `info` in a file.
+    /// What `make bench` has built (SERVICE), or the plain release build, with the defaults of `config/default.toml`, its log at `info` in a file.
     pub fn ours(redis: &Redis) -> Self {
         Self::with(&[("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()))])
     }
@@ -74,7 +74,8 @@ impl Service {
         let log = dir.path().join("log");
         let log = OpenOptions::new().create(true).append(true).open(log).expect("a file");
         let also = || Stdio::from(log.try_clone().expect("an open file"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_redis-cache-sync"));
+        let mut command =
+            Command::new(std::env::var_os("SERVICE").unwrap_or_else(|| env!("CARGO_BIN_EXE_redis-cache-sync").into()));
         command
             .arg("--config")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/default.toml"))
