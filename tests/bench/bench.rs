@@ -51,6 +51,7 @@ const GROUPS: &[Group] = &[
     Group { figures: singles::SET_512, run: singles::set_512 },
     Group { figures: singles::SET_1, run: singles::set_1 },
     Group { figures: batches::SETS, run: batches::sets },
+    Group { figures: batches::LIVES, run: batches::lives },
     Group { figures: batches::MIXED, run: batches::mixed },
     Group { figures: batches::VERSIONS, run: batches::versions },
     Group { figures: blobs::SMALL, run: blobs::small },

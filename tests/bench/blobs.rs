@@ -19,7 +19,7 @@ const LARGE_KEYS: usize = 4000;
 const LARGE_REQUESTS: usize = 2000;
 
 pub const SMALL: &[Figure] =
-    &[Figure { name: "blob-4k", unit: "events/s", reference: "blob", must: AtLeast(1.0), aim: AtLeast(1.25) }];
+    &[Figure { name: "blob-4k", unit: "events/s", reference: "blob", must: AtLeast(1.12), aim: AtLeast(1.25) }];
 
 pub const MIDDLE: &[Figure] =
     &[Figure { name: "blob-64k", unit: "events/s", reference: "blob", must: AtLeast(1.0), aim: AtLeast(1.2) }];
@@ -28,8 +28,8 @@ pub const LARGE: &[Figure] = &[Figure {
     name: "blob-1m",
     unit: "events/s",
     reference: "redis-benchmark",
-    must: AtLeast(0.6),
-    aim: AtLeast(0.8),
+    must: AtLeast(0.75),
+    aim: AtLeast(0.9),
 }];
 
 pub fn small(figures: &[&'static Figure]) -> Vec<Row> {

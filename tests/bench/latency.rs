@@ -28,8 +28,8 @@ pub const DURING_DELETE: &[Figure] = &[Figure {
     name: "get-p99-during-delete",
     unit: "µs p99",
     reference: "the same, nothing else",
-    must: AtMost(4.0),
-    aim: AtMost(2.0),
+    must: AtMost(2.5),
+    aim: AtMost(1.5),
 }];
 
 pub const DURING_HANG: &[Figure] = &[Figure {

@@ -22,7 +22,7 @@ const BLOB_BYTES: usize = 16 << 20;
 const ADMISSION_MIB: f64 = 256.0;
 
 pub const IDLE: &[Figure] =
-    &[Figure { name: "memory-idle", unit: "MiB", reference: "", must: AtMost(64.0), aim: AtMost(32.0) }];
+    &[Figure { name: "memory-idle", unit: "MiB", reference: "", must: AtMost(24.0), aim: AtMost(16.0) }];
 
 pub const PEAK: &[Figure] = &[Figure {
     name: "memory-peak",

@@ -26,7 +26,7 @@ pub const DELETE: &[Figure] = &[Figure {
     name: "delete-pattern",
     unit: "ms",
     reference: "redis-cli --scan | xargs",
-    must: AtMost(0.15),
+    must: AtMost(0.1),
     aim: AtMost(0.08),
 }];
 

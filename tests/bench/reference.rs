@@ -86,6 +86,7 @@ struct Entry<'a> {
     value: Option<Cow<'a, str>>,
     #[serde(borrow)]
     url: Option<Cow<'a, str>>,
+    ttl: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -171,7 +172,13 @@ async fn batch(body: Bytes, redis: Data<MultiplexedConnection>) -> actix_web::Re
     for event in &events {
         let data = &event.value.data;
         match &*event.key {
-            "SET" => pipe.cmd("SET").arg(&*data.key).arg(data.value.as_deref().unwrap_or_default()),
+            "SET" => {
+                pipe.cmd("SET").arg(&*data.key).arg(data.value.as_deref().unwrap_or_default());
+                match data.ttl {
+                    Some(ttl) => pipe.arg("EX").arg(ttl),
+                    None => &mut pipe,
+                }
+            }
             "GET" => pipe.cmd("GET").arg(&*data.key),
             _ => pipe.cmd("UNLINK").arg(&*data.key),
         };
@@ -179,12 +186,12 @@ async fn batch(body: Bytes, redis: Data<MultiplexedConnection>) -> actix_web::Re
     let mut redis = redis.get_ref().clone();
     let replies: Vec<redis::Value> = pipe.query_async(&mut redis).await.map_err(error::ErrorServiceUnavailable)?;
     let elements = events.iter().zip(&replies).enumerate().map(|(index, (event, reply))| {
-        let key = &*event.value.data.key;
+        let Entry { key, ttl, .. } = &event.value.data;
         let read = |status, value| Ended::Read(Read { key, status, value });
         let ended = match reply {
             redis::Value::Okay => {
                 let bytes = event.value.data.value.as_deref().unwrap_or_default().len();
-                Ended::Stored(Stored { key, status: "stored", bytes, ttl: None, source: "inline" })
+                Ended::Stored(Stored { key, status: "stored", bytes, ttl: *ttl, source: "inline" })
             }
             redis::Value::BulkString(value) => read("hit", std::str::from_utf8(value).ok()),
             redis::Value::Int(count) => read(if *count > 0 { "deleted" } else { "absent" }, None),

@@ -18,6 +18,8 @@ pub const VALUE_BYTES: usize = 100;
 /// One thing to do, in both forms.
 pub enum Command {
     Set(String, String),
+    /// For so many seconds.
+    SetFor(String, String, u32),
     /// With a version that must be greater than any before.
     SetAt(String, String, usize),
     Get(String),
@@ -29,6 +31,9 @@ impl Command {
     pub fn event(&self) -> String {
         let event = match self {
             Command::Set(key, value) => json!({"key": "SET", "value": {"data": {"key": key, "value": value}}}),
+            Command::SetFor(key, value, ttl) => {
+                json!({"key": "SET", "value": {"data": {"key": key, "value": value, "ttl": ttl}}})
+            }
             Command::SetAt(key, value, version) => {
                 json!({"key": "SET", "version": version, "value": {"data": {"key": key, "value": value}}})
             }
@@ -39,13 +44,15 @@ impl Command {
         event.to_string()
     }
 
-    fn words(&self) -> Vec<&str> {
-        match self {
-            Command::Set(key, value) => vec!["SET", key, value],
-            Command::Get(key) => vec!["GET", key],
-            Command::Delete(key) => vec!["UNLINK", key],
+    fn words(&self) -> Vec<String> {
+        let words: &[&str] = match self {
+            Command::Set(key, value) => &["SET", key, value],
+            Command::SetFor(key, value, ttl) => &["SET", key, value, "EX", &ttl.to_string()],
+            Command::Get(key) => &["GET", key],
+            Command::Delete(key) => &["UNLINK", key],
             Command::SetAt(..) | Command::SetBlob(..) => panic!("Redis has no such command"),
-        }
+        };
+        words.iter().map(|word| (*word).to_owned()).collect()
     }
 }
 
@@ -63,11 +70,18 @@ pub fn sets(keys: usize) -> Vec<Command> {
     (0..keys).map(|number| Command::Set(key(number), value(number))).collect()
 }
 
-/// Each key again and again, with a version if asked for.
+/// Each for an hour.
+pub fn sets_for_an_hour(keys: usize) -> Vec<Command> {
+    (0..keys).map(|number| Command::SetFor(key(number), value(number), 3600)).collect()
+}
+
+/// Each key again and again, with a version if asked for. The first half has half of the keys and the second the others: they
+/// are sent at once, each with rising versions, and none is late.
 pub fn updates(count: usize, has_version: bool) -> Vec<Command> {
-    let one = |number: usize| match has_version {
-        true => Command::SetAt(key(number % KEYS), value(number), number),
-        false => Command::Set(key(number % KEYS), value(number)),
+    let half = |number: usize| if number < count / 2 { 0 } else { KEYS / 2 };
+    let one = |number: usize| {
+        let (key, value) = (key(half(number) + number % (KEYS / 2)), value(number));
+        if has_version { Command::SetAt(key, value, number) } else { Command::Set(key, value) }
     };
     (0..count).map(one).collect()
 }
@@ -213,8 +227,9 @@ impl Piped {
     }
 }
 
-fn packed(words: &[&str]) -> Vec<u8> {
-    let words_of: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+fn packed<W: AsRef<str>>(words: &[W]) -> Vec<u8> {
+    let word = |word: &W| format!("${}\r\n{}\r\n", word.as_ref().len(), word.as_ref());
+    let words_of: String = words.iter().map(word).collect();
     format!("*{}\r\n{words_of}", words.len()).into_bytes()
 }
 

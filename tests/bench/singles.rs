@@ -10,8 +10,8 @@ use crate::wrk::{Load, Measured};
 const PAIRS: usize = 8;
 
 pub const SET_64: &[Figure] = &[
-    Figure { name: "set-64-floor", unit: "events/s", reference: "floor", must: AtLeast(0.55), aim: AtLeast(0.70) },
-    Figure { name: "set-64-bare", unit: "events/s", reference: "bare", must: AtLeast(1.0), aim: AtLeast(1.2) },
+    Figure { name: "set-64-floor", unit: "events/s", reference: "floor", must: AtLeast(0.70), aim: AtLeast(0.78) },
+    Figure { name: "set-64-bare", unit: "events/s", reference: "bare", must: AtLeast(1.1), aim: AtLeast(1.25) },
     Figure {
         name: "set-64-nginx-lua",
         unit: "events/s",
@@ -19,13 +19,13 @@ pub const SET_64: &[Figure] = &[
         must: AtLeast(1.3),
         aim: AtLeast(1.7),
     },
-    Figure { name: "set-64-cpu", unit: "µs/event", reference: "bare", must: AtMost(1.0), aim: AtMost(0.8) },
+    Figure { name: "set-64-cpu", unit: "µs/event", reference: "bare", must: AtMost(0.85), aim: AtMost(0.75) },
     Figure { name: "set-64-bare-each", unit: "events/s", reference: "bare-each", must: Told, aim: Told },
     Figure { name: "set-64-cpu-each", unit: "µs/event", reference: "bare-each", must: Told, aim: Told },
 ];
 
 pub const GET_64: &[Figure] =
-    &[Figure { name: "get-64", unit: "events/s", reference: "bare", must: AtLeast(1.0), aim: AtLeast(1.2) }];
+    &[Figure { name: "get-64", unit: "events/s", reference: "bare", must: AtLeast(1.1), aim: AtLeast(1.25) }];
 
 pub const SET_512: &[Figure] =
     &[Figure { name: "set-512", unit: "events/s", reference: "floor", must: AtLeast(0.50), aim: AtLeast(0.65) }];
