@@ -61,6 +61,8 @@ struct PeerSettings {
 struct Peer {
     /// For a person.
     shown: String,
+    /// Its page.
+    page: String,
     url: String,
     address: SocketAddr,
 }
@@ -139,7 +141,7 @@ impl Asker {
 
     /// One for each address of the URL.
     async fn find(&self, url: &Url) -> Result<Vec<Peer>, PeerAnswer> {
-        let unknown = |why: String| PeerAnswer { address: authority(url), body: Err(why) };
+        let unknown = |why: String| PeerAnswer { address: authority(url), page: None, body: Err(why) };
         let port = url.port_or_known_default().unwrap_or_default();
         let addresses = match url.host() {
             Some(Host::Ipv4(address)) => vec![IpAddr::V4(address)],
@@ -149,8 +151,12 @@ impl Asker {
         };
         let is_one = addresses.len() == 1;
         let shown = |address| if is_one { authority(url) } else { SocketAddr::new(address, port).to_string() };
-        let url = format!("{}{PATH}", url.as_str().trim_end_matches('/'));
-        let peer = |address| Peer { shown: shown(address), url: url.clone(), address: SocketAddr::new(address, port) };
+        let (asked, below) =
+            (format!("{}{PATH}", url.as_str().trim_end_matches('/')), url.path().trim_end_matches('/'));
+        let peer = |address| {
+            let (shown, address) = (shown(address), SocketAddr::new(address, port));
+            Peer { page: format!("{}://{shown}{below}/", url.scheme()), shown, url: asked.clone(), address }
+        };
         Ok(addresses.into_iter().map(peer).collect())
     }
 
@@ -203,7 +209,7 @@ impl Peer {
     }
 
     fn answered(&self, body: Result<Bytes, String>) -> PeerAnswer {
-        PeerAnswer { address: self.shown.clone(), body }
+        PeerAnswer { address: self.shown.clone(), page: Some(self.page.clone()), body }
     }
 }
 

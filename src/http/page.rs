@@ -22,7 +22,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use tokio_util::sync::CancellationToken;
 
 use self::html::guarded;
-use self::status::Status;
+use self::status::{Reader, Status};
 use super::request::reject;
 use super::state::HttpState;
 use crate::event::rejection::Rejection;
@@ -50,8 +50,7 @@ pub fn status(shared: &HttpState, stuck: &[ActorKind], request: &HttpRequest) ->
     let asked = admit(shared, request, Access::Read).and_then(|rights| Ok((rights, span(request.query_string())?)));
     match asked {
         Ok((rights, span)) => {
-            let sees_all = rights.is_none_or(|rights| !rights.has_prefixes());
-            let status = Status::of(shared, &pages.history, stuck, (span, sees_all));
+            let status = Status::of(shared, &pages.history, stuck, (span, Reader::of(rights.as_deref())));
             guarded().insert_header((CACHE_CONTROL, "no-store")).json(status)
         }
         Err(why) => reject(request, &why, ""),

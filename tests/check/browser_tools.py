@@ -1,5 +1,6 @@
 """What the tests of the pages are made with: tabs, sizes, and a host of blobs that misbehaves on order."""
 
+import os
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,10 @@ from axe_playwright_python.sync_playwright import Axe
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 PHONE, TABLET, DESK = {"width": 390, "height": 840}, {"width": 768, "height": 1024}, {"width": 1280, "height": 900}
 SIZES, SCHEMES = (PHONE, TABLET, DESK), ("light", "dark")
+# Each test is run at each of them, in a process of its own: `390-light`.
+LOOKS = {f"{size['width']}-{scheme}": (size, scheme) for size in SIZES for scheme in SCHEMES}
+LOOK = os.environ.get("LOOK", "1280-light")
+SIZE, SCHEME = LOOKS[LOOK]
 # Longer than two steps of the history.
 SOON_MS = 20_000
 # What is wider than the window, or than what it is in without a way to scroll there.
@@ -23,9 +28,10 @@ CLIPPED = """() => [...document.querySelectorAll("body *")].filter((one) => {
 
 
 @contextmanager
-def tab(browser, url, size=DESK, scheme="light", quiet=True, **media):
-    """A page in a session of its own. Ends with an error if its console told of one, or if it asked another host for anything."""
-    context = browser.new_context(viewport=size, color_scheme=scheme, **media)
+def tab(browser, url, quiet=True, scheme=SCHEME, **media):
+    """A page in a session of its own. Ends with an error if its console told of one, if it asked another host for anything, or if
+    something is clipped as the test leaves it."""
+    context = browser.new_context(viewport=SIZE, color_scheme=scheme, **media)
     page = context.new_page()
     page.set_default_timeout(SOON_MS)
     told, asked = [], []
@@ -34,6 +40,7 @@ def tab(browser, url, size=DESK, scheme="light", quiet=True, **media):
     page.on("request", lambda request: asked.append(request.url))
     page.goto(url)
     yield page
+    assert_whole(page)
     context.close()
     origin = "/".join(url.split("/")[:3])
     assert all(one.startswith((origin, "data:")) for one in asked), asked
@@ -54,12 +61,17 @@ def press_until(page, key, selector):
     raise AssertionError(f"{selector} cannot be reached by {key}")
 
 
-def assert_sound(page):
-    """Nothing is clipped, and axe finds nothing."""
+def assert_whole(page):
+    """Nothing is clipped."""
     wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0, f"{wide} pixels too wide for {page.viewport_size}"
     clipped = page.evaluate(CLIPPED)
     assert not clipped, clipped
+
+
+def assert_sound(page):
+    """Nothing is clipped, and axe finds nothing."""
+    assert_whole(page)
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
 

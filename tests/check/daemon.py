@@ -80,10 +80,10 @@ class Daemon:
         with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
             return json.load(answer)
 
-    def post(self, event, token=None, prefer=None):
+    def post(self, event, token=None, prefer=None, path="/events"):
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         headers |= {"Prefer": prefer} if prefer else {}
-        request = urllib.request.Request(f"{self.url}/events", json.dumps(event).encode(), headers)
+        request = urllib.request.Request(f"{self.url}{path}", json.dumps(event).encode(), headers)
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return answer.status

@@ -195,6 +195,23 @@ fn the_token_goes_to_the_peers_alone_once_it_is_accepted_and_each_judges_it_by_i
 }
 
 #[test]
+fn a_replica_has_the_page_that_the_operator_named_and_none_of_its_own_choice() {
+    let (plain, lying, silent) = (Daemon::embedded(), BlobServer::start(), BlobServer::start());
+    let mut told: Value = read(&plain, OWN, &[]).json();
+    for (member, text) in [("instance", "another"), ("page", "http://elsewhere.invalid/"), ("name", "javascript:1")] {
+        told[member] = json!(text);
+    }
+    lying.put("/below/replica.json", Blob::bytes(told.to_string()));
+    silent.put(OWN, Blob::status(500));
+    let below = format!("{}/below/", url(lying.port()));
+    let urls = [format!("http://localhost:{}", plain.address().port()), below.clone(), url(silent.port())];
+    let all = table(&peers(Daemon::builder().embedded(), &urls).start());
+    let pages: Vec<&Value> = rows(&all).iter().map(|row| &row["page"]).collect();
+    let honest = format!("http://localhost:{}/", plain.address().port());
+    assert_eq!(pages, [&Value::Null, &json!(honest), &json!(below), &Value::Null], "{all:#}");
+}
+
+#[test]
 fn an_open_service_passes_no_token_on_and_may_be_called_by_the_names_of_its_peers() {
     let other = BlobServer::start();
     other.put(OWN, Blob::status(500));

@@ -122,8 +122,11 @@ fn of_a_batch_only_what_is_outside_is_refused() {
 fn the_state_is_for_those_who_may_read_and_the_failures_of_others_for_those_without_prefixes() {
     let daemon = daemon(|settings| settings);
     post(&daemon, SHOP, &set_inline("other:1", "1"));
-    let failures = |token: &str| read(&daemon, token, "/status.json").json()["failures"].as_array().map(Vec::len);
+    let status = |token: &str| read(&daemon, token, "/status.json").json();
+    let failures = |token: &str| status(token)["failures"].as_array().map(Vec::len);
     assert_eq!((failures(READER), failures(ADMIN), failures(SHOP)), (Some(1), Some(1), Some(0)));
+    let may_write = [READER, ADMIN, SHOP].map(|token| status(token)["may_write"].as_bool());
+    assert_eq!(may_write, [Some(false), Some(true), Some(true)]);
     assert_forbidden(&read(&daemon, INGEST, "/status.json"), &["ingest"]);
     read(&daemon, "unknown", "/status.json").problem(401, "unauthorized");
 }

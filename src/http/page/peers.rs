@@ -88,6 +88,8 @@ pub struct AllPeers {
 pub struct PeerAnswer {
     /// Host and port, for a person.
     pub address: String,
+    /// The URL of its page; None: it has no address.
+    pub page: Option<String>,
     /// The body of a 200; or why there is none, in words.
     pub body: Result<Bytes, String>,
 }
@@ -118,6 +120,8 @@ pub struct ReplicaTable {
 struct Row {
     /// None: this one is not among the addresses.
     address: Option<String>,
+    /// The URL of its own page, made of what the operator set and never of what it answered. None: it did not answer.
+    page: Option<String>,
     is_this: bool,
     /// None: there is no answer.
     replica: Option<ReplicaState>,
@@ -166,14 +170,17 @@ impl PeerRound {
         }
         let silent = std::mem::take(&mut self.silent);
         let now_ms = millis(SystemTime::now());
-        let mut rows = vec![Row::of(None, this, true)];
-        for PeerAnswer { address, body } in peers.answers {
+        let mut rows = vec![Row::of(this, true)];
+        for PeerAnswer { address, page, body } in peers.answers {
             match body.and_then(|body| ReplicaState::parse(&body).ok_or_else(|| NO_REPLICA.to_owned())) {
                 // Itself, or one that has two addresses.
-                Ok(state) => match rows.iter_mut().find(|row| row.is(&state)) {
-                    Some(known) => drop(known.address.get_or_insert(address)),
-                    None => rows.push(Row::of(Some(address), state, false)),
-                },
+                Ok(state) => {
+                    let place = rows.iter().position(|row| row.is(&state)).unwrap_or(rows.len());
+                    if place == rows.len() {
+                        rows.push(Row::of(state, false));
+                    }
+                    rows[place].find_at(address, page);
+                }
                 Err(why) => {
                     let since_ms = silent.get(&address).copied().unwrap_or(now_ms);
                     self.silent.insert(address.clone(), since_ms);
@@ -188,13 +195,20 @@ impl PeerRound {
 }
 
 impl Row {
-    fn of(address: Option<String>, replica: ReplicaState, is_this: bool) -> Self {
-        Row { address, is_this, replica: Some(replica), silent_since_ms: None, silent_why: None }
+    fn of(replica: ReplicaState, is_this: bool) -> Self {
+        Row { address: None, page: None, is_this, replica: Some(replica), silent_since_ms: None, silent_why: None }
+    }
+
+    /// The first address of several counts.
+    fn find_at(&mut self, address: String, page: Option<String>) {
+        if self.address.is_none() {
+            (self.address, self.page) = (Some(address), page);
+        }
     }
 
     fn silent(address: String, since_ms: u64, why: String) -> Self {
         let (silent_since_ms, silent_why) = (Some(since_ms), Some(why));
-        Row { address: Some(address), is_this: false, replica: None, silent_since_ms, silent_why }
+        Row { address: Some(address), page: None, is_this: false, replica: None, silent_since_ms, silent_why }
     }
 
     fn is(&self, state: &ReplicaState) -> bool {

@@ -27,10 +27,13 @@ function renew(node, shown, children) {
 }
 
 /// A name that may be long: it breaks behind what parts it, and elsewhere only if it must.
-function breakable(text, tag = "span") {
-  const parts = text.split(/(?<=.[/:?&=_,-])(?=[^/:?&=_,-])/);
+function breakable(text, tag = "span", parting = /(?<=.[/:?&=_,-])(?=[^/:?&=_,-])/) {
+  const parts = text.split(parting);
   return make(tag, { class: "name" }, ...parts.flatMap((part, index) => (index ? [make("wbr"), part] : [part])));
 }
+
+/// The same of a host, which has dots between its parts.
+const host_name = (text) => breakable(text, "span", /(?<=.[/:.-])(?=[a-z])|(?=:\d+$)/i);
 
 // --- The token, for this tab alone ---
 

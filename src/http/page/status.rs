@@ -11,6 +11,7 @@ use serde::Serialize;
 use self::course::{ByType, Course};
 use self::failed::FailedEvent;
 use self::health::HealthPart;
+use crate::event::rights::{Access, Rights};
 use crate::http::probes;
 use crate::http::sources::ActiveSource;
 use crate::http::state::HttpState;
@@ -21,6 +22,23 @@ use crate::telemetry::metrics::{HostState, JournalReading};
 /// Hosts of blobs that are shown: as many as have series of their own.
 const MAX_HOSTS: usize = 32;
 
+/// What the reader may see, and do.
+#[derive(Clone, Copy)]
+pub struct Reader {
+    sees_all: bool,
+    may_write: bool,
+}
+
+impl Reader {
+    /// None: everything.
+    pub fn of(rights: Option<&Rights>) -> Self {
+        Reader {
+            sees_all: rights.is_none_or(|rights| !rights.has_prefixes()),
+            may_write: rights.is_none_or(|rights| rights.allow(Access::Write).is_ok()),
+        }
+    }
+}
+
 #[derive(Serialize)]
 pub struct Status<'a> {
     service: Service<'a>,
@@ -30,6 +48,8 @@ pub struct Status<'a> {
     health: Vec<HealthPart>,
     /// Whether the reader's token has no prefixes: otherwise failures are left out.
     sees_all_keys: bool,
+    /// Whether the reader's token permits to write.
+    may_write: bool,
     events: ByType<u64>,
     latency: Latency,
     pipeline: Vec<Actors>,
@@ -147,7 +167,8 @@ struct Latency {
 
 impl<'a> Status<'a> {
     /// With the history of this span, and the failures if the reader sees all keys.
-    pub fn of(shared: &'a HttpState, history: &History, stuck: &[ActorKind], (span, sees_all): (Span, bool)) -> Self {
+    pub fn of(shared: &'a HttpState, history: &History, stuck: &[ActorKind], (span, reader): (Span, Reader)) -> Self {
+        let Reader { sees_all, may_write } = reader;
         let (reading, admission) = (shared.metrics.read(), &shared.pipeline.admission);
         let ((events, bytes), (max_events, max_bytes)) = (admission.in_use(), admission.limits());
         let Overall { requests, batches, delays } = history.overall(&reading);
@@ -166,6 +187,7 @@ impl<'a> Status<'a> {
             reasons,
             health: health::parts(shared, history, stuck, (SystemTime::now(), sees_all)),
             sees_all_keys: sees_all,
+            may_write,
             events: ByType(reading.events),
             latency: Latency::of(requests),
             pipeline: ActorKind::ALL.map(|kind| Actors::of(shared, kind, stuck)).into(),

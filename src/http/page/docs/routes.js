@@ -8,7 +8,7 @@ const titled = new Set();
 function content(media) {
   return Object.entries(media || {}).map(([type, { schema, examples }]) => make("div", {},
     make("h4", {}, code(type)),
-    schema ? shape(schema) : null,
+    schema && Object.keys(schema).length ? shape(schema) : null,
     ...Object.entries(examples || {}).map(([example, { summary, value }]) =>
       make("details", {}, make("summary", {}, "Example: ", prose(summary || example, "span")), json(value)))));
 }

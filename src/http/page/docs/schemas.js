@@ -10,9 +10,10 @@ function resolve(node) {
   return node.$ref.slice(2).split("/").reduce((place, part) => place[part], whole);
 }
 
-/// A text in which `this` is code.
+/// A text in which `this` is code, and long numbers are readable.
 function prose(text, tag = "p") {
-  return make(tag, {}, text.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part)));
+  const grouped = (part) => part.replace(/\b\d{5,15}\b/g, (digits) => number(Number(digits)));
+  return make(tag, {}, text.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : grouped(part))));
 }
 
 const code = (text) => make("code", {}, text);

@@ -18,7 +18,7 @@ function bytes(number) {
 
 function milliseconds(number) {
   if (number === null) return "–";
-  if (number >= 10_000) return `${short(number / 1000)}\u00a0s`;
+  if (number >= 1000) return `${number < 10_000 ? Math.round(number / 10) / 100 : short(number / 1000)}\u00a0s`;
   return `${number < 10 ? Math.round(number * 100) / 100 : short(number)}\u00a0ms`;
 }
 
@@ -93,11 +93,12 @@ async function post(text) {
 
 let timer = 0;
 let isPaused = false;
-/// The last that was seen.
+/// The last that was seen, and when.
 let seen = null;
+let seen_at = 0;
 
 function show(status) {
-  seen = status;
+  [seen, seen_at] = [status, Date.now()];
   const { service } = status;
   at("door").hidden = true;
   at("all").hidden = false;
@@ -111,6 +112,7 @@ function show(status) {
   tables(status);
   at("elsewhere").hidden = service.takes_events;
   at("post").hidden = !service.takes_events;
+  rights(status);
   stores(status.stores);
   journal(status.journal);
 }
@@ -125,6 +127,7 @@ async function look() {
     show(await response.json());
   } catch (error) {
     tell(`✗ no answer from the service (${error.message}); retrying`, "bad");
+    outdated();
   }
   if (!isPaused && !document.hidden) timer = setTimeout(look, EVERY_MS);
 }

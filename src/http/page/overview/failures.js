@@ -37,25 +37,27 @@ function list_failures() {
   const fitting = failed.filter(passes);
   const shown = isAllShown ? fitting : fitting.slice(0, FIRST_FAILURES);
   const part = fitting.length === failed.length ? count(failed.length) : `${count(fitting.length)} of ${count(failed.length)}`;
-  say(at("failures-count"), fitting.length > shown.length ? `${part}, the last ${shown.length} are shown` : part);
+  say(at("failures-count"), `${part} ${failed.length === 1 ? "failure" : "failures"}${fitting.length > shown.length ? `; the last ${shown.length} are shown` : ""}`);
   at("failures-more-row").hidden = fitting.length <= FIRST_FAILURES;
   say(at("failures-more"), isAllShown ? `Show the last ${FIRST_FAILURES}` : `Show all ${count(fitting.length)}`);
-  renew(at("failures"), [shown.map(({ at_ms, request_id, key }) => [at_ms, request_id, key]), failed.length, [text, problem, source, kind]], () => shown.map(failure_row));
+  renew(at("failures"), [shown.map(({ at_ms, request_id, key }) => [at_ms, request_id, key]), failed.length, [text, problem, source, kind], seen.may_write], () => shown.map(failure_row));
 }
 
 function failure_row(one) {
   const what = [one.event ? make("span", { class: "tag" }, one.event) : "no event", " ", breakable(one.key, "code"), one.url ? make("div", { class: "quiet url" }, breakable(one.url)) : null];
   const ids = [["request", one.request_id], ["event id", one.id]].filter(([, id]) => id);
   const more = make("details", {}, make("summary", {}, "More"), make("dl", { class: "facts left" }, ...ids.flatMap(([label, id]) => [make("dt", {}, label), make("dd", {}, breakable(id, "code"))]),
-    make("dt", {}, "repeat"), make("dd", {}, one.repeat ? "It has a version, so it never overwrites anything newer." : one.no_repeat)));
+    make("dt", {}, "repeat"), make("dd", {}, !one.repeat ? one.no_repeat : seen.may_write ? "It has a version, so it never overwrites anything newer." : "This token may only read.")));
   const cells = [["Time", moment(one.at_ms)], ["What", what], ["From", breakable(one.source || "/events")],
     ["Problem", [make("strong", {}, one.problem), make("div", {}, breakable(one.detail)), more]], ["Attempts", count(one.attempts)], ["Repeat", again(one)]];
-  return make("tr", {}, ...cells.map(([label, cell]) => make("td", { "data-label": label, class: label === "Attempts" ? "number" : "" }, make("div", {}, cell))));
+  const classes = { Attempts: "number", What: "wide", Problem: "wide", Repeat: one.repeat && seen.may_write ? "wide" : "none" };
+  return make("tr", {}, ...cells.map(([label, cell]) => make("td", { "data-label": label, class: classes[label] || "" }, make("div", {}, cell))));
 }
 
 /// A button, where it is safe.
 function again(one) {
-  if (!one.repeat || !seen.service.takes_events) return make("span", { class: "quiet" }, one.repeat ? "on the main port" : "–");
+  if (!one.repeat || !seen.may_write) return make("span", { class: "quiet" }, "–");
+  if (!seen.service.takes_events) return make("span", { class: "quiet" }, "on the main port");
   const button = make("button", { type: "button", class: "small", "aria-label": `Repeat the store of ${one.key}` }, "Repeat");
   button.addEventListener("click", () => repeat(one, button));
   return button;

@@ -7,10 +7,24 @@ const FIELDS = {
 };
 const BUTTONS = { GET: "Read", URL: "Store", STORE: "Store", SET: "Store", DELETE: "Delete", PATTERN: "Look what matches", JSON: "Send" };
 
+/// Characters of a value in words; all of it is in the answer.
+const MAX_SHOWN = 500;
+/// Kinds of the form that change nothing.
+const READS = ["GET", "PATTERN", "JSON"];
+
+/// What the token does not permit is not offered.
+function rights({ may_write }) {
+  at("only-reads").hidden = may_write;
+  for (const option of at("kind").options) {
+    if (option.value !== "STORE") option.disabled = !may_write && !READS.includes(option.value);
+  }
+  say(at("kind").querySelector("[value=PATTERN]"), may_write ? "Delete by pattern: look first, then delete" : "Look what matches a pattern");
+}
+
 function stores(names) {
   renew(at("store"), names, () => names.map((value) => make("option", { value }, value)));
   const offer = at("kind").querySelector("[value=STORE]");
-  offer.disabled = !names.length;
+  offer.disabled = !names.length || !seen.may_write;
   say(offer, names.length ? "Store an object of a store" : "Store an object of a store (none is set up)");
 }
 
@@ -73,7 +87,7 @@ async function tell_found({ key, status, value, encoding }) {
   const size = isHit ? (encoding ? atob(value).length : new TextEncoder().encode(value).length) : 0;
   const beside = await ask(`/key.json?${new URLSearchParams({ key })}`).catch(({ message }) => ({ trouble: message }));
   const pairs = [["key", key], ["state", isHit ? "is there" : status === "miss" ? "is not there" : status]];
-  if (isHit) pairs.push(["size", bytes(size)], [encoding ? "value, in base64" : "value", value.length > 2000 ? `${value.slice(0, 2000)}…` : value]);
+  if (isHit) pairs.push(["size", bytes(size)], [encoding ? "value, in base64" : "value", value.length > MAX_SHOWN ? `${value.slice(0, MAX_SHOWN)}… (the answer below has all of it)` : value]);
   const { expires_in_ms: left, version, trouble: unknown } = beside;
   if (isHit) pairs.push(["expires", left === null ? "never" : left === undefined ? "not known" : `in ${duration(Math.ceil(left / 1000))}`]);
   pairs.push(["version", version ? (version.kind === "place" ? "the storage's own order" : version.value) : "none"]);
@@ -86,7 +100,7 @@ async function tell_found({ key, status, value, encoding }) {
 
 /// A preview that may be followed by the deletion of just that pattern.
 function offer_deletion({ pattern, status, matched, estimated }) {
-  if (status !== "preview" || !matched) return;
+  if (status !== "preview" || !matched || !seen.may_write) return;
   const keys = `${estimated ? "about " : ""}${count(matched)} ${matched === 1 ? "key" : "keys"}`;
   say(at("second-look-text"), `${keys} ${matched === 1 ? "matches" : "match"} ${pattern}; the answer below shows ${matched === 1 ? "it" : "some of them"}. Delete ${matched === 1 ? "it" : "them all"}? This cannot be undone.`);
   at("second-look").dataset.pattern = pattern;

@@ -20,6 +20,13 @@ function health(status) {
   figures(status);
 }
 
+/// What is shown is no longer known to be so.
+function outdated() {
+  if (!seen) return;
+  say(at("verdict"), `✗ This replica does not answer. What is shown is from ${clock(seen_at)}.`);
+  at("verdict").className = "bad";
+}
+
 function trouble({ part, name: which, state, since_ms, why }) {
   return make("li", { class: MOODS[state] },
     make("p", { class: "what" }, make("strong", { class: MOODS[state] }, `${SIGNS[state]} ${PARTS[part]} `), which ? breakable(which) : null),

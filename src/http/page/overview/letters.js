@@ -45,19 +45,22 @@ async function list(filter, after) {
   at("letters").replaceChildren(...letters.map(letter_row));
   at("letters-table").hidden = !letters.length;
   at("letters-more-row").hidden = !next;
-  at("letters-replay").disabled = at("letters-drop").disabled = !letters.length;
+  at("letters-replay").disabled = at("letters-drop").disabled = !letters.length || !seen.may_write;
   say(at("letters-state"), letters.length ? `${count(letters.length)} listed${next ? ", there may be more" : ""}` : "None.");
 }
 
 function letter_row({ id, problem, source, keys, died, attempts }) {
   const button = (name, work) => {
-    const made = make("button", { type: "button", "aria-label": `${name} ${id}` }, name);
+    const made = make("button", { type: "button", class: "small", "aria-label": `${name} ${id}` }, name);
     made.addEventListener("click", () => tried(work));
     return made;
   };
-  const doing = [button("Show", () => detail(id)), " ", button("Replay", () => change("replay", [id])), " ", button("Drop", () => change("drop", [id]))];
-  const cells = [["Given up", make("time", { datetime: died }, died)], ["Problem", problem], ["Source", source || "–"], ["Keys", keys.length ? breakable(keys.join(" "), "code") : "–"], ["Attempts", count(attempts)], ["What to do", doing]];
-  return make("tr", {}, ...cells.map(([label, cell]) => make("td", { "data-label": label }, make("div", {}, cell))));
+  const changing = seen.may_write ? [" ", button("Replay", () => change("replay", [id])), " ", button("Drop", () => change("drop", [id]))] : [];
+  const doing = [button("Show", () => detail(id)), ...changing];
+  const when = Number.isNaN(Date.parse(died)) ? make("span", {}, died) : moment(Date.parse(died));
+  const cells = [["Given up", when], ["Problem", problem], ["Source", source || "–"], ["Keys", keys.length ? breakable(keys.join(" "), "code") : "–"], ["Attempts", count(attempts)], ["What to do", doing]];
+  const classes = { Attempts: "number", "What to do": "wide" };
+  return make("tr", {}, ...cells.map(([label, cell]) => make("td", { "data-label": label, class: classes[label] || "" }, make("div", {}, cell))));
 }
 
 async function detail(id) {

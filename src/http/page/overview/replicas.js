@@ -35,10 +35,13 @@ const RANKS = ["ok", "degraded", "down"];
 const rank = ({ replica }) => (replica ? RANKS.indexOf(replica.state) : RANKS.length);
 const replica_mood = ({ replica }) => (replica ? MOODS[replica.state] : "bad");
 
-function replica_name({ address, is_this, replica }) {
+/// Leads to the page of that replica. No token goes along: a tab keeps it for one origin alone.
+function replica_name({ address, page, is_this, replica }) {
   const named = replica && replica.name;
-  return [breakable(named || address || "this one"), is_this ? [" ", make("span", { class: "tag" }, "this one")] : null,
-    named && address ? make("div", { class: "quiet url" }, breakable(address)) : null].flat();
+  const name_ = host_name(named || address || "this one");
+  const isLink = !is_this && page && /^https?:\/\//.test(page);
+  return [isLink ? make("a", { href: page, target: "_blank", rel: "noopener noreferrer", "aria-label": `${named || "replica"} at ${address}` }, name_) : name_, is_this ? [" ", make("span", { class: "tag" }, "this one")] : null,
+    named && address ? make("div", { class: "quiet url" }, host_name(address)) : null].flat();
 }
 
 function replica_state({ replica, silent_since_ms, silent_why }) {
@@ -53,7 +56,7 @@ const or_dash = (text) => (value) => (value === null ? "–" : text(value));
 
 const show_replicas = sortable("replicas", [
   { label: "Replica", of: ({ address, replica }) => (replica && replica.name) || address || "", cell: replica_name },
-  { label: "State", of: rank, cell: replica_state, mood: replica_mood, isNumber: false },
+  { label: "State", of: rank, cell: replica_state, mood: replica_mood, isNumber: false, isWide: true },
   told("Events/s", ({ events_per_second }) => events_per_second, { text: or_dash(short), isNumber: true }),
   told("p99", ({ p99_ms }) => p99_ms, { text: milliseconds, isNumber: true }),
   told("Admission", ({ admission }) => admission, { text: or_dash((part) => `${short(100 * part)} %`), isNumber: true, mood: ({ replica }) => (replica && replica.admission >= 0.9 ? "warn" : "") }),

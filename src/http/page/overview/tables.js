@@ -50,12 +50,15 @@ function sortable(id, columns, byDefault) {
     const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : (a ?? -1) - (b ?? -1));
     const rows = [...state.rows].sort((a, b) => compare(of(a), of(b)) * (state.isDown ? -1 : 1));
     heads.forEach((head, index) => (index === state.column ? head.setAttribute("aria-sort", state.isDown ? "descending" : "ascending") : head.removeAttribute("aria-sort")));
-    renew(at(id), rows, () => rows.map((row) => make("tr", {}, ...columns.map(({ label, of, text, cell, isNumber, mood }, index) => {
+    const focused = at(id).contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    renew(at(id), rows, () => rows.map((row) => make("tr", {}, ...columns.map(({ label, of, text, cell, isNumber, isWide, mood }, index) => {
       const shown = text ? text(of(row)) : of(row);
-      const given = { class: `${isNumber ? "number" : ""} ${of(row) === null ? "none" : ""} ${mood ? mood(row) : ""}`.trim() };
+      const given = { class: `${isNumber ? "number" : ""} ${isWide ? "wide" : ""} ${of(row) === null ? "none" : ""} ${mood ? mood(row) : ""}`.trim() };
       const content = cell ? cell(row) : isNumber ? shown : breakable(shown);
       return index ? make("td", { "data-label": label, ...given }, content) : make("th", { scope: "row", ...given }, content);
     }))));
+    const again = [...at(id).querySelectorAll("a")].find((link) => link.getAttribute("href") === focused);
+    if (again) again.focus({ preventScroll: true });
   }
   return (rows) => {
     state.rows = rows;
@@ -65,14 +68,14 @@ function sortable(id, columns, byDefault) {
 
 const show_sources = sortable("sources", [
   { label: "Source", of: ({ source, format }) => `${source} (${format})` },
-  { label: "Received", of: ({ received }) => received, text: count, isNumber: true },
+  { label: "Got", of: ({ received }) => received, text: count, isNumber: true },
   { label: "Ignored", of: ({ ignored }) => ignored, text: count, isNumber: true },
   { label: "Failed", of: ({ source }) => failed.filter((one) => one.source === source).length, text: count, isNumber: true, mood: ({ source }) => (failed.some((one) => one.source === source) ? "warn" : "") },
   { label: "Behind", of: ({ mean_lag_seconds }) => mean_lag_seconds, text: (lag) => (lag === null ? "–" : `${short(lag)} s`), isNumber: true },
 ], 1);
 
 const show_hosts = sortable("hosts", [
-  { label: "Host", of: ({ host }) => host },
+  { label: "Host", of: ({ host }) => host, cell: ({ host }) => host_name(host) },
   { label: "Got", of: ({ ok }) => ok, text: count, isNumber: true },
   { label: "Failed", of: ({ failed }) => failed, text: count, isNumber: true, mood: ({ failed }) => (failed ? "warn" : "") },
   { label: "Mean", of: ({ mean_ms }) => mean_ms, text: milliseconds, isNumber: true },
@@ -94,6 +97,11 @@ function counts(events) {
   }));
 }
 
+/// Half, and 99 of 100, beside each other.
+function times(rows) {
+  renew(at("times"), rows, () => rows.map(([label, { p50_ms, p99_ms }]) => make("tr", {}, make("th", { scope: "row" }, label), ...[p50_ms, p99_ms].map((ms) => make("td", { class: "number" }, milliseconds(ms))))));
+}
+
 function used(id, label, now, most, text) {
   at(id).value = most ? now / most : 0;
   say(at(`${id}-text`), `${label}: ${text(now)} of ${text(most)}`);
@@ -108,20 +116,17 @@ function tables({ service, admission, queue, blobs, cache, sources, latency, eve
   counts(events);
   used("admission-events", "Events", admission.events, admission.max_events, count);
   used("admission-bytes", "Bytes", admission.bytes, admission.max_bytes, bytes);
-  const pair = ({ p50_ms, p99_ms }) => `${milliseconds(p50_ms)} / ${milliseconds(p99_ms)}`;
+  times([["an answer to POST /events", latency], ["from acceptance to the end", queue.delay], ["a pipeline to Redis", cache.latency]]);
   facts(at("cache"), [
     ["state", cache.up ? "✓ up" : "✗ down", cache.up ? "good" : "bad"],
     ["where", cache.where],
     ["reconnects", count(cache.reconnects)],
-    ["p50 / p99 of a pipeline, 15 min", pair(cache.latency)],
   ]);
   facts(at("service"), [
     ["version", service.version],
     ["cluster", service.cluster || "–"],
     ["up for", duration(service.uptime_seconds)],
     ["memory", service.memory_bytes === null ? "–" : bytes(service.memory_bytes)],
-    ["p50 / p99 of an answer, 15 min", pair(latency)],
-    ["p50 / p99 from acceptance to the end, 15 min", pair(queue.delay)],
     ["hosts that do not answer", count(blobs.hosts_down), blobs.hosts_down ? "bad" : ""],
   ]);
 }
