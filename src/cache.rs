@@ -232,7 +232,7 @@ pub struct Cursor {
 }
 
 /// What one step of a scan brought.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ScanStep {
     /// Keys, perhaps some of them twice over a whole scan; never those of the service's own prefix.
     pub keys: Vec<Bytes>,
@@ -251,6 +251,8 @@ pub struct Scan<'a> {
     pub only: Option<&'a Wider>,
     /// Whether to find the keys that have a version too.
     pub versioned: bool,
+    /// Whether keys may be among them that have just expired: it does no harm to delete those, but they must not be counted.
+    pub with_expired: bool,
 }
 
 /// Keys to be deleted together, whatever they hold.

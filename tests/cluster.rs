@@ -34,3 +34,5 @@ mod slots;
 mod sources;
 #[path = "cluster/streamed.rs"]
 mod streamed;
+#[path = "cluster/tags.rs"]
+mod tags;

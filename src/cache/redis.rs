@@ -10,7 +10,8 @@
 //!
 //! `set`, `unlink`, `getrange`, `exists`, `strlen`, `get`, `scan`, `ping`, `client` (with its subcommands) and `info`; for
 //! versions `evalsha` and `script|load`; `wait` if `wait_replicas` is set. With the keys under the version prefix. Logical
-//! databases need `select`, a Redis Cluster `asking` and `cluster` (`slots`, `nodes`, `info`), Sentinel `role`.
+//! databases need `select`, a Redis Cluster `asking` and `cluster` (`slots`, `nodes`, `info`; for the list of a slot's keys
+//! `countkeysinslot` and `getkeysinslot`, without which its node is scanned), Sentinel `role`.
 
 mod batch;
 mod cluster;
@@ -25,6 +26,7 @@ mod versioned;
 mod wait;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub use self::cluster::ClusterCache;
 pub use self::sentinel::SentinelCache;
@@ -46,6 +48,8 @@ struct CacheState {
     version_keys: VersionKeys,
     wait_replicas: u32,
     room: Room,
+    /// It was logged that Redis does not list the keys of a slot.
+    told_not_listed: AtomicBool,
 }
 
 impl CacheState {
@@ -58,6 +62,7 @@ impl CacheState {
             version_keys: VersionKeys { own, window, is_cluster },
             wait_replicas: settings.wait_replicas,
             room: settings.room.clone(),
+            told_not_listed: AtomicBool::new(false),
         }))
     }
 }

@@ -194,7 +194,7 @@ impl Clearing {
         let (mut deleted, mut found) = (0, Vec::new());
         loop {
             let only = wider.as_ref();
-            let scan_now = scan.map(|from| Scan { from, only, versioned: false });
+            let scan_now = scan.map(|from| Scan { from, only, ..Scan::default() });
             let progress: Progress = self.session.unlink_and_scan(&groups, scan_now, window.left()).await;
             let refused = progress.unlinked.iter().map(|unlinked| unlinked.refused.len()).sum::<usize>();
             let refusal = progress.unlinked.iter().find_map(|unlinked| unlinked.refusal.clone());

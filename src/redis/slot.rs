@@ -22,6 +22,13 @@ pub fn slot_of_tag(tag: &[u8]) -> u16 {
     CRC.checksum(tag) % SLOTS
 }
 
+/// The slot of every key that begins so; None: the prefix has no whole hash tag, so they may be in any.
+pub fn slot_of_prefix(prefix: &[u8]) -> Option<u16> {
+    let open = prefix.iter().position(|byte| *byte == b'{')?;
+    let tag = prefix.get(open + 1..)?.iter().position(|byte| *byte == b'}')?;
+    (tag > 0).then(|| slot(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +45,23 @@ mod tests {
             ("", 0),
         ] {
             assert_eq!(slot(key.as_bytes()), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn keys_with_a_common_prefix_are_in_one_slot_if_it_has_a_whole_tag() {
+        for (prefix, expected) in [
+            ("{user}:", Some("user")),
+            ("a{user}", Some("user")),
+            ("{a{b}", Some("a{b")),
+            ("{user}{}", Some("user")),
+            ("{user", None),
+            ("{}user", None),
+            ("{}{user}", None),
+            ("}{", None),
+            ("", None),
+        ] {
+            assert_eq!(slot_of_prefix(prefix.as_bytes()), expected.map(|tag| slot_of_tag(tag.as_bytes())), "{prefix}");
         }
     }
 }

@@ -262,7 +262,7 @@ pub async fn scan(session: &mut Box<dyn Session>, only: Option<&Pattern>) -> Vec
     let wider = only.and_then(|only| Wider::of([only]));
     loop {
         let only = wider.as_ref();
-        let progress = session.unlink_and_scan(&[], Some(Scan { from, only, versioned: false }), WITHIN).await;
+        let progress = session.unlink_and_scan(&[], Some(Scan { from, only, ..Scan::default() }), WITHIN).await;
         assert_eq!(progress.failure, None);
         let step = progress.step.unwrap();
         keys.extend(step.keys);

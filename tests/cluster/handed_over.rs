@@ -40,8 +40,9 @@ async fn no_key_of_a_slot_is_missed_that_is_handed_over_while_it_is_scanned() {
     let tag = (0..).map(|n| n.to_string()).find(|tag| redis_slot(tag) <= LAST).expect("a tag");
     let slot = redis_slot(&tag);
     let mut session = cache(&cluster).session();
+    // So many that they are not listed by one call.
     for (from, to) in [(a, b), (b, c), (c, b), (b, a)] {
-        let keys: Vec<_> = (0..3000).map(|n| set(&format!("{{{tag}}}:{n}"), "v", None)).collect();
+        let keys: Vec<_> = (0..6000).map(|n| set(&format!("{{{tag}}}:{n}"), "v", None)).collect();
         for keys in keys.chunks(500) {
             while !session.apply(keys, WITHIN).await.iter().all(Result::is_ok) {}
         }

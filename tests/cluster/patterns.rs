@@ -24,7 +24,7 @@ pub async fn sweep_with(
     let wider = Wider::of([&pattern]);
     let (mut from, mut groups, mut deleted): (Option<Cursor>, Vec<DeleteGroup>, u64) = (None, Vec::new(), 0);
     for number in 0.. {
-        let scan = Scan { from, only: wider.as_ref(), versioned: false };
+        let scan = Scan { from, only: wider.as_ref(), versioned: false, with_expired: true };
         let progress = session.unlink_and_scan(&groups, Some(scan), Duration::from_secs(5)).await;
         deleted += progress.unlinked.iter().map(|unlinked| unlinked.deleted).sum::<u64>();
         if let Some(error) = progress.failure {
@@ -93,7 +93,7 @@ fn service_cpu(pid: u32) -> f64 {
 }
 
 /// How often the server has been asked for a step of a scan.
-fn steps(server: &Server) -> u64 {
+pub fn steps(server: &Server) -> u64 {
     let line = server.info("commandstats", "cmdstat_scan").unwrap_or_default();
     let calls = line.split(',').find_map(|pair| pair.strip_prefix("calls="));
     calls.map_or(0, |calls| calls.parse().expect("a number"))

@@ -69,6 +69,9 @@ fn does_all_there_is_to_do(daemon: &Daemon) {
     assert!(results(&daemon.post(&get(json!("large"))), 200, "ok")[0]["value"] == large);
     let swept = results(&daemon.post(&delete_pattern(json!("k:*"))), 200, "ok").remove(0);
     assert_eq!(swept["deleted"], 50, "{swept}");
+    assert_eq!(daemon.post(&set_inline("{tag}:k", "v")).status, 200);
+    let swept = results(&daemon.post(&delete_pattern(json!("{tag}:*"))), 200, "ok").remove(0);
+    assert_eq!(swept["deleted"], 1, "{swept}");
 }
 
 fn nothing_was_denied(servers: &[Server]) {

@@ -243,7 +243,7 @@ impl ScanRequest<'_> {
     }
 }
 
-fn add_scan(encoder: &mut Encoder, Scan { from, only, versioned }: Scan<'_>, count: usize) {
+fn add_scan(encoder: &mut Encoder, Scan { from, only, versioned, .. }: Scan<'_>, count: usize) {
     encoder.command(|cmd| {
         cmd.arg("SCAN").arg(from.map_or(0, |cursor| cursor.at));
         // A key's version key does not match what the key matches.
@@ -282,16 +282,22 @@ fn step(
     server: u64,
 ) -> Result<ScanStep, CacheError> {
     let (at, count) = next_and_count(&mut frames)?;
-    let (mut keys, mut versioned) = (Vec::with_capacity(count), Vec::new());
+    let mut step = ScanStep { keys: Vec::with_capacity(count), ..ScanStep::default() };
     for frame in frames {
         let Frame::Text(key) = frame else { return Err(unexpected()) };
-        if !own.contain(&key) {
-            keys.push(key);
-        } else if with_versioned && let Some(owner) = owner(own.version_prefix(), &key) {
-            versioned.push(key.slice_ref(owner));
-        }
+        add_key(&mut step, key, own, with_versioned);
     }
-    Ok(ScanStep { keys, versioned, next: (at != 0).then_some(Cursor { at, server }) })
+    step.next = (at != 0).then_some(Cursor { at, server });
+    Ok(step)
+}
+
+/// Adds a key that was found, unless it is one of the service's own that tells of no other.
+pub(super) fn add_key(step: &mut ScanStep, key: Bytes, own: &OwnKeys, with_versioned: bool) {
+    if !own.contain(&key) {
+        step.keys.push(key);
+    } else if with_versioned && let Some(owner) = owner(own.version_prefix(), &key) {
+        step.versioned.push(key.slice_ref(owner));
+    }
 }
 
 /// The cursor of the next step, and the number of keys, which must be all that follows.

@@ -5,6 +5,7 @@
 mod apply;
 mod delete_and_scan;
 mod refresh;
+mod slot_keys;
 mod stream;
 mod watched;
 
@@ -17,7 +18,7 @@ use futures::future::LocalBoxFuture;
 use log::warn;
 
 use super::scan::{self, MovedKeys};
-use super::sharing::SharedCalls;
+use super::sharing::{SharedCalls, Shortcut};
 use super::wait::Wait;
 use super::{CacheState, versioned};
 use crate::cache::{CacheError, Command, DeleteGroup, Incoming, Progress, Reply, Scan, Session, StreamError};
@@ -37,6 +38,8 @@ pub struct RedisSession {
     has_scripts: bool,
     /// Whether several writes may share a call on this connection.
     calls: SharedCalls,
+    /// Cluster: whether Redis lists the keys of a slot.
+    listing: Shortcut,
     /// Too few replicas acknowledged the last write.
     lacks_replicas: bool,
     /// Cluster: each command with an `ASKING` before it.
@@ -60,6 +63,7 @@ impl RedisSession {
             expects_misses: false,
             has_scripts: false,
             calls: SharedCalls::of(None),
+            listing: Shortcut::default(),
             lacks_replicas: false,
             asking: false,
             one_each: false,

@@ -1,4 +1,4 @@
-//! Whether writes that stand side by side share a call, and when that is tried again after Redis has refused it.
+//! Shorter ways that Redis may refuse, such as one call for writes that stand side by side, and when they are tried again after that.
 
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,9 @@ pub(super) enum Refusal {
     Unknown,
 }
 
-/// What is known of shared calls of one kind (`MSET`, `MSETEX`, scripts) on one connection.
+/// What is known of one shorter way: of shared calls of one kind (`MSET`, `MSETEX`, scripts), or of the list of a slot's keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) enum Sharing {
+pub(super) enum Shortcut {
     /// Nothing speaks against it.
     #[default]
     Untried,
@@ -32,28 +32,28 @@ pub(super) enum Sharing {
     Unknown,
 }
 
-impl Sharing {
+impl Shortcut {
     pub(super) fn allows(self, now: impl FnOnce() -> Instant) -> bool {
         match self {
-            Sharing::Untried => true,
-            Sharing::Refused { until, .. } => until <= now(),
-            Sharing::Unknown => false,
+            Shortcut::Untried => true,
+            Shortcut::Refused { until, .. } => until <= now(),
+            Shortcut::Unknown => false,
         }
     }
 
-    /// A shared call was refused. One key that is forbidden does that, and may not come again; so a refusal soon after the
+    /// It was refused. One key that is forbidden does that, and may not come again; so a refusal soon after the
     /// last pause doubles it, and one much later begins with the first.
     pub(super) fn refused(&mut self, refusal: Refusal, now: Instant) {
         if refusal == Refusal::Unknown {
-            *self = Sharing::Unknown;
+            *self = Shortcut::Unknown;
         }
         let pause = match *self {
-            Sharing::Untried => FIRST_PAUSE,
-            Sharing::Refused { until, pause } if now < until + pause => (pause * 2).min(MAX_PAUSE),
-            Sharing::Refused { .. } => FIRST_PAUSE,
-            Sharing::Unknown => return,
+            Shortcut::Untried => FIRST_PAUSE,
+            Shortcut::Refused { until, pause } if now < until + pause => (pause * 2).min(MAX_PAUSE),
+            Shortcut::Refused { .. } => FIRST_PAUSE,
+            Shortcut::Unknown => return,
         };
-        *self = Sharing::Refused { until: now + pause, pause };
+        *self = Shortcut::Refused { until: now + pause, pause };
     }
 }
 
@@ -77,24 +77,24 @@ pub(super) struct RefusedTogether {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct SharedCalls {
     /// Scripts, for writes with a version.
-    pub(super) versions: Sharing,
+    pub(super) versions: Shortcut,
     /// `MSET`.
-    pub(super) sets: Sharing,
+    pub(super) sets: Shortcut,
     /// `MSETEX`.
-    pub(super) expiring: Sharing,
+    pub(super) expiring: Shortcut,
 }
 
 impl SharedCalls {
     /// For a proxy that closes the connection over a command that it does not know: it must not be asked.
     pub(super) const UNKNOWN: SharedCalls =
-        SharedCalls { versions: Sharing::Unknown, sets: Sharing::Unknown, expiring: Sharing::Unknown };
+        SharedCalls { versions: Shortcut::Unknown, sets: Shortcut::Unknown, expiring: Shortcut::Unknown };
 
     /// For a server of which nothing bad is known. `MSETEX` is new, and Redis takes no less time for it than for as many `SET`s: it
     /// is for those that do.
     pub(super) fn of(make: Option<&Product>) -> Self {
         let is_faster = make.is_some_and(|make| make.name == "valkey" && make.is_at_least(MSETEX_OF_VALKEY));
-        let expiring = if is_faster { Sharing::Untried } else { Sharing::Unknown };
-        SharedCalls { versions: Sharing::Untried, sets: Sharing::Untried, expiring }
+        let expiring = if is_faster { Shortcut::Untried } else { Shortcut::Unknown };
+        SharedCalls { versions: Shortcut::Untried, sets: Shortcut::Untried, expiring }
     }
 
     /// The clock is looked at only where something was refused.
@@ -117,16 +117,16 @@ mod tests {
 
     #[test]
     fn a_refused_call_is_tried_again_after_pauses_that_grow_and_begin_anew_after_a_good_while() {
-        let (mut sharing, mut now) = (Sharing::default(), Instant::now());
+        let (mut shortcut, mut now) = (Shortcut::default(), Instant::now());
         for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
-            assert!(sharing.allows(|| now));
-            sharing.refused(Refusal::Together, now);
+            assert!(shortcut.allows(|| now));
+            shortcut.refused(Refusal::Together, now);
             now += Duration::from_secs(seconds);
-            assert!(!sharing.allows(|| now - Duration::from_millis(1)), "after {seconds} s");
+            assert!(!shortcut.allows(|| now - Duration::from_millis(1)), "after {seconds} s");
         }
         now += Duration::from_secs(64);
-        sharing.refused(Refusal::Together, now);
-        assert!(!sharing.allows(|| now) && sharing.allows(|| now + FIRST_PAUSE));
+        shortcut.refused(Refusal::Together, now);
+        assert!(!shortcut.allows(|| now) && shortcut.allows(|| now + FIRST_PAUSE));
     }
 
     #[test]
@@ -142,10 +142,10 @@ mod tests {
 
     #[test]
     fn a_command_that_is_not_known_is_never_asked_for_again() {
-        let (mut sharing, now) = (Sharing::default(), Instant::now());
+        let (mut shortcut, now) = (Shortcut::default(), Instant::now());
         for refusal in [Refusal::Unknown, Refusal::Together] {
-            sharing.refused(refusal, now);
-            assert!(!sharing.allows(|| now + MAX_PAUSE * 2));
+            shortcut.refused(refusal, now);
+            assert!(!shortcut.allows(|| now + MAX_PAUSE * 2));
         }
     }
 }

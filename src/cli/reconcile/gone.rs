@@ -135,7 +135,7 @@ impl Run {
     async fn step(&mut self, from: Option<Cursor>, only: Option<&Wider>) -> Result<ScanStep, Failure> {
         let (window, mut from) = (self.looks.window(), from);
         loop {
-            let scan = Scan { from, only, versioned: false };
+            let scan = Scan { from, only, ..Scan::default() };
             let progress = self.looks.session().unlink_and_scan(&[], Some(scan), window.left()).await;
             match (progress.step, progress.failure) {
                 (Some(step), None) => return Ok(step),

@@ -195,6 +195,12 @@ impl Cluster {
         }
         self.reshard(from, to, first..=last);
     }
+
+    /// Whether every node says that the slot is of this one.
+    pub fn agrees_on(&self, owner: &Server, slot: u16) -> bool {
+        let id: String = owner.ask(&["CLUSTER", "MYID"]);
+        self.servers.iter().all(|server| owns(&server.ask::<String>(&["CLUSTER", "NODES"]), &id, slot))
+    }
 }
 
 /// Whether a node says that the slot is of the node with the id.

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::scan_round::{ClusterScan, slot_of_all};
+use super::scan_round::ClusterScan;
 use super::{ClusterSession, MAX_PING, named};
 use crate::cache::redis::scan::MovedKeys;
 use crate::cache::redis::{RedisSession, unavailable};
 use crate::cache::{CacheError, Cursor, DeleteGroup, Progress, Scan, ScanStep, Session, Unlinked};
 use crate::redis::cluster::{NodeLink, NodeTimeouts, SlotMap};
-use crate::redis::slot::slot;
+use crate::redis::slot::{slot, slot_of_prefix};
 use crate::redis::{Address, Deadline};
 
 /// How often a call tries to delete keys on the node that they moved to.
@@ -170,7 +170,7 @@ impl ClusterSession {
         }
         let slot_ownership = self.ask_slot_ownership(deadline).await?;
         self.scans += 1;
-        Ok(ClusterScan::new(self.scans, slot_ownership, scan.only.and_then(|wider| slot_of_all(wider.prefix()))))
+        Ok(ClusterScan::new(self.scans, slot_ownership, scan.only.and_then(|wider| slot_of_prefix(wider.prefix()))))
     }
 
     async fn scan_step(

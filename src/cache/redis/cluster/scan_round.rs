@@ -3,7 +3,6 @@
 use crate::cache::{Cursor, ScanStep};
 use crate::redis::Address;
 use crate::redis::cluster::SlotOwnership;
-use crate::redis::slot::slot;
 
 /// A scan in progress.
 pub(super) struct ClusterScan {
@@ -61,11 +60,4 @@ impl ClusterScan {
         let at_once = if self.order.is_some() { 1 } else { self.left.len() };
         self.left.get(..at_once).unwrap_or_default()
     }
-}
-
-/// The slot of all keys with this prefix, if it contains a whole hash tag.
-pub(super) fn slot_of_all(prefix: &[u8]) -> Option<u16> {
-    let open = prefix.iter().position(|byte| *byte == b'{')?;
-    let tag = prefix.get(open + 1..)?.iter().position(|byte| *byte == b'}')?;
-    (tag > 0).then(|| slot(prefix))
 }

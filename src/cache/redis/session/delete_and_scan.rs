@@ -24,7 +24,33 @@ impl RedisSession {
                 return Progress { unlinked, failure: Some(failure), is_lost, ..Progress::default() };
             }
         };
-        self.delete_and_step(groups, scan, server, deadline).await
+        match scan.and_then(|scan| Some((scan, self.slot_to_list(scan)?))) {
+            Some((scan, slot)) => self.delete_and_list(groups, (scan, slot), server, deadline).await,
+            None => self.delete_and_step(groups, scan, server, deadline).await,
+        }
+    }
+
+    /// Lists the keys of the slot when the groups are deleted, or else begins the scan.
+    async fn delete_and_list(
+        &mut self,
+        groups: &[DeleteGroup],
+        (scan, slot): (Scan<'_>, u16),
+        server: u64,
+        deadline: &Deadline,
+    ) -> Progress {
+        let mut progress = match groups {
+            [] => Progress::default(),
+            _ => self.delete_and_step(groups, None, server, deadline).await,
+        };
+        if progress.failure.is_some() {
+            return progress;
+        }
+        progress.step = self.keys_of_slot(slot, scan, deadline).await;
+        if progress.step.is_some() {
+            return progress;
+        }
+        let scanned = self.delete_and_step(&[], Some(scan), server, deadline).await;
+        Progress { unlinked: progress.unlinked, took: progress.took + scanned.took, ..scanned }
     }
 
     /// One or two pipelines, whose cursor is worth nothing if the connection did not last.

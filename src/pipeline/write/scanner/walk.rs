@@ -260,7 +260,8 @@ impl<'a> ScanWalk<'a> {
             At::ResumePoint(cursor) => Some(cursor),
             At::End => return None,
         };
-        Some(Scan { from, only, versioned: self.rules.iter().any(Rule::raises) })
+        let with_expired = !self.rules.iter().any(|rule| rule.dry_run);
+        Some(Scan { from, only, versioned: self.rules.iter().any(Rule::raises), with_expired })
     }
 
     /// The server that gave the cursor is gone.

@@ -1,0 +1,152 @@
+//! The keys of one slot of a Redis Cluster as a list, in place of a scan.
+//!
+//! Before Redis 8 and Valkey 8 a `SCAN` goes through all keys of the node, whatever its `MATCH`. But every Redis keeps a list of
+//! the keys of each slot, and `CLUSTER GETKEYSINSLOT` costs only what it returns. It has no cursor, so the list is taken as
+//! a whole or not at all: a slot with many keys, or with long ones, is scanned. Nothing happens in Redis during the call,
+//! so a whole list has every key that the node has of the slot, whoever owns that.
+//!
+//! Unlike a scan, the list also names keys whose expiry has passed until Redis removes them.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::Bytes;
+use log::info;
+
+use super::RedisSession;
+use crate::cache::redis::scan::{MAX_KEY_BYTES, add_key};
+use crate::cache::redis::sharing::Refusal;
+use crate::cache::{Scan, ScanStep};
+use crate::redis::slot::slot_of_prefix;
+use crate::redis::{Code, Deadline, Encoder, Frame};
+
+/// Keys asked for at first, which tell how long they are: a tenth of a millisecond of Redis.
+const FIRST_KEYS: usize = 250;
+/// Keys of a slot that is not scanned, at most: about 2.5 ms of Redis 7.0.
+const MAX_KEYS: usize = 5000;
+/// The same in bytes of their names, as far as the first ones tell.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Keys that share an `EXISTS`: half a millisecond of Redis 7.0.
+const EXISTS_KEYS: usize = 500;
+
+/// The slot was not listed.
+enum NotListed {
+    /// It has too many keys, or too long ones.
+    TooLarge,
+    /// Redis refuses the command.
+    Refused(Code),
+    /// Redis is in no state to answer, was not reached, or went beyond a limit.
+    Failed,
+}
+
+impl RedisSession {
+    /// The slot of the wanted keys, if its list may take the place of the scan, which has not begun.
+    pub(super) fn slot_to_list(&self, scan: Scan<'_>) -> Option<u16> {
+        let may_list = self.shared.version_keys.is_cluster && scan.from.is_none();
+        let slot = slot_of_prefix(scan.only.filter(|_| may_list)?.prefix())?;
+        self.listing.allows(Instant::now).then_some(slot)
+    }
+
+    /// What a whole scan would find in the slot. None: it must be scanned.
+    pub(super) async fn keys_of_slot(&mut self, slot: u16, scan: Scan<'_>, deadline: &Deadline) -> Option<ScanStep> {
+        let listed = self.list(slot, deadline).await;
+        let keys = listed.inspect_err(|not_listed| self.note_not_listed(not_listed)).ok()?;
+        let mut step = ScanStep::default();
+        keys.into_iter().for_each(|key| add_key(&mut step, key, &self.shared.version_keys.own, scan.versioned));
+        let prefix = scan.only?.prefix();
+        [&mut step.keys, &mut step.versioned].into_iter().for_each(|keys| keys.retain(|key| key.starts_with(prefix)));
+        if !scan.with_expired {
+            step.keys = self.existing(step.keys, deadline).await?;
+        }
+        Some(step)
+    }
+
+    /// All keys of the slot.
+    async fn list(&mut self, slot: u16, deadline: &Deadline) -> Result<Vec<Bytes>, NotListed> {
+        let (count, keys) = self.list_part(slot, FIRST_KEYS, deadline).await?;
+        if keys.len() < FIRST_KEYS {
+            return Ok(keys);
+        }
+        let bytes = keys.iter().map(Bytes::len).sum::<usize>() / keys.len();
+        if count >= MAX_KEYS || bytes.saturating_mul(count) > MAX_BYTES {
+            return Err(NotListed::TooLarge);
+        }
+        let (_, keys) = self.list_part(slot, MAX_KEYS, deadline).await?;
+        if keys.len() < MAX_KEYS { Ok(keys) } else { Err(NotListed::TooLarge) }
+    }
+
+    /// How many keys the slot has, and the names of at most so many: all of them if there are fewer names.
+    async fn list_part(
+        &mut self,
+        slot: u16,
+        at_most: usize,
+        deadline: &Deadline,
+    ) -> Result<(usize, Vec<Bytes>), NotListed> {
+        let (mut encoder, mut frames) = (Encoder::new(), Vec::new());
+        encoder.command(|cmd| cmd.arg("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot));
+        encoder.command(|cmd| cmd.arg("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(at_most));
+        let sent = self.exchange(encoder, MAX_KEY_BYTES, deadline, 0, &mut frames).await;
+        sent.map_err(|_| NotListed::Failed)?;
+        count_and_names(frames)
+    }
+
+    /// Scans for a while where the list cannot be had.
+    fn note_not_listed(&mut self, not_listed: &NotListed) {
+        if let NotListed::TooLarge = not_listed {
+            return;
+        }
+        self.listing.refused(Refusal::Together, Instant::now());
+        if let NotListed::Refused(code) = not_listed
+            && !self.shared.told_not_listed.swap(true, Ordering::Relaxed)
+        {
+            let redis = self.session.server().settings().describe();
+            info!(redis, cause = code.as_str(); "redis does not list the keys of a slot, so patterns with a hash tag scan its node");
+        }
+    }
+
+    /// Those of the keys that exist. None: that cannot be told.
+    async fn existing(&mut self, keys: Vec<Bytes>, deadline: &Deadline) -> Option<Vec<Bytes>> {
+        let mut existing = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(EXISTS_KEYS) {
+            // Hardly ever has one expired.
+            let each = if self.exist(keys, keys.len(), deadline).await? == [true] {
+                vec![true; keys.len()]
+            } else {
+                self.exist(keys, 1, deadline).await?
+            };
+            existing.extend(keys.iter().zip(each).filter(|(_, exists)| *exists).map(|(key, _)| key.clone()));
+        }
+        Some(existing)
+    }
+
+    /// For each so many of the keys, whether all of them exist.
+    async fn exist(&mut self, keys: &[Bytes], together: usize, deadline: &Deadline) -> Option<Vec<bool>> {
+        let (mut encoder, mut frames) = (Encoder::new(), Vec::new());
+        for keys in keys.chunks(together) {
+            encoder.begin(1 + keys.len());
+            encoder.argument(b"EXISTS");
+            keys.iter().for_each(|key| encoder.argument(key));
+        }
+        self.exchange(encoder, MAX_KEY_BYTES, deadline, 0, &mut frames).await.ok()?;
+        let all = |(keys, frame): (&[Bytes], Frame)| match frame {
+            Frame::Number(count) => Some(usize::try_from(count) == Ok(keys.len())),
+            _ => None,
+        };
+        keys.chunks(together).zip(frames).map(all).collect()
+    }
+}
+
+/// Reads the replies to both commands.
+fn count_and_names(frames: Vec<Frame>) -> Result<(usize, Vec<Bytes>), NotListed> {
+    let (mut count, mut names) = (None, Vec::with_capacity(frames.len()));
+    for frame in frames {
+        match frame {
+            Frame::Number(number) => count = usize::try_from(number).ok(),
+            Frame::Array(_) => {}
+            Frame::Text(name) => names.push(name),
+            Frame::Error(code) if !code.is_passing() => return Err(NotListed::Refused(code)),
+            _ => return Err(NotListed::Failed),
+        }
+    }
+    Ok((count.ok_or(NotListed::Failed)?, names))
+}
