@@ -89,6 +89,15 @@ def a_failing_host_and_what_failed_are_told_filtered_and_repeated(browser):
             expect(page.locator("#troubles li")).to_contain_text("! Store archive")
 
 
+def long_counts(route):
+    """The state of a daemon that has carried out that much."""
+    answer = route.fetch()
+    status = answer.json()
+    for outcomes in status["events"].values():
+        outcomes.update(ok=9_999_999, rejected=9_999_999, unavailable=123_456_789_000)
+    route.fulfill(response=answer, json=status)
+
+
 def long_names_break_and_nothing_is_clipped_when_much_is_wrong(browser):
     sources = {"SOURCES_MINIO_FORMAT": "s3", "STORES_ARCHIVE_KIND": "http", "STORES_ARCHIVE_ENDPOINT": "http://127.0.0.1:9/"}
     with Blobs() as blobs, Redis() as redis:
@@ -100,6 +109,8 @@ def long_names_break_and_nothing_is_clipped_when_much_is_wrong(browser):
             redis.process.kill()
             daemon.post({"key": "SET", "value": {"data": {"key": LONG, "value": "v"}}})
             with tab(browser, daemon.url) as page:
+                page.route("**/status.json*", long_counts)
+                expect(page.locator("#counts")).to_contain_text("9,999,999")
                 expect(page.locator("#troubles li").first).to_contain_text("Redis")
                 expect(page.locator("#failures tr")).to_have_count(3)
                 page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")

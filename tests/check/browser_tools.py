@@ -41,6 +41,7 @@ def tab(browser, url, quiet=True, scheme=SCHEME, **media):
     page.goto(url)
     yield page
     assert_whole(page)
+    page.unroute_all(behavior="ignoreErrors")
     context.close()
     origin = "/".join(url.split("/")[:3])
     assert all(one.startswith((origin, "data:")) for one in asked), asked

@@ -90,10 +90,11 @@ function host_state(host) {
 
 function counts(events) {
   if (!at("counts").childElementCount) {
-    at("counts").append(...TYPES.map((type) => make("tr", {}, make("th", { scope: "row" }, type), ...OUTCOMES.map(() => make("td", { class: "number" })))));
+    at("counts").append(...TYPES.map((type) => make("tr", {}, make("th", { scope: "row" }, breakable(type)), ...OUTCOMES.map(() => make("td", { class: "number" })))));
   }
   TYPES.forEach((type, row) => OUTCOMES.forEach((outcome, column) => {
-    say(at("counts").children[row].children[column + 1], count(events[type][outcome]));
+    const number = events[type][outcome];
+    say(at("counts").children[row].children[column + 1], number < 10_000_000 ? count(number) : `${short(number / 1e6)} M`);
   }));
 }
 
