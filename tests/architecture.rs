@@ -54,7 +54,19 @@ const HOMES: &[(&str, &[&str])] = &[
     ("Addr<", &["pipeline/runtime/"]),
     ("do_send", &["pipeline/runtime/"]),
     ("catch_unwind", &["pipeline/runtime/"]),
-    ("awc::", &["blob/", "cli/client.rs", "cli/demo.rs", "cli/demo/", "cli/healthcheck.rs", "cli/send/post.rs"]),
+    (
+        "awc::",
+        &[
+            "blob/",
+            "cli/client.rs",
+            "cli/demo.rs",
+            "cli/demo/",
+            "cli/healthcheck.rs",
+            "cli/send/post.rs",
+            "cli/traces.rs",
+        ],
+    ),
+    ("opentelemetry", &["cli/traces.rs", "http/traced.rs", "telemetry/spans.rs"]),
     (
         "redis::",
         &["redis/", "cache/", "cli/check_config.rs", "cli/send/copy.rs", "cli/serve.rs", "cli/serve/", "journal/"],

@@ -114,9 +114,9 @@ pub enum StartError {
     /// A metric cannot be registered: a name or `cluster` that Prometheus does not accept.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// The thread that exports spans cannot be started.
+    /// The exporter of spans cannot be set up, or its thread not be started.
     #[error("spans cannot be exported: {0}")]
-    Traces(std::io::Error),
+    Traces(Box<dyn std::error::Error>),
     /// The thread that follows files of settings and secrets cannot be started.
     #[error("files cannot be watched: {0}")]
     Reloader(std::io::Error),
@@ -146,7 +146,7 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
     }
     let tls = config.http.tls.as_ref().map(|tls| ServerTls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
     let tracer = traces::start(config, &metrics).map_err(StartError::Traces)?;
-    let settings = http_settings(config, auth_reload.auth.clone(), tls.clone(), tracer);
+    let settings = http_settings(config, auth_reload.auth.clone(), tls.clone(), tracer.clone());
     let journal = journal::journal(config, &holder, &metrics).map_err(SetupError::from)?;
     metrics.set_journal_up(journal.is_none());
     show_certificates(config, &metrics);
@@ -167,7 +167,7 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
         info!(target: logging::LISTENING, address:% = address; "listening for probes and metrics");
     }
     let level = config.log_level;
-    Ok(Daemon { address, server, pipeline, feeding, auth_reload, level, following, changes })
+    Ok(Daemon { address, server, pipeline, feeding, tracer, auth_reload, level, following, changes })
 }
 
 /// Follows the files that open auth_reload. What is set itself stays in force beside them.

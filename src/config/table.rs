@@ -246,7 +246,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("http.shutdown_seconds", Number(25), seconds(3600), "Time to drain after SIGTERM"),
 
     Setting::new("traces.endpoint", Unset("\"http://collector:4318\""), text(endpoint, "an http or https URL without a query"),
-        "OpenTelemetry collector that receives the spans of sampled requests (OTLP, JSON over HTTP, at /v1/traces below it); unset: none are made"),
+        "OpenTelemetry collector that receives the spans of sampled requests (OTLP, protobuf over HTTP, at /v1/traces below it); unset: none are made"),
 
     Setting::new("live.stall_seconds", Number(10), seconds(3600), "How long an actor may be stuck before /live answers 503"),
 

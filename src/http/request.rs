@@ -24,7 +24,7 @@ use crate::event::rejection::Rejection;
 use crate::pipeline::work::reply::{Unwritten, Verdict};
 use crate::telemetry::history::Failed;
 use crate::telemetry::metrics::{ROUTES, SOURCES_ROUTE};
-use crate::telemetry::spans::TraceSpan;
+use crate::telemetry::spans::SpanData;
 
 /// Characters of an unknown path that are logged, at most.
 const MAX_PATH: usize = 100;
@@ -41,7 +41,7 @@ pub struct RequestContext {
     summary: Cell<Summary>,
     /// When its body was whole; only where spans are exported.
     received: Cell<Option<Instant>>,
-    spans: RefCell<Vec<TraceSpan>>,
+    spans: RefCell<Vec<SpanData>>,
     unwritten: Cell<Option<Unwritten>>,
 }
 
@@ -74,7 +74,7 @@ impl RequestContext {
     }
 
     /// The spans made so far.
-    pub fn take_spans(&self) -> Vec<TraceSpan> {
+    pub fn take_spans(&self) -> Vec<SpanData> {
         self.spans.take()
     }
 

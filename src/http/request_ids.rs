@@ -49,8 +49,8 @@ impl RequestId {
 }
 
 /// A new id of a span.
-pub fn span_id() -> String {
-    format!("{:016x}", fastrand::u64(1..))
+pub fn span_id() -> NonZeroU64 {
+    NonZeroU64::new(fastrand::u64(..)).unwrap_or(NonZeroU64::MIN)
 }
 
 /// The ids by which a request is found again, here and elsewhere.
@@ -76,8 +76,7 @@ fn trace(headers: &HeaderMap) -> Option<Arc<Trace>> {
     let name = if headers.contains_key(TRACEPARENT) { TRACEPARENT } else { CE_TRACEPARENT };
     let mut given = headers.get_all(name);
     let (only, None) = (given.next()?, given.next()) else { return None };
-    let span = NonZeroU64::new(fastrand::u64(..)).unwrap_or(NonZeroU64::MIN);
-    let trace = Trace::follow(only.as_bytes(), span)?;
+    let trace = Trace::follow(only.as_bytes(), span_id())?;
     Some(Arc::new(trace.with_state(headers.get_all(TRACESTATE).map(HeaderValue::as_bytes))))
 }
 

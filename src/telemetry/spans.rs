@@ -1,83 +1,75 @@
-//! Spans of requests that their callers sample, and the document in which a collector takes them (OTLP, JSON over HTTP).
+//! Spans of requests that their callers sample, on their way to an exporter.
 //!
-//! Whoever makes spans hands them to a [`Tracer`] and goes on: a bounded number of requests waits for the exporter, and what
-//! is beyond is dropped and counted. A collector that is slow or gone costs spans and nothing else.
+//! Whoever makes spans hands them to a [`Tracer`] and goes on: the SDK's batch processor has a thread of its own. A bounded number
+//! of spans waits for it, and what is beyond is dropped and counted. An exporter that is slow or gone costs spans and nothing else.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::{Value, json};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanExporter, SpanProcessor};
 
 use super::Metrics;
-use crate::event::trace::Trace;
 
-/// Requests whose spans wait for the exporter, at most.
-const MAX_WAITING: usize = 1024;
-/// What OTLP numbers so.
-const ERROR: u8 = 2;
+pub use opentelemetry_sdk::trace::SpanData;
 
-/// A part of the work for a request, with its beginning and its end.
-#[derive(Debug)]
-pub struct TraceSpan {
-    /// What was done: `POST /events`, `SET`, `redis`.
-    pub name: String,
-    /// Who does it for whom.
-    pub kind: SpanKind,
-    /// Its own id, 16 hexadecimal digits.
-    pub id: String,
-    /// The id of the span that it is a part of.
-    pub parent: String,
-    /// When it began.
-    pub begun: SystemTime,
-    /// When it ended.
-    pub ended: SystemTime,
-    /// Whether it failed.
-    pub has_failed: bool,
-    /// What else is known of it. Holds no value, token or query.
-    pub attributes: Vec<(&'static str, Value)>,
-}
-
-/// As OTLP numbers them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpanKind {
-    /// Inside the service.
-    Internal = 1,
-    /// A request that the service answers.
-    Server = 2,
-    /// A request that the service makes.
-    Client = 3,
-}
-
-/// The spans of one request.
-#[derive(Debug)]
-pub struct TracedSpans {
-    /// The trace that they belong to.
-    pub trace: Arc<Trace>,
-    /// At least one.
-    pub spans: Vec<TraceSpan>,
-}
+/// Spans that wait for the exporter, at most.
+const MAX_WAITING_SPANS: usize = 8192;
+/// Spans that go together, at most, and how long the first of them waits for others.
+const MAX_BATCH_SPANS: usize = 512;
+const GATHER: Duration = Duration::from_millis(500);
 
 /// The way to the exporter. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tracer {
-    waiting: Sender<TracedSpans>,
+    processor: Arc<BatchSpanProcessor>,
+    /// Spans that are with the processor and not with the exporter yet. The processor counts them too, and tells nobody.
+    waiting: Arc<AtomicUsize>,
     metrics: Metrics,
 }
 
 impl Tracer {
-    /// A tracer, and where its spans come out.
-    pub fn new(metrics: Metrics) -> (Self, Receiver<TracedSpans>) {
-        let (waiting, spans) = channel(MAX_WAITING);
-        (Tracer { waiting, metrics }, spans)
+    /// Starts the thread that exports.
+    pub fn start(exporter: impl SpanExporter + 'static, metrics: Metrics) -> Self {
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let batches = BatchConfigBuilder::default()
+            .with_max_queue_size(MAX_WAITING_SPANS)
+            .with_max_export_batch_size(MAX_BATCH_SPANS)
+            .with_scheduled_delay(GATHER)
+            .build();
+        let exporter = Leaving { exporter, waiting: waiting.clone() };
+        let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+        Tracer { processor: Arc::new(processor), waiting, metrics }
     }
 
-    /// Hands over the spans of a request, or drops them if too many wait.
-    pub fn hand_over(&self, spans: TracedSpans) {
-        let count = spans.spans.len();
-        if self.waiting.try_send(spans).is_err() {
-            self.metrics.spans_dropped(count);
+    /// Hands over the spans of a request, or drops them all if too many wait.
+    pub fn hand_over(&self, spans: Vec<SpanData>) {
+        let count = spans.len();
+        let room = |waiting: usize| Some(waiting + count).filter(|waiting| *waiting <= MAX_WAITING_SPANS);
+        match self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, room) {
+            Ok(_) => spans.into_iter().for_each(|span| self.processor.on_end(span)),
+            Err(_) => self.metrics.spans_dropped(count),
         }
+    }
+
+    /// Exports what waits, and ends; blocks for that time at most. Whether the exporter has done with all of it.
+    pub fn end(&self, within: Duration) -> bool {
+        self.processor.shutdown_with_timeout(within).is_ok()
+    }
+}
+
+/// Sees spans leave the queue.
+#[derive(Debug)]
+struct Leaving<E> {
+    exporter: E,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl<E: SpanExporter> SpanExporter for Leaving<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        self.waiting.fetch_sub(batch.len(), Ordering::AcqRel);
+        self.exporter.export(batch).await
     }
 }
 
@@ -101,99 +93,59 @@ impl ClockAnchor {
     }
 }
 
-/// `resourceSpans` as a collector takes it at `/v1/traces`. `cluster` is left out if it is empty.
-pub fn otlp_document(requests: &[TracedSpans], cluster: &str) -> Vec<u8> {
-    let mut resource =
-        vec![attribute("service.name", &json!("redis-cache-sync")), attribute("service.version", &json!(VERSION))];
-    if !cluster.is_empty() {
-        resource.push(attribute("k8s.cluster.name", &json!(cluster)));
-    }
-    let spans: Vec<Value> = requests
-        .iter()
-        .flat_map(|request| request.spans.iter().map(|one| span(one, request.trace.trace_id())))
-        .collect();
-    let scope = json!({"scope": {"name": env!("CARGO_CRATE_NAME"), "version": VERSION}, "spans": spans});
-    json!({"resourceSpans": [{"resource": {"attributes": resource}, "scopeSpans": [scope]}]}).to_string().into_bytes()
-}
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-fn span(span: &TraceSpan, trace_id: &str) -> Value {
-    let attributes: Vec<Value> = span.attributes.iter().map(|(name, value)| attribute(name, value)).collect();
-    let mut told = json!({
-        "traceId": trace_id, "spanId": span.id, "parentSpanId": span.parent,
-        "name": span.name, "kind": span.kind as u8, "attributes": attributes,
-        "startTimeUnixNano": nanos(span.begun), "endTimeUnixNano": nanos(span.ended.max(span.begun)),
-    });
-    if span.has_failed {
-        told["status"] = json!({"code": ERROR});
-    }
-    told
-}
-
-/// 64-bit numbers are texts in the JSON of OTLP.
-fn attribute(name: &str, value: &Value) -> Value {
-    let value = match value {
-        Value::Number(number) => json!({"intValue": number.to_string()}),
-        Value::String(text) => json!({"stringValue": text}),
-        other => json!({"stringValue": other.to_string()}),
-    };
-    json!({"key": name, "value": value})
-}
-
-fn nanos(moment: SystemTime) -> String {
-    moment.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos().to_string()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
+    use std::future::pending;
+
+    use opentelemetry::InstrumentationScope;
+    use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId};
+    use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
+    use tokio::sync::mpsc::{Sender, channel};
 
     use super::*;
 
-    fn traced() -> TracedSpans {
-        let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let trace = Arc::new(Trace::follow(parent, NonZeroU64::MIN).expect("a trace"));
-        let begun = UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789);
-        let span = TraceSpan {
-            name: "SET".to_owned(),
-            kind: SpanKind::Client,
-            id: "00000000000000aa".to_owned(),
-            parent: trace.span_id().to_owned(),
-            begun,
-            ended: begun + Duration::from_micros(5),
-            has_failed: true,
-            attributes: vec![("keys", json!(3)), ("outcome", json!("unavailable"))],
-        };
-        TracedSpans { trace, spans: vec![span] }
+    fn span() -> SpanData {
+        let (trace, id) = (TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]));
+        SpanData {
+            span_context: SpanContext::new(trace, id, TraceFlags::SAMPLED, false, Default::default()),
+            parent_span_id: SpanId::INVALID,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Client,
+            name: "SET".into(),
+            start_time: SystemTime::now(),
+            end_time: SystemTime::now(),
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: InstrumentationScope::default(),
+        }
     }
 
-    #[test]
-    fn the_document_is_that_of_otlp() {
-        let document: Value = serde_json::from_slice(&otlp_document(&[traced()], "blue")).expect("JSON");
-        let resource = &document["resourceSpans"][0];
-        assert_eq!(resource["resource"]["attributes"][2]["value"]["stringValue"], "blue");
-        let expected = json!({
-            "traceId": "4bf92f3577b34da6a3ce929d0e0e4736", "spanId": "00000000000000aa",
-            "parentSpanId": "0000000000000001", "name": "SET", "kind": 3,
-            "startTimeUnixNano": "1700000000123456789", "endTimeUnixNano": "1700000000123461789",
-            "attributes": [
-                {"key": "keys", "value": {"intValue": "3"}},
-                {"key": "outcome", "value": {"stringValue": "unavailable"}}
-            ],
-            "status": {"code": 2}
-        });
-        assert_eq!(resource["scopeSpans"][0]["spans"], json!([expected]));
+    /// Takes one batch, and never comes back.
+    #[derive(Debug)]
+    struct Hung(Sender<usize>);
+
+    impl SpanExporter for Hung {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            let _ = self.0.send(batch.len()).await;
+            pending().await
+        }
     }
 
     #[test]
     fn what_nobody_takes_is_dropped_and_counted() {
         let metrics = Metrics::new("").expect("metrics");
-        let (tracer, mut spans) = Tracer::new(metrics.clone());
-        (0..MAX_WAITING + 5).for_each(|_| tracer.hand_over(traced()));
+        let (taken, mut batches) = channel(1);
+        let tracer = Tracer::start(Hung(taken), metrics.clone());
+        tracer.hand_over(vec![span(); MAX_BATCH_SPANS]);
+        assert_eq!(batches.blocking_recv(), Some(MAX_BATCH_SPANS), "these wait no more");
+        let whole = MAX_WAITING_SPANS / 5;
+        (0..whole + 7).for_each(|_| tracer.hand_over(vec![span(); 5]));
         let text = metrics.encode().expect("text");
-        assert!(text.contains(r#"cache_sync_spans_total{outcome="dropped"} 5"#), "{text}");
-        assert!(spans.try_recv().is_ok());
+        assert!(text.contains(r#"cache_sync_spans_total{outcome="dropped"} 35"#), "{text}");
+        assert!(!tracer.end(Duration::from_millis(1)), "nobody waits for an exporter that hangs");
     }
 
     #[test]

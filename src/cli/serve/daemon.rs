@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_rt::task::spawn_blocking;
 use log::{LevelFilter, info, warn};
 use tokio::sync::mpsc::Receiver;
 
@@ -16,11 +17,15 @@ use crate::http::HttpServer;
 use crate::journal::Feeding;
 use crate::pipeline::Pipeline;
 use crate::telemetry::logging;
+use crate::telemetry::spans::Tracer;
 
 /// What a program ended by a signal is expected to say, less the signal's number.
 const KILLED: i32 = 128;
 /// For the journal's feeder to finish what it handed over and to give its lease back.
 const LEASE_BACK: Duration = Duration::from_secs(12);
+/// For the spans of the last requests to reach the collector.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
 /// The running daemon.
 pub struct Daemon {
     /// Where events are accepted: with `port = 0` the port that the system gave.
@@ -29,6 +34,8 @@ pub struct Daemon {
     pub(super) pipeline: Pipeline,
     /// None: there is no journal.
     pub(super) feeding: Option<Feeding>,
+    /// None: no spans are exported.
+    pub(super) tracer: Option<Tracer>,
     pub(super) auth_reload: Arc<AuthReload>,
     pub(super) level: LevelFilter,
     pub(super) following: Following,
@@ -63,13 +70,19 @@ impl Daemon {
 
     /// Drains and ends it.
     pub async fn stop(self) {
-        let Daemon { server, feeding, .. } = self;
+        let Daemon { server, feeding, tracer, .. } = self;
         let gives_back = async {
             if let Some(mut feeding) = feeding {
                 feeding.stop(LEASE_BACK).await;
             }
         };
         tokio::join!(server.drain(), gives_back);
+        if let Some(tracer) = tracer
+            && !spawn_blocking(move || tracer.end(LAST_SPANS)).await.is_ok_and(|exported| exported)
+        {
+            let cause = "the service ends";
+            warn!(cause; "spans cannot be exported");
+        }
     }
 
     /// Has new settings take effect. Those that are not live are the old ones.

@@ -154,7 +154,7 @@ struct Shared {
     fallback: Mutex<Option<Handler>>,
     targets: Mutex<Vec<String>>,
     heads: Mutex<Vec<String>>,
-    bodies: Mutex<Vec<String>>,
+    bodies: Mutex<Vec<Vec<u8>>>,
     hits: Mutex<HashMap<String, usize>>,
     answered: Mutex<HashMap<String, usize>>,
     running: AtomicUsize,
@@ -238,7 +238,7 @@ impl BlobServer {
     }
 
     /// Every request's body, mostly empty, in the order of arrival.
-    pub fn bodies(&self) -> Vec<String> {
+    pub fn bodies(&self) -> Vec<Vec<u8>> {
         lock(&self.shared.bodies).clone()
     }
 
@@ -294,14 +294,14 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<String>> {
     }
 }
 
-fn read_body(reader: &mut BufReader<TcpStream>, head: &str) -> io::Result<String> {
+fn read_body(reader: &mut BufReader<TcpStream>, head: &str) -> io::Result<Vec<u8>> {
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
     });
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body)?;
-    Ok(String::from_utf8_lossy(&body).into_owned())
+    Ok(body)
 }
 
 /// Answers one request; false if the connection must be closed afterwards.
