@@ -27,7 +27,7 @@ pub async fn post(worker: &Rc<Worker>, request: &HttpRequest, payload: &mut web:
     let shared = &worker.shared;
     let _busy = worker.load.enter();
     let context = RequestContext::of(request);
-    let trace = context.as_ref().and_then(|context| context.ids.trace.clone());
+    let trace = context.as_ref().and_then(|context| context.ids.trace().cloned());
     let preferences = Preferences::of(request.headers());
     match carry_out(request, preferences, trace, payload, worker).await {
         Ok(Ok(response)) => response,

@@ -20,6 +20,7 @@ use super::prefer::Preferences;
 use super::problem::status_for_producer;
 use super::receive::{ReceivedBody, take_in};
 use super::request::{RequestContext, reject};
+use super::request_ids::span_id;
 use super::sources::{ActiveSource, name};
 use super::under_way::UnderWay;
 use super::worker::{TimedWait, Worker};
@@ -29,7 +30,9 @@ use crate::event::invalid::Invalid;
 use crate::event::outcome::Class;
 use crate::event::rejection::Rejection;
 use crate::event::rights::Rights;
-use crate::event::sources::{Handshake, Headers, Ignored, Mapped, Message, Notified, Parsed, SourceFault, parse};
+use crate::event::sources::{
+    Handshake, Headers, Ignored, Mapped, Message, Notified, Parsed, SourceFault, cloudevents, parse,
+};
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::reply::Verdict;
 
@@ -104,6 +107,9 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
         let verdict = Verdict::Rejected(Rejection::TooManyEvents { max_events: shared.max_events });
         return Ok(Reply::Events(AnsweredRequest { verdict, pending: None, bytes_in: body.len() }));
     }
+    if let Some(context) = RequestContext::of(request) {
+        context.ids.follow(|| cloudevents::trace(&body, span_id));
+    }
     source.metrics.received(elements.len());
     let Mapped { events, ignored } = source.mapping.events(elements, shared.pipeline.limits());
     source.metrics.ignored(&ignored);
@@ -150,7 +156,7 @@ async fn finish(
             Err(done) => Reply::Events(done),
         });
     }
-    let trace = RequestContext::of(request).and_then(|context| context.ids.trace.clone());
+    let trace = RequestContext::of(request).and_then(|context| context.ids.trace().cloned());
     let pending = worker.submitter.submit_events(events, true, permit, trace);
     let (verdict, pending) = UnderWay::new(pending, worker, request, Some(source.clone())).verdict(timed_wait).await;
     if let (Some(appender), Verdict::Batch(results)) = (appender, &verdict)

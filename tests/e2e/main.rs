@@ -72,6 +72,7 @@ mod streamed;
 mod support;
 mod tls;
 mod trace;
+mod trace_of_events;
 mod traces;
 mod upkeep;
 mod versions;

@@ -9,6 +9,8 @@
 //! | `com.amazonaws.s3.…` (the specification's adapter, MinIO), `com.amazon.s3.…` | one of S3's records |
 //! | `aws.sqs.message`, `dev.knative.eventing.aws-sqs`, `dev.knative.eventing.aws-sns` | S3's notification, as the queue had it |
 
+mod trace;
+
 use std::borrow::Cow;
 
 use base64::Engine;
@@ -17,6 +19,7 @@ use percent_encoding::percent_decode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+pub use self::trace::trace;
 use super::json::read_each;
 use super::scalar::{Scalar, number};
 use super::{Change, Gathered, Ignored, Message, Notified, Parsed, Place, SourceFault, azure, gcs, media, s3};
@@ -123,7 +126,7 @@ fn binary<'a>(message: &Message<'a>) -> Result<Event<'a>, SourceFault> {
 
 /// The text of an attribute's header: it may be quoted, and whatever is not visible ASCII is percent-encoded, by those
 /// who keep to the specification.
-fn attribute(value: &[u8]) -> Cow<'_, str> {
+pub fn attribute(value: &[u8]) -> Cow<'_, str> {
     let value = value.trim_ascii();
     let inside = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
     let unescaped = match inside {
