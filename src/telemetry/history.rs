@@ -168,6 +168,15 @@ impl History {
         Some(HistoryStep::between(before, after))
     }
 
+    /// Since when all samples of events and bytes in admission have passed the test, in milliseconds since 1970: the earliest
+    /// of the last quarter of an hour. None: not even the newest does.
+    pub fn admission_since(&self, passes: impl Fn((usize, usize)) -> bool) -> Option<u64> {
+        let kept = self.kept();
+        let newest_first = kept.rings[Span::Quarter as usize].samples.iter().rev();
+        let such = newest_first.take_while(|sample| passes((sample.admission_events, sample.admission_bytes)));
+        such.last().map(|sample| sample.at_ms)
+    }
+
     /// From the oldest sample of the last quarter of an hour to this reading.
     pub fn overall(&self, now: &Reading) -> Overall {
         match self.kept().rings[Span::Quarter as usize].samples.front() {

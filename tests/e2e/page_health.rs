@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::support::{Blob, BlobServer, Builder, Daemon, Redis, Stage, eventually, get, set_inline};
+use crate::support::{Blob, BlobServer, Builder, Daemon, Gate, PATIENCE, Redis, Stage, eventually, get, set_inline};
 
 fn status(daemon: &Daemon) -> Value {
     daemon.get("/status.json").json()
@@ -154,6 +154,29 @@ fn redis_and_the_journal_are_told_with_since_when_and_why_while_they_are_down() 
     redis.restart();
     let is_well = || troubles(&status(&daemon)).is_empty();
     assert!(eventually(Duration::from_secs(20), is_well), "{}", status(&daemon)["health"]);
+}
+
+#[test]
+fn admission_that_is_nearly_full_is_told_with_since_when() {
+    let (blobs, gate) = (BlobServer::start(), Gate::closed());
+    blobs.put("/held", Blob::bytes("v").gate(&gate));
+    let daemon = Daemon::builder().embedded().set("intake.max_in_flight", 10).set("event.max_events", 10);
+    let daemon = daemon.set("fetch.allowed_hosts", format!("127.0.0.1:{}", blobs.port())).start();
+    let held: Vec<Value> = (0..10).map(|n| from_url(&format!("k{n}"), &blobs.url("/held"), None)).collect();
+    let begun_ms = now_ms();
+    let mut sender = daemon.wire();
+    let json = [("content-type", "application/json")];
+    sender.send_request("POST", "/events", &json, Value::from(held).to_string().as_bytes());
+    let since_ms = || {
+        let part = troubles(&status(&daemon)).into_iter().find(|part| part["part"] == "admission")?;
+        Some(part["since_ms"].as_u64().unwrap_or_else(|| panic!("no time: {part}")))
+    };
+    // It is this very moment, until a sample finds it full; then it stays.
+    assert!(eventually(PATIENCE, || since_ms().is_some_and(|since| since + 2_000 < now_ms())));
+    assert!(since_ms() >= Some(begun_ms), "{:?} is before {begun_ms}", since_ms());
+    gate.open();
+    sender.answer();
+    assert!(eventually(PATIENCE, || since_ms().is_none()));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::http::page::peers::PartState;
 use crate::http::state::HttpState;
 use crate::pipeline::work::admission::Admission;
 use crate::telemetry::ActorKind;
-use crate::telemetry::history::{FailingHost, History};
+use crate::telemetry::history::{FailingHost, History, millis};
 
 /// Of the admission's limits: from here on it is about to refuse events.
 const NEARLY_FULL: f64 = 0.9;
@@ -52,7 +52,7 @@ pub fn parts(
     }
     let mut parts = vec![service(shared, stuck), redis(shared, now)];
     parts.extend(journal(shared, now));
-    parts.push(admission(shared));
+    parts.push(admission(shared, history, now));
     for name in shared.pipeline.limits().stores.as_deref().unwrap_or_default() {
         let of_store = failing.iter().find(|host| host.host.strip_prefix(STORE) == Some(name));
         parts.push(
@@ -96,12 +96,15 @@ fn journal(shared: &HttpState, now: SystemTime) -> Option<HealthPart> {
 
 /// The part of the admission that is in use, from 0 to 1: of events or of bytes, whichever is more.
 pub fn fullness(admission: &Admission) -> f64 {
-    let ((events, bytes), (max_events, max_bytes)) = (admission.in_use(), admission.limits());
+    part_of(admission.in_use(), admission.limits())
+}
+
+fn part_of((events, bytes): (usize, usize), (max_events, max_bytes): (usize, usize)) -> f64 {
     let share = |used: usize, most: usize| used as f64 / most.max(1) as f64;
     share(events, max_events).max(share(bytes, max_bytes))
 }
 
-fn admission(shared: &HttpState) -> HealthPart {
+fn admission(shared: &HttpState, history: &History, now: SystemTime) -> HealthPart {
     let admission = &shared.pipeline.admission;
     let full = fullness(admission);
     if full < NEARLY_FULL {
@@ -109,7 +112,9 @@ fn admission(shared: &HttpState) -> HealthPart {
     }
     let why =
         format!("{:.0} % of what may be in progress is. Beyond that, events are answered overloaded.", full * 100.0);
-    HealthPart { part: PartKind::Admission, name: String::new(), state: PartState::Degraded, since_ms: None, why }
+    let limits = admission.limits();
+    let since_ms = history.admission_since(|in_use| part_of(in_use, limits) >= NEARLY_FULL).or(Some(millis(now)));
+    HealthPart { part: PartKind::Admission, name: String::new(), state: PartState::Degraded, since_ms, why }
 }
 
 impl HealthPart {
