@@ -38,16 +38,17 @@ impl RedisSession {
         server: u64,
         deadline: &Deadline,
     ) -> Progress {
-        let mut progress = match groups {
+        let progress = match groups {
             [] => Progress::default(),
             _ => self.delete_and_step(groups, None, server, deadline).await,
         };
         if progress.failure.is_some() {
             return progress;
         }
-        progress.step = self.keys_of_slot(slot, scan, deadline).await;
-        if progress.step.is_some() {
-            return progress;
+        match self.keys_of_slot(slot, scan, deadline).await {
+            Ok(None) => {}
+            Ok(step) => return Progress { step, ..progress },
+            Err(error) => return Progress { failure: Some(error), ..progress },
         }
         let scanned = self.delete_and_step(&[], Some(scan), server, deadline).await;
         Progress { unlinked: progress.unlinked, took: progress.took + scanned.took, ..scanned }

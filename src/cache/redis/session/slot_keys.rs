@@ -16,7 +16,9 @@ use log::info;
 use super::RedisSession;
 use crate::cache::redis::scan::{MAX_KEY_BYTES, add_key};
 use crate::cache::redis::sharing::Refusal;
-use crate::cache::{Scan, ScanStep};
+use crate::cache::redis::unexpected;
+use crate::cache::{CacheError, Scan, ScanStep};
+use crate::event::pattern::Wider;
 use crate::redis::slot::slot_of_prefix;
 use crate::redis::{Code, Deadline, Encoder, Frame};
 
@@ -35,8 +37,8 @@ enum NotListed {
     TooLarge,
     /// Redis refuses the command.
     Refused(Code),
-    /// Redis is in no state to answer, was not reached, or went beyond a limit.
-    Failed,
+    /// Redis is in no state to answer, was not reached, or went beyond a limit: the next try scans.
+    Failed(CacheError),
 }
 
 impl RedisSession {
@@ -48,17 +50,25 @@ impl RedisSession {
     }
 
     /// What a whole scan would find in the slot. None: it must be scanned.
-    pub(super) async fn keys_of_slot(&mut self, slot: u16, scan: Scan<'_>, deadline: &Deadline) -> Option<ScanStep> {
-        let listed = self.list(slot, deadline).await;
-        let keys = listed.inspect_err(|not_listed| self.note_not_listed(not_listed)).ok()?;
+    pub(super) async fn keys_of_slot(
+        &mut self,
+        slot: u16,
+        scan: Scan<'_>,
+        deadline: &Deadline,
+    ) -> Result<Option<ScanStep>, CacheError> {
+        let keys = match self.list(slot, deadline).await {
+            Ok(keys) => keys,
+            Err(not_listed) => return self.note_not_listed(not_listed).map(|()| None),
+        };
         let mut step = ScanStep::default();
         keys.into_iter().for_each(|key| add_key(&mut step, key, &self.shared.version_keys.own, scan.versioned));
-        let prefix = scan.only?.prefix();
+        let prefix = scan.only.map(Wider::prefix).unwrap_or_default();
         [&mut step.keys, &mut step.versioned].into_iter().for_each(|keys| keys.retain(|key| key.starts_with(prefix)));
-        if !scan.with_expired {
-            step.keys = self.existing(step.keys, deadline).await?;
+        if scan.with_expired {
+            return Ok(Some(step));
         }
-        Some(step)
+        let existing = self.existing(&step.keys, deadline).await?;
+        Ok(existing.map(|keys| ScanStep { keys, ..step }))
     }
 
     /// All keys of the slot.
@@ -86,54 +96,71 @@ impl RedisSession {
         encoder.command(|cmd| cmd.arg("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot));
         encoder.command(|cmd| cmd.arg("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(at_most));
         let sent = self.exchange(encoder, MAX_KEY_BYTES, deadline, 0, &mut frames).await;
-        sent.map_err(|_| NotListed::Failed)?;
+        sent.map_err(NotListed::Failed)?;
         count_and_names(frames)
     }
 
-    /// Scans for a while where the list cannot be had.
-    fn note_not_listed(&mut self, not_listed: &NotListed) {
+    /// Scans for a while where the list cannot be had. Returns what is a failure of the step.
+    fn note_not_listed(&mut self, not_listed: NotListed) -> Result<(), CacheError> {
         if let NotListed::TooLarge = not_listed {
-            return;
+            return Ok(());
         }
         self.listing.refused(Refusal::Together, Instant::now());
+        if let NotListed::Failed(error) = not_listed {
+            return Err(error);
+        }
         if let NotListed::Refused(code) = not_listed
             && !self.shared.told_not_listed.swap(true, Ordering::Relaxed)
         {
             let redis = self.session.server().settings().describe();
             info!(redis, cause = code.as_str(); "redis does not list the keys of a slot, so patterns with a hash tag scan its node");
         }
+        Ok(())
     }
 
-    /// Those of the keys that exist. None: that cannot be told.
-    async fn existing(&mut self, keys: Vec<Bytes>, deadline: &Deadline) -> Option<Vec<Bytes>> {
+    /// Those of the keys that exist. None: that cannot be told, because some are on their way to another node.
+    async fn existing(&mut self, keys: &[Bytes], deadline: &Deadline) -> Result<Option<Vec<Bytes>>, CacheError> {
         let mut existing = Vec::with_capacity(keys.len());
         for keys in keys.chunks(EXISTS_KEYS) {
             // Hardly ever has one expired.
-            let each = if self.exist(keys, keys.len(), deadline).await? == [true] {
-                vec![true; keys.len()]
-            } else {
-                self.exist(keys, 1, deadline).await?
+            let each = match self.exist(keys, keys.len(), deadline).await? {
+                Some(all) if all == [true] => vec![true; keys.len()],
+                Some(_) => self.exist(keys, 1, deadline).await?.unwrap_or_default(),
+                None => Vec::new(),
             };
+            if each.is_empty() {
+                return Ok(None);
+            }
             existing.extend(keys.iter().zip(each).filter(|(_, exists)| *exists).map(|(key, _)| key.clone()));
         }
-        Some(existing)
+        Ok(Some(existing))
     }
 
     /// For each so many of the keys, whether all of them exist.
-    async fn exist(&mut self, keys: &[Bytes], together: usize, deadline: &Deadline) -> Option<Vec<bool>> {
-        let (mut encoder, mut frames) = (Encoder::new(), Vec::new());
-        for keys in keys.chunks(together) {
-            encoder.begin(1 + keys.len());
-            encoder.argument(b"EXISTS");
-            keys.iter().for_each(|key| encoder.argument(key));
-        }
-        self.exchange(encoder, MAX_KEY_BYTES, deadline, 0, &mut frames).await.ok()?;
+    async fn exist(
+        &mut self,
+        keys: &[Bytes],
+        together: usize,
+        deadline: &Deadline,
+    ) -> Result<Option<Vec<bool>>, CacheError> {
+        let mut frames = Vec::new();
+        self.exchange(ask_exist(keys, together), MAX_KEY_BYTES, deadline, 0, &mut frames).await?;
         let all = |(keys, frame): (&[Bytes], Frame)| match frame {
             Frame::Number(count) => Some(usize::try_from(count) == Ok(keys.len())),
             _ => None,
         };
-        keys.chunks(together).zip(frames).map(all).collect()
+        Ok(keys.chunks(together).zip(frames).map(all).collect())
     }
+}
+
+fn ask_exist(keys: &[Bytes], together: usize) -> Encoder {
+    let mut encoder = Encoder::new();
+    for keys in keys.chunks(together) {
+        encoder.begin(1 + keys.len());
+        encoder.argument(b"EXISTS");
+        keys.iter().for_each(|key| encoder.argument(key));
+    }
+    encoder
 }
 
 /// Reads the replies to both commands.
@@ -145,8 +172,9 @@ fn count_and_names(frames: Vec<Frame>) -> Result<(usize, Vec<Bytes>), NotListed>
             Frame::Array(_) => {}
             Frame::Text(name) => names.push(name),
             Frame::Error(code) if !code.is_passing() => return Err(NotListed::Refused(code)),
-            _ => return Err(NotListed::Failed),
+            Frame::Error(code) => return Err(NotListed::Failed(code.to_error("CLUSTER GETKEYSINSLOT").into())),
+            _ => return Err(NotListed::Failed(unexpected())),
         }
     }
-    Ok((count.ok_or(NotListed::Failed)?, names))
+    Ok((count.ok_or_else(|| NotListed::Failed(unexpected()))?, names))
 }
