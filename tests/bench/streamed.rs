@@ -105,7 +105,7 @@ pub fn long(figures: &[&'static Figure]) -> Vec<Row> {
 
 /// A key that is new, and then one that holds as many bytes, which Redis has to give back.
 pub fn beside(figures: &[&'static Figure]) -> Vec<Row> {
-    let (redis, nginx) = (Cache::start(), Nginx::blobs(&[LARGEST]));
+    let (redis, nginx) = (Cache::start(), Nginx::long_blobs(&[LARGEST]));
     let service = Service::streaming(&redis);
     let bodies = one_by_one(&sets(KEYS));
     let by_hand = ByHand::new(&redis);
