@@ -29,6 +29,8 @@ pub struct FetchRequest {
     pub known: Option<Box<Remembered>>,
     /// The event shows that the blob is that, so its host is not asked.
     pub is_same: bool,
+    /// What stood before it on its key waited for the very same state of the blob when it asked what is remembered.
+    pub is_repeat: bool,
     /// What the blob must be; None: anything.
     pub expected: Option<Arc<Expected>>,
     /// The version of the operation; what is fetched may be remembered beside it.
@@ -82,6 +84,7 @@ impl FetchRequest {
             target,
             known: None,
             is_same: false,
+            is_repeat: false,
             expected: None,
             version: None,
             ttl: None,

@@ -19,7 +19,8 @@ use crate::pipeline::write::queue::Ready;
 
 impl CentralRouter {
     /// Asks how the write stands, if the source's own order decides; otherwise there is nothing to ask.
-    pub(super) fn look_or_submit(&mut self, request: FetchRequest) {
+    pub(super) fn look_or_submit(&mut self, mut request: FetchRequest) {
+        request.is_repeat = self.repeats(&request);
         match self.lanes.awaited(&request.key, request.seq).and_then(Operation::look) {
             Some(look) => self.ask(look, request),
             None => self.submit(request),
@@ -122,7 +123,9 @@ impl CentralRouter {
         if request.is_same && !request.is_long() {
             return self.not_modified(request);
         }
-        match request.is_same || !self.repeats(&request) {
+        // What it repeats may have ended before the answer came, which does not know of it then.
+        let is_repeat = std::mem::take(&mut request.is_repeat) || self.repeats(&request);
+        match request.is_same || !is_repeat {
             true => self.submit(request),
             false => self.needs_turn(request),
         }
