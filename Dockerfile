@@ -10,7 +10,7 @@ ENV AARCH64_UNKNOWN_LINUX_GNU_JEMALLOC_SYS_WITH_LG_PAGE=16
 
 # How jemalloc is built everywhere, and how a release is built.
 COPY .cargo .cargo
-COPY .ci .ci
+COPY .ci/release .ci/
 
 # Dependencies alone, with an empty crate in our place: this layer stays until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
@@ -20,6 +20,8 @@ RUN mkdir src \
     && .ci/release counting \
     && rm -r src
 
+COPY .ci/install-missing .ci/release-load .ci/
+COPY tests/check/daemon.py tests/check/
 COPY config config
 COPY src src
 # Cargo goes by modification times, and those of the sources may be older than the empty crate's.

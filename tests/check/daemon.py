@@ -16,15 +16,23 @@ BINARY = os.path.abspath(os.path.join(TARGET, "debug/redis-cache-sync"))
 PATIENCE = 30
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Redis:
-    """`with Redis() as redis`: a redis-server on a free port inside."""
+    """`with Redis() as redis`: a redis-server with these options besides, on a free port inside."""
+
+    def __init__(self, *options):
+        self.options = options
 
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        options = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--dir", self.directory.name]
+        # The bus of a cluster listens 10,000 above it.
+        self.port = next(port for port in iter(free_port, None) if port <= 55_000)
+        options = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--dir", self.directory.name, *self.options]
         self.process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
         until = time.monotonic() + PATIENCE
         while True:
@@ -44,13 +52,14 @@ class Redis:
 class Daemon:
     """`with Daemon(**settings) as daemon`: listens inside, and has ended behind."""
 
-    def __init__(self, **settings):
+    def __init__(self, binary=BINARY, **settings):
+        self.binary = binary
         self.settings = {"PORT": "0", "BIND": "127.0.0.1", "CACHE_BACKEND": "embedded", **settings}
 
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory()
         self.process = subprocess.Popen(
-            [BINARY], env=self.settings, cwd=self.directory.name, stderr=subprocess.PIPE, text=True
+            [self.binary], env=self.settings, cwd=self.directory.name, stderr=subprocess.PIPE, text=True
         )
         lines = []
         for line in self.process.stderr:
