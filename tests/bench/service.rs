@@ -24,7 +24,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// What `make bench` has built (SERVICE), or the plain release build, with the defaults of `config/default.toml`, its log at `info` in a file.
+    /// What `make bench` has built (SERVICE), or the plain release build, with the defaults of `config/default.toml`; its log
+    /// at `info` in a file.
     pub fn ours(redis: &Redis) -> Self {
         Self::with(&[("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port()))])
     }

@@ -102,35 +102,32 @@ impl RedisSession {
 
     /// Scans for a while where the list cannot be had. Returns what is a failure of the step.
     fn note_not_listed(&mut self, not_listed: NotListed) -> Result<(), CacheError> {
-        if let NotListed::TooLarge = not_listed {
-            return Ok(());
-        }
+        let (code, failure) = match not_listed {
+            NotListed::TooLarge => return Ok(()),
+            NotListed::Refused(code) => (Some(code), Ok(())),
+            NotListed::Failed(error) => (None, Err(error)),
+        };
         self.listing.refused(Refusal::Together, Instant::now());
-        if let NotListed::Failed(error) = not_listed {
-            return Err(error);
-        }
-        if let NotListed::Refused(code) = not_listed
+        if let Some(code) = code
             && !self.shared.told_not_listed.swap(true, Ordering::Relaxed)
         {
             let redis = self.session.server().settings().describe();
             info!(redis, cause = code.as_str(); "redis does not list the keys of a slot, so patterns with a hash tag scan its node");
         }
-        Ok(())
+        failure
     }
 
     /// Those of the keys that exist. None: that cannot be told, because some are on their way to another node.
     async fn existing(&mut self, keys: &[Bytes], deadline: &Deadline) -> Result<Option<Vec<Bytes>>, CacheError> {
         let mut existing = Vec::with_capacity(keys.len());
         for keys in keys.chunks(EXISTS_KEYS) {
+            let Some(all) = self.exist(keys, keys.len(), deadline).await? else { return Ok(None) };
             // Hardly ever has one expired.
-            let each = match self.exist(keys, keys.len(), deadline).await? {
-                Some(all) if all == [true] => vec![true; keys.len()],
-                Some(_) => self.exist(keys, 1, deadline).await?.unwrap_or_default(),
-                None => Vec::new(),
-            };
-            if each.is_empty() {
-                return Ok(None);
+            if all == [true] {
+                existing.extend_from_slice(keys);
+                continue;
             }
+            let Some(each) = self.exist(keys, 1, deadline).await? else { return Ok(None) };
             existing.extend(keys.iter().zip(each).filter(|(_, exists)| *exists).map(|(key, _)| key.clone()));
         }
         Ok(Some(existing))

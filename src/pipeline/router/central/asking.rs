@@ -20,9 +20,11 @@ use crate::pipeline::write::queue::Ready;
 impl CentralRouter {
     /// Asks how the write stands, if the source's own order decides; otherwise there is nothing to ask.
     pub(super) fn look_or_submit(&mut self, mut request: FetchRequest) {
-        request.is_repeat = self.repeats(&request);
         match self.lanes.awaited(&request.key, request.seq).and_then(Operation::look) {
-            Some(look) => self.ask(look, request),
+            Some(look) => {
+                request.is_repeat = self.repeats(&request);
+                self.ask(look, request);
+            }
             None => self.submit(request),
         }
     }
