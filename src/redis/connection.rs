@@ -3,6 +3,7 @@
 //! It knows whether a pipeline is unanswered ([`Connection::owes_replies`]) and how the server identifies it
 //! ([`ConnectionId`](super::server_info::ConnectionId)), so that it can be killed. The session decides when.
 
+mod paced;
 mod streamed;
 
 use std::cell::Cell;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::io::poll_read_buf;
 
 pub(crate) use self::streamed::{StreamBroken, Streamed};
@@ -55,8 +57,21 @@ const GRACE: Duration = Duration::from_millis(50);
 /// The step of connecting in which both sides agree on TLS.
 pub(crate) const HANDSHAKE: &str = "the TLS handshake";
 
-trait Transport: AsyncRead + AsyncWrite {}
-impl<T: AsyncRead + AsyncWrite> Transport for T {}
+trait Transport: AsyncRead + AsyncWrite {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Transport for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Transport for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
 
 pub(crate) struct Connection {
     stream: Pin<Box<dyn Transport>>,

@@ -33,25 +33,25 @@ impl Nginx {
              location /events {{ default_type application/json; content_by_lua_file $document_root/events.lua; }}",
             redis.port()
         );
-        Self::start(&modules, &http, &location, |files| {
+        Self::start(&modules, &http, "", &location, |files| {
             fs::write(files.join("events.lua"), include_str!("nginx.lua")).expect("a file");
         })
     }
 
     /// Serves one blob a size, under the size as its name.
     pub fn blobs(sizes: &[usize]) -> Self {
-        Self::host(sizes, "")
+        Self::host(sizes, "", "")
     }
 
-    /// The same, sent in small parts: by default nginx gives the kernel 2 MiB at once, and holds one of the few cores meanwhile,
-    /// which a host elsewhere would not.
+    /// The same, sent in small parts: by default nginx gives the kernel some megabytes at once, and holds one of the few cores
+    /// meanwhile, which a host elsewhere would not.
     pub fn long_blobs(sizes: &[usize]) -> Self {
-        Self::host(sizes, "sendfile_max_chunk 64k;\n")
+        Self::host(sizes, "sendfile_max_chunk 64k;\n", " sndbuf=64k")
     }
 
-    fn host(sizes: &[usize], more: &str) -> Self {
+    fn host(sizes: &[usize], more: &str, listen: &str) -> Self {
         let http = format!("sendfile on; tcp_nopush on; open_file_cache max=100; open_file_cache_valid 600s;\n{more}");
-        Self::start("", &http, "", |files| {
+        Self::start("", &http, listen, "", |files| {
             for size in sizes {
                 fs::write(files.join(size.to_string()), blob(*size)).expect("a file");
             }
@@ -62,7 +62,7 @@ impl Nginx {
         format!("http://127.0.0.1:{}/{size}", self.port)
     }
 
-    fn start(modules: &str, http: &str, server: &str, prepare: impl Fn(&Path)) -> Self {
+    fn start(modules: &str, http: &str, listen: &str, server: &str, prepare: impl Fn(&Path)) -> Self {
         let program = find_program("nginx").expect("nginx is not installed: run `make bench`, which installs it");
         let (port, dir) = (free_port(), scratch());
         let root = dir.path().display();
@@ -77,7 +77,7 @@ impl Nginx {
              events {{ worker_connections 1024; }}\n\
              http {{ access_log off; {temporary} default_type application/octet-stream;\n\
              tcp_nodelay on; keepalive_timeout 75s; keepalive_requests 1000000000;\n{http}\
-             server {{ listen 127.0.0.1:{port}; root {root}/files; {server} }} }}\n"
+             server {{ listen 127.0.0.1:{port}{listen}; root {root}/files; {server} }} }}\n"
         );
         let config_file = dir.path().join("nginx.conf");
         fs::write(&config_file, config).expect("a file");

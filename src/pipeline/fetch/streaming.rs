@@ -3,14 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
 use futures::future::ready;
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
-use tokio::time::{sleep_until, timeout_at};
+use tokio::time::timeout_at;
 
 use super::request::{FetchRequest, FetchResult};
 use crate::blob::{Download, FetchError};
@@ -21,13 +20,6 @@ use crate::cache::{Cache, Command, Incoming, Remembered, Session, StreamError};
 pub const MAX_STREAMS: usize = 32;
 /// Connections that a fetcher keeps for the next ones.
 const MAX_IDLE: usize = 2;
-/// Of one blob, on average: 268 MB/s. What comes faster would have Redis, which reads all that a socket holds before it turns to
-/// others, and this thread do nothing else.
-const MAX_BYTES_PER_MS: u32 = 256 * 1024;
-/// What is missing to that rate is made up for from this long ago at most, since timers are late by up to a millisecond.
-const MAX_ARREARS: Duration = Duration::from_millis(2);
-/// Timers are no finer.
-const TICK: Duration = Duration::from_millis(1);
 
 /// Which blobs are passed on, and how many at once; the same for all fetchers.
 #[derive(Clone)]
@@ -38,31 +30,6 @@ pub struct Passage {
     pub from_bytes: usize,
     /// A place for each at once.
     pub places: Arc<Semaphore>,
-}
-
-/// The pieces of a download, no faster than others on the thread and in the cache can bear. Where host and cache are fast, neither is
-/// ever waited for, so each piece gives way to what else is ready.
-fn steadily(download: Download) -> impl Stream<Item = Result<Bytes, FetchError>> {
-    let mut due = Instant::now();
-    download.into_pieces().then(move |piece| {
-        let (now, bytes) = (Instant::now(), piece.as_ref().map_or(0, Bytes::len));
-        due = next_due(due, now, bytes);
-        async move {
-            if due < now + TICK {
-                yield_now().await;
-            } else {
-                sleep_until(due.into()).await;
-            }
-            piece
-        }
-    })
-}
-
-/// When a piece of this length has had its time, after one that had it by `due`.
-fn next_due(due: Instant, now: Instant, bytes: usize) -> Instant {
-    let begin = due.max(now.checked_sub(MAX_ARREARS).unwrap_or(now));
-    let nanos = bytes as u64 * 1_000_000 / u64::from(MAX_BYTES_PER_MS);
-    begin + Duration::from_nanos(nanos)
 }
 
 /// A fetcher's way to the cache.
@@ -142,7 +109,9 @@ impl Streaming {
             let (etag, print) = (etag.clone()?, print.take()?.finish());
             Some(Remembered { etag, resource, print })
         };
-        let passed = steadily(download).map(|piece| match piece {
+        // Where host and cache are fast, neither is ever waited for: each piece gives way to what else is ready.
+        let given_way = download.into_pieces().then(|piece| yield_now().map(|()| piece));
+        let passed = given_way.map(|piece| match piece {
             Ok(piece) => {
                 print.borrow_mut().iter_mut().for_each(|print| print.add(&piece));
                 comparison.borrow_mut().iter_mut().for_each(|comparison| comparison.add(&piece));
@@ -175,24 +144,5 @@ impl Streaming {
             Err(StreamError::BrokeOff) => failure.take().map_or(FetchResult::Lost, FetchResult::Failed),
             Err(StreamError::Cache(error)) => FetchResult::NotWritten(error),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PIECE: usize = 128 * 1024;
-
-    #[test]
-    fn pieces_that_come_at_once_are_spread_and_what_was_slow_is_made_up_for_in_part() {
-        let begin = Instant::now();
-        let mut due = begin;
-        for _ in 0..1000 {
-            due = next_due(due, begin, PIECE);
-        }
-        assert_eq!(due - begin, Duration::from_millis(500), "256 KiB a millisecond");
-        let late = begin + Duration::from_secs(9);
-        assert_eq!(next_due(due, late, PIECE), late - MAX_ARREARS + Duration::from_micros(500));
     }
 }

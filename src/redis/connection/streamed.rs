@@ -14,6 +14,7 @@ use futures::Stream;
 use futures::future::poll_fn;
 use tokio::time::timeout;
 
+use super::paced::pace;
 use super::{Connection, InFlight, is_last_word};
 use crate::redis::cause::TransportError;
 use crate::redis::encode::Encoder;
@@ -67,6 +68,7 @@ impl Connection {
         frames: &mut Vec<Frame>,
     ) -> Result<(), StreamBroken> {
         self.owes_replies = true;
+        pace(self.stream.socket());
         let due = head.commands() + replies;
         let pieces_of_head = head.into_pieces();
         let mut flight = InFlight {
