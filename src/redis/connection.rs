@@ -3,6 +3,7 @@
 //! It knows whether a pipeline is unanswered ([`Connection::owes_replies`]) and how the server identifies it
 //! ([`ConnectionId`](super::server_info::ConnectionId)), so that it can be killed. The session decides when.
 
+#[cfg(target_os = "linux")]
 mod paced;
 mod streamed;
 

@@ -14,7 +14,6 @@ use futures::Stream;
 use futures::future::poll_fn;
 use tokio::time::timeout;
 
-use super::paced::pace;
 use super::{Connection, InFlight, is_last_word};
 use crate::redis::cause::TransportError;
 use crate::redis::encode::Encoder;
@@ -68,7 +67,8 @@ impl Connection {
         frames: &mut Vec<Frame>,
     ) -> Result<(), StreamBroken> {
         self.owes_replies = true;
-        pace(self.stream.socket());
+        #[cfg(target_os = "linux")]
+        super::paced::pace(self.stream.socket());
         let due = head.commands() + replies;
         let pieces_of_head = head.into_pieces();
         let mut flight = InFlight {
