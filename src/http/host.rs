@@ -2,7 +2,6 @@
 //! rebinding), and a browser then takes the service for a part of that site; what it sends as `Host` gives it away.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::rc::Rc;
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::HOST;
@@ -11,10 +10,10 @@ use super::progress::ConnectionProgress;
 
 /// Whether all that the request says about whom it calls is an IP address, `localhost` or one of `names`. A request of
 /// HTTP/1.0 need not say; no browser sends one.
-pub fn is_ours(request: &ServiceRequest, names: &[String]) -> bool {
+pub fn is_ours(request: &ServiceRequest, connection: Option<&ConnectionProgress>, names: &[String]) -> bool {
     let host = request.headers().get(HOST);
     let judge = || host.is_none_or(|host| is_known(host.to_str().unwrap_or_default(), names));
-    let is_host_ours = match (host, request.conn_data::<Rc<ConnectionProgress>>()) {
+    let is_host_ours = match (host, connection) {
         (Some(host), Some(connection)) => connection.is_known_host(host.as_bytes(), judge),
         _ => judge(),
     };

@@ -120,14 +120,15 @@ pub async fn observe(
     mut request: ServiceRequest,
     answer: impl AsyncFnOnce(ServiceRequest) -> Result<ServiceResponse, actix_web::Error>,
 ) -> Result<ServiceResponse, actix_web::Error> {
-    if request.conn_data::<Rc<ConnectionProgress>>().is_some_and(|connection| connection.is_buffer_large()) {
+    let connection = request.conn_data::<Rc<ConnectionProgress>>().cloned();
+    if connection.as_ref().is_some_and(|connection| connection.is_buffer_large()) {
         detach(request.headers_mut());
     }
     let context = Rc::new(RequestContext {
         ids: RequestIds::of(&request),
         begun: Instant::now(),
         shared: shared.clone(),
-        client: client(&request, &shared),
+        client: client(request.headers(), connection.as_deref(), &shared),
         holder: RefCell::default(),
         summary: Cell::default(),
         received: Cell::default(),
@@ -136,9 +137,9 @@ pub async fn observe(
     });
     request.extensions_mut().insert(context.clone());
     let is_last = request.head().connection_type() != ConnectionType::KeepAlive;
-    let on_connection = request.conn_data::<Rc<ConnectionProgress>>().map(ConnectionProgress::begin);
+    let on_connection = connection.as_ref().map(ConnectionProgress::begin);
     let mut line = RequestLine::of(&request, context);
-    let is_foreign = || !host::is_ours(&request, &shared.settings.hosts);
+    let is_foreign = || !host::is_ours(&request, connection.as_deref(), &shared.settings.hosts);
     let mut response = match shared.is_open_at(request.uri().path()) && is_foreign() {
         false => answer(request).await?,
         true => misdirected(request),
@@ -190,11 +191,11 @@ fn detach(headers: &mut HeaderMap) {
     *headers = copied;
 }
 
-fn client(request: &ServiceRequest, shared: &HttpState) -> Rc<str> {
-    let Some(connection) = request.conn_data::<Rc<ConnectionProgress>>() else { return Rc::from("") };
+fn client(headers: &HeaderMap, connection: Option<&ConnectionProgress>, shared: &HttpState) -> Rc<str> {
+    let Some(connection) = connection else { return Rc::from("") };
     match connection.address.filter(|_| !shared.settings.proxies.are_none()) {
         None => connection.client.clone(),
-        Some(address) => shared.settings.proxies.client(address, request.headers()).to_string().into(),
+        Some(address) => shared.settings.proxies.client(address, headers).to_string().into(),
     }
 }
 

@@ -65,6 +65,11 @@ pub struct RequestIds {
 impl RequestIds {
     pub fn of(request: &ServiceRequest) -> Self {
         let trace = OnceCell::new();
+        // Most requests bring none, which one look at the names tells sooner than to ask for each.
+        let brings_some = |name: &HeaderName| [X_REQUEST_ID, TRACEPARENT, CE_TRACEPARENT].contains(name);
+        if !request.headers().keys().any(brings_some) {
+            return RequestIds { id: RequestId::made(), trace };
+        }
         if let Some(named) = trace_of_head(request.headers()) {
             let _ = trace.set(Arc::new(named));
         }

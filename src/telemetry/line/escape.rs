@@ -52,14 +52,31 @@ pub(super) fn write_quoted_args(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     out.push(b'"');
 }
 
-/// Whether a byte can stand in any place of a line, but for the end of a bare value.
-pub(super) const fn is_plain(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+/// Whether each byte can stand in any place of a line, but for the end of a bare value.
+static PLAIN: [bool; 256] = plain();
+/// Whether each byte can stand in a bare value too.
+static BARE: [bool; 256] = {
+    let mut bare = plain();
+    (bare[b' ' as usize], bare[b'=' as usize]) = (false, false);
+    bare
+};
+
+const fn plain() -> [bool; 256] {
+    let (mut plain, mut byte) = ([false; 256], b' ');
+    while byte <= b'~' {
+        plain[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    plain
 }
 
-/// Looks at every byte, whatever the first ones are: that can be done many at a time.
-pub(super) fn all(text: &str, test: impl Fn(u8) -> bool) -> bool {
-    text.bytes().fold(true, |so_far, byte| so_far & test(byte))
+pub(super) fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| PLAIN[usize::from(byte)])
+}
+
+/// Whether a value needs no quotes.
+pub(super) fn is_bare(value: &str) -> bool {
+    (1..=MAX_PART_BYTES).contains(&value.len()) && value.bytes().all(|byte| BARE[usize::from(byte)])
 }
 
 /// Passes text on with everything escaped that could break a line, a JSON string or a terminal.
@@ -109,7 +126,7 @@ impl<'a> Escaping<'a> {
 
     fn write_part(&mut self, text: &str) {
         let mut rest = text;
-        if !all(text, is_plain) {
+        if !is_plain(text) {
             while let Some((at, unsafe_char)) = rest.char_indices().find(|&(_, c)| !self.is_safe(c)) {
                 let (safe, tail) = rest.split_at(at);
                 self.out.extend_from_slice(safe.as_bytes());

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use log::kv::{Error as KvError, Key, Value, VisitSource, VisitValue};
 use log::{Level, Record};
 
-use super::escape::{Escaping, MAX_PART_BYTES, all, is_plain, write_float, write_integer, write_quoted};
+use super::escape::{Escaping, is_bare, write_float, write_integer, write_quoted};
 use super::time::timestamp;
 use super::visit_fields;
 
@@ -93,8 +93,7 @@ fn write_foreign_key(out: &mut Vec<u8>, key: &str) {
 }
 
 fn write_value(out: &mut Vec<u8>, value: &str) {
-    let is_bare = |b: u8| is_plain(b) && b != b' ' && b != b'=';
-    if !value.is_empty() && value.len() <= MAX_PART_BYTES && all(value, is_bare) {
+    if is_bare(value) {
         return out.extend_from_slice(value.as_bytes());
     }
     write_quoted(out, value);
