@@ -30,7 +30,10 @@ use crate::event::{CacheKey, Ttl};
 
 /// What a writer asks of the cache. A write with a version takes effect only if that is greater than the last one applied to
 /// the key: the check and the write are one step.
+///
+/// Its alignment is for who moves it from one place to the next: in pieces that lie alike in both.
 #[derive(Debug, Clone, PartialEq)]
+#[repr(align(16))]
 pub enum Command {
     /// Writes a value and sets its expiry; an expiry that the key had before is gone.
     Set {

@@ -136,6 +136,15 @@ impl Action {
         }
     }
 
+    /// The first key that it names.
+    pub fn first_key(&self) -> Option<&CacheKey> {
+        match self {
+            Action::Set(entries) => entries.first().map(|entry| &entry.key),
+            Action::Get(keys) | Action::Delete(keys) => keys.first(),
+            Action::DeletePattern { .. } => None,
+        }
+    }
+
     /// The keys or patterns that it names, one for each entry.
     pub fn targets(&self) -> Few<ByteString> {
         match self {

@@ -54,29 +54,57 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// Of a batch, while so many bytes of memory are free.
-    pub(super) fn new(batch: &[Command], free_bytes: usize) -> Self {
+    /// Of a batch with so many reads, while so many bytes of memory are free.
+    pub(super) fn new(reads: usize, free_bytes: usize) -> Self {
         let read_bytes = (free_bytes / FREE_SHARE).min(MAX_READ_BYTES);
-        let window_bytes = if read_bytes >= MAX_COMMANDS * WINDOW_BYTES {
-            WINDOW_BYTES
-        } else {
-            let reads = batch.iter().filter(|command| command.is_read()).count().clamp(1, MAX_COMMANDS);
-            (read_bytes / reads).clamp(LEAST_WINDOW_BYTES, WINDOW_BYTES)
-        };
-        Bounds { window_bytes, read_bytes }
+        let share = read_bytes / reads.clamp(1, MAX_COMMANDS);
+        Bounds { window_bytes: share.clamp(LEAST_WINDOW_BYTES, WINDOW_BYTES), read_bytes }
+    }
+}
+
+/// What commands are, taken together: they are looked through once for all that is asked of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Survey {
+    /// What they put on the wire, about.
+    pub(super) bytes: usize,
+    /// How many of them read a value.
+    pub(super) reads: usize,
+    /// The place of the last that may change its key.
+    pub(super) last_write: Option<usize>,
+    /// Whether one of those stands behind a read.
+    is_written_after_reads: bool,
+    pub(super) has_versions: bool,
+    /// The length of the first value that Redis may refuse for it.
+    pub(super) long_value: Option<usize>,
+}
+
+impl Survey {
+    pub(super) fn of(commands: &[Command]) -> Self {
+        let mut survey = Survey::default();
+        for (place, command) in commands.iter().enumerate() {
+            survey.bytes += command.weight();
+            if command.is_read() {
+                survey.reads += 1;
+            } else if command.is_write() {
+                survey.last_write = Some(place);
+                survey.is_written_after_reads |= survey.reads > 0;
+            }
+            survey.has_versions |= command.version().is_some();
+            survey.long_value = survey.long_value.or_else(|| long_value(command));
+        }
+        survey
     }
 }
 
 /// Whether a batch is one pipeline, in which each read may be asked for once more.
-pub(super) fn fits_one_pipeline(batch: &[Command]) -> bool {
-    if batch.len() > 1 && batch.iter().any(|command| long_value(command).is_some()) {
+pub(super) fn fits_one_pipeline(batch: &[Command], survey: &Survey) -> bool {
+    if batch.len() > MAX_COMMANDS || batch.len() > 1 && survey.long_value.is_some() {
         return false;
     }
-    let reads = batch.iter().filter(|command| command.is_read()).count();
-    if reads == 0 || batch.len() > MAX_COMMANDS {
-        return batch.len() <= MAX_COMMANDS;
+    if !survey.is_written_after_reads {
+        return true;
     }
-    let mut read = HashSet::with_capacity_and_hasher(reads, ahash::RandomState::new());
+    let mut read = HashSet::with_capacity_and_hasher(survey.reads, ahash::RandomState::new());
     batch.iter().all(|command| match command {
         Command::Get { key, .. } => {
             read.insert(key);
@@ -88,7 +116,7 @@ pub(super) fn fits_one_pipeline(batch: &[Command]) -> bool {
 }
 
 /// The length of a value that Redis may refuse for it.
-pub(super) fn long_value(command: &Command) -> Option<usize> {
+fn long_value(command: &Command) -> Option<usize> {
     match command {
         Command::Set { value, .. } => Some(value.len()).filter(|bytes| *bytes > MAX_SURE_BYTES),
         Command::Get { .. } | Command::Delete { .. } | Command::Look { .. } => None,
@@ -311,6 +339,17 @@ mod tests {
         assert_eq!(part.windows, expected);
     }
 
+    fn fits(batch: &[Command]) -> bool {
+        fits_one_pipeline(batch, &Survey::of(batch))
+    }
+
+    #[test]
+    fn a_batch_is_one_pipeline_unless_it_writes_what_it_has_read() {
+        let all_of = |words: &[&'static str]| fits(&words.iter().map(|word| command(word)).collect::<Vec<_>>());
+        assert!(all_of(&[]) && all_of(&["+a", "-a", "?a", "?b"]) && all_of(&["?a", "+b", "?b"]));
+        assert!(!all_of(&["?a", "?b", "-a"]) && !all_of(&["?a", "+b", "va"]));
+    }
+
     #[test]
     fn what_one_pipeline_may_bring_has_a_bound() {
         let value = Bytes::from(vec![0; 1 << 20]);
@@ -318,16 +357,15 @@ mod tests {
         let set = Command::Set { key: key(), value, ttl: None, version: None, remembered: None };
         let get = Command::Get { key: key(), max_bytes: 1 << 20 };
         let batch: Vec<Command> = (0..100).flat_map(|_| [set.clone(), get.clone()]).collect();
-        assert!(!fits_one_pipeline(&batch));
+        assert!(!fits(&batch));
         let part = PipelineSplit::new(&batch, AMPLE).next().unwrap();
         assert_eq!(part.windows.len(), MAX_READ_BYTES / ((1 << 20) + 1));
-        assert!(!fits_one_pipeline(&vec![set; MAX_COMMANDS + 1]));
+        assert!(!fits(&vec![set; MAX_COMMANDS + 1]));
     }
 
     #[test]
     fn with_little_room_less_is_asked_for_at_a_time() {
-        let reads = |count: usize| vec![command("?a"); count];
-        let asked = |count, free| Bounds::new(&reads(count), free).window_bytes;
+        let asked = |reads, free| Bounds::new(reads, free).window_bytes;
         assert_eq!(asked(512, usize::MAX), WINDOW_BYTES);
         assert_eq!((asked(1, 8 * WINDOW_BYTES), asked(2, 8 * WINDOW_BYTES)), (WINDOW_BYTES, WINDOW_BYTES / 2));
         assert_eq!(asked(512, 0), LEAST_WINDOW_BYTES);

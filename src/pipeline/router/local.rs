@@ -119,6 +119,7 @@ impl LocalRouter {
     /// What is left when the slice is over.
     fn route_slice(&mut self, accepted: AcceptedWork) -> Option<AcceptedWork> {
         let AcceptedWork { actions, mut slots, deadline, pattern_deadline } = accepted;
+        self.deps.key_order.fetch(actions.iter().skip(1).filter_map(|(action, _)| action.first_key()));
         let mut slice = Slice::begin(self.deps.key_order.barriers());
         let mut actions = actions.into_iter();
         while let Some((action, version)) = actions.next() {

@@ -57,6 +57,11 @@ pub enum NextStep {
 }
 
 impl Bucket {
+    /// Has the processor bring the bucket from where it was written last, without waiting for it: a write that changes nothing.
+    fn fetch(&self) {
+        self.0.clear_poison();
+    }
+
     fn lock(&self) -> MutexGuard<'_, [KeyRecord; PLACES]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,6 +88,14 @@ impl KeyOrder {
     /// The patterns that are not done.
     pub fn barriers(&'static self) -> &'static Barriers {
         &self.barriers
+    }
+
+    /// Tickets on these keys are to be taken soon. Their buckets may lie with another thread's processor: to bring in many at once
+    /// takes hardly longer than to wait for one, which each lock does.
+    pub fn fetch<'k>(&self, keys: impl IntoIterator<Item = &'k CacheKey>) {
+        for key in keys {
+            self.buckets[self.hasher.hash_one(key) as usize % BUCKETS].fetch();
+        }
     }
 
     /// The next ticket on the key. If nothing on it is unfinished, `choose` picks the writer, given a hash of the key.
@@ -165,6 +178,11 @@ impl KeyTicket {
     /// The writer that all unfinished operations on the key are with.
     pub fn writer(&self) -> usize {
         self.writer.into()
+    }
+
+    /// Tickets are to be given back soon: as [`KeyOrder::fetch`].
+    pub fn fetch<'t>(tickets: impl IntoIterator<Item = &'t KeyTicket>) {
+        tickets.into_iter().for_each(|ticket| ticket.bucket.fetch());
     }
 
     /// A ticket of its own for something more that is done for the same operation.

@@ -26,16 +26,13 @@ use crate::pipeline::runtime::DropNotice;
 use crate::pipeline::work::key_order::{KeyPlace, KeyTicket, TicketSet};
 use crate::pipeline::work::operation::{Carried, Operation, Verb};
 use crate::pipeline::work::question::CommandEnd;
+use crate::pipeline::work::reply::Slot;
 
-/// An operation that can be written.
+/// A command that can be sent, and what is to be done when it has ended. It is whole from the beginning and moved as it is:
+/// to put it together anew on its way would cost as much as all else in the queue.
 pub struct Ready {
     command: Command,
-    origin: Origin,
-    /// Who is told of its end, for who looks at it before it is queued.
-    pub end: CommandEnd,
-    ticket: KeyTicket,
-    deadline: Instant,
-    carried: Option<Box<Carried>>,
+    pending: Pending,
 }
 
 impl Ready {
@@ -51,7 +48,27 @@ impl Ready {
             Verb::Get => (Command::Get { key, max_bytes: max_answer_bytes }, Origin::Inline, None),
             Verb::Delete => (Command::Delete { key, version }, Origin::Inline, None),
         };
-        Ready { command, origin, end: CommandEnd::Entry(slot), ticket, deadline, carried }.put(outbox);
+        Ready::new(command, origin, CommandEnd::Entry(slot), ticket, deadline, carried).put(outbox);
+    }
+
+    fn new(
+        command: Command,
+        origin: Origin,
+        end: CommandEnd,
+        ticket: KeyTicket,
+        deadline: Instant,
+        carried: Option<Box<Carried>>,
+    ) -> Self {
+        let (crashes, is_delayed, was_left) = (0, false, false);
+        let (expires, number) = (deadline, 0);
+        let pending =
+            Pending { origin, end, deadline, expires, crashes, is_delayed, was_left, number, ticket, carried };
+        Ready { command, pending }
+    }
+
+    /// The entry that it belongs to, if it does not answer a question.
+    pub fn entry(&self) -> Option<&Slot> {
+        self.pending.end.entry()
     }
 }
 
@@ -69,11 +86,12 @@ pub struct FenceReached {
 }
 
 enum QueueItem {
-    Write(Command, Pending),
+    Write(Ready),
     Fence(u64, DropNotice<FenceReached>),
 }
 
 /// What is to be done when its command has ended.
+#[repr(align(16))]
 pub struct Pending {
     /// Whether a SET's value came with the event or from a blob.
     pub origin: Origin,
@@ -81,7 +99,7 @@ pub struct Pending {
     pub end: CommandEnd,
     /// When its request is answered whatever has become of it.
     pub deadline: Instant,
-    /// When it is given up.
+    /// When it is given up; known once it is queued.
     pub expires: Instant,
     /// How often the writer panicked with it in hand. One that does it again and again is given up.
     pub crashes: u8,
@@ -95,6 +113,13 @@ pub struct Pending {
     ticket: KeyTicket,
     /// What a blob brought along.
     pub carried: Option<Box<Carried>>,
+}
+
+impl Pending {
+    /// The operation's place in the order of its key.
+    pub fn ticket(&self) -> &KeyTicket {
+        &self.ticket
+    }
 }
 
 /// A cause begins so that is an answer of Redis; its code word follows.
@@ -173,16 +198,13 @@ impl Queue {
 
     /// Takes operations at the end, in the order in which they are to take effect. From `now` on each has
     /// `redis.retry_ms`.
-    pub fn add(&mut self, ready: Vec<Ready>, now: Instant) {
-        let (expires, mut number) = (now + self.retry, self.number);
-        self.entries.extend(ready.into_iter().map(|Ready { command, origin, end, ticket, deadline, carried }| {
-            number += 1;
-            let (expires, crashes, is_delayed, was_left) = (expires.min(deadline), 0, false, false);
-            let pending =
-                Pending { origin, end, deadline, expires, crashes, is_delayed, was_left, number, ticket, carried };
-            QueueItem::Write(command, pending)
-        }));
-        self.number = number;
+    pub fn add(&mut self, mut ready: Vec<Ready>, now: Instant) {
+        let expires = now + self.retry;
+        for Ready { pending, .. } in &mut ready {
+            self.number += 1;
+            (pending.number, pending.expires) = (self.number, expires.min(pending.deadline));
+        }
+        self.entries.extend(ready.into_iter().map(QueueItem::Write));
         self.publish();
     }
 
@@ -225,7 +247,7 @@ impl Queue {
             if pending.is_delayed {
                 self.delayed.put_back(command, pending, now);
             } else {
-                self.entries.push_front(QueueItem::Write(command, pending));
+                self.entries.push_front(QueueItem::Write(Ready { command, pending }));
             }
         }
         for (place, cause) in again.refused {
@@ -244,7 +266,7 @@ impl Queue {
     }
 
     /// What is next up to the bounds; what has expired is answered and not sent. No batch is under way. Plain SETs come
-    /// first, but for those that follow something else on their keys. An empty batch: nothing can be sent now.
+    /// first and reads last, but for what follows something else on its key. An empty batch: nothing can be sent now.
     pub fn next_batch(&mut self, bounds: BatchLimits, hindrance: Option<Hindrance<'_>>, now: Instant) -> Batch {
         let room = (self.entries.len() + self.delayed.len()).min(bounds.commands);
         let mut packing = Packing::new(bounds, room, &mut self.notes);
@@ -252,7 +274,7 @@ impl Queue {
         let mut is_begun = false;
         while !packing.is_full() {
             let (command, pending) = match self.entries.pop_front() {
-                Some(QueueItem::Write(command, pending)) => (command, pending),
+                Some(QueueItem::Write(Ready { command, pending })) => (command, pending),
                 // What stands before it may come back, and is to be before it then.
                 Some(fence) if is_begun => {
                     self.entries.push_front(fence);
@@ -272,14 +294,14 @@ impl Queue {
                 packing.add_or_leave(command, pending);
                 is_begun = true;
             } else {
-                self.entries.push_front(QueueItem::Write(command, pending));
+                self.entries.push_front(QueueItem::Write(Ready { command, pending }));
                 break;
             }
         }
         let first = if self.fences.is_empty() { None } else { packing.first() };
         let (batch, (commands, pending)) = packing.finish();
         let left = commands.into_iter().zip(pending).rev();
-        left.for_each(|(command, pending)| self.entries.push_front(QueueItem::Write(command, pending)));
+        left.for_each(|(command, pending)| self.entries.push_front(QueueItem::Write(Ready { command, pending })));
         self.pass_fences(|number| first.is_some_and(|first| first < number));
         self.publish();
         batch
@@ -295,7 +317,7 @@ impl Queue {
         }
         // What a failed batch brought back stands first.
         let first = match self.entries.front() {
-            Some(QueueItem::Write(_, pending)) => Some(pending.number),
+            Some(QueueItem::Write(ready)) => Some(ready.pending.number),
             Some(QueueItem::Fence(..)) | None => None,
         };
         self.pass_fences(|number| first.is_some_and(|first| first < number));
@@ -337,13 +359,13 @@ impl Queue {
     ) -> bool {
         let before = self.entries.len() + self.delayed.len();
         self.delayed.give_up(now, is_over);
-        let is_over = |entry: &QueueItem| matches!(entry, QueueItem::Write(_, pending) if is_over(pending));
+        let is_over = |entry: &QueueItem| matches!(entry, QueueItem::Write(ready) if is_over(&ready.pending));
         if self.entries.iter().any(is_over) {
             let (gone, left): (VecDeque<QueueItem>, VecDeque<QueueItem>) = self.entries.drain(..).partition(is_over);
             self.entries = left;
             for entry in gone {
-                if let QueueItem::Write(_, pending) = entry {
-                    pending.give_up(hindrance, now);
+                if let QueueItem::Write(ready) = entry {
+                    ready.pending.give_up(hindrance, now);
                 }
             }
         }
@@ -354,7 +376,7 @@ impl Queue {
     /// Whatever changes the queue ends with this: what is known of it at the door is what it is.
     fn publish(&self) {
         let oldest = self.entries.iter().find_map(|entry| match entry {
-            QueueItem::Write(_, pending) => Some(pending.expires),
+            QueueItem::Write(ready) => Some(ready.pending.expires),
             QueueItem::Fence(..) => None,
         });
         self.pace.publish(self.entries.len(), oldest.and_then(|expires| expires.checked_sub(self.retry)));

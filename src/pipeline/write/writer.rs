@@ -153,7 +153,7 @@ impl Writer {
         fail_point!("write");
         self.heartbeat.set_active(true);
         let now = Instant::now();
-        enter_all(ready.iter().filter_map(|ready| ready.end.entry()), Phase::Cache, now);
+        enter_all(ready.iter().filter_map(Ready::entry), Phase::Cache, now);
         if self.health.is_down() {
             let outcome = queue::not_tried(self.health.hindrance(), now);
             return ready.into_iter().for_each(|ready| ready.fail(outcome.clone(), now));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::RedisSession;
 use crate::cache::redis::batch::{self, EncodeOptions, ReplyReader, Step};
-use crate::cache::redis::split::{Bounds, PipelineSplit, WINDOW_BYTES, Window, fits_one_pipeline, long_value};
+use crate::cache::redis::split::{Bounds, PipelineSplit, Survey, WINDOW_BYTES, Window, fits_one_pipeline};
 use crate::cache::redis::wait::{self, Wait, Waited};
 use crate::cache::redis::{unavailable, unexpected};
 use crate::cache::room::COUNTED_FROM_BYTES;
@@ -28,9 +28,10 @@ impl RedisSession {
         if batch.is_empty() {
             return results;
         }
-        let bounds = Bounds::new(batch, self.shared.room.free_bytes());
-        if fits_one_pipeline(batch) {
-            let asked = Asked { windows: &[], window_bytes: bounds.window_bytes };
+        let survey = Survey::of(batch);
+        let bounds = Bounds::new(survey.reads, self.shared.room.free_bytes());
+        if fits_one_pipeline(batch, &survey) {
+            let asked = Asked { survey, windows: &[], window_bytes: bounds.window_bytes };
             if let Err(error) = self.apply_part(batch, asked, &mut deadline, 0, &mut results).await {
                 results.resize(batch.len(), Err(error));
             }
@@ -41,7 +42,8 @@ impl RedisSession {
         while let Some(part) = parts.next().filter(|_| held < MAX_HELD_BYTES) {
             let commands: Vec<Command> = part.places.iter().filter_map(|place| batch.get(*place)).cloned().collect();
             let (mut own, redirects) = (Results::with_capacity(commands.len()), self.redirects.len());
-            let asked = Asked { windows: &part.windows, window_bytes: bounds.window_bytes };
+            let survey = Survey::of(&commands);
+            let asked = Asked { survey, windows: &part.windows, window_bytes: bounds.window_bytes };
             let ended = self.apply_part(&commands, asked, &mut deadline, held, &mut own).await;
             if let Err(error) = &ended {
                 own.resize(commands.len(), Err(error.clone()));
@@ -78,13 +80,12 @@ impl RedisSession {
         held: usize,
         results: &mut Results,
     ) -> Result<usize, CacheError> {
-        let long = segment.iter().find_map(long_value);
-        if long.is_some_and(|bytes| self.session.server().length_limit().refuses(bytes, Instant::now())) {
+        let Survey { reads, long_value, .. } = asked.survey;
+        if long_value.is_some_and(|bytes| self.session.server().length_limit().refuses(bytes, Instant::now())) {
             results.push(Err(too_long("SET").into()));
             return Ok(0);
         }
-        let unread = self.send_part(segment, asked, long, deadline, results).await?;
-        let reads = segment.iter().filter(|command| command.is_read()).count();
+        let unread = self.send_part(segment, asked, deadline, results).await?;
         let large = self.read_empty(segment, unread, deadline, results).await?;
         if reads > 0 {
             let misses = results.iter().filter(|result| matches!(result, Ok(Reply::Miss))).count();
@@ -111,22 +112,21 @@ impl RedisSession {
         &mut self,
         segment: &[Command],
         asked: Asked<'_>,
-        long: Option<usize>,
         deadline: &mut Deadline,
         results: &mut Results,
     ) -> Result<Unread, CacheError> {
-        let Asked { windows, window_bytes } = asked;
-        let bytes = segment.iter().map(Command::weight).sum();
+        let Asked { survey, windows, window_bytes } = asked;
+        let Survey { bytes, long_value: long, has_versions, .. } = survey;
         deadline.extend(bytes);
         let shared = self.shared.clone();
-        let written = segment.iter().rfind(|command| command.is_write());
+        let written = survey.last_write.and_then(|place| segment.get(place));
         let wait = written.and_then(|command| self.wait(command.key().as_bytes(), deadline, bytes));
         let options = EncodeOptions {
             version_keys: &shared.version_keys,
             with_exists: self.expects_misses,
             windows,
             window_bytes,
-            with_scripts: !self.has_scripts && segment.iter().any(|command| command.version().is_some()),
+            with_scripts: !self.has_scripts && has_versions,
             singly: self.calls.singly(Instant::now),
             asking: self.asking,
             probes_length: long.is_some_and(|bytes| self.session.server().length_limit().is_doubtful(bytes)),
@@ -336,9 +336,10 @@ struct Unread {
     large: Vec<usize>,
 }
 
-/// How the GETs of a part are asked for.
+/// What a part is, and how its GETs are asked for.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
+    survey: Survey,
     /// In order; empty: each for so many bytes.
     windows: &'a [Window],
     window_bytes: usize,

@@ -18,16 +18,17 @@ impl Ready {
         outbox: &mut Vec<Vec<Ready>>,
     ) {
         let end = CommandEnd::Question(question);
-        Ready { command, origin: Origin::Blob, end, ticket, deadline, carried: None }.put(outbox);
+        Ready::new(command, Origin::Blob, end, ticket, deadline, None).put(outbox);
     }
 
     /// Into the vector of its writer.
     #[inline]
     pub(super) fn put(self, outbox: &mut Vec<Vec<Ready>>) {
-        if outbox.len() <= self.ticket.writer() {
-            outbox.resize_with(self.ticket.writer() + 1, Vec::new);
+        let writer = self.pending.ticket.writer();
+        if outbox.len() <= writer {
+            outbox.resize_with(writer + 1, Vec::new);
         }
-        if let Some(ready) = outbox.get_mut(self.ticket.writer()) {
+        if let Some(ready) = outbox.get_mut(writer) {
             ready.push(self);
         }
     }

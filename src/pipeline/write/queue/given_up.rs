@@ -46,7 +46,7 @@ impl Pending {
 impl Ready {
     /// It was not queued, because of this.
     pub fn fail(self, outcome: Outcome, now: Instant) {
-        fail(self.end, self.carried, outcome, now);
+        fail(self.pending.end, self.pending.carried, outcome, now);
     }
 }
 

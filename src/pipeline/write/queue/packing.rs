@@ -1,8 +1,9 @@
 //! A batch being made.
 //!
-//! Plain SETs stand first, so that they share a call. A write behind a read of its key would cost the batch a second round
-//! trip, and the keys beside it with it. So it is left for the next batch with all that follows on its key: once, and only
-//! where that is little of the whole, so that a key which is read and written in turn is not held up by others.
+//! Plain SETs stand first, so that they share a call, and reads last, so that what is no write behind a read is seen to be none
+//! without a look at keys. A write behind a read of its key would cost the batch a second round trip, and the keys beside it
+//! with it. So it is left for the next batch with all that follows on its key: once, and only where that is little of the
+//! whole, so that a key which is read and written in turn is not held up by others.
 
 use super::{Batch, BatchLimits, Pending};
 use crate::cache::Command;
@@ -17,6 +18,8 @@ pub struct Notes {
     /// More is done on them than to set them.
     mixed: TicketSet,
     read: TicketSet,
+    /// They are written behind a read.
+    behind: TicketSet,
     /// What comes on them is left.
     left: TicketSet,
 }
@@ -25,6 +28,7 @@ impl Notes {
     fn clear(&mut self) {
         self.mixed.clear();
         self.read.clear();
+        self.behind.clear();
         self.left.clear();
     }
 }
@@ -37,18 +41,21 @@ pub struct Packing<'a> {
     notes: &'a mut Notes,
     sets: Batch,
     others: Batch,
+    reads: Batch,
+    /// Writes behind a read, and all that follows on their keys.
+    behind: Batch,
     left: Batch,
 }
 
 impl<'a> Packing<'a> {
     pub fn new(bounds: BatchLimits, room: usize, notes: &'a mut Notes) -> Self {
         notes.clear();
-        let (sets, others, left) = (Batch::default(), Batch::default(), Batch::default());
-        Packing { bounds, room, bytes: 0, notes, sets, others, left }
+        let [sets, others, reads, behind, left] = Default::default();
+        Packing { bounds, room, bytes: 0, notes, sets, others, reads, behind, left }
     }
 
     fn len(&self) -> usize {
-        self.sets.0.len() + self.others.0.len() + self.left.0.len()
+        [&self.sets, &self.others, &self.reads, &self.behind, &self.left].map(|part| part.0.len()).into_iter().sum()
     }
 
     pub fn is_full(&self) -> bool {
@@ -80,15 +87,21 @@ impl<'a> Packing<'a> {
 
     #[inline]
     fn put(&mut self, command: Command, pending: Pending) {
-        let Packing { room, notes, sets, others, .. } = self;
-        let part = if command.is_plain_set() && !notes.mixed.has(&pending.ticket) {
+        let Packing { room, notes, sets, others, reads, behind, .. } = self;
+        let ticket = &pending.ticket;
+        let part = if command.is_plain_set() && !notes.mixed.has(ticket) {
             sets
         } else {
-            notes.mixed.add(&pending.ticket);
-            if command.is_read() {
-                notes.read.add(&pending.ticket);
+            notes.mixed.add(ticket);
+            if command.is_read() && !notes.behind.has(ticket) {
+                notes.read.add(ticket);
+                reads
+            } else if notes.read.has(ticket) {
+                notes.behind.add(ticket);
+                behind
+            } else {
+                others
             }
-            others
         };
         if part.0.is_empty() {
             part.0.reserve(*room);
@@ -100,7 +113,7 @@ impl<'a> Packing<'a> {
 
     /// The number of what came first.
     pub fn first(&self) -> Option<u64> {
-        let all = [&self.sets.1, &self.others.1, &self.left.1];
+        let all = [&self.sets.1, &self.others.1, &self.reads.1, &self.behind.1, &self.left.1];
         all.into_iter().flatten().map(|pending| pending.number).min()
     }
 
@@ -111,12 +124,13 @@ impl<'a> Packing<'a> {
             let (commands, pending) = std::mem::take(&mut left);
             commands.into_iter().zip(pending).for_each(|(command, pending)| self.put(command, pending));
         }
-        let Packing { mut sets, mut others, .. } = self;
-        if sets.0.is_empty() {
-            return (others, left);
+        let Packing { sets, others, reads, behind, .. } = self;
+        let mut parts = [sets, others, reads, behind].into_iter().filter(|part| !part.0.is_empty());
+        let mut batch = parts.next().unwrap_or_default();
+        for mut part in parts {
+            batch.0.append(&mut part.0);
+            batch.1.append(&mut part.1);
         }
-        sets.0.append(&mut others.0);
-        sets.1.append(&mut others.1);
-        (sets, left)
+        (batch, left)
     }
 }

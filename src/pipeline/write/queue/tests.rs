@@ -108,10 +108,10 @@ fn what_was_left_once_stands_before_what_came_later_and_is_not_left_again() {
 }
 
 #[test]
-fn plain_sets_stand_first_but_for_those_that_follow_something_else_on_their_keys() {
+fn plain_sets_stand_first_and_reads_last_but_for_what_follows_something_else_on_its_key() {
     let (mut queue, _waiter) = queue(&["-a", "+b", "?c", "+d", "+a", "*b", "+b", "?a", "+d"], later());
     let batch = queue.next_batch(ALL, None, Instant::now());
-    assert_eq!(names(&batch), ["+b", "+d", "+d", "-a", "?c", "+a", "*b", "+b", "?a"]);
+    assert_eq!(names(&batch), ["+b", "+d", "+d", "-a", "+a", "*b", "+b", "?c", "?a"]);
 }
 
 /// Ends the batch: on these keys the cache refuses for now.
@@ -250,8 +250,8 @@ fn a_fence_waits_for_what_came_before_it_and_holds_nobody_up() {
 
     let (mut queue, _waiter) = self::queue(&["+a", "+b"], now + LONG);
     queue.entries.insert(1, QueueItem::Fence(2, fence()));
-    if let Some(QueueItem::Write(_, pending)) = queue.entries.front_mut() {
-        pending.expires = now;
+    if let Some(QueueItem::Write(ready)) = queue.entries.front_mut() {
+        ready.pending.expires = now;
     }
     assert_eq!(names(&queue.next_batch(ALL, None, now)), ["+b"], "behind what has expired, and a fence");
     heard(2);

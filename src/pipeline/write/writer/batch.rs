@@ -1,5 +1,6 @@
 //! One batch of a writer: from what waits in its queue to the outcome of each operation.
 
+use std::future::ready;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -7,11 +8,13 @@ use tokio::task::yield_now;
 
 use super::told::Told;
 use super::{Activity, Writer};
-use crate::cache::{CacheError, Reply};
+use crate::cache::{CacheError, Command, Reply};
 use crate::event::outcome::Outcome;
 use crate::pipeline::runtime::StageContext;
+use crate::pipeline::work::key_order::KeyTicket;
 use crate::pipeline::work::reply::settle_all;
-use crate::pipeline::write::queue::{Again, BatchLimits};
+use crate::pipeline::write::queue::{Again, BatchLimits, Pending};
+use crate::telemetry::Metrics;
 
 /// With less than this part of a batch waiting, the next may wait for more.
 const FEW: usize = 8;
@@ -42,10 +45,13 @@ impl Writer {
         if commands.is_empty() {
             return self.wake_when_due(begun, context);
         }
-        let left = pending.iter().map(|pending| pending.expires).max().unwrap_or(begun) - begun;
         // What may not begin later must not be sent later either.
-        let leases = pending.iter().filter_map(|pending| pending.end.entry()?.validity_left(begun));
-        let left = leases.fold(left, Duration::min);
+        let (mut last, mut lease) = (begun, Duration::MAX);
+        for pending in &pending {
+            last = last.max(pending.expires);
+            lease = lease.min(pending.end.entry().and_then(|slot| slot.validity_left(begun)).unwrap_or(lease));
+        }
+        let left = lease.min(last - begun);
         let commands = Rc::new(commands);
         let (session, batch, metrics) = (self.session.clone(), commands.clone(), self.metrics.clone());
         self.activity = Activity::Writing(commands, pending);
@@ -88,34 +94,35 @@ impl Writer {
         let now = Instant::now();
         self.last_used = now;
         let (mut again, sent) = (Again::default(), commands.len());
+        if self.has_enough() && self.refusal.is_none() && results.len() == sent && results.iter().all(Result::is_ok) {
+            self.landed_well(sent, begun, again, now);
+            // The cache is to go on with the next batch while this thread tells of this one.
+            self.pump(context);
+            return context.spawn(ready(()), move |writer, (), _| {
+                KeyTicket::fetch(pending.iter().skip(1).map(Pending::ticket));
+                tell(commands.into_iter().zip(pending).zip(results), now, &writer.metrics);
+            });
+        }
         // What a session gives no result for is not known to be done.
         results.resize(sent, Err(CacheError::Unavailable("the cache gave no result".into())));
-        let (queue, mut told, mut written) = (&mut self.queue, Told::default(), 0);
+        KeyTicket::fetch(pending.iter().skip(1).map(Pending::ticket));
+        let queue = &mut self.queue;
         let ended = commands.into_iter().zip(pending).zip(results);
         let done = ended.filter_map(|((command, pending), result)| {
             if queue.is_done(&mut again, &pending, &result) {
-                let ended = told.add(command, pending, result);
-                if let Some((_, Outcome::Stored { bytes, .. })) = &ended {
-                    written += *bytes as u64;
-                }
-                return ended;
+                return Some(((command, pending), result));
             }
             again.add(command, pending);
             None
         });
-        settle_all(done, now);
-        told.tell(now);
-        self.metrics.written(written);
+        tell(done, now, &self.metrics);
         let done = sent - again.count();
         self.note_refusal(again.refusal().cloned(), done > 0, now);
         let failure = again.failure.clone();
         if failure.is_none() {
             // What the cache refuses for now tells nothing of its pace.
             let counted = if again.refusal().is_none() { done } else { 0 };
-            let waiting = self.queue.ready();
-            self.queue.pace().landed(counted, now - begun, waiting);
-            self.queue.landed(again, now);
-            self.is_well();
+            self.landed_well(counted, begun, again, now);
             return self.advance(context);
         }
         self.metrics.redis_batch_failed();
@@ -127,12 +134,40 @@ impl Writer {
         self.back_off(context);
     }
 
+    /// A batch was answered. Of it so many count for the pace; the others are tried again.
+    fn landed_well(&mut self, counted: usize, begun: Instant, again: Again, now: Instant) {
+        let waiting = self.queue.ready();
+        self.queue.pace().landed(counted, now - begun, waiting);
+        self.queue.landed(again, now);
+        self.is_well();
+    }
+
+    /// Whether the next batch is not to wait for more.
+    fn has_enough(&self) -> bool {
+        self.queue.ready() >= self.limits.batch_max / FEW
+    }
+
     pub(super) fn advance(&mut self, context: &mut StageContext<'_, Self>) {
-        if self.queue.ready() >= self.limits.batch_max / FEW {
+        if self.has_enough() {
             self.pump(context);
         } else {
             // While this thread tells of what is done, more comes in: a larger batch costs both sides less.
             self.pump_after(yield_now(), context);
         }
     }
+}
+
+/// Answers those of a batch that are done.
+fn tell(done: impl Iterator<Item = ((Command, Pending), Result<Reply, CacheError>)>, now: Instant, metrics: &Metrics) {
+    let (mut told, mut written) = (Told::default(), 0);
+    let ended = done.filter_map(|((command, pending), result)| {
+        let ended = told.add(command, pending, result);
+        if let Some((_, Outcome::Stored { bytes, .. })) = &ended {
+            written += *bytes as u64;
+        }
+        ended
+    });
+    settle_all(ended, now);
+    told.tell(now);
+    metrics.written(written);
 }
