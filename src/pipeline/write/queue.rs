@@ -28,8 +28,8 @@ use crate::pipeline::work::operation::{Carried, Operation, Verb};
 use crate::pipeline::work::question::CommandEnd;
 use crate::pipeline::work::reply::Slot;
 
-/// A command that can be sent, and what is to be done when it has ended. It is whole from the beginning and moved as it is:
-/// to put it together anew on its way would cost as much as all else in the queue.
+/// A command that can be sent, and what is to be done when it has ended. It is whole from the beginning and moved as it is: a
+/// copy of what was put together just before has to wait for it.
 pub struct Ready {
     command: Command,
     pending: Pending,
