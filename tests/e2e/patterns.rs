@@ -171,10 +171,8 @@ fn a_pattern_over_more_keys_than_the_deadline_allows_is_done_after_some_repeats(
     let daemon = Daemon::builder().redis(&redis).set("event.deadline_ms", 150).start();
     let previews = until_done(&daemon, &delete_pattern(json!({"pattern": "s:*[0-9]", "dry_run": true})));
     assert!(previews.len() > 1, "one request was enough: {previews:?}");
-    let last = &previews[previews.len() - 1];
-    // A table that Redis is still enlarging gives some keys twice, and what an earlier request saw is not known any more.
-    assert!(last["matched"].as_u64().is_some_and(|matched| (3000..3100).contains(&matched)), "{previews:?}");
-    assert_eq!(last["estimated"], true, "{previews:?}");
+    assert_eq!(previews[previews.len() - 1]["matched"], 3000, "{previews:?}");
+    assert_eq!(previews[previews.len() - 1]["estimated"], true, "{previews:?}");
     let deletes = until_done(&daemon, &delete_pattern(json!("s:*[0-9]")));
     assert!(deletes.len() > 1, "one request was enough: {deletes:?}");
     assert_eq!(redis.key_count(), 1_000_000, "{deletes:?}");
