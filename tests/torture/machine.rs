@@ -1,5 +1,6 @@
 //! What the kernel tells about a process (proc(5)).
 
+use std::collections::HashSet;
 use std::fs;
 use std::process::Command;
 
@@ -26,6 +27,18 @@ fn memory_mib(pid: u32, name: &str) -> f64 {
 /// Open file descriptors.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
+}
+
+/// Of those, the connections to a port of 127.0.0.1.
+pub fn connections_to(pid: u32, port: u16) -> usize {
+    let remote = format!("0100007F:{port:04X}");
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("the process runs");
+    let column = |line: &str, number| line.split_whitespace().nth(number).map(str::to_owned);
+    let to_port = table.lines().filter(|line| column(line, 2).as_ref() == Some(&remote));
+    let sockets: HashSet<String> = to_port.filter_map(|line| Some(format!("socket:[{}]", column(line, 9)?))).collect();
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").flatten();
+    let targets = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    targets.filter(|target| target.to_str().is_some_and(|target| sockets.contains(target))).count()
 }
 
 /// Kills every process that this one has started and not waited for.
