@@ -36,6 +36,8 @@ pub(super) struct Rule {
     pub(super) deleted: u64,
     pub(super) sample: Vec<Bytes>,
     pub(super) sample_bytes: usize,
+    /// What of `matched`, and how many keys of the sample, came from earlier requests.
+    pub(super) inherited: (u64, usize),
     /// A key may have been counted twice, or not been counted.
     pub(super) is_estimated: bool,
 }
@@ -74,10 +76,19 @@ impl Rule {
             refusal: None,
             matched,
             deleted: 0,
+            inherited: (matched, sample.len()),
             sample,
             sample_bytes,
             is_estimated: pass != usize::MAX,
         }
+    }
+
+    /// Forgets what earlier requests have counted and sampled: all keys are seen again.
+    pub(super) fn begin_anew(&mut self) {
+        let (matched, keys) = std::mem::take(&mut self.inherited);
+        self.matched -= matched;
+        self.sample_bytes -= self.sample.drain(..keys).map(|key| key.len()).sum::<usize>();
+        self.is_estimated = false;
     }
 
     /// Whether its time is up.

@@ -137,9 +137,11 @@ impl<'a> ScanWalk<'a> {
         if self.rules.iter().all(|rule| !rule.is_late(now)) {
             return;
         }
-        let late: Vec<Rule> = self.rules.extract_if(.., |rule| rule.is_late(now)).collect();
+        let late = self.rules.extract_if(.., |rule| rule.is_late(now)).collect::<Vec<_>>().into_iter();
+        let (over, late): (Vec<Rule>, Vec<Rule>) = late.partition(|rule| self.is_over(rule) && rule.doomed.is_empty());
         self.index();
-        self.keep_places(&late);
+        over.into_iter().for_each(|rule| rule.end(&self.seen));
+        self.keep_places(&late, true);
         let mut left = Vec::new();
         for mut rule in late {
             left.append(&mut rule.doomed);
@@ -150,16 +152,24 @@ impl<'a> ScanWalk<'a> {
         self.share_out(left, 0).await;
     }
 
-    /// Notes for each pattern delete of these rules how far it has come.
-    fn keep_places(&self, rules: &[Rule]) {
+    /// Whether the scan has shown all keys to this rule.
+    fn is_over(&self, rule: &Rule) -> bool {
+        matches!(self.at, At::End) && (self.is_last_pass() || rule.pass == self.pass)
+    }
+
+    /// Notes for each pattern delete of these rules, none of which is over, how far it has come. Where the last call failed
+    /// (`all_deleted` is false), keys that are in no rule any more may not be deleted.
+    fn keep_places(&self, rules: &[Rule], all_deleted: bool) {
         let here = match &self.at {
             At::ResumePoint(cursor) => Some(*cursor),
-            At::Start | At::End => self.step_from,
+            At::Start | At::End => None,
         };
         let (mut kept, mut anew): (HashMap<ScanName, ResumePoint>, Vec<ScanName>) = Default::default();
         for rule in rules.iter().filter(|rule| rule.pass == self.pass || rule.pass == usize::MAX && self.is_last_pass())
         {
-            let own = if rule.doomed.is_empty() { here } else { self.step_from };
+            // A preview has counted what the last step found, so it must not meet it again.
+            let is_done_so_far = rule.dry_run || all_deleted && rule.doomed.is_empty();
+            let own = if is_done_so_far { here } else { self.step_from };
             let begun = self.passes.get(self.pass).copied().flatten();
             let Some(cursor) = own.or(begun) else {
                 anew.push(rule.name);
@@ -184,10 +194,9 @@ impl<'a> ScanWalk<'a> {
     }
 
     fn end_leg(&mut self) {
-        let is_over = self.is_last_pass();
-        let pass = self.pass;
-        let ended: Vec<Rule> = self.rules.extract_if(.., |rule| is_over || rule.pass == pass).collect();
-        ended.into_iter().for_each(|rule| rule.end(&self.seen));
+        let (over, others) = std::mem::take(&mut self.rules).into_iter().partition(|rule| self.is_over(rule));
+        self.rules = others;
+        over.into_iter().for_each(|rule: Rule| rule.end(&self.seen));
         self.pass += 1;
         self.at = begin(self.passes.get(self.pass));
         self.step_from = None;
@@ -268,9 +277,10 @@ impl<'a> ScanWalk<'a> {
     fn begin_anew(&mut self) {
         if let At::ResumePoint(_) = self.at {
             (self.at, self.step_from) = (At::Start, None);
-            // A pass that began elsewhere is a whole walk now.
-            if let Some(pass) = self.passes.get_mut(self.pass) {
-                *pass = None;
+            // A pass that began elsewhere is a whole walk now, and meets what was counted before it.
+            if self.passes.get_mut(self.pass).and_then(Option::take).is_some() {
+                let pass = self.pass;
+                self.rules.iter_mut().filter(|rule| rule.pass == pass).for_each(Rule::begin_anew);
             }
         }
     }
@@ -312,10 +322,10 @@ impl<'a> ScanWalk<'a> {
     }
 
     fn give_up(mut self, error: &CacheError) {
-        // What was to be deleted in this step is looked for again.
-        self.at = self.step_from.map_or(At::Start, At::ResumePoint);
-        let rules = std::mem::take(&mut self.rules);
-        self.keep_places(&rules);
+        let rules = std::mem::take(&mut self.rules).into_iter();
+        let (over, rules): (Vec<Rule>, Vec<Rule>) = rules.partition(|rule| rule.dry_run && self.is_over(rule));
+        over.into_iter().for_each(|rule| rule.end(&self.seen));
+        self.keep_places(&rules, false);
         let kind = match error {
             CacheError::Refused(_) => ProblemKind::CacheRefused,
             _ => ProblemKind::CacheUnavailable,
@@ -340,3 +350,6 @@ fn left(until: Instant) -> Duration {
 fn may_retry(error: &CacheError, give_up: Instant) -> bool {
     error.is_worth_retrying() && Instant::now() + PAUSE < give_up
 }
+
+#[cfg(test)]
+mod tests;
