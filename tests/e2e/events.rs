@@ -195,6 +195,44 @@ fn get_takes_every_form_and_answers_in_order() {
 }
 
 #[test]
+fn reads_of_keys_of_which_many_are_missing_tell_empty_values_from_none() {
+    let stage = Stage::with(|daemon| daemon.set("redis.pool_size", 1));
+    let kinds = ["v", "", "none", "long", "none"];
+    let names: Vec<String> = (0..60).map(|n| format!("{}:{n}", kinds[n % kinds.len()])).collect();
+    let long = "l".repeat(100_000);
+    let value = |kind: &str| match kind {
+        "none" => None,
+        "long" => Some(long.clone()),
+        kind => Some(kind.to_owned()),
+    };
+    let held = |name: &String| value(name.split_once(':').expect("a name has its kind first").0);
+    names.iter().for_each(|name| held(name).iter().for_each(|value| stage.redis.put(name, value.as_bytes())));
+    let read = |names: &[String]| {
+        let expected = names.iter().map(|name| match held(name) {
+            Some(value) => json!({"key": name, "status": "hit", "value": value}),
+            None => json!({"key": name, "status": "miss"}),
+        });
+        assert_eq!(stage.ok(&get(json!(names))), expected.collect::<Vec<_>>());
+    };
+    let none: Vec<String> = (0..100).map(|n| format!("none:{n}")).collect();
+    read(&none);
+    let calls = || {
+        let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut stage.redis.conn()).expect("INFO");
+        let exists = stats.lines().find_map(|line| line.strip_prefix("cmdstat_exists:calls="));
+        exists.and_then(|line| line.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let before = calls();
+    read(&none);
+    assert_eq!(calls() - before, 100_u64.div_ceil(16), "they are not asked for together");
+    read(&names);
+    read(&[names.clone(), names].concat());
+    redis::cmd("RPUSH").arg("list").arg("v").exec(&mut stage.redis.conn()).expect("RPUSH");
+    let answer = stage.daemon.post(&get(json!(["none:1", "list", "v:0", "none:2"]))).json();
+    let statuses: Vec<&Value> = (0..4).map(|place| &answer["results"][place]["status"]).collect();
+    assert_eq!(statuses, ["miss", "rejected", "hit", "miss"], "{answer}");
+}
+
+#[test]
 fn delete_takes_every_form_and_tells_deleted_from_absent() {
     let stage = Stage::new();
     let forms = [

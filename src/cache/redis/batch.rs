@@ -3,29 +3,34 @@
 //! A GET must not bring over more than was asked for, and values may have 512 MB. So the pipeline asks for the start of
 //! a value only (`GETRANGE`), which is all of it for small ones, and for those whose size is known ([`super::split`]). What
 //! fills that window is read after the pipeline: `STRLEN`, then `GET` if it fits. What is empty may be an empty value or none,
-//! which `EXISTS` tells: in the pipeline where many misses are expected or a write follows, else after it.
+//! which `EXISTS` tells: in the pipeline where many misses are expected or a write follows, else after it. One `EXISTS` serves
+//! [several reads](READS_TOGETHER): if it counts as many keys as there are values, the others do not exist; else each is asked for after
+//! the pipeline. It stands before them, so that a key that expires in between makes it count more, never as many. (Were an
+//! empty value there and another of these keys written by others just then, both would be a miss.)
 //!
 //! Writes that stand side by side share a call where one can carry them: those with a version a script (`versioned`), those
 //! with neither version nor expiry an `MSET`, those with one expiry an `MSETEX`. What Redis refuses for several it is asked for
 //! one by one.
 
-use std::time::Duration;
-use std::vec;
+mod replies;
 
 use bytes::Bytes;
 
-use super::sharing::{Refusal, RefusedTogether, Singly};
+pub(super) use self::replies::{ReplyReader, Step, decode_exists, looked};
+use super::sharing::Singly;
 use super::split::{Window, window};
-use super::unexpected;
 use super::versioned::{self, MAX_BYTES, MAX_KEYS, VersionKeys};
 use super::wait::{Wait, add_wait};
-use crate::cache::{CacheError, Command, Reply, Seen};
+use crate::cache::Command;
 use crate::event::Ttl;
-use crate::event::version::Version;
-use crate::redis::{Code, Encoder, Frame, Hint, Redirect};
+use crate::redis::Encoder;
 
 /// Of a pipeline's size, what is set aside for it beforehand, at most: large values are not copied into it.
 const MAX_RESERVED_BYTES: usize = 256 * 1024;
+
+/// Reads that share an `EXISTS`, at most: a command of its own for each takes Redis longer than the read. Redis does nothing else
+/// meanwhile.
+const READS_TOGETHER: usize = 16;
 
 /// How a segment is asked for.
 #[derive(Clone, Copy)]
@@ -55,7 +60,13 @@ impl EncodeOptions<'_> {
         Window { with_exists: window.with_exists || self.with_exists, ..window }
     }
 
-    /// How many commands from the first on are one call; `commands` is not empty.
+    /// Whether reads side by side share an `EXISTS`. Who refuses several keys to an `MSET` would here too, and those of a Cluster
+    /// would have to be in one slot.
+    fn reads_share_exists(&self) -> bool {
+        self.with_exists && self.windows.is_empty() && !self.singly.sets && !self.version_keys.is_cluster
+    }
+
+    /// How many commands from the first on are one call, or reads behind one; `commands` is not empty.
     fn run_length(&self, commands: &[Command]) -> usize {
         match commands.first() {
             Some(command) if command.version().is_some() => {
@@ -65,6 +76,10 @@ impl EncodeOptions<'_> {
             Some(Command::Set { ttl, .. }) if !self.version_keys.is_cluster => {
                 let is_single = if ttl.is_some() { self.singly.expiring } else { self.singly.sets };
                 if is_single { 1 } else { sets_alike(commands, *ttl).max(1) }
+            }
+            Some(Command::Get { .. }) if self.reads_share_exists() => {
+                let reads = commands.iter().take(READS_TOGETHER);
+                reads.take_while(|command| matches!(command, Command::Get { .. })).count()
             }
             _ => 1,
         }
@@ -111,11 +126,19 @@ pub(super) fn encode(
             Command::Set { ttl, version: None, .. } if length > 1 => set_all(&mut encoder, run, *ttl),
             Command::Set { key, value, ttl, version: None, .. } => set(&mut encoder, key.as_bytes(), value, *ttl),
             Command::Delete { key, version: None } => encoder.pack(&[b"UNLINK", key.as_bytes()]),
+            Command::Get { .. } if length > 1 => {
+                exist_of(&mut encoder, run);
+                for command in run {
+                    if let Command::Get { key, max_bytes } = command {
+                        read(&mut encoder, key.as_bytes(), options.window(reads, *max_bytes));
+                    }
+                }
+                reads += length;
+            }
             Command::Get { key, max_bytes } => {
                 let (key, window) = (key.as_bytes(), options.window(reads, *max_bytes));
                 reads += 1;
-                let last = window.bytes - 1;
-                encoder.pack(&[b"GETRANGE", key, b"0", itoa::Buffer::new().format(last).as_bytes()]);
+                read(&mut encoder, key, window);
                 if window.with_exists {
                     encoder.pack(&[b"EXISTS", key]);
                 }
@@ -154,204 +177,23 @@ fn set_all(encoder: &mut Encoder, sets: &[Command], ttl: Option<Ttl>) {
     expire(encoder, ttl);
 }
 
+/// Adds `GETRANGE key 0 last`.
+fn read(encoder: &mut Encoder, key: &[u8], window: Window) {
+    encoder.pack(&[b"GETRANGE", key, b"0", itoa::Buffer::new().format(window.bytes - 1).as_bytes()]);
+}
+
+/// Adds `EXISTS key …`.
+fn exist_of(encoder: &mut Encoder, commands: &[Command]) {
+    encoder.begin(1 + commands.len());
+    encoder.argument(b"EXISTS");
+    commands.iter().for_each(|command| encoder.argument(command.key().as_bytes()));
+}
+
 /// Adds `EX seconds`.
 fn expire(encoder: &mut Encoder, ttl: Option<Ttl>) {
     if let Some(ttl) = ttl {
         encoder.argument(b"EX");
         encoder.number(ttl.seconds());
-    }
-}
-
-/// What became of a command after its pipeline.
-pub(super) enum Step {
-    Done(Result<Reply, CacheError>),
-    /// Not done: another node of the Cluster is to be asked.
-    Elsewhere(Redirect),
-    /// Nothing, or an empty value: `EXISTS` is to tell.
-    Empty,
-    /// A value that fills the window: to be read on its own.
-    ReadOn,
-}
-
-/// The replies to a segment, command by command, as far as they arrived.
-pub(super) struct ReplyReader<'a> {
-    rest: &'a [Command],
-    /// GETs before those.
-    reads: usize,
-    options: EncodeOptions<'a>,
-    frames: vec::IntoIter<Frame>,
-    /// Of the call under way: commands that are still to be told what became of them, and why it failed as a whole.
-    shared: usize,
-    failure: Option<CacheError>,
-    redirect: Option<Redirect>,
-    /// What several commands share was refused: for want of a permission for the key of one of them, say.
-    pub(super) refused_together: RefusedTogether,
-}
-
-impl<'a> ReplyReader<'a> {
-    /// `frames` are those after what stands before the commands.
-    pub(super) fn new(segment: &'a [Command], options: EncodeOptions<'a>, frames: vec::IntoIter<Frame>) -> Self {
-        ReplyReader {
-            rest: segment,
-            reads: 0,
-            options,
-            frames,
-            shared: 0,
-            failure: None,
-            redirect: None,
-            refused_together: RefusedTogether::default(),
-        }
-    }
-
-    /// What comes after the commands.
-    pub(super) fn into_frames(self) -> vec::IntoIter<Frame> {
-        self.frames
-    }
-
-    /// One of those that share a call; if it is the first, of so many.
-    fn shared_call(&mut self, command: &Command, length: usize) -> Option<Step> {
-        let has_version = command.version().is_some();
-        let expires = matches!(command, Command::Set { ttl: Some(_), .. });
-        if self.shared == 0 {
-            let (mut is_split, mut refusal) = (false, Refusal::Together);
-            self.redirect = None;
-            self.failure = match self.frames.next()? {
-                Frame::Array(elements) if has_version && elements == length => None,
-                Frame::Status if !has_version => None,
-                Frame::Number(1) if !has_version && expires => None,
-                Frame::Error(code) => {
-                    self.redirect = code.redirect().cloned();
-                    // Some of its keys are on their way to another node.
-                    is_split = code.as_str() == "TRYAGAIN";
-                    refusal = match code.hint() {
-                        Some(Hint::UnknownCommand) => Refusal::Unknown,
-                        // Who gave the rights need not know of so new a command.
-                        Some(Hint::ForbiddenCommand) if expires => Refusal::Unknown,
-                        _ => Refusal::Together,
-                    };
-                    let call = match has_version {
-                        true => "EVALSHA",
-                        false if length > 1 && expires => "MSETEX",
-                        false if length > 1 => "MSET",
-                        false => "SET",
-                    };
-                    Some(code.to_error(call).into())
-                }
-                _ => Some(unexpected()),
-            };
-            if length > 1 && (is_split || matches!(self.failure, Some(CacheError::Refused(_)))) {
-                let refused = &mut self.refused_together;
-                let kind = match (has_version, expires) {
-                    (true, _) => &mut refused.versions,
-                    (false, true) => &mut refused.expiring,
-                    (false, false) => &mut refused.sets,
-                };
-                *kind = Some(refusal);
-                self.failure = Some(CacheError::RefusedTogether);
-            }
-            self.shared = length;
-        }
-        let result = match &self.failure {
-            Some(error) => Err(error.clone()),
-            None if has_version => versioned::written(&self.frames.next()?),
-            None => Ok(Reply::Stored),
-        };
-        self.shared -= 1;
-        Some(self.redirect.clone().map_or(Step::Done(result), Step::Elsewhere))
-    }
-
-    fn single_call(&mut self, command: &Command) -> Option<Step> {
-        let first = self.frames.next()?;
-        let name = match command {
-            Command::Get { max_bytes, .. } => return self.read(*max_bytes, first),
-            Command::Look { version, .. } => return Some(looked(version, first, self.frames.next()?)),
-            Command::Set { .. } | Command::Refresh { .. } => "SET",
-            Command::Delete { .. } => "UNLINK",
-            Command::Expiry { .. } => "PTTL",
-        };
-        let step = match (command, first) {
-            (_, Frame::Error(code)) => failed(&code, name),
-            (Command::Set { .. }, Frame::Status) => Step::Done(Ok(Reply::Stored)),
-            (Command::Delete { .. }, Frame::Number(0)) => Step::Done(Ok(Reply::Absent)),
-            (Command::Delete { .. }, Frame::Number(_)) => Step::Done(Ok(Reply::Deleted)),
-            (Command::Expiry { .. }, Frame::Number(ms)) => Step::Done(Ok(expires(ms))),
-            _ => Step::Done(Err(unexpected())),
-        };
-        Some(step)
-    }
-
-    fn read(&mut self, max_bytes: usize, first: Frame) -> Option<Step> {
-        let window = self.options.window(self.reads, max_bytes);
-        self.reads += 1;
-        let exists = if window.with_exists { Some(self.frames.next()?) } else { None };
-        let step = match first {
-            Frame::Error(code) => return Some(failed(&code, "GETRANGE")),
-            Frame::Text(start) if start.len() >= window.bytes => Step::ReadOn,
-            Frame::Text(start) if !start.is_empty() => Step::Done(Ok(Reply::Hit(start))),
-            Frame::Text(_) => match exists {
-                // It has not come about in between with another value, or the write behind would see that.
-                Some(Frame::Number(1)) if window.is_followed => Step::Done(Ok(Reply::Hit(Bytes::new()))),
-                Some(exists) => decode_exists(exists),
-                None => Step::Empty,
-            },
-            _ => Step::Done(Err(unexpected())),
-        };
-        // Somebody else has written it meanwhile, and asking once more would see what we wrote behind it.
-        let is_late = window.is_followed && matches!(step, Step::ReadOn | Step::Empty);
-        Some(if is_late { Step::Done(Err(CacheError::Overtaken)) } else { step })
-    }
-}
-
-/// What the two replies to a look say: the key's version, and whether there is a value.
-pub(super) fn looked(version: &Version, stored: Frame, exists: Frame) -> Step {
-    let (stored, holds) = match (stored, exists) {
-        (Frame::Error(code), _) => return failed(&code, "GET"),
-        (_, Frame::Error(code)) => return failed(&code, "EXISTS"),
-        (Frame::Text(stored), Frame::Number(count)) => (stored, count > 0),
-        (Frame::Nil, Frame::Number(count)) => {
-            return Step::Done(Ok(Reply::Seen(Box::new(Seen { holds: count > 0, ..Seen::default() }))));
-        }
-        _ => return Step::Done(Err(unexpected())),
-    };
-    Step::Done(Ok(Reply::Seen(Box::new(Seen::of(&stored, &version.stored(), holds)))))
-}
-
-/// What the answer to `PTTL` says.
-fn expires(ms: i64) -> Reply {
-    match ms {
-        -2 => Reply::Miss,
-        ms => Reply::Expires(u64::try_from(ms).ok().map(Duration::from_millis)),
-    }
-}
-
-fn failed(code: &Code, command: &'static str) -> Step {
-    match code.redirect() {
-        Some(redirect) => Step::Elsewhere(redirect.clone()),
-        None => Step::Done(Err(code.to_error(command).into())),
-    }
-}
-
-impl Iterator for ReplyReader<'_> {
-    type Item = Step;
-
-    fn next(&mut self) -> Option<Step> {
-        let (command, behind) = self.rest.split_first()?;
-        let length = if self.shared > 0 { self.shared } else { self.options.run_length(self.rest) };
-        let is_alone = self.shared == 0 && length == 1 && command.version().is_none();
-        let step = if is_alone { self.single_call(command) } else { self.shared_call(command, length) };
-        self.rest = behind;
-        step
-    }
-}
-
-/// The answer to `EXISTS` for a key whose value was empty or none. If the key exists it may also have come about in
-/// between, with another value: only a GET of its own can tell.
-pub(super) fn decode_exists(frame: Frame) -> Step {
-    match frame {
-        Frame::Number(0) => Step::Done(Ok(Reply::Miss)),
-        Frame::Number(_) => Step::ReadOn,
-        Frame::Error(code) => Step::Done(Err(code.to_error("EXISTS").into())),
-        _ => Step::Done(Err(unexpected())),
     }
 }
 

@@ -1,8 +1,11 @@
 use std::time::Duration;
 
-use super::super::split::WINDOW_BYTES;
 use super::*;
-use crate::event::{CacheKey, OwnKeys, Ttl};
+use crate::cache::redis::sharing::{Refusal, RefusedTogether};
+use crate::cache::redis::split::WINDOW_BYTES;
+use crate::cache::{CacheError, Reply};
+use crate::event::{CacheKey, OwnKeys};
+use crate::redis::{Code, Frame};
 
 fn key(name: &'static str) -> CacheKey {
     CacheKey::new_unchecked(name)
@@ -106,4 +109,38 @@ fn a_value_is_taken_from_the_window_only_if_that_must_be_all_of_it() {
     assert_eq!(decoded(2, b"abc", 1), None);
     assert_eq!(decoded(0, b"a", 1), None);
     assert_eq!(decoded(usize::MAX, &[0; WINDOW_BYTES], 1), None);
+}
+
+/// What becomes of reads of these keys, by the count of an `EXISTS` and the starts of their values.
+fn read_together(count: Frame, starts: &[&'static str]) -> Vec<&'static str> {
+    let keys = version_keys(false);
+    let segment: Vec<Command> = starts.iter().map(|_| Command::Get { key: key("k"), max_bytes: 9 }).collect();
+    let starts = starts.iter().map(|start| Frame::Text(Bytes::from_static(start.as_bytes())));
+    let frames: Vec<Frame> = std::iter::once(count).chain(starts).collect();
+    let steps = ReplyReader::new(&segment, options(&keys, false), frames.into_iter());
+    let names = steps.map(|step| match step {
+        Step::Done(Ok(Reply::Hit(_))) => "hit",
+        Step::Done(Ok(Reply::Miss)) => "miss",
+        Step::Empty => "ask",
+        _ => "other",
+    });
+    names.collect()
+}
+
+#[test]
+fn reads_share_an_exists_and_what_it_does_not_tell_is_asked_for() {
+    let keys = version_keys(false);
+    let segment = vec![Command::Get { key: key("k"), max_bytes: 9 }; READS_TOGETHER + 1];
+    let calls = |options: EncodeOptions<'_>| encode(&segment, 0, options, None, Vec::new()).commands();
+    let cluster = version_keys(true);
+    assert_eq!(calls(options(&keys, false)), READS_TOGETHER + 1 + 2);
+    assert_eq!(calls(options(&keys, true)), 2 * segment.len());
+    assert_eq!(calls(options(&cluster, false)), 2 * segment.len());
+    assert_eq!(calls(EncodeOptions { with_exists: false, ..options(&keys, false) }), segment.len());
+
+    assert_eq!(read_together(Frame::Number(1), &["v", "", ""]), ["hit", "miss", "miss"]);
+    assert_eq!(read_together(Frame::Number(2), &["v", "", ""]), ["hit", "ask", "ask"]);
+    assert_eq!(read_together(Frame::Number(0), &["v", ""]), ["hit", "ask"]);
+    let refused = Frame::Error(Code::from_line(b"NOPERM No permissions to access a key"));
+    assert_eq!(read_together(refused, &["v", ""]), ["hit", "ask"]);
 }
