@@ -216,14 +216,9 @@ fn reads_of_keys_of_which_many_are_missing_tell_empty_values_from_none() {
     };
     let none: Vec<String> = (0..100).map(|n| format!("none:{n}")).collect();
     read(&none);
-    let calls = || {
-        let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut stage.redis.conn()).expect("INFO");
-        let exists = stats.lines().find_map(|line| line.strip_prefix("cmdstat_exists:calls="));
-        exists.and_then(|line| line.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    let before = calls();
+    let before = stage.redis.calls("exists");
     read(&none);
-    assert_eq!(calls() - before, 100_u64.div_ceil(16), "they are not asked for together");
+    assert_eq!(stage.redis.calls("exists") - before, 100_u64.div_ceil(16), "they are not asked for together");
     read(&names);
     read(&[names.clone(), names].concat());
     redis::cmd("RPUSH").arg("list").arg("v").exec(&mut stage.redis.conn()).expect("RPUSH");

@@ -12,13 +12,6 @@ use crate::support::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How often Redis has carried out a command.
-fn calls(redis: &Redis, command: &str) -> u64 {
-    let info: String = redis::cmd("INFO").arg("commandstats").query(&mut redis.conn()).expect("INFO");
-    let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-    line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().expect("a number"))
-}
-
 /// A long way, one writer, more waiting than it gets through, and an outage as long as operations are tried: what waits expires
 /// in whatever way, and once Redis is back nobody is refused for it.
 #[test]
@@ -38,7 +31,7 @@ fn the_door_opens_again_after_an_outage_however_what_waited_has_ended() {
     {
         thread::scope(|scope| {
             let sent = scope.spawn(|| daemon.post_ndjson(&batch).status);
-            let is_begun = || calls(&redis, "mset") > 0;
+            let is_begun = || redis.calls("mset") > 0;
             assert!(eventually(10 * SECOND, is_begun), "round {round}: nothing was written");
             redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut redis.conn()).expect("RESETSTAT");
             set(fault);
@@ -72,8 +65,8 @@ fn a_redis_that_takes_no_writes_is_known_to_be_down_however_rare_requests_are() 
     };
     assert!(timed() > SECOND / 2, "it was not tried");
     for _ in 0..2 {
-        let pings = calls(&redis, "ping");
-        assert!(eventually(10 * SECOND, || calls(&redis, "ping") > pings + 4), "no pings");
+        let pings = redis.calls("ping");
+        assert!(eventually(10 * SECOND, || redis.calls("ping") > pings + 4), "no pings");
         let took = timed();
         assert!(took < SECOND / 2, "it was tried for {took:?}, and it is known that Redis takes no writes");
     }

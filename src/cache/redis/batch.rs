@@ -126,21 +126,19 @@ pub(super) fn encode(
             Command::Set { ttl, version: None, .. } if length > 1 => set_all(&mut encoder, run, *ttl),
             Command::Set { key, value, ttl, version: None, .. } => set(&mut encoder, key.as_bytes(), value, *ttl),
             Command::Delete { key, version: None } => encoder.pack(&[b"UNLINK", key.as_bytes()]),
-            Command::Get { .. } if length > 1 => {
-                exist_of(&mut encoder, run);
-                for command in run {
-                    if let Command::Get { key, max_bytes } = command {
-                        read(&mut encoder, key.as_bytes(), options.window(reads, *max_bytes));
-                    }
+            Command::Get { .. } => {
+                if length > 1 {
+                    add_exists(&mut encoder, run.iter().map(|command| command.key().as_bytes()));
                 }
-                reads += length;
-            }
-            Command::Get { key, max_bytes } => {
-                let (key, window) = (key.as_bytes(), options.window(reads, *max_bytes));
-                reads += 1;
-                read(&mut encoder, key, window);
-                if window.with_exists {
-                    encoder.pack(&[b"EXISTS", key]);
+                for command in run {
+                    let Command::Get { key, max_bytes } = command else { continue };
+                    let (key, window) = (key.as_bytes(), options.window(reads, *max_bytes));
+                    reads += 1;
+                    let last = window.bytes - 1;
+                    encoder.pack(&[b"GETRANGE", key, b"0", itoa::Buffer::new().format(last).as_bytes()]);
+                    if length == 1 && window.with_exists {
+                        encoder.pack(&[b"EXISTS", key]);
+                    }
                 }
             }
         }
@@ -177,16 +175,11 @@ fn set_all(encoder: &mut Encoder, sets: &[Command], ttl: Option<Ttl>) {
     expire(encoder, ttl);
 }
 
-/// Adds `GETRANGE key 0 last`.
-fn read(encoder: &mut Encoder, key: &[u8], window: Window) {
-    encoder.pack(&[b"GETRANGE", key, b"0", itoa::Buffer::new().format(window.bytes - 1).as_bytes()]);
-}
-
-/// Adds `EXISTS key …`.
-fn exist_of(encoder: &mut Encoder, commands: &[Command]) {
-    encoder.begin(1 + commands.len());
+/// Adds `EXISTS key …`, whose answer counts a key as often as it is named.
+pub(super) fn add_exists<'a>(encoder: &mut Encoder, keys: impl ExactSizeIterator<Item = &'a [u8]>) {
+    encoder.begin(1 + keys.len());
     encoder.argument(b"EXISTS");
-    commands.iter().for_each(|command| encoder.argument(command.key().as_bytes()));
+    keys.for_each(|key| encoder.argument(key));
 }
 
 /// Adds `EX seconds`.

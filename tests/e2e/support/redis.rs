@@ -67,6 +67,13 @@ impl Redis {
         redis::cmd("EXISTS").arg(key).query(&mut self.conn()).expect("EXISTS")
     }
 
+    /// How often a command was carried out.
+    pub fn calls(&self, command: &str) -> u64 {
+        let info: String = redis::cmd("INFO").arg("commandstats").query(&mut self.conn()).expect("INFO");
+        let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().expect("a number"))
+    }
+
     pub fn key_count(&self) -> u64 {
         redis::cmd("DBSIZE").query(&mut self.conn()).expect("DBSIZE")
     }

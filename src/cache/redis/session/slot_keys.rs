@@ -14,6 +14,7 @@ use bytes::Bytes;
 use log::info;
 
 use super::RedisSession;
+use crate::cache::redis::batch;
 use crate::cache::redis::scan::{MAX_KEY_BYTES, add_key};
 use crate::cache::redis::sharing::Refusal;
 use crate::cache::redis::unexpected;
@@ -153,9 +154,7 @@ impl RedisSession {
 fn ask_exist(keys: &[Bytes], together: usize) -> Encoder {
     let mut encoder = Encoder::new();
     for keys in keys.chunks(together) {
-        encoder.begin(1 + keys.len());
-        encoder.argument(b"EXISTS");
-        keys.iter().for_each(|key| encoder.argument(key));
+        batch::add_exists(&mut encoder, keys.iter().map(|key| &key[..]));
     }
     encoder
 }

@@ -91,6 +91,12 @@ impl Rule {
         self.is_estimated = false;
     }
 
+    /// Whether nothing of what the scan has shown it is left to do; a preview has counted it. Where the last call failed
+    /// (`all_deleted` is false), keys that no rule has any more may not be deleted.
+    pub(super) fn is_done_so_far(&self, all_deleted: bool) -> bool {
+        self.dry_run || all_deleted && self.doomed.is_empty()
+    }
+
     /// Whether its time is up.
     pub(super) fn is_late(&self, now: Instant) -> bool {
         self.deadline <= now || self.slot.is_void(now)

@@ -137,10 +137,9 @@ impl<'a> ScanWalk<'a> {
         if self.rules.iter().all(|rule| !rule.is_late(now)) {
             return;
         }
-        let late = self.rules.extract_if(.., |rule| rule.is_late(now)).collect::<Vec<_>>().into_iter();
-        let (over, late): (Vec<Rule>, Vec<Rule>) = late.partition(|rule| self.is_over(rule) && rule.doomed.is_empty());
+        let late = self.rules.extract_if(.., |rule| rule.is_late(now)).collect();
         self.index();
-        over.into_iter().for_each(|rule| rule.end(&self.seen));
+        let late = self.end_over(late, true);
         self.keep_places(&late, true);
         let mut left = Vec::new();
         for mut rule in late {
@@ -152,13 +151,19 @@ impl<'a> ScanWalk<'a> {
         self.share_out(left, 0).await;
     }
 
-    /// Whether the scan has shown all keys to this rule.
-    fn is_over(&self, rule: &Rule) -> bool {
-        matches!(self.at, At::End) && (self.is_last_pass() || rule.pass == self.pass)
+    /// Answers those of these rules that have seen all keys and are done with them; the others. `all_deleted` as for
+    /// [`Rule::is_done_so_far`].
+    fn end_over(&self, rules: Vec<Rule>, all_deleted: bool) -> Vec<Rule> {
+        let at_end = matches!(self.at, At::End);
+        let is_over = |rule: &Rule| at_end && (self.is_last_pass() || rule.pass == self.pass);
+        let (over, others): (Vec<Rule>, _) =
+            rules.into_iter().partition(|rule| is_over(rule) && rule.is_done_so_far(all_deleted));
+        over.into_iter().for_each(|rule| rule.end(&self.seen));
+        others
     }
 
-    /// Notes for each pattern delete of these rules, none of which is over, how far it has come. Where the last call failed
-    /// (`all_deleted` is false), keys that are in no rule any more may not be deleted.
+    /// Notes for each pattern delete of these rules, none of which is over, how far it has come. `all_deleted` as for
+    /// [`Rule::is_done_so_far`].
     fn keep_places(&self, rules: &[Rule], all_deleted: bool) {
         let here = match &self.at {
             At::ResumePoint(cursor) => Some(*cursor),
@@ -167,9 +172,7 @@ impl<'a> ScanWalk<'a> {
         let (mut kept, mut anew): (HashMap<ScanName, ResumePoint>, Vec<ScanName>) = Default::default();
         for rule in rules.iter().filter(|rule| rule.pass == self.pass || rule.pass == usize::MAX && self.is_last_pass())
         {
-            // A preview has counted what the last step found, so it must not meet it again.
-            let is_done_so_far = rule.dry_run || all_deleted && rule.doomed.is_empty();
-            let own = if is_done_so_far { here } else { self.step_from };
+            let own = if rule.is_done_so_far(all_deleted) { here } else { self.step_from };
             let begun = self.passes.get(self.pass).copied().flatten();
             let Some(cursor) = own.or(begun) else {
                 anew.push(rule.name);
@@ -194,9 +197,8 @@ impl<'a> ScanWalk<'a> {
     }
 
     fn end_leg(&mut self) {
-        let (over, others) = std::mem::take(&mut self.rules).into_iter().partition(|rule| self.is_over(rule));
-        self.rules = others;
-        over.into_iter().for_each(|rule: Rule| rule.end(&self.seen));
+        let rules = std::mem::take(&mut self.rules);
+        self.rules = self.end_over(rules, true);
         self.pass += 1;
         self.at = begin(self.passes.get(self.pass));
         self.step_from = None;
@@ -322,9 +324,8 @@ impl<'a> ScanWalk<'a> {
     }
 
     fn give_up(mut self, error: &CacheError) {
-        let rules = std::mem::take(&mut self.rules).into_iter();
-        let (over, rules): (Vec<Rule>, Vec<Rule>) = rules.partition(|rule| rule.dry_run && self.is_over(rule));
-        over.into_iter().for_each(|rule| rule.end(&self.seen));
+        let rules = std::mem::take(&mut self.rules);
+        let rules = self.end_over(rules, false);
         self.keep_places(&rules, false);
         let kind = match error {
             CacheError::Refused(_) => ProblemKind::CacheRefused,
