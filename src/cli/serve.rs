@@ -3,6 +3,7 @@
 mod caches;
 mod daemon;
 mod journal;
+mod priority;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -54,6 +55,8 @@ pub fn run(args: Args) -> ExitCode {
         Err(faults) => return refuse(&faults),
     };
     let config = loaded.config.clone();
+    // Before there are other threads: each takes it over from the one that starts it.
+    let nice = priority::yield_to_local_redis(&config);
     let format = match config.log_format {
         LogFormat::Text => logging::LineFormat::Text,
         LogFormat::Json => logging::LineFormat::Json,
@@ -68,6 +71,9 @@ pub fn run(args: Args) -> ExitCode {
     let _failpoints = fail::FailScenario::setup();
     for warning in &loaded.warnings {
         warn!("{warning}");
+    }
+    if let Some(nice) = nice {
+        info!(nice; "redis is on this machine and goes first");
     }
     let origin = SettingsOrigin::new(args, texts, loaded);
     system.block_on(async {

@@ -1,12 +1,15 @@
-//! What the daemon may cost in memory. The figures hold for a release build; a debug build is allowed more.
+//! What the daemon may take of its machine: memory, and the processor beside Redis. The figures of memory hold for a release build; a debug
+//! build is allowed more.
 
 #![cfg(target_os = "linux")]
 
 use std::fs;
+use std::thread;
 
+use rustix::process::{getpriority_process, setpriority_process};
 use serde_json::json;
 
-use crate::support::{Blob, Daemon, Stage, delete_pattern, get, ndjson, set_blob, set_inline};
+use crate::support::{Blob, Daemon, Redis, Stage, delete_pattern, get, ndjson, set_blob, set_inline};
 
 const MIB: u64 = 1 << 20;
 
@@ -50,4 +53,45 @@ fn keys_behind_many_patterns_cost_little() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let peak = memory(&daemon, "VmHWM");
     assert!(peak < 150 * MIB, "{} MiB at the peak for a request of half a megabyte", peak / MIB);
+}
+
+/// The nice values of the daemon's threads, but for those of its allocator, which start before `main`.
+fn nice_values(daemon: &Daemon) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("the daemon runs");
+    let nice = |stat: String| {
+        let (name, rest) = stat.rsplit_once(')')?;
+        let value = rest.split_whitespace().nth(16)?.parse().ok();
+        value.filter(|_| !name.contains("jemalloc"))
+    };
+    let threads = tasks.flatten().filter_map(|task| nice(fs::read_to_string(task.path().join("stat")).ok()?));
+    threads.collect()
+}
+
+#[test]
+fn a_redis_on_the_same_machine_goes_first() {
+    let own = getpriority_process(None).expect("this thread has a priority");
+    let redis = Redis::start();
+    let is_said = |daemon: &Daemon| daemon.logs().iter().any(|line| line.contains("redis is on this machine"));
+    let assert_nice = |daemon: &Daemon, expected: i32| {
+        let values = nice_values(daemon);
+        assert!(values.len() > 3 && values.iter().all(|nice| *nice == expected), "{values:?}, not {expected}");
+    };
+
+    let beside = Daemon::with_redis(&redis);
+    assert_nice(&beside, if own == 0 { 3 } else { own });
+    assert_eq!(is_said(&beside), own == 0);
+
+    let alone = Daemon::embedded();
+    assert_nice(&alone, own);
+    assert!(!is_said(&alone));
+
+    // A process has the nice value of the thread that starts it.
+    let chosen = own + 5;
+    let start = || {
+        setpriority_process(None, chosen).expect("the priority of a thread can be lowered");
+        Daemon::with_redis(&redis)
+    };
+    let daemon = thread::scope(|scope| scope.spawn(start).join()).expect("it starts");
+    assert_nice(&daemon, chosen);
+    assert!(!is_said(&daemon));
 }
