@@ -41,7 +41,7 @@ torture: compiler servers ## make faults under load, twenty minutes; ONLY=part-o
 		$(if $(FULL),--full) $(if $(SEED),--seed $(SEED)) $(if $(SOAK),--soak $(SOAK)) $(ONLY)
 
 # Exits non-zero if a figure misses its minimum. tests/bench/NOTES.md explains the table.
-bench: compiler servers ## measure speed and memory beside references, twenty minutes; ONLY=part-of-a-name
+bench: compiler servers ## measure speed and memory beside references, a quarter of an hour; ONLY=part-of-a-name
 	@.ci/install-missing wrk apt=wrk
 	@.ci/install-missing /usr/lib/nginx/modules/ngx_http_lua_module.so apt=libnginx-mod-http-lua service=nginx
 	@.ci/install-missing /usr/share/lua/5.1/nginx/redis.lua apt=lua-nginx-redis service=nginx

@@ -73,7 +73,7 @@ pub fn run(args: Args) -> ExitCode {
         warn!("{warning}");
     }
     if let Some(nice) = nice {
-        info!(nice; "redis is on this machine and goes first");
+        info!(nice; "redis is at a local address: running at a lower priority");
     }
     let origin = SettingsOrigin::new(args, texts, loaded);
     system.block_on(async {
@@ -159,7 +159,7 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
     let mut reloader = reloader(config, &auth_reload, tls, &metrics);
     let parts = (metrics, journal.clone());
     let server = HttpServer::start(settings, pipeline.clone(), parts, name.clone(), config.event.max_events)?;
-    let feeding = journal.map(|journal| feed(journal, pipeline.clone()));
+    let feeding = journal.map(|journal| feed(journal, pipeline.clone(), config.http.shutdown));
     stores::follow(config, &stores, &mut reloader);
     let (sender, changes) = channel(1);
     if let Some(origin) = origin {
@@ -172,8 +172,8 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
     if let Some(address) = server.admin_address {
         info!(target: logging::LISTENING, address:% = address; "listening for probes and metrics");
     }
-    let level = config.log_level;
-    Ok(Daemon { address, server, pipeline, feeding, tracer, auth_reload, level, following, changes })
+    let (level, shutdown) = (config.log_level, config.http.shutdown);
+    Ok(Daemon { address, server, pipeline, feeding, tracer, auth_reload, shutdown, level, following, changes })
 }
 
 /// Follows the files that open auth_reload. What is set itself stays in force beside them.

@@ -3,43 +3,24 @@
 //! [`Node`] is one of them. Unlike a parser into values it shows members given twice, and finds a lone surrogate only where
 //! somebody asks for that string.
 
+mod spans;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use memchr::memchr2;
 use serde::de::{Deserialize, Deserializer as _, IgnoredAny, Visitor};
 use serde_json::value::RawValue;
-use smallvec::SmallVec;
 
-/// Objects and arrays inside one another that are looked into: an event's, its `value`, its `data`, and an entry. What is
-/// deeper is text.
-const LEVELS: usize = 4;
-
-/// Names and values that are looked at: so many, and so many more for each item that an array may have. What is beyond would
-/// take many times the memory that its text does.
-const MAX_SPANS: usize = 512 * 1024;
-const SPANS_AN_ITEM: usize = 16;
-
-/// Room for a small event.
-const FEW_SPANS: usize = 16;
+pub(in crate::event) use self::spans::{EventPart, NoTree};
+use self::spans::{Span, spans};
 
 /// A document with the places of its values.
 pub(in crate::event) struct Tree<'a> {
     document: &'a ByteString,
     /// Each object or array before what is in it, each name before its value.
     spans: Vec<Span>,
-}
-
-/// From where to where a value is.
-struct Span {
-    start: usize,
-    end: usize,
-    /// The place after all that is inside.
-    next: usize,
-    /// Names and values, or items, right inside; of an array also those that are left out.
-    total: usize,
 }
 
 /// A value inside a JSON document.
@@ -70,60 +51,13 @@ pub(in crate::event) enum NoText {
 impl<'a> Tree<'a> {
     /// The tree of a document whose syntax has been checked. Of each array only the first `at_most` items can be looked at,
     /// so that a large one does not cost many times its size.
-    pub fn of(document: &'a ByteString, at_most: usize) -> Result<Self, NoTree> {
-        let spans = spans(document.as_bytes(), at_most)?;
+    pub fn of(document: &'a ByteString, part: EventPart, at_most: usize) -> Result<Self, NoTree> {
+        let spans = spans(document.as_bytes(), part, at_most)?;
         Ok(Tree { document, spans })
     }
 
     pub fn root(&self) -> Node<'_> {
         Node { tree: self, at: 0 }
-    }
-}
-
-fn spans(text: &[u8], at_most: usize) -> Result<Vec<Span>, NoTree> {
-    let max_spans = at_most.saturating_mul(SPANS_AN_ITEM).saturating_add(MAX_SPANS);
-    let mut spans: Vec<Span> = Vec::with_capacity(FEW_SPANS);
-    let mut open: SmallVec<[usize; LEVELS]> = SmallVec::new();
-    let mut at = 0;
-    loop {
-        let byte = *text.get(at).ok_or(NoTree::NotJson)?;
-        match byte {
-            b',' | b':' => at += 1,
-            _ if is_whitespace(byte) => at += 1,
-            b'}' | b']' => {
-                at += 1;
-                let next = spans.len();
-                let closed = open.pop().and_then(|place| spans.get_mut(place)).ok_or(NoTree::NotJson)?;
-                (closed.end, closed.next) = (at, next);
-            }
-            _ => {
-                let kept = match open.last() {
-                    Some(parent) => {
-                        let parent = spans.get_mut(*parent).ok_or(NoTree::NotJson)?;
-                        parent.total += 1;
-                        parent.total <= at_most || text.get(parent.start) == Some(&b'{')
-                    }
-                    None => true,
-                };
-                let place = spans.len();
-                let start = at;
-                if kept && open.len() < LEVELS && matches!(byte, b'{' | b'[') {
-                    open.push(place);
-                    at += 1;
-                } else {
-                    at += text.get(at..).and_then(value_length).ok_or(NoTree::NotJson)?;
-                }
-                if kept && place == max_spans {
-                    return Err(NoTree::TooLarge);
-                }
-                if kept {
-                    spans.push(Span { start, end: at, next: place + 1, total: 0 });
-                }
-            }
-        }
-        if open.is_empty() && !spans.is_empty() {
-            return Ok(spans);
-        }
     }
 }
 
@@ -197,57 +131,6 @@ impl<'a> Node<'a> {
     fn span(self) -> Option<&'a Span> {
         self.tree.spans.get(self.at)
     }
-}
-
-/// Why there is no tree of a document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::event) enum NoTree {
-    /// What was taken for JSON is not.
-    NotJson,
-    /// It has more names and values than are looked at.
-    TooLarge,
-}
-
-/// How long the value is that the text begins with.
-fn value_length(text: &[u8]) -> Option<usize> {
-    match text.first()? {
-        b'"' => string_length(text),
-        b'{' | b'[' => container_length(text),
-        _ => {
-            text.iter().position(|byte| matches!(byte, b',' | b'}' | b']') || is_whitespace(*byte)).or(Some(text.len()))
-        }
-    }
-}
-
-/// With both quotes.
-fn string_length(text: &[u8]) -> Option<usize> {
-    let mut at = 1;
-    loop {
-        at += memchr2(b'"', b'\\', text.get(at..)?)?;
-        match text.get(at)? {
-            b'"' => return Some(at + 1),
-            _ => at += 2,
-        }
-    }
-}
-
-fn container_length(text: &[u8]) -> Option<usize> {
-    let (mut at, mut depth) = (0, 0usize);
-    loop {
-        match text.get(at)? {
-            b'"' => at += string_length(text.get(at..)?)? - 1,
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' if depth == 1 => return Some(at + 1),
-            b'}' | b']' => depth -= 1,
-            _ => {}
-        }
-        at += 1;
-    }
-}
-
-/// What JSON allows between its tokens.
-fn is_whitespace(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// The JSON value that the text begins with.
@@ -325,7 +208,7 @@ mod tests {
 
     fn members(text: &str) -> Vec<(Vec<u8>, String)> {
         let document = ByteString::from(text);
-        let tree = Tree::of(&document, 2).unwrap();
+        let tree = Tree::of(&document, EventPart::Event, 2).unwrap();
         tree.root().members().map(|(name, value)| (name.name().into_owned(), value.text().to_owned())).collect()
     }
 
@@ -350,14 +233,14 @@ mod tests {
     #[test]
     fn a_string_without_escapes_is_a_slice_of_the_document() {
         let document = ByteString::from(" \"plain é\" ");
-        let text = Tree::of(&document, 0).unwrap().root().string().unwrap();
+        let text = Tree::of(&document, EventPart::Event, 0).unwrap().root().string().unwrap();
         assert_eq!(text, "plain é");
         assert_eq!(text.as_ptr(), document[2..].as_ptr());
     }
 
     #[test]
     fn strings_are_decoded_and_lone_surrogates_told() {
-        let string = |text: &str| Tree::of(&ByteString::from(text), 0).unwrap().root().string();
+        let string = |text: &str| Tree::of(&ByteString::from(text), EventPart::Event, 0).unwrap().root().string();
         assert_eq!(string(r#""""#).unwrap(), "");
         assert_eq!(string(r#""a\"\\\n\u00e9\ud83d\ude00""#).unwrap(), "a\"\\\né😀");
         for lone in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\n""#, r#""\ud800\ud800""#, r#""\ud800x""#] {
@@ -369,7 +252,7 @@ mod tests {
     #[test]
     fn items_are_counted_beyond_those_kept() {
         let document = ByteString::from("[1, [2], \"]\" ,{\"a\":[]}]");
-        let array = Tree::of(&document, 2).unwrap();
+        let array = Tree::of(&document, EventPart::Event, 2).unwrap();
         assert_eq!(array.root().total(), 4);
         assert_eq!(array.root().items().map(Node::text).collect::<Vec<_>>(), ["1", "[2]"]);
     }

@@ -19,7 +19,7 @@ use self::named::NamedKeys;
 pub use self::url::MAX_URL_BYTES;
 pub(in crate::event) use self::url::parse as parse_url;
 use super::invalid::{Invalid, InvalidKind};
-use super::json::{JsonKind, NoText, NoTree, Node, Tree};
+use super::json::{EventPart, JsonKind, NoText, NoTree, Node, Tree};
 use super::rights::Rights;
 use super::version::{MAX_TEXT_BYTES, Version};
 use super::wire::{Document, RawEvent};
@@ -47,7 +47,7 @@ pub fn validate(raw: &RawEvent, limits: &Limits, max_faults: usize) -> Result<Ev
     if let Some(event) = plain.as_ref().and_then(|plain| check.plain(text, plain)) {
         return Ok(event);
     }
-    let tree = check.tree(text);
+    let tree = check.tree(text, EventPart::Event);
     let Envelope { id, version, time, event, action } = match &tree {
         Some(tree) => check.envelope(tree.root()),
         None => Envelope::default(),
@@ -105,8 +105,8 @@ struct Check<'l> {
 
 impl Check<'_> {
     /// The tree of a text that is known to be JSON, with as many items of an array as are ever looked at.
-    fn tree<'d>(&mut self, document: &'d ByteString) -> Option<Tree<'d>> {
-        match Tree::of(document, self.limits.max_keys.max(super::MAX_PATTERNS)) {
+    fn tree<'d>(&mut self, document: &'d ByteString, part: EventPart) -> Option<Tree<'d>> {
+        match Tree::of(document, part, self.limits.max_keys.max(super::MAX_PATTERNS)) {
             Ok(tree) => Some(tree),
             Err(NoTree::NotJson) => self.faults.refuse(&ROOT, "is not JSON"),
             Err(NoTree::TooLarge) => self.faults.refuse(&ROOT, "holds more names and values than the service reads"),

@@ -30,6 +30,10 @@ use crate::telemetry::outage::{Outage, OutageNews, down_seconds};
 
 /// The shortest time between two askings, however much is appended meanwhile.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
+/// How long a holder that ends waits at most for what it handed over.
+const LAST: Duration = Duration::from_secs(10);
+/// For giving the lease back, before the service must have ended.
+const GIVE_BACK: Duration = Duration::from_secs(1);
 
 /// What a feeder is built of.
 #[derive(Clone)]
@@ -37,6 +41,8 @@ struct Parts {
     journal: Journal,
     pipeline: Pipeline,
     stopping: CancellationToken,
+    /// How long a holder that ends waits for what it handed over.
+    last: Duration,
     stopped: Arc<watch::Sender<bool>>,
 }
 
@@ -58,12 +64,13 @@ impl Feeding {
     }
 }
 
-/// Starts the feeder, on a thread of its own.
-pub fn feed(journal: Journal, pipeline: Pipeline) -> Feeding {
+/// Starts the feeder, on a thread of its own. `drain` is how long the service may take to end.
+pub fn feed(journal: Journal, pipeline: Pipeline, drain: Duration) -> Feeding {
     let (stopping, (stopped, receiver)) = (CancellationToken::new(), watch::channel(false));
     let thread = Thread::new();
     let registry = pipeline.registry.clone();
-    let parts = Parts { journal, pipeline, stopping: stopping.clone(), stopped: Arc::new(stopped) };
+    let last = LAST.min(drain.saturating_sub(GIVE_BACK));
+    let parts = Parts { journal, pipeline, stopping: stopping.clone(), last, stopped: Arc::new(stopped) };
     registry.start_on(&thread.handle(), ActorKind::Feeder, move |_, own| Feeder { parts, _own: own });
     Feeding { stopping, stopped: receiver, _thread: thread }
 }

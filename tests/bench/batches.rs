@@ -9,7 +9,7 @@ use crate::requests::{
 use crate::service::{Service, assert_alike};
 use crate::wrk::Load;
 
-const PAIRS: usize = 9;
+const PAIRS: usize = 7;
 pub const BATCH: usize = 500;
 pub const CONNECTIONS: u32 = 8;
 /// As many as are written in a run: as when a cache is filled, each key is new.

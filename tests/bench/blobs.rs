@@ -10,7 +10,7 @@ use crate::singles::pair;
 use crate::wrk::{Load, Measured};
 
 const CONNECTIONS: u32 = 32;
-const PAIRS: usize = 11;
+const PAIRS: usize = 7;
 /// wrk's Lua takes long to load many strings that are as alike as these.
 const KEYS: usize = 1000;
 /// More than are written in a run: as when a cache is filled, each is new.

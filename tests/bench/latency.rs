@@ -14,7 +14,6 @@ use crate::requests::{Command, KEYS, one_by_one, sets};
 use crate::service::Service;
 
 const PAIRS: usize = 5;
-const DELETE_PAIRS: usize = 9;
 /// Between a disturbance and the time that is compared with it.
 const SETTLE: Duration = Duration::from_millis(150);
 /// Deletes of one pair together: 3,000 requests of the others.
@@ -49,7 +48,7 @@ pub fn during_delete(figures: &[&'static Figure]) -> Vec<Row> {
     let gets: Vec<Command> = (0..10_000).map(|number| Command::Get(Keys::other(number))).collect();
     let bodies = one_by_one(&gets);
     let (mut ours, mut reference) = (Vec::new(), Vec::new());
-    for _ in 0..DELETE_PAIRS {
+    for _ in 0..PAIRS {
         let load = Paced::start(service.address(), &bodies);
         let (mut deleting, mut calm) = (Vec::new(), Vec::new());
         while deleting.iter().copied().map(Window::length).sum::<Duration>() < DELETING {

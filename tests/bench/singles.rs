@@ -7,7 +7,7 @@ use crate::requests::{Bodies, KEYS, Piped, gets, one_by_one, sets};
 use crate::service::{Service, assert_alike};
 use crate::wrk::{Load, Measured};
 
-const PAIRS: usize = 12;
+const PAIRS: usize = 8;
 
 pub const SET_64: &[Figure] = &[
     Figure { name: "set-64-floor", unit: "events/s", reference: "floor", must: AtLeast(0.70), aim: AtLeast(0.78) },

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Blob, Builder, Daemon, PATIENCE, Redis, Stage, delete, delete_pattern, eventually, get, ndjson, set_blob,
-    set_inline,
+    Answer, Blob, Builder, Daemon, HungHosts, PATIENCE, Redis, Stage, delete, delete_pattern, eventually, get, ndjson,
+    set_blob, set_inline,
 };
 
 pub const ASYNC: (&str, &str) = ("prefer", "respond-async");
@@ -194,6 +194,20 @@ fn a_lease_is_given_back_at_once_on_sigterm() {
     daemon.sigterm();
     assert!(daemon.wait_exit(Duration::from_secs(20)).success());
     assert!(!redis.exists("{rcs:journal}:lease") && !redis.exists("{rcs:journal}:former"));
+}
+
+#[test]
+fn work_of_the_journal_that_hangs_does_not_hold_up_the_end() {
+    let hung = HungHosts::start(1);
+    let redis = Redis::start();
+    let builder = Daemon::builder().redis(&redis).set("fetch.allowed_hosts", hung.allowed());
+    let mut daemon = builder.set("http.shutdown_seconds", 3).start();
+    assert_accepted(&keep(&daemon, &set_blob("k", &hung.url(0))), 1);
+    assert!(eventually(PATIENCE, || hung.connections() > 0), "the blob is not asked for");
+    daemon.sigterm();
+    // A holder that has no time to wait for what it handed over used to take ten seconds.
+    assert!(daemon.wait_exit(Duration::from_secs(8)).success());
+    assert!(!redis.exists("{rcs:journal}:lease") && length(&redis) == 1);
 }
 
 #[test]

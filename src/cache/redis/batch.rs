@@ -5,8 +5,8 @@
 //! fills that window is read after the pipeline: `STRLEN`, then `GET` if it fits. What is empty may be an empty value or none,
 //! which `EXISTS` tells: in the pipeline where many misses are expected or a write follows, else after it. One `EXISTS` serves
 //! [several reads](READS_TOGETHER): if it counts as many keys as there are values, the others do not exist; else each is asked for after
-//! the pipeline. It stands before them, so that a key that expires in between makes it count more, never as many. (Were an
-//! empty value there and another of these keys written by others just then, both would be a miss.)
+//! the pipeline. It stands before them, so that a key that expires in between makes it count more, never as many. (If another client
+//! writes one of these keys in between, an empty value beside it can be answered as a miss.)
 //!
 //! Writes that stand side by side share a call where one can carry them: those with a version a script (`versioned`), those
 //! with neither version nor expiry an `MSET`, those with one expiry an `MSETEX`. What Redis refuses for several it is asked for
@@ -63,7 +63,8 @@ impl EncodeOptions<'_> {
     /// Whether reads side by side share an `EXISTS`. Who refuses several keys to an `MSET` would here too, and those of a Cluster
     /// would have to be in one slot.
     fn reads_share_exists(&self) -> bool {
-        self.with_exists && self.windows.is_empty() && !self.singly.sets && !self.version_keys.is_cluster
+        let Singly { sets, reads, .. } = self.singly;
+        self.with_exists && self.windows.is_empty() && !sets && !reads && !self.version_keys.is_cluster
     }
 
     /// How many commands from the first on are one call, or reads behind one; `commands` is not empty.

@@ -57,23 +57,25 @@ impl Shortcut {
     }
 }
 
-/// Kinds of writes that do not share calls in a pipeline.
+/// Kinds of commands that do not share calls in a pipeline.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Singly {
     pub(super) versions: bool,
     pub(super) sets: bool,
     pub(super) expiring: bool,
+    pub(super) reads: bool,
 }
 
-/// What of a pipeline was refused to several writes that shared a call.
+/// What of a pipeline was refused to several commands that shared a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct RefusedTogether {
     pub(super) versions: Option<Refusal>,
     pub(super) sets: Option<Refusal>,
     pub(super) expiring: Option<Refusal>,
+    pub(super) reads: Option<Refusal>,
 }
 
-/// The kinds of writes that may share calls.
+/// The kinds of commands that may share calls.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct SharedCalls {
     /// Scripts, for writes with a version.
@@ -82,25 +84,33 @@ pub(super) struct SharedCalls {
     pub(super) sets: Shortcut,
     /// `MSETEX`.
     pub(super) expiring: Shortcut,
+    /// The `EXISTS` beside reads.
+    pub(super) reads: Shortcut,
 }
 
 impl SharedCalls {
     /// For a proxy that closes the connection over a command that it does not know: it must not be asked.
-    pub(super) const UNKNOWN: SharedCalls =
-        SharedCalls { versions: Shortcut::Unknown, sets: Shortcut::Unknown, expiring: Shortcut::Unknown };
+    pub(super) const UNKNOWN: SharedCalls = SharedCalls {
+        versions: Shortcut::Unknown,
+        sets: Shortcut::Unknown,
+        expiring: Shortcut::Unknown,
+        reads: Shortcut::Unknown,
+    };
 
     /// For a server of which nothing bad is known. `MSETEX` is new, and Redis takes no less time for it than for as many `SET`s: it
     /// is for those that do.
     pub(super) fn of(make: Option<&Product>) -> Self {
         let is_faster = make.is_some_and(|make| make.name == "valkey" && make.is_at_least(MSETEX_OF_VALKEY));
         let expiring = if is_faster { Shortcut::Untried } else { Shortcut::Unknown };
-        SharedCalls { versions: Shortcut::Untried, sets: Shortcut::Untried, expiring }
+        let [versions, sets, reads] = [Shortcut::Untried; 3];
+        SharedCalls { versions, sets, expiring, reads }
     }
 
     /// The clock is looked at only where something was refused.
     pub(super) fn singly(self, now: impl Fn() -> Instant) -> Singly {
-        let Self { versions, sets, expiring } = self;
-        Singly { versions: !versions.allows(&now), sets: !sets.allows(&now), expiring: !expiring.allows(&now) }
+        let Self { versions, sets, expiring, reads } = self;
+        let [versions, sets, expiring, reads] = [versions, sets, expiring, reads].map(|kind| !kind.allows(&now));
+        Singly { versions, sets, expiring, reads }
     }
 
     /// Learns from the replies to a pipeline.
@@ -108,6 +118,7 @@ impl SharedCalls {
         refused.versions.into_iter().for_each(|refusal| self.versions.refused(refusal, now()));
         refused.sets.into_iter().for_each(|refusal| self.sets.refused(refusal, now()));
         refused.expiring.into_iter().for_each(|refusal| self.expiring.refused(refusal, now()));
+        refused.reads.into_iter().for_each(|refusal| self.reads.refused(refusal, now()));
     }
 }
 

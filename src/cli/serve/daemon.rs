@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_rt::task::spawn_blocking;
 use log::{LevelFilter, info, warn};
@@ -21,9 +21,9 @@ use crate::telemetry::spans::Tracer;
 
 /// What a program ended by a signal is expected to say, less the signal's number.
 const KILLED: i32 = 128;
-/// For the journal's feeder to finish what it handed over and to give its lease back.
+/// For the journal's feeder to finish what it handed over and to give its lease back, if the drain leaves so much.
 const LEASE_BACK: Duration = Duration::from_secs(12);
-/// For the spans of the last requests to reach the collector.
+/// For the spans of the last requests to reach the collector, if the drain leaves so much.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// The running daemon.
@@ -37,6 +37,8 @@ pub struct Daemon {
     /// None: no spans are exported.
     pub(super) tracer: Option<Tracer>,
     pub(super) auth_reload: Arc<AuthReload>,
+    /// How long the drain may take, all in all (`http.shutdown_seconds`).
+    pub(super) shutdown: Duration,
     pub(super) level: LevelFilter,
     pub(super) following: Following,
     pub(super) changes: Receiver<SettingsChange>,
@@ -70,15 +72,17 @@ impl Daemon {
 
     /// Drains and ends it.
     pub async fn stop(self) {
-        let Daemon { server, feeding, tracer, .. } = self;
+        let Daemon { server, feeding, tracer, shutdown, .. } = self;
+        let begun = Instant::now();
         let gives_back = async {
             if let Some(mut feeding) = feeding {
-                feeding.stop(LEASE_BACK).await;
+                feeding.stop(LEASE_BACK.min(shutdown)).await;
             }
         };
         tokio::join!(server.drain(), gives_back);
+        let last = LAST_SPANS.min(shutdown.saturating_sub(begun.elapsed()));
         if let Some(tracer) = tracer
-            && !spawn_blocking(move || tracer.end(LAST_SPANS)).await.is_ok_and(|exported| exported)
+            && !spawn_blocking(move || tracer.end(last)).await.is_ok_and(|exported| exported)
         {
             let cause = "the service ends";
             warn!(cause; "spans cannot be exported");

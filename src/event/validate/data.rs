@@ -3,7 +3,7 @@
 use smallvec::smallvec;
 
 use super::faults::{At, EventMember, Others};
-use super::{Check, EventType, JsonKind, Node, Tree, Ttl};
+use super::{Check, EventPart, EventType, JsonKind, Node, Tree, Ttl};
 use crate::event::pattern::Pattern;
 use crate::event::{Action, CacheKey, Few, Limits, MAX_PATTERNS};
 
@@ -21,7 +21,7 @@ impl Check<'_> {
     ) -> Option<Action> {
         let inside = self.json_inside(data, at).ok()?;
         let decoded = match &inside {
-            Some(text) => Some(self.tree(text)?),
+            Some(text) => Some(self.tree(text, EventPart::Data)?),
             None => None,
         };
         let data = decoded.as_ref().map_or(data, Tree::root);

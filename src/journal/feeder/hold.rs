@@ -20,7 +20,7 @@ use super::stream::{read, trim};
 use super::take_in::{Raw, Taken, take_in};
 use crate::event::outcome::Problem;
 use crate::journal::entry::Unreadable;
-use crate::journal::lease::{self, LEASE, Lease, RENEW_EVERY};
+use crate::journal::lease::{self, Lease, RENEW_EVERY};
 use crate::journal::link::{Link, LinkError, Value};
 use crate::journal::window::{Bounds, Task, TaskId, Window};
 
@@ -36,8 +36,6 @@ const MAX_ENTRIES: usize = 100_000;
 const TICK: Duration = Duration::from_millis(50);
 /// A holder that cannot reach the cache for so long lets others try: it may be alone in that.
 const CUT_OFF: Duration = Duration::from_secs(2);
-/// How long a holder that ends waits for what it handed over.
-const LAST: Duration = Duration::from_secs(10);
 
 /// Why a holder stops.
 enum Stop {
@@ -209,6 +207,7 @@ impl Holder {
 
     /// Waits for what was handed over, and trims what is done.
     async fn finish(mut self) -> Stop {
+        let last = self.parts.last;
         let work = pin!(async {
             while !self.rounds.is_empty() || !self.burials.is_empty() {
                 select! {
@@ -231,7 +230,7 @@ impl Holder {
             }
             Ok(())
         });
-        match timeout(LAST.min(LEASE * 2), work).await {
+        match timeout(last, work).await {
             Ok(Ok(())) => Stop::Asked { is_idle: true },
             Ok(Err(stop)) => stop,
             Err(_) => Stop::Asked { is_idle: false },

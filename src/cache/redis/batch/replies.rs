@@ -146,8 +146,10 @@ impl<'a> ReplyReader<'a> {
     fn shared_read(&mut self, max_bytes: usize, length: usize) -> Option<Step> {
         if self.shared == 0 {
             let there = self.frames.next()?;
-            let is_there = |frame: &&Frame| !matches!(frame, Frame::Text(value) if value.is_empty());
-            let found = self.frames.as_slice().get(..length).map(|values| values.iter().filter(is_there).count());
+            if matches!(&there, Frame::Error(code) if code.redirect().is_none()) {
+                self.refused_together.reads = Some(Refusal::Together);
+            }
+            let found = self.frames.as_slice().get(..length).and_then(values_found);
             self.empty_is_none =
                 matches!((there, found), (Frame::Number(there), Some(found)) if usize::try_from(there) == Ok(found));
             self.shared = length;
@@ -162,6 +164,15 @@ impl<'a> ReplyReader<'a> {
         self.reads += 1;
         window
     }
+}
+
+/// How many of these keys exist for sure, by the replies to their `GETRANGE`s; None: a failure that says nothing of its key.
+fn values_found(replies: &[Frame]) -> Option<usize> {
+    replies.iter().try_fold(0, |found, reply| match reply {
+        Frame::Text(value) => Some(found + usize::from(!value.is_empty())),
+        Frame::Error(code) if code.as_str() == "WRONGTYPE" => Some(found + 1),
+        _ => None,
+    })
 }
 
 /// What the reply to a `GETRANGE` says, and that to an `EXISTS` if there is one.

@@ -16,7 +16,7 @@ fn set(name: &'static str) -> Command {
 }
 
 fn options(version_keys: &VersionKeys, sets: bool) -> EncodeOptions<'_> {
-    let singly = Singly { sets, expiring: sets, versions: false };
+    let singly = Singly { sets, expiring: sets, ..Singly::default() };
     EncodeOptions {
         version_keys,
         with_exists: true,
@@ -111,11 +111,14 @@ fn a_value_is_taken_from_the_window_only_if_that_must_be_all_of_it() {
     assert_eq!(decoded(usize::MAX, &[0; WINDOW_BYTES], 1), None);
 }
 
-/// What becomes of reads of these keys, by the count of an `EXISTS` and the starts of their values.
+/// What becomes of reads of these keys, by the count of an `EXISTS` and the starts of their values; one with a `-` is an error.
 fn read_together(count: Frame, starts: &[&'static str]) -> Vec<&'static str> {
     let keys = version_keys(false);
     let segment: Vec<Command> = starts.iter().map(|_| Command::Get { key: key("k"), max_bytes: 9 }).collect();
-    let starts = starts.iter().map(|start| Frame::Text(Bytes::from_static(start.as_bytes())));
+    let starts = starts.iter().map(|start| match start.strip_prefix('-') {
+        Some(line) => Frame::Error(Code::from_line(line.as_bytes())),
+        None => Frame::Text(Bytes::from_static(start.as_bytes())),
+    });
     let frames: Vec<Frame> = std::iter::once(count).chain(starts).collect();
     let steps = ReplyReader::new(&segment, options(&keys, false), frames.into_iter());
     let names = steps.map(|step| match step {
@@ -142,5 +145,17 @@ fn reads_share_an_exists_and_what_it_does_not_tell_is_asked_for() {
     assert_eq!(read_together(Frame::Number(2), &["v", "", ""]), ["hit", "ask", "ask"]);
     assert_eq!(read_together(Frame::Number(0), &["v", ""]), ["hit", "ask"]);
     let refused = Frame::Error(Code::from_line(b"NOPERM No permissions to access a key"));
-    assert_eq!(read_together(refused, &["v", ""]), ["hit", "ask"]);
+    assert_eq!(read_together(refused.clone(), &["v", ""]), ["hit", "ask"]);
+
+    let wrong_type = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+    assert_eq!(read_together(Frame::Number(2), &[wrong_type, "v", ""]), ["other", "hit", "miss"]);
+    // A key without permission may exist or not.
+    let forbidden = "-NOPERM No permissions to access a key";
+    assert_eq!(read_together(Frame::Number(1), &[forbidden, ""]), ["other", "ask"]);
+
+    let singly = Singly { reads: true, ..Singly::default() };
+    assert_eq!(calls(EncodeOptions { singly, ..options(&keys, false) }), 2 * segment.len());
+    let mut replies = ReplyReader::new(&segment[..2], options(&keys, false), vec![refused].into_iter());
+    assert!(replies.next().is_none());
+    assert_eq!(replies.refused_together, RefusedTogether { reads: Some(Refusal::Together), ..Default::default() });
 }

@@ -54,6 +54,19 @@ fn other_values_are_stored_as_the_very_text_that_was_sent() {
 }
 
 #[test]
+fn what_is_stored_or_beside_value_may_have_any_number_of_members() {
+    let members: Vec<String> = (0..300_000).map(|number| format!("\"{number}\":0")).collect();
+    let large = format!("{{{}}}", members.join(","));
+    let entry = format!(r#"{{"key":"k","value":{large}}}"#);
+    assert!(stored(&entry) == large);
+    assert!(stored(&serde_json::to_string(&entry).unwrap()) == large);
+    let beside = format!(r#"{{"key":"GET","extra":{large},"value":{{"data":"k"}}}}"#);
+    assert_eq!(keys_of(&beside), ["k"]);
+    let escaped = r#"{"key":"GET","\u0076alue":{"data":{"keys":["k"]}}}"#;
+    assert_eq!(keys_of(escaped), ["k"]);
+}
+
+#[test]
 fn base64_is_decoded_strictly() {
     let with = |value: &str| format!(r#"{{"key":"k","value":"{value}","encoding":"base64"}}"#);
     for (value, bytes) in

@@ -91,10 +91,10 @@ impl Rule {
         self.is_estimated = false;
     }
 
-    /// Whether nothing of what the scan has shown it is left to do; a preview has counted it. Where the last call failed
-    /// (`all_deleted` is false), keys that no rule has any more may not be deleted.
+    /// Whether nothing of what the scan has shown is left to do for it; a preview has counted it. `all_deleted`: no rule has keys that are
+    /// still to be deleted, which may be its own too, and the last call did not fail.
     pub(super) fn is_done_so_far(&self, all_deleted: bool) -> bool {
-        self.dry_run || all_deleted && self.doomed.is_empty()
+        self.dry_run || all_deleted
     }
 
     /// Whether its time is up.

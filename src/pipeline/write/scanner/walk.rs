@@ -73,8 +73,11 @@ impl<'a> ScanWalk<'a> {
             let mut pass = usize::MAX;
             if let Some(place) = resume.borrow_mut().take(&name, Instant::now()) {
                 found = place.found;
-                pass = passes.len();
-                passes.push(Some(place.cursor));
+                let same = passes.iter().position(|begin| *begin == Some(place.cursor));
+                pass = same.unwrap_or(passes.len());
+                if same.is_none() {
+                    passes.push(Some(place.cursor));
+                }
             }
             for (pattern, slot) in patterns.into_iter().zip(slots) {
                 let found = found.remove(pattern.as_str()).unwrap_or_default();
@@ -137,10 +140,12 @@ impl<'a> ScanWalk<'a> {
         if self.rules.iter().all(|rule| !rule.is_late(now)) {
             return;
         }
-        let late = self.rules.extract_if(.., |rule| rule.is_late(now)).collect();
+        let late: Vec<Rule> = self.rules.extract_if(.., |rule| rule.is_late(now)).collect();
         self.index();
-        let late = self.end_over(late, true);
-        self.keep_places(&late, true);
+        // A key that several match is with the first of them.
+        let all_deleted = self.rules.iter().chain(&late).all(|rule| rule.doomed.is_empty());
+        let late = self.end_over(late, all_deleted);
+        self.keep_places(&late, all_deleted);
         let mut left = Vec::new();
         for mut rule in late {
             left.append(&mut rule.doomed);
@@ -156,8 +161,11 @@ impl<'a> ScanWalk<'a> {
     fn end_over(&self, rules: Vec<Rule>, all_deleted: bool) -> Vec<Rule> {
         let at_end = matches!(self.at, At::End);
         let is_over = |rule: &Rule| at_end && (self.is_last_pass() || rule.pass == self.pass);
-        let (over, others): (Vec<Rule>, _) =
-            rules.into_iter().partition(|rule| is_over(rule) && rule.is_done_so_far(all_deleted));
+        // What a delete leaves because it is newer, previews behind it have yet to see.
+        let leaving = self.rules.iter().chain(&rules).filter(|rule| !all_deleted && rule.raises());
+        let first_leaving = leaving.map(|rule| rule.number).min().unwrap_or(usize::MAX);
+        let is_done = |rule: &Rule| rule.is_done_so_far(all_deleted) && !(rule.dry_run && rule.number > first_leaving);
+        let (over, others): (Vec<Rule>, _) = rules.into_iter().partition(|rule| is_over(rule) && is_done(rule));
         over.into_iter().for_each(|rule| rule.end(&self.seen));
         others
     }
@@ -179,11 +187,18 @@ impl<'a> ScanWalk<'a> {
                 continue;
             };
             let place = kept.entry(rule.name).or_insert_with(|| ResumePoint { cursor, found: HashMap::new() });
-            if !rule.doomed.is_empty() {
-                place.cursor = cursor;
-            }
             if rule.dry_run {
                 place.found.insert(rule.pattern.as_str().into(), (rule.matched, rule.sample.clone()));
+            }
+        }
+        // Those whose own pass has not begun go on where they would have.
+        for rule in rules.iter().filter(|rule| (self.pass + 1..usize::MAX).contains(&rule.pass)) {
+            let Some(Some(cursor)) = self.passes.get(rule.pass).copied() else { continue };
+            let place = kept.entry(rule.name).or_insert_with(|| ResumePoint { cursor, found: HashMap::new() });
+            if rule.dry_run {
+                let (matched, keys) = rule.inherited;
+                let sample = rule.sample.iter().take(keys).cloned().collect();
+                place.found.insert(rule.pattern.as_str().into(), (matched, sample));
             }
         }
         // If one of its patterns has to begin anew, the pattern delete does.
@@ -224,6 +239,8 @@ impl<'a> ScanWalk<'a> {
     /// Deletes a batch, and if nothing more is waiting to be deleted, goes on with the scan.
     async fn step(&mut self, owners: &[usize], doomed: &[DeleteGroup]) -> Result<(), CacheError> {
         let give_up = Instant::now() + self.retry;
+        // Where the step began that found what is to be deleted.
+        let found_from = self.step_from;
         loop {
             let wider = self.wider.clone();
             let scan = self.scan(wider.as_ref());
@@ -241,7 +258,8 @@ impl<'a> ScanWalk<'a> {
                 self.share_out(unlinked.newer, index + 1).await;
             }
             if let Some(ScanStep { keys, versioned, next }) = progress.step {
-                self.step_from = from;
+                let is_left = progress.failure.is_some() || self.rules.iter().any(|rule| !rule.doomed.is_empty());
+                self.step_from = if is_left { found_from } else { from };
                 self.at = next.map_or(At::End, At::ResumePoint);
                 self.share_out(keys, 0).await;
                 self.share_versioned(versioned);

@@ -1,10 +1,13 @@
 use std::sync::Arc;
 
+use futures::future::{FutureExt, LocalBoxFuture, ready};
+
 use super::*;
 use crate::cache::embedded::EmbeddedCache;
-use crate::cache::{Cache, Command};
+use crate::cache::{Cache, Command, Incoming, Progress, Reply, StreamError, Unlinked};
 use crate::event::outcome::Outcome;
 use crate::event::pattern::Pattern;
+use crate::event::version::Version;
 use crate::event::wire::{Answered, EventResult};
 use crate::event::{CacheKey, EventType, Few};
 use crate::pipeline::work::admission::Admission;
@@ -37,27 +40,90 @@ impl Bench {
 
     /// A walk of a preview of these keys.
     fn preview(&mut self) -> (ScanWalk<'_>, PendingReply) {
+        let (walk, mut pending) = self.walk(&[("s:*", true, None)]);
+        (walk, pending.remove(0))
+    }
+
+    /// A walk of these: a pattern, whether it is a preview, and its version.
+    fn walk(&mut self, wanted: &[(&'static str, bool, Option<u64>)]) -> (ScanWalk<'_>, Vec<PendingReply>) {
+        let (deletes, pending) = wanted.iter().map(|wanted| self.delete(*wanted)).unzip();
+        let noted = (CountedKeys::new(self.admission.permit()), Metrics::new("").unwrap());
+        let (walk, _) = ScanWalk::new(self.session.as_mut(), LONG, self.resume.clone(), noted, deletes);
+        (walk, pending)
+    }
+
+    fn delete(&self, (pattern, dry_run, version): (&'static str, bool, Option<u64>)) -> (PatternDelete, PendingReply) {
         let (begun, pending) = reply(self.admission.permit(), 100_000, None);
         let answered = EventResult::Answered(Answered {
             id: None,
             event: EventType::DeletePattern,
             has_version: false,
-            targets: Few::from_iter(["s:*".into()]),
+            targets: Few::from_iter([pattern.into()]),
             outcomes: Few::new(),
             spent: Few::new(),
             age_when_accepted_ms: None,
         });
         let slots = begun.begin(false, vec![answered], Instant::now()).collect();
-        let patterns = Few::from_iter([Pattern::parse("s:*", true).unwrap()]);
+        let patterns = Few::from_iter([Pattern::parse(pattern, true).unwrap()]);
         let (order, mut barrier) = (KeyOrder::new(), None);
         order.barriers().put_up(patterns.clone(), false, |put_up| barrier = Some(put_up));
-        let barrier = barrier.unwrap();
-        let delete =
-            PatternDelete { patterns, version: None, slots, dry_run: true, barrier, deadline: Instant::now() + LONG };
-        let seen = CountedKeys::new(self.admission.permit());
-        let noted = (seen, Metrics::new("").unwrap());
-        let (walk, _) = ScanWalk::new(self.session.as_mut(), LONG, self.resume.clone(), noted, vec![delete]);
-        (walk, pending)
+        let (barrier, version, deadline) =
+            (barrier.unwrap(), version.and_then(Version::from_number), Instant::now() + LONG);
+        (PatternDelete { patterns, version, slots, dry_run, barrier, deadline }, pending)
+    }
+}
+
+fn cursor(at: u64) -> Cursor {
+    Cursor { at, server: 0 }
+}
+
+/// What a pattern delete failed with.
+async fn problem(pending: PendingReply) -> ProblemKind {
+    let Verdict::One(answered) = pending.await else { panic!("it was one event") };
+    match answered.outcomes.iter().next() {
+        Some(Outcome::PatternDeleteFailed { problem, .. }) => problem.kind,
+        other => panic!("it did not fail: {other:?}"),
+    }
+}
+
+/// Redis without enough replicas: it refuses to delete, and goes on with the scan all the same.
+struct RefusesDeletes;
+
+impl Session for RefusesDeletes {
+    fn unlink_and_scan<'a>(
+        &'a mut self,
+        groups: &'a [DeleteGroup],
+        _: Option<Scan<'a>>,
+        _: Duration,
+    ) -> LocalBoxFuture<'a, Progress> {
+        let unlinked = groups.iter().map(|_| Unlinked::default()).collect();
+        let step = Some(ScanStep { next: Some(cursor(9)), ..ScanStep::default() });
+        let failure = Some(CacheError::RefusedForNow("redis answered NOREPLICAS".into()));
+        ready(Progress { unlinked, step, failure, is_lost: false, took: Duration::ZERO }).boxed_local()
+    }
+
+    fn apply<'a>(&'a mut self, _: &'a [Command], _: Duration) -> LocalBoxFuture<'a, Vec<Result<Reply, CacheError>>> {
+        unreachable!("a walk does not")
+    }
+
+    fn store_incoming<'a>(
+        &'a mut self,
+        _: Incoming<'a>,
+        _: Duration,
+    ) -> LocalBoxFuture<'a, Result<Reply, StreamError>> {
+        unreachable!("a walk does not")
+    }
+
+    fn refresh_long<'a>(&'a mut self, _: &'a Command, _: Duration) -> LocalBoxFuture<'a, Result<Reply, CacheError>> {
+        unreachable!("a walk does not")
+    }
+
+    fn ping(&mut self, _: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {
+        unreachable!("a walk does not")
+    }
+
+    fn reconnects(&self) -> u64 {
+        0
     }
 }
 
@@ -105,4 +171,65 @@ async fn a_preview_that_must_begin_anew_counts_anew() {
     walk.begin_anew();
     walk.run().await;
     assert_eq!(shown(pending).await, (KEYS, KEYS as usize, false));
+}
+
+#[actix_web::test]
+async fn a_delete_whose_keys_are_with_another_is_not_over() {
+    let mut bench = Bench::new().await;
+    let (mut walk, mut pending) = bench.walk(&[("s:*", false, None), ("s:1*", false, None)]);
+    walk.step(&[], &[]).await.unwrap();
+    assert!(matches!(walk.at, At::End) && walk.rules[1].doomed.is_empty());
+    walk.rules[1].deadline = Instant::now();
+    let name = walk.rules[1].name;
+    walk.drop_late().await;
+    assert_eq!(problem(pending.remove(1)).await, ProblemKind::Timeout);
+    assert!(bench.resume.borrow_mut().take(&name, Instant::now()).is_none(), "it would go on behind its keys");
+}
+
+#[actix_web::test]
+async fn a_preview_waits_for_what_a_delete_before_it_leaves() {
+    let mut bench = Bench::new().await;
+    let (mut walk, mut pending) = bench.walk(&[("s:*", false, Some(7)), ("s:*", true, None)]);
+    walk.step(&[], &[]).await.unwrap();
+    walk.rules[1].deadline = Instant::now();
+    walk.drop_late().await;
+    assert_eq!(problem(pending.remove(1)).await, ProblemKind::Timeout);
+}
+
+#[actix_web::test]
+async fn a_delete_that_failed_goes_on_where_its_keys_were_found() {
+    let mut bench = Bench::new().await;
+    bench.session = Box::new(RefusesDeletes);
+    let (mut walk, mut pending) = bench.walk(&[("s:*", false, None)]);
+    walk.retry = Duration::ZERO;
+    (walk.step_from, walk.at) = (Some(cursor(7)), At::ResumePoint(cursor(8)));
+    walk.rules[0].doomed = vec![Bytes::from_static(b"s:1")];
+    let name = walk.rules[0].name;
+    walk.run().await;
+    assert_eq!(problem(pending.remove(0)).await, ProblemKind::CacheUnavailable);
+    let place = bench.resume.borrow_mut().take(&name, Instant::now()).unwrap();
+    assert_eq!(place.cursor, cursor(7));
+}
+
+#[actix_web::test]
+async fn a_delete_whose_pass_has_not_begun_keeps_its_place() {
+    let mut bench = Bench::new().await;
+    let wanted = [("s:1*", false, None), ("s:2*", false, None), ("s:3*", false, None)];
+    let names: Vec<ScanName> = bench.walk(&wanted).0.rules.iter().map(|rule| rule.name).collect();
+    for (name, at) in names.iter().zip([7, 9, 9]) {
+        bench.resume.borrow_mut().keep(
+            *name,
+            ResumePoint { cursor: cursor(at), found: HashMap::new() },
+            Instant::now(),
+        );
+    }
+    let (mut walk, pending) = bench.walk(&wanted);
+    assert_eq!(walk.passes, [Some(cursor(7)), Some(cursor(9))]);
+    walk.rules.iter_mut().for_each(|rule| rule.deadline = Instant::now());
+    walk.run().await;
+    drop(pending);
+    for (name, at) in names.iter().zip([7, 9, 9]) {
+        let place = bench.resume.borrow_mut().take(name, Instant::now()).unwrap();
+        assert_eq!(place.cursor, cursor(at));
+    }
 }
