@@ -120,6 +120,8 @@ pub struct Message<'a> {
     pub headers: &'a dyn Headers,
     /// The whole body, decompressed.
     pub body: &'a [u8],
+    /// Elements that it may have; more are not read.
+    pub max_elements: usize,
 }
 
 /// What became of an object.
@@ -270,6 +272,9 @@ pub enum SourceFault {
     /// 415: a media type that the format does not have.
     #[error("{0}")]
     MediaType(String),
+    /// 413: more elements than [`Message::max_elements`].
+    #[error("the notification has too many elements")]
+    TooMany,
 }
 
 impl SourceFault {
@@ -277,15 +282,16 @@ impl SourceFault {
     fn of_element(self, index: usize) -> Self {
         match self {
             SourceFault::Malformed(detail) => SourceFault::Malformed(format!("element {index}: {detail}")),
-            SourceFault::MediaType(detail) => SourceFault::MediaType(detail),
+            SourceFault::MediaType(_) | SourceFault::TooMany => self,
         }
     }
 }
 
 /// The elements of a batch, each taken apart by itself: one that is malformed does not lose the others.
-#[derive(Default)]
 struct Gathered<'a> {
     elements: Vec<Notified<'a>>,
+    /// Elements that there may be.
+    max: usize,
     /// What has been added, malformed or not.
     count: usize,
     first_fault: Option<SourceFault>,
@@ -293,12 +299,36 @@ struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
+    fn within(max: usize) -> Self {
+        Gathered { elements: Vec::new(), max, count: 0, first_fault: None, is_any_good: false }
+    }
+
+    /// All of these, read while they are added: an element may hold a notification of many.
+    fn of<E: IntoIterator<Item = Notified<'a>>>(
+        max: usize,
+        elements: impl IntoIterator<Item = Result<E, SourceFault>>,
+    ) -> Self {
+        let mut gathered = Gathered::within(max);
+        for element in elements {
+            gathered.add(element);
+            if gathered.has_too_many() {
+                break;
+            }
+        }
+        gathered
+    }
+
+    fn has_too_many(&self) -> bool {
+        self.elements.len() > self.max || self.first_fault == Some(SourceFault::TooMany)
+    }
+
     fn add(&mut self, element: Result<impl IntoIterator<Item = Notified<'a>>, SourceFault>) {
         match element {
             Ok(notified) => {
                 self.is_any_good = true;
                 self.elements.extend(notified);
             }
+            Err(SourceFault::TooMany) => self.first_fault = Some(SourceFault::TooMany),
             Err(fault) => {
                 let fault = fault.of_element(self.count);
                 self.elements.push(Notified::Malformed(fault.to_string()));
@@ -309,20 +339,15 @@ impl<'a> Gathered<'a> {
     }
 
     /// # Errors
-    /// When all of them are malformed: then the request is no notification of its format.
+    /// When there are too many, or all of them are malformed: then the request is no notification of its format.
     fn finish(self) -> Result<Vec<Notified<'a>>, SourceFault> {
+        if self.has_too_many() {
+            return Err(SourceFault::TooMany);
+        }
         match self.first_fault {
             Some(fault) if !self.is_any_good => Err(fault),
             _ => Ok(self.elements),
         }
-    }
-}
-
-impl<'a, E: IntoIterator<Item = Notified<'a>>> FromIterator<Result<E, SourceFault>> for Gathered<'a> {
-    fn from_iter<I: IntoIterator<Item = Result<E, SourceFault>>>(elements: I) -> Self {
-        let mut gathered = Gathered::default();
-        elements.into_iter().for_each(|element| gathered.add(element));
-        gathered
     }
 }
 

@@ -31,7 +31,7 @@ use crate::event::outcome::Class;
 use crate::event::rejection::Rejection;
 use crate::event::rights::Rights;
 use crate::event::sources::{
-    Handshake, Headers, Ignored, Mapped, Message, Notified, Parsed, SourceFault, cloudevents, parse,
+    Format, Handshake, Headers, Ignored, Mapped, Message, Notified, Parsed, SourceFault, cloudevents, parse,
 };
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::reply::Verdict;
@@ -89,8 +89,14 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     source.posters.prove(by_sns, &taken.body).await?;
     let ReceivedBody { body, permit, rights, unproven, .. } = taken;
     drop(unproven);
-    let given = Given(headers);
-    let elements = match parse(source.mapping.format, &Message { headers: &given, body: &body }) {
+    // A signature of SNS is over the envelope's own members alone, so nothing else of the request is read.
+    let format = if by_sns { Format::Sns } else { source.mapping.format };
+    let message = Message { headers: &Given(headers), body: &body, max_elements: shared.max_events };
+    let too_many = || {
+        let verdict = Verdict::Rejected(Rejection::TooManyEvents { max_events: shared.max_events });
+        Ok(Reply::Events(AnsweredRequest { verdict, pending: None, bytes_in: body.len() }))
+    };
+    let elements = match parse(format, &message) {
         Ok(Parsed::Elements(elements)) => elements,
         Ok(Parsed::Handshake(Handshake::EventGridValidation { code })) => {
             return Ok(Reply::Question(handshake::validated(&code)));
@@ -102,10 +108,10 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
         Err(_) if handshake::is_probe(&body) => vec![Notified::Ignored(Ignored::Test)],
         Err(SourceFault::Malformed(detail)) => return Err(Rejection::Malformed { detail }),
         Err(SourceFault::MediaType(detail)) => return Err(Rejection::UnsupportedMediaType { detail: detail.into() }),
+        Err(SourceFault::TooMany) => return too_many(),
     };
     if elements.len() > shared.max_events {
-        let verdict = Verdict::Rejected(Rejection::TooManyEvents { max_events: shared.max_events });
-        return Ok(Reply::Events(AnsweredRequest { verdict, pending: None, bytes_in: body.len() }));
+        return too_many();
     }
     if let Some(context) = RequestContext::of(request) {
         context.ids.follow(|| cloudevents::trace(&body, span_id));
@@ -113,13 +119,15 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     source.metrics.received(elements.len());
     let Mapped { events, ignored } = source.mapping.events(elements, shared.pipeline.limits());
     source.metrics.ignored(&ignored);
-    let notification = Notification { source, events: permitted(events, rights.as_deref()), rights, body };
+    let notification = Notification { source, format, events: permitted(events, rights.as_deref()), rights, body };
     finish(request, worker, &mut timed_wait, notification, permit).await
 }
 
 /// What a source has told of.
 struct Notification {
     source: Arc<ActiveSource>,
+    /// As which it was read.
+    format: Format,
     events: Vec<Result<Event, Invalid>>,
     /// What the sender may do; None: everything.
     rights: Option<Arc<Rights>>,
@@ -138,7 +146,7 @@ async fn finish(
     request: &HttpRequest,
     worker: &Rc<Worker>,
     timed_wait: &mut TimedWait<'_>,
-    Notification { source, events, rights, body }: Notification,
+    Notification { source, format, events, rights, body }: Notification,
     permit: Permit,
 ) -> Result<Reply, Rejection> {
     let bytes_in = body.len();
@@ -162,7 +170,7 @@ async fn finish(
     if let (Some(appender), Verdict::Batch(results)) = (appender, &verdict)
         && results.iter().any(|result| result.class() == Class::Rejected)
     {
-        let events = permitted(read_again(request, &source, &body, worker), rights.as_deref());
+        let events = permitted(read_again(request, (&source, format), &body, worker), rights.as_deref());
         bury(appender, &source.mapping.name, request, &events, results);
     }
     Ok(Reply::Events(AnsweredRequest { verdict, pending, bytes_in }))
@@ -171,12 +179,13 @@ async fn finish(
 /// The events of a notification whose events have gone their way: that some are rejected is rare, and a copy of all would be made for each.
 fn read_again(
     request: &HttpRequest,
-    source: &ActiveSource,
+    (source, format): (&ActiveSource, Format),
     body: &Bytes,
     worker: &Worker,
 ) -> Vec<Result<Event, Invalid>> {
-    let message = Message { headers: &Given(request.headers()), body };
-    let Ok(Parsed::Elements(elements)) = parse(source.mapping.format, &message) else { return Vec::new() };
+    let max_elements = worker.shared.max_events;
+    let message = Message { headers: &Given(request.headers()), body, max_elements };
+    let Ok(Parsed::Elements(elements)) = parse(format, &message) else { return Vec::new() };
     source.mapping.events(elements, worker.shared.pipeline.limits()).events
 }
 

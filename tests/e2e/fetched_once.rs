@@ -263,6 +263,48 @@ fn of_those_that_wait_on_one_key_the_newest_alone_is_fetched() {
     assert_eq!(others, 0, "none but the newest is fetched");
 }
 
+/// So many, each held beside the next, that calls within calls would run out of stack.
+const LONG_CHAIN: u64 = 4000;
+
+/// Posts a chain of ever newer versions of one key behind a fetch that holds the only place, which is then answered.
+fn post_chain(held: Blob) -> (Stage, Vec<String>) {
+    let stage = Stage::with(|daemon| daemon.set("fetch.per_host", 1));
+    let gate = Gate::closed();
+    stage.blobs.put("/held", held.gate(&gate));
+    stage.blobs.put("/b", Blob::bytes("blob"));
+    let events: Vec<Value> =
+        (1..=LONG_CHAIN).map(|version| at(version, set_blob("k", &stage.blobs.url("/b")))).collect();
+    let answers = std::thread::scope(|scope| {
+        let holding = scope.spawn(|| status(&stage.daemon, set_blob("other", &stage.blobs.url("/held"))));
+        stage.blobs.wait_hits("/held", 1);
+        let posting = scope.spawn(|| statuses(&stage.daemon, &events));
+        let asked = || stage.daemon.metric("cache_sync_redis_batch_commands_sum", &[]) >= LONG_CHAIN as f64;
+        assert!(eventually(PATIENCE, asked), "all have asked");
+        gate.open();
+        holding.join().expect("it answers");
+        posting.join().expect("it answers")
+    });
+    assert_eq!(stage.daemon.get("/live").status, 200);
+    (stage, answers)
+}
+
+#[test]
+fn a_long_chain_of_versions_is_answered_by_the_newest() {
+    let (stage, answers) = post_chain(Blob::bytes("held"));
+    assert_eq!(answers.iter().filter(|status| *status == "superseded").count() as u64, LONG_CHAIN - 1);
+    assert_eq!((answers.last().map(String::as_str), stage.blobs.hits("/b")), (Some("stored"), 1));
+}
+
+#[test]
+fn a_long_chain_of_versions_fails_with_its_host() {
+    let (stage, answers) = post_chain(Blob::status(503).header("Retry-After", "3600"));
+    assert_eq!(
+        answers.iter().filter(|status| !["stored", "superseded"].contains(&status.as_str())).count() as u64,
+        LONG_CHAIN
+    );
+    assert_eq!(stage.blobs.hits("/b"), 0);
+}
+
 #[test]
 fn the_newest_may_be_what_is_there_already() {
     let stage = Stage::with(|daemon| daemon.set("fetch.per_host", 1));

@@ -79,12 +79,23 @@ fn an_append_that_is_answered_503_does_not_land_behind_what_is_accepted_later() 
 
 #[test]
 fn a_holder_that_hangs_is_replaced_and_writes_nothing_when_it_comes_back() {
+    hang_with_a_blob_under_way(1 << 20);
+}
+
+#[test]
+fn a_holder_that_hangs_passes_no_blob_on_when_it_comes_back() {
+    hang_with_a_blob_under_way(1);
+}
+
+/// `stream_bytes`: the blob has three.
+fn hang_with_a_blob_under_way(stream_bytes: u64) {
     let (cache, blobs, gate) = (Redis::start(), BlobServer::start(), Gate::closed());
     blobs.put_sequence("/b", vec![Blob::bytes("old").gate(&gate), Blob::bytes("new")]);
     let start = || {
         let allowed = format!("127.0.0.1:{}", blobs.port());
         let daemon = Daemon::builder().redis(&cache).set("fetch.allowed_hosts", allowed);
-        daemon.set("redis.retry_ms", 60_000).set("event.deadline_ms", 120_000).set("fetch.timeout_ms", 100_000).start()
+        let daemon = daemon.set("fetch.stream_bytes", stream_bytes).set("redis.retry_ms", 60_000);
+        daemon.set("event.deadline_ms", 120_000).set("fetch.timeout_ms", 100_000).start()
     };
     let daemons = [start(), start()];
     assert_accepted(&keep(&daemons[0], &set_blob("k", &blobs.url("/b"))), 1);

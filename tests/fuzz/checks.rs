@@ -77,7 +77,10 @@ pub fn notifications(data: &[u8]) {
     ];
     let headers = &all[..usize::from(choice / 8) % (all.len() + 1)];
     let headers = Pairs(headers);
-    let Ok(Parsed::Elements(elements)) = parse(format, &Message { headers: &headers, body }) else { return };
+    let Ok(Parsed::Elements(elements)) = parse(format, &Message { headers: &headers, body, max_elements: 10_000 })
+    else {
+        return;
+    };
     let (count, key) = (elements.len(), "{bucket}/{object}".parse().expect("a template"));
     let mapping = Mapping {
         name: "s".into(),

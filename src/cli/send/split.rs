@@ -294,9 +294,22 @@ enum Go {
     EndBefore,
 }
 
-/// Line ends stand between JSON's tokens only, where a blank does as well.
+/// A control character, which JSON's strings do not hold as it is.
+const NO_CHARACTER: u8 = 0x1f;
+
+/// Between JSON's tokens a blank does as well as a line end. Within a string JSON knows no line end, and what takes its place here is as
+/// wrong: so the service refuses the event.
 fn on_one_line(mut text: Vec<u8>) -> Bytes {
-    text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    let (mut in_string, mut is_escaped) = (false, false);
+    for byte in &mut text {
+        match *byte {
+            b'\n' | b'\r' => (*byte, is_escaped) = (if in_string { NO_CHARACTER } else { b' ' }, false),
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ => {}
+        }
+    }
     Bytes::copy_from_slice(text.trim_ascii())
 }
 

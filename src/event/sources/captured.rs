@@ -3,6 +3,9 @@
 
 use super::{Format, Headers, Message, Parsed, SourceFault, parse};
 
+/// Elements that a notification may have.
+pub(super) const MAX_ELEMENTS: usize = 1000;
+
 /// A request, taken apart.
 pub(super) struct Captured {
     headers: Vec<(String, Vec<u8>)>,
@@ -41,6 +44,6 @@ impl Captured {
     }
 
     pub fn parse(&self, format: Format) -> Result<Parsed<'_>, SourceFault> {
-        parse(format, &Message { headers: self, body: &self.body })
+        parse(format, &Message { headers: self, body: &self.body, max_elements: MAX_ELEMENTS })
     }
 }

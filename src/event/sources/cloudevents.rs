@@ -35,7 +35,7 @@ const QUEUES: [&str; 3] = ["aws.sqs.message", "dev.knative.eventing.aws-sqs", "d
 /// Whether the message is of this format: for `auto`.
 pub fn looks_like(message: &Message) -> bool {
     is_declared(message)
-        || read_each::<Event>(message.body)
+        || read_each::<Event>(message.body, message.max_elements)
             .is_ok_and(|events| events.iter().flatten().any(|event| event.version.as_str().is_some()))
 }
 
@@ -56,25 +56,25 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
     let essence = media::essence(message);
     let essence = essence.as_deref().unwrap_or_default();
     match essence.split_once('+') {
-        Some((STRUCTURED | BATCH, "json")) => return many(message.body),
+        Some((STRUCTURED | BATCH, "json")) => return many(message),
         Some((STRUCTURED | BATCH, _)) => {
             return Err(SourceFault::MediaType("CloudEvents must be in their JSON format".to_owned()));
         }
-        _ if is_binary(message) => return binary(message).and_then(|event| event.read(true)),
+        _ if is_binary(message) => return binary(message).and_then(|event| event.read(true, message.max_elements)),
         _ => {}
     }
     if matches!(essence, STRUCTURED | BATCH) {
-        return many(message.body);
+        return many(message);
     }
     media::expect_json(message, "CloudEvents without `ce-` headers")?;
-    many(message.body)
+    many(message)
 }
 
-fn many(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
-    let events = read_each::<Event>(body)?;
-    let parsed: Vec<Result<Parsed, SourceFault>> = events.into_iter().map(|event| event?.read(false)).collect();
-    let elements = parsed.into_iter().map(|parsed| parsed.map(Parsed::elements));
-    elements.collect::<Gathered>().finish().map(Parsed::Elements)
+fn many<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
+    let max = message.max_elements;
+    let events = read_each::<Event>(message.body, max)?;
+    let elements = events.into_iter().map(|event| event?.read(false, max).map(Parsed::elements));
+    Gathered::of(max, elements).finish().map(Parsed::Elements)
 }
 
 /// An event, in whichever mode it came.
@@ -154,7 +154,7 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
 }
 
 impl<'a> Event<'a> {
-    fn read(self, is_binary: bool) -> Result<Parsed<'a>, SourceFault> {
+    fn read(self, is_binary: bool, max_elements: usize) -> Result<Parsed<'a>, SourceFault> {
         self.check(is_binary)?;
         let kind = self.kind.as_str().unwrap_or_default();
         let is_amazon = AMAZON.iter().any(|prefix| kind.starts_with(prefix));
@@ -163,8 +163,8 @@ impl<'a> Event<'a> {
             return Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::UnknownEvent)]));
         }
         match self.text()? {
-            Cow::Borrowed(text) => self.of_storage(text),
-            Cow::Owned(text) => self.of_storage(&text).map(Parsed::into_owned),
+            Cow::Borrowed(text) => self.of_storage(text, max_elements),
+            Cow::Owned(text) => self.of_storage(&text, max_elements).map(Parsed::into_owned),
         }
     }
 
@@ -199,7 +199,7 @@ impl<'a> Event<'a> {
         }
     }
 
-    fn of_storage(self, text: &'a str) -> Result<Parsed<'a>, SourceFault> {
+    fn of_storage(self, text: &'a str, max_elements: usize) -> Result<Parsed<'a>, SourceFault> {
         let kind = self.kind.as_str().unwrap_or_default();
         if kind == PUBSUB {
             return gcs::of_push(text);
@@ -207,7 +207,10 @@ impl<'a> Event<'a> {
         if QUEUES.contains(&kind) {
             // A queue may hold anything.
             let unknown = Parsed::Elements(vec![Notified::Ignored(Ignored::UnknownEvent)]);
-            return Ok(s3::parse(&of_body(text)).unwrap_or(unknown));
+            return match s3::parse(&of_body(text, max_elements)) {
+                Err(SourceFault::TooMany) => Err(SourceFault::TooMany),
+                parsed => Ok(parsed.unwrap_or(unknown)),
+            };
         }
         if AMAZON.iter().any(|prefix| kind.starts_with(prefix)) {
             return self.amazon(text).map(Parsed::Elements);
@@ -246,7 +249,7 @@ impl<'a> Event<'a> {
 
     fn amazon(self, text: &'a str) -> Result<Vec<Notified<'a>>, SourceFault> {
         let records = format!(r#"{{"Records":[{text}]}}"#);
-        let Parsed::Elements(elements) = s3::parse(&of_body(&records))?.into_owned() else { return Ok(Vec::new()) };
+        let Parsed::Elements(elements) = s3::parse(&of_body(&records, 1))?.into_owned() else { return Ok(Vec::new()) };
         let place = place(self.sequence);
         let completed = elements.into_iter().map(|notified| match notified {
             Notified::Change(mut change) => {
@@ -275,9 +278,9 @@ fn place(sequence: Scalar<'_>) -> Place<'_> {
 }
 
 /// What stood in an event, as if it had come alone.
-fn of_body(text: &str) -> Message<'_> {
+fn of_body(text: &str, max_elements: usize) -> Message<'_> {
     const NONE: &[(&str, &str); 0] = &[];
-    Message { headers: NONE, body: text.as_bytes() }
+    Message { headers: NONE, body: text.as_bytes(), max_elements }
 }
 
 fn without_prefix<'a>(text: Cow<'a, str>, prefix: &str) -> Option<Cow<'a, str>> {

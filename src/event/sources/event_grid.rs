@@ -18,8 +18,11 @@ const DELETION: &str = "Microsoft.EventGrid.SubscriptionDeletedEvent";
 /// Whether the message is of this format: for `auto`.
 pub fn looks_like(message: &Message) -> bool {
     message.headers.get("aeg-event-type").is_some()
-        || read_each::<Envelope>(message.body)
-            .is_ok_and(|events| events.iter().flatten().any(|event| event.kind.as_str().is_some()))
+        || match read_each::<Envelope>(message.body, message.max_elements) {
+            Ok(events) => events.iter().flatten().any(|event| event.kind.as_str().is_some()),
+            // Whichever they are.
+            Err(fault) => fault == SourceFault::TooMany,
+        }
 }
 
 /// Takes a notification apart.
@@ -31,10 +34,11 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
         return cloudevents::parse(message);
     }
     media::expect_json(message, "Event Grid")?;
-    let events = read_each::<Envelope>(message.body)?;
+    let events = read_each::<Envelope>(message.body, message.max_elements)?;
     if events.iter().all(Result::is_err) && !events.is_empty() {
         // In the schema of CloudEvents, but declared as plain JSON.
-        return cloudevents::parse(message).map_err(|_| no_events());
+        let no_events = |fault| if fault == SourceFault::TooMany { fault } else { no_events() };
+        return cloudevents::parse(message).map_err(no_events);
     }
     let events: Vec<Result<Event, SourceFault>> = events.into_iter().map(|event| event?.read()).collect();
     let validation = events.iter().flatten().find_map(Event::validation_code).cloned();
@@ -42,7 +46,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
         Some(code) => Ok(Parsed::Handshake(Handshake::EventGridValidation { code })),
         None => {
             let elements = events.into_iter().map(|event| event.map(Event::notified));
-            elements.collect::<Gathered>().finish().map(Parsed::Elements)
+            Gathered::of(message.max_elements, elements).finish().map(Parsed::Elements)
         }
     }
 }

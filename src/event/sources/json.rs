@@ -4,10 +4,14 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::SourceFault;
+
+/// Bytes of an element at least, as real producers send them. Only a body with room for more elements of that size than there may be is
+/// counted before it is read: that costs a pass.
+const LEAST_BYTES: usize = 64;
 
 /// Some senders begin a text with it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -79,16 +83,29 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// Whether so long a body may have more than `max` elements, in which case they are to be counted first: what is made of an element may take
+/// a hundred times its bytes.
+pub(super) fn may_have_more(body: &[u8], max: usize) -> bool {
+    body.len() / LEAST_BYTES > max
+}
+
 /// The elements of an array, or the one that stands alone. Each is read by itself where not all have this shape.
 ///
 /// # Errors
-/// When the body is not JSON.
-pub(super) fn read_each<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Vec<Result<T, SourceFault>>, SourceFault> {
+/// When the body is not JSON, or has more elements than `max`.
+pub(super) fn read_each<'a, T: Deserialize<'a>>(
+    body: &'a [u8],
+    max: usize,
+) -> Result<Vec<Result<T, SourceFault>>, SourceFault> {
     if trimmed(body).first() != Some(&b'[') {
         return match read_object(body) {
             Ok(element) => Ok(vec![Ok(element)]),
             Err(fault) => read::<&RawValue>(body).map(|_| vec![Err(fault)]),
         };
+    }
+    // What is ignored takes no memory.
+    if may_have_more(body, max) && read::<Vec<IgnoredAny>>(body)?.len() > max {
+        return Err(SourceFault::TooMany);
     }
     match read::<Vec<Members<T>>>(body) {
         Ok(elements) => Ok(elements.into_iter().map(|Members(element)| Ok(element)).collect()),
@@ -143,7 +160,7 @@ mod tests {
         for none in [r#"["a"]"#, "[]", "null", r#""a""#] {
             assert!(read_object::<Named>(none.as_bytes()).is_err(), "{none}");
         }
-        let each = read_each::<Named>(br#"[{"name":"a"},["a"]]"#).expect("JSON");
+        let each = read_each::<Named>(br#"[{"name":"a"},["a"]]"#, 2).expect("JSON");
         assert_eq!(each.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
     }
 }

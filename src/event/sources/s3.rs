@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json::{Members, one_by_one, read_object, trimmed};
+use super::json::{Members, may_have_more, one_by_one, read_object, trimmed};
 use super::scalar::{Scalar, unquoted};
 use super::{Change, Facts, Gathered, Ignored, Message, Notified, ObjectChange, Parsed, Place, SourceFault, media};
 use crate::event::time::unix_millis;
@@ -102,15 +102,15 @@ fn is_test(body: &[u8]) -> bool {
 /// When the body is not JSON, has no `Records`, or no record names an object.
 pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
     media::expect_json_or_text(message, "S3")?;
-    parse_body(message.body)
+    parse_body(message.body, message.max_elements)
 }
 
-pub(super) fn parse_body(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
+fn parse_body(body: &[u8], max_elements: usize) -> Result<Parsed<'_>, SourceFault> {
     let probe = || Parsed::Elements(vec![Notified::Ignored(Ignored::Test)]);
     if trimmed(body).is_empty() {
         return Ok(probe());
     }
-    match records(body)? {
+    match records(body, max_elements)? {
         Some(gathered) => gathered.finish().map(Parsed::Elements),
         None if is_test(body) => Ok(probe()),
         None => Err(SourceFault::Malformed("the body is not a notification of S3: `Records` is missing".to_owned())),
@@ -118,13 +118,18 @@ pub(super) fn parse_body(body: &[u8]) -> Result<Parsed<'_>, SourceFault> {
 }
 
 /// Each record is read by itself where not all have their shape.
-fn records(body: &[u8]) -> Result<Option<Gathered<'_>>, SourceFault> {
+fn records(body: &[u8], max: usize) -> Result<Option<Gathered<'_>>, SourceFault> {
+    let count =
+        || read_object::<Body<Vec<IgnoredAny>>>(body).map(|body| body.records.map_or(0, |records| records.len()));
+    if may_have_more(body, max) && count()? > max {
+        return Err(SourceFault::TooMany);
+    }
     if let Ok(together) = read_object::<Body<Read>>(body) {
         return Ok(together.records.map(|Read(gathered)| gathered));
     }
     let body = read_object::<Body<Vec<&RawValue>>>(body)?;
     let each = |records| one_by_one::<Record>(records).into_iter().map(|record| record.and_then(element));
-    Ok(body.records.map(|records| each(records).collect()))
+    Ok(body.records.map(|records| Gathered::of(max, each(records))))
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Read<'a> {
@@ -143,7 +148,8 @@ impl<'de> Visitor<'de> for Records {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut records: A) -> Result<Self::Value, A::Error> {
-        let mut gathered = Gathered::default();
+        // The caller looks at their number.
+        let mut gathered = Gathered::within(usize::MAX);
         while let Some(Members(record)) = records.next_element::<Members<Record>>()? {
             gathered.add(element(record));
         }
@@ -269,17 +275,17 @@ mod tests {
             r#"{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"%ff"}}}"#,
         ] {
             let body = format!(r#"{{"Records":[{GOOD},{bad},{GOOD}]}}"#);
-            let Ok(Parsed::Elements(found)) = parse_body(body.as_bytes()) else { panic!("{bad}") };
+            let Ok(Parsed::Elements(found)) = parse_body(body.as_bytes(), 10) else { panic!("{bad}") };
             let [Notified::Change(_), Notified::Malformed(detail), Notified::Change(_)] = &found[..] else {
                 panic!("{found:?}")
             };
             assert!(detail.starts_with("element 1: "), "{detail}");
             let alone = format!(r#"{{"Records":[{bad}]}}"#);
-            assert!(matches!(parse_body(alone.as_bytes()), Err(SourceFault::Malformed(_))), "{bad}");
+            assert!(matches!(parse_body(alone.as_bytes(), 10), Err(SourceFault::Malformed(_))), "{bad}");
         }
-        assert_eq!(parse_body(br#"{"Records":[]}"#), Ok(Parsed::Elements(Vec::new())));
+        assert_eq!(parse_body(br#"{"Records":[]}"#, 10), Ok(Parsed::Elements(Vec::new())));
         for bad in [r#"{"Records":[7"#, "[]", "[[]]", r#"{"Records":{}}"#] {
-            assert!(parse_body(bad.as_bytes()).is_err(), "{bad}");
+            assert!(parse_body(bad.as_bytes(), 10).is_err(), "{bad}");
         }
     }
 
@@ -305,7 +311,7 @@ mod tests {
         for s3 in ["{}", r#"{"bucket":{},"object":{"key":["k"]}}"#, "null"] {
             let body = format!(r#"{{"Records":[{{"eventName":"ObjectInvented:Now","s3":{s3}}}]}}"#);
             let ignored = vec![Notified::Ignored(Ignored::UnknownEvent)];
-            assert_eq!(parse_body(body.as_bytes()), Ok(Parsed::Elements(ignored)), "{s3}");
+            assert_eq!(parse_body(body.as_bytes(), 10), Ok(Parsed::Elements(ignored)), "{s3}");
         }
     }
 }

@@ -30,8 +30,9 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
         Some(Purpose::End) => ignored(Ignored::Test),
         _ => {
             let text = envelope.message().unwrap_or_default();
-            match s3::parse(&Message { headers: message.headers, body: text.as_bytes() }) {
+            match s3::parse(&Message { body: text.as_bytes(), ..*message }) {
                 Ok(parsed) => Ok(with_id(parsed, envelope.id()).into_owned()),
+                Err(SourceFault::TooMany) => Err(SourceFault::TooMany),
                 Err(_) => ignored(Ignored::UnknownEvent),
             }
         }
@@ -46,6 +47,7 @@ fn raw<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
             let id = message.headers.get("x-amz-sns-message-id").and_then(|id| std::str::from_utf8(id).ok());
             Ok(with_id(parsed, id))
         }
+        (Err(SourceFault::TooMany), _) => Err(SourceFault::TooMany),
         (Err(_), Some(_)) => Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::UnknownEvent)])),
         (Err(fault), None) => Err(fault),
     }
@@ -61,4 +63,39 @@ fn with_id<'a>(mut parsed: Parsed<'a>, id: Option<&'a str>) -> Parsed<'a> {
         }
     }
     parsed
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::event::sources::captured::Captured;
+    use crate::event::sources::{Format, Notified, Parsed};
+
+    /// The objects that a request tells of.
+    fn objects(request: &Captured, format: Format) -> Vec<String> {
+        let Ok(Parsed::Elements(elements)) = request.parse(format) else { panic!("no notification") };
+        let object =
+            |element| if let Notified::Change(change) = element { Some(change.object.into_owned()) } else { None };
+        elements.into_iter().filter_map(object).collect()
+    }
+
+    #[test]
+    fn what_stands_beside_the_envelopes_own_members_is_not_read() {
+        let records = |key: &str| {
+            let s3 = json!({"bucket": {"name": "b"}, "object": {"key": key}});
+            json!([{"eventName": "ObjectRemoved:Delete", "s3": s3}])
+        };
+        let message = json!({"Records": records("signed")}).to_string();
+        let body = json!({"Records": records("beside"), "Type": "Notification", "MessageId": "1", "TopicArn": "t",
+            "Message": message, "Timestamp": "2026-01-02T03:04:05.000Z"});
+        let request = Captured::new(&[("content-type", "text/plain")], body.to_string().as_bytes());
+        assert_eq!(objects(&request, Format::Sns), ["signed"]);
+        assert_eq!(objects(&request, Format::S3), ["beside"]);
+        let event = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "s"), ("ce-bucket", "b")];
+        let kind = ("ce-type", "google.cloud.storage.object.v1.deleted");
+        let headers: Vec<_> = event.into_iter().chain([kind, ("ce-subject", "objects/beside")]).collect();
+        let request = headers.iter().fold(request, |request, (name, value)| request.with(name, value.as_bytes()));
+        assert_eq!(objects(&request, Format::Sns), ["signed"]);
+    }
 }

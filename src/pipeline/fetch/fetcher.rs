@@ -178,7 +178,7 @@ async fn attempt(
         if !request.has_turn {
             return FetchResult::NeedsTurn;
         }
-        let is_current = || scheduler.generation() == request.generation;
+        let is_current = || scheduler.generation() == request.generation && !request.is_void(Instant::now());
         let length = download.length().unwrap_or_default();
         return streaming.store(download, length, request, until, is_current).await;
     }

@@ -16,6 +16,7 @@ use crate::pipeline::work::Seq;
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::operation::{AwaitedBlob, FetchedBlob, Operation};
 use crate::pipeline::work::question::CacheAnswer;
+use crate::pipeline::work::validity::Validity;
 
 /// A blob to be fetched.
 pub struct FetchRequest {
@@ -47,6 +48,8 @@ pub struct FetchRequest {
     pub host: Arc<str>,
     /// The deadline of the event's request; the fetch has its own besides.
     pub deadline: Instant,
+    /// While what its blob may be written; None: up to the deadline.
+    pub validity: Option<Validity>,
     /// The trace of the event's request.
     pub trace: Option<Arc<Trace>>,
     /// Begin of the first attempt.
@@ -93,6 +96,7 @@ impl FetchRequest {
             generation: 0,
             host,
             deadline,
+            validity: None,
             trace: None,
             begun: None,
             attempt_begun: None,
@@ -119,7 +123,13 @@ impl FetchRequest {
         let AwaitedBlob { target, expected, ttl } = &operation.action;
         let request = FetchRequest::new(0, operation.key.clone(), target.clone(), operation.deadline);
         let (trace, expected, version) = (operation.slot.trace(), expected.clone(), operation.version.clone());
-        FetchRequest { trace, expected, version, ttl: *ttl, ..request }
+        let validity = operation.slot.validity().cloned();
+        FetchRequest { validity, trace, expected, version, ttl: *ttl, ..request }
+    }
+
+    /// Whether its blob must not be written any more.
+    pub fn is_void(&self, now: Instant) -> bool {
+        self.validity.as_ref().is_some_and(|validity| validity.is_over(now))
     }
 
     /// What the blob is wanted unless it is: only if that would do.

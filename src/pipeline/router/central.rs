@@ -98,6 +98,8 @@ pub struct CentralRouter {
     waiting_turn: HashMap<Seq, FetchRequest>,
     /// Fetches that are held beside a newer one.
     outdone: Outdone,
+    /// Fetches that were held, and are to be submitted after all.
+    released: VecDeque<FetchRequest>,
     /// Barriers for which the keys of the lanes have yet to be matched.
     to_match: Vec<(BarrierId, Few<Pattern>)>,
     /// Barriers for which that is being done on another thread.
@@ -191,6 +193,7 @@ impl CentralRouter {
             parked: BTreeMap::new(),
             waiting_turn: HashMap::new(),
             outdone: Outdone::default(),
+            released: VecDeque::new(),
             to_match: Vec::new(),
             being_matched: Vec::new(),
             scans: Default::default(),
@@ -329,10 +332,11 @@ impl CentralRouter {
     /// Moves all that can move now.
     fn advance(&mut self) {
         loop {
+            self.submit_released();
             self.take_turns();
             self.unpark();
             self.start_fetches();
-            if self.freed.is_empty() {
+            if self.freed.is_empty() && self.released.is_empty() && !self.lanes.has_heads() {
                 break;
             }
             self.send_freed();
@@ -373,6 +377,7 @@ impl Stage for CentralRouter {
         self.parked.clear();
         self.waiting_turn.clear();
         self.outdone = Outdone::default();
+        self.released.clear();
         self.to_match.clear();
         self.being_matched.clear();
         self.freed.clear();

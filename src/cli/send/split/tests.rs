@@ -103,3 +103,14 @@ fn an_array_that_is_not_well_is_told_after_what_came_before() {
         assert_eq!(split(text), Err(reason.to_owned()), "{text}");
     }
 }
+
+#[test]
+fn a_line_end_within_a_string_stays_a_fault() {
+    let is_json = |(text, _): &(String, u64)| serde_json::from_str::<serde_json::Value>(text).is_ok();
+    for bad in ["[{\"a\":\"x\ny\"}]", "{\n\"a\":\"x\r\ny\"}", "[{\"a\":\"x\\\ny\"}]"] {
+        let found = events(bad);
+        assert!(!found.is_empty() && !found.iter().any(is_json), "{bad}: {found:?}");
+    }
+    let good = events("[{\"a\":\n\"\\\"\\\\\",\r\n\"b\":1}]");
+    assert!(good.len() == 1 && good.iter().all(is_json), "{good:?}");
+}

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::event::sources::captured::Captured;
+use crate::event::sources::captured::{Captured, MAX_ELEMENTS};
 use crate::event::sources::{
     Change, Facts, Format, Handshake, Ignored, Notified, ObjectChange, Parsed, Place, SourceFault,
 };
@@ -317,4 +317,33 @@ fn a_malformed_event_does_not_lose_those_beside_it() {
         assert!(detail.starts_with("element 1: "), "{detail}");
         assert!(matches!(batch(&json!([bad])).parse(Format::CloudEvents), Err(SourceFault::Malformed(_))));
     }
+}
+
+#[test]
+fn more_elements_than_a_notification_may_have_are_not_read() {
+    let plain = |body: &str| Captured::new(&[("content-type", "application/json")], body.as_bytes());
+    let many = |element: &str, count: usize| vec![element; count].join(",");
+    let records = |count: usize| format!("{{\"Records\":[{}]}}", many("{}", count));
+    let array = format!("[{}]", many("1", 70_000));
+    let quoted = |text: &str| serde_json::to_string(text).unwrap();
+    let envelope = format!(
+        r#"{{"Type":"Notification","MessageId":"1","TopicArn":"t","Timestamp":"","Message":{}}}"#,
+        quoted(&records(70_000))
+    );
+    let event = |records: &str| {
+        format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"aws.sqs.message","data":{}}}"#, quoted(records))
+    };
+    let half = event(&records(MAX_ELEMENTS / 2));
+    for (body, formats) in [
+        (records(70_000), &[Format::S3, Format::Sns, Format::Auto][..]),
+        (array, &[Format::EventGrid, Format::CloudEvents, Format::Auto]),
+        (envelope, &[Format::Sns, Format::Auto]),
+        (event(&records(70_000)), &[Format::CloudEvents, Format::Auto]),
+        (format!("[{half},{half},{half}]"), &[Format::CloudEvents, Format::EventGrid, Format::Auto]),
+    ] {
+        for format in formats {
+            assert_eq!(plain(&body).parse(*format), Err(SourceFault::TooMany), "{format:?}: {}", &body[..40]);
+        }
+    }
+    assert!(plain(&format!("[{half},{half}]")).parse(Format::CloudEvents).is_ok());
 }

@@ -15,7 +15,7 @@ use crate::event::trace::Trace;
 pub fn trace(body: &[u8], span: impl FnOnce() -> NonZeroU64) -> Option<Trace> {
     // Most bodies have none, and are not read again for that.
     memmem::find(body, b"\"traceparent\"")?;
-    let (events, span) = (read_each::<Traced>(body).ok()?, span());
+    let (events, span) = (read_each::<Traced>(body, usize::MAX).ok()?, span());
     let mut named = events.iter().flatten().filter(|event| event.version.as_str().is_some()).filter_map(|event| {
         let trace = Trace::follow(event.parent.as_str()?.as_bytes(), span)?;
         Some((trace, event.state.as_str().unwrap_or_default()))

@@ -26,7 +26,9 @@ impl Outdone {
         self.held.contains(&seq)
     }
 
-    fn hold(&mut self, request: FetchRequest, newer: Seq) {
+    /// What it has paid for is of use to others meanwhile.
+    fn hold(&mut self, mut request: FetchRequest, newer: Seq) {
+        request.prepaid = None;
         self.held.insert(request.seq);
         self.beside.entry(newer).or_default().push(request);
     }
@@ -68,10 +70,11 @@ impl CentralRouter {
         self.lanes.awaited(&request.key, seq)?.version.as_ref()
     }
 
-    /// Takes all that are held beside it out of their lanes.
+    /// Takes all that are held beside it out of their lanes, and those beside these: a chain may be as long as admission allows.
     pub(super) fn take_outdone(&mut self, seq: Seq, slots: &mut Vec<Slot>) {
-        for request in self.outdone.take(seq) {
-            self.take_outdone(request.seq, slots);
+        let mut left = self.outdone.take(seq);
+        while let Some(request) = left.pop() {
+            left.append(&mut self.outdone.take(request.seq));
             let take = |operation: Operation<AwaitedBlob>| {
                 slots.push(operation.slot);
                 None
@@ -80,9 +83,14 @@ impl CentralRouter {
         }
     }
 
-    /// It came to nothing: those that are held beside it are fetched after all.
+    /// It came to nothing: those that are held beside it are fetched after all, by the [next round](CentralRouter::submit_released).
     pub(super) fn release_outdone(&mut self, seq: Seq) {
-        for request in self.outdone.take(seq) {
+        self.released.extend(self.outdone.take(seq));
+    }
+
+    /// Submits what was released. Where that fails at once, it releases what is held beside it in turn.
+    pub(super) fn submit_released(&mut self) {
+        while let Some(request) = self.released.pop_front() {
             self.submit(request);
         }
     }

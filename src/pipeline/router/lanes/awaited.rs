@@ -40,6 +40,11 @@ impl<T, B, S> Lanes<T, B, S> {
         self.heads.push(key.clone());
     }
 
+    /// Whether there are keys to whose heads awaited blobs have come.
+    pub fn has_heads(&self) -> bool {
+        !self.heads.is_empty()
+    }
+
     /// The keys to whose heads awaited blobs have come since the last call.
     pub fn take_heads(&mut self) -> Vec<CacheKey> {
         std::mem::take(&mut self.heads)

@@ -8,6 +8,7 @@ use super::conclusion::missing_detail;
 use crate::event::outcome::{Outcome, ProblemKind};
 use crate::event::trace::Trace;
 use crate::pipeline::work::timing::Phase;
+use crate::pipeline::work::validity::Validity;
 
 /// The slots of a request, handed out in order. Those not handed out end as `interrupted`.
 pub struct Slots {
@@ -97,10 +98,14 @@ impl Slot {
         self.shared.as_ref()?.trace.clone()
     }
 
+    /// While what its work may begin; None: up to its deadline.
+    pub fn validity(&self) -> Option<&Validity> {
+        self.shared.as_ref().filter(|_| self.is_leased)?.validity.as_ref()
+    }
+
     /// How much longer its work may begin; None: until its deadline.
     pub fn validity_left(&self, now: Instant) -> Option<Duration> {
-        let shared = self.shared.as_ref().filter(|_| self.is_leased)?;
-        Some(shared.validity.as_ref()?.left(now))
+        Some(self.validity()?.left(now))
     }
 
     /// Whether its work must not begin any more.
