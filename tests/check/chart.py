@@ -93,6 +93,10 @@ def main():
     names = {one["metadata"]["name"] for one in everything}
     if names != {"staging-redis-cache-sync", "staging-redis-cache-sync-replicas"}:
         faults.append(f"names of the release staging: {sorted(names)}")
+    # An open service must answer to the name of its Service, whatever the release is called.
+    hosts = by_kind(everything)["ConfigMap"]["data"]["HTTP_HOSTS"]
+    if hosts != by_kind(everything)["Service"]["metadata"]["name"]:
+        faults.append(f"HTTP_HOSTS of the release staging: {hosts}")
     policy = yaml.safe_load((ROOT / "manifests/production/networkpolicy.yaml").read_text())
     own = by_kind(rendered(EVERYTHING))["NetworkPolicy"]
     faults += difference(own["spec"], policy["spec"], "NetworkPolicy")

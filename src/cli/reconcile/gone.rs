@@ -131,22 +131,30 @@ impl Run {
         }
     }
 
-    /// One step of the scan, tried for as long as `redis.retry_ms` says.
+    /// One step of the scan, tried for as long as `redis.retry_ms` says. In a Cluster a step counts although a node failed: the next goes on
+    /// behind it.
     async fn step(&mut self, from: Option<Cursor>, only: Option<&Wider>) -> Result<ScanStep, Failure> {
-        let (window, mut from) = (self.looks.window(), from);
+        let (window, mut from, mut found) = (self.looks.window(), from, Vec::new());
         loop {
             let scan = Scan { from, only, ..Scan::default() };
             let progress = self.looks.session().unlink_and_scan(&[], Some(scan), window.left()).await;
             match (progress.step, progress.failure) {
-                (Some(step), None) => return Ok(step),
+                (Some(mut step), None) => {
+                    step.keys.append(&mut found);
+                    return Ok(step);
+                }
                 (_, Some(error)) if !window.pause(Some(&error)).await => {
                     return Err(Failure::Cache(format!("Redis did not list its keys: {}", error.cause())));
                 }
                 (None, None) if !window.pause(None).await => {
                     return Err(Failure::Cache("Redis did not list its keys".to_owned()));
                 }
-                _ if progress.is_lost => from = None,
-                _ => {}
+                (Some(step), _) => {
+                    found.extend(step.keys);
+                    from = step.next;
+                }
+                (None, _) if progress.is_lost => from = None,
+                (None, _) => {}
             }
         }
     }

@@ -209,22 +209,52 @@ fn whole(id: LetterId, letter: &DeadLetter) -> Value {
 
 fn without_queries(value: &mut Value) {
     match value {
-        Value::String(text) => {
-            let query = text.contains("://").then(|| text.find('?')).flatten();
-            if let Some(query) = query {
-                text.truncate(query + 1);
-                text.push('…');
+        Value::String(text) => match inside(text) {
+            Some(inside) => {
+                let mut without = inside.clone();
+                without_queries(&mut without);
+                if without != inside {
+                    *text = without.to_string();
+                }
             }
-        }
+            None => cut_query(text),
+        },
         Value::Array(items) => items.iter_mut().for_each(without_queries),
         Value::Object(members) => members.values_mut().for_each(without_queries),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
+/// The JSON in a text that is an object or an array, as the `data` of an event may be: its URLs may have escapes.
+fn inside(text: &str) -> Option<Value> {
+    let is_container = text.trim_start().starts_with(['{', '[']);
+    is_container.then(|| serde_json::from_str(text).ok()).flatten()
+}
+
+fn cut_query(text: &mut String) {
+    let query = text.contains("://").then(|| text.find('?')).flatten();
+    if let Some(query) = query {
+        text.truncate(query + 1);
+        text.push('…');
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queries_are_left_out_of_json_within_texts() {
+        let shown = |data: &str| {
+            let mut event = json!({"value": {"data": data}});
+            without_queries(&mut event);
+            event["value"]["data"].as_str().unwrap_or_default().to_owned()
+        };
+        assert_eq!(shown(r#"{"url":"https:\/\/h\/b?sig=secret"}"#), r#"{"url":"https://h/b?…"}"#);
+        assert_eq!(shown(r#" ["https://h/b\u003fsig=secret"]"#), r#"["https://h/b?…"]"#);
+        assert_eq!(shown(r#"[{"url":"https://h/b?sig=secret"}]"#), r#"[{"url":"https://h/b?…"}]"#);
+        assert_eq!(shown(r#"{ "key" : "a?", "value": 1.0 }"#), r#"{ "key" : "a?", "value": 1.0 }"#);
+    }
 
     #[test]
     fn queries_are_left_out_wherever_a_url_stands() {
