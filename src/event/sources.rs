@@ -354,9 +354,9 @@ impl<'a> Gathered<'a> {
 /// Takes a request apart.
 ///
 /// # Errors
-/// When it is no notification of this format; with [`Format::Auto`], of any.
+/// When it is no notification of this format; with [`Format::Auto`], of any. When it has too many elements.
 pub fn parse<'a>(format: Format, message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
-    match format {
+    let parsed = match format {
         Format::Auto => parse(recognised(message)?, message),
         Format::S3 => s3::parse(message),
         Format::EventBridge => eventbridge::parse(message),
@@ -365,6 +365,10 @@ pub fn parse<'a>(format: Format, message: &Message<'a>) -> Result<Parsed<'a>, So
         Format::Gcs => gcs::parse(message),
         Format::CloudEvents => cloudevents::parse(message),
         Format::SeaweedFs => seaweedfs::parse(message),
+    }?;
+    match &parsed {
+        Parsed::Elements(elements) if elements.len() > message.max_elements => Err(SourceFault::TooMany),
+        _ => Ok(parsed),
     }
 }
 

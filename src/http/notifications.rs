@@ -92,10 +92,6 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     // A signature of SNS is over the envelope's own members alone, so nothing else of the request is read.
     let format = if by_sns { Format::Sns } else { source.mapping.format };
     let message = Message { headers: &Given(headers), body: &body, max_elements: shared.max_events };
-    let too_many = || {
-        let verdict = Verdict::Rejected(Rejection::TooManyEvents { max_events: shared.max_events });
-        Ok(Reply::Events(AnsweredRequest { verdict, pending: None, bytes_in: body.len() }))
-    };
     let elements = match parse(format, &message) {
         Ok(Parsed::Elements(elements)) => elements,
         Ok(Parsed::Handshake(Handshake::EventGridValidation { code })) => {
@@ -108,11 +104,11 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
         Err(_) if handshake::is_probe(&body) => vec![Notified::Ignored(Ignored::Test)],
         Err(SourceFault::Malformed(detail)) => return Err(Rejection::Malformed { detail }),
         Err(SourceFault::MediaType(detail)) => return Err(Rejection::UnsupportedMediaType { detail: detail.into() }),
-        Err(SourceFault::TooMany) => return too_many(),
+        Err(SourceFault::TooMany) => {
+            let verdict = Verdict::Rejected(Rejection::TooManyEvents { max_events: shared.max_events });
+            return Ok(Reply::Events(AnsweredRequest { verdict, pending: None, bytes_in: body.len() }));
+        }
     };
-    if elements.len() > shared.max_events {
-        return too_many();
-    }
     if let Some(context) = RequestContext::of(request) {
         context.ids.follow(|| cloudevents::trace(&body, span_id));
     }

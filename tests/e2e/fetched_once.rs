@@ -226,9 +226,9 @@ fn only_the_same_bytes_of_the_same_place_count_as_the_same() {
 }
 
 /// Holds the one place that the host has, so that what is posted waits.
-fn one_place(stage: &Stage) -> Gate {
+fn one_place(stage: &Stage, held: Blob) -> Gate {
     let gate = Gate::closed();
-    stage.blobs.put("/held", Blob::bytes("held").gate(&gate));
+    stage.blobs.put("/held", held.gate(&gate));
     gate
 }
 
@@ -239,7 +239,7 @@ fn of_those_that_wait_on_one_key_the_newest_alone_is_fetched() {
         stage.blobs.put(&format!("/b{version}"), Blob::bytes(format!("blob {version}")));
     }
     let blob = |version: u64| at(version, set_blob("k", &stage.blobs.url(&format!("/b{version}"))));
-    let gate = one_place(&stage);
+    let gate = one_place(&stage, Blob::bytes("held"));
     let order = [3, 1, 2, 4, 7, 6, 5, 20, 8, 9, 19, 10, 11, 18, 12, 13, 17, 14, 15, 16];
     let events: Vec<Value> = order.into_iter().map(blob).collect();
     let answers = std::thread::scope(|scope| {
@@ -269,8 +269,7 @@ const LONG_CHAIN: u64 = 4000;
 /// Posts a chain of ever newer versions of one key behind a fetch that holds the only place, which is then answered.
 fn post_chain(held: Blob) -> (Stage, Vec<String>) {
     let stage = Stage::with(|daemon| daemon.set("fetch.per_host", 1));
-    let gate = Gate::closed();
-    stage.blobs.put("/held", held.gate(&gate));
+    let gate = one_place(&stage, held);
     stage.blobs.put("/b", Blob::bytes("blob"));
     let events: Vec<Value> =
         (1..=LONG_CHAIN).map(|version| at(version, set_blob("k", &stage.blobs.url("/b")))).collect();
@@ -311,7 +310,7 @@ fn the_newest_may_be_what_is_there_already() {
     stage.blobs.put("/b", Blob::bytes("blob").etag("\"v1\""));
     let blob = |version: u64| at(version, set_blob("k", &stage.blobs.url("/b")));
     assert_eq!(status(&stage.daemon, blob(1)), "stored");
-    let gate = one_place(&stage);
+    let gate = one_place(&stage, Blob::bytes("held"));
     let answers = std::thread::scope(|scope| {
         let holding = scope.spawn(|| status(&stage.daemon, set_blob("other", &stage.blobs.url("/held"))));
         stage.blobs.wait_hits("/held", 1);
@@ -333,7 +332,7 @@ fn if_the_newest_cannot_be_had_the_next_one_is_fetched_and_nothing_is_skipped_th
         stage.blobs.put(&format!("/b{version}"), Blob::bytes(format!("blob {version}")));
     }
     let blob = |version: u64| at(version, set_blob("k", &stage.blobs.url(&format!("/b{version}"))));
-    let gate = one_place(&stage);
+    let gate = one_place(&stage, Blob::bytes("held"));
     // There is no /b4.
     let events = [blob(1), get(json!("k")), blob(2), blob(3), blob(4), get(json!("k")), blob(5)];
     let answer = std::thread::scope(|scope| {

@@ -93,11 +93,11 @@ pub(super) fn spans(text: &[u8], part: EventPart, at_most: usize) -> Result<Vec<
                     }
                     None => (true, 0),
                 };
-                let name = spans.last().and_then(|before| text.get(before.start..before.end)).unwrap_or_default();
+                let name = || spans.last().and_then(|before| text.get(before.start..before.end)).unwrap_or_default();
                 let place = spans.len();
                 let start = at;
                 let is_container = matches!(byte, b'{' | b'[');
-                if kept && is_container && is_looked_into(levels_outside + open.len(), byte, parent, name) {
+                if kept && is_container && is_looked_into(levels_outside + open.len(), byte, parent, name()) {
                     open.push(place);
                     at += 1;
                 } else {

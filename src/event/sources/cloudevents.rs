@@ -205,12 +205,7 @@ impl<'a> Event<'a> {
             return gcs::of_push(text);
         }
         if QUEUES.contains(&kind) {
-            // A queue may hold anything.
-            let unknown = Parsed::Elements(vec![Notified::Ignored(Ignored::UnknownEvent)]);
-            return match s3::parse(&of_body(text, max_elements)) {
-                Err(SourceFault::TooMany) => Err(SourceFault::TooMany),
-                parsed => Ok(parsed.unwrap_or(unknown)),
-            };
+            return s3::parse_anything(&of_body(text, max_elements));
         }
         if AMAZON.iter().any(|prefix| kind.starts_with(prefix)) {
             return self.amazon(text).map(Parsed::Elements);

@@ -105,6 +105,19 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
     parse_body(message.body, message.max_elements)
 }
 
+/// [`parse`] of what stands where anybody may publish anything: if it is no notification of S3, it changes nothing.
+///
+/// # Errors
+/// When it has too many records.
+pub(super) fn parse_anything<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
+    match parse(message) {
+        Err(fault) if fault != SourceFault::TooMany => {
+            Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::UnknownEvent)]))
+        }
+        parsed => parsed,
+    }
+}
+
 fn parse_body(body: &[u8], max_elements: usize) -> Result<Parsed<'_>, SourceFault> {
     let probe = || Parsed::Elements(vec![Notified::Ignored(Ignored::Test)]);
     if trimmed(body).is_empty() {

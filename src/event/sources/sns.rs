@@ -30,11 +30,8 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
         Some(Purpose::End) => ignored(Ignored::Test),
         _ => {
             let text = envelope.message().unwrap_or_default();
-            match s3::parse(&Message { body: text.as_bytes(), ..*message }) {
-                Ok(parsed) => Ok(with_id(parsed, envelope.id()).into_owned()),
-                Err(SourceFault::TooMany) => Err(SourceFault::TooMany),
-                Err(_) => ignored(Ignored::UnknownEvent),
-            }
+            let parsed = s3::parse_anything(&Message { body: text.as_bytes(), ..*message })?;
+            Ok(with_id(parsed, envelope.id()).into_owned())
         }
     }
 }
@@ -42,15 +39,12 @@ pub fn parse<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
 /// A message without an envelope. Whoever may publish to the topic may publish anything; where no header says that it is of a
 /// topic, it must be what it seems.
 fn raw<'a>(message: &Message<'a>) -> Result<Parsed<'a>, SourceFault> {
-    match (s3::parse(message), message.headers.get(RAW)) {
-        (Ok(parsed), _) => {
-            let id = message.headers.get("x-amz-sns-message-id").and_then(|id| std::str::from_utf8(id).ok());
-            Ok(with_id(parsed, id))
-        }
-        (Err(SourceFault::TooMany), _) => Err(SourceFault::TooMany),
-        (Err(_), Some(_)) => Ok(Parsed::Elements(vec![Notified::Ignored(Ignored::UnknownEvent)])),
-        (Err(fault), None) => Err(fault),
-    }
+    let parsed = match message.headers.get(RAW) {
+        Some(_) => s3::parse_anything(message),
+        None => s3::parse(message),
+    }?;
+    let id = message.headers.get("x-amz-sns-message-id").and_then(|id| std::str::from_utf8(id).ok());
+    Ok(with_id(parsed, id))
 }
 
 /// The changes of a message with its id.

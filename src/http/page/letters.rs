@@ -207,21 +207,22 @@ fn whole(id: LetterId, letter: &DeadLetter) -> Value {
     told
 }
 
-fn without_queries(value: &mut Value) {
+/// Whether there were any.
+fn without_queries(value: &mut Value) -> bool {
     match value {
         Value::String(text) => match inside(text) {
-            Some(inside) => {
-                let mut without = inside.clone();
-                without_queries(&mut without);
-                if without != inside {
-                    *text = without.to_string();
+            Some(mut inside) => {
+                let is_cut = without_queries(&mut inside);
+                if is_cut {
+                    *text = inside.to_string();
                 }
+                is_cut
             }
             None => cut_query(text),
         },
-        Value::Array(items) => items.iter_mut().for_each(without_queries),
-        Value::Object(members) => members.values_mut().for_each(without_queries),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::Array(items) => items.iter_mut().fold(false, |is_cut, item| without_queries(item) | is_cut),
+        Value::Object(members) => members.values_mut().fold(false, |is_cut, member| without_queries(member) | is_cut),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -231,12 +232,13 @@ fn inside(text: &str) -> Option<Value> {
     is_container.then(|| serde_json::from_str(text).ok()).flatten()
 }
 
-fn cut_query(text: &mut String) {
+fn cut_query(text: &mut String) -> bool {
     let query = text.contains("://").then(|| text.find('?')).flatten();
     if let Some(query) = query {
         text.truncate(query + 1);
         text.push('…');
     }
+    query.is_some()
 }
 
 #[cfg(test)]

@@ -178,26 +178,23 @@ impl<'a> ScanWalk<'a> {
             At::Start | At::End => None,
         };
         let (mut kept, mut anew): (HashMap<ScanName, ResumePoint>, Vec<ScanName>) = Default::default();
-        for rule in rules.iter().filter(|rule| rule.pass == self.pass || rule.pass == usize::MAX && self.is_last_pass())
-        {
-            let own = if rule.is_done_so_far(all_deleted) { here } else { self.step_from };
-            let begun = self.passes.get(self.pass).copied().flatten();
-            let Some(cursor) = own.or(begun) else {
+        let begun = self.passes.get(self.pass).copied().flatten();
+        for rule in rules {
+            let (cursor, (matched, shown)) = if rule.pass == self.pass || rule.pass == usize::MAX && self.is_last_pass()
+            {
+                let own = if rule.is_done_so_far(all_deleted) { here } else { self.step_from };
+                (own.or(begun), (rule.matched, rule.sample.len()))
+            } else {
+                // Its own pass has not begun: it goes on where that would have.
+                (self.passes.get(rule.pass).copied().flatten(), rule.inherited)
+            };
+            let Some(cursor) = cursor else {
                 anew.push(rule.name);
                 continue;
             };
             let place = kept.entry(rule.name).or_insert_with(|| ResumePoint { cursor, found: HashMap::new() });
             if rule.dry_run {
-                place.found.insert(rule.pattern.as_str().into(), (rule.matched, rule.sample.clone()));
-            }
-        }
-        // Those whose own pass has not begun go on where they would have.
-        for rule in rules.iter().filter(|rule| (self.pass + 1..usize::MAX).contains(&rule.pass)) {
-            let Some(Some(cursor)) = self.passes.get(rule.pass).copied() else { continue };
-            let place = kept.entry(rule.name).or_insert_with(|| ResumePoint { cursor, found: HashMap::new() });
-            if rule.dry_run {
-                let (matched, keys) = rule.inherited;
-                let sample = rule.sample.iter().take(keys).cloned().collect();
+                let sample = rule.sample.iter().take(shown).cloned().collect();
                 place.found.insert(rule.pattern.as_str().into(), (matched, sample));
             }
         }
