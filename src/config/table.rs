@@ -238,7 +238,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting::new("http.max_body_bytes", Number(16 << 20), bytes(), "Most bytes of a request's body, decompressed"),
     Setting::new("http.max_answer_bytes", Number(64 << 20), bytes(), "Most bytes of all values in one answer"),
     Setting::new("http.head_timeout_ms", Number(5000), millis(), "Time for a request's head to arrive"),
-    Setting::new("http.body_timeout_ms", Number(30_000), millis(), "Time for a request's body to arrive, and for the sender to read its answer; more for a large answer"),
+    Setting::new("http.body_timeout_ms", Number(30_000), millis(), "Time for a request's body to arrive, a third of it for one whose signature is still to be proven; and for the sender to read its answer, more for a large answer"),
     Setting::new("http.page", Switch(true), SettingKind::Switch, "Whether to serve the pages / and /docs, on admin_port if that is set"),
     Setting::new("http.peers", Unset("[\"http://redis-cache-sync-replicas:8080\"]"),
         SettingKind::List { check: endpoint, allowed: "http or https URLs without a query, comma- or line-separated" },

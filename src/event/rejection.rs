@@ -43,7 +43,10 @@ pub enum Rejection {
         max_bytes: usize,
     },
     /// The body did not arrive within `http.body_timeout_ms`.
-    BodyTooSlow,
+    BodyTooSlow {
+        /// It had only a third of that time, because its signature was still to be proven.
+        is_unproven: bool,
+    },
     /// The body's chunks are not what its head promised; the connection is closed.
     BrokenChunks,
     /// The body is not JSON, is nested too deep, or ended early.
@@ -97,7 +100,10 @@ impl Rejection {
             Rejection::Unauthorized { detail } | Rejection::KeysUnavailable { detail } => detail,
             Rejection::UnsupportedMediaType { detail } => detail,
             Rejection::BodyTooLarge { .. } => "more than http.max_body_bytes",
-            Rejection::BodyTooSlow => "the body was slower than http.body_timeout_ms",
+            Rejection::BodyTooSlow { is_unproven: false } => "the body was slower than http.body_timeout_ms",
+            Rejection::BodyTooSlow { is_unproven: true } => {
+                "the signed body was slower than a third of http.body_timeout_ms"
+            }
             Rejection::BrokenChunks => "the body is not chunked as its head says",
             Rejection::Malformed { detail } | Rejection::BadRequest { detail } | Rejection::Forbidden { detail } => {
                 detail

@@ -75,13 +75,18 @@ impl Version {
         matches!(self.0, VersionForm::Placed(_))
     }
 
+    /// Whether it is the place of a write: a deletion at the same place is later.
+    pub fn is_place_of_a_write(&self) -> bool {
+        matches!(&self.0, VersionForm::Placed(placed) if placed.is_of_a_write())
+    }
+
     /// For a write of what a storage was seen to hold, to a key that has no version: it comes before every place, so that any
     /// notification is later.
     pub fn before_any_place() -> Self {
         Version(VersionForm::Placed(Placed::before_any()))
     }
 
-    /// For a write of what a storage was seen to hold after this version was the last one applied: later than it, and earlier
+    /// For a write of what a storage was seen to hold, or a deletion of what it does not, after this version was the last one applied: later than it, and earlier
     /// than any other place. A version that is no storage's place has nothing between it and the next, and stays as it is.
     #[must_use]
     pub fn as_seen(&self) -> Self {

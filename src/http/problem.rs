@@ -94,7 +94,7 @@ pub fn rejection_answer(why: &Rejection, retry_after: impl FnOnce() -> u64) -> (
         Unauthorized { detail } => document(UNAUTHORIZED, detail, |response| {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }),
-        BodyTooSlow | BrokenChunks => document(kind(why), &detail(why), |response| {
+        BodyTooSlow { .. } | BrokenChunks => document(kind(why), &detail(why), |response| {
             response.force_close();
         }),
         Overloaded | KeysUnavailable { .. } | JournalFull | JournalUnavailable { .. } => {
@@ -136,7 +136,7 @@ fn kind(why: &Rejection) -> DocumentKind {
         BodyTooLarge { .. } | TooManyEvents { .. } | TooLargeToAdmit | TooManyPatterns | TooManyForJournal { .. } => {
             TOO_LARGE
         }
-        BodyTooSlow => REQUEST_TIMEOUT,
+        BodyTooSlow { .. } => REQUEST_TIMEOUT,
         BrokenChunks => MALFORMED_REQUEST,
         Malformed { .. } => MALFORMED_JSON,
         BadRequest { .. } => BAD_REQUEST,
@@ -179,7 +179,12 @@ fn detail(why: &Rejection) -> Cow<'_, str> {
             "The request has {events} events to keep, and the journal holds at most {max_events} (journal.max_events). Send fewer at once."
         )
         .into(),
-        BodyTooSlow => "The body did not arrive within http.body_timeout_ms.".into(),
+        BodyTooSlow { is_unproven: false } => "The body did not arrive within http.body_timeout_ms.".into(),
+        BodyTooSlow { is_unproven: true } => {
+            "The body did not arrive within a third of http.body_timeout_ms, which is what a body has whose signature is still to be \
+             proven."
+                .into()
+        }
         Overloaded => {
             "The service is at its limits (intake.max_in_flight, intake.max_in_flight_bytes), or work would wait \
                        too long. Nothing of this request was done; send it again later."

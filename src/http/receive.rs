@@ -21,7 +21,7 @@ use crate::event::rights::Rights;
 use crate::event::wire::BodyForm;
 use crate::pipeline::work::admission::Permit;
 
-/// A body whose signature is still to be proven has that part of `http.body_timeout_ms`.
+/// A body whose signature is still to be proven has that part of `http.body_timeout_ms`: a third.
 const UNPROVEN_HASTE: u32 = 3;
 
 /// A request's body, whole, and what holds its bytes.
@@ -79,7 +79,7 @@ pub(super) async fn take_in<'a>(
         match read {
             Ok(body) => body,
             Err(WaitEnd::CutOff) => return Err(Rejection::Unavailable(ProblemKind::ShuttingDown)),
-            Err(WaitEnd::Late) => return Err(Rejection::BodyTooSlow),
+            Err(WaitEnd::Late) => return Err(Rejection::BodyTooSlow { is_unproven: share.is_some() }),
         }
     };
     let body = match body {

@@ -35,13 +35,23 @@ impl KeyState {
             return KeyState::InStep;
         }
         KeyState::Differs(match generation {
-            Some(generation) => generation.as_seen(),
-            None => after(seen.version.as_ref()),
+            // It is of one state of the object alone: once deleted, it does not come back.
+            Some(generation) => generation,
+            None => not_before(seen.version.as_ref()),
         })
     }
 }
 
-/// A version for what is written or deleted now, over this one and nothing later.
+/// A version for what is written now, over this one and nothing later: a write at a storage's place is applied once more at the
+/// same one, and a deletion at that place, which may still come, wins over it.
+fn not_before(last: Option<&Version>) -> Version {
+    match last {
+        Some(write) if write.is_place_of_a_write() => write.clone(),
+        last => after(last),
+    }
+}
+
+/// A version for what is deleted now, over this one and nothing later.
 pub fn after(last: Option<&Version>) -> Version {
     last.map_or_else(Version::before_any_place, Version::as_seen)
 }
@@ -97,5 +107,34 @@ impl Looks {
                 Err(_) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(number: u128, rank: Rank) -> Version {
+        Version::from_place(&Place::Number(number), rank).expect("a version")
+    }
+
+    fn differs(seen: &Seen, generation: Option<u128>) -> Version {
+        let listed = Listed { name: "a".to_owned(), etag: None, generation };
+        match KeyState::of(seen, &listed, None) {
+            KeyState::Differs(version) => version,
+            KeyState::InStep => panic!("in step"),
+        }
+    }
+
+    /// Google and SeaweedFS tell of a deletion at the place of the write that it undoes.
+    #[test]
+    fn a_deletion_of_what_is_written_now_still_wins() {
+        let deletion = at(7, Rank::Delete);
+        assert!(differs(&Seen::default(), Some(7)) < deletion, "a generation");
+        let last = |version| Seen { version: Some(version), ..Seen::default() };
+        assert!(differs(&last(at(7, Rank::Set)), None) < deletion, "a value that has expired");
+        assert!(differs(&Seen::default(), None) < at(0, Rank::Set), "nothing is known of the key");
+        let again = differs(&last(deletion.clone()), None);
+        assert!(deletion < again && again < at(8, Rank::Set), "there is an object again");
     }
 }

@@ -17,7 +17,7 @@ use super::MAX_TEXT_BYTES;
 
 /// Comes before every byte of a place.
 const END: u8 = 0x1f;
-/// The rank of what a storage was seen to hold, behind those of [`Rank`].
+/// The rank of what a storage was seen to hold, or no longer held, behind those of [`Rank`].
 const SEEN: u8 = b'2';
 /// Digits of a sequencer that is a number of 64 bits.
 const NUMBER_DIGITS: usize = 16;
@@ -91,6 +91,10 @@ impl Placed {
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Self {
         Placed(Form::from_slice(bytes))
+    }
+
+    pub(super) fn is_of_a_write(&self) -> bool {
+        self.0.last() == Some(&Rank::Set.byte())
     }
 
     /// A place that no storage tells of, with the rank of what was seen.
