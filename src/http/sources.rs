@@ -91,13 +91,16 @@ impl Sources {
     fn posters(&self, old: Option<&Posters>, settings: &SourceSettings) -> Posters {
         let SourceSettings { tokens, webhook_secrets, issuer, topics, .. } = settings;
         let own = old.map(|old| old.auth.clone()).filter(|auth| !Arc::ptr_eq(auth, &self.auth));
+        let has_asked = old.is_some_and(|old| !old.topics.is_empty()) && self.auth.is_open();
         let auth = match own {
             Some(own) => {
                 own.replace_tokens(tokens.clone());
                 own.replace_webhook_secrets(webhook_secrets.clone());
                 own
             }
-            None if tokens.is_empty() && webhook_secrets.is_empty() && issuer.is_none() => self.auth.clone(),
+            None if tokens.is_empty() && webhook_secrets.is_empty() && issuer.is_none() && !has_asked => {
+                self.auth.clone()
+            }
             None => Arc::new(Auth::shut(tokens.clone(), webhook_secrets.clone(), self.metrics.clone())),
         };
         let issuer = issuer.as_ref().map(|issuer| self.issuer(old, issuer));

@@ -13,6 +13,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
+use crate::reload::{How, change};
 use crate::support::http::request;
 use crate::support::{Answer, Blob, BlobServer, Builder, Daemon, eventually};
 
@@ -344,6 +345,21 @@ fn sns_may_publish_by_signature_or_token_for_topics_alone_that_are_let_in() {
     assert_refused(&send("/sources/s", b"{\"Records\":[]}"));
     assert_eq!(send(with_token, b"{\"Records\":[]}").status, 200, "raw delivery");
     assert_eq!(elsewhere.targets(), Vec::<String>::new());
+}
+
+#[test]
+fn a_source_stays_shut_when_the_last_of_what_it_asks_for_is_taken_away() {
+    for asked in [format!("topics = [\"{TOPIC}\"]"), "tokens = [\"ofsourceofsource\"]".to_owned()] {
+        let source = "[sources.s]\nformat = \"sns\"\nvalue = \"facts\"\n";
+        let builder = Daemon::builder().embedded().unset("fetch.allowed_hosts");
+        let daemon = builder.file("config/default.toml", &format!("{source}{asked}\n")).start();
+        let send = || daemon.post_to("/sources/s", &[("content-type", "text/plain")], b"{\"Records\":[]}");
+        assert_refused(&send());
+        for text in [source.to_owned(), format!("{source}include = [\"photos/*\"]\n")] {
+            change(&daemon, How::HangUp, &text);
+            assert_refused(&send());
+        }
+    }
 }
 
 #[test]
