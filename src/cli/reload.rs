@@ -119,6 +119,11 @@ impl<T: Clone + PartialEq> Readings<T> {
         Readings { last: None, settled: current }
     }
 
+    /// Whether what was read last is what was last adopted or told of, and so is not being written.
+    fn stands(&self) -> bool {
+        self.last.as_ref() == Some(&self.settled)
+    }
+
     /// Something new, which has stood there twice in a row if nobody asked.
     fn news(&mut self, reading: T, look: Look) -> Option<T> {
         let stands = look == Look::Asked || self.last.as_ref() == Some(&reading);

@@ -252,6 +252,24 @@ fn tokens_of_a_file_are_read_again() {
 }
 
 #[test]
+fn tokens_of_a_file_are_read_again_once_another_file_is_mended() {
+    let builder = source("event-grid").file("tokens", "firstfirstfirst1").file("password", "a password");
+    let builder = builder.set("sources.s.tokens_file", "tokens").set("redis.password_file", "password");
+    let daemon = builder.start();
+    let with = |token: &str| post(&daemon, "/sources/s", &[("authorization", &format!("Bearer {token}"))]).status;
+    let at = |path: &str| daemon.dir().join(path);
+    fs::rename(at("password"), at("away")).expect("it can be renamed");
+    fs::write(at("tokens"), "secondsecondsec2").expect("it can be written");
+    daemon.log_line(|line| line.contains("new settings are invalid"));
+    assert_eq!((with("firstfirstfirst1"), with("secondsecondsec2")), (200, 401));
+    fs::rename(at("away"), at("password")).expect("it can be renamed");
+    assert!(eventually(Duration::from_secs(10), || with("secondsecondsec2") == 200));
+    assert_eq!(with("firstfirstfirst1"), 401);
+    let told = daemon.logs().iter().filter(|line| line.contains("new settings are invalid")).count();
+    assert_eq!(told, 1, "the same faults are told of once");
+}
+
+#[test]
 fn event_grid_s_validation_gets_its_code_back_if_the_sender_may_post() {
     let daemon = source("event-grid").set("sources.s.tokens", "ofsourceofsource").start();
     let body = json!([{

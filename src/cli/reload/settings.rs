@@ -39,36 +39,60 @@ impl Reloader {
     pub fn follow_settings(&mut self, origin: SettingsOrigin, changes: Sender<SettingsChange>) {
         let SettingsOrigin { args, texts, mut loaded } = origin;
         let mut readings = Readings::of(texts);
-        let mut tokens = Readings::of(tokens_of_sources(&loaded.config));
+        let mut tokens = Readings::of(tokens_in_effect(&loaded.config));
         let metrics = self.metrics.clone();
         metrics.reloaded(SETTINGS, true);
+        // What the last attempt was told of, if it failed: another file may have been at fault, which nobody looks at for changes.
+        let mut failed: Option<Vec<String>> = None;
+        let mut has_others = false;
         self.watch(move |look| {
             let has_changed = readings.news(FileSnapshot::read(&args), look).is_some();
-            let has_others = tokens.news(tokens_of_sources(&loaded.config), look).is_some();
-            if has_changed || has_others || look == Look::Asked {
-                let is_in_effect = reload_settings(&mut loaded, args.clone(), has_others, &changes);
-                metrics.reloaded(SETTINGS, is_in_effect);
+            has_others |= tokens.news(tokens_of_sources(&loaded.config), look).is_some();
+            let is_asked = has_changed || look == Look::Asked;
+            let is_tried_again = failed.is_some() && readings.stands() && tokens.stands();
+            if is_asked || has_others && failed.is_none() || is_tried_again {
+                let told = failed.take().filter(|_| !is_asked);
+                failed = reload_settings(&mut loaded, args.clone(), has_others, &changes, told.as_deref()).err();
+                has_others &= failed.is_some();
+                metrics.reloaded(SETTINGS, failed.is_none());
             }
         });
     }
 }
 
-/// What the files of tokens that sources name hold now, in the order of the sources.
+/// What the files of tokens that sources name held when they were last adopted, in the order of the sources.
+fn tokens_in_effect(config: &Config) -> Vec<Result<Vec<Secret>, String>> {
+    let with_files = config.sources.values().filter(|source| source.tokens_file.is_some());
+    with_files.map(|source| Ok(source.tokens_of_file.clone())).collect()
+}
+
+/// What they hold now.
 fn tokens_of_sources(config: &Config) -> Vec<Result<Vec<Secret>, String>> {
     let files = config.sources.values().filter_map(|source| source.tokens_file.as_deref());
     files.map(config::tokens_in).collect()
 }
 
-/// Whether what was read is in effect. `has_others`: tokens in a file that a source names are others than before.
-fn reload_settings(loaded: &mut Loaded, args: Args, has_others: bool, changes: &Sender<SettingsChange>) -> bool {
+/// Has what is read take effect. `has_others`: tokens in a file that a source names are others than before.
+///
+/// # Errors
+///
+/// The faults; each has been told of, unless they are those that were told of last.
+fn reload_settings(
+    loaded: &mut Loaded,
+    args: Args,
+    has_others: bool,
+    changes: &Sender<SettingsChange>,
+    told: Option<&[String]>,
+) -> Result<(), Vec<String>> {
     let reloaded = match loaded.reload(args) {
         Ok(reloaded) => reloaded,
         Err(faults) => {
-            for fault in &faults.0 {
-                error!("{fault}");
+            let faults: Vec<String> = faults.0.iter().map(ToString::to_string).collect();
+            if told != Some(&faults[..]) {
+                faults.iter().for_each(|fault| error!("{fault}"));
+                error!(faults = faults.len(); "new settings are invalid, the previous ones stay in effect");
             }
-            error!(faults = faults.0.len(); "new settings are invalid, the previous ones stay in effect");
-            return false;
+            return Err(faults);
         }
     };
     if !reloaded.need_restart.is_empty() {
@@ -78,13 +102,13 @@ fn reload_settings(loaded: &mut Loaded, args: Args, has_others: bool, changes: &
     *loaded = reloaded.loaded;
     if reloaded.changed.is_empty() && !has_others {
         info!("settings reloaded, nothing changed");
-        return true;
+        return Ok(());
     }
     let others = has_others.then(|| "tokens_file of a source".to_owned());
     let settings = reloaded.changed.iter().map(shown).chain(others).collect::<Vec<_>>().join(", ");
     // Whoever is to be told may be draining by now, and takes no more.
     let _ = changes.blocking_send(SettingsChange { config: loaded.config.clone(), settings });
-    true
+    Ok(())
 }
 
 fn shown(ShownSetting { path, value, .. }: &ShownSetting) -> String {
