@@ -62,6 +62,7 @@ pub(crate) struct ServerSession {
     was_closed: bool,
     /// Connecting and logging in, at most.
     connects_within: Duration,
+    only_asks: bool,
 }
 
 impl ServerSession {
@@ -76,7 +77,15 @@ impl ServerSession {
             was_sent: false,
             was_closed: false,
             connects_within,
+            only_asks: false,
         }
+    }
+
+    /// Nothing that it sends changes anything: given up while it owes replies, it leaves nothing to be taken back, and it may go on
+    /// before what others left is.
+    pub(crate) fn only_asks(mut self) -> Self {
+        self.only_asks = true;
+        self
     }
 
     /// Waits for longer until a server has let it in that has accepted its connection: it may be busy with what is streamed.
@@ -185,7 +194,7 @@ impl ServerSession {
             self.connection = None;
         }
         let left = time_left(deadline)?;
-        let is_ready = self.connection.is_some() && !self.server.has_abandoned();
+        let is_ready = self.connection.is_some() && (self.only_asks || !self.server.has_abandoned());
         let mut held = match self.connection.take() {
             Some(held) => held,
             None => self.connect(left).await?,
@@ -193,7 +202,9 @@ impl ServerSession {
         if is_ready {
             return Ok((held, left));
         }
-        self.server.kill_abandoned(&mut held.connection, deadline.left()).await?;
+        if !self.only_asks {
+            self.server.kill_abandoned(&mut held.connection, deadline.left()).await?;
+        }
         // Connecting took its time, or the process was stopped: what has run out is not sent.
         match time_left(deadline) {
             Ok(left) => Ok((held, left)),
@@ -279,7 +290,7 @@ impl ServerSession {
         let connection = opened?;
         self.connects += 1;
         server.take_note(&connection.info);
-        let mut held = Held { connection, server };
+        let mut held = Held { connection, server, only_asks: self.only_asks };
         if held.server.role == Role::Master {
             role::check(&mut held.connection, within).await?;
         }
@@ -315,11 +326,13 @@ fn run_id(info: &[u8]) -> Option<u64> {
 struct Held {
     connection: Connection,
     server: Arc<Server>,
+    only_asks: bool,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.connection.owes_replies()
+        if !self.only_asks
+            && self.connection.owes_replies()
             && let Some(identity) = &self.connection.info.identity
         {
             self.server.abandon(identity.clone());

@@ -281,7 +281,7 @@ impl TopologyRefresher {
 
     /// That of the last time, or a new one.
     fn session(&mut self, address: &Address) -> Result<ServerSession, Error> {
-        self.sessions.remove(address).map_or_else(|| self.topology.session(address), Ok)
+        self.sessions.remove(address).map_or_else(|| Ok(self.topology.session(address)?.only_asks()), Ok)
     }
 }
 

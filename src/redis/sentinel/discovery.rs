@@ -235,10 +235,10 @@ async fn ask_one(
     line: Option<ServerSession>,
 ) -> (Address, ServerSession, MasterReply) {
     let within = group.settings.connect_timeout;
-    let mut line = line.unwrap_or_else(|| ServerSession::new(sentinel.without.clone()));
+    let mut line = line.unwrap_or_else(|| ServerSession::new(sentinel.without.clone()).only_asks());
     let mut opened = line.open(within).await;
     if asks_for_a_password(&opened) && group.settings.password.is_some() {
-        line = ServerSession::new(sentinel.with.clone());
+        line = ServerSession::new(sentinel.with.clone()).only_asks();
         opened = line.open(within).await;
     }
     let named = match opened {

@@ -66,6 +66,20 @@ impl<'a> ReplyReader<'a> {
         self.frames
     }
 
+    /// The next reply, which is no array: one would put its elements in the place of the replies behind it.
+    fn reply(&mut self) -> Option<Frame> {
+        let frame = self.frames.next()?;
+        if matches!(frame, Frame::Array(_)) {
+            self.stop();
+        }
+        Some(frame)
+    }
+
+    /// Nothing is known of what follows.
+    fn stop(&mut self) {
+        self.frames = Vec::new().into_iter();
+    }
+
     /// One of those that share a call; if it is the first, of so many.
     fn shared_call(&mut self, command: &Command, length: usize) -> Option<Step> {
         let has_version = command.version().is_some();
@@ -95,6 +109,10 @@ impl<'a> ReplyReader<'a> {
                     };
                     Some(code.to_error(call).into())
                 }
+                Frame::Array(_) => {
+                    self.stop();
+                    Some(unexpected())
+                }
                 _ => Some(unexpected()),
             };
             if length > 1 && (is_split || matches!(self.failure, Some(CacheError::Refused(_)))) {
@@ -111,7 +129,7 @@ impl<'a> ReplyReader<'a> {
         }
         let result = match &self.failure {
             Some(error) => Err(error.clone()),
-            None if has_version => versioned::written(&self.frames.next()?),
+            None if has_version => versioned::written(&self.reply()?),
             None => Ok(Reply::Stored),
         };
         self.shared -= 1;
@@ -119,14 +137,14 @@ impl<'a> ReplyReader<'a> {
     }
 
     fn single_call(&mut self, command: &Command) -> Option<Step> {
-        let first = self.frames.next()?;
+        let first = self.reply()?;
         let name = match command {
             Command::Get { max_bytes, .. } => {
                 let window = self.next_window(*max_bytes);
-                let exists = if window.with_exists { Some(self.frames.next()?) } else { None };
+                let exists = if window.with_exists { Some(self.reply()?) } else { None };
                 return Some(read_step(window, first, exists));
             }
-            Command::Look { version, .. } => return Some(looked(version, first, self.frames.next()?)),
+            Command::Look { version, .. } => return Some(looked(version, first, self.reply()?)),
             Command::Set { .. } | Command::Refresh { .. } => "SET",
             Command::Delete { .. } => "UNLINK",
             Command::Expiry { .. } => "PTTL",
@@ -145,7 +163,7 @@ impl<'a> ReplyReader<'a> {
     /// One of the reads that share an `EXISTS`; if it is the first, of so many.
     fn shared_read(&mut self, max_bytes: usize, length: usize) -> Option<Step> {
         if self.shared == 0 {
-            let there = self.frames.next()?;
+            let there = self.reply()?;
             if matches!(&there, Frame::Error(code) if code.redirect().is_none()) {
                 self.refused_together.reads = Some(Refusal::Together);
             }
@@ -156,7 +174,7 @@ impl<'a> ReplyReader<'a> {
         }
         self.shared -= 1;
         let window = self.next_window(max_bytes);
-        Some(read_step(window, self.frames.next()?, self.empty_is_none.then_some(Frame::Number(0))))
+        Some(read_step(window, self.reply()?, self.empty_is_none.then_some(Frame::Number(0))))
     }
 
     fn next_window(&mut self, max_bytes: usize) -> Window {

@@ -159,3 +159,13 @@ fn reads_share_an_exists_and_what_it_does_not_tell_is_asked_for() {
     assert!(replies.next().is_none());
     assert_eq!(replies.refused_together, RefusedTogether { reads: Some(Refusal::Together), ..Default::default() });
 }
+
+/// No server that is known answers so; one that did must not have its elements taken for the replies to other commands.
+#[test]
+fn an_array_where_none_may_be_answers_nothing_behind_it() {
+    let keys = version_keys(false);
+    let segment = [Command::Delete { key: key("a"), version: None }, Command::Delete { key: key("b"), version: None }];
+    let frames = vec![Frame::Array(1), Frame::Number(1), Frame::Number(0)];
+    let steps: Vec<Step> = ReplyReader::new(&segment, options(&keys, false), frames.into_iter()).collect();
+    assert!(matches!(&steps[..], [Step::Done(Err(_))]));
+}
