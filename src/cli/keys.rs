@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use url::Url;
 
+use crate::blob::guard::AllowedHosts;
 use crate::blob::{BlobClient, BlobRequest, BlobSettings, Opened, own_thread};
 use crate::event::{BlobUrl, FetchTarget};
 use crate::http::trust::{FetchDocument, Fetched, MAX_DOCUMENT_BYTES};
@@ -28,27 +30,45 @@ struct Order {
     reply: oneshot::Sender<Result<Bytes, String>>,
 }
 
-struct Client {
-    settings: BlobSettings,
+/// Fetches on a thread of its own. Its settings may change meanwhile.
+pub struct KeyClient {
+    settings: Arc<ArcSwap<BlobSettings>>,
     /// Set when somebody first asks: most daemons need no keys of others.
     orders: OnceLock<Option<Sender<Order>>>,
 }
 
-/// A client with the rules of blobs.
-pub fn client(settings: &BlobSettings) -> Arc<dyn FetchDocument> {
-    let settings = BlobSettings {
-        attempt_timeout: TIMEOUT,
-        max_blob_bytes: MAX_DOCUMENT_BYTES,
-        max_connections: MAX_FETCHES,
-        propagate_trace: false,
-        ..settings.clone()
-    };
-    Arc::new(Client { settings, orders: OnceLock::new() })
+impl KeyClient {
+    /// A client with the rules of blobs.
+    pub fn new(settings: BlobSettings) -> Self {
+        let settings = BlobSettings {
+            attempt_timeout: TIMEOUT,
+            max_blob_bytes: MAX_DOCUMENT_BYTES,
+            max_connections: MAX_FETCHES,
+            propagate_trace: false,
+            ..settings
+        };
+        KeyClient { settings: Arc::new(ArcSwap::from_pointee(settings)), orders: OnceLock::new() }
+    }
+
+    /// From now on these hosts are let through.
+    pub fn adopt(&self, allowed_hosts: &AllowedHosts) {
+        let old = self.settings.load_full();
+        if old.allowed_hosts != *allowed_hosts {
+            let allowed_hosts = allowed_hosts.clone();
+            self.settings.store(Arc::new(BlobSettings { allowed_hosts, ..(*old).clone() }));
+        }
+    }
 }
 
-async fn carry_out(settings: BlobSettings, mut orders: Receiver<Order>) {
+async fn carry_out(current: Arc<ArcSwap<BlobSettings>>, mut orders: Receiver<Order>) {
+    let mut settings = current.load_full();
     let mut clients: HashMap<String, BlobClient> = HashMap::new();
     while let Some(Order { url, named, reply }) = orders.recv().await {
+        let newest = current.load_full();
+        if !Arc::ptr_eq(&newest, &settings) {
+            settings = newest;
+            clients.clear();
+        }
         if clients.len() >= MAX_CLIENTS && !clients.contains_key(&named) {
             clients.clear();
         }
@@ -82,7 +102,7 @@ async fn fetch(client: &BlobClient, url: BlobUrl) -> Result<Bytes, String> {
     }
 }
 
-impl FetchDocument for Client {
+impl FetchDocument for KeyClient {
     fn fetch(&self, url: &str, named: &str) -> Fetched {
         let start = || {
             let settings = self.settings.clone();

@@ -18,11 +18,12 @@ pub use self::caches::redis_cache;
 pub use self::daemon::Daemon;
 pub use self::journal::{journal_alone, letters};
 use super::auth_reload::AuthReload;
+use super::keys::KeyClient;
 use super::reload::Reloader;
 use super::reload::settings::SettingsOrigin;
 use super::signals::{HangUp, Signals};
 use super::stores::{self, blob_settings};
-use super::{keys, peers, refuse, traces};
+use super::{peers, refuse, traces};
 use crate::blob::retry::Policy;
 use crate::cache::redis::SetupError;
 use crate::cache::{Cache, CacheError};
@@ -152,7 +153,8 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
     }
     let tls = config.http.tls.as_ref().map(|tls| ServerTls::new(pems(&tls.held)).map(Arc::new)).transpose()?;
     let tracer = traces::start(config, &metrics).map_err(StartError::Traces)?;
-    let settings = http_settings(config, auth_reload.auth.clone(), tls.clone(), tracer.clone());
+    let keys = Arc::new(KeyClient::new(blob_settings(config)));
+    let settings = http_settings(config, auth_reload.auth.clone(), tls.clone(), (tracer.clone(), keys.clone()));
     let journal = journal::journal(config, &holder, &metrics).map_err(SetupError::from)?;
     metrics.set_journal_up(journal.is_none());
     show_certificates(config, &metrics);
@@ -173,7 +175,7 @@ pub async fn start(config: &Config, origin: Option<SettingsOrigin>) -> Result<Da
         info!(target: logging::LISTENING, address:% = address; "listening for probes and metrics");
     }
     let (level, shutdown) = (config.log_level, config.http.shutdown);
-    Ok(Daemon { address, server, pipeline, feeding, tracer, auth_reload, shutdown, level, following, changes })
+    Ok(Daemon { address, server, pipeline, feeding, tracer, auth_reload, keys, shutdown, level, following, changes })
 }
 
 /// Follows the files that open auth_reload. What is set itself stays in force beside them.
@@ -292,7 +294,7 @@ fn http_settings(
     config: &Config,
     auth: Arc<Auth>,
     tls: Option<Arc<ServerTls>>,
-    tracer: Option<Tracer>,
+    (tracer, keys): (Option<Tracer>, Arc<KeyClient>),
 ) -> HttpSettings {
     HttpSettings {
         bind: config.bind,
@@ -318,7 +320,7 @@ fn http_settings(
         stall: config.live.stall,
         auth,
         sources: sources(config),
-        keys: keys::client(&blob_settings(config)),
+        keys,
         tls,
     }
 }

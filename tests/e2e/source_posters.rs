@@ -242,6 +242,22 @@ fn keys_of_an_issuer_are_not_fetched_from_where_nobody_may_call() {
 }
 
 #[test]
+fn hosts_that_are_allowed_follow_the_settings_for_the_keys_of_an_issuer_too() {
+    let (issuer, other) = (Issuer::start(), Issuer::start());
+    let discovery = json!({"issuer": issuer.name(), "jwks_uri": other.server.url("/keys")});
+    issuer.server.put("/tenant/.well-known/openid-configuration", Blob::bytes(discovery.to_string()));
+    let text = |host: &str| format!("[fetch]\nallowed_hosts = [\"{host}\"]\n");
+    let builder = issuer.source().unset("fetch.allowed_hosts");
+    let daemon = builder.file("config/default.toml", &text("blobs.example")).start();
+    let token = issuer.token("k1", "us", now() + 3600);
+    let send = || post(&daemon, "/sources/s", &[("authorization", &token)]);
+    send().problem(503, "keys-unavailable");
+    change(&daemon, How::HangUp, &text(&format!("127.0.0.1:{}", other.server.port())));
+    // The issuer is not asked for each request.
+    assert!(eventually(Duration::from_secs(30), || send().status == 200));
+}
+
+#[test]
 fn tokens_of_a_file_are_read_again() {
     let daemon = source("event-grid").file("tokens", "firstfirstfirst1").set("sources.s.tokens_file", "tokens").start();
     let with = |token: &str| post(&daemon, "/sources/s", &[("authorization", &format!("Bearer {token}"))]).status;

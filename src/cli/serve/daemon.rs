@@ -10,6 +10,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::{pipeline_settings, sources};
 use crate::cli::auth_reload::AuthReload;
+use crate::cli::keys::KeyClient;
 use crate::cli::reload::Following;
 use crate::cli::reload::settings::SettingsChange;
 use crate::cli::signals::{SignalRequest, Signals};
@@ -37,6 +38,7 @@ pub struct Daemon {
     /// None: no spans are exported.
     pub(super) tracer: Option<Tracer>,
     pub(super) auth_reload: Arc<AuthReload>,
+    pub(super) keys: Arc<KeyClient>,
     /// How long the drain may take, all in all (`http.shutdown_seconds`).
     pub(super) shutdown: Duration,
     pub(super) level: LevelFilter,
@@ -92,7 +94,9 @@ impl Daemon {
     /// Has new settings take effect. Those that are not live are the old ones.
     fn adopt(&mut self, SettingsChange { config, settings }: &SettingsChange) {
         self.auth_reload.adopt_settings(&config.auth);
-        self.pipeline.adopt(&pipeline_settings(config));
+        let pipeline = pipeline_settings(config);
+        self.pipeline.adopt(&pipeline);
+        self.keys.adopt(&pipeline.blob.allowed_hosts);
         self.server.adopt_sources(sources(config));
         self.server.adopt_lines_one_in(config.log_requests_one_in);
         // Told at the level that lets more through.
