@@ -60,12 +60,10 @@ pub mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use self::fetch::direct::{self, DirectFetch};
 use self::fetch::scheduler::FetchScheduler;
 use self::fetch::shared::SharedScheduler;
-use self::fetch::streaming::{MAX_STREAMS, Passage};
+use self::fetch::streaming::{Passage, StreamPlaces};
 use self::placement::Placement;
 use self::readiness::Readiness;
 use self::router::central::{self, CentralRouter, RouterMessage};
@@ -136,7 +134,7 @@ pub fn build(settings: PipelineSettings, cache: Arc<dyn Cache>, metrics: &Metric
     };
     let router = start_router(&registry, deps);
 
-    let places = Arc::new(Semaphore::new(MAX_STREAMS));
+    let places = StreamPlaces::new();
     let passage = Passage { cache: cache.clone(), from_bytes: settings.stream_bytes, places };
     let settings = Arc::new(settings);
     let placement = Placement::new(placement::Deps {

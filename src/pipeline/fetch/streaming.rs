@@ -1,13 +1,14 @@
 //! Blobs that go to the cache as they come in: past admission, for no more than a piece of each is held.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use futures::future::ready;
 use futures::{FutureExt, StreamExt, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
@@ -18,6 +19,8 @@ use crate::cache::{Cache, Command, Incoming, Remembered, Session, StreamError};
 
 /// Blobs that are passed on at once in the whole process, each over a connection to the cache of its own.
 pub const MAX_STREAMS: usize = 32;
+/// Of those, blobs of one host: one that sends slowly leaves places to the others.
+const MAX_OF_HOST: usize = 24;
 /// Connections that a fetcher keeps for the next ones.
 const MAX_IDLE: usize = 2;
 
@@ -29,7 +32,43 @@ pub struct Passage {
     /// Blobs of a known length above this are streamed (`fetch.stream_bytes`).
     pub from_bytes: usize,
     /// A place for each at once.
-    pub places: Arc<Semaphore>,
+    pub places: Arc<StreamPlaces>,
+}
+
+/// The places of blobs that are passed on: [`MAX_STREAMS`] in all, [`MAX_OF_HOST`] for each host.
+pub struct StreamPlaces {
+    all: Semaphore,
+    /// Of the hosts of which something is passed on, or waits for a place.
+    of_hosts: Mutex<HashMap<Arc<str>, Weak<Semaphore>>>,
+}
+
+impl StreamPlaces {
+    /// All are free.
+    pub fn new() -> Arc<Self> {
+        Arc::new(StreamPlaces { all: Semaphore::new(MAX_STREAMS), of_hosts: Mutex::default() })
+    }
+
+    /// Waits for a place, up to then.
+    async fn take(
+        &self,
+        host: &Arc<str>,
+        until: Instant,
+    ) -> Result<(OwnedSemaphorePermit, SemaphorePermit<'_>), FetchError> {
+        let taken =
+            async { Ok::<_, AcquireError>((self.of_host(host).acquire_owned().await?, self.all.acquire().await?)) };
+        timeout_at(until.into(), taken).await.ok().and_then(Result::ok).ok_or_else(FetchError::no_place)
+    }
+
+    fn of_host(&self, host: &Arc<str>) -> Arc<Semaphore> {
+        let mut of_hosts = self.of_hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = of_hosts.get(host).and_then(Weak::upgrade) {
+            return places;
+        }
+        of_hosts.retain(|_, places| places.strong_count() > 0);
+        let places = Arc::new(Semaphore::new(MAX_OF_HOST));
+        of_hosts.insert(host.clone(), Arc::downgrade(&places));
+        places
+    }
 }
 
 /// A fetcher's way to the cache.
@@ -55,8 +94,9 @@ impl Streaming {
 
     /// Lets the value stand that the key has, if it is what is remembered.
     pub(super) async fn let_stand(&self, request: &FetchRequest, until: Instant) -> FetchResult {
-        let Ok(Ok(_place)) = timeout_at(until.into(), self.passage.places.acquire()).await else {
-            return FetchResult::Failed(FetchError::no_place());
+        let _place = match self.passage.places.take(&request.host, until).await {
+            Ok(place) => place,
+            Err(error) => return FetchResult::Failed(error),
         };
         let (Some(remembered), Some(version)) = (request.known.clone(), request.version.clone()) else {
             return FetchResult::Lost;
@@ -98,8 +138,9 @@ impl Streaming {
         until: Instant,
         is_current: impl Fn() -> bool,
     ) -> FetchResult {
-        let Ok(Ok(_place)) = timeout_at(until.into(), self.passage.places.acquire()).await else {
-            return FetchResult::Failed(FetchError::no_place());
+        let _place = match self.passage.places.take(&request.host, until).await {
+            Ok(place) => place,
+            Err(error) => return FetchResult::Failed(error),
         };
         let mut session = self.session();
         let (failure, comparison) = (Cell::new(None), RefCell::new(request.expected.as_deref().map(|it| it.compare())));
