@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::http::request;
 use crate::support::{
-    Blob, BlobServer, Daemon, Gate, PATIENCE, Random, Redis, Stage, delete, delete_pattern, eventually, get, ndjson,
-    results, set_blob, set_inline,
+    Blob, Daemon, Gate, PATIENCE, Random, Redis, Stage, delete, delete_pattern, eventually, get, ndjson, results,
+    set_blob, set_inline,
 };
 
 fn at(version: u64, mut event: Value) -> Value {
@@ -142,20 +141,6 @@ fn it_keeps_its_turn_among_others_on_its_key() {
     assert_eq!((&answers[2]["value"], &answers[4]["value"]), (&json!(text(b's')), &json!(text(b'f'))));
     assert_eq!(answers[10]["value"], "last");
     assert_eq!(stage.redis.value("k"), Some(body(b's')));
-}
-
-#[test]
-fn a_host_that_sends_slowly_leaves_places_to_others() {
-    let (stage, other) = (stage(), BlobServer::start());
-    stage.blobs.put("/slow", Blob::bytes(vec![b's'; 1000]).drip(10, Duration::from_millis(100)));
-    other.put("/fast", Blob::bytes(vec![b'f'; 5000]));
-    let events: Vec<Value> =
-        (0..40).map(|number| set_blob(&format!("slow:{number}"), &stage.blobs.url("/slow"))).collect();
-    let mut wire = stage.daemon.wire();
-    wire.send(&request("POST", "/events", &[("content-type", "application/x-ndjson")], ndjson(&events).as_bytes()));
-    stage.blobs.wait_hits("/slow", 40);
-    assert_eq!(statuses(&stage.daemon, &[set_blob("fast", &other.url("/fast"))]), ["stored"]);
-    assert_eq!(stage.blobs.answered("/slow"), 0, "it waited for them");
 }
 
 #[test]

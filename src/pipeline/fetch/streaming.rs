@@ -187,3 +187,22 @@ impl Streaming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn a_host_that_sends_slowly_leaves_places_to_others() {
+        let (places, until) = (StreamPlaces::new(), Instant::now() + Duration::from_secs(60));
+        let take = |host: &Arc<str>| places.take(host, until).now_or_never().and_then(Result::ok);
+        let [slow, other, third] = ["slow", "other", "third"].map(Arc::from);
+        let of_slow: Vec<_> = std::iter::from_fn(|| take(&slow)).collect();
+        let of_other: Vec<_> = std::iter::from_fn(|| take(&other)).collect();
+        assert_eq!((of_slow.len(), of_other.len()), (MAX_OF_HOST, MAX_STREAMS - MAX_OF_HOST));
+        drop(of_slow);
+        assert!(take(&third).is_some() && places.of_hosts.lock().expect("no panic").len() == 2, "others are forgotten");
+    }
+}
