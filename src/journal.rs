@@ -43,7 +43,7 @@ mod promise;
 pub mod window;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
@@ -105,6 +105,8 @@ struct Shared {
     /// Events in the stream, as the last reply said, and those on their way to it.
     depth: AtomicU64,
     on_their_way: AtomicU64,
+    /// When what is under way is answered at the latest, once the process drains.
+    cut_off: OnceLock<Instant>,
     /// Wakes the feeder of this process: something was appended.
     appended: Notify,
     /// Until when nothing is asked of its Redis.
@@ -132,6 +134,7 @@ impl Journal {
             metrics,
             depth: AtomicU64::new(0),
             on_their_way: AtomicU64::new(0),
+            cut_off: OnceLock::new(),
             appended: Notify::new(),
             left_alone: Mutex::default(),
             trouble: Mutex::default(),
@@ -147,6 +150,11 @@ impl Journal {
     /// Events that it holds at most.
     pub fn max_events(&self) -> u64 {
         self.settings().max_events
+    }
+
+    /// The process drains: at this time what is under way is answered, and is not appended any more.
+    pub fn ends_at(&self, cut_off: Instant) {
+        let _ = self.shared.cut_off.set(cut_off);
     }
 
     /// What its Redis has told.

@@ -260,8 +260,9 @@ impl Waiting<'_> {
         let (events, source) = (records.len() as u64, self.offer.source.clone());
         let entry =
             Entry { accepted_ms: unix_millis(), source, request_id: request_id.unwrap_or_default(), records }.write();
-        let appended = self.appended.insert(appender.append(entry, events, permit).map_err(rejection)?);
-        Ok(timed_wait.wait(pin!(appended), Some(begun), begun + worker.shared.pipeline.deadline()).await)
+        let ends = begun + worker.shared.pipeline.deadline();
+        let appended = self.appended.insert(appender.append(entry, events, ends, permit).map_err(rejection)?);
+        Ok(timed_wait.wait(pin!(appended), Some(begun), ends).await)
     }
 }
 

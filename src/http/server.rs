@@ -124,8 +124,8 @@ impl HttpServer {
     /// Takes no new events, lets what was accepted finish, and ends: at the latest when `http.shutdown_seconds` are over.
     pub async fn drain(self) {
         let begun = Instant::now();
-        self.shared.pipeline.readiness.drain();
         let last = self.shared.settings.shutdown.saturating_sub(LAST_BYTES);
+        self.shared.drain(begun + last);
         info!(busy = self.shared.busy(), seconds = self.shared.settings.shutdown.as_secs(); "draining");
         if !self.is_idle_by(begun, last).await {
             warn!(busy = self.shared.busy(); "drain timed out, answering the remaining requests");

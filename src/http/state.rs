@@ -105,6 +105,12 @@ impl HttpState {
         }
     }
 
+    /// Takes no new events; what is under way is answered by this time.
+    pub fn drain(&self, cut_off: Instant) {
+        self.pipeline.readiness.drain();
+        self.journal.iter().for_each(|journal| journal.ends_at(cut_off));
+    }
+
     /// Whether what is under way must be answered now.
     pub fn is_cut_off(&self) -> bool {
         self.cut_off.load(Relaxed)

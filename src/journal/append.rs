@@ -67,10 +67,19 @@ pub enum AppendMessage {
 pub struct Append {
     entry: Bytes,
     events: u64,
+    /// When its request is answered at the latest: from then on it must not be appended.
+    ends: Instant,
     /// Holds the entry's bytes in admission, whoever still waits for the answer.
     permit: Permit,
     reserved: Reserved,
     reply: oneshot::Sender<AppendResult>,
+}
+
+impl Append {
+    /// Whether its request was answered, or must be by now: appended, it might stand behind newer events.
+    fn is_answered(&self, now: Instant) -> bool {
+        self.reply.is_closed() || self.ends <= now
+    }
 }
 
 /// Its part of what is on its way to the stream, given back when it has ended.
@@ -98,8 +107,9 @@ impl Appender {
         Appender { journal, mailbox }
     }
 
-    /// Appends the entry of a request with so many events; `permit` holds them in admission until that has ended. What comes back is
-    /// dropped without an answer if the actor fails.
+    /// Appends the entry of a request with so many events, before `ends` or not at all; `permit` holds them in admission until that
+    /// has ended. What comes back is dropped without an answer if the actor fails. If it is dropped here, what was not sent yet is not
+    /// appended.
     ///
     /// # Errors
     /// The journal is full, or too small.
@@ -107,11 +117,12 @@ impl Appender {
         &self,
         entry: Vec<u8>,
         events: u64,
+        ends: Instant,
         permit: Permit,
     ) -> Result<oneshot::Receiver<AppendResult>, AppendError> {
         let reserved = self.journal.reserve(events)?;
         let (reply, receiver) = oneshot::channel();
-        self.mailbox.post(AppendMessage::Append(Append { entry: entry.into(), events, permit, reserved, reply }));
+        self.mailbox.post(AppendMessage::Append(Append { entry: entry.into(), events, ends, permit, reserved, reply }));
         Ok(receiver)
     }
 }
@@ -177,13 +188,18 @@ impl AppendStage {
     }
 
     fn next_group(&mut self) -> AppendGroup {
-        let (mut group, mut bytes) = (AppendGroup::default(), 0);
+        let (mut group, mut bytes, now) = (AppendGroup::default(), 0, Instant::now());
         while let Some(next) = self.waiting.front()
             && group.appends.len() < MAX_ENTRIES
             && (bytes == 0 || bytes + next.entry.len() <= MAX_BYTES)
+            && let Some(next) = self.waiting.pop_front()
         {
+            if next.is_answered(now) {
+                let _ = next.reply.send(Err(AppendError::Unreachable("it did not come to them in time".into())));
+                continue;
+            }
             bytes += next.entry.len();
-            group.appends.extend(self.waiting.pop_front());
+            group.appends.push(next);
         }
         let letters = self.letters.len().min(MAX_LETTERS_TOGETHER);
         group.letters.extend(self.letters.drain(..letters));

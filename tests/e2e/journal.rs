@@ -265,6 +265,29 @@ fn what_a_sender_that_hung_up_was_not_told_is_counted_all_the_same() {
 }
 
 #[test]
+fn what_was_answered_503_is_not_appended_once_the_journal_answers_again() {
+    let (cache, mut journal) = (Redis::start(), Redis::start());
+    let daemon = apart(&cache, &journal).set("event.deadline_ms", 1500).set("http.workers", 1).start();
+    assert_accepted(&keep(&daemon, &set_inline("k", "1")), 1);
+    assert_empty(&journal);
+    journal.pause();
+    // One is sent to the journal's Redis, the other waits for it.
+    let ask = |key: &str| {
+        let (mut wire, body) = (daemon.wire(), set_inline(key, "late").to_string());
+        wire.send_request("POST", "/events", &[ASYNC, ("content-type", "application/json")], body.as_bytes());
+        wire
+    };
+    let mut wires = [ask("in-flight"), ask("waiting")];
+    wires.iter_mut().for_each(|wire| assert_eq!(wire.answer().status, 503));
+    journal.resume();
+    let accepted = || keep(&daemon, &set_inline("k", "2")).status == 202;
+    assert!(eventually(PATIENCE, accepted), "the journal answers again");
+    assert_empty(&journal);
+    assert!(eventually(PATIENCE, || cache.value("k").as_deref() == Some(&b"2"[..])));
+    assert!(!cache.exists("in-flight") && !cache.exists("waiting"), "they were answered 503");
+}
+
+#[test]
 fn no_event_no_pattern_and_no_clear_touches_what_the_journal_keeps() {
     let Stage { daemon, redis, blobs } = Stage::with(|daemon| daemon.set("event.allow_match_all", true));
     blobs.put("/bad", Blob::status(403));

@@ -62,6 +62,13 @@ impl AppendGroup {
         self.appends.is_empty() && self.letters.is_empty()
     }
 
+    /// From when on none of its entries may be appended, because the first of their requests is answered then, or all are; None: it
+    /// has no entries.
+    fn ends(&self, journal: &Journal) -> Option<Instant> {
+        let first = self.appends.iter().map(|append| append.ends).min()?;
+        Some(journal.shared.cut_off.get().map_or(first, |cut_off| first.min(*cut_off)))
+    }
+
     fn commands(&self, journal: &Journal) -> Vec<Args> {
         let Shared { keys, settings, .. } = &*journal.shared;
         let mut commands = Vec::with_capacity(self.appends.len() + self.letters.len() + 7);
@@ -183,11 +190,12 @@ impl AppendLine {
         journal: &Journal,
     ) -> impl Future<Output = (Self, Result<Vec<Value>, LinkError>)> + use<> {
         let (commands, block) = (group.commands(journal), block(journal.settings()));
-        let (appends, letters) = (group.appends.len(), group.letters.len());
+        let (exec, letters, ends) =
+            (group.appends.len() + AROUND_ENTRIES - 1, group.letters.len(), group.ends(journal));
         async move {
-            let replies = match appends {
-                0 => self.link.call(commands, block).await,
-                _ => self.append(commands, appends + AROUND_ENTRIES - 1, letters, block).await,
+            let replies = match ends {
+                None => self.link.call(commands, block).await,
+                Some(ends) => self.append(commands, exec, letters, (block, ends)).await,
             };
             (self, replies)
         }
@@ -201,25 +209,31 @@ impl AppendLine {
         mut commands: Vec<Args>,
         exec: usize,
         letters: usize,
-        block: Duration,
+        (block, ends): (Duration, Instant),
     ) -> Result<Vec<Value>, LinkError> {
-        let ends = Instant::now() + self.link.patience();
-        let mut replies = self.append_once(commands.clone(), block).await?;
+        let last = ends.min(Instant::now() + self.link.patience());
+        let mut replies = self.append_once(commands.clone(), block, ends).await?;
         commands.truncate(commands.len() - letters);
-        while self.clock.is_some() && matches!(replies.get(exec), Some(Value::Nil)) && Instant::now() < ends {
-            let again = self.append_once(commands.clone(), block).await?;
+        while self.clock.is_some() && matches!(replies.get(exec), Some(Value::Nil)) && Instant::now() < last {
+            let again = self.append_once(commands.clone(), block, ends).await?;
             replies.splice(..commands.len(), again);
         }
         Ok(replies)
     }
 
-    async fn append_once(&mut self, mut commands: Vec<Args>, block: Duration) -> Result<Vec<Value>, LinkError> {
+    async fn append_once(
+        &mut self,
+        mut commands: Vec<Args>,
+        block: Duration,
+        ends: Instant,
+    ) -> Result<Vec<Value>, LinkError> {
         // Behind a failure it may be another server.
         let clock = match self.clock.take() {
             Some(clock) => clock,
             None => self.ask_time().await?,
         };
-        let (now, within) = (Instant::now(), self.link.patience() + block);
+        let now = Instant::now();
+        let within = ends.saturating_duration_since(now).min(self.link.patience() + block);
         let deadline = clock.unix_ms + millis(now - clock.at + within);
         if let Some(guard) = commands.get_mut(GUARD_PLACE) {
             guard.push(deadline.into_arg());
