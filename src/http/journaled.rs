@@ -122,7 +122,17 @@ impl Offer {
         self.events.iter().filter(|event| event.is_ok()).count()
     }
 
-    /// What is valid of it is kept: counted, and told of with what is not.
+    /// What is valid of it is kept: counted, and told of with what is not. That becomes dead letters of a notification.
+    fn kept(&self, appender: &Appender, context: Option<&RequestContext>, shared: &HttpState) {
+        self.count(context, shared);
+        if self.is_notification() {
+            let request_id = context.map(|context| context.ids.id.as_str()).unwrap_or_default();
+            for invalid in self.events.iter().filter_map(|event| event.as_ref().err()) {
+                appender.bury(letter_of_invalid(invalid, &self.source, request_id));
+            }
+        }
+    }
+
     fn count(&self, context: Option<&RequestContext>, shared: &HttpState) {
         let (valid, source) = (self.valid() as u64, shared.sources.find(&self.source));
         let refused = self.events.len() as u64 - valid;
@@ -139,24 +149,20 @@ impl Offer {
     }
 }
 
-/// What of a notification can never succeed becomes a dead letter. `events` are those that it came to, if they were handed to the
+/// What of a notification can never succeed becomes a dead letter. `events` are those that it came to, which were handed to the
 /// pipeline with this verdict.
 pub(super) fn bury(
     appender: &Appender,
     source: &str,
-    request: &HttpRequest,
+    context: Option<&RequestContext>,
     events: &[Result<Event, Invalid>],
     results: &[EventResult],
 ) {
-    let context = RequestContext::of(request);
-    let request_id = context.as_ref().map(|context| context.ids.id.as_str()).unwrap_or_default();
-    for (place, event) in events.iter().enumerate() {
-        let letter = match (event, results.get(place)) {
-            (Err(invalid), _) => {
-                let problem = invalid.problem();
-                DeadLetter::of_notification(None, (problem.slug, &problem.detail), source, request_id)
-            }
-            (Ok(event), Some(EventResult::Answered(answered))) if answered.class() == Class::Rejected => {
+    let request_id = context.map(|context| context.ids.id.as_str()).unwrap_or_default();
+    for (event, result) in events.iter().zip(results) {
+        let letter = match (event, result) {
+            (Err(invalid), _) => letter_of_invalid(invalid, source, request_id),
+            (Ok(event), EventResult::Answered(answered)) if answered.class() == Class::Rejected => {
                 let problem = answered.outcomes.iter().find_map(Outcome::problem);
                 let told = problem.map_or(("", ""), |problem| (problem.kind.slug(), problem.detail.as_ref()));
                 DeadLetter::of_notification(Some(Record::of_event(event)), told, source, request_id)
@@ -165,6 +171,11 @@ pub(super) fn bury(
         };
         appender.bury(letter);
     }
+}
+
+fn letter_of_invalid(invalid: &Invalid, source: &str, request_id: &str) -> DeadLetter {
+    let problem = invalid.problem();
+    DeadLetter::of_notification(None, (problem.slug, &problem.detail), source, request_id)
 }
 
 /// A request whose events are to be kept.
@@ -202,7 +213,7 @@ impl Keeping<'_> {
             }
         }
         waiting.is_over = true;
-        waiting.offer.count(RequestContext::of(self.request).as_deref(), shared);
+        waiting.offer.kept(self.appender, RequestContext::of(self.request).as_deref(), shared);
         Ok(Ok(self.answer(&waiting.offer)))
     }
 
@@ -239,7 +250,8 @@ impl Keeping<'_> {
     }
 }
 
-/// The events of a request that the appender has. What it appends is counted and told of even if the sender hangs up.
+/// The events of a request that the appender has. What it appends is counted and told of, and what is invalid becomes a dead letter of
+/// a notification, even if the sender hangs up.
 struct Waiting<'a> {
     appended: Option<oneshot::Receiver<AppendResult>>,
     offer: Offer,
@@ -272,9 +284,10 @@ impl Drop for Waiting<'_> {
         let Offer { events, source, .. } = &mut self.offer;
         let offer = Offer { events: mem::take(events), patterns: 0, source: mem::take(source) };
         let (worker, context) = (self.keeping.worker.clone(), RequestContext::of(self.keeping.request));
+        let appender = self.keeping.appender.clone();
         actix_rt::spawn(async move {
             if let Ok(Ok(())) = appended.await {
-                offer.count(context.as_deref(), &worker.shared);
+                offer.kept(&appender, context.as_deref(), &worker.shared);
             }
         });
     }

@@ -115,19 +115,50 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     source.metrics.received(elements.len());
     let Mapped { events, ignored } = source.mapping.events(elements, shared.pipeline.limits());
     source.metrics.ignored(&ignored);
-    let notification = Notification { source, format, events: permitted(events, rights.as_deref()), rights, body };
-    finish(request, worker, &mut timed_wait, notification, permit).await
+    let events = permitted(events, rights.as_deref());
+    finish(request, worker, &mut timed_wait, (HandedOver { source, format, rights, body }, events), permit).await
 }
 
-/// What a source has told of.
-struct Notification {
+/// A notification whose events have gone their way.
+pub(super) struct HandedOver {
     source: Arc<ActiveSource>,
     /// As which it was read.
     format: Format,
-    events: Vec<Result<Event, Invalid>>,
     /// What the sender may do; None: everything.
     rights: Option<Arc<Rights>>,
     body: Bytes,
+}
+
+impl HandedOver {
+    /// The name of its source.
+    pub fn source(&self) -> &str {
+        &self.source.mapping.name
+    }
+
+    /// The verdict as the source sees it, counted for it. What can never succeed becomes a dead letter.
+    pub fn settled(
+        &self,
+        verdict: Verdict,
+        headers: &HeaderMap,
+        context: Option<&RequestContext>,
+        worker: &Worker,
+    ) -> Verdict {
+        let verdict = self.source.settled(verdict);
+        if let (Some(appender), Verdict::Batch(results)) = (&worker.appender, &verdict)
+            && results.iter().any(|result| result.class() == Class::Rejected)
+        {
+            bury(appender, self.source(), context, &self.events_again(headers, worker), results);
+        }
+        verdict
+    }
+
+    /// Its events once more: that some are rejected is rare, and a copy of all would be made for each.
+    fn events_again(&self, headers: &HeaderMap, worker: &Worker) -> Vec<Result<Event, Invalid>> {
+        let message = Message { headers: &Given(headers), body: &self.body, max_elements: worker.shared.max_events };
+        let Ok(Parsed::Elements(elements)) = parse(self.format, &message) else { return Vec::new() };
+        let Mapped { events, .. } = self.source.mapping.events(elements, worker.shared.pipeline.limits());
+        permitted(events, self.rights.as_deref())
+    }
 }
 
 /// The events, less those that the sender has no right to.
@@ -142,47 +173,24 @@ async fn finish(
     request: &HttpRequest,
     worker: &Rc<Worker>,
     timed_wait: &mut TimedWait<'_>,
-    Notification { source, format, events, rights, body }: Notification,
+    (notification, events): (HandedOver, Vec<Result<Event, Invalid>>),
     permit: Permit,
 ) -> Result<Reply, Rejection> {
-    let bytes_in = body.len();
+    let (bytes_in, is_journaled) = (notification.body.len(), notification.source.is_journaled);
     let appender = worker.appender.as_ref();
-    if let Some(appender) = appender.filter(|_| source.is_journaled && events.iter().any(Result::is_ok)) {
-        let name = source.mapping.name.as_str();
-        let invalid: Vec<_> = events.iter().filter(|event| event.is_err()).cloned().collect();
-        let (offer, preferences) = (Offer::of_notification(events, name), Preferences::of(request.headers()));
+    if let Some(appender) = appender.filter(|_| is_journaled && events.iter().any(Result::is_ok)) {
+        let offer = Offer::of_notification(events, notification.source());
+        let preferences = Preferences::of(request.headers());
         let keeping = Keeping { request, worker, appender, preferences, bytes_in };
         return Ok(match keeping.keep(timed_wait, offer, permit).await? {
-            Ok(response) => {
-                bury(appender, name, request, &invalid, &[]);
-                Reply::Question(response)
-            }
+            Ok(response) => Reply::Question(response),
             Err(done) => Reply::Events(done),
         });
     }
     let trace = RequestContext::of(request).and_then(|context| context.ids.trace().cloned());
     let pending = worker.submitter.submit_events(events, true, permit, trace);
-    let (verdict, pending) = UnderWay::new(pending, worker, request, Some(source.clone())).verdict(timed_wait).await;
-    if let (Some(appender), Verdict::Batch(results)) = (appender, &verdict)
-        && results.iter().any(|result| result.class() == Class::Rejected)
-    {
-        let events = permitted(read_again(request, (&source, format), &body, worker), rights.as_deref());
-        bury(appender, &source.mapping.name, request, &events, results);
-    }
+    let (verdict, pending) = UnderWay::new(pending, worker, request, Some(notification)).verdict(timed_wait).await;
     Ok(Reply::Events(AnsweredRequest { verdict, pending, bytes_in }))
-}
-
-/// The events of a notification whose events have gone their way: that some are rejected is rare, and a copy of all would be made for each.
-fn read_again(
-    request: &HttpRequest,
-    (source, format): (&ActiveSource, Format),
-    body: &Bytes,
-    worker: &Worker,
-) -> Vec<Result<Event, Invalid>> {
-    let max_elements = worker.shared.max_events;
-    let message = Message { headers: &Given(request.headers()), body, max_elements };
-    let Ok(Parsed::Elements(elements)) = parse(format, &message) else { return Vec::new() };
-    source.mapping.events(elements, worker.shared.pipeline.limits()).events
 }
 
 /// The answer to a request without a notification.

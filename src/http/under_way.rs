@@ -2,14 +2,13 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 
+use super::notifications::HandedOver;
 use super::problem;
 use super::request::RequestContext;
-use super::sources::ActiveSource;
 use super::verdict_log::log_verdict;
 use super::worker::{TimedWait, WaitEnd, Worker};
 use crate::event::outcome::ProblemKind;
@@ -30,24 +29,25 @@ async fn verdict(
 }
 
 /// What is accepted is carried out even if the sender hangs up; dropped before its
-/// verdict, this sees to it that it is counted and told of all the same.
+/// verdict, this sees to it that it is counted and told of all the same, and that what is rejected of a notification becomes a dead
+/// letter.
 pub(super) struct UnderWay<'a> {
     pending: Option<PendingReply>,
     begun: Instant,
     worker: &'a Rc<Worker>,
     request: &'a HttpRequest,
-    source: Option<Arc<ActiveSource>>,
+    notification: Option<HandedOver>,
 }
 
 impl<'a> UnderWay<'a> {
-    /// `source` is the one whose notification it is, if it is one.
+    /// `notification` is what it is of, if it is one.
     pub fn new(
         pending: PendingReply,
         worker: &'a Rc<Worker>,
         request: &'a HttpRequest,
-        source: Option<Arc<ActiveSource>>,
+        notification: Option<HandedOver>,
     ) -> UnderWay<'a> {
-        UnderWay { pending: Some(pending), begun: Instant::now(), worker, request, source }
+        UnderWay { pending: Some(pending), begun: Instant::now(), worker, request, notification }
     }
 
     /// The verdict, and who waited for it.
@@ -56,7 +56,14 @@ impl<'a> UnderWay<'a> {
             Some(pending) => verdict(pending, timed_wait, self.begun, self.worker.shared.pipeline.deadline()).await,
             None => Verdict::Rejected(Rejection::Unavailable(ProblemKind::Interrupted)),
         };
-        (settled(verdict, self.source.as_deref()), self.pending.take())
+        let context = RequestContext::of(self.request);
+        let verdict = match &self.notification {
+            Some(notification) => {
+                notification.settled(verdict, self.request.headers(), context.as_deref(), self.worker)
+            }
+            None => verdict,
+        };
+        (verdict, self.pending.take())
     }
 }
 
@@ -65,26 +72,22 @@ impl Drop for UnderWay<'_> {
         // Nearly always there is nothing left to wait for.
         let Some(mut pending) = self.pending.take() else { return };
         let Some(context) = RequestContext::of(self.request) else { return };
-        let (worker, begun, source) = (self.worker.clone(), self.begun, self.source.take());
+        let (worker, begun, notification) = (self.worker.clone(), self.begun, self.notification.take());
+        let notification = notification.map(|notification| (notification, self.request.headers().clone()));
         actix_rt::spawn(async move {
             let shared = &worker.shared;
             let verdict = verdict(&mut pending, &mut worker.timed_wait(), begun, shared.pipeline.deadline()).await;
-            let verdict = settled(verdict, source.as_deref());
+            let verdict = match &notification {
+                Some((notification, headers)) => notification.settled(verdict, headers, Some(&context), &worker),
+                None => verdict,
+            };
             let problem = match &verdict {
                 Verdict::Rejected(why) => problem::slug(why),
                 Verdict::One(_) | Verdict::Batch(_) => "",
             };
             shared.count(&verdict, problem, context.holder().as_deref());
-            let source = source.as_deref().map(|source| source.mapping.name.as_str()).unwrap_or_default();
+            let source = notification.as_ref().map(|(notification, _)| notification.source()).unwrap_or_default();
             log_verdict(&verdict, problem, source, &context.ids, shared);
         });
-    }
-}
-
-/// The verdict as the source sees it, counted for it.
-fn settled(verdict: Verdict, source: Option<&ActiveSource>) -> Verdict {
-    match source {
-        Some(source) => source.settled(verdict),
-        None => verdict,
     }
 }

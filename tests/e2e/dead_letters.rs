@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::journal::{assert_accepted, assert_empty, keep};
-use crate::support::{Blob, BlobServer, Daemon, PATIENCE, Redis, Stage, eventually, set_blob, set_inline};
+use crate::support::{Blob, BlobServer, Daemon, Gate, PATIENCE, Redis, Stage, eventually, set_blob, set_inline};
 
 fn run(redis: &Redis, args: &[&str]) -> Output {
     command(redis, args).output().expect("the program runs")
@@ -146,6 +146,57 @@ fn a_notification_that_can_never_succeed_is_a_dead_letter_and_one_for_the_journa
     assert_eq!((answer.status, answer.json()), (202, json!({"status": "accepted", "events": 1})));
     assert_empty(&redis);
     drop(blobs);
+}
+
+/// What MinIO tells of an object that was put.
+fn put_record(object: &str) -> Value {
+    json!({"eventSource": "minio:s3", "eventName": "s3:ObjectCreated:Put", "eventTime": "2026-11-28T22:10:23.403Z",
+        "s3": {"bucket": {"name": "b"}, "object": {"key": object, "sequencer": "0055AED6DCD90281E5"}}})
+}
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[test]
+fn a_notification_that_can_never_succeed_is_a_dead_letter_though_its_sender_hung_up() {
+    let (redis, blobs, gate) = (Redis::start(), BlobServer::start(), Gate::closed());
+    let held = gate.clone();
+    blobs.fallback(move |_| Some(Blob::status(403).gate(&held)));
+    let daemon = Daemon::builder().redis(&redis).set("http.workers", 1).set("stores.files.kind", "http");
+    let daemon = daemon.set("stores.files.endpoint", format!("http://127.0.0.1:{}/", blobs.port()));
+    let daemon = daemon.set("sources.minio.format", "s3").set("sources.minio.store", "files").start();
+    let mut wire = daemon.wire();
+    let body = json!({"Records": [put_record("o")]}).to_string();
+    wire.send_request("POST", "/sources/minio", &[JSON], body.as_bytes());
+    assert!(eventually(PATIENCE, || !blobs.targets().is_empty()), "the object is asked for");
+    wire.reset();
+    daemon.log_line(|line| line.contains("hung-up"));
+    gate.open();
+    assert!(eventually(PATIENCE, || letters(&redis) == 1), "what was rejected is a dead letter");
+    assert_eq!(listed(&redis, &["--source", "minio"])[0]["problem"], "blob-denied");
+}
+
+#[test]
+fn what_is_invalid_of_a_notification_for_the_journal_is_a_dead_letter_though_its_sender_hung_up() {
+    let (cache, mut journal) = (Redis::start(), Redis::start());
+    let daemon = Daemon::builder().redis(&cache).set("journal.url", format!("redis://127.0.0.1:{}/0", journal.port()));
+    let daemon = daemon.set("redis.response_timeout_ms", 20_000).set("http.workers", 1);
+    let daemon =
+        daemon.set("event.max_key_bytes", 4).set("sources.minio.format", "s3").set("sources.minio.accept", "journal");
+    let daemon = daemon.set("sources.minio.value", "facts").set("sources.minio.key", "{object}").start();
+    assert_accepted(&keep(&daemon, &set_inline("k", "1")), 1);
+    assert_empty(&journal);
+    journal.pause();
+    let mut wire = daemon.wire();
+    let body = json!({"Records": [put_record("o"), put_record("too-long")]}).to_string();
+    wire.send_request("POST", "/sources/minio", &[JSON], body.as_bytes());
+    let held = || daemon.metric("cache_sync_admission_events", &[]) >= 1.0;
+    assert!(eventually(PATIENCE, held), "it has arrived");
+    wire.reset();
+    daemon.log_line(|line| line.contains("hung-up"));
+    journal.resume();
+    assert!(eventually(PATIENCE, || letters(&journal) == 1), "what was invalid is a dead letter");
+    assert_empty(&journal);
+    assert!(cache.exists("o"));
 }
 
 #[test]
