@@ -31,6 +31,8 @@ const HAS_TAG: u8 = 8;
 
 /// A SHA-256 of what the keys of an event held.
 pub type Digest = [u8; 32];
+/// The digest that nothing has: what the keys held is not known.
+pub const OF_NOTHING: Digest = [0; 32];
 
 /// One event of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]

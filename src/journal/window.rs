@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use ahash::{AHashMap as HashMap, AHashSet as HashSet};
 
 use self::order::Order;
-use super::entry::Record;
+use super::entry::{Digest, OF_NOTHING, Record};
 use crate::event::pattern::Pattern;
 use crate::event::{Action, CacheKey, Event, Source};
 
@@ -274,6 +274,13 @@ impl Window {
             self.order.add(id, task);
             self.bytes += task.bytes();
             self.release(id);
+        }
+    }
+
+    /// What is left of a letter that is run again is applied only if its keys still hold what this is the digest of; None: not at all.
+    pub fn guard(&mut self, id: TaskId, unless_changed: Option<Digest>) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.record.unless_changed = Some(unless_changed.unwrap_or(OF_NOTHING));
         }
     }
 

@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::journal::{assert_accepted, assert_empty, keep};
+use crate::journal::{assert_accepted, assert_empty, keep, length};
 use crate::support::{Blob, BlobServer, Daemon, Gate, PATIENCE, Redis, Stage, eventually, set_blob, set_inline};
 
 fn run(redis: &Redis, args: &[&str]) -> Output {
@@ -197,6 +197,26 @@ fn what_is_invalid_of_a_notification_for_the_journal_is_a_dead_letter_though_its
     assert!(eventually(PATIENCE, || letters(&journal) == 1), "what was invalid is a dead letter");
     assert_empty(&journal);
     assert!(cache.exists("o"));
+}
+
+#[test]
+fn a_letter_of_several_keys_that_succeeds_in_parts_is_run_again_up_to_its_end() {
+    let Stage { daemon, redis, blobs } = Stage::with(|daemon| daemon.set("fetch.attempts", 1));
+    blobs.put("/a", Blob::status(403));
+    blobs.put("/b", Blob::status(403));
+    let data = json!([{"key": "a", "url": blobs.url("/a")}, {"key": "b", "url": blobs.url("/b")}]);
+    assert_accepted(&keep(&daemon, &json!({"key": "SET", "value": {"data": data}})), 1);
+    assert_empty(&redis);
+    assert_eq!(letters(&redis), 1);
+    blobs.put("/a", Blob::bytes("a"));
+    blobs.put("/b", Blob::status(503));
+    assert!(run(&redis, &["replay"]).status.success());
+    assert!(eventually(PATIENCE, || redis.exists("a")), "the first is mended");
+    blobs.wait_hits("/b", 4);
+    blobs.put("/b", Blob::bytes("b"));
+    assert!(eventually(PATIENCE, || length(&redis) == 0), "it ends");
+    assert_eq!(letters(&redis), 0, "{:#?}", listed(&redis, &[]));
+    assert_eq!((redis.value("a"), redis.value("b")), (Some(b"a".to_vec()), Some(b"b".to_vec())));
 }
 
 #[test]

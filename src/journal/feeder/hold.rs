@@ -286,6 +286,10 @@ impl Holder {
         let now = Instant::now();
         match results {
             Results::Each(ends) => tasks.into_iter().zip(ends).for_each(|(id, end)| self.end(id, end, now)),
+            Results::Part(end, unless_changed) => tasks.into_iter().zip([end]).for_each(|(id, end)| {
+                self.window.guard(id, unless_changed);
+                self.end(id, end, now);
+            }),
             Results::NotBegun => tasks.into_iter().for_each(|id| self.window.put_off(id, None, false, now)),
             Results::TooLarge if tasks.len() > 1 => {
                 self.window.halve_rounds();

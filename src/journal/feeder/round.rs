@@ -1,6 +1,7 @@
 //! One round: events handed to the pipeline, and what became of them.
 
 use std::time::Instant;
+use std::{iter, slice};
 
 use ring::digest::{Context, SHA256};
 use smallvec::smallvec;
@@ -12,7 +13,7 @@ use crate::event::rejection::Rejection;
 use crate::event::wire::{Answered, EventResult, event_text};
 use crate::event::{Action, CacheKey, Event, Few};
 use crate::journal::dead::DeadLetter;
-use crate::journal::entry::Digest;
+use crate::journal::entry::{Digest, OF_NOTHING};
 use crate::journal::unix_millis;
 use crate::journal::window::{Task, TaskId};
 use crate::pipeline::work::reply::Verdict;
@@ -34,6 +35,9 @@ pub enum Results {
     Changed,
     /// One for each.
     Each(Vec<End>),
+    /// Of a letter that is run again, and only a part of it is done. What the keys of what is left held before; None: they were
+    /// written meanwhile, or cannot be read.
+    Part(End, Option<Digest>),
 }
 
 /// What became of a task.
@@ -56,6 +60,13 @@ impl End {
             End::Dead(..) => Class::Rejected,
         }
     }
+
+    fn left(&self) -> Option<&Action> {
+        match self {
+            End::Done => None,
+            End::Left(action, _) | End::Dead(action, _) => Some(action),
+        }
+    }
 }
 
 /// Hands the events over and waits for their verdict.
@@ -63,20 +74,38 @@ pub async fn carry_out(parts: Parts, tasks: Vec<(TaskId, Task)>, validity: Valid
     let (ids, tasks): (Vec<TaskId>, Vec<Task>) = tasks.into_iter().unzip();
     if let [task] = &tasks[..]
         && let Some(expected) = task.record.unless_changed
-        && digest(&parts, &task.event, &validity, turn).await != Some(expected)
     {
-        return Ended { tasks: ids, results: Results::Changed };
+        return Ended { results: run_again(&parts, task, expected, &validity, turn).await, tasks: ids };
     }
+    Ended { results: run(&parts, &tasks, validity, turn).await, tasks: ids }
+}
+
+async fn run(parts: &Parts, tasks: &[Task], validity: Validity, turn: usize) -> Results {
     let events = tasks.iter().map(|task| task.event.clone()).collect();
-    let results = match submit(&parts, events, validity, turn).await {
+    match submit(parts, events, validity, turn).await {
         Verdict::Batch(elements) => {
             let mut elements = elements.into_iter();
-            Results::Each(tasks.into_iter().map(|task| end(&task, elements.next())).collect())
+            Results::Each(tasks.iter().map(|task| end(task, elements.next())).collect())
         }
         Verdict::Rejected(Rejection::TooLargeToAdmit | Rejection::TooManyPatterns) => Results::TooLarge,
         Verdict::Rejected(_) | Verdict::One(_) => Results::NotBegun,
+    }
+}
+
+/// Of a dead letter, unless its keys hold something else than when it died.
+async fn run_again(parts: &Parts, task: &Task, expected: Digest, validity: &Validity, turn: usize) -> Results {
+    let before = held(parts, &task.event.action, validity, turn).await;
+    let Some(before) = before.filter(|held| held.whole == expected) else { return Results::Changed };
+    let mut ended = run(parts, slice::from_ref(task), validity.clone(), turn).await;
+    let Results::Each(ends) = &mut ended else { return ended };
+    let whole = task.event.action.entries();
+    let Some(end) = ends.pop_if(|end| end.left().is_some_and(|left| left.entries() < whole)) else { return ended };
+    let after = match end.left() {
+        Some(left) => held(parts, left, validity, turn).await,
+        None => None,
     };
-    Ended { tasks: ids, results }
+    let after = after.filter(|after| after.each.iter().all(|held| before.each.contains(held)));
+    Results::Part(end, after.map(|after| after.whole))
 }
 
 async fn submit(parts: &Parts, events: Vec<Event>, validity: Validity, turn: usize) -> Verdict {
@@ -135,8 +164,8 @@ fn only(action: Action, is_left: &[bool]) -> Action {
     }
 }
 
-/// A dead letter of what is left of a task. Its keys are read, unless its version guards it, or what they held when it died first
-/// is known: whatever was written since then is newer.
+/// A dead letter of what is left of a task. Its keys are read, unless its version guards it, or it was one before: whatever was
+/// written since then is newer.
 pub async fn dead_letter(
     parts: &Parts,
     task: &Task,
@@ -147,8 +176,8 @@ pub async fn dead_letter(
     let is_whole = task.event.action.entries() == task.entries;
     let digest = match (&task.event.version, task.record.unless_changed) {
         (Some(_), _) => None,
-        (None, Some(first)) if is_whole => Some(first),
-        (None, _) => digest(parts, &task.event, validity, turn).await,
+        (None, Some(first)) => Some(first).filter(|first| *first != OF_NOTHING),
+        (None, None) => held(parts, &task.event.action, validity, turn).await.map(|held| held.whole),
     };
     let json = if is_whole { task.record.json.clone() } else { event_text(&task.event).into() };
     DeadLetter {
@@ -164,9 +193,16 @@ pub async fn dead_letter(
     }
 }
 
-/// Of what the keys of an event hold. None: it names none, or they cannot be read.
-pub async fn digest(parts: &Parts, event: &Event, validity: &Validity, turn: usize) -> Option<Digest> {
-    let keys: Few<CacheKey> = match &event.action {
+/// What the keys of an action hold.
+struct Held {
+    whole: Digest,
+    /// Of each key.
+    each: Vec<Digest>,
+}
+
+/// Reads what the keys hold. None: there are none, or they cannot be read.
+async fn held(parts: &Parts, action: &Action, validity: &Validity, turn: usize) -> Option<Held> {
+    let keys: Few<CacheKey> = match action {
         Action::Set(entries) => entries.iter().map(|entry| entry.key.clone()).collect(),
         Action::Get(keys) | Action::Delete(keys) => keys.clone(),
         Action::DeletePattern { .. } => smallvec![],
@@ -177,14 +213,16 @@ pub async fn digest(parts: &Parts, event: &Event, validity: &Validity, turn: usi
     let read = Event { id: None, version: None, time: None, action: Action::Get(keys) };
     let Verdict::Batch(elements) = submit(parts, vec![read], validity.clone(), turn).await else { return None };
     let [EventResult::Answered(answered)] = &elements[..] else { return None };
-    digest_of(answered)
+    let keys = || answered.targets.iter().map(|key| key.as_bytes().as_ref()).zip(&answered.outcomes);
+    let each = keys().map(|key| digest(iter::once(key))).collect::<Option<Vec<Digest>>>()?;
+    Some(Held { whole: digest(keys())?, each })
 }
 
-fn digest_of(answered: &Answered) -> Option<Digest> {
+fn digest<'a>(keys: impl Iterator<Item = (&'a [u8], &'a Outcome)>) -> Option<Digest> {
     let mut context = Context::new(&SHA256);
-    for (key, outcome) in answered.targets.iter().zip(&answered.outcomes) {
+    for (key, outcome) in keys {
         context.update(&(key.len() as u64).to_le_bytes());
-        context.update(key.as_bytes());
+        context.update(key);
         match outcome {
             Outcome::Miss => context.update(b"-"),
             Outcome::Hit(value) => {
