@@ -1,5 +1,7 @@
 //! Content codings: which ones a response names, and undoing them over a stream, a bounded piece at a time.
 
+mod paced;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
 
+use self::paced::Paced;
 use super::{FetchError, FetchErrorKind};
 
 /// Codings laid over one another, at most.
@@ -34,6 +37,10 @@ pub(super) fn codings<'a>(headers: impl Iterator<Item = &'a [u8]>) -> Result<Vec
         if codings.len() == MAX_CODINGS {
             return Err(denied("the body has too many content codings"));
         }
+        // Undone first, it would hold a window of up to 16 MiB, and what it puts out would count towards no cap.
+        if coding == Coding::Brotli && !codings.is_empty() {
+            return Err(denied("the body has the content coding br over another, which is not supported"));
+        }
         codings.push(coding);
     }
     Ok(codings)
@@ -48,6 +55,7 @@ type Source = Pin<Box<dyn AsyncBufRead>>;
 type Decoded = Pin<Box<dyn AsyncRead>>;
 
 /// The stream with its codings undone. An end before the coded data is whole is an error, and so is anything behind it.
+/// Reading lets others have their turn after a bounded piece of work, whether that put out a byte or none.
 pub(super) async fn decoded(raw: impl AsyncBufRead + 'static, codings: &[Coding]) -> io::Result<Decoded> {
     let mut source: Source = Box::pin(raw);
     let Some((first, later)) = codings.split_first() else {
@@ -59,7 +67,8 @@ pub(super) async fn decoded(raw: impl AsyncBufRead + 'static, codings: &[Coding]
     undo(*first, source).await
 }
 
-async fn undo(coding: Coding, mut source: Source) -> io::Result<Decoded> {
+async fn undo(coding: Coding, source: Source) -> io::Result<Decoded> {
+    let mut source: Source = Box::pin(Paced::new(source));
     Ok(match coding {
         Coding::Gzip => Box::pin(Members::Inside(GzipDecoder::new(source))),
         Coding::Brotli if is_large_window(&mut source).await? => return Err(io::ErrorKind::InvalidData.into()),
@@ -103,6 +112,9 @@ impl AsyncRead for Members {
                     if let Members::Inside(decoder) = std::mem::replace(&mut *self, Members::Between) {
                         *self = Members::Behind(decoder.into_inner());
                     }
+                    // A new decoder costs more than the few bytes of an empty member would have others wait.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 Members::Behind(source) => {
                     let next = ready!(source.as_mut().poll_fill_buf(cx))?.first().copied();

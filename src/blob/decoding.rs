@@ -24,7 +24,8 @@ pub(super) struct Decoding {
 pub(super) type BodyReader = std::pin::Pin<Box<dyn AsyncBufRead>>;
 
 impl Decoding {
-    /// Does the work there, over the pieces of a body that comes in here. None: it was lost.
+    /// Does the work there, over the pieces of a body that comes in here. None: it was lost. Dropping this ends the work
+    /// as soon as that lets others have their turn.
     pub(super) async fn run<T, F>(
         &self,
         mut body: impl Stream<Item = io::Result<Bytes>> + Unpin,
@@ -35,11 +36,16 @@ impl Decoding {
         F: Future<Output = T> + 'static,
     {
         let (pieces, mut arriving) = mpsc::channel(WAITING_PIECES);
-        let (done, result) = oneshot::channel();
+        let (mut done, result) = oneshot::channel();
         let begin = move || {
             let raw = futures::stream::poll_fn(move |cx| arriving.poll_recv(cx));
             actix_rt::spawn(async move {
-                let _ = done.send(work(Box::pin(StreamReader::new(raw))).await);
+                let ended = tokio::select! {
+                    biased;
+                    () = done.closed() => return,
+                    ended = work(Box::pin(StreamReader::new(raw))) => ended,
+                };
+                let _ = done.send(ended);
             });
         };
         if !self.thread.get_or_init(Arbiter::new).spawn_fn(begin) {
@@ -67,5 +73,34 @@ impl Drop for Decoding {
         if let Some(thread) = self.thread.get() {
             thread.stop();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn work_that_nobody_waits_for_ends() {
+        let decoding = Decoding::default();
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        let endless = move |_| async move {
+            let _held = held;
+            loop {
+                tokio::task::yield_now().await;
+            }
+        };
+        let run = decoding.run::<(), _>(futures::stream::pending(), endless);
+        tokio::time::timeout(Duration::from_millis(50), run).await.unwrap_err();
+        let ended = async {
+            while Arc::strong_count(&alive) > 1 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap();
     }
 }

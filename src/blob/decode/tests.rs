@@ -105,13 +105,13 @@ fn codings_beyond_the_known_and_the_bounded_are_refused() {
     let parse = |values: &[&'static str]| codings(values.iter().map(|value| value.as_bytes()));
     assert_eq!(parse(&[]).unwrap(), []);
     assert_eq!(parse(&["identity"]).unwrap(), []);
-    assert_eq!(parse(&["gzip", " BR "]).unwrap(), [Coding::Gzip, Coding::Brotli]);
+    assert_eq!(parse(&["BR ", " gzip"]).unwrap(), [Coding::Brotli, Coding::Gzip]);
     assert_eq!(parse(&["aws-chunked"]).unwrap(), []);
     for list in ["aws-chunked,gzip", "gzip, aws-chunked", "AWS-Chunked , gzip,", "identity,gzip,aws-chunked"] {
         assert_eq!(parse(&[list]).unwrap(), [Coding::Gzip], "{list}");
     }
-    assert_eq!(parse(&["gzip", "aws-chunked", "br"]).unwrap(), [Coding::Gzip, Coding::Brotli]);
-    for bad in ["zstd", "compress", "gzip;q=1", "gzip gzip", "gzip,gzip,gzip", "\u{fffd}"] {
+    assert_eq!(parse(&["br", "aws-chunked", "gzip"]).unwrap(), [Coding::Brotli, Coding::Gzip]);
+    for bad in ["zstd", "compress", "gzip;q=1", "gzip gzip", "gzip,gzip,gzip", "gzip,br", "br,br", "\u{fffd}"] {
         assert_eq!(parse(&[bad]).unwrap_err().kind, FetchErrorKind::Denied, "{bad}");
     }
 }
@@ -131,5 +131,36 @@ async fn gzip_may_have_members_and_zeros_behind_the_last() {
     }
     for tail in [&b"\0\0x"[..], b"x", b"\x1f", &two[..two.len() - 1], &[&[0][..], &two].concat()] {
         assert!(undone(&[&one, tail].concat(), "gzip").await.is_err(), "{tail:?}");
+    }
+}
+
+/// Bytes that decode to nothing, or a few, by the coding's own rules: members without data, blocks without data, metadata.
+fn much_ado(coding: &str, length: usize) -> Vec<u8> {
+    match coding {
+        "gzip" => gzip(b"").repeat(length / 20),
+        "deflate" => [&[0, 0, 0, 0xff, 0xff].repeat(length / 5)[..], &bare(b"")].concat(),
+        _ => [&[0x0c][..], &vec![0x06; length], &[0x03]].concat(),
+    }
+}
+
+#[tokio::test]
+async fn others_have_their_turn_though_no_byte_is_put_out() {
+    const LENGTH: usize = 40 * paced::TURN_BYTES;
+    for coding in ["gzip", "deflate", "br"] {
+        let coded = gzip(&much_ado(coding, LENGTH));
+        assert!(coded.len() < LENGTH / 20, "{coding}: {} bytes", coded.len());
+        let codings = codings([coding.as_bytes(), b"gzip"].into_iter()).unwrap();
+        let mut body = decoded(io::Cursor::new(coded), &codings).await.unwrap();
+        let mut read = Box::pin(body.read_u8());
+        let mut turns = 0;
+        let error = std::future::poll_fn(|cx| match read.as_mut().poll(cx) {
+            Poll::Pending => {
+                turns += 1;
+                Poll::Pending
+            }
+            ended => ended,
+        });
+        assert_eq!(error.await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{coding}");
+        assert!(turns >= 39, "{coding}: {turns} turns");
     }
 }

@@ -200,3 +200,44 @@ async fn a_response_may_come_in_any_pieces() {
     }
     assert_eq!(server.connections(), 5, "only the end of the connection costs one");
 }
+
+/// A server of `/nothing`, seconds of work for a decoder without a byte put out, and of a small coded body.
+fn much_ado() -> Server {
+    let empty_members = gzip(b"").repeat(5_000);
+    let nothing = response("HTTP/1.1 200 OK\nContent-Encoding: gzip, gzip\n", &gzip(&empty_members).repeat(2_000));
+    let small = response("HTTP/1.1 200 OK\nContent-Encoding: gzip\n", &gzip(b"small"));
+    Server::start(move |path, stream| {
+        let _ = stream.write_all(if path == "/nothing" { &nothing } else { &small });
+        After::Close
+    })
+}
+
+#[actix_web::test]
+async fn a_body_that_decodes_to_nothing_for_long_holds_up_no_other() {
+    let (server, client) = (much_ado(), client());
+    let (nothing, small) = (server.url("/nothing"), server.url("/small"));
+    let for_long = fetch(&client, &nothing);
+    let other = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let begun = Instant::now();
+        assert_eq!(fetch(&client, &small).await.unwrap(), "small");
+        begun.elapsed()
+    };
+    tokio::select! {
+        biased;
+        ended = for_long => panic!("it was to take longer: {ended:?}"),
+        took = other => assert!(took < Duration::from_secs(2), "{took:?}"),
+    }
+}
+
+#[actix_web::test]
+async fn a_body_whose_time_is_up_is_decoded_no_further() {
+    let (server, client) = (much_ado(), client());
+    let until = Instant::now() + Duration::from_millis(300);
+    let download = client.open_url(&server.url("/nothing"), None, until).await.unwrap();
+    let error = download.read().await.unwrap_err();
+    assert_eq!(error.kind, FetchErrorKind::Unavailable, "{error}");
+    let begun = Instant::now();
+    assert_eq!(fetch(&client, &server.url("/small")).await.unwrap(), "small");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
