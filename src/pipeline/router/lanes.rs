@@ -49,7 +49,7 @@ struct Lane<T, B> {
 enum Item<T, B> {
     Ready(Seq, T),
     Awaited(Seq, B),
-    /// Ended without an effect while something was before it.
+    /// Only while an operation whose blob has ended is taken out.
     Gone(Seq),
     Marker(Marker),
 }
@@ -165,8 +165,12 @@ impl<T, B, S> Lanes<T, B, S> {
             }
             other => *item = other,
         }
+        // What has ended without an effect holds no memory behind a head that waits for long.
+        let is_gone = matches!(item, Item::Gone(_));
         if index == 0 {
             self.run(key, out);
+        } else if is_gone {
+            items.remove(index);
         }
     }
 

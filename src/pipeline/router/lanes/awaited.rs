@@ -15,9 +15,8 @@ impl<T, B, S> Lanes<T, B, S> {
             Some(Item::Ready(..) | Item::Gone(_) | Item::Marker(_)) | None => None,
         };
         let is_left = |item: &&Item<T, B>| match item {
-            Item::Gone(_) => false,
             Item::Awaited(seq, _) => !passed_over(*seq),
-            Item::Ready(..) | Item::Marker(_) => true,
+            Item::Ready(..) | Item::Gone(_) | Item::Marker(_) => true,
         };
         [awaited(items.range(..index).rev().find(is_left)), awaited(items.range(index + 1..).find(is_left))]
     }
@@ -25,9 +24,8 @@ impl<T, B, S> Lanes<T, B, S> {
     /// The first operation of the key, if its blob is awaited. Those that are awaited and `passed_over` do not count.
     pub fn first_awaited(&self, key: &CacheKey, passed_over: impl Fn(Seq) -> bool) -> Option<Seq> {
         let is_left = |item: &&Item<T, B>| match item {
-            Item::Gone(_) => false,
             Item::Awaited(seq, _) => !passed_over(*seq),
-            Item::Ready(..) | Item::Marker(_) => true,
+            Item::Ready(..) | Item::Gone(_) | Item::Marker(_) => true,
         };
         match self.lanes.get(key)?.items.iter().find(is_left)? {
             Item::Awaited(seq, _) => Some(*seq),

@@ -125,6 +125,35 @@ fn a_blob_that_ends_without_effect_frees_those_behind_it() {
 }
 
 #[test]
+fn what_has_ended_without_effect_leaves_the_lane_though_its_head_waits() {
+    let mut lanes: Tested<&str> = Tested::default();
+    let mut out = Vec::new();
+    let head = lanes.wait_for_blob(&key("a"), 1);
+    for number in 0..100_000 {
+        let seq = lanes.wait_for_blob(&key("a"), number);
+        lanes.lanes.blob_ended(&key("a"), seq, |_| None, &mut out);
+    }
+    assert_eq!(lanes.lanes.lanes[&key("a")].items.len(), 1);
+    let between = lanes.wait_for_blob(&key("a"), 2);
+    lanes.put_up("a", "first");
+    let behind = lanes.wait_for_blob(&key("a"), 3);
+    lanes.put_up("*", "second");
+    assert_eq!(lanes.pass(&key("a"), 4), None);
+    for seq in [behind, between] {
+        lanes.lanes.blob_ended(&key("a"), seq, |_| None, &mut out);
+    }
+    assert_eq!(lanes.lanes.first_awaited(&key("a"), |_| false), Some(head));
+    assert!(lanes.start().0.is_empty());
+    lanes.lanes.blob_ended(&key("a"), head, Some, &mut out);
+    let (first, _) = lanes.start();
+    lanes.lift(&first, &mut out);
+    let (second, _) = lanes.start();
+    lanes.lift(&second, &mut out);
+    assert_eq!(out, [1, 4]);
+    assert!(lanes.is_empty());
+}
+
+#[test]
 fn a_barrier_waits_for_what_was_before_it_and_holds_what_comes_after() {
     let mut lanes: Tested<&str> = Tested::default();
     let mut out = Vec::new();
@@ -245,6 +274,12 @@ impl Model {
         }
     }
 
+    /// The operation on this key is to have no effect any more.
+    fn comes_to_nothing(&mut self, index: usize, number: u32) -> Option<u32> {
+        self.left[index].retain(|left| *left != number);
+        None
+    }
+
     fn takes_effect(&mut self, number: u32) {
         for (key, left) in self.keys.iter().zip(&mut self.left) {
             if left.contains(&number) {
@@ -291,7 +326,10 @@ fn run_at_random(seed: u64) {
             }
             6..8 if !awaited.is_empty() => {
                 let (index, seq) = awaited.swap_remove(random.usize(..awaited.len()));
-                lanes.lanes.blob_ended(&model.keys[index].clone(), seq, Some, &mut out);
+                let ended = random.u32(..4) > 0;
+                let concerned =
+                    |operation| if ended { Some(operation) } else { model.comes_to_nothing(index, operation) };
+                lanes.lanes.blob_ended(&key(names[index]), seq, concerned, &mut out);
             }
             8 if !announced.is_empty() => {
                 let (id, work) = announced.pop_front().unwrap();
