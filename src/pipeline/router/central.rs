@@ -270,8 +270,10 @@ impl CentralRouter {
         if keys * self.to_match.iter().map(|(_, patterns)| patterns.len()).sum::<usize>() > MAX_COMPARED_HERE {
             self.match_on_another_thread();
         } else if self.being_matched.is_empty() {
-            let found = self.next_matching().run();
-            self.place_barriers(found);
+            while !self.to_match.is_empty() {
+                let found = self.next_matching().run();
+                self.place_barriers(found);
+            }
         }
     }
 
@@ -290,9 +292,10 @@ impl CentralRouter {
         });
     }
 
+    /// The next round; what does not go in it stays.
     fn next_matching(&mut self) -> Matching {
         let keys = self.lanes.keys().cloned().chain(self.deps.direct.keys()).collect();
-        Matching::new(std::mem::take(&mut self.to_match), keys)
+        Matching::next(&mut self.to_match, keys)
     }
 
     fn keys_matched(&mut self, KeysMatched { epoch, found }: KeysMatched) {

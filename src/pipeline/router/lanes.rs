@@ -56,7 +56,8 @@ enum Item<T, B> {
 
 struct Marker {
     seq: Seq,
-    /// The barriers that wait for what is before it; none any more, once it has come to the head.
+    /// The barriers that wait for what is before it, but for those that wait for one of these anyway; none any more, once
+    /// it has come to the head.
     tells: SmallVec<[BarrierId; 1]>,
     /// It stays until this barrier is lifted. None: previews hold nobody up.
     until: Option<BarrierId>,
@@ -84,7 +85,7 @@ struct Barrier<S> {
     holds: bool,
     /// Which lanes it waits for is not known yet.
     is_looking: bool,
-    /// Lanes in which something is still before it.
+    /// Lanes in which something is still before it, as far as their markers tell it.
     lanes_before: usize,
     /// Earlier barriers that it waits for.
     barriers_before: usize,
@@ -115,6 +116,12 @@ impl<S> Barrier<S> {
 
     fn can_start(&self) -> bool {
         !self.is_looking && self.lanes_before == 0 && self.barriers_before == 0
+    }
+
+    /// Whether the later barrier is noted here. Nearly always they come in ascending order; where they do not, one may be
+    /// missed.
+    fn is_before(&self, later: BarrierId) -> bool {
+        self.starts.binary_search(&later).is_ok() || self.shows.binary_search(&later).is_ok()
     }
 }
 
@@ -234,7 +241,9 @@ impl<T, B, S> Lanes<T, B, S> {
             marker.until = marker.until.max(Some(id));
             lane.last = lane.last.max(Some(id));
         }
-        if place > 0 {
+        // The last that is told cannot start before this marker is at the head, nor can what waits for it.
+        let last = marker.tells.last().and_then(|last| self.barriers.get(last));
+        if place > 0 && !last.is_some_and(|last| last.is_before(id)) {
             marker.tells.push(id);
             if let Some(barrier) = self.barriers.get_mut(&id) {
                 barrier.lanes_before += 1;
