@@ -1,12 +1,15 @@
 //! Scans over several nodes: complete, and about as cheap a key as over one.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use redis_cache_sync::cache::{CacheError, Cursor, DeleteGroup, Scan, Session};
+use bytes::Bytes;
+use redis_cache_sync::cache::{Cache, CacheError, Cursor, DeleteGroup, Progress, Scan, Session};
 use redis_cache_sync::event::pattern::{Pattern, Wider};
 use serde_json::{Value, json};
 
 use crate::harness::{Daemon, closed_port, delete_pattern, results, set};
+use crate::routing::{WITHIN, cache};
 use crate::servers::*;
 
 /// Deletes what matches as the scanner does; how many there were.
@@ -42,6 +45,55 @@ pub async fn sweep_with(
         }
     }
     unreachable!("a scan ends")
+}
+
+async fn step(session: &mut Box<dyn Session>, from: Option<Cursor>) -> Progress {
+    session.unlink_and_scan(&[], Some(Scan { from, with_expired: true, ..Scan::default() }), WITHIN).await
+}
+
+/// What the steps from there on find, to the end.
+async fn rest(session: &mut Box<dyn Session>, mut from: Option<Cursor>) -> HashSet<Bytes> {
+    let mut found = HashSet::new();
+    while from.is_some() {
+        let progress = step(session, from).await;
+        assert_eq!(progress.failure, None);
+        let step = progress.step.expect("a step");
+        found.extend(step.keys);
+        from = step.next;
+    }
+    found
+}
+
+/// As after a deadline: what a step or two found was not deleted, and the pattern is sent again.
+#[tokio::test]
+async fn a_scan_that_goes_on_at_an_earlier_cursor_finds_again_what_came_after_it() {
+    let cluster = Cluster::start(3, 0);
+    let mut session = cache(&cluster).session();
+    let keys: Vec<String> = (0..30_000).map(|n| format!("sess:{n}")).collect();
+    for keys in keys.chunks(1000) {
+        let batch: Vec<_> = keys.iter().map(|key| crate::routing::set(key, "v", None)).collect();
+        assert!(session.apply(&batch, WITHIN).await.iter().all(Result::is_ok));
+    }
+    for back in 0..3 {
+        let (mut found, mut cursors) = (Vec::new(), vec![None]);
+        for _ in 0..3 {
+            let step = step(&mut session, *cursors.last().expect("one")).await.step.expect("a step");
+            found.push(step.keys);
+            assert!(step.next.is_some(), "more keys are needed");
+            cursors.push(step.next);
+        }
+        let mut all: HashSet<Bytes> = found.into_iter().take(3 - back).flatten().collect();
+        all.extend(rest(&mut session, cursors[3 - back]).await);
+        assert_eq!(all.len(), keys.len(), "{back} steps back");
+    }
+    // What lies further back is forgotten, and the caller is told.
+    let mut cursors = vec![None];
+    for _ in 0..4 {
+        let from = *cursors.last().expect("one");
+        cursors.push(step(&mut session, from).await.step.expect("a step").next);
+    }
+    assert!(step(&mut session, cursors[1]).await.is_lost);
+    assert!(step(&mut session, cursors[4]).await.is_lost, "it begins anew");
 }
 
 /// One refuses connections, one takes them and is silent.

@@ -112,6 +112,8 @@ struct ClusterSession {
     /// Scans that have not ended, the newest at the back.
     paused: VecDeque<ClusterScan>,
     scans: u64,
+    /// Steps of all scans.
+    scan_steps: u64,
     /// Counts batches, so that each waits for replicas in another slot.
     turn: usize,
     /// Reconnects of links that were dropped.
@@ -129,6 +131,7 @@ impl ClusterSession {
             patience,
             paused: VecDeque::new(),
             scans: 0,
+            scan_steps: 0,
             turn: 0,
             reconnects: 0,
         }

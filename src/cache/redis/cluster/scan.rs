@@ -146,7 +146,8 @@ impl ClusterSession {
         }
     }
 
-    /// Keeps a scan that has not ended. It resumes from where it is, whatever became of this call.
+    /// Keeps a scan that has not ended. It resumes from where it is or where it was a step or two before, whatever became of
+    /// this call.
     fn pause(&mut self, cluster_scan: ClusterScan, progress: &Progress) {
         if progress.step.as_ref().is_some_and(|step| step.next.is_none()) {
             return;
@@ -161,11 +162,12 @@ impl ClusterSession {
     async fn resume_or_begin(&mut self, scan: Scan<'_>, deadline: &Deadline) -> Result<ClusterScan, CacheError> {
         if let Some(cursor) = scan.from {
             let slots = self.refresh_topology(deadline).await?;
-            let is_there = |address: &Address| slots.primaries().iter().any(|primary| primary.address == *address);
+            let has_slots = |address: &Address| slots.primaries().iter().any(|primary| primary.address == *address);
             let place = self.paused.iter().position(|cluster_scan| cluster_scan.id == cursor.at);
             let cluster_scan = place.and_then(|place| self.paused.remove(place));
             return cluster_scan
-                .filter(|cluster_scan| cluster_scan.left.iter().all(|(address, _)| is_there(address)))
+                .and_then(|cluster_scan| cluster_scan.back_at(cursor))
+                .filter(|cluster_scan| cluster_scan.is_on_primaries(has_slots))
                 .ok_or_else(|| unavailable("the scan was lost, or a node on which it was"));
         }
         let slot_ownership = self.ask_slot_ownership(deadline).await?;
@@ -188,8 +190,12 @@ impl ClusterSession {
         let places = cluster_scan.next().to_vec();
         let NodeCalls { steps, lost, moved_keys } =
             self.call_nodes(shares, Some((scan, &places)), deadline, progress).await?;
+        if !steps.is_empty() {
+            self.scan_steps += 1;
+            cluster_scan.remember(self.scan_steps);
+        }
         cluster_scan.advance(&steps, &lost);
-        progress.step = Some(found_in(steps, cluster_scan.id));
+        progress.step = Some(found_in(steps, cluster_scan.cursor()));
         self.follow_moved_keys(groups, moved_keys, deadline, progress).await?;
         self.end_round(cluster_scan, deadline, progress).await
     }
@@ -208,7 +214,7 @@ impl ClusterSession {
         if cluster_scan.was_complete(&after) {
             progress.step.iter_mut().for_each(|step| step.next = None);
         } else {
-            *cluster_scan = ClusterScan::again(cluster_scan.id, after);
+            cluster_scan.begin_again(after);
         }
         Ok(())
     }
@@ -331,9 +337,8 @@ async fn call_node(
 }
 
 /// What a step found on all nodes. It counts even if a node failed.
-fn found_in(steps: Vec<(Address, ScanStep)>, scan: u64) -> ScanStep {
-    let next = Some(Cursor { at: scan, server: 0 });
-    let mut found = ScanStep { keys: Vec::new(), versioned: Vec::new(), next };
+fn found_in(steps: Vec<(Address, ScanStep)>, next: Cursor) -> ScanStep {
+    let mut found = ScanStep { keys: Vec::new(), versioned: Vec::new(), next: Some(next) };
     for (_, step) in steps {
         found.keys.extend(step.keys);
         found.versioned.extend(step.versioned);

@@ -1,18 +1,29 @@
 //! One round of a scan: which nodes it scans, how far it is, and whether it has met every key. Pure.
 
+use std::collections::VecDeque;
+use std::rc::Rc;
+
 use crate::cache::{Cursor, ScanStep};
 use crate::redis::Address;
 use crate::redis::cluster::SlotOwnership;
 
+/// Earlier states of a scan that are kept. What the last two steps found may not be deleted yet.
+const MAX_EARLIER: usize = 2;
+
 /// A scan in progress.
+#[derive(Clone)]
 pub(super) struct ClusterScan {
     /// The number in the cursor that the caller has.
     pub(super) id: u64,
-    before: SlotOwnership,
+    /// The number of this state, also in the cursor. No two states of a session have the same.
+    step: u64,
+    /// The states before this one, the newest at the back. They keep none themselves.
+    earlier: VecDeque<ClusterScan>,
+    before: Rc<SlotOwnership>,
     /// All wanted keys are in this slot, and only its owner is scanned.
     slot: Option<u16>,
     /// The nodes are scanned one after the other, in this order; None: side by side.
-    order: Option<Vec<Address>>,
+    order: Option<Rc<[Address]>>,
     /// Nodes that are not scanned to the end, and where each scan goes on.
     pub(super) left: Vec<(Address, Option<Cursor>)>,
 }
@@ -24,14 +35,45 @@ impl ClusterScan {
         let slot = slot.filter(|_| owner.is_some());
         let nodes = owner.map_or_else(|| before.order(), |owner| vec![owner]);
         let left = nodes.into_iter().map(|address| (address, None)).collect();
-        ClusterScan { id, before, slot, order: None, left }
+        let (earlier, before) = (VecDeque::new(), Rc::new(before));
+        ClusterScan { id, step: 0, earlier, before, slot, order: None, left }
     }
 
-    /// A further round.
-    pub(super) fn again(id: u64, before: SlotOwnership) -> Self {
-        let order = before.order();
-        let left = order.iter().map(|address| (address.clone(), None)).collect();
-        ClusterScan { id, before, slot: None, order: Some(order), left }
+    /// Begins a further round. The caller may go back to the one before.
+    pub(super) fn begin_again(&mut self, before: SlotOwnership) {
+        let order: Rc<[Address]> = before.order().into();
+        self.left = order.iter().map(|address| (address.clone(), None)).collect();
+        (self.before, self.slot, self.order) = (Rc::new(before), None, Some(order));
+    }
+
+    /// Where the caller goes on.
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor { at: self.id, server: self.step }
+    }
+
+    /// Keeps this state before a step, which leads to the state `next`.
+    pub(super) fn remember(&mut self, next: u64) {
+        let mut earlier = std::mem::take(&mut self.earlier);
+        if earlier.len() >= MAX_EARLIER {
+            earlier.pop_front();
+        }
+        earlier.push_back(self.clone());
+        (self.earlier, self.step) = (earlier, next);
+    }
+
+    /// The scan as it was at that cursor; None: that state is not kept any more.
+    pub(super) fn back_at(mut self, cursor: Cursor) -> Option<Self> {
+        if self.step == cursor.server {
+            return Some(self);
+        }
+        let place = self.earlier.iter().position(|earlier| earlier.step == cursor.server)?;
+        self.earlier.remove(place)
+    }
+
+    /// Whether all nodes that are left to scan are primaries. `has_slots` tells it of a node with slots; one without them is
+    /// in no slot map.
+    pub(super) fn is_on_primaries(&self, has_slots: impl Fn(&Address) -> bool) -> bool {
+        self.left.iter().all(|(address, _)| has_slots(address))
     }
 
     pub(super) fn was_complete(&self, after: &SlotOwnership) -> bool {
