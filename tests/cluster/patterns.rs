@@ -96,6 +96,21 @@ async fn a_scan_that_goes_on_at_an_earlier_cursor_finds_again_what_came_after_it
     assert!(step(&mut session, cursors[4]).await.is_lost, "it begins anew");
 }
 
+/// While a slot is on its way, the nodes are scanned one after the other.
+#[tokio::test]
+async fn a_primary_without_slots_is_no_hindrance_while_slots_move() {
+    let cluster = Cluster::start(3, 0);
+    let _empty = cluster.add_empty(0);
+    let [a, b, ..] = &cluster.servers[..] else { panic!("three") };
+    let mut session = cache(&cluster).session();
+    let keys: Vec<_> = (0..1000).map(|n| crate::routing::set(&format!("sess:{n}"), "v", None)).collect();
+    assert!(session.apply(&keys, WITHIN).await.iter().all(Result::is_ok));
+    let (a_id, b_id): (String, String) = (a.ask(&["CLUSTER", "MYID"]), b.ask(&["CLUSTER", "MYID"]));
+    let _: () = b.ask(&["CLUSTER", "SETSLOT", "7", "IMPORTING", &a_id]);
+    let _: () = a.ask(&["CLUSTER", "SETSLOT", "7", "MIGRATING", &b_id]);
+    assert_eq!(sweep(&mut session, "sess:*").await, Ok(1000));
+}
+
 /// One refuses connections, one takes them and is silent.
 #[test]
 fn primaries_without_slots_that_cannot_be_reached_are_no_hindrance() {

@@ -138,6 +138,11 @@ impl SlotOwnership {
         owners
     }
 
+    /// Whether the node is a primary that has no slots.
+    pub(crate) fn is_without_slots(&self, address: &Address) -> bool {
+        self.members.get(address).is_some_and(|member| member.slots.is_empty())
+    }
+
     pub(crate) fn is_covered(&self) -> bool {
         !self.owners().contains(&None)
     }

@@ -61,7 +61,7 @@ impl Cluster {
         self.settle();
     }
 
-    /// One more primary, without slots, that tells clients to come to another port.
+    /// One more primary, without slots, that tells clients to come to another port; 0: to its own.
     pub fn add_empty(&self, announced: u16) -> Server {
         let arguments = |port: u16, _: Option<u16>, _: &Path| {
             let mut all: Vec<String> = words(PLAIN).collect();
@@ -73,7 +73,7 @@ impl Cluster {
         };
         let server = Server::launch(arguments, false);
         let _: () = server.ask(&["CLUSTER", "MEET", "127.0.0.1", &self.servers[0].port.to_string()]);
-        let mark = format!("127.0.0.1:{announced}@");
+        let mark = format!("127.0.0.1:{}@", if announced == 0 { server.port } else { announced });
         wait_for("the others to know it", || {
             self.servers.iter().all(|other| other.ask::<String>(&["CLUSTER", "NODES"]).contains(&mark))
         });

@@ -149,7 +149,7 @@ impl ClusterSession {
     /// Keeps a scan that has not ended. It resumes from where it is or where it was a step or two before, whatever became of
     /// this call.
     fn pause(&mut self, cluster_scan: ClusterScan, progress: &Progress) {
-        if progress.step.as_ref().is_some_and(|step| step.next.is_none()) {
+        if cluster_scan.is_given_up || progress.step.as_ref().is_some_and(|step| step.next.is_none()) {
             return;
         }
         if self.paused.len() >= MAX_PAUSED {
@@ -190,6 +190,7 @@ impl ClusterSession {
         let places = cluster_scan.next().to_vec();
         let NodeCalls { steps, lost, moved_keys } =
             self.call_nodes(shares, Some((scan, &places)), deadline, progress).await?;
+        cluster_scan.is_given_up = cluster_scan.is_held_up(&places, &steps);
         if !steps.is_empty() {
             self.scan_steps += 1;
             cluster_scan.remember(self.scan_steps);

@@ -19,6 +19,8 @@ pub(super) struct ClusterScan {
     step: u64,
     /// The states before this one, the newest at the back. They keep none themselves.
     earlier: VecDeque<ClusterScan>,
+    /// It is to begin anew.
+    pub(super) is_given_up: bool,
     before: Rc<SlotOwnership>,
     /// All wanted keys are in this slot, and only its owner is scanned.
     slot: Option<u16>,
@@ -36,7 +38,7 @@ impl ClusterScan {
         let nodes = owner.map_or_else(|| before.order(), |owner| vec![owner]);
         let left = nodes.into_iter().map(|address| (address, None)).collect();
         let (earlier, before) = (VecDeque::new(), Rc::new(before));
-        ClusterScan { id, step: 0, earlier, before, slot, order: None, left }
+        ClusterScan { id, step: 0, earlier, is_given_up: false, before, slot, order: None, left }
     }
 
     /// Begins a further round. The caller may go back to the one before.
@@ -70,10 +72,17 @@ impl ClusterScan {
         self.earlier.remove(place)
     }
 
-    /// Whether all nodes that are left to scan are primaries. `has_slots` tells it of a node with slots; one without them is
-    /// in no slot map.
+    /// Whether all nodes that are left to scan are primaries still, as far as the slot map can tell: nodes without slots are not
+    /// in it.
     pub(super) fn is_on_primaries(&self, has_slots: impl Fn(&Address) -> bool) -> bool {
-        self.left.iter().all(|(address, _)| has_slots(address))
+        self.left.iter().all(|(address, _)| has_slots(address) || self.before.is_without_slots(address))
+    }
+
+    /// Whether one of the nodes that were asked has no slots and took no step. It may be gone for good, and no slot map shows
+    /// that; a new scan leaves it out.
+    pub(super) fn is_held_up(&self, asked: &[(Address, Option<Cursor>)], steps: &[(Address, ScanStep)]) -> bool {
+        let is_silent = |address: &Address| steps.iter().all(|(own, _)| own != address);
+        asked.iter().any(|(address, _)| self.before.is_without_slots(address) && is_silent(address))
     }
 
     pub(super) fn was_complete(&self, after: &SlotOwnership) -> bool {
