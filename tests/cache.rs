@@ -19,6 +19,8 @@ mod redis_only;
 mod refusals;
 #[path = "cache/remembered.rs"]
 mod remembered;
+#[path = "cache/rewatched.rs"]
+mod rewatched;
 #[path = "cache/rights.rs"]
 mod rights;
 #[path = "cluster/servers/mod.rs"]

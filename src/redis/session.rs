@@ -23,6 +23,7 @@ use super::server_info::ServerInfo;
 /// PINGs that measure a round trip.
 const ROUND_TRIPS: u32 = 5;
 const NOT_SENT: &str = "not sent: its time had run out";
+const PIN_LOST: &str = "not sent: the connection was lost on which the version was watched";
 
 /// Why a value that comes in while it is sent was not sent.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub(crate) struct ServerSession {
     run: (u64, u64),
     was_sent: bool,
     was_closed: bool,
+    /// What comes next belongs on this connection; see [`pin`](ServerSession::pin).
+    is_pinned: bool,
     /// Connecting and logging in, at most.
     connects_within: Duration,
     only_asks: bool,
@@ -76,6 +79,7 @@ impl ServerSession {
             run: (0, 0),
             was_sent: false,
             was_closed: false,
+            is_pinned: false,
             connects_within,
             only_asks: false,
         }
@@ -121,6 +125,12 @@ impl ServerSession {
     /// Whether the server closed the connection before it had answered the last pipeline.
     pub(crate) fn was_closed(&self) -> bool {
         self.was_closed
+    }
+
+    /// Whether the next pipelines are for this connection alone, because of what the server keeps with it (`WATCH`). If it is
+    /// lost, the next one fails instead of going over another, and the session is pinned no more.
+    pub(crate) fn pin(&mut self, is_pinned: bool) {
+        self.is_pinned = is_pinned;
     }
 
     /// Whether there is a connection, as far as can be known without asking.
@@ -192,6 +202,9 @@ impl ServerSession {
         (self.was_sent, self.was_closed) = (false, false);
         if !self.is_connected() {
             self.connection = None;
+            if std::mem::take(&mut self.is_pinned) {
+                return Err(unavailable(PIN_LOST));
+            }
         }
         let left = time_left(deadline)?;
         let is_ready = self.connection.is_some() && (self.only_asks || !self.server.has_abandoned());

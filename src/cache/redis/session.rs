@@ -95,6 +95,7 @@ impl Session for RedisSession {
         async move {
             self.session.server().count_request();
             self.redirects.clear();
+            self.session.pin(false);
             self.note_connection();
             self.apply_parts(batch, within).await
         }
@@ -108,6 +109,7 @@ impl Session for RedisSession {
         within: Duration,
     ) -> LocalBoxFuture<'a, Progress> {
         async move {
+            self.session.pin(false);
             self.note_connection();
             self.delete_and_scan(groups, scan, &Deadline::new(within)).await
         }
@@ -132,6 +134,7 @@ impl Session for RedisSession {
 
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>> {
         async move {
+            self.session.pin(false);
             let pong = self.session.ping(within).await;
             self.note_connection();
             Ok(pong?)

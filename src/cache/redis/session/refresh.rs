@@ -18,6 +18,14 @@ impl RedisSession {
         refresh: &Command,
         deadline: &Deadline,
     ) -> Result<Reply, CacheError> {
+        let reply = self.on_one_connection(async |session| session.refresh_watched(refresh, deadline).await).await?;
+        if reply == Reply::Unchanged {
+            self.wait_for_replicas(refresh.key().as_bytes(), 0, deadline).await?;
+        }
+        Ok(reply)
+    }
+
+    async fn refresh_watched(&mut self, refresh: &Command, deadline: &Deadline) -> Result<Reply, CacheError> {
         let Command::Refresh { key, ttl, version, remembered } = refresh else { return Err(unexpected()) };
         let print = remembered.print;
         if self.watch(key.as_bytes(), version, true, deadline).await? != Standing::Open {
@@ -36,11 +44,7 @@ impl RedisSession {
         self.shared.version_keys.keep_version(&mut encoder, key.as_bytes(), version, Some(remembered));
         encoder.pack(&[b"EXEC"]);
         let frames = self.ask(encoder, "EXEC", deadline).await?;
-        if matches!(frames.last(), Some(Frame::Nil)) {
-            return Ok(Reply::Changed);
-        }
-        self.wait_for_replicas(key.as_bytes(), 0, deadline).await?;
-        Ok(Reply::Unchanged)
+        Ok(if matches!(frames.last(), Some(Frame::Nil)) { Reply::Changed } else { Reply::Unchanged })
     }
 
     /// How long the value is. The server knows the script behind it that digests a piece.

@@ -23,18 +23,21 @@ impl RedisSession {
         }
         let response_timeout = self.session.server().settings().response_timeout;
         let deadline = Deadline::new(within + response_timeout + time_for_bytes(value.bytes));
-        let key = value.key.as_bytes().to_vec();
-        if let Some(version) = value.version
-            && self.watch(&key, version, false, &deadline).await? != Standing::Open
-        {
-            return Ok(self.unwatch(Reply::Superseded, &deadline).await?);
-        }
-        let bytes = value.bytes;
-        let reply = self.send_incoming(value, &deadline).await?;
+        let (key, bytes) = (value.key.as_bytes().to_vec(), value.bytes);
+        let reply = self.on_one_connection(async |session| session.send_if_newer(value, &deadline).await).await?;
         if reply == Reply::Stored {
             self.wait_for_replicas(&key, bytes, &deadline).await?;
         }
         Ok(reply)
+    }
+
+    async fn send_if_newer(&mut self, value: Incoming<'_>, deadline: &Deadline) -> Result<Reply, StreamError> {
+        if let Some(version) = value.version
+            && self.watch(value.key.as_bytes(), version, false, deadline).await? != Standing::Open
+        {
+            return Ok(self.unwatch(Reply::Superseded, deadline).await?);
+        }
+        self.send_incoming(value, deadline).await
     }
 
     /// If it is asked for, until enough replicas have what was written last on this connection.

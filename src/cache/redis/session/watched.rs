@@ -12,6 +12,16 @@ use crate::redis::{Deadline, Encoder, Frame, MAX_OWN_BYTES};
 const BESIDE_BYTES: usize = 32 << 20;
 
 impl RedisSession {
+    /// What `work` makes of a version that it [watches](Self::watch). It is done on one connection: where that is lost, the
+    /// server watches nothing any more, and `work` fails.
+    pub(super) async fn on_one_connection<T>(&mut self, work: impl AsyncFnOnce(&mut Self) -> T) -> T {
+        // A call that was dropped half-way may have left it pinned.
+        self.session.pin(false);
+        let done = work(self).await;
+        self.session.pin(false);
+        done
+    }
+
     /// How a write with this version stands. From here on the version is watched, and with `and_value` the value too. What no
     /// write is to follow ends the watch with [`unwatch`](Self::unwatch).
     pub(super) async fn watch(
@@ -28,6 +38,7 @@ impl RedisSession {
         }
         self.shared.version_keys.look(&mut encoder, key);
         let mut frames = self.ask(encoder, "WATCH", deadline).await?.into_iter().skip(1);
+        self.session.pin(true);
         let (Some(stored), Some(exists)) = (frames.next(), frames.next()) else { return Err(unexpected()) };
         match looked(version, stored, exists) {
             Step::Done(Ok(Reply::Seen(seen))) => Ok(seen.standing),
@@ -38,6 +49,7 @@ impl RedisSession {
 
     /// Ends the watch without a write, which is answered so.
     pub(super) async fn unwatch(&mut self, reply: Reply, deadline: &Deadline) -> Result<Reply, CacheError> {
+        self.session.pin(false);
         let mut encoder = Encoder::new();
         encoder.pack(&[b"UNWATCH"]);
         self.ask(encoder, "UNWATCH", deadline).await?;
