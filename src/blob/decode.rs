@@ -37,10 +37,6 @@ pub(super) fn codings<'a>(headers: impl Iterator<Item = &'a [u8]>) -> Result<Vec
         if codings.len() == MAX_CODINGS {
             return Err(denied("the body has too many content codings"));
         }
-        // Undone first, it would hold a window of up to 16 MiB, and what it puts out would count towards no cap.
-        if coding == Coding::Brotli && !codings.is_empty() {
-            return Err(denied("the body has the content coding br over another, which is not supported"));
-        }
         codings.push(coding);
     }
     Ok(codings)

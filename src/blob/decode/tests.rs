@@ -105,13 +105,13 @@ fn codings_beyond_the_known_and_the_bounded_are_refused() {
     let parse = |values: &[&'static str]| codings(values.iter().map(|value| value.as_bytes()));
     assert_eq!(parse(&[]).unwrap(), []);
     assert_eq!(parse(&["identity"]).unwrap(), []);
-    assert_eq!(parse(&["BR ", " gzip"]).unwrap(), [Coding::Brotli, Coding::Gzip]);
+    assert_eq!(parse(&["gzip", " BR "]).unwrap(), [Coding::Gzip, Coding::Brotli]);
     assert_eq!(parse(&["aws-chunked"]).unwrap(), []);
     for list in ["aws-chunked,gzip", "gzip, aws-chunked", "AWS-Chunked , gzip,", "identity,gzip,aws-chunked"] {
         assert_eq!(parse(&[list]).unwrap(), [Coding::Gzip], "{list}");
     }
-    assert_eq!(parse(&["br", "aws-chunked", "gzip"]).unwrap(), [Coding::Brotli, Coding::Gzip]);
-    for bad in ["zstd", "compress", "gzip;q=1", "gzip gzip", "gzip,gzip,gzip", "gzip,br", "br,br", "\u{fffd}"] {
+    assert_eq!(parse(&["gzip", "aws-chunked", "br"]).unwrap(), [Coding::Gzip, Coding::Brotli]);
+    for bad in ["zstd", "compress", "gzip;q=1", "gzip gzip", "gzip,gzip,gzip", "\u{fffd}"] {
         assert_eq!(parse(&[bad]).unwrap_err().kind, FetchErrorKind::Denied, "{bad}");
     }
 }
