@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use serde::de::{Deserialize, Deserializer, IgnoredAny};
 use serde_json::{Value, json};
 
 use super::entry::{Digest, Record};
@@ -145,10 +146,7 @@ impl DeadLetter {
 
     /// Why it must not be run again; None: it may be. `force` passes over that it may overwrite something newer.
     pub fn hindrance(&self, force: bool) -> Option<&'static str> {
-        let has_version = || {
-            let event: Value = serde_json::from_slice(&self.event).unwrap_or_default();
-            self.place.is_some() || event.get("version").is_some()
-        };
+        let has_version = || self.place.is_some() || names_version(&self.event);
         if self.event.is_empty() {
             return Some("its source reported something that is not a valid event");
         }
@@ -168,6 +166,22 @@ impl DeadLetter {
             tag: None,
         }
     }
+}
+
+/// Whether an event has a version. What else it says is passed over: a tree of it would take many times its bytes.
+fn names_version(event: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        #[serde(default, deserialize_with = "is_there")]
+        version: bool,
+    }
+    // An array would be taken for its members.
+    event.trim_ascii_start().starts_with(b"{")
+        && serde_json::from_slice::<Versioned>(event).is_ok_and(|event| event.version)
+}
+
+fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
 }
 
 /// RFC 3339, in seconds. What stands in Redis may be no time at all.
@@ -192,5 +206,18 @@ mod tests {
         assert_eq!(keys(r#"{"key":"DELETE","value":{"data":"{\"keys\":[\"a\",\"b\"]}"}}"#), ["a", "b"]);
         assert_eq!(keys(r#"{"key":"DELETE_PATTERN","value":{"data":{"pattern":"*"}}}"#), ["*"]);
         assert_eq!(keys("no event"), [""; 0]);
+    }
+
+    #[test]
+    fn a_version_is_found_among_other_members() {
+        for (event, expected) in [
+            (r#"{"extra":[0,{"version":1}]}"#, false),
+            (r#"{"extra":[0],"version":7,"other":{}}"#, true),
+            (r#"{"version":null}"#, true),
+            (r#"[1]"#, false),
+            ("", false),
+        ] {
+            assert_eq!(names_version(event.as_bytes()), expected, "{event}");
+        }
     }
 }

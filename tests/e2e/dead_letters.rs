@@ -274,6 +274,58 @@ fn large_letters_are_read_a_few_at_a_time() {
     assert!(peak > 0 && peak < 80, "{peak} MiB for {LETTERS} letters of 4 MiB");
 }
 
+#[test]
+fn letters_of_many_small_parts_are_shown_in_a_few_times_their_bytes() {
+    const AT_ONCE: usize = 4;
+    let Stage { daemon, redis, .. } = Stage::new();
+    let extra = "0,".repeat(4 << 20);
+    let event = format!(r#"{{"key":"SET","value":{{"data":{{"key":"k","value":"v"}}}},"extra":[{extra}0]}}"#);
+    let mut letter = redis::cmd("XADD");
+    letter.arg("{rcs:journal}:dead").arg("1-1").arg("problem").arg("blob-denied").arg("event").arg(&event);
+    letter.exec(&mut redis.conn()).expect("XADD");
+    let before = peak_mib(daemon.pid()).expect("it runs");
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                let answer = daemon.get("/dead-letters.json?id=1-1");
+                let text = answer.text();
+                let begin: String = text.chars().take(200).collect();
+                assert!(answer.status == 200 && text.contains(&extra), "{}: {begin}", answer.status);
+            });
+        }
+    });
+    let request = json!({"ids": ["1-1"]}).to_string();
+    let answer = daemon.post_to("/dead-letters/replay", &[("content-type", "application/json")], request.as_bytes());
+    assert_eq!(answer.json()["done"], 0, "what its keys held is not known");
+    let peak = peak_mib(daemon.pid()).expect("it runs");
+    assert!(peak < before + 120, "{peak} MiB after {before} for {AT_ONCE} answers of 8 MiB");
+}
+
+#[test]
+fn lists_side_by_side_share_two_connections() {
+    const AT_ONCE: usize = 24;
+    let Stage { daemon, redis, .. } = Stage::new();
+    assert_eq!(daemon.get("/dead-letters.json").status, 200);
+    let mut conn = redis.conn();
+    let connected = |conn: &mut redis::Connection| {
+        let clients: String = redis::cmd("CLIENT").arg("LIST").query(conn).expect("CLIENT LIST");
+        clients.lines().count()
+    };
+    let before = connected(&mut conn);
+    // Scripts wait so long, and with them the lists.
+    redis::cmd("CLIENT").arg(&["PAUSE", "1500", "WRITE"]).exec(&mut conn).expect("CLIENT PAUSE");
+    let mut most = 0;
+    std::thread::scope(|scope| {
+        let lists: Vec<_> =
+            (0..AT_ONCE).map(|_| scope.spawn(|| assert_eq!(daemon.get("/dead-letters.json").status, 200))).collect();
+        while !lists.iter().all(|list| list.is_finished()) {
+            most = connected(&mut conn).max(most);
+        }
+    });
+    // Two may close while two begin, and the journal's own may be made anew.
+    assert!(most <= before + 6, "{most} connections after {before} for {AT_ONCE} lists");
+}
+
 /// Of memory; None: it has ended.
 fn peak_mib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -3,6 +3,11 @@
 //! must permit reading or writing; one with prefixes shows only letters whose keys are within them.
 //!
 //! A letter's event is shown with its values. Of URLs the query is left out: it carries signatures.
+//!
+//! Letters are large: two requests are at work at a time, others wait, and what they hold is taken from admission until the
+//! answer is written.
+
+mod queries;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +15,24 @@ use std::time::Duration;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use self::queries::without_queries;
 use super::admit;
 use super::html::guarded;
 use crate::event::outcome::ProblemKind;
 use crate::event::rejection::Rejection;
 use crate::event::rights::{Access, Rights};
-use crate::http::request::reject;
+use crate::http::request::{RequestContext, reject};
 use crate::http::routes::{exactly, only, readable_async};
 use crate::http::state::HttpState;
 use crate::journal::dead::DeadLetter;
 use crate::journal::{LetterFilter, LetterId, LetterWalk, Letters, LinkError};
+use crate::pipeline::work::admission::Permit;
 
 /// Letters of one answer, and of one request to change them.
 const MAX_LISTED: usize = 50;
@@ -32,13 +41,21 @@ const MAX_CHANGED: usize = 500;
 const MAX_LOOKED_AT: usize = 4000;
 /// Bytes of a request to change letters.
 const MAX_BODY_BYTES: usize = 64 * 1024;
-/// For a request as a whole.
+/// Bytes after which an answer takes no more letters: one may name many keys.
+const MAX_LISTED_BYTES: usize = 1 << 20;
+/// Requests at work at one time, a connection each; others wait.
+const MAX_AT_WORK: usize = 2;
+/// What the answer with an event takes while it is made: at most this many times the event's bytes, most of it for JSON in texts.
+const EVENT_COPIES: usize = 6;
+/// For a request as a whole, with its wait for others.
 const WITHIN: Duration = Duration::from_secs(25);
 /// Why a letter stays that the token has no right to.
 const OUTSIDE: &str = "its event is outside of the token's prefixes";
 const LIST: &str = "/dead-letters.json";
 const REPLAY: &str = "/dead-letters/replay";
 const DROP: &str = "/dead-letters/drop";
+
+static AT_WORK: Semaphore = Semaphore::const_new(MAX_AT_WORK);
 
 /// Adds the routes.
 pub fn routes(shared: &Data<HttpState>) -> impl FnOnce(&mut ServiceConfig) + use<> {
@@ -87,31 +104,64 @@ struct Query {
     age: String,
 }
 
+/// What `GET /dead-letters.json` answers.
+#[derive(Serialize)]
+struct Page<'a, L> {
+    letters: &'a [L],
+    /// What to ask for letters behind.
+    next: Option<String>,
+}
+
 async fn list(shared: Data<HttpState>, request: HttpRequest) -> HttpResponse {
+    let mut room = shared.pipeline.admission.permit();
     let listed = match letters(&shared, &request, Access::Read) {
-        Ok((letters, rights)) => within(found(letters, rights.as_deref(), &request)).await,
+        Ok((letters, rights)) => within(found(letters, rights.as_deref(), &request, &mut room)).await,
         Err(why) => Err(why),
     };
+    if let (Ok(_), Some(context)) = (&listed, RequestContext::of(&request)) {
+        context.keep(room.into());
+    }
     answer(&request, listed)
 }
 
-async fn found(mut letters: Letters, rights: Option<&Rights>, request: &HttpRequest) -> Result<Value, Rejection> {
+/// `room`: what the answer takes is added to it.
+async fn found(
+    mut letters: Letters,
+    rights: Option<&Rights>,
+    request: &HttpRequest,
+    room: &mut Permit,
+) -> Result<String, Rejection> {
     let query = web::Query::<Query>::from_query(request.query_string());
     let Query { id, after, source, problem, key, age } = query.map_err(|error| bad(error.to_string()))?.into_inner();
+    let filter = LetterFilter::new(&source, &problem, &key, &age).map_err(bad)?;
+    let _place = AT_WORK.acquire().await;
     if let Some(id) = id {
         let letter = letters.find(id).await?.filter(|letter| letter.is_within(rights)).ok_or(Rejection::NotFound)?;
-        return Ok(json!({"letters": [whole(id, &letter)], "next": null}));
+        if !room.try_grow_to_limit(0, letter.event.len().saturating_mul(EVENT_COPIES)) {
+            return Err(Rejection::Overloaded);
+        }
+        let text = whole(id, &letter);
+        room.shrink_to(text.len());
+        return Ok(text);
     }
-    let filter = LetterFilter::new(&source, &problem, &key, &age).map_err(bad)?;
-    let (mut walk, mut listed) = (LetterWalk::new(filter, after, MAX_LOOKED_AT), Vec::new());
+    let mut walk = LetterWalk::new(filter, after, MAX_LOOKED_AT);
+    let (mut listed, mut bytes): (Vec<Box<RawValue>>, usize) = (Vec::new(), 0);
     while listed.len() < MAX_LISTED
+        && bytes < MAX_LISTED_BYTES
         && let Some((id, letter)) = walk.next(&mut letters).await?
     {
-        if letter.is_within(rights) {
-            listed.push(letter.to_json(id));
+        if letter.is_within(rights)
+            && let Ok(told) = to_raw_value(&letter.to_json(id))
+        {
+            bytes += told.get().len();
+            listed.push(told);
         }
     }
-    Ok(json!({"letters": listed, "next": walk.rest().map(|id| id.to_string())}))
+    if !room.try_grow_to_limit(0, bytes) {
+        return Err(Rejection::Overloaded);
+    }
+    let next = walk.rest().map(|id| id.to_string());
+    Ok(serde_json::to_string(&Page { letters: &listed, next }).unwrap_or_default())
 }
 
 /// The letters that are to be changed.
@@ -139,8 +189,9 @@ async fn each(
     change: Change,
     request: &HttpRequest,
     payload: web::Payload,
-) -> Result<Value, Rejection> {
+) -> Result<String, Rejection> {
     let Asked { ids, force } = asked(request, payload).await?;
+    let _place = AT_WORK.acquire().await;
     let (mut done, mut stays) = (0, Vec::new());
     for id in ids {
         let Some(letter) = letters.find(id).await? else { continue };
@@ -158,7 +209,7 @@ async fn each(
             }
         };
     }
-    Ok(json!({"done": done, "stays": stays}))
+    Ok(json!({"done": done, "stays": stays}).to_string())
 }
 
 /// A page elsewhere cannot send this media type without leave, which it does not get.
@@ -187,82 +238,31 @@ fn letters(
     Ok((Letters::new(journal), rights))
 }
 
-async fn within(work: impl Future<Output = Result<Value, Rejection>>) -> Result<Value, Rejection> {
+async fn within(work: impl Future<Output = Result<String, Rejection>>) -> Result<String, Rejection> {
     timeout(WITHIN, work).await.unwrap_or(Err(Rejection::Unavailable(ProblemKind::Timeout)))
 }
 
-fn answer(request: &HttpRequest, result: Result<Value, Rejection>) -> HttpResponse {
+fn answer(request: &HttpRequest, result: Result<String, Rejection>) -> HttpResponse {
     match result {
-        Ok(told) => guarded().insert_header((CACHE_CONTROL, "no-store")).json(told),
+        Ok(told) => guarded().insert_header((CACHE_CONTROL, "no-store")).content_type("application/json").body(told),
         Err(why) => reject(request, &why, ""),
     }
 }
 
-/// With the event, but for the queries of its URLs.
-fn whole(id: LetterId, letter: &DeadLetter) -> Value {
-    let mut told = letter.to_json(id);
-    let mut event = serde_json::from_slice(&letter.event).unwrap_or(Value::Null);
-    without_queries(&mut event);
-    told["event"] = event;
-    told
+/// A letter with its event, but for the queries of the event's URLs.
+#[derive(Serialize)]
+struct WholeLetter<'a> {
+    #[serde(flatten)]
+    facts: Value,
+    /// None: it is not JSON.
+    event: Option<&'a RawValue>,
 }
 
-/// Whether there were any.
-fn without_queries(value: &mut Value) -> bool {
-    match value {
-        Value::String(text) => match inside(text) {
-            Some(mut inside) => {
-                let is_cut = without_queries(&mut inside);
-                if is_cut {
-                    *text = inside.to_string();
-                }
-                is_cut
-            }
-            None => cut_query(text),
-        },
-        Value::Array(items) => items.iter_mut().fold(false, |is_cut, item| without_queries(item) | is_cut),
-        Value::Object(members) => members.values_mut().fold(false, |is_cut, member| without_queries(member) | is_cut),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-/// The JSON in a text that is an object or an array, as the `data` of an event may be: its URLs may have escapes.
-fn inside(text: &str) -> Option<Value> {
-    let is_container = text.trim_start().starts_with(['{', '[']);
-    is_container.then(|| serde_json::from_str(text).ok()).flatten()
-}
-
-fn cut_query(text: &mut String) -> bool {
-    let query = text.contains("://").then(|| text.find('?')).flatten();
-    if let Some(query) = query {
-        text.truncate(query + 1);
-        text.push('…');
-    }
-    query.is_some()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queries_are_left_out_of_json_within_texts() {
-        let shown = |data: &str| {
-            let mut event = json!({"value": {"data": data}});
-            without_queries(&mut event);
-            event["value"]["data"].as_str().unwrap_or_default().to_owned()
-        };
-        assert_eq!(shown(r#"{"url":"https:\/\/h\/b?sig=secret"}"#), r#"{"url":"https://h/b?…"}"#);
-        assert_eq!(shown(r#" ["https://h/b\u003fsig=secret"]"#), r#"["https://h/b?…"]"#);
-        assert_eq!(shown(r#"[{"url":"https://h/b?sig=secret"}]"#), r#"[{"url":"https://h/b?…"}]"#);
-        assert_eq!(shown(r#"{ "key" : "a?", "value": 1.0 }"#), r#"{ "key" : "a?", "value": 1.0 }"#);
-    }
-
-    #[test]
-    fn queries_are_left_out_wherever_a_url_stands() {
-        let mut event =
-            json!({"value": {"data": ["http://h/a?sig=secret", {"url": "https://h/b?x", "value": "what?"}]}});
-        without_queries(&mut event);
-        assert_eq!(event, json!({"value": {"data": ["http://h/a?…", {"url": "https://h/b?…", "value": "what?"}]}}));
-    }
+/// The answer with this letter alone. No tree of the event is made: that would take many times the memory of its text.
+fn whole(id: LetterId, letter: &DeadLetter) -> String {
+    let event = serde_json::from_slice::<&RawValue>(&letter.event).ok();
+    let shown = event.map(|event| without_queries(event.get()));
+    let event = shown.as_deref().and_then(|shown| serde_json::from_str(shown).ok());
+    let whole = WholeLetter { facts: letter.to_json(id), event };
+    serde_json::to_string(&Page { letters: &[whole], next: None }).unwrap_or_default()
 }

@@ -213,7 +213,7 @@ impl PendingReply {
         if Arc::strong_count(&self.shared) == 1 {
             self.shared.lock().permit.become_bytes(bytes);
         }
-        Unwritten { _shared: self.shared }
+        Unwritten { _shared: Some(self.shared), _permit: None }
     }
 
     /// When its events were accepted, if they were.
@@ -235,7 +235,15 @@ impl PendingReply {
 
 /// Room for an answer until it is written, given back on drop. Work of the request that is still in progress keeps its own.
 pub struct Unwritten {
-    _shared: Arc<ReplyCell>,
+    _shared: Option<Arc<ReplyCell>>,
+    /// Of an answer that no events were asked for.
+    _permit: Option<Permit>,
+}
+
+impl From<Permit> for Unwritten {
+    fn from(permit: Permit) -> Self {
+        Unwritten { _shared: None, _permit: Some(permit) }
+    }
 }
 
 impl Future for PendingReply {
