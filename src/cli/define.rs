@@ -191,7 +191,8 @@ fn folder(command: Command) -> Command {
         .arg(text(PREFIX, "TEXT", "Prefix for the keys of the folder's files").conflicts_with_all(NOT_FOLDER))
         .arg(
             path(START_AT, "PATH", "Starts at this file of the folder, or at the next one if it is gone")
-                .conflicts_with_all(NOT_FOLDER),
+                .conflicts_with_all(NOT_FOLDER)
+                .conflicts_with(SKIP),
         )
         .arg(
             Arg::new(DELETE)

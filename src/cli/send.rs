@@ -32,7 +32,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 pub use self::copy::CopiedRedis;
-use self::event::Looker;
+use self::event::{InputPlace, Looker};
 pub use self::folder::Folder;
 use self::input::{Input, InputFile};
 use self::ledger::{Ledger, SendCounts};
@@ -242,13 +242,24 @@ fn hint(end: &RunEnd, run: &Run, args: &Args) -> Option<String> {
     let at = place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
     let kept = args.failed.as_ref().filter(|_| run.ledger.counts.total() > run.ledger.counts.ok);
     let before = kept.map(|path| format!(", after the events in {}", path.display())).unwrap_or_default();
-    // Files come and go in a folder: what was sent is told by name there, and by number elsewhere.
-    let from_there = match (&args.folder, place) {
-        (Some(folder), Some(place)) => format!("--start-at '{}'", folder.inside(&place.file)),
-        _ => format!("--skip {first}"),
-    };
+    let from_there = from_there(args.folder.as_ref(), place.as_ref(), (*first, args.skip));
     let sent = first - args.skip;
     is_left.then(|| format!("stopped{at} after {sent} events; to continue, run it again with {from_there}{before}"))
+}
+
+/// What to add to the command line to go on at this place, or before this number. `skip` is what was left out this time.
+fn from_there(folder: Option<&Folder>, place: Option<&InputPlace>, (first, skip): (u64, u64)) -> String {
+    match (folder, place) {
+        // Files come and go in a folder: what was sent is told by name there, and by number elsewhere.
+        (Some(folder), Some(place)) if *place.file != *copy::DELETE_FLAG => {
+            let instead = if skip > 0 { " in place of --skip" } else { "" };
+            format!("--start-at '{}'{instead}", folder.inside(&place.file))
+        }
+        (folder, _) => {
+            let instead = if folder.is_some_and(Folder::starts_later) { " in place of --start-at" } else { "" };
+            format!("--skip {first}{instead}")
+        }
+    }
 }
 
 fn summary(counts: &SendCounts, took: Duration) -> String {
@@ -275,6 +286,20 @@ mod tests {
             let reason = url(text).expect_err(text);
             assert!(!reason.contains("secret"), "{reason}");
         }
+    }
+
+    #[test]
+    fn the_way_to_go_on_is_a_file_of_the_folder_or_a_number_and_one_of_both() {
+        let folder = |start: Option<&str>| Folder::new("dir".into(), String::new(), None, start.map(PathBuf::from));
+        let told = |start: Option<&str>, file: &str, skip: u64| {
+            let place = InputPlace { file: file.into(), line: 0 };
+            from_there(Some(&folder(start)), Some(&place), (7, skip))
+        };
+        assert_eq!(told(None, "dir/b/x", 0), "--start-at 'b/x'");
+        assert_eq!(told(None, "dir/b/x", 3), "--start-at 'b/x' in place of --skip");
+        assert_eq!(told(None, copy::DELETE_FLAG, 3), "--skip 7");
+        assert_eq!(told(Some("b"), copy::DELETE_FLAG, 0), "--skip 7 in place of --start-at");
+        assert_eq!(from_there(None, None, (7, 3)), "--skip 7");
     }
 
     #[test]

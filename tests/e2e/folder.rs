@@ -163,6 +163,7 @@ fn the_command_line_says_what_goes_with_what() {
         &["--from-dir", "files", "--ttl", "0"],
         &["--from-dir", "in"],
         &["--from-dir", "nowhere"],
+        &["--from-dir", "files", "--skip", "1", "--start-at", "a"],
     ] {
         let ended = desk.send(&url(&stage.daemon), args, b"");
         assert_eq!(ended.code, Some(64), "{args:?}: {}", ended.err);
@@ -180,7 +181,25 @@ fn it_goes_on_by_name_whatever_has_come_or_gone_meanwhile() {
     send(&stage, &desk, &["--start-at", "b/y"]).assert(0, "sent 1, ok 1, rejected 0, unavailable 0");
     stage.daemon.sigterm();
     let ended = send(&stage, &desk, &["--start-at", "b/x", "--retry-for", "0"]);
-    assert!(ended.err.contains("run it again with --start-at 'b/x'"), "{}", ended.err);
+    assert!(ended.err.contains("run it again with --start-at 'b/x'\n"), "{}", ended.err);
+    let ended = send(&stage, &desk, &["--skip", "1", "--retry-for", "0"]);
+    assert!(ended.err.contains("run it again with --start-at 'b/x' in place of --skip\n"), "{}", ended.err);
+}
+
+#[test]
+fn a_deletion_that_was_stopped_goes_on_by_number_and_leaves_out_no_key_that_is_found_now() {
+    let stage = Stage::new();
+    let desk = folder(&[("a", b"1"), ("b", b"2")]);
+    let redis = format!("redis://127.0.0.1:{}", stage.redis.port());
+    let args = ["--prefix", "site/", "--delete", "--redis-url", &redis, "--retry-for", "0", "--skip"];
+    stage.redis.put("site/gone", b"old");
+    // Two files, and deletions of an earlier run.
+    send(&stage, &desk, &[&args[..], &["5"]].concat()).assert(0, "sent 1, ok 1, rejected 0, unavailable 0");
+    assert!(!stage.redis.exists("site/gone"));
+    stage.redis.put("site/gone", b"old");
+    stage.daemon.sigterm();
+    let ended = send(&stage, &desk, &[&args[..], &["2"]].concat());
+    assert!(ended.err.contains("run it again with --skip 2\n"), "{}", ended.err);
 }
 
 #[test]

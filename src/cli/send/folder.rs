@@ -52,6 +52,11 @@ impl Folder {
         file.strip_prefix(&self.name).unwrap_or(file).trim_start_matches('/')
     }
 
+    /// Whether files before a certain one are left out.
+    pub fn starts_later(&self) -> bool {
+        self.start_at.is_some()
+    }
+
     /// The same, with its real path.
     ///
     /// # Errors

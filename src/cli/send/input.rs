@@ -211,12 +211,14 @@ impl Reader {
         self.made(&table.path.display().to_string(), rows.and_then(|input| table.rows(input)))
     }
 
-    /// Nothing goes if a part of the folder could not be read: what is there cannot be told then.
+    /// Nothing goes if a part of the folder could not be read: what is there cannot be told then. Numbers that are left out mean
+    /// files, and keys that an earlier run took away: those that are found now are none of them.
     fn mirror(&mut self, folder: &Folder, redis: Option<Secret>) -> Result<(), Closed> {
         let Some(url) = redis else { return Ok(()) };
         if self.faults > 0 {
             return self.fault(DELETE_FLAG, "nothing was deleted, because a part of the folder could not be read");
         }
+        self.number = self.number.max(self.skip);
         self.made(DELETE_FLAG, Orphans::open(&url, folder))
     }
 
