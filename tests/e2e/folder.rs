@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::send::{Desk, Ended, url};
-use crate::support::{Random, Stage, eventually, signal};
+use crate::support::{Random, Redis, Stage, eventually, signal};
 
 /// These files, below `files`.
 fn folder(files: &[(&str, &[u8])]) -> Desk {
@@ -200,6 +200,18 @@ fn a_deletion_that_was_stopped_goes_on_by_number_and_leaves_out_no_key_that_is_f
     stage.daemon.sigterm();
     let ended = send(&stage, &desk, &[&args[..], &["2"]].concat());
     assert!(ended.err.contains("run it again with --skip 2\n"), "{}", ended.err);
+}
+
+#[test]
+fn a_node_of_a_cluster_is_no_whole_redis_to_copy_or_to_mirror() {
+    let (stage, node) = (Stage::new(), Redis::in_cluster());
+    let desk = folder(&[("a", b"1")]);
+    let redis = format!("redis://127.0.0.1:{}", node.port());
+    let copied = desk.send(&url(&stage.daemon), &["--from-redis", &redis], b"");
+    let mirrored = send(&stage, &desk, &["--prefix", "site/", "--delete", "--redis-url", &redis]);
+    for ended in [copied, mirrored] {
+        assert!(ended.code == Some(1) && ended.err.contains("a node of a Redis Cluster"), "{}", ended.err);
+    }
 }
 
 #[test]

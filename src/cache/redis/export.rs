@@ -12,6 +12,9 @@ const COUNT: u32 = 500;
 /// Values that are read together, at most, or a single larger one.
 const MAX_VALUES_BYTES: u64 = 4 << 20;
 
+const IN_CLUSTER: &str = "it is a node of a Redis Cluster and has only a part of the keys: load each primary's dump (redis-cli --rdb) \
+     into a Redis without cluster mode, and name that one";
+
 /// A key that was found. It may have gone since.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Exported {
@@ -38,13 +41,17 @@ impl Export {
     /// are not read.
     ///
     /// # Errors
-    /// Why it cannot be reached, without the URL's password.
+    /// Why it cannot be reached, without the URL's password; or that it is a node of a Redis Cluster, whose other nodes have the
+    /// other keys.
     pub fn open(url: &str, pattern: &[u8], max_value_bytes: u64) -> Result<Self, String> {
         let client = Client::open(url).map_err(|error| told(&error))?;
-        let connection = client.get_connection_with_timeout(WITHIN).map_err(|error| told(&error))?;
+        let mut connection = client.get_connection_with_timeout(WITHIN).map_err(|error| told(&error))?;
         let timeouts =
             connection.set_read_timeout(Some(WITHIN)).and_then(|()| connection.set_write_timeout(Some(WITHIN)));
         timeouts.map_err(|error| told(&error))?;
+        if is_in_cluster(&mut connection) {
+            return Err(IN_CLUSTER.to_owned());
+        }
         Ok(Export { connection, pattern: pattern.to_vec(), cursor: Some(0), max_value_bytes })
     }
 
@@ -125,6 +132,12 @@ impl Export {
         let packed = pipeline.get_packed_pipeline();
         self.connection.req_packed_commands(&packed, 0, count).map_err(|error| told(&error))
     }
+}
+
+/// What may not be asked, or has no answer, is taken for no Cluster.
+fn is_in_cluster(connection: &mut Connection) -> bool {
+    let told: Result<String, RedisError> = Cmd::new().arg("INFO").arg("cluster").query(connection);
+    told.is_ok_and(|told| told.lines().any(|line| line.trim() == "cluster_enabled:1"))
 }
 
 /// Without what a server may say of keys, and without the URL.

@@ -16,22 +16,29 @@ pub struct Redis {
     paused: bool,
     /// Whether what it acknowledged survives its death.
     durable: bool,
+    /// Whether it takes itself for a node of a Cluster, alone and without slots.
+    in_cluster: bool,
 }
 
 impl Redis {
     pub fn start() -> Self {
-        Self::begin(false)
+        Self::begin(false, false)
     }
 
     /// One that has written to its file what it acknowledges, and reads it when it is started again.
     pub fn durable() -> Self {
-        Self::begin(true)
+        Self::begin(true, false)
     }
 
-    fn begin(durable: bool) -> Self {
+    /// A node of a Cluster that knows no other node, and has no slots.
+    pub fn in_cluster() -> Self {
+        Self::begin(false, true)
+    }
+
+    fn begin(durable: bool, in_cluster: bool) -> Self {
         for _ in 0..5 {
             let dir = tempfile::tempdir().expect("a temporary directory");
-            let mut redis = Redis { port: free_port(), dir, child: None, paused: false, durable };
+            let mut redis = Redis { port: free_port(), dir, child: None, paused: false, durable, in_cluster };
             if redis.launch() {
                 return redis;
             }
@@ -146,6 +153,7 @@ impl Redis {
         let child = Command::new(program)
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--save", "", "--appendonly", if self.durable { "yes" } else { "no" }])
+            .args(["--cluster-enabled", if self.in_cluster { "yes" } else { "no" }])
             .args(["--appendfsync", "always", "--daemonize", "no", "--dir"])
             .arg(self.dir.path())
             .stdin(Stdio::null())
