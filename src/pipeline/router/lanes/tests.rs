@@ -259,7 +259,6 @@ fn barriers_with_nothing_between_them_take_one_place_in_a_lane() {
 #[test]
 fn a_lane_tells_one_of_the_barriers_that_wait_for_one_another_anyway() {
     let mut lanes: Tested<&str> = Tested::default();
-    let mut out = Vec::new();
     let blob = lanes.wait_for_blob(&key("a:1"), 1);
     lanes.preview("a:*", "preview");
     for _ in 0..1000 {
@@ -269,19 +268,18 @@ fn a_lane_tells_one_of_the_barriers_that_wait_for_one_another_anyway() {
     let Some(Item::Marker(marker)) = lanes.lanes.lanes[&key("a:1")].items.back() else { panic!("a marker") };
     assert_eq!(marker.tells.len(), 2, "the first preview and the first delete");
     assert!(lanes.lanes.start(true).is_empty() && lanes.start().0.is_empty(), "the blob is before them");
-    lanes.lanes.blob_ended(&key("a:1"), blob, Some, &mut out);
+    lanes.lanes.blob_ended(&key("a:1"), blob, Some, &mut Vec::new());
     assert_eq!(lanes.lanes.start(true)[0].1, "preview");
     let (deletes, _) = lanes.start();
     assert_eq!(deletes.len(), 1000);
     assert!(lanes.lanes.start(true).is_empty(), "it waits for the deletes");
-    lanes.lift(&deletes, &mut out);
+    lanes.lift(&deletes, &mut Vec::new());
     assert_eq!(lanes.lanes.start(true)[0].1, "later preview");
 }
 
 #[test]
 fn a_barrier_whose_keys_are_not_known_tells_nobody_in_the_place_of_one_that_does_not_wait_for_it() {
     let mut lanes: Tested<&str> = Tested::default();
-    let mut out = Vec::new();
     let blob = lanes.wait_for_blob(&key("b"), 1);
     let ids = ["a", "b"].map(|text| lanes.announce(pattern(text), true));
     for id in ids {
@@ -289,7 +287,7 @@ fn a_barrier_whose_keys_are_not_known_tells_nobody_in_the_place_of_one_that_does
     }
     ids.into_iter().for_each(|id| lanes.lanes.looked(id, &[key("b")]));
     assert!(lanes.start().0.is_empty());
-    lanes.lanes.blob_ended(&key("b"), blob, Some, &mut out);
+    lanes.lanes.blob_ended(&key("b"), blob, Some, &mut Vec::new());
     assert_eq!(lanes.start().0, ids);
 }
 
