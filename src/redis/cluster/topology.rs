@@ -36,6 +36,8 @@ const ASK_MORE_AFTER: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_millis(30);
 /// Addresses whose source is remembered, at most.
 const MAX_ADDRESS_SOURCES: usize = 4096;
+/// Servers at most that are not in the cluster any more, not in use, and have abandoned connections.
+const MAX_FORMER: usize = 1024;
 /// The longest string in an answer about the cluster, in bytes.
 pub(crate) const MAX_REPORT_BYTES: usize = 4 * 1024 * 1024;
 
@@ -48,7 +50,9 @@ pub(crate) struct Topology {
 
 struct State {
     slots: Arc<SlotMap>,
-    servers: HashMap<Address, Arc<Server>>,
+    servers: HashMap<Address, Known>,
+    /// Sessions made so far.
+    sessions: u64,
     /// For each address, the node that gave it.
     address_sources: HashMap<Address, Address>,
     refreshed: Option<Instant>,
@@ -56,6 +60,12 @@ struct State {
     is_stale: bool,
     /// Since when no node has said that all slots are served; None: they are.
     down_since: Option<Instant>,
+}
+
+struct Known {
+    server: Arc<Server>,
+    /// The number of the last session to it.
+    used: u64,
 }
 
 impl Topology {
@@ -74,8 +84,16 @@ impl Topology {
         };
         let slots = Arc::new(SlotMap::empty());
         let (servers, address_sources) = (HashMap::new(), HashMap::new());
-        let state =
-            State { slots, servers, address_sources, refreshed: None, adopted: None, is_stale: true, down_since: None };
+        let state = State {
+            slots,
+            servers,
+            sessions: 0,
+            address_sources,
+            refreshed: None,
+            adopted: None,
+            is_stale: true,
+            down_since: None,
+        };
         Ok(Topology { settings, tls, seeds, state: Mutex::new(state) })
     }
 
@@ -93,22 +111,24 @@ impl Topology {
     /// A new session to a node.
     pub(crate) fn session(&self, address: &Address) -> Result<ServerSession, Error> {
         let mut state = self.state();
-        let State { servers, address_sources, .. } = &mut *state;
-        let server = match servers.entry(address.clone()) {
-            Entry::Occupied(known) => known.get().clone(),
+        let State { servers, sessions, address_sources, .. } = &mut *state;
+        let known = match servers.entry(address.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
                 let server = Server::at(&self.settings, self.tls.as_ref(), address, Role::ClusterNode)
                     .map_err(|error| unavailable(format!("a node of the cluster cannot be reached: {error}")))?;
                 let address_source = address_sources.get(address).filter(|_| !self.seeds.contains(address)).cloned();
-                place.insert(Arc::new(server.address_source(address_source))).clone()
+                place.insert(Known { server: Arc::new(server.address_source(address_source)), used: 0 })
             }
         };
-        Ok(ServerSession::new(server))
+        *sessions += 1;
+        known.used = *sessions;
+        Ok(ServerSession::new(known.server.clone()))
     }
 
     /// A node and the source of its address, for a message. A session to the node was made before.
     pub(crate) fn name(&self, address: &Address) -> String {
-        let server = self.state().servers.get(address).cloned();
+        let server = self.state().servers.get(address).map(|known| known.server.clone());
         server.map_or_else(|| format!("the node of the cluster at {address}"), |server| server.name())
     }
 
@@ -162,9 +182,7 @@ impl Topology {
         let is_known = |address: &Address| {
             slots.primaries().iter().any(|primary| primary.address == *address) || slots.replicas.contains(address)
         };
-        state
-            .servers
-            .retain(|address, server| is_known(address) || Arc::strong_count(server) > 1 || server.has_abandoned());
+        state.forget_servers(is_known);
         state.address_sources.retain(|address, _| is_known(address));
         let replicas = slots.replicas.iter().cloned();
         state.note_addresses(slots.primaries().iter().map(|primary| primary.address.clone()).chain(replicas), from);
@@ -177,6 +195,20 @@ impl Topology {
 }
 
 impl State {
+    /// Keeps the servers that are known or in use, and those whose abandoned connections are to be killed if they come back.
+    /// With too many of the latter, those go first that were used least lately.
+    fn forget_servers(&mut self, is_known: impl Fn(&Address) -> bool) {
+        let is_former = |address: &Address, known: &Known| !is_known(address) && Arc::strong_count(&known.server) == 1;
+        self.servers.retain(|address, known| !is_former(address, known) || known.server.has_abandoned());
+        let former = self.servers.iter().filter(|(address, known)| is_former(address, known));
+        let mut used: Vec<u64> = former.map(|(_, known)| known.used).collect();
+        if let Some(surplus) = used.len().checked_sub(MAX_FORMER).filter(|surplus| *surplus > 0) {
+            let (_, last, _) = used.select_nth_unstable(surplus - 1);
+            let last = *last;
+            self.servers.retain(|address, known| !is_former(address, known) || known.used > last);
+        }
+    }
+
     /// The first source of an address is kept as long as the node is known. A node is no source of its own address.
     fn note_addresses(&mut self, addresses: impl Iterator<Item = Address>, from: &Address) {
         for address in addresses.filter(|address| address != from) {
@@ -308,4 +340,36 @@ async fn ask_one(
         error => error,
     });
     (address, session, slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::server_info::ConnectionId;
+
+    #[test]
+    fn servers_that_have_left_are_forgotten_beyond_a_number_the_least_used_first() {
+        let topology = Topology::new(Settings::new("127.0.0.1", 1), Vec::new()).unwrap();
+        let addresses: Vec<Address> = (1..=1100).map(|port| Address::new("10.0.0.1", port)).collect();
+        let abandon = |address: &Address| {
+            let session = topology.session(address).unwrap();
+            session.server().abandon(ConnectionId { id: 7, address: "10.0.0.2:1".into() });
+            session
+        };
+        for address in &addresses {
+            abandon(address);
+        }
+        // Of the oldest, one is used again, one is in use, and one is in the cluster.
+        abandon(&addresses[2]);
+        let in_use = abandon(&addresses[1]);
+        let mut slots = SlotMap::empty();
+        slots.replicas.push(addresses[0].clone());
+        topology.adopt(slots, &addresses[0]);
+        let kept = |address: &Address| topology.state().servers.contains_key(address);
+        let count = addresses.iter().filter(|address| kept(address)).count();
+        assert_eq!(count, MAX_FORMER + 2);
+        assert!(addresses[..3].iter().all(kept) && addresses[77..].iter().all(kept));
+        assert!(!addresses[3..77].iter().any(kept));
+        drop(in_use);
+    }
 }
