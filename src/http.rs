@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod client;
 mod events;
+mod handed_over;
 mod handshake;
 mod host;
 mod idle;

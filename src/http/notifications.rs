@@ -6,16 +6,14 @@
 //! The status is for the producer, who would send again whatever is no success; the body says what became of each event.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use actix_web::http::Method;
-use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
-use bytes::Bytes;
 
 use super::answering::{AnsweredRequest, answer_to};
-use super::journaled::{Keeping, Offer, bury};
+use super::handed_over::{Given, HandedOver, permitted};
+use super::journaled::{Keeping, Offer};
 use super::prefer::Preferences;
 use super::problem::status_for_producer;
 use super::receive::{ReceivedBody, take_in};
@@ -27,26 +25,15 @@ use super::worker::{TimedWait, Worker};
 use super::{body, handshake};
 use crate::event::Event;
 use crate::event::invalid::Invalid;
-use crate::event::outcome::Class;
 use crate::event::rejection::Rejection;
-use crate::event::rights::Rights;
 use crate::event::sources::{
-    Format, Handshake, Headers, Ignored, Mapped, Message, Notified, Parsed, SourceFault, cloudevents, parse,
+    Format, Handshake, Ignored, Mapped, Message, Notified, Parsed, SourceFault, cloudevents, parse,
 };
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::reply::Verdict;
 
 /// What a notification is called in the log.
 const ASKED: &str = "notification";
-
-/// The headers of a request, for the formats.
-struct Given<'a>(&'a HeaderMap);
-
-impl Headers for Given<'_> {
-    fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0.get(name).map(|value| value.as_bytes())
-    }
-}
 
 /// Answers any request to a path below [`SOURCES_PATH`](super::sources::SOURCES_PATH).
 pub async fn handle(worker: &Rc<Worker>, request: &HttpRequest, payload: &mut web::Payload) -> HttpResponse {
@@ -117,55 +104,6 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     source.metrics.ignored(&ignored);
     let events = permitted(events, rights.as_deref());
     finish(request, worker, &mut timed_wait, (HandedOver { source, format, rights, body }, events), permit).await
-}
-
-/// A notification whose events have gone their way.
-pub(super) struct HandedOver {
-    source: Arc<ActiveSource>,
-    /// As which it was read.
-    format: Format,
-    /// What the sender may do; None: everything.
-    rights: Option<Arc<Rights>>,
-    body: Bytes,
-}
-
-impl HandedOver {
-    /// The name of its source.
-    pub fn source(&self) -> &str {
-        &self.source.mapping.name
-    }
-
-    /// The verdict as the source sees it, counted for it. What can never succeed becomes a dead letter.
-    pub fn settled(
-        &self,
-        verdict: Verdict,
-        headers: &HeaderMap,
-        context: Option<&RequestContext>,
-        worker: &Worker,
-    ) -> Verdict {
-        let verdict = self.source.settled(verdict);
-        if let (Some(appender), Verdict::Batch(results)) = (&worker.appender, &verdict)
-            && results.iter().any(|result| result.class() == Class::Rejected)
-        {
-            bury(appender, self.source(), context, &self.events_again(headers, worker), results);
-        }
-        verdict
-    }
-
-    /// Its events once more: that some are rejected is rare, and a copy of all would be made for each.
-    fn events_again(&self, headers: &HeaderMap, worker: &Worker) -> Vec<Result<Event, Invalid>> {
-        let message = Message { headers: &Given(headers), body: &self.body, max_elements: worker.shared.max_events };
-        let Ok(Parsed::Elements(elements)) = parse(self.format, &message) else { return Vec::new() };
-        let Mapped { events, .. } = self.source.mapping.events(elements, worker.shared.pipeline.limits());
-        permitted(events, self.rights.as_deref())
-    }
-}
-
-/// The events, less those that the sender has no right to.
-fn permitted(events: Vec<Result<Event, Invalid>>, rights: Option<&Rights>) -> Vec<Result<Event, Invalid>> {
-    let Some(rights) = rights else { return events };
-    let permitted = |event: Event| rights.refusal(&event).map_or(Ok(event), Err);
-    events.into_iter().map(|event| event.and_then(permitted)).collect()
 }
 
 /// The events go to the journal, or to the pipeline; what can never succeed becomes a dead letter.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 
-use super::notifications::HandedOver;
+use super::handed_over::HandedOver;
 use super::problem;
 use super::request::RequestContext;
 use super::verdict_log::log_verdict;

@@ -335,10 +335,8 @@ fn run_at_random(seed: u64) {
     let left = vec![VecDeque::new(); names.len()];
     let mut model = Model { keys: names.map(key).into(), left, running: Vec::new(), patterns: HashMap::new() };
     let mut lanes: Tested<u32> = Tested::default();
-    let mut awaited: Vec<(usize, Seq)> = Vec::new();
-    let mut announced: VecDeque<(BarrierId, u32)> = VecDeque::new();
-    let mut looking: Vec<BarrierId> = Vec::new();
-    let mut running: Vec<BarrierId> = Vec::new();
+    let (mut awaited, mut announced) = (Vec::<(usize, Seq)>::new(), VecDeque::<(BarrierId, u32)>::new());
+    let (mut looking, mut running) = (Vec::<BarrierId>::new(), Vec::<BarrierId>::new());
     for number in 0.. {
         let mut out = Vec::new();
         let index = random.usize(..names.len());
@@ -362,8 +360,7 @@ fn run_at_random(seed: u64) {
             6..8 if !awaited.is_empty() => {
                 let (index, seq) = awaited.swap_remove(random.usize(..awaited.len()));
                 let ended = random.u32(..4) > 0;
-                let concerned =
-                    |operation| if ended { Some(operation) } else { model.comes_to_nothing(index, operation) };
+                let concerned = |work| if ended { Some(work) } else { model.comes_to_nothing(index, work) };
                 lanes.lanes.blob_ended(&key(names[index]), seq, concerned, &mut out);
             }
             8 if !announced.is_empty() => {
