@@ -11,7 +11,7 @@
 //! - a connection that ends with a refusal is closed for writing first, and what the sender still sends is read for a
 //!   while: a socket closed over unread bytes is reset, and a reset can overtake the answer;
 //! - an answer that is not taken ends the connection, TLS's own last words included: it holds memory that admission does
-//!   not count.
+//!   not count. So does one that is taken too slowly as a whole.
 //!
 //! All of it holds with TLS as without.
 
@@ -32,20 +32,18 @@ use memchr::memmem::Finder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 
+use self::bare::{in_place_of_request, problem_of_bare, problem_of_head};
 use super::idle::Idle;
 use super::linger::linger;
-use super::problem::{HEAD_TOO_LARGE, HEAD_TOO_SLOW, NO_ROOM_FOR_HEAD, NOT_HTTP};
-use super::progress::{ConnectionProgress, HeadFault};
+use super::problem::HEAD_TOO_SLOW;
+use super::progress::ConnectionProgress;
 use super::read_ahead::{Places, ReadAhead};
-use super::request_ids::RequestId;
 use super::tls::Io;
 use crate::event::wire::ProblemDocument;
 use crate::pipeline::work::admission::Permit;
 use crate::pipeline::work::reply::Unwritten;
 use crate::telemetry::metrics::Metrics;
 
-/// Who is refused for want of room may find some soon.
-const RETRY_AFTER: &str = "retry-after: 2\r\n";
 /// How fast a large answer must be taken.
 const LEAST_BYTES_A_SECOND: usize = 256 * 1024;
 
@@ -154,11 +152,12 @@ impl Stream {
             }
         }
         match done {
-            Poll::Ready(Ok(written)) if written < bytes.len() => {
-                // What the kernel takes at first, nobody may have taken yet.
+            Poll::Ready(Ok(written)) if self.announced > 0 => {
                 match &mut self.untaken {
                     Some((_, taken)) => *taken += written,
-                    None => self.untaken = Some((Instant::now(), 0)),
+                    // What the kernel takes at first, nobody may have taken yet.
+                    None if written < bytes.len() => self.untaken = Some((Instant::now(), 0)),
+                    None => {}
                 }
                 Poll::Ready(Ok(written))
             }
@@ -166,14 +165,18 @@ impl Stream {
         }
     }
 
-    /// How long a write waits for the other side to take something.
+    /// How long a write waits for the other side to take something. The time counts until the answer has left: a reader that takes
+    /// a little now and then has no more of it.
     fn unless_untaken<T>(&mut self, context: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if done.is_ready() {
-            self.untaken = None;
+            if self.announced == 0 {
+                self.untaken = None;
+            }
             return done;
         }
         let (since, taken) = *self.untaken.get_or_insert_with(|| (Instant::now(), 0));
-        let allowed = self.patience.answer + Duration::from_secs((taken / LEAST_BYTES_A_SECOND) as u64);
+        let of_its_size = Duration::from_millis((taken as u64).saturating_mul(1000) / LEAST_BYTES_A_SECOND as u64);
+        let allowed = self.patience.answer + of_its_size;
         ready!(self.poll_timer(context, since + allowed));
         warn!("client did not read its answer in time");
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -285,40 +288,6 @@ enum Next {
     Document(&'static ProblemDocument<'static>),
 }
 
-/// The whole answer to a request of which nothing is known.
-fn in_place_of_request(problem: &ProblemDocument<'_>, metrics: &Metrics) -> Vec<u8> {
-    metrics.request_refused(problem.slug);
-    let id = RequestId::made();
-    warn!(outcome = problem.slug, request_id = id.as_str(); "request head rejected");
-    let body = serde_json::to_vec(problem).unwrap_or_default();
-    let retry_after = if problem.status == Some(503) { RETRY_AFTER } else { "" };
-    let (status, length, id) = (problem.status.unwrap_or_default(), body.len(), id.as_str());
-    let mut answer = format!(
-        "HTTP/1.1 {status} {}\r\nconnection: close\r\n{retry_after}content-type: application/problem+json\r\n\
-         x-request-id: {id}\r\ncontent-length: {length}\r\n\r\n",
-        problem.title
-    )
-    .into_bytes();
-    answer.extend_from_slice(&body);
-    answer
-}
-
-fn problem_of_head(fault: HeadFault) -> &'static ProblemDocument<'static> {
-    match fault {
-        HeadFault::TooLarge => &HEAD_TOO_LARGE,
-        HeadFault::NoRoom => &NO_ROOM_FOR_HEAD,
-    }
-}
-
-/// What to say in place of an answer that actix-http gives by itself, without a body.
-fn problem_of_bare(answer: &[u8]) -> Option<&'static ProblemDocument<'static>> {
-    match answer.get(8..13)? {
-        b" 400 " => Some(&NOT_HTTP),
-        b" 431 " => Some(&HEAD_TOO_LARGE),
-        _ => None,
-    }
-}
-
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.document.is_none() {
@@ -395,5 +364,6 @@ impl AsyncRead for Stream {
     }
 }
 
+mod bare;
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use actix_rt::net::TcpStream;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+use crate::http::progress::KnownAnswer;
 use crate::pipeline::work::admission::Admission;
 
 const PATIENCE: ConnectionTimeouts = ConnectionTimeouts {
@@ -31,19 +33,27 @@ async fn over_tls() -> (Stream, impl Sized) {
     let client = client.with_root_certificates(roots).with_no_client_auth();
 
     // With buffers so small little is enough to fill them.
+    let (io, peer) = connected(4096).await;
+    let connecting = TlsConnector::from(Arc::new(client)).connect(ServerName::try_from("a.test").unwrap(), peer);
+    let (io, peer) = futures::join!(TlsAcceptor::from(Arc::new(server)).accept(io), connecting);
+    (stream(Io::Tls(Box::new(io.unwrap()))), peer.unwrap())
+}
+
+/// Both sides of a connection whose buffers have this size.
+async fn connected(buffer: u32) -> (TcpStream, TcpStream) {
     let listener = TcpSocket::new_v4().unwrap();
-    listener.set_send_buffer_size(4096).unwrap();
+    listener.set_send_buffer_size(buffer).unwrap();
     listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = listener.listen(1).unwrap();
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_recv_buffer_size(buffer).unwrap();
     let peer = socket.connect(listener.local_addr().unwrap()).await.unwrap();
-    let (io, _): (TcpStream, _) = listener.accept().await.unwrap();
-    let connecting = TlsConnector::from(Arc::new(client)).connect(ServerName::try_from("a.test").unwrap(), peer);
-    let (io, peer) = futures::join!(TlsAcceptor::from(Arc::new(server)).accept(io), connecting);
-    let permit = Admission::new(1, 1, 1).permit();
+    (listener.accept().await.unwrap().0, peer)
+}
+
+fn stream(io: Io) -> Stream {
     let common = Common { patience: PATIENCE, metrics: Metrics::new("").unwrap(), places: Places::within(0) };
-    (Stream::new(Io::Tls(Box::new(io.unwrap())), common, None, permit), peer.unwrap())
+    Stream::new(io, common, None, Admission::new(1, 1, 1).permit())
 }
 
 /// Fills all buffers on the way to the other side.
@@ -78,4 +88,56 @@ async fn what_tls_holds_back_waits_no_longer_than_an_answer() {
     let (mut stream, _peer) = over_tls().await;
     fill(&mut stream).await;
     ends_in_time(poll_fn(|context| Pin::new(&mut stream).poll_flush(context))).await;
+}
+
+/// Longer than the system takes to pass on that room has come.
+const TIME_OF_ANSWER: Duration = Duration::from_millis(600);
+
+/// Writes an answer of this size to a reader that takes so many bytes a second. How it ends, and after how long.
+async fn answer_to_reader(bytes: usize, bytes_a_second: usize) -> (io::Result<()>, Duration) {
+    let (io, mut peer) = connected(8 * 1024).await;
+    let mut stream = stream(Io::Plain(io));
+    stream.patience.answer = TIME_OF_ANSWER;
+    let (begun, mut space) = (Instant::now(), vec![0; 8 * 1024]);
+    let reading = async {
+        let mut taken = 0;
+        while let Ok(read @ 1..) = peer.read(&mut space).await {
+            taken += read;
+            sleep_until(begun + Duration::from_millis((taken * 1000 / bytes_a_second) as u64)).await;
+        }
+    };
+    let head = b"HTTP/1.1 200 OK\r\n\r\n";
+    let answer = [head.as_slice(), &vec![b'x'; bytes]].concat();
+    stream.progress.begin().answered(KnownAnswer { body_bytes: bytes as u64, is_last: false, unwritten: None });
+    let writing = async {
+        // As actix-http does: a part at a time.
+        for part in answer.chunks(32 * 1024) {
+            let mut left = part;
+            while !left.is_empty() {
+                let written = poll_fn(|context| Pin::new(&mut stream).poll_write(context, left)).await?;
+                left = &left[written..];
+            }
+            poll_fn(|context| Pin::new(&mut stream).poll_flush(context)).await?;
+        }
+        Ok(())
+    };
+    let ended = tokio::select! {
+        ended = writing => ended,
+        () = reading => Err(io::ErrorKind::UnexpectedEof.into()),
+    };
+    (ended, begun.elapsed())
+}
+
+#[actix_web::test]
+async fn the_time_of_an_answer_does_not_begin_anew_with_each_part_that_is_taken() {
+    let (ended, took) = answer_to_reader(1 << 20, LEAST_BYTES_A_SECOND / 2).await;
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut, "after {took:?}");
+    assert!((TIME_OF_ANSWER..Duration::from_secs(4)).contains(&took), "{took:?}");
+}
+
+#[actix_web::test]
+async fn an_answer_that_is_taken_at_the_pace_may_take_longer_than_its_time() {
+    let (ended, took) = answer_to_reader(2 << 20, 4 * LEAST_BYTES_A_SECOND).await;
+    ended.unwrap();
+    assert!(took > 2 * TIME_OF_ANSWER, "{took:?}");
 }
