@@ -74,6 +74,8 @@ pub struct Stream {
     announced: usize,
     /// What those hold of admission.
     unwritten: Vec<Unwritten>,
+    /// What is left to write of a `100 Continue` that came before the body was asked for.
+    owed: &'static [u8],
     /// Behind those nothing is written any more.
     is_last: bool,
     /// The answer at hand is one to a request.
@@ -107,6 +109,7 @@ impl Stream {
             progress: ConnectionProgress::new(peer, permit, open),
             announced: 0,
             unwritten: Vec::new(),
+            owed: &[],
             is_last: false,
             is_answering: false,
             held: Bytes::new(),
@@ -236,7 +239,10 @@ impl Stream {
             if rest.starts_with(CONTINUE) {
                 match (self.progress.wants_body(), end) {
                     (true, _) => end += CONTINUE.len(),
-                    (false, 0) => return Next::Drop(CONTINUE.len()),
+                    (false, 0) => {
+                        self.owed = CONTINUE;
+                        return Next::Drop(CONTINUE.len());
+                    }
                     (false, _) => break,
                 }
             } else if let Some(answer) = self.progress.next_answer() {
@@ -255,6 +261,17 @@ impl Stream {
             0 => Next::Drop(bytes.len()),
             end => Next::Write(end.min(bytes.len())),
         }
+    }
+
+    /// Writes `100 Continue` if it is owed, once the body is asked for. actix-http flushes whenever the request under way has been
+    /// polled, so none waits for it longer.
+    fn poll_owed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.owed.is_empty() && self.progress.wants_body() {
+            let done = Pin::new(&mut self.io).poll_write(context, self.owed);
+            let written = ready!(self.unless_untaken(context, done))?;
+            self.owed = &self.owed[written.min(self.owed.len())..];
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes the document in place of an answer.
@@ -290,6 +307,11 @@ enum Next {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.owed.len() == CONTINUE.len() {
+            // The answer itself comes.
+            self.owed = &[];
+        }
+        ready!(self.poll_owed(context))?;
         if self.document.is_none() {
             match self.look_at(bytes) {
                 Next::Write(count) => return self.poll_write_answer(context, &bytes[..count]),
@@ -306,6 +328,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_owed(context))?;
         // TLS keeps in memory what the socket does not take.
         let done = Pin::new(&mut self.io).poll_flush(context);
         self.unless_untaken(context, done)

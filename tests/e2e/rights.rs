@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::journal::{ASYNC, assert_accepted, assert_empty};
+use crate::support::http::request;
 use crate::support::{
     Answer, Blob, BlobServer, Builder, Daemon, PATIENCE, Redis, delete, delete_pattern, eventually, get, problem_type,
     set, set_blob, set_inline,
@@ -160,6 +161,16 @@ fn dead_letters_are_shown_and_changed_within_the_rights() {
     for change in ["/dead-letters/drop", "/dead-letters/replay"] {
         assert_forbidden(&post_to(&daemon, change, READER, &[], &both), &["page"]);
     }
+    // Who waits for leave to send a body gets it here as well.
+    let (mut wire, token) = (daemon.wire(), format!("Bearer {SHOP}"));
+    let nothing = json!({"ids": ["1-1"]}).to_string();
+    let length = nothing.len().to_string();
+    let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
+    let waits = [("content-length", length.as_str()), ("expect", "100-continue")];
+    wire.send(&request("POST", "/dead-letters/drop", &[headers, waits].concat(), b""));
+    assert_eq!(wire.answer_to_head().status, 100);
+    wire.send(nothing.as_bytes());
+    assert_eq!(wire.answer().json()["done"], 0);
     let answer = post_to(&daemon, "/dead-letters/drop", SHOP, &[], &both).json();
     assert_eq!((&answer["done"], &answer["stays"][0]["id"]), (&json!(1), &other));
     assert_eq!(letters(ADMIN)[0]["keys"], json!(["other:1"]));

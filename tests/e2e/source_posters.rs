@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::reload::{How, change};
 use crate::support::http::request;
-use crate::support::{Answer, Blob, BlobServer, Builder, Daemon, eventually};
+use crate::support::{Answer, Blob, BlobServer, Builder, Daemon, Gate, eventually};
 
 const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -159,10 +159,14 @@ impl Issuer {
     fn publish(&self, id: &str) {
         let discovery = json!({"issuer": self.name(), "jwks_uri": self.server.url("/keys")});
         self.server.put("/tenant/.well-known/openid-configuration", Blob::bytes(discovery.to_string()));
+        self.put_keys(id, |keys| keys);
+    }
+
+    fn put_keys(&self, id: &str, how: impl FnOnce(Blob) -> Blob) {
         let key = PublicKeyComponents::<Vec<u8>>::from(rsa().public());
         let [n, e] = [key.n, key.e].map(|part| URL_SAFE_NO_PAD.encode(part));
         let keys = json!({"keys": [{"kty": "RSA", "use": "sig", "kid": id, "n": n, "e": e}]});
-        self.server.put("/keys", Blob::bytes(keys.to_string()));
+        self.server.put("/keys", how(Blob::bytes(keys.to_string())));
     }
 
     fn token(&self, id: &str, audience: &str, expires: u64) -> String {
@@ -201,6 +205,29 @@ fn a_token_of_the_issuer_lets_in() {
     assert_refused(&post(&daemon, "/sources/s", &[]));
     let logs = daemon.logs().join("\n");
     assert!(!logs.contains("eyJ"), "{logs}");
+}
+
+/// The keys are fetched before anybody asks for the body.
+#[test]
+fn who_waits_for_leave_gets_it_once_the_keys_have_come_and_none_if_they_do_not_let_in() {
+    for (audience, status) in [("us", 100), ("others", 401)] {
+        let (issuer, gate) = (Issuer::start(), Gate::closed());
+        issuer.put_keys("k1", |keys| keys.gate(&gate));
+        let daemon = issuer.source().start();
+        let (token, length) = (issuer.token("k1", audience, now() + 60), created().len().to_string());
+        let headers = [JSON, ("authorization", &token), ("content-length", &length), ("expect", "100-continue")];
+        let mut wire = daemon.wire();
+        wire.send(&request("POST", "/sources/s", &headers, b""));
+        issuer.server.wait_hits("/keys", 1);
+        gate.open();
+        if status == 100 {
+            assert_eq!(wire.answer_to_head().status, 100);
+            wire.send(&created());
+            assert_eq!(wire.answer().status, 200);
+        } else {
+            assert_refused(&wire.answer());
+        }
+    }
 }
 
 #[test]

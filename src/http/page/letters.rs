@@ -9,6 +9,7 @@
 
 mod queries;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::html::guarded;
 use crate::event::outcome::ProblemKind;
 use crate::event::rejection::Rejection;
 use crate::event::rights::{Access, Rights};
+use crate::http::progress::ConnectionProgress;
 use crate::http::request::{RequestContext, reject};
 use crate::http::routes::{exactly, only, readable_async};
 use crate::http::state::HttpState;
@@ -218,6 +220,7 @@ async fn asked(request: &HttpRequest, payload: web::Payload) -> Result<Asked, Re
     if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
         return Err(Rejection::UnsupportedMediaType { detail: "Send application/json.".into() });
     }
+    request.conn_data::<Rc<ConnectionProgress>>().into_iter().for_each(|connection| connection.ask_for_body());
     let too_large = Rejection::BodyTooLarge { max_bytes: MAX_BODY_BYTES };
     let body = payload.to_bytes_limited(MAX_BODY_BYTES).await.map_err(|_| too_large)?;
     let body = body.map_err(|_| Rejection::BrokenChunks)?;
