@@ -86,8 +86,8 @@ impl Version {
         Version(VersionForm::Placed(Placed::before_any()))
     }
 
-    /// For a write of what a storage was seen to hold, or a deletion of what it does not, after this version was the last one applied: later than it, and earlier
-    /// than any other place. A version that is no storage's place has nothing between it and the next, and stays as it is.
+    /// For a write of what a storage was seen to hold over a deletion with this version, or a deletion of what it was seen not to hold:
+    /// later than it, and earlier than any other place. A version that is no storage's place has nothing between it and the next, and stays as it is.
     #[must_use]
     pub fn as_seen(&self) -> Self {
         match &self.0 {

@@ -2,9 +2,11 @@
 //! overtake the answer.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::tls::Io;
@@ -13,9 +15,16 @@ use super::tls::Io;
 const LINGER: Duration = Duration::from_secs(5);
 /// How long a sender is silent when it has nothing more on its way.
 const SILENCE: Duration = Duration::from_millis(500);
+/// Such connections of a listener at once, at least; where more are open, an eighth of those. Beyond that they are closed at once.
+const LEAST_PLACES: usize = 16;
 
-/// Closes a connection for writing, and reads on for a while.
-pub async fn linger(mut io: Io) {
+/// The places of a listener of so many connections.
+pub fn places(max_connections: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new((max_connections / 8).clamp(LEAST_PLACES, Semaphore::MAX_PERMITS)))
+}
+
+/// Closes a connection for writing, and reads on for a while; it holds a place meanwhile.
+pub async fn linger(mut io: Io, _place: OwnedSemaphorePermit) {
     let reading = async {
         io.shutdown().await?;
         let mut space = [0; 8 * 1024];

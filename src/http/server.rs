@@ -197,7 +197,8 @@ where
     let (address, last_call) = (listener.address, closing.clone());
     let (readiness, admission) = (shared.pipeline.readiness.clone(), shared.pipeline.admission.clone());
     let places = Places::within(admission.limits().1);
-    let common = Common { patience, metrics: shared.metrics.clone(), places };
+    let lingering = super::linger::places(shared.settings.max_connections);
+    let common = Common { patience, metrics: shared.metrics.clone(), places, lingering };
     let server = ActixServer::build()
         .workers(workers)
         .max_concurrent_connections(connections_of_each(shared.settings.max_connections, workers))

@@ -90,7 +90,10 @@ impl Sources {
 
     fn posters(&self, old: Option<&Posters>, settings: &SourceSettings) -> Posters {
         let SourceSettings { tokens, webhook_secrets, issuer, topics, .. } = settings;
+        let asks = !(tokens.is_empty() && webhook_secrets.is_empty() && issuer.is_none());
+        // With nothing of its own it asks for what `/events` asks for, unless that is nothing.
         let own = old.map(|old| old.auth.clone()).filter(|auth| !Arc::ptr_eq(auth, &self.auth));
+        let own = own.filter(|_| asks || self.auth.is_open());
         let has_asked = old.is_some_and(|old| !old.topics.is_empty()) && self.auth.is_open();
         let auth = match own {
             Some(own) => {
@@ -98,9 +101,7 @@ impl Sources {
                 own.replace_webhook_secrets(webhook_secrets.clone());
                 own
             }
-            None if tokens.is_empty() && webhook_secrets.is_empty() && issuer.is_none() && !has_asked => {
-                self.auth.clone()
-            }
+            None if !asks && !has_asked => self.auth.clone(),
             None => Arc::new(Auth::shut(tokens.clone(), webhook_secrets.clone(), self.metrics.clone())),
         };
         let issuer = issuer.as_ref().map(|issuer| self.issuer(old, issuer));

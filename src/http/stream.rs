@@ -31,6 +31,7 @@ use log::warn;
 use memchr::memmem::Finder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use self::bare::{in_place_of_request, problem_of_bare, problem_of_head};
 use super::idle::Idle;
@@ -87,6 +88,7 @@ pub struct Stream {
     timer: Option<Pin<Box<Sleep>>>,
     idle: Idle,
     read_ahead: ReadAhead,
+    lingering: Arc<Semaphore>,
 }
 
 /// What the connections of a listener share.
@@ -95,11 +97,13 @@ pub struct Common {
     pub patience: ConnectionTimeouts,
     pub metrics: Metrics,
     pub places: Arc<Places>,
+    /// A place for each connection that is ended and still read on.
+    pub lingering: Arc<Semaphore>,
 }
 
 impl Stream {
     pub fn new(io: Io, common: Common, peer: Option<SocketAddr>, permit: Permit) -> Self {
-        let Common { patience, metrics, places } = common;
+        let Common { patience, metrics, places, lingering } = common;
         let open = Some(metrics.connection());
         Stream {
             io,
@@ -117,6 +121,7 @@ impl Stream {
             timer: None,
             idle: Idle::new(patience.idle),
             read_ahead: ReadAhead::new(places),
+            lingering,
         }
     }
 
@@ -289,8 +294,10 @@ impl Stream {
 /// actix-http may drop a connection at once, so what may still be on its way is read elsewhere.
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let (true, Ok(runtime)) = (self.progress.is_unread.get(), Handle::try_current()) {
-            runtime.spawn(linger(mem::replace(&mut self.io, Io::Gone)));
+        if self.progress.is_unread.get()
+            && let (Ok(place), Ok(runtime)) = (self.lingering.clone().try_acquire_owned(), Handle::try_current())
+        {
+            runtime.spawn(linger(mem::replace(&mut self.io, Io::Gone), place));
         }
     }
 }

@@ -9,7 +9,7 @@ mod group;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use log::{info, warn};
@@ -26,6 +26,8 @@ use crate::telemetry::outage::{Outage, OutageNews, down_seconds};
 
 /// Entries of one pipeline at most.
 const MAX_ENTRIES: usize = 512;
+/// The requests of one group end within this time of one another: none of them is appended once the first has ended.
+const MAX_SPREAD: Duration = Duration::from_secs(1);
 /// Bytes of one pipeline at most; a larger entry goes alone.
 const MAX_BYTES: usize = 1 << 20;
 /// Dead letters that wait at most, their bytes, and those of one pipeline; what is beyond is dropped and counted.
@@ -77,7 +79,7 @@ pub struct Append {
 
 impl Append {
     /// Whether its request was answered, or must be by now: appended, it might stand behind newer events.
-    fn is_answered(&self, now: Instant) -> bool {
+    fn is_over(&self, now: Instant) -> bool {
         self.reply.is_closed() || self.ends <= now
     }
 }
@@ -189,12 +191,14 @@ impl AppendStage {
 
     fn next_group(&mut self) -> AppendGroup {
         let (mut group, mut bytes, now) = (AppendGroup::default(), 0, Instant::now());
-        while let Some(next) = self.waiting.front()
+        while let Some(front) = self.waiting.front()
             && group.appends.len() < MAX_ENTRIES
-            && (bytes == 0 || bytes + next.entry.len() <= MAX_BYTES)
+            && (bytes == 0 || bytes + front.entry.len() <= MAX_BYTES)
+            // The first that ends ends the group's time.
+            && group.appends.first().is_none_or(|first| front.ends.saturating_duration_since(first.ends) <= MAX_SPREAD)
             && let Some(next) = self.waiting.pop_front()
         {
-            if next.is_answered(now) {
+            if next.is_over(now) {
                 let _ = next.reply.send(Err(AppendError::Unreachable("it did not come to them in time".into())));
                 continue;
             }

@@ -1,6 +1,8 @@
 //! What holds of a connection, whatever comes over it and however it is cut: answers stand in their order, whole, one for
 //! each request, and what is no HTTP ends it with a problem document.
 
+use std::fs;
+
 use serde_json::json;
 
 use crate::support::http::request;
@@ -374,4 +376,28 @@ fn paths_are_compared_as_they_are_sent() {
     assert_eq!(wire.answer().status, 200);
     assert_eq!(daemon.raw(b"GET http://localhost/live HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
     assert_eq!(daemon.raw(b"GET http://localhost/liv%65 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 404);
+}
+
+/// Each that is still read on holds a socket beside those that count.
+#[test]
+fn connections_that_are_being_ended_are_bounded_too() {
+    let daemon = Daemon::builder().embedded().set("http.max_connections", 8).start();
+    let sockets = || {
+        let files = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("a process").flatten();
+        files.filter(|file| fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().contains("socket:"))).count()
+    };
+    let (before, mut most) = (sockets(), 0);
+    let mut ended: Vec<Wire> = Vec::new();
+    for _ in 0..60 {
+        let mut wire = daemon.wire();
+        wire.send(&request("POST", "/events", &[JSON, ("content-length", "99999999")], b"["));
+        wire.answer().problem(413, "payload-too-large");
+        ended.push(wire);
+        // None of them is silent.
+        ended.iter_mut().for_each(|wire| {
+            wire.send(b" ");
+        });
+        most = most.max(sockets().saturating_sub(before));
+    }
+    assert!(most <= 8 + 16, "{most} sockets");
 }

@@ -420,6 +420,9 @@ fn a_source_stays_shut_when_the_last_of_what_it_asks_for_is_taken_away() {
             change(&daemon, How::HangUp, &text);
             assert_refused(&send());
         }
+        change(&daemon, How::HangUp, &format!("auth.tokens = [\"ofeventsofevents\"]\n{source}"));
+        let path = "/sources/s?token=ofeventsofevents";
+        assert_eq!(daemon.post_to(path, &[("content-type", "text/plain")], b"{\"Records\":[]}").status, 200);
     }
 }
 

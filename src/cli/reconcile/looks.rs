@@ -35,6 +35,8 @@ impl KeyState {
             return KeyState::InStep;
         }
         KeyState::Differs(match generation {
+            // Written by a release that held it to be later than a deletion.
+            Some(generation) if seen.version.as_ref() == Some(&generation.as_seen()) => generation.as_seen(),
             // It is of one state of the object alone: once deleted, it does not come back.
             Some(generation) => generation,
             None => not_before(seen.version.as_ref()),
@@ -133,6 +135,8 @@ mod tests {
         assert!(differs(&Seen::default(), Some(7)) < deletion, "a generation");
         let last = |version| Seen { version: Some(version), ..Seen::default() };
         assert!(differs(&last(at(7, Rank::Set)), None) < deletion, "a value that has expired");
+        let earlier = at(7, Rank::Set).as_seen();
+        assert_eq!(differs(&last(earlier.clone()), Some(7)), earlier, "it would be superseded");
         assert!(differs(&Seen::default(), None) < at(0, Rank::Set), "nothing is known of the key");
         let again = differs(&last(deletion.clone()), None);
         assert!(deletion < again && again < at(8, Rank::Set), "there is an object again");

@@ -4,8 +4,8 @@
 //!
 //! A letter's event is shown with its values. Of URLs the query is left out: it carries signatures.
 //!
-//! Letters are large: two requests are at work at a time, others wait, and what they hold is taken from admission until the
-//! answer is written.
+//! Letters are large: two requests are at work at a time, others wait, and what an answer holds is taken from admission until it
+//! is written.
 
 mod queries;
 
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use self::queries::without_queries;
+use self::queries::{may_have_queries, without_queries};
 use super::admit;
 use super::html::guarded;
 use crate::event::outcome::ProblemKind;
@@ -47,8 +47,10 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_LISTED_BYTES: usize = 1 << 20;
 /// Requests at work at one time, a connection each; others wait.
 const MAX_AT_WORK: usize = 2;
-/// What the answer with an event takes while it is made: at most this many times the event's bytes, most of it for JSON in texts.
-const EVENT_COPIES: usize = 6;
+/// What the answer with an event takes while it is made: at most this many times the event's bytes, and more of it where a query may
+/// have to be cut out of JSON in texts.
+const EVENT_COPIES: usize = 2;
+const CUT_EVENT_COPIES: usize = 6;
 /// For a request as a whole, with its wait for others.
 const WITHIN: Duration = Duration::from_secs(25);
 /// Why a letter stays that the token has no right to.
@@ -139,7 +141,8 @@ async fn found(
     let _place = AT_WORK.acquire().await;
     if let Some(id) = id {
         let letter = letters.find(id).await?.filter(|letter| letter.is_within(rights)).ok_or(Rejection::NotFound)?;
-        if !room.try_grow_to_limit(0, letter.event.len().saturating_mul(EVENT_COPIES)) {
+        let copies = if may_have_queries(&letter.event) { CUT_EVENT_COPIES } else { EVENT_COPIES };
+        if !room.try_grow_to_limit(0, letter.event.len().saturating_mul(copies)) {
             return Err(Rejection::Overloaded);
         }
         let text = whole(id, &letter);

@@ -6,6 +6,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -52,7 +53,8 @@ async fn connected(buffer: u32) -> (TcpStream, TcpStream) {
 }
 
 fn stream(io: Io) -> Stream {
-    let common = Common { patience: PATIENCE, metrics: Metrics::new("").unwrap(), places: Places::within(0) };
+    let (metrics, lingering) = (Metrics::new("").unwrap(), Arc::new(Semaphore::new(1)));
+    let common = Common { patience: PATIENCE, metrics, places: Places::within(0), lingering };
     Stream::new(io, common, None, Admission::new(1, 1, 1).permit())
 }
 

@@ -59,6 +59,11 @@ impl StreamPlaces {
         timeout_at(until.into(), taken).await.ok().and_then(Result::ok).ok_or_else(FetchError::no_place)
     }
 
+    /// The same for what needs nothing of a host.
+    async fn take_any(&self, until: Instant) -> Result<SemaphorePermit<'_>, FetchError> {
+        timeout_at(until.into(), self.all.acquire()).await.ok().and_then(Result::ok).ok_or_else(FetchError::no_place)
+    }
+
     fn of_host(&self, host: &Arc<str>) -> Arc<Semaphore> {
         let mut of_hosts = self.of_hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(places) = of_hosts.get(host).and_then(Weak::upgrade) {
@@ -94,7 +99,7 @@ impl Streaming {
 
     /// Lets the value stand that the key has, if it is what is remembered.
     pub(super) async fn let_stand(&self, request: &FetchRequest, until: Instant) -> FetchResult {
-        let _place = match self.passage.places.take(&request.host, until).await {
+        let _place = match self.passage.places.take_any(until).await {
             Ok(place) => place,
             Err(error) => return FetchResult::Failed(error),
         };

@@ -114,16 +114,10 @@ impl ClusterSession {
         };
         match resumed {
             Ok(cluster_scan) => self.step_and_pause(groups, cluster_scan, scan, deadline, &mut progress).await,
-            Err(error) => return Progress { failure: Some(error), is_lost: self.is_lost(scan), ..progress },
+            Err((error, is_lost)) => return Progress { failure: Some(error), is_lost, ..progress },
         }
         progress.took = begun.elapsed();
         progress
-    }
-
-    /// Whether the scan was to be resumed and is not known any more.
-    fn is_lost(&self, scan: Option<Scan<'_>>) -> bool {
-        let from = scan.and_then(|scan| scan.from);
-        from.is_some_and(|from| self.paused.iter().all(|paused| paused.id != from.at))
     }
 
     /// Takes one step, and keeps the scan if it has not ended.
@@ -158,21 +152,35 @@ impl ClusterSession {
         self.paused.push_back(cluster_scan);
     }
 
-    /// The paused scan at that cursor, or a new one.
-    async fn resume_or_begin(&mut self, scan: Scan<'_>, deadline: &Deadline) -> Result<ClusterScan, CacheError> {
+    /// The paused scan at that cursor, or a new one; or why there is none, and whether the scan is lost.
+    async fn resume_or_begin(
+        &mut self,
+        scan: Scan<'_>,
+        deadline: &Deadline,
+    ) -> Result<ClusterScan, (CacheError, bool)> {
         if let Some(cursor) = scan.from {
-            let slots = self.refresh_topology(deadline).await?;
+            let slots = self.refresh_topology(deadline).await.map_err(|error| (error, false))?;
             let has_slots = |address: &Address| slots.primaries().iter().any(|primary| primary.address == *address);
-            let place = self.paused.iter().position(|cluster_scan| cluster_scan.id == cursor.at);
-            let cluster_scan = place.and_then(|place| self.paused.remove(place));
-            return cluster_scan
-                .and_then(|cluster_scan| cluster_scan.back_at(cursor))
+            return self
+                .paused_at(cursor)
                 .filter(|cluster_scan| cluster_scan.is_on_primaries(has_slots))
-                .ok_or_else(|| unavailable("the scan was lost, or a node on which it was"));
+                .ok_or_else(|| (unavailable("the scan was lost, or a node on which it was"), true));
         }
-        let slot_ownership = self.ask_slot_ownership(deadline).await?;
+        let slot_ownership = self.ask_slot_ownership(deadline).await.map_err(|error| (error, false))?;
         self.scans += 1;
         Ok(ClusterScan::new(self.scans, slot_ownership, scan.only.and_then(|wider| slot_of_prefix(wider.prefix()))))
+    }
+
+    /// The paused scan, if it is there. If it was there before, a scan of its own goes on from there: others may go on where the
+    /// paused one is.
+    fn paused_at(&mut self, cursor: Cursor) -> Option<ClusterScan> {
+        if let Some(place) = self.paused.iter().position(|paused| paused.cursor() == cursor) {
+            return self.paused.remove(place);
+        }
+        let mut earlier = self.paused.iter().find_map(|paused| paused.earlier_at(cursor))?;
+        self.scans += 1;
+        earlier.id = self.scans;
+        Some(earlier)
     }
 
     async fn scan_step(

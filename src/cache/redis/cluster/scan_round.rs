@@ -63,13 +63,9 @@ impl ClusterScan {
         (self.earlier, self.step) = (earlier, next);
     }
 
-    /// The scan as it was at that cursor; None: that state is not kept any more.
-    pub(super) fn back_at(mut self, cursor: Cursor) -> Option<Self> {
-        if self.step == cursor.server {
-            return Some(self);
-        }
-        let place = self.earlier.iter().position(|earlier| earlier.step == cursor.server)?;
-        self.earlier.remove(place)
+    /// The scan as it was at that cursor before; None: that state is not kept any more.
+    pub(super) fn earlier_at(&self, cursor: Cursor) -> Option<Self> {
+        self.earlier.iter().find(|earlier| earlier.cursor() == cursor).cloned()
     }
 
     /// Whether all nodes that are left to scan are primaries still, as far as the slot map can tell: nodes without slots are not

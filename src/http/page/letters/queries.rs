@@ -3,12 +3,17 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memmem};
 use serde::de::IgnoredAny;
 
 /// JSON in a text, and JSON in a text of that, are looked into; each takes copies of its own. What is deeper is left out.
 const LEVELS: usize = 2;
 const LEFT_OUT: &str = "…";
+
+/// Whether there may be one, as a `?` or as an escape.
+pub fn may_have_queries(text: &[u8]) -> bool {
+    memchr(b'?', text).is_some() || memmem::find(text, b"\\u").is_some()
+}
 
 /// The JSON text without the queries of URLs in its strings.
 pub fn without_queries(text: &str) -> Cow<'_, str> {
