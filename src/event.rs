@@ -32,6 +32,7 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use self::expected::Expected;
+pub(crate) use self::json::string_length;
 pub use self::own_keys::OwnKeys;
 use self::pattern::Pattern;
 pub use self::target::{EntityTag, FetchTarget, MAX_ENTITY_TAG_BYTES, MAX_OBJECT_BYTES, StoreObject};

@@ -34,7 +34,8 @@
 //! | `pipeline/fetch/direct.rs`, under it `fetch/shared.rs` | fetches that bypass the central router; the `FetchScheduler` |
 //! | `pipeline/placement.rs`, `runtime/registry.rs`, `readiness.rs` | how many actors there are; their heartbeats; why a writer is down |
 //! | `pipeline/write/writer.rs`, `write/scanner.rs` | a session, between the tasks of one actor (no other thread) |
-//! | `pipeline/fetch/streaming.rs`, `MAX_STREAMS` places; `http/page/key.rs`, two | how many large blobs are passed on at once; how many keys the page looks at |
+//! | `pipeline/fetch/streaming.rs`, `MAX_STREAMS` places, and the places of each host; `http/page/key.rs`, `http/page/letters.rs`, two each | how many large blobs are passed on at once; how many keys and requests for dead letters the page looks at |
+//! | `http/linger.rs` | how many connections that are ended are read on |
 //! | `cache/embedded.rs` | looking at a version and writing, as one step |
 //! | `redis/server.rs` | connections that must be killed before anything is sent; the longest value that the server took |
 //! | `redis/cluster/topology.rs`, `redis/sentinel/discovery.rs` | who has which slot; who is the master, and the greatest epoch seen |

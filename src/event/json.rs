@@ -13,6 +13,7 @@ use bytestring::ByteString;
 use serde::de::{Deserialize, Deserializer as _, IgnoredAny, Visitor};
 use serde_json::value::RawValue;
 
+pub(crate) use self::spans::string_length;
 pub(in crate::event) use self::spans::{EventPart, NoTree};
 use self::spans::{Span, spans};
 

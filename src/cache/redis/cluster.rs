@@ -111,9 +111,8 @@ struct ClusterSession {
     seen: Arc<SlotMap>,
     /// Scans that have not ended, the newest at the back.
     paused: VecDeque<ClusterScan>,
-    scans: u64,
-    /// Steps of all scans.
-    scan_steps: u64,
+    /// States that scans were in so far: each has a number of its own.
+    scan_states: u64,
     /// Counts batches, so that each waits for replicas in another slot.
     turn: usize,
     /// Reconnects of links that were dropped.
@@ -130,8 +129,7 @@ impl ClusterSession {
             shared,
             patience,
             paused: VecDeque::new(),
-            scans: 0,
-            scan_steps: 0,
+            scan_states: 0,
             turn: 0,
             reconnects: 0,
         }

@@ -128,8 +128,8 @@ fn value_length(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// With both quotes.
-fn string_length(text: &[u8]) -> Option<usize> {
+/// How many bytes the JSON string has that the text begins with, both quotes included; None: it does not end.
+pub(crate) fn string_length(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
         at += memchr2(b'"', b'\\', text.get(at..)?)?;

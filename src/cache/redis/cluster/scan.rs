@@ -167,8 +167,12 @@ impl ClusterSession {
                 .ok_or_else(|| (unavailable("the scan was lost, or a node on which it was"), true));
         }
         let slot_ownership = self.ask_slot_ownership(deadline).await.map_err(|error| (error, false))?;
-        self.scans += 1;
-        Ok(ClusterScan::new(self.scans, slot_ownership, scan.only.and_then(|wider| slot_of_prefix(wider.prefix()))))
+        self.scan_states += 1;
+        Ok(ClusterScan::new(
+            self.scan_states,
+            slot_ownership,
+            scan.only.and_then(|wider| slot_of_prefix(wider.prefix())),
+        ))
     }
 
     /// The paused scan, if it is there. If it was there before, a scan of its own goes on from there: others may go on where the
@@ -177,10 +181,7 @@ impl ClusterSession {
         if let Some(place) = self.paused.iter().position(|paused| paused.cursor() == cursor) {
             return self.paused.remove(place);
         }
-        let mut earlier = self.paused.iter().find_map(|paused| paused.earlier_at(cursor))?;
-        self.scans += 1;
-        earlier.id = self.scans;
-        Some(earlier)
+        self.paused.iter().find_map(|paused| paused.earlier_at(cursor))
     }
 
     async fn scan_step(
@@ -200,8 +201,8 @@ impl ClusterSession {
             self.call_nodes(shares, Some((scan, &places)), deadline, progress).await?;
         cluster_scan.is_given_up = cluster_scan.is_held_up(&places, &steps);
         if !steps.is_empty() {
-            self.scan_steps += 1;
-            cluster_scan.remember(self.scan_steps);
+            self.scan_states += 1;
+            cluster_scan.remember(self.scan_states);
         }
         cluster_scan.advance(&steps, &lost);
         progress.step = Some(found_in(steps, cluster_scan.cursor()));

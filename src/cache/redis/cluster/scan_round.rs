@@ -13,10 +13,8 @@ const MAX_EARLIER: usize = 2;
 /// A scan in progress.
 #[derive(Clone)]
 pub(super) struct ClusterScan {
-    /// The number in the cursor that the caller has.
-    pub(super) id: u64,
-    /// The number of this state, also in the cursor. No two states of a session have the same.
-    step: u64,
+    /// The number of this state, in the cursor that the caller has. No two states of a session have the same.
+    number: u64,
     /// The states before this one, the newest at the back. They keep none themselves.
     earlier: VecDeque<ClusterScan>,
     /// It is to begin anew.
@@ -32,13 +30,13 @@ pub(super) struct ClusterScan {
 
 impl ClusterScan {
     /// The first round. `slot`: all wanted keys are there.
-    pub(super) fn new(id: u64, before: SlotOwnership, slot: Option<u16>) -> Self {
+    pub(super) fn new(number: u64, before: SlotOwnership, slot: Option<u16>) -> Self {
         let owner = slot.and_then(|slot| before.sole_owner(slot).cloned());
         let slot = slot.filter(|_| owner.is_some());
         let nodes = owner.map_or_else(|| before.order(), |owner| vec![owner]);
         let left = nodes.into_iter().map(|address| (address, None)).collect();
         let (earlier, before) = (VecDeque::new(), Rc::new(before));
-        ClusterScan { id, step: 0, earlier, is_given_up: false, before, slot, order: None, left }
+        ClusterScan { number, earlier, is_given_up: false, before, slot, order: None, left }
     }
 
     /// Begins a further round. The caller may go back to the one before.
@@ -50,17 +48,17 @@ impl ClusterScan {
 
     /// Where the caller goes on.
     pub(super) fn cursor(&self) -> Cursor {
-        Cursor { at: self.id, server: self.step }
+        Cursor { at: self.number, server: 0 }
     }
 
-    /// Keeps this state before a step, which leads to the state `next`.
+    /// Keeps this state before a step, which leads to the one of the number `next`.
     pub(super) fn remember(&mut self, next: u64) {
         let mut earlier = std::mem::take(&mut self.earlier);
         if earlier.len() >= MAX_EARLIER {
             earlier.pop_front();
         }
         earlier.push_back(self.clone());
-        (self.earlier, self.step) = (earlier, next);
+        (self.earlier, self.number) = (earlier, next);
     }
 
     /// The scan as it was at that cursor before; None: that state is not kept any more.

@@ -3,14 +3,16 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memmem};
 use serde::de::IgnoredAny;
+
+use crate::event::string_length;
 
 /// JSON in a text, and JSON in a text of that, are looked into; each takes copies of its own. What is deeper is left out.
 const LEVELS: usize = 2;
 const LEFT_OUT: &str = "…";
 
-/// Whether there may be one, as a `?` or as an escape.
+/// Whether there may be one: however often it is escaped, a `?` is one or begins as `\u`.
 pub fn may_have_queries(text: &[u8]) -> bool {
     memchr(b'?', text).is_some() || memmem::find(text, b"\\u").is_some()
 }
@@ -40,23 +42,15 @@ fn cut(text: &str, levels: usize) -> Cow<'_, str> {
 
 /// The next string of a JSON text, from its first quote to its last, and where it begins.
 fn next_string(text: &str, from: usize) -> Option<(usize, &str)> {
-    let bytes = text.as_bytes();
-    let start = from + memchr(b'"', bytes.get(from..)?)?;
-    let mut at = start + 1;
-    loop {
-        at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
-        match bytes.get(at)? {
-            b'"' => return Some((start, text.get(start..=at)?)),
-            _ => at += 2,
-        }
-    }
+    let start = from + memchr(b'"', text.as_bytes().get(from..)?)?;
+    let literal = text.get(start..)?;
+    Some((start, literal.get(..string_length(literal.as_bytes())?)?))
 }
 
 /// What the string says without the queries in it; None: it has none.
 fn cut_string(literal: &str, levels: usize) -> Option<String> {
     let inside = literal.strip_prefix('"')?.strip_suffix('"')?;
-    // However often it is escaped, a `?` is one or begins as `\u`.
-    if !inside.contains('?') && !inside.contains("\\u") {
+    if !may_have_queries(inside.as_bytes()) {
         return None;
     }
     let said = match inside.contains('\\') {
