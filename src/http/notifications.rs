@@ -5,8 +5,9 @@
 //!
 //! The status is for the producer, who would send again whatever is no success; the body says what became of each event.
 
+use std::pin::pin;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -21,10 +22,11 @@ use super::request::{RequestContext, reject};
 use super::request_ids::span_id;
 use super::sources::{ActiveSource, name};
 use super::under_way::UnderWay;
-use super::worker::{TimedWait, Worker};
+use super::worker::{TimedWait, WaitEnd, Worker};
 use super::{body, handshake};
 use crate::event::Event;
 use crate::event::invalid::Invalid;
+use crate::event::outcome::ProblemKind;
 use crate::event::rejection::Rejection;
 use crate::event::sources::{
     Format, Handshake, Ignored, Mapped, Message, Notified, Parsed, SourceFault, cloudevents, parse,
@@ -34,6 +36,7 @@ use crate::pipeline::work::reply::Verdict;
 
 /// What a notification is called in the log.
 const ASKED: &str = "notification";
+const LATE: &str = "The keys that prove the sender did not come in time. Send the request again later.";
 
 /// Answers any request to a path below [`SOURCES_PATH`](super::sources::SOURCES_PATH).
 pub async fn handle(worker: &Rc<Worker>, request: &HttpRequest, payload: &mut web::Payload) -> HttpResponse {
@@ -67,13 +70,13 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     let source = name(request.uri().path()).and_then(|name| shared.sources.find(name)).ok_or(Rejection::NotFound)?;
     let (headers, query) = (request.headers(), request.uri().query().unwrap_or_default());
     if request.method() != Method::POST {
-        return asked(request, &source, query).await.map(Reply::Question);
+        return asked(request, &source, query, worker).await.map(Reply::Question);
     }
     let mut timed_wait = worker.timed_wait();
-    let admitted = source.posters.admit(headers, query, SystemTime::now()).await?;
+    let admitted = in_time(source.posters.admit(headers, query, SystemTime::now()), worker, &mut timed_wait).await?;
     let by_sns = admitted.is_by_sns();
     let taken = take_in(request, payload, worker, &mut timed_wait, admitted, body::kind_of_notification).await?;
-    source.posters.prove(by_sns, &taken.body).await?;
+    in_time(source.posters.prove(by_sns, &taken.body), worker, &mut timed_wait).await?;
     let ReceivedBody { body, permit, rights, unproven, .. } = taken;
     drop(unproven);
     // A signature of SNS is over the envelope's own members alone, so nothing else of the request is read.
@@ -85,7 +88,7 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
             return Ok(Reply::Question(handshake::validated(&code)));
         }
         Ok(Parsed::Handshake(Handshake::SnsConfirmation { .. })) => {
-            source.posters.subscribe(&body).await?;
+            in_time(source.posters.subscribe(&body), worker, &mut timed_wait).await?;
             Vec::new()
         }
         Err(_) if handshake::is_probe(&body) => vec![Notified::Ignored(Ignored::Test)],
@@ -104,6 +107,20 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     source.metrics.ignored(&ignored);
     let events = permitted(events, rights.as_deref());
     finish(request, worker, &mut timed_wait, (HandedOver { source, format, rights, body }, events), permit).await
+}
+
+/// What may have to wait for keys of others, for no longer than an event may take, nor than the service waits.
+async fn in_time<T>(
+    work: impl Future<Output = Result<T, Rejection>>,
+    worker: &Worker,
+    timed_wait: &mut TimedWait<'_>,
+) -> Result<T, Rejection> {
+    let until = Instant::now() + worker.shared.pipeline.deadline();
+    match timed_wait.wait(pin!(work), None, until).await {
+        Ok(done) => done,
+        Err(WaitEnd::CutOff) => Err(Rejection::Unavailable(ProblemKind::ShuttingDown)),
+        Err(WaitEnd::Late) => Err(Rejection::KeysUnavailable { detail: LATE }),
+    }
 }
 
 /// The events go to the journal, or to the pipeline; what can never succeed becomes a dead letter.
@@ -132,12 +149,18 @@ async fn finish(
 }
 
 /// The answer to a request without a notification.
-async fn asked(request: &HttpRequest, source: &ActiveSource, query: &str) -> Result<HttpResponse, Rejection> {
+async fn asked(
+    request: &HttpRequest,
+    source: &ActiveSource,
+    query: &str,
+    worker: &Worker,
+) -> Result<HttpResponse, Rejection> {
     let is_probe = matches!(*request.method(), Method::GET | Method::HEAD);
     if !is_probe && !handshake::asks_for_leave(request) {
         return Err(Rejection::MethodNotAllowed { allow: handshake::METHODS });
     }
-    source.posters.admit_question(request.headers(), query, SystemTime::now()).await?;
+    let admitted = source.posters.admit_question(request.headers(), query, SystemTime::now());
+    in_time(admitted, worker, &mut worker.timed_wait()).await?;
     Ok(match is_probe {
         true => handshake::probe(&source.mapping.name, source.mapping.format),
         false => handshake::leave(request.headers()),

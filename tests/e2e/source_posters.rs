@@ -257,6 +257,27 @@ fn while_the_keys_cannot_be_had_a_producer_is_to_try_again() {
 }
 
 #[test]
+fn whoever_waits_for_the_keys_of_an_issuer_that_hangs_is_answered_when_the_drain_has_to_end() {
+    let issuer = Issuer::start();
+    issuer.server.put("/keys", Blob::hang());
+    let mut daemon = issuer.source().set("http.shutdown_seconds", 2).start();
+    let token = issuer.token("k1", "us", now() + 3600);
+    let senders: Vec<_> = (0..3)
+        .map(|_| {
+            let mut wire = daemon.wire();
+            wire.send_request("POST", "/sources/s", &[JSON, ("authorization", &token)], &created());
+            wire
+        })
+        .collect();
+    issuer.server.wait_hits("/keys", 1);
+    daemon.sigterm();
+    for mut wire in senders {
+        wire.answer().problem(503, "shutting-down");
+    }
+    assert_eq!(daemon.wait_exit(Duration::from_secs(10)).code(), Some(0));
+}
+
+#[test]
 fn keys_of_an_issuer_are_not_fetched_from_where_nobody_may_call() {
     let (issuer, other) = (Issuer::start(), BlobServer::start());
     let discovery = json!({"issuer": issuer.name(), "jwks_uri": other.url("/keys")});

@@ -62,7 +62,7 @@ struct Inner {
     settings: IssuerSettings,
     fetch: Arc<dyn FetchDocument>,
     keys: ArcSwapOption<Keys>,
-    /// Held by whoever fetches. When that last began, and whether it failed.
+    /// Held by whoever fetches. When that last ended, or began if it has not, and whether it failed.
     fetching: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
@@ -189,8 +189,10 @@ impl Issuer {
     /// Fetches the keys, unless somebody just did. It goes on if whoever asked is gone.
     async fn fetch(&self) {
         let mut last = self.inner.fetching.clone().lock_owned().await;
-        let wait = |(_, failed): &(Instant, bool)| if *failed { REFETCH_FAILED } else { REFETCH };
-        if last.as_ref().is_some_and(|last| last.0.elapsed() < wait(last)) {
+        let wait = |failed: bool| if failed { REFETCH_FAILED } else { REFETCH };
+        if let Some((at, failed)) = *last
+            && at.elapsed() < wait(failed)
+        {
             return;
         }
         *last = Some((Instant::now(), true));
@@ -203,7 +205,11 @@ impl Issuer {
                     inner.keys.store(Some(Arc::new(Keys { keys, fetched: Instant::now() })));
                     *last = Some((Instant::now(), false));
                 }
-                Err(cause) => warn!(issuer, cause = cause.as_str(); "keys of a token issuer cannot be fetched"),
+                Err(cause) => {
+                    warn!(issuer, cause = cause.as_str(); "keys of a token issuer cannot be fetched");
+                    // Whoever waited meanwhile is told the same, and does not wait for a fetch of its own.
+                    *last = Some((Instant::now(), true));
+                }
             }
         });
         let _ = fetched.await;

@@ -1,14 +1,16 @@
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use futures::future::join_all;
 use ring::rand::SystemRandom;
 use ring::rsa::PublicKeyComponents;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use super::super::{Issuer, IssuerSettings, Unproven};
+use super::super::{FetchDocument, Fetched, Issuer, IssuerSettings, Unproven};
 use super::{Documents, documents, rsa, run, signed_by_rsa};
 
 const ISSUER: &str = "https://issuer.example/tenant/v2.0";
@@ -193,6 +195,39 @@ fn an_issuer_without_keys_proves_nothing_yet() {
                 "{other} {keys:?}"
             );
         }
+    });
+}
+
+/// A fetch that takes longer than it takes to fetch again after a failure, and then fails.
+#[derive(Default)]
+struct Hung {
+    asked: AtomicUsize,
+}
+
+const HUNG: Duration = Duration::from_millis(5500);
+
+impl FetchDocument for Hung {
+    fn fetch(&self, _: &str, _: &str) -> Fetched {
+        self.asked.fetch_add(1, Relaxed);
+        Box::pin(async {
+            actix_rt::time::sleep(HUNG).await;
+            Err("timed out".to_owned())
+        })
+    }
+}
+
+#[test]
+fn whoever_waits_for_an_issuer_that_hangs_waits_for_one_fetch() {
+    run(async {
+        let hung = Arc::new(Hung::default());
+        let settings = IssuerSettings { name: ISSUER.into(), audience: AUDIENCE.into(), subjects: vec![] };
+        let issuer = Issuer::new(settings, hung.clone());
+        let (token, begun) = (by_rsa(&claims()), Instant::now());
+        for verdict in join_all((0..5).map(|_| issuer.verify(&token))).await {
+            assert!(matches!(verdict, Err(Unproven::Unavailable(_))), "{verdict:?}");
+        }
+        assert!(begun.elapsed() < 2 * HUNG, "{:?}", begun.elapsed());
+        assert_eq!(hung.asked.load(Relaxed), 1);
     });
 }
 
