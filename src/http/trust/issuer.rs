@@ -178,22 +178,23 @@ impl Issuer {
             }
             return Ok(keys);
         }
-        self.fetch().await;
-        self.held().ok_or(NO_KEYS)
+        let is_known = self.fetch().await;
+        // Behind a fetch that failed, a key that is not held may be one that was published since.
+        self.held().filter(|keys| is_known || keys.has(id, algorithm)).ok_or(NO_KEYS)
     }
 
     fn held(&self) -> Option<Arc<Keys>> {
         self.inner.keys.load_full().filter(|keys| keys.fetched.elapsed() < MAX_AGE)
     }
 
-    /// Fetches the keys, unless somebody just did. It goes on if whoever asked is gone.
-    async fn fetch(&self) {
+    /// Fetches the keys, unless somebody just did. It goes on if whoever asked is gone. Whether the last fetch brought them.
+    async fn fetch(&self) -> bool {
         let mut last = self.inner.fetching.clone().lock_owned().await;
         let wait = |failed: bool| if failed { REFETCH_FAILED } else { REFETCH };
         if let Some((at, failed)) = *last
             && at.elapsed() < wait(failed)
         {
-            return;
+            return !failed;
         }
         *last = Some((Instant::now(), true));
         let inner = self.inner.clone();
@@ -204,15 +205,25 @@ impl Issuer {
                     info!(issuer, keys = keys.len(); "keys fetched");
                     inner.keys.store(Some(Arc::new(Keys { keys, fetched: Instant::now() })));
                     *last = Some((Instant::now(), false));
+                    true
                 }
                 Err(cause) => {
                     warn!(issuer, cause = cause.as_str(); "keys of a token issuer cannot be fetched");
                     // Whoever waited meanwhile is told the same, and does not wait for a fetch of its own.
                     *last = Some((Instant::now(), true));
+                    false
                 }
             }
         });
-        let _ = fetched.await;
+        fetched.await.unwrap_or(false)
+    }
+
+    /// As if the last fetch had been so long ago.
+    #[cfg(test)]
+    pub(super) async fn age(&self, by: Duration) {
+        if let Some((at, _)) = self.inner.fetching.lock().await.as_mut() {
+            *at -= by;
+        }
     }
 }
 

@@ -198,6 +198,27 @@ fn an_issuer_without_keys_proves_nothing_yet() {
     });
 }
 
+#[test]
+fn a_key_that_is_new_while_its_issuer_cannot_be_asked_proves_nothing_yet() {
+    run(async {
+        let documents = documents();
+        publish(&documents, ISSUER, &[rsa_jwk("k1")]);
+        let issuer = issuer_of(ISSUER, &[], documents.clone());
+        assert_eq!(issuer.verify(&by_rsa(&claims())).await, Ok(()));
+        documents.withdraw();
+        issuer.age(Duration::from_secs(60)).await;
+        let new = token(&json!({"alg": "RS256", "kid": "k2"}), &claims());
+        for _ in 0..2 {
+            assert!(matches!(issuer.verify(&new).await, Err(Unproven::Unavailable(_))));
+            assert_eq!(issuer.verify(&by_rsa(&claims())).await, Ok(()), "the keys that were fetched are still good");
+        }
+        publish(&documents, ISSUER, &[rsa_jwk("k2")]);
+        issuer.age(Duration::from_secs(60)).await;
+        assert_eq!(issuer.verify(&new).await, Ok(()));
+        refused(issuer.verify(&by_rsa(&claims())).await, "does not publish");
+    });
+}
+
 /// A fetch that takes longer than it takes to fetch again after a failure, and then fails.
 #[derive(Default)]
 struct Hung {
