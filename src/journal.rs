@@ -105,6 +105,8 @@ struct Shared {
     /// Events in the stream, as the last reply said, and those on their way to it.
     depth: AtomicU64,
     on_their_way: AtomicU64,
+    /// Each dead letter of a notification holds it until it is written, or cannot be.
+    letters_on_their_way: Arc<()>,
     /// When what is under way is answered at the latest, once the process drains.
     cut_off: OnceLock<Instant>,
     /// Wakes the feeder of this process: something was appended.
@@ -134,6 +136,7 @@ impl Journal {
             metrics,
             depth: AtomicU64::new(0),
             on_their_way: AtomicU64::new(0),
+            letters_on_their_way: Arc::default(),
             cut_off: OnceLock::new(),
             appended: Notify::new(),
             left_alone: Mutex::default(),
@@ -155,6 +158,11 @@ impl Journal {
     /// The process drains: at this time what is under way is answered, and is not appended any more.
     pub fn ends_at(&self, cut_off: Instant) {
         let _ = self.shared.cut_off.set(cut_off);
+    }
+
+    /// Whether dead letters of notifications that were answered have still to be written.
+    pub fn has_letters_on_their_way(&self) -> bool {
+        Arc::strong_count(&self.shared.letters_on_their_way) > 1
     }
 
     /// What its Redis has told.

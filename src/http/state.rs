@@ -126,9 +126,10 @@ impl HttpState {
         self.others.busy() + self.workers().iter().map(|worker| worker.busy()).sum::<usize>()
     }
 
-    /// Whether no request is under way, and nothing of one that was answered early.
+    /// Whether no request is under way, and nothing of one that was answered early: no work, and no dead letter.
     pub fn is_idle(&self) -> bool {
-        self.busy() == 0 && self.pipeline.admission.is_idle()
+        let has_letters = || self.journal.as_ref().is_some_and(Journal::has_letters_on_their_way);
+        self.busy() == 0 && self.pipeline.admission.is_idle() && !has_letters()
     }
 
     /// Where a worker is to say what it has in hand.

@@ -8,6 +8,7 @@ mod group;
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -61,8 +62,8 @@ pub type AppendResult = Result<(), AppendError>;
 pub enum AppendMessage {
     /// Events of one request.
     Append(Append),
-    /// An event that is given up before it was in the journal.
-    Bury(Box<DeadLetter>),
+    /// An event that is given up before it was in the journal. It holds the second until it is written, or cannot be.
+    Bury(Box<DeadLetter>, Arc<()>),
 }
 
 /// An entry on its way.
@@ -133,7 +134,7 @@ impl Appender {
     /// Adds a dead letter of a notification. Nobody waits for it; one that cannot be written is counted and told of.
     pub fn bury(&self, letter: DeadLetter) {
         self.journal.shared.metrics.dead_letter(&letter.problem);
-        self.mailbox.post(AppendMessage::Bury(Box::new(letter)));
+        self.mailbox.post(AppendMessage::Bury(Box::new(letter), self.journal.shared.letters_on_their_way.clone()));
     }
 }
 
@@ -160,7 +161,7 @@ pub struct AppendStage {
     /// None: a pipeline is in flight.
     line: Option<AppendLine>,
     waiting: VecDeque<Append>,
-    letters: VecDeque<Args>,
+    letters: VecDeque<(Args, Arc<()>)>,
     letters_bytes: usize,
     in_flight: AppendGroup,
     outage: Outage,
@@ -207,7 +208,8 @@ impl AppendStage {
         }
         let letters = self.letters.len().min(MAX_LETTERS_TOGETHER);
         group.letters.extend(self.letters.drain(..letters));
-        self.letters_bytes = self.letters_bytes.saturating_sub(group.letters.iter().map(bytes_of).sum());
+        self.letters_bytes =
+            self.letters_bytes.saturating_sub(group.letters.iter().map(|(command, _)| bytes_of(command)).sum());
         group
     }
 
@@ -230,7 +232,7 @@ impl AppendStage {
         self.buried(letters);
     }
 
-    fn bury(&mut self, letter: &DeadLetter) {
+    fn bury(&mut self, letter: &DeadLetter, held: Arc<()>) {
         let command = letter.bury(&self.journal, "");
         let bytes = bytes_of(&command);
         let is_full = self.letters.len() >= MAX_LETTERS || self.letters_bytes + bytes > MAX_LETTERS_BYTES;
@@ -238,7 +240,7 @@ impl AppendStage {
             return self.journal.shared.metrics.dead_letters_dropped(1);
         }
         self.letters_bytes += bytes;
-        self.letters.push_back(command);
+        self.letters.push_back((command, held));
     }
 
     fn buried(&self, letters: Vec<Result<u64, LinkError>>) {
@@ -277,7 +279,7 @@ impl Stage for AppendStage {
     fn handle(&mut self, message: AppendMessage, context: &mut StageContext<'_, Self>) {
         match message {
             AppendMessage::Append(append) => self.waiting.push_back(append),
-            AppendMessage::Bury(letter) => self.bury(&letter),
+            AppendMessage::Bury(letter, held) => self.bury(&letter, held),
         }
         self.pump(context);
     }

@@ -200,6 +200,23 @@ fn what_is_invalid_of_a_notification_for_the_journal_is_a_dead_letter_though_its
 }
 
 #[test]
+fn the_drain_waits_for_the_dead_letters_of_what_was_answered() {
+    let (cache, journal) = (Redis::start(), Redis::start());
+    let daemon = Daemon::builder().redis(&cache).set("journal.url", format!("redis://127.0.0.1:{}/0", journal.port()));
+    let daemon = daemon.set("redis.response_timeout_ms", 20_000).set("redis.connect_timeout_ms", 20_000);
+    let daemon =
+        daemon.set("event.max_key_bytes", 4).set("sources.minio.format", "s3").set("sources.minio.value", "facts");
+    let mut daemon = daemon.set("sources.minio.key", "{object}").start();
+    redis::cmd("CLIENT").arg(&["PAUSE", "2000", "ALL"]).exec(&mut journal.conn()).expect("CLIENT PAUSE");
+    let body = json!({"Records": [put_record("o"), put_record("too-long")]}).to_string();
+    assert_eq!(daemon.post_to("/sources/minio", &[JSON], body.as_bytes()).status, 200);
+    daemon.sigterm();
+    assert_eq!(daemon.wait_exit(PATIENCE).code(), Some(0));
+    assert!(cache.exists("o"));
+    assert_eq!(letters(&journal), 1);
+}
+
+#[test]
 fn a_letter_of_several_keys_that_succeeds_in_parts_is_run_again_up_to_its_end() {
     let Stage { daemon, redis, blobs } = Stage::with(|daemon| daemon.set("fetch.attempts", 1));
     blobs.put("/a", Blob::status(403));

@@ -3,6 +3,7 @@
 //! The entries are appended by a transaction that has a time: a script before it spoils it (`WATCH`) once that is over by the
 //! clock of the server. So what a lost connection left in a socket or in the network is not appended behind newer events.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,8 +25,8 @@ pub const WAIT_MS: u64 = 2000;
 #[derive(Default)]
 pub struct AppendGroup {
     pub appends: Vec<Append>,
-    /// The commands that add dead letters.
-    pub letters: Vec<Args>,
+    /// The commands that add dead letters, with what these hold.
+    pub letters: Vec<(Args, Arc<()>)>,
 }
 
 /// How long Redis may wait for replicas and the disk.
@@ -88,7 +89,7 @@ impl AppendGroup {
                 commands.push(args!["WAITAOF", 1_u64, 0_u64, WAIT_MS]);
             }
         }
-        commands.extend(self.letters.iter().cloned());
+        commands.extend(self.letters.iter().map(|(command, _)| command.clone()));
         commands
     }
 
