@@ -44,6 +44,7 @@ use self::table::check_template;
 use super::signals::Signals;
 use super::{client, wrong_usage};
 use crate::config::{self, Secret, WebhookSecret};
+use crate::event::rights::TokenLine;
 
 /// The environment's way to give the token.
 pub const TOKEN_VARIABLE: &str = "SEND_TOKEN";
@@ -118,8 +119,9 @@ fn prepare(args: &Args) -> Result<Ready, String> {
     let about = |flag: &str, path: &Path, reason: String| format!("{flag}: {}: {reason}", path.display());
     let token = match &args.token_file {
         Some(path) => {
-            let tokens = config::tokens_in(path).map_err(|reason| about("--token-file", path, reason))?;
-            tokens.into_iter().next()
+            let lines = config::tokens_in(path).map_err(|reason| about("--token-file", path, reason))?;
+            // A line may say a name and rights too, as in a file of the service; they are not sent.
+            lines.first().and_then(|line| Some(Secret::new(TokenLine::parse(line.expose()).ok()?.token)))
         }
         None => token_of_environment()?,
     };

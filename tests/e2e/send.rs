@@ -368,8 +368,11 @@ fn a_token_is_sent_and_shown_nowhere_and_a_wrong_one_ends_it() {
     let ended = desk.send(&url(&daemon), &["in", "--token-file", "wrong"], b"");
     ended.assert(1, "sent 1, ok 0, rejected 0, unavailable 1");
     assert!(ended.err.contains("answered 401") && !ended.err.contains("4712"), "{}", ended.err);
-    let ended = desk.send(&url(&daemon), &["in", "--token-file", "right"], b"");
-    ended.assert(0, "sent 1, ok 1, rejected 0, unavailable 0");
+    desk.write("line", "billing:right-token-4711 read write\n");
+    for good in ["right", "line"] {
+        let ended = desk.send(&url(&daemon), &["in", "--token-file", good], b"");
+        ended.assert(0, "sent 1, ok 1, rejected 0, unavailable 0");
+    }
     let mut command = desk.command(&["--to", &url(&daemon), "in"]);
     let output = command.env("SEND_TOKEN", "right-token-4711").output().expect("it runs");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
