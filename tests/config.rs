@@ -635,6 +635,10 @@ fn secrets_are_never_printed() {
     assert_eq!(answer.setting("redis.password"), ("***", "redis.url, environment REDIS_URL"));
     assert_eq!(answer.setting("redis.url"), ("\"redis://me:***@h:1/2\"", "environment REDIS_URL"));
 
+    let answer = Run::new().env("REDIS_URL", &format!("redis://{SECRET}@h")).check(&[]);
+    answer.hides_the_secret();
+    assert_eq!(answer.setting("redis.username"), ("***", "redis.url, environment REDIS_URL"));
+
     let run = Run::new()
         .default_file(&format!("[auth]\ntokens = [\"{SECRET}\", 3]\n[redis]\npassword = [\"{SECRET}\"]\n"))
         .env("AUTH_TOKENS", &format!("good,{SECRET} ä"))

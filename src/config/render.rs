@@ -119,6 +119,8 @@ fn of_url(url: &RedisUrl, path: &str) -> Option<String> {
     match path {
         "redis.host" => Some(quoted(&url.host)),
         "redis.port" => url.port.map(|port| port.to_string()),
+        // A user without a password is taken for one.
+        "redis.username" if url.password.is_none() => url.username.as_ref().map(|_| MASK.to_owned()),
         "redis.username" => url.username.as_deref().map(quoted),
         "redis.password" => url.password.as_ref().map(|password| password.to_string()),
         "redis.db" => url.db.map(|db| db.to_string()),
