@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::mem;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+
+use log::{Log, Metadata, Record};
 
 use super::limit::{Limiter, WINDOW};
 use crate::telemetry::line::Layout;
@@ -18,6 +21,9 @@ const FLUSH_BYTES: usize = 64 * 1024;
 
 /// Bytes that may be pending; lines beyond them are dropped and counted.
 const MAX_PENDING_BYTES: usize = 1024 * 1024;
+
+/// How long a stderr that takes nothing is left alone, if it does not make the writing thread wait by itself.
+const WRITE_AGAIN: Duration = Duration::from_millis(10);
 
 /// The thread that writes.
 const WRITER: &str = "log";
@@ -126,27 +132,33 @@ impl Sink {
         drop(self.grown.wait_timeout_while(state, FLUSH_AFTER, gathers));
     }
 
-    /// Writes what is pending; on the writing thread alone.
-    fn write(&self, stderr: &mut impl Write, outgoing: &mut Vec<u8>) {
+    /// Writes what is pending, and behind it how many lines were dropped; on the writing thread alone.
+    pub(super) fn write(&self, stderr: &mut impl Write, outgoing: &mut Vec<u8>) {
         let dropped = {
             let mut state = lock(&self.state);
-            std::mem::swap(outgoing, &mut state.pending);
+            mem::swap(outgoing, &mut state.pending);
             (state.taken, state.is_urgent) = (state.came, false);
-            state.dropped
+            mem::take(&mut state.dropped)
         };
-        // There is nobody left to tell that stderr is gone.
-        let _ = stderr.write_all(outgoing);
+        let end = outgoing.len();
+        if dropped > 0 {
+            let behind = Behind { lines: Mutex::new(outgoing), layout: &self.layout };
+            log::warn!(logger: behind, count = dropped; "log lines dropped: standard error was not read");
+        }
+        let written = write_up_to(stderr, outgoing);
+        let lost = match outgoing.get(written.min(end)..end) {
+            Some(left) if written < outgoing.len() => {
+                dropped + left.iter().filter(|byte| **byte == b'\n').count() as u64
+            }
+            _ => 0,
+        };
         outgoing.clear();
         outgoing.shrink_to(FLUSH_BYTES * 2);
-        {
-            let mut state = lock(&self.state);
-            (state.on_stderr, state.is_stuck) = (state.taken, false);
-            self.written.notify_all();
-        }
-        if dropped > 0 {
-            log::warn!(count = dropped; "log lines dropped: standard error was not read");
-            lock(&self.state).dropped -= dropped;
-        }
+        let mut state = lock(&self.state);
+        // What stderr did not take is told of if it takes something again.
+        state.dropped += lost;
+        (state.on_stderr, state.is_stuck) = (state.taken, false);
+        self.written.notify_all();
     }
 
     /// How many lines were left out in windows that are over by then; in all, if `None`.
@@ -156,6 +168,43 @@ impl Sink {
             log::warn!(like, problem, count; "similar lines left out");
         }
     }
+}
+
+/// Adds lines to those that are about to be written: there is always room for them, and no limit leaves them out.
+struct Behind<'a> {
+    lines: Mutex<&'a mut Vec<u8>>,
+    layout: &'a Layout,
+}
+
+impl Log for Behind<'_> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        log::logger().enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            self.layout.write(&mut lines, record, SystemTime::now());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// How many of the bytes were written before it failed: all, if it did not. Where stderr never blocks because another process wants
+/// it so, that it takes nothing now is no failure.
+fn write_up_to(stderr: &mut impl Write, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while let Some(left) = bytes.get(written..).filter(|left| !left.is_empty()) {
+        match stderr.write(left) {
+            Ok(0) => break,
+            Ok(taken) => written += taken,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(WRITE_AGAIN),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    written
 }
 
 /// A panic elsewhere must not silence the log; the buffers hold whole lines at any time.

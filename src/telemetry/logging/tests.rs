@@ -219,6 +219,70 @@ fn a_stderr_that_is_not_read_holds_nothing_up_and_is_told_what_it_missed() {
     assert!(told.is_some_and(|line| line.contains(" count=")), "{} bytes and no such line", stderr.len());
 }
 
+/// A stderr that is slow, takes nothing now and then, and fails; while it is written to, more comes than there is room for.
+struct Hostile<'a> {
+    sink: &'a Sink,
+    calls: usize,
+    came: u64,
+    text: Vec<u8>,
+}
+
+impl Write for Hostile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.calls += 1;
+        let line = [&[b'x'; 1 << 16][..], b"\n"].concat();
+        for _ in 0..if self.calls < 100 { 20 } else { 0 } {
+            self.sink.append(&line, false);
+            self.came += 1;
+        }
+        let is_between_lines = self.text.ends_with(b"\n");
+        match self.calls % 10 {
+            4 => Err(io::ErrorKind::WouldBlock.into()),
+            7 if is_between_lines => Err(io::ErrorKind::StorageFull.into()),
+            8 if is_between_lines => Ok(0),
+            place => {
+                let line = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |end| end + 1);
+                let taken = if place == 6 { line } else { bytes.len().min(100_000) };
+                self.text.extend_from_slice(&bytes[..taken]);
+                Ok(taken)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn child_counts_what_it_drops() {
+    if is_child() {
+        let _guard = init_for_child(LevelFilter::Info, LineFormat::Text);
+        let sink = Sink::new(Layout::default());
+        let mut stderr = Hostile { sink: &sink, calls: 0, came: 0, text: Vec::new() };
+        while stderr.calls < 200 {
+            sink.append(b"x\n", false);
+            stderr.came += 1;
+            sink.write(&mut stderr, &mut Vec::new());
+        }
+        let text = String::from_utf8(stderr.text).unwrap();
+        let count = |line: &str| line.rsplit_once(" count=").map(|(_, count)| count.parse::<u64>().unwrap());
+        let (told, whole): (Vec<_>, Vec<_>) = text.lines().map(count).partition(Option::is_some);
+        println!("came={} whole={} told={}", stderr.came, whole.len(), told.into_iter().flatten().sum::<u64>());
+        std::process::exit(0);
+    }
+}
+
+#[test]
+fn every_line_is_written_or_counted_however_stderr_behaves() {
+    let stdout = String::from_utf8(run_child("child_counts_what_it_drops").stdout).unwrap();
+    let line = stdout.lines().find(|line| line.contains("came=")).expect("it comes to its end");
+    let number = |name: &str| line.split_once(name).unwrap().1.split(' ').next().unwrap().parse::<u64>().unwrap();
+    let (came, whole, told) = (number("came="), number("whole="), number("told="));
+    assert!(told > 100 && whole > 100, "{line}");
+    assert_eq!(came, whole + told, "{line}");
+}
+
 #[test]
 fn child_leaves_unread() {
     if is_child() {

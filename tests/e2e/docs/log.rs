@@ -27,7 +27,7 @@ fn lines(code: &str) -> Vec<(Vec<&str>, Option<&str>)> {
         };
         let fields = fields.trim_end().trim_end_matches(';');
         let names = top(fields).map(|field| field.split(['=', ':']).next().unwrap_or_default().trim());
-        let names = names.filter(|name| !name.is_empty() && *name != "target");
+        let names = names.filter(|name| !name.is_empty() && !matches!(*name, "target" | "logger"));
         found.push((names.chain(ids.iter().copied()).collect(), message));
     }
     found
