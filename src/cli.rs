@@ -27,6 +27,8 @@ mod traces;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -167,13 +169,18 @@ pub fn refuse(faults: &SettingFaults) -> ExitCode {
         1 => "1 fault".to_owned(),
         count => format!("{count} faults"),
     };
-    eprintln!("redis-cache-sync: cannot start, {count} in the settings:\n{faults}");
+    on_stderr(format_args!("redis-cache-sync: cannot start, {count} in the settings:\n{faults}"));
     ExitCode::from(EXIT_USAGE)
+}
+
+/// A line on standard error. Whoever closed the pipe does not want to know.
+fn on_stderr(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// The same for a fault in what a command was given.
 fn wrong_usage(fault: &str) -> ExitCode {
-    eprintln!("redis-cache-sync: {fault}");
+    on_stderr(format_args!("redis-cache-sync: {fault}"));
     ExitCode::from(EXIT_USAGE)
 }
 
@@ -189,7 +196,7 @@ fn matches(mut argv: Vec<OsString>) -> Result<(ArgMatches, Vec<SettingFault>), c
         match set_aside(&mut argv, &error) {
             Some(fault) => faults.push(fault),
             None => {
-                faults.iter().for_each(|fault| eprintln!("{fault}"));
+                faults.iter().for_each(on_stderr);
                 return Err(error);
             }
         }

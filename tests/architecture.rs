@@ -88,8 +88,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("process::exit", &["cli/serve/daemon.rs"]),
     ("stdout", &["cli/"]),
-    ("println!", &["cli/"]),
-    ("eprintln!", &["cli/"]),
+    // They panic where the pipe is closed.
+    ("println!", &[]),
+    ("eprintln!", &[]),
 ];
 
 fn root() -> &'static Path {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{refuse, serve, stores};
+use super::{on_stderr, refuse, serve, stores};
 use crate::cache::redis::SetupError;
 use crate::cache::{CacheError, Command, DeleteGroup, Scan, Session};
 use crate::config::{CacheBackend, Config, Loaded, Secret, SettingFaults, ShownSetting, SourceConfig};
@@ -22,7 +22,7 @@ pub fn run(connect: bool, loaded: Result<Loaded, SettingFaults>) -> ExitCode {
         Err(faults) => return refuse(&faults),
     };
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        on_stderr(format_args!("warning: {warning}"));
     }
     // Whoever closed the pipe has seen enough.
     let mut out = std::io::stdout();
@@ -38,7 +38,7 @@ pub fn run(connect: bool, loaded: Result<Loaded, SettingFaults>) -> ExitCode {
             if checks.iter().any(Check::is_fault) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {
-            eprintln!("redis-cache-sync: {error}");
+            on_stderr(format_args!("redis-cache-sync: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use indicatif::ProgressBar;
 
 use super::retry_window::RetryWindow;
-use super::{serve, wrong_usage};
+use super::{on_stderr, serve, wrong_usage};
 use crate::cache::{CacheError, Cursor, DeleteGroup, Portion, Progress, Scan, Session};
 use crate::config::{CacheBackend, Config};
 use crate::event::pattern::{Pattern, PatternError, Wider};
@@ -37,7 +37,7 @@ pub fn run(pattern: &str, yes: bool, config: &Config) -> ExitCode {
     match actix_rt::System::new().block_on(clear(clearing, yes)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("redis-cache-sync: {}: {error}", cache.describe());
+            on_stderr(format_args!("redis-cache-sync: {}: {error}", cache.describe()));
             ExitCode::FAILURE
         }
     }
@@ -239,7 +239,7 @@ impl Shown {
             bar.tick();
         } else if self.last.elapsed() >= PROGRESS_EVERY {
             self.last = Instant::now();
-            eprintln!("{} deleted so far", keys(deleted));
+            on_stderr(format_args!("{} deleted so far", keys(deleted)));
         }
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::{serve, wrong_usage};
+use super::{on_stderr, serve, wrong_usage};
 use crate::config::Config;
 use crate::journal::dead::{DeadLetter, when};
 use crate::journal::{LetterFilter, LetterId, LetterWalk, Letters, LinkError};
@@ -65,7 +65,7 @@ pub fn run(args: &Args, config: &Config) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("redis-cache-sync: {error}");
+            on_stderr(format_args!("redis-cache-sync: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -86,7 +86,7 @@ async fn carry_out(
         match letters.find(*id).await? {
             Some(letter) => is_whole &= one(args, (*id, &letter), &mut letters, out, &mut done).await?,
             None => {
-                eprintln!("redis-cache-sync: there is no dead letter {id}");
+                on_stderr(format_args!("redis-cache-sync: there is no dead letter {id}"));
                 is_whole = false;
             }
         }
@@ -99,8 +99,10 @@ async fn carry_out(
         }
     }
     match args.action {
-        LetterCommand::Replay => eprintln!("{done} put back into the journal; the replica that feeds it applies them"),
-        LetterCommand::Drop => eprintln!("{done} dropped"),
+        LetterCommand::Replay => {
+            on_stderr(format_args!("{done} put back into the journal; the replica that feeds it applies them"))
+        }
+        LetterCommand::Drop => on_stderr(format_args!("{done} dropped")),
         LetterCommand::List | LetterCommand::Show => {}
     }
     Ok(is_whole)
@@ -122,7 +124,7 @@ async fn one(
         LetterCommand::Drop => *done += u64::from(letters.drop(id).await?),
         LetterCommand::Replay => {
             if let Some(why) = letter.hindrance(args.force) {
-                eprintln!("{id} stays: {why}");
+                on_stderr(format_args!("{id} stays: {why}"));
                 return Ok(false);
             }
             *done += u64::from(letters.replay(id, letter, !args.force).await?);

@@ -30,6 +30,7 @@ use self::journey::Reader;
 use self::own_store::OwnStore;
 use self::print::{Running, print_how_to_go_on, print_step};
 use self::steps::{DemoStep, NOTIFICATIONS, SOURCE, STEPS};
+use super::on_stderr;
 use super::serve::{self, Daemon};
 use super::signals::{HangUp, Signals};
 use crate::config::Config;
@@ -70,7 +71,7 @@ pub fn run(parts: &DemoParts) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "the demo failed: {error}");
+            on_stderr(format_args!("the demo failed: {error}"));
             ExitCode::FAILURE
         }
     }

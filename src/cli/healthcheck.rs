@@ -13,7 +13,7 @@ use awc::http::Uri;
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
-use super::{client, wrong_usage};
+use super::{client, on_stderr, wrong_usage};
 use crate::config::Config;
 
 /// Probes are never slow.
@@ -34,7 +34,7 @@ pub fn run(ready: bool, config: &Config) -> ExitCode {
     match answer {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("redis-cache-sync: {url}: {reason}");
+            on_stderr(format_args!("redis-cache-sync: {url}: {reason}"));
             ExitCode::FAILURE
         }
     }

@@ -24,7 +24,7 @@ use self::owner::Claims;
 use self::progress::{ReconcileCounts, show};
 use self::writes::Writes;
 use super::screen::Screen;
-use super::{serve, wrong_usage};
+use super::{on_stderr, serve, wrong_usage};
 use crate::blob::retry::{Decision, Policy};
 use crate::blob::store::{Listed, ListedPage};
 use crate::blob::{BlobClient, FetchError};
@@ -97,7 +97,9 @@ pub fn run(wanted: Wanted, config: &Config) -> ExitCode {
     match result {
         Ok(run) => run.tell(),
         Err(failure) => {
-            eprintln!("redis-cache-sync: {failure}. Run the same command again: it skips what is in step");
+            on_stderr(format_args!(
+                "redis-cache-sync: {failure}. Run the same command again: it skips what is in step"
+            ));
             ExitCode::FAILURE
         }
     }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::on_stderr;
+
 /// Failures told one by one.
 const MAX_TOLD: u64 = 20;
 const BAR_EVERY: Duration = Duration::from_millis(200);
@@ -45,7 +47,7 @@ impl Screen {
 
     /// Shows how far the command is, with a bar if it is known how much is done of how much.
     pub fn show(&self, line: String, share: Option<(u64, u64)>) {
-        let Some(bar) = &self.bar else { return eprintln!("{line}") };
+        let Some(bar) = &self.bar else { return on_stderr(line) };
         let total = share.map(|(_, total)| total);
         if bar.length() != total {
             style(bar, total);
@@ -74,8 +76,8 @@ impl Screen {
     pub fn say(&self, line: &str) {
         let line = printable(line);
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| on_stderr(line)),
+            None => on_stderr(line),
         }
     }
 

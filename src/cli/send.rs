@@ -42,7 +42,7 @@ use self::run::{Run, RunEnd, SendSettings};
 pub use self::table::Table;
 use self::table::check_template;
 use super::signals::Signals;
-use super::{client, wrong_usage};
+use super::{client, on_stderr, wrong_usage};
 use crate::config::{self, Secret, WebhookSecret};
 use crate::event::rights::TokenLine;
 
@@ -107,7 +107,7 @@ struct Ready {
 pub fn run(args: &Args) -> ExitCode {
     match prepare(args) {
         Ok(ready) => actix_rt::System::new().block_on(send(args, ready)).unwrap_or_else(|error| {
-            eprintln!("redis-cache-sync: {error}");
+            on_stderr(format_args!("redis-cache-sync: {error}"));
             ExitCode::FAILURE
         }),
         Err(fault) => wrong_usage(&fault),
@@ -165,10 +165,10 @@ fn prepare(args: &Args) -> Result<Ready, String> {
 /// With the password of the file or the environment; warns of one that stands among the arguments.
 fn redis_url(flag: &str, url: &Secret, args: &Args) -> Result<Secret, String> {
     if config::has_password(url.expose()) {
-        eprintln!(
+        on_stderr(format_args!(
             "redis-cache-sync: warning: process lists show the password in {flag}; \
              --redis-password-file and {REDIS_PASSWORD_VARIABLE} keep it to yourself"
-        );
+        ));
     }
     let password = match &args.redis_password_file {
         Some(path) => {

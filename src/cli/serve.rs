@@ -5,7 +5,6 @@ mod daemon;
 mod journal;
 mod priority;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use super::reload::Reloader;
 use super::reload::settings::SettingsOrigin;
 use super::signals::{HangUp, Signals};
 use super::stores::{self, blob_settings};
-use super::{peers, refuse, traces};
+use super::{on_stderr, peers, refuse, traces};
 use crate::blob::retry::Policy;
 use crate::cache::redis::SetupError;
 use crate::cache::{Cache, CacheError};
@@ -90,7 +89,7 @@ pub fn run(args: Args) -> ExitCode {
 
 /// There is no log yet.
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "redis-cache-sync: cannot start: {error}");
+    on_stderr(format_args!("redis-cache-sync: cannot start: {error}"));
     ExitCode::FAILURE
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap_complete::Shell;
 
-use super::{definition, wrong_usage};
+use super::{definition, on_stderr, wrong_usage};
 
 const NAME: &str = "redis-cache-sync";
 
@@ -32,7 +32,7 @@ pub fn man(command: Option<&str>) -> ExitCode {
     match clap_mangen::Man::new(page).render(&mut text) {
         Ok(()) => print(&text),
         Err(error) => {
-            eprintln!("redis-cache-sync: {error}");
+            on_stderr(format_args!("redis-cache-sync: {error}"));
             ExitCode::FAILURE
         }
     }

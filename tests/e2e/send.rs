@@ -438,6 +438,15 @@ fn a_signal_lets_what_is_on_its_way_end_and_tells_how_to_go_on() {
 }
 
 #[test]
+fn the_counts_are_told_though_nobody_reads_what_went_wrong() {
+    let daemon = Daemon::embedded();
+    let mut child = Desk::new().start(&url(&daemon), &["-"]);
+    drop(child.stderr.take());
+    child.stdin.take().expect("piped").write_all(b"{\"event\":\"SET\"}\n").expect("it is read");
+    Ended::of(child).assert(1, "sent 1, ok 0, rejected 1, unavailable 0");
+}
+
+#[test]
 fn events_of_a_pipe_go_as_they_come() {
     let stage = Stage::new();
     let desk = Desk::new();
