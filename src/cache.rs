@@ -381,6 +381,11 @@ pub trait Session: 'static {
     /// Asks for a sign of life, connecting if need be.
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>>;
 
+    /// Whether it can send without connecting first, as far as is known without asking.
+    fn is_connected(&self) -> bool {
+        true
+    }
+
     /// Connections made after the first: how often it had to reconnect.
     fn reconnects(&self) -> u64;
 }

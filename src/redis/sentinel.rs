@@ -73,6 +73,12 @@ impl<S: AsRef<ServerSession> + AsMut<ServerSession>> MasterLink<S> {
         self.reconnects + since
     }
 
+    /// Whether there is a connection to the master as last named. It may be closed since.
+    pub(crate) fn has_connection(&self) -> bool {
+        let epoch = self.group.epoch();
+        self.master.as_ref().is_some_and(|master| master.epoch == epoch && master.session.as_ref().has_connection())
+    }
+
     /// The session to the master, connected, by what the sentinels say.
     pub(crate) async fn master(&mut self, within: Duration) -> Result<&mut S, Error> {
         self.poll_discovery();

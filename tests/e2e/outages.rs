@@ -118,6 +118,33 @@ fn redis_that_hangs_under_load_costs_time_but_no_answer() {
 }
 
 #[test]
+fn what_expires_while_a_connection_is_made_is_not_written_once_there_is_one() {
+    let mut redis = Redis::start();
+    redis.pause();
+    let settings = [("redis.pool_size", 1), ("redis.retry_ms", 3000), ("redis.connect_timeout_ms", 1400)];
+    let daemon = Daemon::builder().redis(&redis).unready();
+    let daemon = settings.into_iter().fold(daemon, |daemon, (name, value)| daemon.set(name, value)).start();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // What came later is in one batch with it, and has time left.
+        for client in 0..20 {
+            let (daemon, is_over) = (&daemon, &is_over);
+            scope.spawn(move || {
+                for n in (0..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+                    daemon.post(&set_inline(&format!("later:{client}:{n}"), "v"));
+                }
+            });
+        }
+        let answer = daemon.post(&set_inline("old", "v"));
+        redis.resume();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(answer.status, 503, "{}", answer.text());
+    });
+    assert!(eventually(10 * SECOND, || daemon.post(&set_inline("new", "v")).status == 200));
+    assert_eq!(redis.value("old"), None);
+}
+
+#[test]
 fn a_write_given_up_never_overwrites_a_newer_one() {
     let settings = |daemon: Builder| daemon.set("redis.retry_ms", 500).set("redis.response_timeout_ms", 200);
     let Stage { daemon, mut redis, blobs: _blobs } = Stage::with(settings);

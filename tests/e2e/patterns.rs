@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::events::{encoded, event};
 use crate::support::{
-    Blob, Daemon, Gate, Redis, Stage, delete_pattern, eventually, get, problem_type, results, set_blob, set_inline,
+    Blob, Daemon, Gate, Redis, Stage, delete_pattern, eventually, get, problem_type, results, set, set_blob, set_inline,
 };
 
 #[test]
@@ -176,6 +176,20 @@ fn a_pattern_over_more_keys_than_the_deadline_allows_is_done_after_some_repeats(
     let deletes = until_done(&daemon, &delete_pattern(json!("s:*[0-9]")));
     assert!(deletes.len() > 1, "one request was enough: {deletes:?}");
     assert_eq!(redis.key_count(), 1_000_000, "{deletes:?}");
+}
+
+#[test]
+fn what_is_written_between_the_repeats_of_a_pattern_delete_is_deleted_wherever_it_had_come_to() {
+    let redis = Redis::start();
+    fill(&redis, 1_000_000, "'other:' .. i");
+    let daemon = Daemon::builder().redis(&redis).set("event.deadline_ms", 250).start();
+    let event = delete_pattern(json!("s:*[0-9]"));
+    let interrupted = daemon.post(&event);
+    assert_eq!(problem_type(&results(&interrupted, 503, "unavailable")[0]["problem"]), "timeout");
+    let entries: Vec<Value> = (0..200).map(|n| json!({"key": format!("s:{n}"), "value": "v"})).collect();
+    assert_eq!(daemon.post(&set(json!(entries))).status, 200);
+    until_done(&daemon, &event);
+    assert_eq!(redis.key_count(), 1_000_000, "some lie behind the place at which it went on");
 }
 
 #[test]

@@ -121,6 +121,10 @@ impl Session for SentinelSession {
         async move { Ok(self.0.check(within).await?) }.boxed_local()
     }
 
+    fn is_connected(&self) -> bool {
+        self.0.has_connection()
+    }
+
     fn reconnects(&self) -> u64 {
         self.0.reconnects()
     }

@@ -142,6 +142,10 @@ impl Session for RedisSession {
         .boxed_local()
     }
 
+    fn is_connected(&self) -> bool {
+        self.session.has_connection()
+    }
+
     fn reconnects(&self) -> u64 {
         self.session.reconnects()
     }

@@ -13,7 +13,7 @@ use crate::event::{Action, CacheKey, Few, Source};
 use crate::pipeline::fetch::direct::DirectFetch;
 use crate::pipeline::runtime::{ActiveSet, Mailbox, Pool, Stage, StageContext, WorkerThread};
 use crate::pipeline::work::barriers::Barriers;
-use crate::pipeline::work::key_order::{KeyOrder, NextStep};
+use crate::pipeline::work::key_order::{Access, KeyOrder, NextStep};
 use crate::pipeline::work::operation::{AwaitedBlob, Operation, PatternDelete, Verb};
 use crate::pipeline::work::reply::{Slot, Slots};
 use crate::pipeline::write::pace::Paces;
@@ -217,9 +217,13 @@ impl LocalRouter {
     fn add(&mut self, key: CacheKey, asked: Asked, version: Option<Version>, slot: Slot, deadline: Instant) {
         let Deps { key_order, thread, max_answer_bytes, direct, .. } = &self.deps;
         let nearest = &self.nearest.1;
-        let must_wait = matches!(asked, Asked::Blob(_));
-        let (ticket, way) = key_order
-            .take(&key, must_wait, |hash| nearest.get(hash % nearest.len().max(1)).copied().unwrap_or_default());
+        let access = match asked {
+            Asked::Now(Verb::Get) => Access::Read,
+            Asked::Now(_) => Access::Write,
+            Asked::Blob(_) => Access::WriteLater,
+        };
+        let (ticket, way) =
+            key_order.take(&key, access, |hash| nearest.get(hash % nearest.len().max(1)).copied().unwrap_or_default());
         match asked {
             Asked::Now(action) => {
                 let operation = Operation { key, action, version, slot, ticket, deadline };

@@ -3,13 +3,20 @@
 //!
 //! The order of barriers is that of their ids, and that in which the router hears of them. An operation may reach the
 //! router before the barrier that it is behind: [`Barriers::stands`] tells that from one that is done.
+//!
+//! What writes behind a barrier is noted: a pattern delete that stopped before its end leaves a [`Watch`], and goes on with
+//! the keys that came in between.
+
+mod written;
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ahash::HashSet;
+use bytes::Bytes;
 
+use self::written::WrittenKeys;
 use crate::event::pattern::{Pattern, PatternIndex};
 use crate::event::{CacheKey, Few};
 
@@ -18,7 +25,7 @@ pub type BarrierId = NonZeroU64;
 
 /// The patterns that are not done, behind one lock: many readers, and a writer for each pattern that comes or goes.
 pub struct Barriers {
-    /// Spares a lock while there are none.
+    /// Barriers and watches; spares a lock while there are none.
     count: AtomicUsize,
     standing: RwLock<StandingBarriers>,
     last: Mutex<BarrierId>,
@@ -29,12 +36,26 @@ pub struct Barriers {
 pub struct StandingBarriers {
     patterns: PatternIndex<BarrierId>,
     ids: HashSet<BarrierId>,
+    /// The patterns of those that are left to go on later.
+    watched: PatternIndex<BarrierId>,
+    written: Mutex<WrittenKeys>,
 }
 
 impl StandingBarriers {
     /// The last barrier that is before an operation on this key.
     pub fn before(&self, key: &CacheKey) -> Option<BarrierId> {
         self.patterns.greatest(key.as_bytes())
+    }
+
+    /// An operation that writes this key comes now, `behind` this barrier.
+    pub fn note_write(&self, key: &CacheKey, behind: Option<BarrierId>) {
+        if let Some(behind) = behind.max(self.watched.greatest(key.as_bytes())) {
+            self.written().note(key.as_bytes(), behind);
+        }
+    }
+
+    fn written(&self) -> MutexGuard<'_, WrittenKeys> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -43,7 +64,7 @@ impl Barriers {
         Barriers { count: AtomicUsize::new(0), standing: RwLock::default(), last: Mutex::new(BarrierId::MIN) }
     }
 
-    /// Whether any pattern holds somebody up; without a lock, so it may be a moment old.
+    /// Whether any pattern holds somebody up, or is watched; without a lock, so it may be a moment old.
     pub fn are_there(&self) -> bool {
         self.count.load(SeqCst) > 0
     }
@@ -75,6 +96,13 @@ impl Barriers {
     fn write(&self) -> RwLockWriteGuard<'_, StandingBarriers> {
         self.standing.write().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// One of those that are counted is gone.
+    fn discount(&self, standing: &mut StandingBarriers) {
+        if self.count.fetch_sub(1, SeqCst) == 1 {
+            standing.written.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
 }
 
 /// Held until its patterns are done.
@@ -90,6 +118,47 @@ impl Barrier {
     pub fn id(&self) -> BarrierId {
         self.id
     }
+
+    /// From now on, and for the time that it stood: notes what writes behind it.
+    pub fn watch(&self) -> Watch {
+        let Barrier { barriers, id, ref patterns, .. } = *self;
+        let mut standing = barriers.write();
+        patterns.iter().for_each(|pattern| standing.watched.insert(id, pattern));
+        barriers.count.fetch_add(1, SeqCst);
+        Watch { barriers, id, patterns: patterns.clone() }
+    }
+}
+
+/// Stays when its barrier is lifted.
+pub struct Watch {
+    barriers: &'static Barriers,
+    id: BarrierId,
+    patterns: Few<Pattern>,
+}
+
+impl Watch {
+    /// The keys that came behind its barrier, or a later one, by now, and may have been written: those that its patterns match,
+    /// and others. None: they were too many to be noted.
+    pub fn written(&self) -> Option<Vec<Bytes>> {
+        let standing = self.barriers.standing()?;
+        standing.written().since(self.id)
+    }
+
+    /// These are among them.
+    pub fn add(&self, keys: &[Bytes]) {
+        if let Some(standing) = self.barriers.standing() {
+            let mut written = standing.written();
+            keys.iter().for_each(|key| written.note(key, self.id));
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut standing = self.barriers.write();
+        standing.watched.remove(self.id, &self.patterns);
+        self.barriers.discount(&mut standing);
+    }
 }
 
 impl Drop for Barrier {
@@ -98,7 +167,7 @@ impl Drop for Barrier {
             let mut standing = self.barriers.write();
             standing.patterns.remove(self.id, &self.patterns);
             standing.ids.remove(&self.id);
-            self.barriers.count.fetch_sub(1, SeqCst);
+            self.barriers.discount(&mut standing);
         }
     }
 }

@@ -45,6 +45,17 @@ struct KeyRecord {
     out: u32,
 }
 
+/// What an operation does to its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It leaves the key as it is.
+    Read,
+    /// It writes.
+    Write,
+    /// It writes what is not there yet.
+    WriteLater,
+}
+
 /// Where an operation is to go next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {
@@ -99,17 +110,16 @@ impl KeyOrder {
     }
 
     /// The next ticket on the key. If nothing on it is unfinished, `choose` picks the writer, given a hash of the key.
-    /// `must_wait`: the operation cannot be written yet.
     pub fn take(
         &'static self,
         key: &CacheKey,
-        must_wait: bool,
+        access: Access,
         choose: impl Fn(usize) -> usize,
     ) -> (KeyTicket, NextStep) {
         loop {
             // Held until the ticket is taken: a barrier that is put up later finds it in the table.
             let standing = self.barriers.standing();
-            if let Some(taken) = self.take_behind(key, must_wait, standing.as_deref(), &choose) {
+            if let Some(taken) = self.take_behind(key, access, standing.as_deref(), &choose) {
                 return taken;
             }
         }
@@ -119,7 +129,7 @@ impl KeyOrder {
     fn take_behind(
         &'static self,
         key: &CacheKey,
-        must_wait: bool,
+        access: Access,
         standing: Option<&StandingBarriers>,
         choose: impl Fn(usize) -> usize,
     ) -> Option<(KeyTicket, NextStep)> {
@@ -128,6 +138,9 @@ impl KeyOrder {
         let bucket = &self.buckets[of_bucket];
         let tag = (hash >> 48) as u16;
         let behind = standing.and_then(|standing| standing.before(key));
+        if let Some(standing) = standing.filter(|_| access != Access::Read) {
+            standing.note_write(key, behind);
+        }
         let mut places = bucket.lock();
         if standing.is_none() && self.barriers.are_there() {
             return None;
@@ -139,7 +152,7 @@ impl KeyOrder {
             *place = KeyRecord { tag, writer: choose((hash >> 16) as usize) as u8, is_routed: false, out: 0 };
         }
         place.out += 1;
-        place.is_routed |= must_wait || behind.is_some();
+        place.is_routed |= access == Access::WriteLater || behind.is_some();
         let way = match place.is_routed {
             false => NextStep::Write,
             true if is_first && behind.is_none() => NextStep::Direct,

@@ -83,9 +83,8 @@ impl Scanner {
         let metrics = self.metrics.clone();
         let work = async move {
             let ScanSession { session, resume } = &mut *session.lock().await;
-            let (walk, barriers) = ScanWalk::new(session.as_mut(), retry, resume.clone(), (seen, metrics), deletes);
-            walk.run().await;
-            drop((barriers, ended));
+            ScanWalk::new(session.as_mut(), retry, resume.clone(), (seen, metrics), deletes).run().await;
+            drop(ended);
         };
         context.spawn(work, |_, (), _| {});
     }

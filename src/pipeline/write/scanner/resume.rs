@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::cache::Cursor;
 use crate::event::pattern::Pattern;
 use crate::event::version::Version;
+use crate::pipeline::work::barriers::Watch;
 
 /// How long a place is kept.
 const KEEP: Duration = Duration::from_secs(300);
@@ -25,6 +26,8 @@ pub(super) struct ResumePoint {
     pub(super) cursor: Cursor,
     /// What a preview has counted and sampled, for each of its patterns by text.
     pub(super) found: HashMap<Box<str>, (u64, Vec<Bytes>)>,
+    /// Knows what was written since, which may lie before the cursor; a preview has none.
+    pub(super) watch: Option<Watch>,
 }
 
 impl ResumePoint {
@@ -81,7 +84,7 @@ mod tests {
     }
 
     fn place(at: u64) -> ResumePoint {
-        ResumePoint { cursor: Cursor { at, server: 1 }, found: HashMap::new() }
+        ResumePoint { cursor: Cursor { at, server: 1 }, found: HashMap::new(), watch: None }
     }
 
     #[test]

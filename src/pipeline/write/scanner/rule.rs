@@ -1,8 +1,10 @@
 //! One pattern's share of a scan.
 
+use std::pin::pin;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::time::timeout_at;
 
 use super::resume::ScanName;
 use super::seen::CountedKeys;
@@ -151,10 +153,32 @@ impl Rule {
     }
 
     pub(super) fn fail(self, kind: ProblemKind, detail: String) {
-        let problem = Box::new(Problem::new(kind, detail));
-        self.slot.settle(
-            Outcome::PatternDeleteFailed { matched: self.matched, deleted: self.deleted, problem },
-            Instant::now(),
-        );
+        let outcome = self.failure(kind, detail);
+        self.slot.settle(outcome, Instant::now());
     }
+
+    /// Its time is up; what it did so far counts.
+    pub(super) fn answer_late(&self) {
+        let detail = "the scan did not end within event.deadline_ms; the same patterns sent again within five \
+                      minutes go on where it stopped";
+        self.slot.settle_early(self.failure(ProblemKind::Timeout, detail.to_owned()), Instant::now());
+    }
+
+    fn failure(&self, kind: ProblemKind, detail: String) -> Outcome {
+        let problem = Box::new(Problem::new(kind, detail));
+        Outcome::PatternDeleteFailed { matched: self.matched, deleted: self.deleted, problem }
+    }
+}
+
+/// Awaits a step, which may take longer than these rules have: each is answered when its time is up.
+pub(super) async fn answering_late<T>(rules: &[Rule], step: impl Future<Output = T>) -> T {
+    let (mut step, mut answered) = (pin!(step), None);
+    while let Some(next) = rules.iter().map(|rule| rule.deadline).filter(|deadline| Some(*deadline) > answered).min() {
+        match timeout_at(next.into(), &mut step).await {
+            Ok(done) => return done,
+            Err(_) => rules.iter().filter(|rule| rule.deadline == next).for_each(Rule::answer_late),
+        }
+        answered = Some(next);
+    }
+    step.await
 }

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::resume::{ResumePoint, ResumePoints, ScanName};
-use super::rule::{Rule, Terms};
+use super::rule::{Rule, Terms, answering_late};
 use super::seen::CountedKeys;
 use crate::cache::{CacheError, Cursor, DeleteGroup, Portion, Scan, ScanStep, Session};
 use crate::event::outcome::ProblemKind;
 use crate::event::pattern::{PatternIndex, Wider};
-use crate::pipeline::work::barriers::Barrier;
+use crate::pipeline::work::barriers::{Barrier, Watch};
 use crate::pipeline::work::operation::PatternDelete;
 use crate::telemetry::Metrics;
 
@@ -47,6 +47,10 @@ pub(super) struct ScanWalk<'a> {
     at: At,
     /// Where the last step began: what it found may not be deleted yet.
     step_from: Option<Cursor>,
+    /// Those of its pattern deletes, which hold others up to its end.
+    barriers: Vec<(ScanName, Barrier)>,
+    /// What was written since a pattern delete was interrupted, until it is deleted: no step of the scan finds it again.
+    written: Vec<(ScanName, Vec<Bytes>)>,
     /// Keys deleted by one call.
     portion: Portion,
 }
@@ -64,14 +68,17 @@ impl<'a> ScanWalk<'a> {
         resume: Rc<RefCell<ResumePoints>>,
         (seen, metrics): (CountedKeys, Metrics),
         deletes: Vec<PatternDelete>,
-    ) -> (Self, Vec<Barrier>) {
-        let (mut rules, mut passes, mut barriers) = (Vec::new(), Vec::new(), Vec::new());
+    ) -> Self {
+        let (mut rules, mut passes, mut barriers, mut written) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for PatternDelete { patterns, version, slots, dry_run, barrier, deadline } in deletes {
-            barriers.push(barrier);
             let name = resume.borrow().name(&patterns, version.as_ref(), dry_run);
             let mut found = HashMap::new();
             let mut pass = usize::MAX;
-            if let Some(place) = resume.borrow_mut().take(&name, Instant::now()) {
+            let place = resume.borrow_mut().take(&name, Instant::now());
+            let keys = place.as_ref().and_then(|place| place.watch.as_ref()).map(Watch::written);
+            // If what was written since is not known, it begins anew.
+            if let Some(place) = place.filter(|_| keys != Some(None)) {
+                written.push((name, keys.flatten().unwrap_or_default()));
                 found = place.found;
                 let same = passes.iter().position(|begin| *begin == Some(place.cursor));
                 pass = same.unwrap_or(passes.len());
@@ -84,13 +91,11 @@ impl<'a> ScanWalk<'a> {
                 let terms = Terms { version: version.clone(), dry_run, deadline, name, pass };
                 rules.push(Rule::new(rules.len(), pattern, slot, terms, found));
             }
+            barriers.push((name, barrier));
         }
         if rules.iter().any(|rule| rule.pass == usize::MAX) {
             passes.push(None);
         }
-        let at = begin(passes.first());
-        let (index, wider) = (PatternIndex::default(), None);
-        let portion = Portion::default();
         let mut walk = ScanWalk {
             session,
             retry,
@@ -98,16 +103,34 @@ impl<'a> ScanWalk<'a> {
             seen,
             metrics,
             rules,
-            index,
-            wider,
+            index: PatternIndex::default(),
+            wider: None,
+            at: begin(passes.first()),
             passes,
             pass: 0,
-            at,
             step_from: None,
-            portion,
+            barriers,
+            written,
+            portion: Portion::default(),
         };
         walk.index();
-        (walk, barriers)
+        walk.doom_written();
+        walk
+    }
+
+    /// What was written since goes to the first pattern that matches it of the pattern delete that was interrupted.
+    fn doom_written(&mut self) {
+        let mut matching = Vec::new();
+        for (name, keys) in &self.written {
+            for key in keys {
+                self.index.all(key, &mut matching);
+                let own =
+                    matching.iter().find(|number| self.rules.get(**number).is_some_and(|rule| rule.name == *name));
+                if let Some(rule) = own.copied().and_then(|number| self.rules.get_mut(number)) {
+                    rule.doomed.push(key.clone());
+                }
+            }
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -146,14 +169,8 @@ impl<'a> ScanWalk<'a> {
         let all_deleted = self.rules.iter().chain(&late).all(|rule| rule.doomed.is_empty());
         let late = self.end_over(late, all_deleted);
         self.keep_places(&late, all_deleted);
-        let mut left = Vec::new();
-        for mut rule in late {
-            left.append(&mut rule.doomed);
-            let detail = "the scan did not end within event.deadline_ms; the same patterns sent again within five \
-                          minutes go on where it stopped";
-            rule.fail(ProblemKind::Timeout, detail.to_owned());
-        }
-        self.share_out(left, 0).await;
+        late.iter().for_each(Rule::answer_late);
+        self.share_out(late.into_iter().flat_map(|rule| rule.doomed).collect(), 0).await;
     }
 
     /// Answers those of these rules that have seen all keys and are done with them; the others. `all_deleted` as for
@@ -192,7 +209,8 @@ impl<'a> ScanWalk<'a> {
                 anew.push(rule.name);
                 continue;
             };
-            let place = kept.entry(rule.name).or_insert_with(|| ResumePoint { cursor, found: HashMap::new() });
+            let place =
+                kept.entry(rule.name).or_insert_with(|| ResumePoint { cursor, found: HashMap::new(), watch: None });
             if rule.dry_run {
                 let sample = rule.sample.iter().take(shown).cloned().collect();
                 place.found.insert(rule.pattern.as_str().into(), (matched, sample));
@@ -200,6 +218,13 @@ impl<'a> ScanWalk<'a> {
         }
         // If one of its patterns has to begin anew, the pattern delete does.
         kept.retain(|name, _| !anew.contains(name));
+        for (name, barrier) in &self.barriers {
+            if let Some(place) = kept.get_mut(name).filter(|place| place.found.is_empty() && place.watch.is_none()) {
+                let watch = barrier.watch();
+                self.written.iter().filter(|(of, _)| of == name).for_each(|(_, keys)| watch.add(keys));
+                place.watch = Some(watch);
+            }
+        }
         let (mut resume, now) = (self.resume.borrow_mut(), Instant::now());
         kept.into_iter().for_each(|(name, place)| resume.keep(name, place, now));
     }
@@ -243,7 +268,7 @@ impl<'a> ScanWalk<'a> {
             let scan = self.scan(wider.as_ref());
             let from = scan.and_then(|scan| scan.from);
             let within = self.within(give_up);
-            let progress = self.session.unlink_and_scan(doomed, scan, within).await;
+            let progress = answering_late(&self.rules, self.session.unlink_and_scan(doomed, scan, within)).await;
             self.portion.took(progress.took);
             let found = progress.step.as_ref().map_or(0, |step| step.keys.len());
             let deleted = progress.unlinked.iter().map(|unlinked| unlinked.deleted).sum();
@@ -255,6 +280,9 @@ impl<'a> ScanWalk<'a> {
                 self.share_out(unlinked.newer, index + 1).await;
             }
             if let Some(ScanStep { keys, versioned, next }) = progress.step {
+                if progress.failure.is_none() {
+                    self.written.clear();
+                }
                 let is_left = progress.failure.is_some() || self.rules.iter().any(|rule| !rule.doomed.is_empty());
                 self.step_from = if is_left { found_from } else { from };
                 self.at = next.map_or(At::End, At::ResumePoint);

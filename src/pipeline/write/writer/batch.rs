@@ -37,6 +37,16 @@ impl Writer {
         if !matches!(self.activity, Activity::Idle | Activity::Gathering) {
             return;
         }
+        // What expires while it connects is not to be sent.
+        if self.queue.is_empty() || self.session.try_lock().is_none_or(|session| session.is_connected()) {
+            self.write(context);
+        } else {
+            self.connect(context);
+        }
+    }
+
+    /// Sends what waits, as one batch, and connects for it if need be.
+    pub(super) fn write(&mut self, context: &mut StageContext<'_, Self>) {
         self.activity = Activity::Idle;
         let begun = Instant::now();
         let most = self.limits.batch_max.min(self.queue.pace().batch());

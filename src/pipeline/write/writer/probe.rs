@@ -66,19 +66,20 @@ impl Writer {
         });
     }
 
+    /// Makes the connection on which the next batch is sent. That it answers a ping tells nothing of what becomes of the batch.
+    pub(super) fn connect(&mut self, context: &mut StageContext<'_, Self>) {
+        self.ask(context, |writer, (result, begun), context| match result {
+            Ok(()) | Err(CacheError::RefusedForNow(_) | CacheError::Down(_)) => writer.write(context),
+            Err(error) => {
+                writer.metrics.redis_batch_failed();
+                writer.note_failure(error.cause(), begun, false, false);
+                writer.back_off(context);
+            }
+        });
+    }
+
     pub(super) fn ping(&mut self, context: &mut StageContext<'_, Self>) {
-        self.activity = Activity::Pinging;
-        let (session, within) = (self.session.clone(), self.limits.retry);
-        let work = async move {
-            let begun = Instant::now();
-            let mut session = session.lock().await;
-            let result = session.ping(within).await;
-            (result, begun, session.reconnects())
-        };
-        context.spawn(work, |writer, (result, begun, reconnects), context| {
-            writer.activity = Activity::Idle;
-            writer.last_used = Instant::now();
-            writer.note_reconnects(reconnects);
+        self.ask(context, |writer, (result, begun), context| {
             match result {
                 Ok(()) => {
                     writer.health.pinged();
@@ -96,6 +97,28 @@ impl Writer {
                     writer.back_off(context);
                 }
             }
+        });
+    }
+
+    /// Asks for a sign of life, connecting if need be; `then` learns what came of it and when it began.
+    fn ask(
+        &mut self,
+        context: &mut StageContext<'_, Self>,
+        then: impl FnOnce(&mut Self, (Result<(), CacheError>, Instant), &mut StageContext<'_, Self>) + 'static,
+    ) {
+        self.activity = Activity::Pinging;
+        let (session, within) = (self.session.clone(), self.limits.retry);
+        let work = async move {
+            let begun = Instant::now();
+            let mut session = session.lock().await;
+            let result = session.ping(within).await;
+            (result, begun, session.reconnects())
+        };
+        context.spawn(work, |writer, (result, begun, reconnects), context| {
+            writer.activity = Activity::Idle;
+            writer.last_used = Instant::now();
+            writer.note_reconnects(reconnects);
+            then(writer, (result, begun), context);
         });
     }
 

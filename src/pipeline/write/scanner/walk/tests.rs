@@ -48,7 +48,7 @@ impl Bench {
     fn walk(&mut self, wanted: &[(&'static str, bool, Option<u64>)]) -> (ScanWalk<'_>, Vec<PendingReply>) {
         let (deletes, pending) = wanted.iter().map(|wanted| self.delete(*wanted)).unzip();
         let noted = (CountedKeys::new(self.admission.permit()), Metrics::new("").unwrap());
-        let (walk, _) = ScanWalk::new(self.session.as_mut(), LONG, self.resume.clone(), noted, deletes);
+        let walk = ScanWalk::new(self.session.as_mut(), LONG, self.resume.clone(), noted, deletes);
         (walk, pending)
     }
 
@@ -165,7 +165,7 @@ async fn a_preview_that_must_begin_anew_counts_anew() {
     let mut bench = Bench::new().await;
     let name = bench.preview().0.rules[0].name;
     let found = [("s:*".into(), (KEYS, vec![Bytes::from_static(b"s:0")]))].into();
-    let place = ResumePoint { cursor: Cursor { at: 7, server: 0 }, found };
+    let place = ResumePoint { cursor: Cursor { at: 7, server: 0 }, found, watch: None };
     bench.resume.borrow_mut().keep(name, place, Instant::now());
     let (mut walk, pending) = bench.preview();
     walk.begin_anew();
@@ -197,6 +197,44 @@ async fn a_preview_waits_for_what_a_delete_before_it_leaves() {
 }
 
 #[actix_web::test]
+async fn whose_time_is_up_in_the_middle_of_a_step_is_answered_with_what_was_done() {
+    let mut bench = Bench::new().await;
+    let (mut walk, mut pending) = bench.walk(&[("s:*", false, None)]);
+    (walk.rules[0].matched, walk.rules[0].deleted) = (6, 5);
+    walk.rules[0].deadline = Instant::now();
+    // The step is over once the answer is there.
+    let Verdict::One(answered) = answering_late(&walk.rules, pending.remove(0)).await else {
+        panic!("it was one event")
+    };
+    match answered.outcomes.iter().next() {
+        Some(Outcome::PatternDeleteFailed { matched: 6, deleted: 5, problem }) => {
+            assert_eq!(problem.kind, ProblemKind::Timeout);
+        }
+        other => panic!("it does not say how far it came: {other:?}"),
+    }
+}
+
+#[actix_web::test]
+async fn what_was_written_since_is_deleted_first_and_not_forgotten_if_that_fails() {
+    let mut bench = Bench::new().await;
+    let watched = |bench: &Bench| bench.delete(("s:*", false, None)).0.barrier.watch();
+    let name = bench.walk(&[("s:*", false, None)]).0.rules[0].name;
+    let watch = watched(&bench);
+    watch.add(&[Bytes::from_static(b"s:1"), Bytes::from_static(b"other")]);
+    let place = ResumePoint { cursor: cursor(7), found: HashMap::new(), watch: Some(watch) };
+    bench.resume.borrow_mut().keep(name, place, Instant::now());
+    bench.session = Box::new(RefusesDeletes);
+    let (mut walk, _pending) = bench.walk(&[("s:*", false, None)]);
+    walk.retry = Duration::ZERO;
+    assert_eq!(walk.rules[0].doomed, ["s:1"]);
+    walk.run().await;
+    let place = bench.resume.borrow_mut().take(&name, Instant::now()).unwrap();
+    let mut written = place.watch.and_then(|watch| watch.written()).unwrap();
+    written.sort();
+    assert_eq!((place.cursor, written), (cursor(7), vec![Bytes::from_static(b"other"), Bytes::from_static(b"s:1")]));
+}
+
+#[actix_web::test]
 async fn a_delete_that_failed_goes_on_where_its_keys_were_found() {
     let mut bench = Bench::new().await;
     bench.session = Box::new(RefusesDeletes);
@@ -219,7 +257,7 @@ async fn a_delete_whose_pass_has_not_begun_keeps_its_place() {
     for (name, at) in names.iter().zip([7, 9, 9]) {
         bench.resume.borrow_mut().keep(
             *name,
-            ResumePoint { cursor: cursor(at), found: HashMap::new() },
+            ResumePoint { cursor: cursor(at), found: HashMap::new(), watch: None },
             Instant::now(),
         );
     }
