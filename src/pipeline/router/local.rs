@@ -2,6 +2,7 @@
 //! place in the order of its key, and sends it on: what can be written now straight to a writer, a blob that is alone on its
 //! key to a fetcher, everything else to the [central part](super::central).
 
+use std::mem::take;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,15 @@ pub struct AcceptedWork {
     pub deadline: Instant,
     /// For a pattern delete, which is to say by then how far it has come.
     pub pattern_deadline: Instant,
+    /// What was made of it so far, if it is routed in slices.
+    pub held_back: Option<Box<HeldBack>>,
+}
+
+/// Operations that have their places, and leave together with the last of their request: what came later cannot tell that
+/// this came before it while nothing of it is to be seen.
+pub struct HeldBack {
+    ready: Vec<Vec<Ready>>,
+    tasks: Vec<RoutedTask>,
 }
 
 /// Operations of one request for which room is made beforehand with a writer of another thread: those on keys that it has
@@ -58,6 +68,11 @@ impl Slice {
         !self.operations.is_multiple_of(LOOK_EVERY) || !self.is_over()
     }
 
+    /// Whether there may be another one.
+    fn is_one_of_several(&self, operations_left: usize) -> bool {
+        self.begun.is_some() && operations_left > LOOK_EVERY as usize
+    }
+
     fn is_over(&self) -> bool {
         self.begun.is_some_and(|begun| begun.elapsed() >= SLICE)
     }
@@ -73,6 +88,8 @@ pub struct LocalRouter {
     ready: Vec<Vec<Ready>>,
     /// On their way to the central part.
     tasks: Vec<RoutedTask>,
+    /// What is being routed may take another slice: nothing of it is to begin before.
+    is_sliced: bool,
 }
 
 /// What a local router is built of.
@@ -98,36 +115,44 @@ pub struct Deps {
 impl LocalRouter {
     /// A router without work. `own` is its mailbox: a long request is routed in slices, and it posts itself the rest.
     pub fn new(own: Mailbox<LocalRouter>, deps: Deps) -> Self {
-        LocalRouter { own, deps, nearest: (0, Vec::new()), ready: Vec::new(), tasks: Vec::new() }
+        LocalRouter { own, deps, nearest: (0, Vec::new()), ready: Vec::new(), tasks: Vec::new(), is_sliced: false }
     }
 
-    fn route(&mut self, accepted: AcceptedWork) {
+    fn route(&mut self, mut accepted: AcceptedWork) {
         fail_point!("router");
         self.choose_nearest();
+        self.is_sliced = accepted.held_back.is_some();
+        if let Some(held_back) = accepted.held_back.take() {
+            (self.ready, self.tasks) = (held_back.ready, held_back.tasks);
+        }
         for (writer, ready) in self.ready.iter_mut().enumerate() {
             let is_near = self.nearest.1.contains(&writer);
             let left = accepted.slots.left();
             ready.reserve(if is_near { left } else { left.min(MOST_FAR) });
         }
-        let rest = self.route_slice(accepted);
-        self.hand_over();
-        if let Some(rest) = rest {
-            self.own.post(rest);
+        match self.route_slice(accepted) {
+            Some(mut rest) => {
+                let (ready, tasks) = (take(&mut self.ready), take(&mut self.tasks));
+                rest.held_back = Some(Box::new(HeldBack { ready, tasks }));
+                self.own.post(rest);
+            }
+            None => self.hand_over(),
         }
     }
 
     /// What is left when the slice is over.
     fn route_slice(&mut self, accepted: AcceptedWork) -> Option<AcceptedWork> {
-        let AcceptedWork { actions, mut slots, deadline, pattern_deadline } = accepted;
+        let AcceptedWork { actions, mut slots, deadline, pattern_deadline, .. } = accepted;
         self.deps.key_order.fetch(actions.iter().skip(1).filter_map(|(action, _)| action.first_key()));
         let mut slice = Slice::begin(self.deps.key_order.barriers());
+        self.is_sliced |= slice.is_one_of_several(slots.left());
         let mut actions = actions.into_iter();
         while let Some((action, version)) = actions.next() {
             let times = (deadline, pattern_deadline);
             let rest = self.route_action(action, version.as_ref(), &mut slots, times, &mut slice);
             if rest.is_some() || slice.is_over() {
                 let actions = rest.map(|rest| (rest, version)).into_iter().chain(actions).collect();
-                return Some(AcceptedWork { actions, slots, deadline, pattern_deadline });
+                return Some(AcceptedWork { actions, slots, deadline, pattern_deadline, held_back: None });
             }
         }
         None
@@ -193,14 +218,14 @@ impl LocalRouter {
         let LocalRouter { deps, tasks, .. } = self;
         deps.key_order.barriers().put_up(patterns.clone(), !dry_run, |barrier| {
             tasks.push(RoutedTask::Pattern(PatternDelete { patterns, version, slots, dry_run, barrier, deadline }));
-            deps.central.post(RouterMessage::Tasks(std::mem::take(tasks)));
+            deps.central.post(RouterMessage::Tasks(take(tasks)));
         });
     }
 
     fn hand_over(&mut self) {
         hand_over(&mut self.ready, &self.deps.writers);
         if !self.tasks.is_empty() {
-            self.deps.central.post(RouterMessage::Tasks(std::mem::take(&mut self.tasks)));
+            self.deps.central.post(RouterMessage::Tasks(take(&mut self.tasks)));
         }
     }
 
@@ -235,8 +260,8 @@ impl LocalRouter {
             Asked::Blob(action) => {
                 let operation = Operation { key, action, version, slot, ticket, deadline };
                 let left = match way {
-                    NextStep::Direct => direct.start(operation, *thread, &mut self.ready).err(),
-                    NextStep::Write | NextStep::Route => Some(operation),
+                    NextStep::Direct if !self.is_sliced => direct.start(operation, *thread, &mut self.ready).err(),
+                    NextStep::Write | NextStep::Route | NextStep::Direct => Some(operation),
                 };
                 self.tasks.extend(left.map(RoutedTask::Blob));
             }
