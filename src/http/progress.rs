@@ -201,6 +201,11 @@ impl ConnectionProgress {
         self.wants_body.get()
     }
 
+    /// Whether what comes next is waited for: by the request under way, or because there is none.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.wants_body() || !self.is_in_request()
+    }
+
     /// Whether the sender may still be there.
     pub fn is_open(&self) -> bool {
         !self.has_ended.get()

@@ -1,9 +1,11 @@
 //! How much is read of what a sender sends before admission counts it. actix-http reads up to 128 KiB each time it looks at a
 //! connection, and its buffer keeps that room for as long as the connection lasts: a hundred megabytes for a few hundred
-//! connections. So a connection reads in pieces that fit the buffer it began with. It reads more at a time while it has one of the
-//! places for that, of which there are as many as fit a small part of what admission allows.
+//! connections. So a connection reads in pieces that fit the buffer it began with. It reads more at a time if it has one of the
+//! places for that, of which there are as many as fit a small part of what admission allows. It keeps the place, as actix-http keeps
+//! the buffer. Whoever has none is slower and goes on all the same: nobody waits for a place.
 
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -56,24 +58,27 @@ pub struct ReadAhead {
     has_filled: bool,
     /// What was read since actix-http last waited for more.
     at_once: usize,
+    /// Nothing more is read until somebody waits for it.
+    is_stopped: bool,
 }
 
 impl ReadAhead {
     /// The state of a new connection.
     pub fn new(places: Arc<Places>) -> Self {
-        ReadAhead { places, place: None, has_filled: false, at_once: 0 }
+        ReadAhead { places, place: None, has_filled: false, at_once: 0, is_stopped: false }
     }
 
-    /// Reads no more than may be read before actix-http looks at it. `is_counted`: what it is for is counted already.
+    /// Reads no more than may be read before actix-http looks at it. `is_counted`: what it is for is counted already; `is_wanted`:
+    /// somebody waits for it.
     pub fn poll_read(
         &mut self,
         io: &mut Io,
-        is_counted: bool,
+        (is_counted, is_wanted): (bool, bool),
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let (before, room) = (buffer.filled().len(), buffer.remaining());
-        let most = if is_counted { room } else { self.most(room) };
+        let most = if is_counted { room } else { self.most(room, is_wanted) };
         let read = match most {
             0 => Poll::Pending,
             most if most == room => Pin::new(io).poll_read(context, buffer),
@@ -86,15 +91,22 @@ impl ReadAhead {
             }
         };
         self.was_read(buffer.filled().len() - before, room);
-        if read.is_pending() && self.waits() && most == 0 {
+        let may_be_more = read.is_pending() && self.waits();
+        self.is_stopped = read.is_pending() && most == 0 && !may_be_more;
+        if may_be_more && most == 0 {
             context.waker().wake_by_ref();
         }
         read
     }
 
+    /// Whether it is to be read again, for which nobody will wake the connection: what was left unread is wanted now.
+    pub fn goes_on(&mut self, is_wanted: bool) -> bool {
+        is_wanted && mem::take(&mut self.is_stopped)
+    }
+
     /// How many bytes may be read now into a buffer with `room`. None may once enough has been read: then actix-http is to
     /// pass on what it has.
-    fn most(&mut self, room: usize) -> usize {
+    fn most(&mut self, room: usize, is_wanted: bool) -> usize {
         if !self.has_filled {
             return room;
         }
@@ -104,6 +116,8 @@ impl ReadAhead {
         match self.place {
             Some(_) if self.at_once >= AT_ONCE => 0,
             Some(_) => room,
+            // It has passed on what it had, and that was all its buffer: it makes room for more only when this part is full.
+            None if room <= KEPT_FREE && self.at_once == 0 && is_wanted => room,
             None => room.saturating_sub(KEPT_FREE),
         }
     }
@@ -121,7 +135,7 @@ impl ReadAhead {
 
     /// Nothing more is read now. Whether there may be more to read, for which nobody will wake the connection.
     fn waits(&mut self) -> bool {
-        std::mem::take(&mut self.at_once) > 0
+        mem::take(&mut self.at_once) > 0
     }
 }
 
@@ -136,7 +150,7 @@ mod tests {
         let places = Places::within(SHARE * PLACE_BYTES);
         let mut small = ReadAhead::new(places.clone());
         for _ in 0..100 {
-            assert_eq!(small.most(ROOM), ROOM);
+            assert_eq!(small.most(ROOM, true), ROOM);
             small.was_read(ROOM - 1, ROOM);
             assert!(small.waits());
         }
@@ -151,13 +165,16 @@ mod tests {
             large.was_read(ROOM, ROOM);
             large
         });
-        assert_eq!((first.most(ROOM), second.most(ROOM)), (ROOM, ROOM - KEPT_FREE));
-        assert_eq!(second.most(KEPT_FREE), 0);
+        assert_eq!((first.most(ROOM, true), second.most(ROOM, true)), (ROOM, ROOM - KEPT_FREE));
+        assert_eq!(second.most(KEPT_FREE, true), 0);
         first.was_read(AT_ONCE, AT_ONCE);
-        assert_eq!(first.most(ROOM), 0, "what has come is passed on first");
+        assert_eq!(first.most(ROOM, true), 0, "what has come is passed on first");
         assert!(first.waits() && !first.waits());
-        assert_eq!(first.most(ROOM), ROOM);
+        assert_eq!(first.most(ROOM, true), ROOM);
+        assert!(second.waits());
+        assert_eq!(second.most(KEPT_FREE, false), 0, "nobody asks for more");
+        assert_eq!(second.most(KEPT_FREE, true), KEPT_FREE, "or it would be read no more");
         drop(first);
-        assert_eq!(second.most(ROOM), ROOM);
+        assert_eq!(second.most(ROOM, true), ROOM);
     }
 }

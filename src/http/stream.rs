@@ -292,6 +292,11 @@ impl AsyncWrite for Stream {
         // TLS keeps in memory what the socket does not take.
         let done = Pin::new(&mut self.io).poll_flush(context);
         self.unless_untaken(context, done)
+        // This comes whenever the request under way has been polled, which may have asked for its body just now.
+        let is_waited_for = self.progress.is_waited_for();
+        if self.read_ahead.goes_on(is_waited_for) {
+            context.waker().wake_by_ref();
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -47,6 +47,7 @@ mod page_replicas;
 mod patterns;
 mod problems;
 mod proxy;
+mod read_ahead;
 mod real_files;
 mod reconcile;
 mod recovery;

@@ -31,8 +31,8 @@ impl Stream {
     fn poll_receive(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         if self.held.is_empty() {
-            let is_counted = self.progress.holds_large_head();
-            let read = ready!(self.read_ahead.poll_read(&mut self.io, is_counted, context, buffer));
+            let (is_counted, is_wanted) = (self.progress.holds_large_head(), self.progress.is_waited_for());
+            let read = ready!(self.read_ahead.poll_read(&mut self.io, (is_counted, is_wanted), context, buffer));
             self.progress.has_ended.set(read.is_err());
             if self.read_ahead.has_filled() {
                 self.progress.note_large_buffer();

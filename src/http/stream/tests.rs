@@ -1,10 +1,12 @@
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Wake, Waker};
 
 use actix_rt::net::TcpStream;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -142,4 +144,49 @@ async fn an_answer_that_is_taken_at_the_pace_may_take_longer_than_its_time() {
     let (ended, took) = answer_to_reader(2 << 20, 4 * LEAST_BYTES_A_SECOND).await;
     ended.unwrap();
     assert!(took > 2 * TIME_OF_ANSWER, "{took:?}");
+}
+
+/// Whether it was woken since it was looked at last.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[actix_web::test]
+async fn what_nobody_asks_for_is_left_unread_and_read_once_somebody_does() {
+    const ROOM: usize = 8 * 1024;
+    let (io, mut peer) = connected(64 * 1024).await;
+    let mut stream = stream(Io::Plain(io));
+    let head = b"POST / HTTP/1.1\r\ncontent-length: 40000\r\n\r\n";
+    peer.write_all(&[head.as_slice(), &[b'x'; 40_000]].concat()).await.unwrap();
+    let mut space = [0; ROOM];
+    assert_eq!(poll_fn(|context| read(&mut stream, &mut space, context)).await, ROOM);
+    let progress = stream.progress();
+    let _request = progress.begin();
+
+    let woken = Arc::new(Woken::default());
+    let (waker, is_woken) = (Waker::from(woken.clone()), || woken.0.swap(false, Relaxed));
+    let mut context = Context::from_waker(&waker);
+    assert_eq!(read(&mut stream, &mut space, &mut context), Poll::Ready(ROOM - 1024));
+    assert!(read(&mut stream, &mut space[..1024], &mut context).is_pending() && is_woken(), "it is to be passed on");
+    assert!(read(&mut stream, &mut space[..1024], &mut context).is_pending() && !is_woken(), "nobody asks for more");
+    let flush = |stream: &mut Stream| assert!(Pin::new(stream).poll_flush(&mut Context::from_waker(&waker)).is_ready());
+    flush(&mut stream);
+    assert!(!is_woken());
+    progress.ask_for_body();
+    flush(&mut stream);
+    assert!(is_woken(), "it would wait for ever");
+    assert_eq!(read(&mut stream, &mut space[..1024], &mut context), Poll::Ready(1024));
+    flush(&mut stream);
+    assert!(!is_woken());
+}
+
+fn read(stream: &mut Stream, space: &mut [u8], context: &mut Context<'_>) -> Poll<usize> {
+    let mut buffer = ReadBuf::new(space);
+    let read = Pin::new(stream).poll_read(context, &mut buffer);
+    read.map(|read| read.map(|()| buffer.filled().len()).unwrap())
 }

@@ -1,0 +1,58 @@
+//! What is read of a sender before anybody asks for it: bounded, timed and counted, and enough for everybody to go on.
+
+use serde_json::{Value, json};
+
+use crate::support::http::request;
+use crate::support::{Builder, Daemon, Wire, set_inline};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const KIB: usize = 1024;
+
+/// With room for so many connections that read as much as comes.
+fn with_places(places: usize) -> Builder {
+    let builder = Daemon::builder().embedded().set("http.workers", 1).set("http.body_timeout_ms", 5000);
+    let builder = builder.set("http.max_body_bytes", 500_000).set("fetch.max_blob_bytes", 500_000);
+    builder.set("intake.max_in_flight_bytes", 900_000 + places * KIB * KIB)
+}
+
+/// About a hundred KiB of events.
+fn batch() -> Vec<u8> {
+    let events: Vec<Value> = (0..20).map(|n| set_inline(&format!("k{n}"), &"v".repeat(5 * KIB))).collect();
+    json!(events).to_string().into_bytes()
+}
+
+fn post(wire: &mut Wire) {
+    wire.send_request("POST", "/events", &[JSON], &batch());
+    assert_eq!(wire.answer().json()["status"], "ok");
+}
+
+fn live(wire: &mut Wire) {
+    wire.send_request("GET", "/live", &[], b"");
+    assert_eq!(wire.answer().status, 200);
+}
+
+#[test]
+fn a_large_body_is_read_without_a_place_and_what_comes_behind_it_too() {
+    let daemon = with_places(0).start();
+    let mut wire = daemon.wire();
+    for _ in 0..3 {
+        post(&mut wire);
+        live(&mut wire);
+    }
+    let body = batch();
+    let waits = [JSON, ("content-length", &body.len().to_string()), ("expect", "100-continue")];
+    wire.send(&request("POST", "/events", &waits, b""));
+    assert_eq!(wire.answer_to_head().status, 100);
+    wire.send(&body);
+    assert_eq!(wire.answer().json()["status"], "ok");
+}
+
+#[test]
+fn idle_connections_that_posted_much_keep_no_later_one_from_posting() {
+    let daemon = with_places(2).start();
+    let mut all: Vec<Wire> = (0..12).map(|_| daemon.wire()).collect();
+    for _ in 0..2 {
+        all.iter_mut().for_each(post);
+    }
+    all.iter_mut().for_each(live);
+}
