@@ -14,6 +14,9 @@ use memchr::memchr;
 /// actix-http holds no more that it has not understood yet.
 const MAX_LINE_BYTES: usize = 128 * 1024;
 
+/// Bytes of blank lines that are no beginning of a head: some senders leave a few behind a body.
+const FEW_BLANK_BYTES: usize = 16;
+
 /// A longer line asks for nothing. One that comes byte by byte is looked at anew for each.
 const MAX_ASKING_BYTES: usize = 1024;
 
@@ -24,8 +27,10 @@ pub struct HeadReader {
     line: Vec<u8>,
     /// What has arrived of the head in progress.
     head: Option<Head>,
-    /// Bytes of the last head that have arrived.
+    /// Bytes of the last head that have arrived, with the blank lines before it: actix-http holds those, too.
     head_bytes: usize,
+    /// Those lines are all that has come.
+    is_blank: bool,
     /// A request has come whole as far as its head, and its answer has not left.
     awaits_answer: bool,
 }
@@ -61,7 +66,8 @@ struct Head {
 impl HeadReader {
     /// Whether a part of a head has come, and not all of it.
     pub fn is_within_head(&self) -> bool {
-        self.next == Next::Head && (self.head.is_some() || !self.line.is_empty())
+        let is_begun = || self.head.is_some() || !self.line.is_empty();
+        self.next == Next::Head && (is_begun() || self.is_blank && self.head_bytes > FEW_BLANK_BYTES)
     }
 
     /// Bytes of the last head, as far as it has come.
@@ -109,7 +115,7 @@ impl HeadReader {
         let (here, is_whole) = memchr(b'\n', bytes).map_or((bytes.len(), false), |end| (end + 1, true));
         let (bytes, before) = (&mut bytes[..here], self.line.len());
         if self.next == Next::Head {
-            let begins = self.head.is_none() && before == 0;
+            let begins = self.head.is_none() && before == 0 && !self.is_blank;
             self.head_bytes = if begins { here } else { self.head_bytes + here };
         }
         if before + here > MAX_LINE_BYTES {
@@ -137,8 +143,11 @@ impl HeadReader {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match (self.next, &mut self.head) {
-            (Next::Head, None) if line.is_empty() => {}
-            (Next::Head, None) => self.head = Some(Head::begin(line)),
+            (Next::Head, None) if line.is_empty() => self.is_blank = true,
+            (Next::Head, None) => {
+                self.head = Some(Head::begin(line));
+                self.is_blank = false;
+            }
             (Next::Head, Some(head)) if line.is_empty() => {
                 self.next = head.what_follows();
                 self.head = None;

@@ -56,3 +56,28 @@ fn idle_connections_that_posted_much_keep_no_later_one_from_posting() {
     }
     all.iter_mut().for_each(live);
 }
+
+#[test]
+fn blank_lines_before_a_head_are_part_of_it() {
+    let hasty = Daemon::builder().embedded().set("http.head_timeout_ms", 300).start();
+    let mut wire = hasty.wire();
+    live(&mut wire);
+    wire.send(&b"\r\n".repeat(32));
+    wire.answer().problem(408, "request-timeout");
+    assert!(wire.is_closed());
+
+    let daemon = Daemon::embedded();
+    let mut wire = daemon.wire();
+    live(&mut wire);
+    for _ in 0..40 {
+        wire.send(&b"\r\n".repeat(KIB / 2));
+    }
+    wire.answer().problem(431, "head-too-large");
+    assert!(wire.is_closed());
+
+    // A few are left over by old clients.
+    let mut wire = daemon.wire();
+    live(&mut wire);
+    wire.send(b"\r\n\r\n");
+    live(&mut wire);
+}

@@ -59,6 +59,21 @@ fn blank_lines_before_a_head_are_none_of_it() {
 }
 
 #[test]
+fn blank_lines_count_with_the_head_behind_them_and_many_are_one_that_has_begun() {
+    let mut incoming = HeadReader::default();
+    for request in 1..3 {
+        for lines in 1..100 {
+            incoming.take(&mut b"\r\n".to_vec());
+            assert_eq!((incoming.head_bytes(), incoming.is_within_head()), (2 * lines, 2 * lines > 16), "{request}");
+        }
+        incoming.take(&mut SIZED.as_bytes().to_vec());
+        assert_eq!(incoming.head_bytes(), 2 * 99 + SIZED.len() - "body".len());
+        assert!(incoming.is_held() && !incoming.is_within_head());
+        incoming.answered();
+    }
+}
+
+#[test]
 fn what_is_not_well_formed_is_let_through_as_a_whole() {
     for strange in [
         "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}",
