@@ -14,6 +14,9 @@ use memchr::memchr;
 /// actix-http holds no more that it has not understood yet.
 const MAX_LINE_BYTES: usize = 128 * 1024;
 
+/// What is kept of a line between chunks or behind them: a size stands at its beginning, and actix-http keeps nothing of it.
+const CHUNK_LINE_BYTES: usize = 32;
+
 /// Bytes of blank lines that are no beginning of a head: some senders leave a few behind a body.
 const FEW_BLANK_BYTES: usize = 16;
 
@@ -75,6 +78,11 @@ impl HeadReader {
         self.head_bytes
     }
 
+    /// Its request is over: what may still come of a body is not counted with it.
+    pub fn forget_head(&mut self) {
+        self.head_bytes = 0;
+    }
+
     /// Whether what comes next has to wait for an answer.
     pub fn is_held(&self) -> bool {
         self.awaits_answer && self.next == Next::Head
@@ -118,12 +126,13 @@ impl HeadReader {
             let begins = self.head.is_none() && before == 0 && !self.is_blank;
             self.head_bytes = if begins { here } else { self.head_bytes + here };
         }
-        if before + here > MAX_LINE_BYTES {
+        let most = if self.next == Next::Head { MAX_LINE_BYTES } else { CHUNK_LINE_BYTES };
+        if before + here > most && self.next == Next::Head {
             self.lose();
             return here;
         }
         if before > 0 || !is_whole {
-            self.line.extend_from_slice(bytes);
+            self.line.extend_from_slice(&bytes[..here.min(most - before)]);
         }
         if self.head.is_some() {
             // What has gone on already cannot be spoiled any more: so a line that is not whole is looked at, too.
@@ -204,9 +213,12 @@ impl Head {
     }
 }
 
-/// The size at the beginning of a chunk's first line; None: there is none.
+/// The size at the beginning of a chunk's first line; None: there is none, or more digits than are kept.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    if digits >= CHUNK_LINE_BYTES {
+        return None;
+    }
     let size = u64::from_str_radix(str::from_utf8(&line[..digits]).ok()?, 16).ok()?;
     (size < u64::MAX - 2).then_some(size)
 }

@@ -162,7 +162,7 @@ impl ConnectionProgress {
         self.permit.borrow().bytes() > 0
     }
 
-    /// Whether what comes next has to wait for the answer to what came before.
+    /// Whether the request under way has come whole, so that what comes next has to wait for its answer.
     pub(super) fn is_held(&self) -> bool {
         self.incoming.borrow().is_held()
     }
@@ -221,7 +221,7 @@ impl ConnectionProgress {
 pub struct InRequest(Rc<ConnectionProgress>);
 
 impl InRequest {
-    /// It was refused, perhaps before its body was read.
+    /// It is answered before its body has come whole.
     pub fn leave_unread(&self) {
         self.0.is_unread.set(true);
     }
@@ -235,6 +235,7 @@ impl InRequest {
 impl Drop for InRequest {
     fn drop(&mut self) {
         self.0.in_request.set(false);
+        self.0.incoming.borrow_mut().forget_head();
         let mut permit = self.0.permit.borrow_mut();
         if permit.bytes() > 0 {
             permit.shrink_to(0);

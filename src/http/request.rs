@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use actix_web::http::header::{HeaderMap, HeaderValue};
 use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
@@ -146,12 +146,13 @@ pub async fn observe(
     };
     response.headers_mut().insert(X_REQUEST_ID, line.context.ids.id.header());
     let summary = line.context.summary.take();
-    // The rest of a refused body may still arrive; the connection must know that nobody reads it.
     if summary.turned_away.is_some() {
         shared.metrics.request_refused(summary.outcome);
-        if has_body(response.request().headers()) {
-            on_connection.iter().for_each(InRequest::leave_unread);
-        }
+    }
+    // The rest of its body may still arrive. Nobody reads it, so neither its bytes nor its time have a bound any more.
+    if connection.is_some_and(|connection| !connection.is_held()) {
+        on_connection.iter().for_each(InRequest::leave_unread);
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     let took = line.context.begun.elapsed();
     line.count(response.status(), took);
@@ -197,10 +198,6 @@ fn client(headers: &HeaderMap, connection: Option<&ConnectionProgress>, shared: 
         None => connection.client.clone(),
         Some(address) => shared.settings.proxies.client(address, headers).to_string().into(),
     }
-}
-
-fn has_body(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") || headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// What the connection has to know of an answer. A request that asked to be the last one gets an answer that says so,

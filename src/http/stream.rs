@@ -154,6 +154,9 @@ impl Stream {
                 self.progress.has_left();
                 if !self.held.is_empty() {
                     self.progress.is_unread.set(self.is_last || self.progress.is_unread.get());
+                }
+                // actix-http would wait for the rest of a body in chunks before it looks whether this is the end.
+                if !self.held.is_empty() || self.is_last && self.progress.is_unread.get() {
                     context.waker().wake_by_ref();
                 }
             }
@@ -289,14 +292,14 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_owed(context))?;
-        // TLS keeps in memory what the socket does not take.
-        let done = Pin::new(&mut self.io).poll_flush(context);
-        self.unless_untaken(context, done)
         // This comes whenever the request under way has been polled, which may have asked for its body just now.
         let is_waited_for = self.progress.is_waited_for();
         if self.read_ahead.goes_on(is_waited_for) {
             context.waker().wake_by_ref();
         }
+        // TLS keeps in memory what the socket does not take.
+        let done = Pin::new(&mut self.io).poll_flush(context);
+        self.unless_untaken(context, done)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

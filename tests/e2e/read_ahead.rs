@@ -1,12 +1,16 @@
 //! What is read of a sender before anybody asks for it: bounded, timed and counted, and enough for everybody to go on.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::http::request;
-use crate::support::{Builder, Daemon, Wire, set_inline};
+use crate::support::{Builder, Daemon, Wire, eventually, set_inline};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
+const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
 const KIB: usize = 1024;
+const SOON: Duration = Duration::from_secs(10);
 
 /// With room for so many connections that read as much as comes.
 fn with_places(places: usize) -> Builder {
@@ -80,4 +84,36 @@ fn blank_lines_before_a_head_are_part_of_it() {
     live(&mut wire);
     wire.send(b"\r\n\r\n");
     live(&mut wire);
+}
+
+#[test]
+fn a_body_behind_an_answer_is_not_read_on_and_holds_nothing() {
+    let daemon = Daemon::builder().embedded().set("auth.tokens", "0123456789abcdef").start();
+    let long = "x".repeat(5 * KIB);
+    let counted = || daemon.metric("cache_sync_admission_bytes", &[]);
+    for (method, path, status) in [("POST", "/nothing", 404), ("POST", "/events", 401), ("GET", "/live", 200)] {
+        let mut wire = daemon.wire();
+        wire.send_request(method, path, &[CHUNKED, ("x", &long)], b"4\r\nbody\r\n");
+        let answer = wire.answer();
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{path}");
+        wire.send(b"4\r\nmore\r\n");
+        assert!(wire.is_closed(), "{path}: something came behind");
+        assert!(eventually(SOON, || counted() == 0.0), "{path}: {} bytes are counted", counted());
+    }
+    // One that is whole is no reason to close.
+    let mut wire = daemon.wire();
+    for (method, path, status) in [("POST", "/nothing", 404), ("POST", "/events", 401), ("GET", "/live", 200)] {
+        wire.send_request(method, path, &[CHUNKED], b"4\r\nbody\r\n0\r\n\r\n");
+        let answer = wire.answer();
+        assert_eq!((answer.status, answer.header("connection")), (status, None), "{path}");
+    }
+}
+
+#[test]
+fn who_waits_for_an_answer_that_closes_sees_the_end_without_sending_more() {
+    let daemon = Daemon::embedded();
+    let mut wire = daemon.wire();
+    wire.send_request("POST", "/nothing", &[CHUNKED], b"4\r\nbody\r\n");
+    wire.answer().problem(404, "not-found");
+    assert!(wire.is_closed());
 }

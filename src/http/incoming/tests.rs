@@ -74,6 +74,31 @@ fn blank_lines_count_with_the_head_behind_them_and_many_are_one_that_has_begun()
 }
 
 #[test]
+fn lines_between_chunks_and_behind_them_are_not_kept() {
+    let mut incoming = HeadReader::default();
+    incoming.take(&mut b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4;x=".to_vec());
+    let more = |incoming: &mut HeadReader| {
+        for _ in 0..1000 {
+            assert_eq!(incoming.take(&mut [b'7'; 1000]), 1000);
+            assert!(incoming.line.len() <= CHUNK_LINE_BYTES);
+        }
+    };
+    more(&mut incoming);
+    incoming.take(&mut b"\r\nbody\r\n0\r\nx: ".to_vec());
+    assert_eq!(incoming.next, Next::Trailer);
+    more(&mut incoming);
+    incoming.take(&mut b"\r\n\r\n".to_vec());
+    assert!(incoming.is_held(), "it is whole");
+    for cut in 0..80 {
+        let zeros = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{}4\r\nbody", "0".repeat(40));
+        let (first, second) = zeros.as_bytes().split_at(cut);
+        let mut incoming = HeadReader::default();
+        assert_eq!(let_through(&mut incoming, &[first, second]), [zeros.as_str()]);
+        assert_eq!(incoming.next, Next::Unknown, "no part of a size is one");
+    }
+}
+
+#[test]
 fn what_is_not_well_formed_is_let_through_as_a_whole() {
     for strange in [
         "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}",
