@@ -17,7 +17,7 @@ use super::handed_over::{Given, HandedOver, permitted};
 use super::journaled::{Keeping, Offer};
 use super::prefer::Preferences;
 use super::problem::status_for_producer;
-use super::receive::{ReceivedBody, take_in};
+use super::receive::{ReceivedBody, take_in, unless_evicted};
 use super::request::{RequestContext, reject};
 use super::request_ids::span_id;
 use super::sources::{ActiveSource, name};
@@ -76,7 +76,12 @@ async fn carry_out(request: &HttpRequest, payload: &mut web::Payload, worker: &R
     let admitted = in_time(source.posters.admit(headers, query, SystemTime::now()), worker, &mut timed_wait).await?;
     let by_sns = admitted.is_by_sns();
     let taken = take_in(request, payload, worker, &mut timed_wait, admitted, body::kind_of_notification).await?;
-    in_time(source.posters.prove(by_sns, &taken.body), worker, &mut timed_wait).await?;
+    let proving = in_time(source.posters.prove(by_sns, &taken.body), worker, &mut timed_wait);
+    match &taken.unproven {
+        None => proving.await?,
+        // The certificate may have to be fetched first.
+        Some(share) => unless_evicted(proving, share).await?,
+    }
     let ReceivedBody { body, permit, rights, unproven, .. } = taken;
     drop(unproven);
     // A signature of SNS is over the envelope's own members alone, so nothing else of the request is read.

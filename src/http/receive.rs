@@ -96,13 +96,33 @@ pub(super) async fn take_in<'a>(
 }
 
 /// A body that nobody has vouched for has to go when the bytes of such bodies run out.
-async fn unless_evicted(
-    reading: impl Future<Output = Result<Bytes, Rejection>>,
+pub(super) async fn unless_evicted<T>(
+    work: impl Future<Output = Result<T, Rejection>>,
     share: &Share<'_>,
-) -> Result<Bytes, Rejection> {
+) -> Result<T, Rejection> {
     tokio::select! {
         biased;
-        body = reading => body,
+        done = work => done,
         () = share.evicted() => Err(Rejection::Overloaded),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::http::unproven::UnprovenBodies;
+
+    #[actix_web::test]
+    async fn a_body_that_waits_for_its_proof_goes_when_its_bytes_are_needed() {
+        let all = UnprovenBodies::new(100);
+        let (large, small) = (all.share(), all.share());
+        assert!(large.grow(80));
+        let proving = unless_evicted(pending::<Result<(), Rejection>>(), &large);
+        let (proven, ()) = futures::join!(proving, async { assert!(small.grow(40)) });
+        assert!(matches!(proven, Err(Rejection::Overloaded)), "{proven:?}");
+        let proven = unless_evicted(async { Ok(()) }, &large).await;
+        assert!(proven.is_ok(), "what is proven holds them no longer");
     }
 }
