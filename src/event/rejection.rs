@@ -42,6 +42,11 @@ pub enum Rejection {
         /// The setting's value.
         max_bytes: usize,
     },
+    /// A request to change dead letters has more bytes than its route reads.
+    TooManyLetters {
+        /// What the route reads.
+        max_bytes: usize,
+    },
     /// The body did not arrive within `http.body_timeout_ms`.
     BodyTooSlow {
         /// It had only a third of that time, because its signature was still to be proven.
@@ -100,6 +105,7 @@ impl Rejection {
             Rejection::Unauthorized { detail } | Rejection::KeysUnavailable { detail } => detail,
             Rejection::UnsupportedMediaType { detail } => detail,
             Rejection::BodyTooLarge { .. } => "more than http.max_body_bytes",
+            Rejection::TooManyLetters { .. } => "more bytes than a change of dead letters needs",
             Rejection::BodyTooSlow { is_unproven: false } => "the body was slower than http.body_timeout_ms",
             Rejection::BodyTooSlow { is_unproven: true } => {
                 "the signed body was slower than a third of http.body_timeout_ms"

@@ -108,6 +108,7 @@ pub fn rejection_answer(why: &Rejection, retry_after: impl FnOnce() -> u64) -> (
         | Malformed { .. }
         | BadRequest { .. }
         | BodyTooLarge { .. }
+        | TooManyLetters { .. }
         | TooManyEvents { .. }
         | TooLargeToAdmit
         | TooManyPatterns
@@ -133,9 +134,12 @@ fn kind(why: &Rejection) -> DocumentKind {
         Forbidden { .. } => FORBIDDEN,
         KeysUnavailable { .. } => NO_KEYS,
         UnsupportedMediaType { .. } => MEDIA_TYPE,
-        BodyTooLarge { .. } | TooManyEvents { .. } | TooLargeToAdmit | TooManyPatterns | TooManyForJournal { .. } => {
-            TOO_LARGE
-        }
+        BodyTooLarge { .. }
+        | TooManyLetters { .. }
+        | TooManyEvents { .. }
+        | TooLargeToAdmit
+        | TooManyPatterns
+        | TooManyForJournal { .. } => TOO_LARGE,
         BodyTooSlow { .. } => REQUEST_TIMEOUT,
         BrokenChunks => MALFORMED_REQUEST,
         Malformed { .. } => MALFORMED_JSON,
@@ -165,6 +169,9 @@ fn detail(why: &Rejection) -> Cow<'_, str> {
         MethodNotAllowed { allow } => format!("Allowed: {allow}.").into(),
         BodyTooLarge { max_bytes } => {
             format!("The body has more than {max_bytes} bytes (http.max_body_bytes). Send fewer events at once.").into()
+        }
+        TooManyLetters { max_bytes } => {
+            format!("The body has more than {max_bytes} bytes. Name fewer dead letters at once.").into()
         }
         TooManyEvents { max_events } => {
             format!("The body has more than {max_events} events (event.max_events). Send fewer at once.").into()

@@ -1,9 +1,10 @@
 //! What all workers share: settings, the pipeline, the metrics, and what is under way.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio_util::sync::CancellationToken;
 
 use super::HttpSettings;
 use super::auth::Holder;
@@ -48,7 +49,7 @@ pub struct HttpState {
     /// What belongs to no worker.
     pub others: WorkerLoad,
     workers: Mutex<Vec<Arc<WorkerLoad>>>,
-    cut_off: AtomicBool,
+    cut_off: CancellationToken,
 }
 
 /// How many events ended in each class, by [`Class::ALL`]. A request that became no work has none, but for an invalid one.
@@ -101,7 +102,7 @@ impl HttpState {
             sources,
             others: WorkerLoad::new(begun),
             workers: Mutex::default(),
-            cut_off: AtomicBool::new(false),
+            cut_off: CancellationToken::new(),
         }
     }
 
@@ -111,14 +112,19 @@ impl HttpState {
         self.journal.iter().for_each(|journal| journal.ends_at(cut_off));
     }
 
-    /// Whether what is under way must be answered now.
+    /// Whether what is under way must be answered now. It takes a lock that all threads share.
     pub fn is_cut_off(&self) -> bool {
-        self.cut_off.load(Relaxed)
+        self.cut_off.is_cancelled()
+    }
+
+    /// Returns when what is under way must be answered.
+    pub async fn until_cut_off(&self) {
+        self.cut_off.cancelled().await;
     }
 
     /// Has all that is under way answered.
     pub fn cut_off(&self) {
-        self.cut_off.store(true, Relaxed);
+        self.cut_off.cancel();
     }
 
     /// Requests under way.

@@ -33,6 +33,8 @@ pub struct Worker {
     pub appender: Option<Appender>,
     /// When it last looked.
     looked: Cell<Instant>,
+    /// What is under way must be answered now, seen then.
+    has_to_end: Cell<bool>,
     /// What it has in hand.
     pub load: Arc<WorkerLoad>,
     /// The kinds of which an actor has been stuck for `live.stall_seconds`, seen then.
@@ -71,7 +73,8 @@ impl Worker {
             let start = move |_, _| AppendStage::new(own);
             Appender::new(journal, registry.start_on(&Thread::current(), ActorKind::Appender, start))
         });
-        let worker = Rc::new(Worker { shared, submitter, appender, looked, load, stuck, waits });
+        let worker =
+            Rc::new(Worker { shared, submitter, appender, looked, has_to_end: Cell::new(false), load, stuck, waits });
         let watched = Rc::downgrade(&worker);
         actix_rt::spawn(async move {
             let mut looks = interval(CHECK_EVERY);
@@ -106,6 +109,7 @@ impl Worker {
         self.stuck.replace(self.shared.pipeline.registry.stuck(self.shared.settings.stall));
         self.load.set_oldest_since(self.waits.borrow().places.iter().flatten().filter_map(|place| place.since).min());
         let has_to_end = self.shared.is_cut_off();
+        self.has_to_end.set(has_to_end);
         for place in self.waits.borrow().places.iter().flatten().filter(|place| has_to_end || place.until <= now) {
             place.waker.wake_by_ref();
         }
@@ -129,7 +133,7 @@ impl TimedWait<'_> {
     ) -> Result<F::Output, WaitEnd> {
         poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending if self.worker.shared.is_cut_off() => Poll::Ready(Err(WaitEnd::CutOff)),
+            Poll::Pending if self.worker.has_to_end.get() => Poll::Ready(Err(WaitEnd::CutOff)),
             Poll::Pending if self.worker.looked.get() >= until => Poll::Ready(Err(WaitEnd::Late)),
             Poll::Pending => {
                 self.wake_late(since, until, context.waker());

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::journal::{assert_accepted, assert_empty, keep, length};
 use crate::support::{Blob, BlobServer, Daemon, Gate, PATIENCE, Redis, Stage, eventually, set_blob, set_inline};
 
+const CHANGES: [&str; 2] = ["/dead-letters/replay", "/dead-letters/drop"];
+
 fn run(redis: &Redis, args: &[&str]) -> Output {
     command(redis, args).output().expect("the program runs")
 }
@@ -341,6 +343,48 @@ fn lists_side_by_side_share_two_connections() {
     });
     // Two may close while two begin, and the journal's own may be made anew.
     assert!(most <= before + 6, "{most} connections after {before} for {AT_ONCE} lists");
+}
+
+#[test]
+fn a_change_has_the_time_and_the_room_of_a_body() {
+    let redis = Redis::start();
+    let daemon = Daemon::builder().redis(&redis).set("http.body_timeout_ms", 400).start();
+    for path in CHANGES {
+        let mut wire = daemon.wire();
+        wire.send_request("POST", path, &[JSON, ("content-length", "20")], b"{");
+        wire.answer().problem(408, "request-timeout");
+        assert!(wire.is_closed());
+        let ids = format!("{{\"ids\":[\"1-1\"]{}}}", " ".repeat(64 << 10));
+        let told = daemon.post_to(path, &[JSON], ids.as_bytes()).problem(413, "payload-too-large");
+        let detail = told["detail"].as_str().expect("a detail");
+        assert!(detail.contains("65536") && !detail.contains("http.max_body_bytes"), "{detail}");
+    }
+}
+
+#[test]
+fn a_change_is_refused_while_the_service_drains_and_answered_when_it_ends() {
+    let redis = Redis::start();
+    let mut daemon = Daemon::builder().redis(&redis).set("http.shutdown_seconds", 4).start();
+    let waits = [JSON, ("content-length", "20"), ("expect", "100-continue")];
+    let mut waiting = CHANGES.map(|path| {
+        let mut wire = daemon.wire();
+        wire.send_request("POST", path, &waits, b"");
+        assert_eq!(wire.answer_to_head().status, 100);
+        wire
+    });
+    let mut late = CHANGES.map(|path| (path, daemon.wire()));
+    daemon.sigterm();
+    daemon.log_line(|line| line.contains("draining"));
+    for (path, wire) in &mut late {
+        wire.send_request("POST", path, &[JSON], b"{\"ids\":[\"1-1\"]}");
+        let answer = wire.answer();
+        answer.problem(503, "shutting-down");
+        assert_eq!(answer.header("connection"), Some("close"), "{path}");
+    }
+    for wire in &mut waiting {
+        wire.answer().problem(503, "shutting-down");
+    }
+    assert!(daemon.wait_exit(PATIENCE).success());
 }
 
 /// Of memory; None: it has ended.

@@ -28,6 +28,7 @@ use super::html::guarded;
 use crate::event::outcome::ProblemKind;
 use crate::event::rejection::Rejection;
 use crate::event::rights::{Access, Rights};
+use crate::http::body::{self, BodyLimits};
 use crate::http::progress::ConnectionProgress;
 use crate::http::request::{RequestContext, reject};
 use crate::http::routes::{exactly, only, readable_async};
@@ -51,7 +52,7 @@ const MAX_AT_WORK: usize = 2;
 /// have to be cut out of JSON in texts.
 const EVENT_COPIES: usize = 2;
 const CUT_EVENT_COPIES: usize = 6;
-/// For a request as a whole, with its wait for others.
+/// For what a request asks, with its wait for others. Its body has the time of any other.
 const WITHIN: Duration = Duration::from_secs(25);
 /// Why a letter stays that the token has no right to.
 const OUTSIDE: &str = "its event is outside of the token's prefixes";
@@ -118,10 +119,11 @@ struct Page<'a, L> {
 
 async fn list(shared: Data<HttpState>, request: HttpRequest) -> HttpResponse {
     let mut room = shared.pipeline.admission.permit();
-    let listed = match letters(&shared, &request, Access::Read) {
-        Ok((letters, rights)) => within(found(letters, rights.as_deref(), &request, &mut room)).await,
-        Err(why) => Err(why),
+    let listing = async {
+        let (letters, rights) = letters(&shared, &request, Access::Read)?;
+        within(found(letters, rights.as_deref(), &request, &mut room)).await
     };
+    let listed = unless_cut_off(&shared, listing).await;
     if let (Ok(_), Some(context)) = (&listed, RequestContext::of(&request)) {
         context.keep(room.into());
     }
@@ -181,10 +183,15 @@ struct Asked {
 
 async fn changed(shared: Data<HttpState>, change: Change, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let _busy = shared.others.enter();
-    let changed = match letters(&shared, &request, Access::Write) {
-        Ok((letters, rights)) => within(each(letters, rights.as_deref(), change, &request, payload)).await,
-        Err(why) => Err(why),
+    let changing = async {
+        let (letters, rights) = letters(&shared, &request, Access::Write)?;
+        if shared.pipeline.readiness.is_draining() {
+            return Err(Rejection::Unavailable(ProblemKind::ShuttingDown));
+        }
+        let asked = asked(&shared, &request, payload).await?;
+        within(each(letters, rights.as_deref(), change, asked)).await
     };
+    let changed = unless_cut_off(&shared, changing).await;
     answer(&request, changed)
 }
 
@@ -192,10 +199,8 @@ async fn each(
     mut letters: Letters,
     rights: Option<&Rights>,
     change: Change,
-    request: &HttpRequest,
-    payload: web::Payload,
+    Asked { ids, force }: Asked,
 ) -> Result<String, Rejection> {
-    let Asked { ids, force } = asked(request, payload).await?;
     let _place = AT_WORK.acquire().await;
     let (mut done, mut stays) = (0, Vec::new());
     for id in ids {
@@ -218,15 +223,22 @@ async fn each(
 }
 
 /// A page elsewhere cannot send this media type without leave, which it does not get.
-async fn asked(request: &HttpRequest, payload: web::Payload) -> Result<Asked, Rejection> {
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+async fn asked(shared: &HttpState, request: &HttpRequest, mut payload: web::Payload) -> Result<Asked, Rejection> {
+    let headers = request.headers();
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
         return Err(Rejection::UnsupportedMediaType { detail: "Send application/json.".into() });
     }
-    request.conn_data::<Rc<ConnectionProgress>>().into_iter().for_each(|connection| connection.ask_for_body());
-    let too_large = Rejection::BodyTooLarge { max_bytes: MAX_BODY_BYTES };
-    let body = payload.to_bytes_limited(MAX_BODY_BYTES).await.map_err(|_| too_large)?;
-    let body = body.map_err(|_| Rejection::BrokenChunks)?;
+    let kind = body::kind(headers)?;
+    let mut room = shared.pipeline.admission.permit();
+    let bounds = BodyLimits { max_bytes: MAX_BODY_BYTES, permit: &mut room, unproven: None };
+    let connection = request.conn_data::<Rc<ConnectionProgress>>().map(Rc::as_ref);
+    let reading = body::read(&mut payload, headers, kind, bounds, None, connection);
+    let body = match timeout(shared.settings.body_timeout, reading).await {
+        Ok(Err(Rejection::BodyTooLarge { max_bytes })) => return Err(Rejection::TooManyLetters { max_bytes }),
+        Ok(body) => body?,
+        Err(_) => return Err(Rejection::BodyTooSlow { is_unproven: false }),
+    };
     let asked: Asked = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
     if asked.ids.is_empty() || asked.ids.len() > MAX_CHANGED {
         return Err(bad(format!("ids: from one to {MAX_CHANGED} IDs")));
@@ -242,6 +254,18 @@ fn letters(
     let rights = admit(shared, request, access)?;
     let journal = shared.journal.clone().ok_or(Rejection::NotFound)?;
     Ok((Letters::new(journal), rights))
+}
+
+/// What is under way is answered when the service has no more time for it.
+async fn unless_cut_off(
+    shared: &HttpState,
+    work: impl Future<Output = Result<String, Rejection>>,
+) -> Result<String, Rejection> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = shared.until_cut_off() => Err(Rejection::Unavailable(ProblemKind::ShuttingDown)),
+    }
 }
 
 async fn within(work: impl Future<Output = Result<String, Rejection>>) -> Result<String, Rejection> {
