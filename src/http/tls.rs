@@ -20,7 +20,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -77,11 +77,14 @@ impl ServerTls {
         Ok(())
     }
 
-    /// The handshake, which must end within this time.
+    /// The handshake, which must end within this time. It begins with the first byte: who sends none is gone without a warning.
     pub async fn accept(&self, io: TcpStream, within: Duration) -> io::Result<Io> {
+        let until = Instant::now() + within;
+        let nothing = |_| io::Error::new(io::ErrorKind::UnexpectedEof, "nothing was sent");
+        timeout_at(until, io.peek(&mut [0])).await.map_err(nothing)??;
         let handshake = TlsAcceptor::from(self.0.load_full())
             .accept_with(io, |session| session.set_buffer_limit(Some(MAX_UNSENT_BYTES)));
-        let stream = timeout(within, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let stream = timeout_at(until, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??;
         Ok(Io::Tls(Box::new(stream)))
     }
 }

@@ -215,6 +215,22 @@ fn a_handshake_has_a_heads_time_and_holds_nobody_up() {
 }
 
 #[test]
+fn a_connection_on_which_nothing_was_sent_is_closed_without_a_warning_over_tls_too() {
+    let authority = Authority::new();
+    let files = Files::of(&authority.vouch_for("127.0.0.1"));
+    let daemon = files.builder().set("http.workers", 1).set("http.head_timeout_ms", 300).start();
+    let mut silent = daemon.wire();
+    assert!(silent.is_closed());
+    // One that is warned of, so that a warning before it would be there.
+    let mut slow = TcpStream::connect(daemon.address()).expect("it listens");
+    slow.write_all(&[22, 3, 1]).expect("it takes bytes");
+    let peer = slow.local_addr().expect("an address").to_string();
+    daemon.log_line(|line| line.contains("WARN") && line.contains(&peer));
+    let warned = daemon.logs().into_iter().filter(|line| line.contains("WARN") && line.contains("handshake")).count();
+    assert_eq!(warned, 1, "{:?}", daemon.logs());
+}
+
+#[test]
 fn what_ends_before_a_request_is_known_is_a_problem_document_over_tls_too() {
     let authority = Authority::new();
     let files = Files::of(&authority.vouch_for("127.0.0.1"));
