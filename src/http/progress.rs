@@ -73,6 +73,14 @@ pub struct KnownAnswer {
     pub is_last: bool,
     /// What it holds of admission until its last byte is written.
     pub unwritten: Option<Unwritten>,
+    /// The request that it is to; None in tests.
+    pub request: Option<Rc<dyn Untaken>>,
+}
+
+/// A request whose answer leaves.
+pub trait Untaken {
+    /// Tells that nobody has taken the answer in time.
+    fn log_untaken(&self);
 }
 
 impl ConnectionProgress {

@@ -15,7 +15,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use super::auth::Holder;
 use super::problem::rejection_answer;
-use super::progress::{ConnectionProgress, InRequest, KnownAnswer};
+use super::progress::{ConnectionProgress, InRequest, KnownAnswer, Untaken};
 use super::request_ids::{RequestIds, X_REQUEST_ID, log_request};
 use super::state::HttpState;
 use super::traced::{self, RequestSpan};
@@ -86,6 +86,13 @@ impl RequestContext {
     /// Puts down what its line in the log is to say.
     pub fn sum_up(&self, summary: Summary) {
         self.summary.set(summary);
+    }
+}
+
+impl Untaken for RequestContext {
+    fn log_untaken(&self) {
+        let client = &*self.client;
+        log_request!(warn of self.ids; client; "client did not read its answer in time");
     }
 }
 
@@ -162,8 +169,7 @@ pub async fn observe(
     };
     // The stream below sees only bytes: it learns here how long the answer is and whether another may follow.
     if let Some(on_connection) = on_connection {
-        let answer = announce(&mut response, &line.method, is_last);
-        on_connection.answered(KnownAnswer { unwritten: line.context.unwritten.take(), ..answer });
+        on_connection.answered(announce(&mut response, &line, is_last));
     }
     line.tell(response.status(), &summary, bytes_out, took);
     if let (Some(cause), "events" | "notification") = (&summary.turned_away, summary.asked) {
@@ -202,12 +208,12 @@ fn client(headers: &HeaderMap, connection: Option<&ConnectionProgress>, shared: 
 
 /// What the connection has to know of an answer. A request that asked to be the last one gets an answer that says so,
 /// whatever is pipelined behind it; so does one that asked for another protocol and could not be kept from it.
-fn announce(response: &mut ServiceResponse<impl MessageBody>, method: &Method, is_last: bool) -> KnownAnswer {
+fn announce(response: &mut ServiceResponse<impl MessageBody>, line: &RequestLine, is_last: bool) -> KnownAnswer {
     let size = response.response().body().size();
     // Where it ends is not known here, so nothing can come behind it.
     let is_last = is_last || size == BodySize::Stream;
     let body_bytes = match size {
-        _ if method == Method::HEAD => 0,
+        _ if line.method == Method::HEAD => 0,
         BodySize::None => 0,
         BodySize::Sized(bytes) => bytes,
         BodySize::Stream => u64::MAX,
@@ -219,7 +225,8 @@ fn announce(response: &mut ServiceResponse<impl MessageBody>, method: &Method, i
     if is_last {
         head.set_connection_type(ConnectionType::Close);
     }
-    KnownAnswer { body_bytes, is_last: head.connection_type() == ConnectionType::Close, unwritten: None }
+    let is_last = head.connection_type() == ConnectionType::Close;
+    KnownAnswer { body_bytes, is_last, unwritten: line.context.unwritten.take(), request: Some(line.context.clone()) }
 }
 
 /// The request's line in the log; told at the latest when the sender has hung up.

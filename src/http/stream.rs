@@ -36,7 +36,7 @@ use tokio::sync::Semaphore;
 use self::bare::{in_place_of_request, problem_of_bare};
 use super::idle::Idle;
 use super::linger::linger;
-use super::progress::ConnectionProgress;
+use super::progress::{ConnectionProgress, Untaken};
 use super::read_ahead::{Places, ReadAhead};
 use super::tls::Io;
 use crate::event::wire::ProblemDocument;
@@ -80,6 +80,8 @@ pub struct Stream {
     is_last: bool,
     /// The answer at hand is one to a request.
     is_answering: bool,
+    /// To which one: its ids stand on a line about it.
+    answered: Option<Rc<dyn Untaken>>,
     /// Read too early: it lies behind the request under way. No more than one read brings.
     held: Bytes,
     /// What is left to write of the document that stands in for a bare answer.
@@ -115,6 +117,7 @@ impl Stream {
             owed: &[],
             is_last: false,
             is_answering: false,
+            answered: None,
             held: Bytes::new(),
             document: None,
             timer: None,
@@ -188,7 +191,10 @@ impl Stream {
         let of_its_size = Duration::from_millis((taken as u64).saturating_mul(1000) / LEAST_BYTES_A_SECOND as u64);
         let allowed = self.patience.answer + of_its_size;
         ready!(self.poll_timer(context, since + allowed));
-        warn!("client did not read its answer in time");
+        match &self.answered {
+            Some(request) => request.log_untaken(),
+            None => warn!("client did not read its answer in time"),
+        }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -211,6 +217,7 @@ impl Stream {
                 end = end.saturating_add(head).saturating_add(usize::try_from(answer.body_bytes).unwrap_or(usize::MAX));
                 (self.is_answering, self.is_last) = (true, answer.is_last);
                 self.unwritten.extend(answer.unwritten);
+                self.answered = answer.request;
             } else if end == 0 {
                 return problem_of_bare(rest).map_or(Next::Write(rest.len()), Next::Document);
             } else {
@@ -299,6 +306,9 @@ impl AsyncWrite for Stream {
         }
         // TLS keeps in memory what the socket does not take.
         let done = Pin::new(&mut self.io).poll_flush(context);
+        if done.is_ready() && self.announced == 0 {
+            self.answered = None;
+        }
         self.unless_untaken(context, done)
     }
 

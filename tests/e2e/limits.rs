@@ -61,9 +61,13 @@ fn an_answer_that_is_not_taken_ends_the_connection() {
     socket.connect(&daemon.address().into()).expect("the daemon accepts connections");
     let mut idle = TcpStream::from(socket);
     let asked = get(json!(keys)).to_string();
-    let head = format!("POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", asked.len());
+    let head = format!(
+        "POST /events HTTP/1.1\r\nhost: localhost\r\nx-request-id: unread-1\r\ncontent-length: {}\r\n\r\n",
+        asked.len()
+    );
     idle.write_all((head + &asked).as_bytes()).expect("a request");
-    daemon.log_line(|line| line.contains("client did not read its answer in time"));
+    let told = daemon.log_line(|line| line.contains("client did not read its answer in time"));
+    assert!(told.contains("unread-1"), "{told}");
     let mut taken = Vec::new();
     let _ = idle.read_to_end(&mut taken);
     assert!(taken.len() < whole, "it is whole all the same");

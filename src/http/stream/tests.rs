@@ -112,7 +112,12 @@ async fn answer_to_reader(bytes: usize, bytes_a_second: usize) -> (io::Result<()
     };
     let head = b"HTTP/1.1 200 OK\r\n\r\n";
     let answer = [head.as_slice(), &vec![b'x'; bytes]].concat();
-    stream.progress.begin().answered(KnownAnswer { body_bytes: bytes as u64, is_last: false, unwritten: None });
+    stream.progress.begin().answered(KnownAnswer {
+        body_bytes: bytes as u64,
+        is_last: false,
+        unwritten: None,
+        request: None,
+    });
     let writing = async {
         // As actix-http does: a part at a time.
         for part in answer.chunks(32 * 1024) {
