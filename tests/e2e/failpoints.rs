@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::faulty_way::{Fault, Proxy, Way};
-use crate::support::{Blob, BlobServer, Daemon, PATIENCE, Redis, eventually, get, ndjson, set_blob, set_inline};
+use crate::support::{Blob, BlobServer, Daemon, Gate, PATIENCE, Redis, eventually, get, ndjson, set_blob, set_inline};
 
 const CLIENTS: u64 = 6;
 const ROUNDS: u64 = 120;
@@ -173,4 +173,39 @@ fn a_restarted_writer_repeats_no_read_that_a_later_write_of_its_batch_has_overta
     let read = &json["events"][0]["results"][0];
     assert!(read["value"] == "old" || read["status"] == "unavailable", "{json}");
     assert_eq!(json["events"][1]["results"][0]["status"], "stored", "{json}");
+}
+
+/// Of a blob that is passed on the last is on a long way to Redis when the router is restarted.
+#[test]
+fn a_write_after_a_restart_of_the_router_is_not_undone_by_a_blob_that_was_passed_on_before() {
+    let (redis, blobs, gate) = (Redis::start(), BlobServer::start(), Gate::closed());
+    let proxy = Proxy::start(redis.port());
+    let daemon = Daemon::builder().set("redis.host", "127.0.0.1").set("redis.port", proxy.port());
+    let daemon = daemon.set("redis.response_timeout_ms", 10_000).set("http.workers", 1).set("fetch.stream_bytes", 10);
+    // Two messages come before the blob's, one is its own, two are those of the first read, and one is the second read's.
+    let daemon = daemon.env("FAILPOINTS", "router=6*off->1*panic->off").start();
+    blobs.put("/first", Blob::bytes(vec![b'f'; 1000]));
+    blobs.put("/old", Blob::bytes(vec![b'o'; 1000]).gate(&gate));
+    // A connection for blobs stands, and one for the rest.
+    for event in [set_blob("first", &blobs.url("/first")), set_inline("inline", "v")] {
+        assert_eq!(daemon.post(&event).status, 200);
+    }
+    let before = redis.calls("set");
+    thread::scope(|scope| {
+        let old = scope.spawn(|| daemon.post(&set_blob("k", &blobs.url("/old"))));
+        blobs.wait_hits("/old", 1);
+        proxy.set(Way::ToRedis, Fault::Delay(Duration::from_millis(2500)));
+        gate.open();
+        assert!(eventually(PATIENCE, || blobs.answered("/old") == 1));
+        // All that is done on the one thread of requests and fetches: by then the blob has been passed on.
+        (0..50).for_each(|_| assert_eq!(daemon.get("/live").status, 200));
+        proxy.set(Way::ToRedis, Fault::None);
+        let reads: Vec<_> = (0..2).map(|_| scope.spawn(|| daemon.post(&get(json!("k"))).status)).collect();
+        let old = old.join().expect("an answer");
+        assert!(old.status == 503 && old.text().contains("interrupted"), "{}", old.text());
+        assert_eq!(daemon.post(&set_inline("k", "new")).status, 200);
+        reads.into_iter().for_each(|read| assert!([200, 503].contains(&read.join().expect("an answer"))));
+    });
+    assert!(eventually(PATIENCE, || redis.calls("set") == before + 2), "both were to come to Redis");
+    assert_eq!(redis.value("k").as_deref(), Some(b"new".as_slice()));
 }

@@ -109,7 +109,7 @@ impl DirectFetch {
         let (key, now) = (operation.key.clone(), Instant::now());
         let mut request = FetchRequest::of(&operation);
         (request.is_head, request.thread) = (true, Some(thread));
-        (request.has_turn, request.generation) = (true, self.deps.scheduler.generation());
+        (request.turn, request.generation) = (Some(operation.ticket.twin()), self.deps.scheduler.generation());
         let mut state = self.lock();
         if state.under_way.contains_key(&key) {
             return Err(operation);
@@ -196,7 +196,7 @@ impl DirectFetch {
             }
             (FetchResult::Written { reply, bytes }, _) => {
                 let Some(operation) = state.remove(&request.key, number) else { return };
-                drop(state);
+                drop((state, request));
                 let outcome = match reply {
                     Reply::Stored => Outcome::Stored { bytes, ttl: operation.action.ttl, source: Origin::Blob },
                     _ => Outcome::Superseded,

@@ -153,6 +153,10 @@ async fn attempt(
     streaming: &Streaming,
 ) -> FetchResult {
     let gives_up = || scheduler.with(|scheduler| scheduler.gives_up(request, Instant::now()));
+    let let_through = || {
+        let is_void = request.is_void(Instant::now());
+        if is_void { None } else { scheduler.let_through(request.generation) }
+    };
     let asked = BlobRequest { target: &request.target, unless: request.unless(), trace: request.trace.as_deref() };
     let opened = match request.is_same {
         true => Ok(Opened::NotModified),
@@ -161,8 +165,8 @@ async fn attempt(
     let download = match opened {
         Ok(Opened::Body(download)) => download,
         Ok(Opened::NotModified) if !streaming.lets_stand(request) => return FetchResult::NotModified,
-        Ok(Opened::NotModified) if !request.has_turn => return FetchResult::NeedsTurn,
-        Ok(Opened::NotModified) => return streaming.let_stand(request, until).await,
+        Ok(Opened::NotModified) if request.turn.is_none() => return FetchResult::NeedsTurn,
+        Ok(Opened::NotModified) => return streaming.let_stand(request, until, let_through).await,
         Ok(Opened::GaveUp) => return FetchResult::GaveUp,
         Err(error) => return FetchResult::Failed(error),
     };
@@ -175,12 +179,11 @@ async fn attempt(
         return FetchResult::Failed(FetchError::differs(difference));
     }
     if streaming.takes(download.length()) {
-        if !request.has_turn {
+        if request.turn.is_none() {
             return FetchResult::NeedsTurn;
         }
-        let is_current = || scheduler.generation() == request.generation && !request.is_void(Instant::now());
         let length = download.length().unwrap_or_default();
-        return streaming.store(download, length, request, until, is_current).await;
+        return streaming.store(download, length, request, until, let_through).await;
     }
     // Room is taken before a byte is read, so that blobs on their way never exceed admission.
     let bytes = download.length().unwrap_or(cap);

@@ -14,6 +14,7 @@ use crate::event::{CacheKey, FetchTarget, Ttl};
 use crate::pipeline::runtime::WorkerThread;
 use crate::pipeline::work::Seq;
 use crate::pipeline::work::admission::Permit;
+use crate::pipeline::work::key_order::KeyTicket;
 use crate::pipeline::work::operation::{AwaitedBlob, FetchedBlob, Operation};
 use crate::pipeline::work::question::CacheAnswer;
 use crate::pipeline::work::validity::Validity;
@@ -38,8 +39,9 @@ pub struct FetchRequest {
     pub version: Option<Version>,
     /// The time to live of the operation.
     pub ttl: Option<Ttl>,
-    /// Whether its blob may be written as it comes in: nothing on its key is before it, here or on the way to the cache.
-    pub has_turn: bool,
+    /// If it is there, the blob may be written as it comes in: nothing on its key is before it, here or on the way to the cache.
+    /// It keeps newer operations on the key with the router until the attempt is over, even if the router was restarted.
+    pub turn: Option<KeyTicket>,
     /// It is to be asked for its turn.
     pub wants_turn: bool,
     /// The router that gave it its turn, as [`SharedScheduler::generation`](super::shared::SharedScheduler::generation) says.
@@ -91,7 +93,7 @@ impl FetchRequest {
             expected: None,
             version: None,
             ttl: None,
-            has_turn: false,
+            turn: None,
             wants_turn: false,
             generation: 0,
             host,

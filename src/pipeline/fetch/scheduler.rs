@@ -323,15 +323,17 @@ impl FetchScheduler {
         self.hosts.values().filter(|host| host.is_down()).count()
     }
 
-    /// Forgets what waits; attempts under way still end here.
-    pub fn clear(&mut self) {
+    /// Forgets what waits, and gives it back; attempts under way still end here.
+    pub fn clear(&mut self) -> Vec<FetchRequest> {
         self.queues.iter_mut().for_each(|queue| queue.turns.clear());
+        let mut waiting = Vec::new();
         self.hosts.retain(|_, host| {
-            host.waiting.clear();
+            waiting.extend(std::mem::take(&mut host.waiting).into_values());
             (host.queued_in, host.outage, host.probed) = (None, Outage::default(), None);
             (host.paused_until, host.asked_until) = (None, None);
             !host.is_idle()
         });
+        waiting
     }
 
     /// Once there are many hosts, the idle ones go but for those that answered last. Seldom enough to cost nothing.

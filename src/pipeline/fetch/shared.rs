@@ -1,8 +1,6 @@
 //! The one [`FetchScheduler`] behind its lock, for all threads.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::request::FetchRequest;
@@ -14,8 +12,40 @@ pub struct SharedScheduler {
     scheduler: Mutex<FetchScheduler>,
     /// Told when a place has become free for which something waits.
     on_free_place: OnceLock<Notifier<()>>,
+    generations: Mutex<Generations>,
+}
+
+/// The routers that there were, one after the other, and what they had begun to write past the writers.
+#[derive(Default)]
+struct Generations {
     /// Goes up with each restart of the router.
-    generation: AtomicU64,
+    present: u64,
+    /// Writes of this router's that were let through and are not done.
+    own: usize,
+    /// Those of earlier routers.
+    older: usize,
+}
+
+/// A write that was let through. Until it is dropped no router takes anything on that comes after the one whose turn the
+/// write has.
+pub struct LetThrough<'s> {
+    scheduler: &'s SharedScheduler,
+    generation: u64,
+}
+
+impl Drop for LetThrough<'_> {
+    fn drop(&mut self) {
+        let mut generations = self.scheduler.generations();
+        if self.generation == generations.present {
+            generations.own -= 1;
+            return;
+        }
+        generations.older -= 1;
+        drop(generations);
+        if let Some(tell) = self.scheduler.on_free_place.get() {
+            tell.send(());
+        }
+    }
 }
 
 impl SharedScheduler {
@@ -24,19 +54,44 @@ impl SharedScheduler {
         Arc::new(SharedScheduler {
             scheduler: Mutex::new(scheduler),
             on_free_place: OnceLock::new(),
-            generation: AtomicU64::new(0),
+            generations: Mutex::default(),
         })
     }
 
-    /// The router has lost what it knew: forgets what waits.
+    /// The router has lost what it knew: forgets what waits, and lets nothing through any more that has its turn.
     pub fn forget(&self) {
-        self.generation.fetch_add(1, SeqCst);
-        self.with(FetchScheduler::clear);
+        let mut generations = self.generations();
+        generations.present += 1;
+        generations.older += std::mem::take(&mut generations.own);
+        drop(generations);
+        // What waited goes once the lock is free again: with it go places of keys.
+        drop(self.with(FetchScheduler::clear));
     }
 
     /// Which router it is: another after each restart.
     pub fn generation(&self) -> u64 {
-        self.generation.load(SeqCst)
+        self.generations().present
+    }
+
+    /// Lets a write through that has its turn of this router; None if there is another one by now.
+    pub fn let_through(&self, generation: u64) -> Option<LetThrough<'_>> {
+        let mut generations = self.generations();
+        if generation != generations.present {
+            return None;
+        }
+        generations.own += 1;
+        drop(generations);
+        Some(LetThrough { scheduler: self, generation })
+    }
+
+    /// Whether something may still take effect that an earlier router let through. Whoever waits for the end of that is told
+    /// as of a [free place](Self::on_free_place).
+    pub fn has_older_writes(&self) -> bool {
+        self.generations().older > 0
+    }
+
+    fn generations(&self) -> MutexGuard<'_, Generations> {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Set once, when the pipeline is built.

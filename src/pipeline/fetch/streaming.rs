@@ -13,6 +13,7 @@ use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
 use super::request::{FetchRequest, FetchResult};
+use super::shared::LetThrough;
 use crate::blob::{Download, FetchError};
 use crate::cache::remembered::Fingerprinter;
 use crate::cache::{Cache, Command, Incoming, Remembered, Session, StreamError};
@@ -97,8 +98,13 @@ impl Streaming {
         self.passage.cache.takes_streams() && request.is_long()
     }
 
-    /// Lets the value stand that the key has, if it is what is remembered.
-    pub(super) async fn let_stand(&self, request: &FetchRequest, until: Instant) -> FetchResult {
+    /// Lets the value stand that the key has, if it is what is remembered. `let_through` is asked before anything is sent.
+    pub(super) async fn let_stand<'s>(
+        &self,
+        request: &FetchRequest,
+        until: Instant,
+        let_through: impl Fn() -> Option<LetThrough<'s>>,
+    ) -> FetchResult {
         let _place = match self.passage.places.take_any(until).await {
             Ok(place) => place,
             Err(error) => return FetchResult::Failed(error),
@@ -107,6 +113,7 @@ impl Streaming {
             return FetchResult::Lost;
         };
         let refresh = Command::Refresh { key: request.key.clone(), ttl: request.ttl, version, remembered };
+        let Some(_let_through) = let_through() else { return FetchResult::Lost };
         let mut session = self.session();
         match session.refresh_long(&refresh, until.saturating_duration_since(Instant::now())).await {
             Ok(reply) => {
@@ -134,19 +141,21 @@ impl Streaming {
         self.idle.borrow_mut().clear();
     }
 
-    /// Has the cache take the blob in while it is downloaded. `is_current` is asked before the last of it is let through.
-    pub(super) async fn store(
+    /// Has the cache take the blob in while it is downloaded. `let_through` is asked before the last of it is sent.
+    pub(super) async fn store<'s>(
         &self,
         download: Download,
         length: usize,
         request: &FetchRequest,
         until: Instant,
-        is_current: impl Fn() -> bool,
+        let_through: impl Fn() -> Option<LetThrough<'s>>,
     ) -> FetchResult {
         let _place = match self.passage.places.take(&request.host, until).await {
             Ok(place) => place,
             Err(error) => return FetchResult::Failed(error),
         };
+        // Stays until the session is done with it, or has been given up.
+        let passing = RefCell::new(None);
         let mut session = self.session();
         let (failure, comparison) = (Cell::new(None), RefCell::new(request.expected.as_deref().map(|it| it.compare())));
         let etag = download.etag().filter(|etag| request.version.is_some() && !etag.is_weak()).cloned();
@@ -177,7 +186,10 @@ impl Streaming {
             if is_late {
                 failure.set(Some(FetchError::too_late()));
             }
-            ready((!is_good || is_late || !is_current()).then_some(None))
+            if is_good && !is_late {
+                *passing.borrow_mut() = let_through();
+            }
+            ready(passing.borrow().is_none().then_some(None))
         });
         let pieces = pin!(passed.chain(end));
         let (key, ttl, version) = (&request.key, request.ttl, request.version.as_ref());

@@ -7,11 +7,13 @@
 //! does, or its fetch does not end well: then it is taken over, and goes on as if it had come this way.
 //!
 //! After a panic it starts empty under a new epoch: what was queued answers `interrupted`, results of older epochs are
-//! dropped, and while a scan of an older epoch runs nothing new is taken on.
+//! dropped, and nothing new is taken on while something of an older epoch may still take effect: a scan that runs, or a
+//! large blob of which the last was let through.
 
 mod asking;
 mod fetching;
 mod outdone;
+mod restart;
 mod scanning;
 mod streaming;
 
@@ -36,7 +38,7 @@ use crate::pipeline::work::admission::Admission;
 use crate::pipeline::work::barriers::{BarrierId, Barriers};
 use crate::pipeline::work::operation::{AwaitedBlob, Operation, PatternDelete};
 use crate::pipeline::write::queue::{FenceReached, Ready};
-use crate::pipeline::write::scanner::{ScanEnded, ScanKind, Scanner};
+use crate::pipeline::write::scanner::{ScanEnded, Scanner};
 use crate::pipeline::write::writer::{Writer, hand_over};
 use crate::telemetry::metrics::Metrics;
 
@@ -108,7 +110,7 @@ pub struct CentralRouter {
     scans: [Scan; 2],
     /// Counts the fences.
     rounds: u64,
-    /// What came while a scan of an older epoch ran.
+    /// What came while something of an older epoch could still take effect.
     held: VecDeque<Vec<RoutedTask>>,
     /// Operations that may go on, on their way out.
     freed: Vec<Operation>,
@@ -205,9 +207,6 @@ impl CentralRouter {
     }
 
     fn accept(&mut self, tasks: Vec<RoutedTask>) {
-        if self.is_cut_off() {
-            return self.held.push_back(tasks);
-        }
         for task in tasks {
             match task {
                 RoutedTask::Ready(operation) => self.accept_ready(operation),
@@ -216,11 +215,6 @@ impl CentralRouter {
             }
         }
         self.advance();
-    }
-
-    /// A scan of an older epoch still runs: its keys are not known here, so nothing can be taken on.
-    fn is_cut_off(&self) -> bool {
-        matches!(self.scans[ScanKind::Deletes as usize], Scan::RunningOfOlderEpoch)
     }
 
     fn accept_ready(&mut self, operation: Operation) {
@@ -358,7 +352,8 @@ impl Stage for CentralRouter {
         match message {
             RouterMessage::Tasks(tasks) => {
                 fail_point!("router");
-                self.accept(tasks);
+                self.held.push_back(tasks);
+                self.accept_held();
             }
             RouterMessage::FetchEnded(ended) => self.fetch_ended(ended, context),
             RouterMessage::QuestionEnded(ended) => self.question_ended(ended),
@@ -367,31 +362,13 @@ impl Stage for CentralRouter {
             RouterMessage::ScanEnded(ended) => self.scan_ended(ended),
             RouterMessage::CapacityFreed => {
                 fail_point!("router");
+                self.accept_held();
                 self.advance();
             }
         }
     }
 
     fn restarting(&mut self) {
-        self.epoch += 1;
-        self.lanes = Lanes::default();
-        self.taken_over.clear();
-        self.deps.scheduler.forget();
-        self.parked.clear();
-        self.waiting_turn.clear();
-        self.outdone = Outdone::default();
-        self.released.clear();
-        self.to_match.clear();
-        self.being_matched.clear();
-        self.freed.clear();
-        self.outbox.iter_mut().for_each(Vec::clear);
-        let deletes = match std::mem::take(&mut self.scans[ScanKind::Deletes as usize]) {
-            Scan::Running { .. } | Scan::RunningOfOlderEpoch => Scan::RunningOfOlderEpoch,
-            Scan::Idle | Scan::Fencing { .. } => Scan::Idle,
-        };
-        self.scans = [deletes, Scan::Idle];
-        if !self.is_cut_off() {
-            self.held.clear();
-        }
+        self.start_empty();
     }
 }

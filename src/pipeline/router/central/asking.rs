@@ -90,7 +90,9 @@ impl CentralRouter {
     /// `was_alone`: nothing on its key was before it when it asked.
     pub(super) fn on_answer(&mut self, mut request: FetchRequest, answer: CacheAnswer, was_alone: bool) {
         if std::mem::take(&mut request.wants_turn) && matches!(answer, CacheAnswer::Seen(_) | CacheAnswer::Refused) {
-            (request.has_turn, request.generation) = (true, self.deps.scheduler.generation());
+            let operation = self.lanes.awaited(&request.key, request.seq);
+            request.turn = operation.map(|operation| operation.ticket.twin());
+            request.generation = self.deps.scheduler.generation();
             if request.version.is_none() {
                 return self.submit(request);
             }

@@ -83,11 +83,7 @@ impl CentralRouter {
         if is_own {
             return self.lift(ended);
         }
-        while !self.is_cut_off()
-            && let Some(tasks) = self.held.pop_front()
-        {
-            self.accept(tasks);
-        }
+        self.accept_held();
     }
 
     fn lift(&mut self, ended: Scan) {

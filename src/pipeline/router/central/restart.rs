@@ -1,0 +1,45 @@
+//! A restart of the central router: what it loses, and what it has to wait for before it takes anything on.
+
+use super::outdone::Outdone;
+use super::{CentralRouter, Scan};
+use crate::pipeline::router::lanes::Lanes;
+use crate::pipeline::write::scanner::ScanKind;
+
+impl CentralRouter {
+    pub(super) fn start_empty(&mut self) {
+        // Before the keys of what was under way are free: what has not been let through by now never is.
+        self.deps.scheduler.forget();
+        self.epoch += 1;
+        self.lanes = Lanes::default();
+        self.taken_over.clear();
+        self.parked.clear();
+        self.waiting_turn.clear();
+        self.outdone = Outdone::default();
+        self.released.clear();
+        self.to_match.clear();
+        self.being_matched.clear();
+        self.freed.clear();
+        self.outbox.iter_mut().for_each(Vec::clear);
+        let deletes = match std::mem::take(&mut self.scans[ScanKind::Deletes as usize]) {
+            Scan::Running { .. } | Scan::RunningOfOlderEpoch => Scan::RunningOfOlderEpoch,
+            Scan::Idle | Scan::Fencing { .. } => Scan::Idle,
+        };
+        self.scans = [deletes, Scan::Idle];
+        if !self.is_cut_off() {
+            self.held.clear();
+        }
+    }
+
+    /// Something of an older epoch may still take effect. Its keys are not known here, so nothing can be taken on.
+    fn is_cut_off(&self) -> bool {
+        matches!(self.scans[ScanKind::Deletes as usize], Scan::RunningOfOlderEpoch)
+            || self.deps.scheduler.has_older_writes()
+    }
+
+    /// Takes on what has come, in its order, unless it has to wait.
+    pub(super) fn accept_held(&mut self) {
+        while !self.held.is_empty() && !self.is_cut_off() {
+            self.held.pop_front().into_iter().for_each(|tasks| self.accept(tasks));
+        }
+    }
+}
