@@ -209,3 +209,22 @@ fn a_write_after_a_restart_of_the_router_is_not_undone_by_a_blob_that_was_passed
     assert!(eventually(PATIENCE, || redis.calls("set") == before + 2), "both were to come to Redis");
     assert_eq!(redis.value("k").as_deref(), Some(b"new".as_slice()));
 }
+
+#[test]
+fn a_blob_that_is_passed_on_while_the_router_is_restarted_is_stored() {
+    let (redis, blobs, gate) = (Redis::start(), BlobServer::start(), Gate::closed());
+    let daemon = Daemon::builder().redis(&redis).set("fetch.stream_bytes", 10);
+    // One message is the blob's own, and the read is one to each of the two parts of the router.
+    let daemon = daemon.env("FAILPOINTS", "router=2*off->1*panic->off").start();
+    blobs.put("/b", Blob::bytes(vec![b'b'; 1000]).gate(&gate));
+    thread::scope(|scope| {
+        let blob = scope.spawn(|| daemon.post(&set_blob("k", &blobs.url("/b"))));
+        blobs.wait_hits("/b", 1);
+        let read = daemon.post(&get(json!("k")));
+        assert!(read.status == 503 && read.text().contains("interrupted"), "{}", read.text());
+        gate.open();
+        let blob = blob.join().expect("an answer");
+        assert_eq!(blob.status, 200, "{}", blob.text());
+    });
+    assert_eq!(redis.value("k"), Some(vec![b'b'; 1000]));
+}

@@ -80,7 +80,7 @@ impl CentralRouter {
         let place = self.place(epoch, direct, &request.key, request.seq);
         fail_point!("router");
         if let Some(seq) = place {
-            request.seq = seq;
+            self.take_place(&mut request, seq, direct);
             self.note(&request, Phase::Waiting, Instant::now());
             self.on_answer(request, answer, direct.is_some());
         }

@@ -65,7 +65,7 @@ impl CentralRouter {
         let place = self.place(epoch, direct, &request.key, request.seq);
         fail_point!("router");
         if let Some(seq) = place {
-            request.seq = seq;
+            self.take_place(&mut request, seq, direct);
             self.on_fetch_result(request, result, context);
         }
         self.advance();
@@ -265,6 +265,14 @@ impl CentralRouter {
                 let detail = "intake.max_in_flight_bytes had no room for the blob in time";
                 self.fail(&request, failure(&request, ProblemKind::Timeout, detail));
             }
+        }
+    }
+
+    /// The request goes on from its operation's place. If it was direct, its turn is of this router from now on.
+    pub(super) fn take_place(&self, request: &mut FetchRequest, seq: Seq, direct: Option<u64>) {
+        request.seq = seq;
+        if direct.is_some() {
+            request.generation = self.deps.scheduler.generation();
         }
     }
 
