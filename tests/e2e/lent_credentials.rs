@@ -285,3 +285,35 @@ fn a_secret_in_a_file_is_replaced_without_a_restart_whatever_its_kind() {
         }
     }
 }
+
+/// A token for an hour.
+fn hourly(number: u32) -> Blob {
+    Blob::bytes(json!({"access_token": secret(number), "expires_in": 3600, "token_type": "Bearer"}).to_string())
+}
+
+#[test]
+fn the_token_service_is_asked_for_a_refused_object_only_if_the_file_of_the_service_account_has_changed() {
+    let way = WAYS.iter().find(|way| way.name == "service account").expect("a way");
+    let (lender, store) = (BlobServer::start(), BlobServer::start());
+    lender.put_sequence(way.path, (1..=9).map(hourly).collect());
+    store.fallback(|_| Some(Blob::bytes("x")));
+    let daemon = start(way, &lender, &store);
+    assert_eq!(daemon.post(&set()).status, 200);
+    let path = store.targets()[0].split('?').next().unwrap_or_default().to_owned();
+    store.put(&path, Blob::status(403));
+    for number in 1..=3 {
+        assert_eq!(daemon.post(&set()).status, 422);
+        assert_eq!((store.hits(&path), lender.hits(way.path)), (number, 1));
+    }
+    let file = daemon.dir().join("key.json");
+    let mut key: Value = serde_json::from_slice(&fs::read(&file).expect("a file")).expect("JSON");
+    key["client_email"] = json!("b@p.iam.gserviceaccount.com");
+    fs::write(&file, key.to_string()).expect("a file");
+    // It is read for what is refused once a second at most, and followed besides.
+    let is_renewed = || {
+        store.put_sequence(&path, vec![Blob::status(403), Blob::bytes("y")]);
+        daemon.post(&set()).status == 200
+    };
+    assert!(eventually(PATIENCE, is_renewed), "{}", lender.hits(way.path));
+    assert!(is_signed(way, &store, 2));
+}

@@ -30,7 +30,7 @@ pub struct Lent {
 }
 
 /// Who lends.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub enum CredentialLender {
     /// Environment, shared files, web identity, container and instance of AWS, in that order.
     Aws,

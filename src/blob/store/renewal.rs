@@ -72,8 +72,11 @@ impl Renewal {
         Arc::new(Renewal { lender, platform, held: Mutex::default(), is_under_way: AtomicBool::new(false), ended })
     }
 
-    /// This one lends from now on. What is held stays good until it has.
+    /// This one lends from now on. What is held stays good until it has. If it is the one that lent before, nothing changes.
     pub fn ask_from_now_on(&self, lender: CredentialLender) {
+        if **self.lender.load() == lender {
+            return;
+        }
         self.lender.store(Arc::new(lender));
         self.held().rests_until = None;
     }
