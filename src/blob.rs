@@ -70,6 +70,8 @@ pub struct FetchError {
     pub retry_after: Option<Duration>,
     /// The host gave no sign of life for the whole attempt: no connection and no byte of a response.
     pub silent: bool,
+    /// The host was not called: what comes before that took the attempt's time, or could not be had.
+    pub unasked: bool,
     /// It was another host that failed, to which the first one had sent us.
     pub elsewhere: bool,
 }
@@ -93,7 +95,8 @@ pub enum FetchErrorKind {
 
 impl FetchError {
     pub(in crate::blob) fn new(kind: FetchErrorKind, detail: impl Into<String>) -> Self {
-        FetchError { kind, detail: detail.into(), refusal: None, retry_after: None, silent: false, elsewhere: false }
+        let detail = detail.into();
+        FetchError { kind, detail, refusal: None, retry_after: None, silent: false, unasked: false, elsewhere: false }
     }
 
     /// Others are passed on to the cache, and none of them has ended in time.

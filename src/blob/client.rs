@@ -238,12 +238,15 @@ impl BlobClient {
             match timeout_at(look, &mut head).await {
                 Ok(result) => break result,
                 Err(_) if look == until => break Err(timed_out()),
-                Err(_) if signs.silent() && gives_up() => return Ok(Opened::GaveUp),
+                Err(_) if signs.may_give_up() && gives_up() => return Ok(Opened::GaveUp),
                 Err(_) => {}
             }
         };
         // A host that sent a redirect was not silent, whatever its target is.
-        result.map_err(|error| FetchError { silent: error.silent && signs.silent(), ..error })
+        result.map_err(|error| {
+            let unasked = !signs.called() && error.kind == FetchErrorKind::Unavailable;
+            FetchError { silent: error.silent && signs.silent(), unasked, ..error }
+        })
     }
 }
 
@@ -323,7 +326,7 @@ impl StoreAccess {
         let (url, place) = (hop.url, StorePlace { url: hop.url.clone(), target: hop.target.to_owned() });
         let mut is_second = false;
         loop {
-            let signed = self.store.sign(&Method::GET, &place, hop.headers()).await?;
+            let signed = signs.await_credential(self.store.sign(&Method::GET, &place, hop.headers())).await?;
             let store::Signed { target, headers, credential } = signed;
             let (method, target, body) = (Method::GET, target.as_str(), Bytes::new());
             let response = self.caller.ask(&HttpCall { method, url, target, headers, body, signs }).await?;

@@ -14,6 +14,8 @@ tokio::task_local! {
 pub(super) struct Signs {
     /// A connection was begun or a request written: from here on silence is the host's.
     called: Cell<bool>,
+    /// The credential that a store is asked with is being waited for.
+    awaits_credential: Cell<bool>,
     /// A byte of some response came.
     heard: Cell<bool>,
     /// The request at hand got a connection of its own, so its failure cannot be an old connection's.
@@ -39,6 +41,24 @@ impl Signs {
 
     pub(super) fn take_aside(&self) -> Option<Rc<Aside>> {
         self.aside.take()
+    }
+
+    /// Runs what waits for the credential that a store is asked with.
+    pub(super) async fn await_credential<T>(&self, work: impl Future<Output = T>) -> T {
+        self.awaits_credential.set(true);
+        let done = work.await;
+        self.awaits_credential.set(false);
+        done
+    }
+
+    /// A connection was begun or a request written.
+    pub(super) fn called(&self) -> bool {
+        self.called.get()
+    }
+
+    /// Nothing was heard of the host, and that is not for want of a place in a queue of our own.
+    pub(super) fn may_give_up(&self) -> bool {
+        !self.heard.get() && (self.called.get() || self.awaits_credential.get())
     }
 
     /// The host was called and gave no byte of a response.

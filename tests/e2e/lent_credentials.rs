@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Blob, BlobServer, Builder, Daemon, PATIENCE, eventually};
+use crate::support::{Blob, BlobServer, Builder, Daemon, PATIENCE, eventually, ndjson, set_blob};
 
 /// What shows who the daemon is to those who lend.
 const IDENTITY: &str = "who-the-daemon-is";
@@ -316,4 +317,31 @@ fn the_token_service_is_asked_for_a_refused_object_only_if_the_file_of_the_servi
     };
     assert!(eventually(PATIENCE, is_renewed), "{}", lender.hits(way.path));
     assert!(is_signed(way, &store, 2));
+}
+
+#[test]
+fn who_lends_and_hangs_holds_up_its_own_stores_only() {
+    let (lender, blobs) = (BlobServer::start(), BlobServer::start());
+    let way = WAYS.iter().find(|way| way.name == "instance of Google").expect("a way");
+    lender.put(way.path, Blob::hang());
+    blobs.put("/b", Blob::bytes("b"));
+    let daemon = Daemon::builder().embedded().set("fetch.attempts", 1).set("fetch.timeout_ms", 4000);
+    let set_up = |daemon: Builder, name: &str| {
+        let daemon = daemon.set(&format!("stores.{name}.kind"), "gcs");
+        daemon.set(&format!("stores.{name}.endpoint"), blobs.url(""))
+    };
+    let daemon = (way.set_up)(["main", "other"].into_iter().fold(daemon, set_up), &lender).start();
+    let of_stores = |number: u32| {
+        let store = if number.is_multiple_of(2) { "main" } else { "other" };
+        json!({"key": "SET", "value": {"data": {"key": format!("k{number}"), "store": store, "object": "b/n"}}})
+    };
+    let events: Vec<Value> = (0..200).map(of_stores).collect();
+    let mut sender = daemon.wire();
+    sender.send_request("POST", "/events", &[("content-type", "application/x-ndjson")], ndjson(&events).as_bytes());
+    // As many as have places while their hosts give no sign of life.
+    let ended = || daemon.metric("cache_sync_fetch_duration_seconds_count", &[]);
+    assert!(eventually(PATIENCE, || ended() >= 16.0), "{}", ended());
+    let begun = Instant::now();
+    assert_eq!(daemon.post(&set_blob("k", &blobs.url("/b"))).status, 200);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }

@@ -153,8 +153,8 @@ impl CentralRouter {
             for request in given_back {
                 self.fail_unasked(&request);
             }
-        } else {
-            self.deps.scheduler.with(|scheduler| scheduler.answered(&request.host, Instant::now()));
+        } else if !error.unasked {
+            self.note_answer(&request, Instant::now());
         }
         if let Some(asked) = error.retry_after.filter(|asked| !asked.is_zero() && !error.elsewhere) {
             self.leave_alone(&request.host, asked, context);
