@@ -27,6 +27,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use log::error;
@@ -188,7 +189,7 @@ impl Placement {
 
     /// Hosts of blobs that are taken for down.
     pub fn hosts_down(&self) -> usize {
-        self.deps.scheduler.with(|scheduler| scheduler.hosts_down())
+        self.deps.scheduler.with(|scheduler| scheduler.hosts_down(Instant::now()))
     }
 
     /// A line to the cache for who is no actor.

@@ -30,6 +30,8 @@ use crate::telemetry::outage::Outage;
 
 /// Between two probes of a host that is down.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// A host that is down counts so long after something last named it: later, nobody knows how it is.
+const COUNTED_FOR: Duration = Duration::from_secs(60);
 /// Hosts remembered while nothing asks for them.
 const MAX_IDLE_HOSTS: usize = 1024;
 /// Places for hosts that are not known to be alive, at most; half of all places if those are fewer.
@@ -97,6 +99,7 @@ impl FetchScheduler {
         }
         if let Some(since) = host.outage.since() {
             self.news.extend(HostNews::of(&name, host.outage.goes_on(since, now)));
+            host.named = Some(now);
             if host.probed.is_some_and(|probed| now < probed + PROBE_EVERY) {
                 return Err(request);
             }
@@ -285,6 +288,7 @@ impl FetchScheduler {
         }
         if !host.waiting.is_empty() {
             self.news.extend(HostNews::of(name, host.outage.goes_on(since.unwrap_or(now), now)));
+            host.named = Some(now);
         }
         std::mem::take(&mut host.waiting).into_values().collect()
     }
@@ -318,9 +322,11 @@ impl FetchScheduler {
         std::mem::take(&mut self.news)
     }
 
-    /// How many hosts are down.
-    pub fn hosts_down(&self) -> usize {
-        self.hosts.values().filter(|host| host.is_down()).count()
+    /// How many hosts are down, of those that something named a short while ago: a host is found to be back only when it is
+    /// asked, and one that nobody names any more would count for ever.
+    pub fn hosts_down(&self, now: Instant) -> usize {
+        let is_named = |host: &Host| host.named.is_some_and(|named| now < named + COUNTED_FOR);
+        self.hosts.values().filter(|host| host.is_down() && is_named(host)).count()
     }
 
     /// Forgets what waits, and gives it back; attempts under way still end here.

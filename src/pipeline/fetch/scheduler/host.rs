@@ -41,6 +41,8 @@ pub(super) struct Host {
     pub(super) is_asked: bool,
     /// When the last probe was queued.
     pub(super) probed: Option<Instant>,
+    /// When something was last wanted of it while it was down.
+    pub(super) named: Option<Instant>,
     /// The last sign of life.
     pub(super) answered: Option<Instant>,
     /// Until when nothing is started: the host asked for a pause.

@@ -88,6 +88,28 @@ fn a_silent_host_gets_a_probe_once_in_a_while_until_it_answers() {
 }
 
 #[test]
+fn a_host_that_is_down_counts_as_long_as_something_names_it() {
+    let mut scheduler = FetchScheduler::new(1, 10, 1);
+    let now = Instant::now();
+    let mut first = hung(&mut scheduler, now);
+    scheduler.ended(0, &mut first);
+    assert_eq!(scheduler.hosts_down(now), 0);
+    // Its attempt took longer than the time for which it counts.
+    let silent = now + COUNTED_FOR * 2;
+    scheduler.was_silent(&first.host, first.attempt_begun, silent);
+    assert_eq!([silent, silent + COUNTED_FOR].map(|at| scheduler.hosts_down(at)), [1, 0]);
+    let named = silent + COUNTED_FOR * 3;
+    for later in [named, named + COUNTED_FOR / 2] {
+        let _ = scheduler.submit(order(4, "a"), later);
+        let _ = scheduler.submit(order(5, "a"), later);
+    }
+    let last = named + COUNTED_FOR / 2;
+    assert_eq!([last + COUNTED_FOR - PROBE_EVERY, last + COUNTED_FOR].map(|at| scheduler.hosts_down(at)), [1, 0]);
+    scheduler.answered(&first.host, last);
+    assert_eq!(scheduler.hosts_down(last), 0);
+}
+
+#[test]
 fn that_a_host_is_down_is_told_once_a_minute_and_how_long_it_was_at_the_end() {
     let mut scheduler = FetchScheduler::new(1, 10, 1);
     let now = Instant::now();
