@@ -153,10 +153,7 @@ async fn attempt(
     streaming: &Streaming,
 ) -> FetchResult {
     let gives_up = || scheduler.with(|scheduler| scheduler.gives_up(request, Instant::now()));
-    let let_through = || {
-        let is_void = request.is_void(Instant::now());
-        if is_void { None } else { scheduler.let_through(request.generation) }
-    };
+    let let_through = || scheduler.let_through(request, Instant::now());
     let asked = BlobRequest { target: &request.target, unless: request.unless(), trace: request.trace.as_deref() };
     let opened = match request.is_same {
         true => Ok(Opened::NotModified),

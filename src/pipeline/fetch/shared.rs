@@ -73,10 +73,11 @@ impl SharedScheduler {
         self.generations().present
     }
 
-    /// Lets a write through that has its turn of this router; None if there is another one by now.
-    pub fn let_through(&self, generation: u64) -> Option<LetThrough<'_>> {
-        let mut generations = self.generations();
-        if generation != generations.present {
+    /// Lets the write of a request through that has its turn; None if there is another router by now than gave it, or if it must
+    /// not be written any more.
+    pub fn let_through(&self, request: &FetchRequest, now: Instant) -> Option<LetThrough<'_>> {
+        let (generation, mut generations) = (request.generation, self.generations());
+        if generation != generations.present || request.is_void(now) {
             return None;
         }
         generations.own += 1;

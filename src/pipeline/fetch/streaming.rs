@@ -154,9 +154,8 @@ impl Streaming {
             Ok(place) => place,
             Err(error) => return FetchResult::Failed(error),
         };
-        // Stays until the session is done with it, or has been given up.
-        let passing = RefCell::new(None);
-        let mut session = self.session();
+        // What was let through counts until the session is done with it, or has been given up.
+        let (passing, mut session) = (RefCell::new(None), self.session());
         let (failure, comparison) = (Cell::new(None), RefCell::new(request.expected.as_deref().map(|it| it.compare())));
         let etag = download.etag().filter(|etag| request.version.is_some() && !etag.is_weak()).cloned();
         let (resource, print) = (download.resource(), RefCell::new(etag.is_some().then(Fingerprinter::new)));
