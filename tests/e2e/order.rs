@@ -275,22 +275,22 @@ fn nothing_of_a_long_request_is_seen_before_all_of_it_has_its_place() {
         stage.blobs.wait_hits("/b", 1);
         // They wait for the blob, and each key is held against all of them.
         let patterns = |n: usize| (0..63).map(move |m| format!("*z*{n}x{m}*q")).chain(["s:*".to_owned()]);
-        let waiting: Vec<_> = (0..4)
+        let waiting: Vec<_> = (0..8)
             .map(|n| {
                 let event = delete_pattern(json!(patterns(n).collect::<Vec<_>>()));
                 scope.spawn(move || stage.daemon.post(&event).status)
             })
             .collect();
-        let under_way = || stage.daemon.metric("cache_sync_admission_events", &[]) >= 5.0;
+        let under_way = || stage.daemon.metric("cache_sync_admission_events", &[]) >= 9.0;
         assert!(eventually(Duration::from_secs(10), under_way));
         let key = |n: usize| format!("q{n:010}x{n:010}z");
-        let events: Vec<Value> = (0..1500).map(|n| set_inline(&key(n), "first")).collect();
+        let events: Vec<Value> = (0..2000).map(|n| set_inline(&key(n), "first")).collect();
         let first = scope.spawn(move || stage.daemon.post(&json!(events)).status);
         let is_seen = || results(&stage.daemon.post(&get(json!(key(0)))), 200, "ok")[0]["status"] == "hit";
         assert!(eventually(Duration::from_secs(10), is_seen));
-        assert_eq!(stage.daemon.post(&set_inline(&key(1499), "second")).status, 200);
+        assert_eq!(stage.daemon.post(&set_inline(&key(1999), "second")).status, 200);
         assert_eq!(first.join().expect("no panic"), 200);
-        assert_eq!(stage.redis.value(&key(1499)).as_deref(), Some(b"second".as_slice()));
+        assert_eq!(stage.redis.value(&key(1999)).as_deref(), Some(b"second".as_slice()));
         gate.open();
         assert_eq!(blob.join().expect("no panic").status, 200);
         assert!(waiting.into_iter().all(|waiting| waiting.join().expect("no panic") == 200));
