@@ -122,8 +122,8 @@ pub const REFUSALS: [&str; 21] = [
     "other",
 ];
 
-/// Why an event became a dead letter.
-pub(super) const DEAD_LETTERS: [&str; 12] = [
+/// Why an event became a dead letter, each problem of a write among it; the last stands for anything else.
+pub(super) const DEAD_LETTERS: [&str; 15] = [
     "invalid-event",
     "forbidden",
     "payload-too-large",
@@ -135,6 +135,9 @@ pub(super) const DEAD_LETTERS: [&str; 12] = [
     "blob-unavailable",
     "cache-refused",
     "cache-unavailable",
+    "interrupted",
+    "timeout",
+    "shutting-down",
     "other",
 ];
 

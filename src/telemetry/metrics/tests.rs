@@ -35,6 +35,16 @@ fn what_can_be_known_beforehand_shows_0_from_the_start() {
     assert!(!text.contains(r#"outcome="hit",type="SET""#) && !text.contains(r#""other""#), "{text}");
 }
 
+/// An alert looks at the increase: the first of a series that is not there would raise none.
+#[test]
+fn each_problem_of_a_write_has_a_series_of_dead_letters_from_the_start() {
+    let metrics = metrics("");
+    let writes = EventType::ALL.into_iter().filter(|event| *event != EventType::Get);
+    for problem in writes.flat_map(EventType::problems).map(ProblemKind::slug) {
+        assert_shows(&metrics, &format!(r#"cache_sync_dead_letters_total{{problem="{problem}"}} 0"#));
+    }
+}
+
 #[test]
 fn every_sample_has_the_prefix_and_the_cluster() {
     let metrics = metrics("west \"1\"");
