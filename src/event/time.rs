@@ -52,6 +52,12 @@ pub fn rfc3339(seconds: i64) -> Option<String> {
     Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
 }
 
+/// The same with these milliseconds since 1970.
+pub fn rfc3339_millis(millis: i64) -> Option<String> {
+    let seconds = rfc3339(millis.div_euclid(1000))?;
+    Some(format!("{}.{:03}Z", seconds.trim_end_matches('Z'), millis.rem_euclid(1000)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +96,8 @@ mod tests {
     fn seconds_are_a_time() {
         assert_eq!(rfc3339(1_795_903_463).as_deref(), Some("2026-11-28T22:04:23Z"));
         assert_eq!(rfc3339(i64::MAX), None);
+        for millis in [1_795_905_891_411, 0, -1, -62_135_596_800_000] {
+            assert_eq!(rfc3339_millis(millis).and_then(|time| unix_millis(&time)), Some(millis));
+        }
     }
 }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use super::auth::Auth;
 use super::posters::Posters;
 use super::trust::{FetchDocument, Issuer, IssuerSettings, Sns};
-use crate::event::outcome::{Class, Outcome};
+use crate::event::outcome::Class;
 use crate::event::sources::{Format, Mapping};
 use crate::event::wire::EventResult;
 use crate::pipeline::work::reply::Verdict;
@@ -135,15 +135,13 @@ impl ActiveSource {
         self.posters.is_open()
     }
 
-    /// A verdict as the source sees it, counted. An object that is gone or another one by the time it is fetched is no
-    /// fault: what made it so has a notification of its own.
+    /// A verdict as the source sees it, counted.
     pub fn settled(&self, mut verdict: Verdict) -> Verdict {
         let Verdict::Batch(elements) = &mut verdict else { return verdict };
         let mut ended = [0; Class::ALL.len()];
         for element in elements.iter_mut() {
-            let EventResult::Answered(answered) = element else { continue };
-            for outcome in answered.outcomes.iter_mut().filter(|outcome| is_overtaken(outcome)) {
-                *outcome = Outcome::Superseded;
+            if let EventResult::Answered(answered) = element {
+                answered.pass_over_overtaken();
             }
         }
         elements.iter().for_each(|element| ended[element.class() as usize] += 1);
@@ -154,8 +152,4 @@ impl ActiveSource {
         }));
         verdict
     }
-}
-
-fn is_overtaken(outcome: &Outcome) -> bool {
-    outcome.problem().is_some_and(|problem| problem.is_overtaken)
 }

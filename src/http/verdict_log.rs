@@ -60,11 +60,9 @@ fn log_answered(answered: &Answered, source: &str, ids: &RequestIds, shared: &Ht
     let (event, event_id) = (answered.event.as_str(), answered.id.as_deref().unwrap_or_default());
     let (keys, outcome) = (answered.targets.len(), class.as_str());
     log_request!(debug of ids; event, event_id, keys, outcome; "event");
-    let ended = answered.targets.iter().zip(&answered.outcomes).zip(&answered.spent);
-    let worst = ended.filter(|_| class != Class::Ok).find_map(|((key, outcome), spent)| {
-        outcome.problem().filter(|problem| problem.kind.class() == class).map(|problem| (key, problem, *spent))
-    });
-    if let Some((key, problem, spent)) = worst {
+    if let Some((at, problem)) = answered.failure() {
+        let key = answered.targets.get(at).map_or("", |key| key);
+        let spent = answered.spent.get(at).copied().unwrap_or_default();
         let (slug, cause) = (problem.kind.slug(), problem.detail.as_ref());
         match shared.slow.parts(spent) {
             Some(SlowTimes { ms, waiting_ms, fetching_ms, redis_ms }) => log_request!(warn of ids;

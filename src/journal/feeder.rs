@@ -8,6 +8,7 @@ mod hold;
 mod round;
 mod stream;
 mod take_in;
+mod told;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Every metric of the service, by name. Owns the registry, the label sets and the handles that count.
 //!
 //! Promises: names begin with `cache_sync_`, but for the standard ones of a process (`process_*`); label sets are bounded whatever comes from outside; counting an event costs
-//! no lookup by label and no allocation; a series that can be known beforehand shows 0 from the start. When to count is
+//! no lookup by label (but for the lag of one that the journal has kept) and no allocation; a series that can be known beforehand shows 0 from the start. When to count is
 //! left to those who call.
 //!
 //! [`registered`] has the names, [`labels`] the label sets, [`settled`] what each thread counts by itself, [`hosts`] the

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Blob, Builder, Daemon, HungHosts, PATIENCE, Redis, Stage, delete, delete_pattern, eventually, get, ndjson,
-    set_blob, set_inline,
+    Answer, Blob, BlobServer, Builder, Daemon, HungHosts, PATIENCE, Redis, Stage, delete, delete_pattern, eventually,
+    get, ndjson, set_blob, set_inline,
 };
 
 pub const ASYNC: (&str, &str) = ("prefer", "respond-async");
@@ -183,6 +183,72 @@ fn what_was_accepted_survives_the_process() {
     let _second = apart(&cache, &journal).start();
     assert_empty(&journal);
     assert_eq!(cache.value("k").as_deref(), Some(&b"19"[..]));
+}
+
+#[test]
+fn what_fails_is_told_of_at_each_attempt_and_counted_once_it_has_ended() {
+    let (redis, blobs) = (Redis::start(), BlobServer::start());
+    blobs.fallback(|_| Some(Blob::status(500)));
+    let store = format!("http://127.0.0.1:{}/", blobs.port());
+    let daemon = Daemon::builder().redis(&redis).set("log_level", "debug").set("fetch.attempts", 1);
+    let daemon = daemon.set("stores.files.kind", "http").set("stores.files.endpoint", store);
+    let daemon = daemon.set("sources.minio.format", "s3").set("sources.minio.store", "files");
+    let daemon = daemon.set("sources.minio.accept", "journal").start();
+    let body = json!({"Records": [{"eventName": "s3:ObjectCreated:Put", "eventTime": "2026-11-28T22:10:23.403Z",
+        "s3": {"bucket": {"name": "b"}, "object": {"key": "o", "sequencer": "0055AED6DCD90281E5"}}}]});
+    let headers = [("content-type", "application/json"), ("x-request-id", "rid-kept")];
+    assert_eq!(daemon.post_to("/sources/minio", &headers, body.to_string().as_bytes()).status, 202);
+    let line = daemon.log_line(|line| line.contains("event not carried out"));
+    for told in [
+        "WARN",
+        "event=SET",
+        "key=o",
+        "problem=blob-unavailable",
+        "cause=",
+        "attempts=1",
+        "source=minio",
+        "request_id=rid-kept",
+    ] {
+        assert!(line.contains(told), "no {told} in {line}");
+    }
+    let events = |outcome: &str| daemon.metric("cache_sync_events_total", &["type=\"SET\"", outcome]);
+    assert_eq!(events(""), 0.0, "it has not ended");
+
+    blobs.fallback(|_| Some(Blob::bytes("mended")));
+    let is_end = |line: &str| line.contains("DEBUG event event=SET") && line.contains("rid-kept");
+    let line = daemon.log_line(is_end);
+    assert!(line.contains("outcome=ok"), "{line}");
+    assert_eq!((events("outcome=\"ok\""), events("")), (1.0, 1.0), "once, however many attempts");
+    let entries = |labels: &[&str]| daemon.metric("cache_sync_entries_total", labels);
+    assert_eq!((entries(&["outcome=\"stored\""]), entries(&["type=\"SET\""])), (1.0, 1.0));
+    assert_eq!(daemon.metric("cache_sync_failed_entries_total", &[]), 0.0);
+    for (name, labels) in [("event_delay", ""), ("event_age", ""), ("source_lag", "source=\"minio\"")] {
+        assert_eq!(daemon.metric(&format!("cache_sync_{name}_seconds_count"), &[labels]), 1.0, "{name}");
+    }
+}
+
+#[test]
+fn what_of_an_event_can_never_succeed_is_counted_beside_the_rest_and_named_in_the_log() {
+    let Stage { daemon, redis, blobs } = Stage::new();
+    blobs.put("/good", Blob::bytes("v"));
+    blobs.put("/bad", Blob::status(403));
+    let data = json!([{"key": "good", "url": blobs.url("/good")}, {"key": "bad", "url": blobs.url("/bad")}]);
+    assert_accepted(&keep(&daemon, &json!({"key": "SET", "id": "e-1", "value": {"data": data}})), 1);
+    let line = daemon.log_line(|line| line.contains("event is a dead letter"));
+    for told in ["event=SET", "event_id=e-1", "key=bad", "problem=blob-denied", "cause=", "attempts=1", "request_id="] {
+        assert!(line.contains(told), "no {told} in {line}");
+    }
+    assert_empty(&redis);
+    for (name, label, count) in [
+        ("events", "outcome=\"rejected\"", 1.0),
+        ("events", "", 1.0),
+        ("entries", "outcome=\"stored\"", 1.0),
+        ("entries", "outcome=\"rejected\"", 1.0),
+        ("failed_entries", "problem=\"blob-denied\"", 1.0),
+        ("failed_entries", "", 1.0),
+    ] {
+        assert_eq!(daemon.metric(&format!("cache_sync_{name}_total"), &[label]), count, "{name} {label}");
+    }
 }
 
 #[test]

@@ -38,6 +38,23 @@ impl Answered {
         self.outcomes.iter().map(Outcome::class).max().unwrap_or(Class::Ok)
     }
 
+    /// The place of the first entry that ended as the event as a whole did, and why; None: all are ok.
+    pub fn failure(&self) -> Option<(usize, &Problem)> {
+        let class = self.class();
+        let mut problems = self.outcomes.iter().enumerate().filter_map(|(at, outcome)| Some((at, outcome.problem()?)));
+        problems.find(|(_, problem)| problem.kind.class() == class)
+    }
+
+    /// Of a notification: an object that is gone or another one by the time it is fetched is no fault, because what made it so has
+    /// a notification of its own.
+    pub fn pass_over_overtaken(&mut self) {
+        let is_overtaken = |outcome: &Outcome| outcome.problem().is_some_and(|problem| problem.is_overtaken);
+        self.outcomes
+            .iter_mut()
+            .filter(|outcome| is_overtaken(outcome))
+            .for_each(|outcome| *outcome = Outcome::Superseded);
+    }
+
     /// How long a sender is to wait before it tries again, at least, in seconds; 0: nobody says so.
     pub fn retry_after_seconds(&self) -> u16 {
         self.outcomes.iter().filter_map(Outcome::problem).map(|problem| problem.retry_after_seconds).max().unwrap_or(0)

@@ -7,6 +7,7 @@ use serde::ser::{SerializeSeq, Serializer};
 
 use crate::event::hex::hex;
 use crate::event::target::FetchTarget;
+use crate::event::time::rfc3339_millis;
 use crate::event::{Action, BlobUrl, CacheKey, Event, Few, SetEntry, Source};
 
 #[derive(Serialize)]
@@ -16,6 +17,8 @@ struct Written<'a> {
     id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<Version<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
     value: Value<'a>,
 }
 
@@ -62,7 +65,7 @@ struct Entry<'a> {
     bytes: Option<u64>,
 }
 
-/// The event's JSON, without its time. A version that is a place of a storage's own is left out: JSON has no form for it.
+/// The event's JSON. A version that is a place of a storage's own is left out: JSON has no form for it.
 pub fn event_text(event: &Event) -> Vec<u8> {
     let data = match &event.action {
         Action::Set(entries) => Data::Entries(entries),
@@ -74,8 +77,8 @@ pub fn event_text(event: &Event) -> Vec<u8> {
     let version = event.version.as_ref();
     let number = version.and_then(|version| version.number()).map(Version::Number);
     let version = number.or_else(|| version.and_then(|version| version.text()).map(Version::Text));
-    let written =
-        Written { key: event.action.name().as_str(), id: event.id.as_deref(), version, value: Value { data } };
+    let (key, id, time) = (event.action.name().as_str(), event.id.as_deref(), event.time.and_then(rfc3339_millis));
+    let written = Written { key, id, version, time, value: Value { data } };
     // A struct of texts and numbers always becomes JSON.
     serde_json::to_vec(&written).unwrap_or_default()
 }
@@ -151,6 +154,7 @@ mod tests {
             r#"{"key":"SET","value":{"data":{"key":"k","store":"main","object":"bucket/a b"}}}"#,
             r#"{"key":"SET","value":{"data":{"key":"k","url":"http://h.test/x","etag":"W/\"a\"","bytes":7,"sha256":"00ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffab"}}}"#,
             r#"{"key":"DELETE","value":{"data":["a","é"]}}"#,
+            r#"{"key":"DELETE","time":"2026-11-28T22:10:23.403Z","value":{"data":["a","é"]}}"#,
             r#"{"key":"DELETE_PATTERN","value":{"data":{"patterns":["a*","b\\*"],"dry_run":true}}}"#,
         ] {
             let event = read(text.as_bytes());

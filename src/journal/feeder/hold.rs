@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bytestring::ByteString;
 use futures::future::{Fuse, LocalBoxFuture};
 use futures::lock::Mutex;
 use futures::stream::FuturesUnordered;
@@ -15,10 +16,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::Parts;
 use super::fence::take_back;
-use super::round::{End, Ended, Results, carry_out, counts, dead_letter};
+use super::round::{End, Ended, Failure, Results, carry_out, counts, dead_letter};
 use super::stream::{read, trim};
 use super::take_in::{Raw, Taken, take_in};
-use crate::event::outcome::Problem;
+use super::told;
+use crate::event::Action;
 use crate::journal::entry::Unreadable;
 use crate::journal::lease::{self, Lease, RENEW_EVERY};
 use crate::journal::link::{Link, LinkError, Value};
@@ -260,7 +262,7 @@ impl Holder {
             for (place, why) in invalid {
                 let id = ids.start + place as u64;
                 self.window.hold(id);
-                self.bury(id, "invalid-event", &why);
+                self.refuse(id, "invalid-event", &why);
             }
         }
         Ok(())
@@ -297,30 +299,32 @@ impl Holder {
             }
             Results::TooLarge => {
                 let why = "it needs more than intake.max_in_flight_bytes or event.max_patterns could ever hold";
-                tasks.into_iter().for_each(|id| self.bury(id, "payload-too-large", why));
+                tasks.into_iter().for_each(|id| self.refuse(id, "payload-too-large", why));
             }
             Results::Changed => {
                 let why = "its keys were written since it became a dead letter, so it was not run again";
-                tasks.into_iter().for_each(|id| self.bury(id, "superseded", why));
+                tasks.into_iter().for_each(|id| self.refuse(id, "superseded", why));
             }
         }
     }
 
     fn end(&mut self, id: TaskId, end: End, now: Instant) {
         let metrics = &self.parts.journal.shared.metrics;
-        if let Some(task) = self.window.task(id) {
-            metrics.event_done(task.event.action.name(), end.class());
-        }
+        let Some(task) = self.window.task(id) else { return };
         match end {
-            End::Done => self.window.settle(id),
-            End::Dead(action, problem) => self.give_up(id, action, &problem),
-            End::Left(action, problem) => {
+            End::Done(age) => {
+                told::done(task, age, metrics);
+                self.window.settle(id);
+            }
+            End::Dead(action, failure) => self.give_up(id, action, &failure),
+            End::Left(action, failure) => {
                 let is_up = self.parts.pipeline.readiness.is_cache_up();
-                let counts = counts(&problem, is_up, &self.lease.validity, now);
-                let attempts = self.window.task(id).map_or(0, |task| task.attempts) + u32::from(counts);
+                let counts = counts(&failure.problem, is_up, &self.lease.validity, now);
+                let attempts = task.attempts + u32::from(counts);
                 if attempts >= self.parts.journal.settings().max_attempts {
-                    self.give_up(id, action, &problem);
+                    self.give_up(id, action, &failure);
                 } else {
+                    told::left(task, &failure, attempts);
                     metrics.journal_redelivered(1);
                     self.window.put_off(id, Some(action), counts, now);
                 }
@@ -328,23 +332,32 @@ impl Holder {
         }
     }
 
-    fn give_up(&mut self, id: TaskId, action: crate::event::Action, problem: &Problem) {
+    fn give_up(&mut self, id: TaskId, action: Action, failure: &Failure) {
         self.window.reduce(id, action);
-        self.bury(id, problem.kind.slug(), &problem.detail);
+        if let Some(task) = self.window.task(id) {
+            told::given_up(task, failure, &self.parts.journal.shared.metrics);
+        }
+        self.bury(id, failure.key.clone(), (failure.problem.kind.slug(), &failure.problem.detail));
     }
 
-    /// Makes a dead letter of a task. It is settled once that is written.
-    fn bury(&mut self, id: TaskId, problem: &str, detail: &str) {
+    /// Gives a task up for what is no problem of an entry.
+    fn refuse(&mut self, id: TaskId, problem: &str, detail: &str) {
+        let Some(task) = self.window.task(id) else { return };
+        told::refused(task, &self.parts.journal.shared.metrics);
+        let key = task.event.action.targets().into_iter().next().unwrap_or_default();
+        self.bury(id, key, (problem, detail));
+    }
+
+    /// Makes a dead letter of a task, of which this key failed first. It is settled once that is written.
+    fn bury(&mut self, id: TaskId, key: ByteString, (problem, detail): (&str, &str)) {
         let Some(task) = self.window.task(id).cloned() else { return };
         let (parts, lease, turn) = (self.parts.clone(), self.lease.clone(), self.turn);
         let grave = self.grave.clone();
         let (problem, detail) = (problem.to_owned(), detail.to_owned());
         let burial = async move {
             let letter = dead_letter(&parts, &task, (&problem, &detail), &lease.validity, turn).await;
-            let (event_id, source) = (task.event.id.as_deref().unwrap_or_default(), task.meta.source.as_str());
-            let request_id = task.meta.request_id.as_str();
             parts.journal.shared.metrics.dead_letter(&problem);
-            warn!(problem = problem.as_str(), cause = detail.as_str(), event_id, source, request_id; "event is a dead letter");
+            told::dead(&task, &key, &letter);
             let command = letter.bury(&parts.journal, &parts.journal.shared.holder);
             (id, grave.lock().await.one(command).await)
         };

@@ -1,8 +1,9 @@
 //! One round: events handed to the pipeline, and what became of them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{iter, slice};
 
+use bytestring::ByteString;
 use ring::digest::{Context, SHA256};
 use smallvec::smallvec;
 use tokio::time::timeout;
@@ -10,7 +11,7 @@ use tokio::time::timeout;
 use super::Parts;
 use crate::event::outcome::{Class, Outcome, Problem, ProblemKind};
 use crate::event::rejection::Rejection;
-use crate::event::wire::{Answered, EventResult, event_text};
+use crate::event::wire::{EventResult, event_text};
 use crate::event::{Action, CacheKey, Event, Few};
 use crate::journal::dead::DeadLetter;
 use crate::journal::entry::{Digest, OF_NOTHING};
@@ -18,6 +19,7 @@ use crate::journal::unix_millis;
 use crate::journal::window::{Task, TaskId};
 use crate::pipeline::work::reply::Verdict;
 use crate::pipeline::work::validity::Validity;
+use crate::telemetry::metrics::Settled;
 
 /// How a round ended.
 pub struct Ended {
@@ -43,27 +45,28 @@ pub enum Results {
 /// What became of a task.
 #[derive(Debug, PartialEq)]
 pub enum End {
-    /// Applied, or made needless.
-    Done,
+    /// Applied, or made needless: so long after its own time, if it has one.
+    Done(Option<Duration>),
     /// This is left of it, and may succeed later.
-    Left(Action, Problem),
+    Left(Action, Box<Failure>),
     /// This failed for good; the rest is done.
-    Dead(Action, Problem),
+    Dead(Action, Box<Failure>),
+}
+
+/// Why an attempt has left something of a task.
+#[derive(Debug, PartialEq)]
+pub struct Failure {
+    /// The first of its entries that ended as the whole did, and why.
+    pub key: ByteString,
+    pub problem: Problem,
+    /// Why each entry is left.
+    pub entries: Few<ProblemKind>,
 }
 
 impl End {
-    /// As the metrics count it.
-    pub fn class(&self) -> Class {
-        match self {
-            End::Done => Class::Ok,
-            End::Left(..) => Class::Unavailable,
-            End::Dead(..) => Class::Rejected,
-        }
-    }
-
     fn left(&self) -> Option<&Action> {
         match self {
-            End::Done => None,
+            End::Done(_) => None,
             End::Left(action, _) | End::Dead(action, _) => Some(action),
         }
     }
@@ -84,8 +87,8 @@ async fn run(parts: &Parts, tasks: &[Task], validity: Validity, turn: usize) -> 
     let events = tasks.iter().map(|task| task.event.clone()).collect();
     match submit(parts, events, validity, turn).await {
         Verdict::Batch(elements) => {
-            let mut elements = elements.into_iter();
-            Results::Each(tasks.iter().map(|task| end(task, elements.next())).collect())
+            let (mut elements, mut settled) = (elements.into_iter(), parts.journal.shared.metrics.settled());
+            Results::Each(tasks.iter().map(|task| end(task, elements.next(), &mut settled)).collect())
         }
         Verdict::Rejected(Rejection::TooLargeToAdmit | Rejection::TooManyPatterns) => Results::TooLarge,
         Verdict::Rejected(_) | Verdict::One(_) => Results::NotBegun,
@@ -119,34 +122,30 @@ async fn submit(parts: &Parts, events: Vec<Event>, validity: Validity, turn: usi
     }
 }
 
-fn end(task: &Task, element: Option<EventResult>) -> End {
-    let Some(EventResult::Answered(answered)) = element else {
+/// What an answer comes to. The entries that are done are counted.
+fn end(task: &Task, element: Option<EventResult>, settled: &mut Settled<'_>) -> End {
+    let action = &task.event.action;
+    let Some(EventResult::Answered(mut answered)) = element else {
+        let (key, entries) =
+            (action.targets().into_iter().next(), smallvec![ProblemKind::Interrupted; action.entries()]);
         let problem = Problem::new(ProblemKind::Interrupted, "the pipeline gave no answer");
-        return End::Left(task.event.action.clone(), problem);
+        return End::Left(action.clone(), Box::new(Failure { key: key.unwrap_or_default(), problem, entries }));
     };
-    let is_of_source = !task.meta.source.is_empty();
-    let class = |outcome: &Outcome| match outcome.problem() {
-        // What made it so is told of by itself.
-        Some(problem) if is_of_source && problem.is_overtaken => Class::Ok,
-        _ => outcome.class(),
-    };
-    let worst = answered.outcomes.iter().map(class).max().unwrap_or(Class::Ok);
-    if worst == Class::Ok {
-        return End::Done;
+    if !task.meta.source.is_empty() {
+        answered.pass_over_overtaken();
     }
-    let is_left: Vec<bool> = answered.outcomes.iter().map(|outcome| class(outcome) != Class::Ok).collect();
-    let of_class = |class: Class| problem(&answered, class);
-    let action = only(task.event.action.clone(), &is_left);
-    match worst {
-        Class::Unavailable => End::Left(action, of_class(Class::Unavailable)),
-        _ => End::Dead(action, of_class(Class::Rejected)),
+    for outcome in answered.outcomes.iter().filter(|outcome| outcome.class() == Class::Ok) {
+        settled.entry(answered.event, outcome.status());
     }
-}
-
-fn problem(answered: &Answered, class: Class) -> Problem {
-    let problems = answered.outcomes.iter().filter_map(Outcome::problem);
-    let mut of_class = problems.filter(|problem| problem.kind.class() == class);
-    of_class.next().cloned().unwrap_or_else(|| Problem::new(ProblemKind::Interrupted, "no cause is known"))
+    let Some((at, problem)) = answered.failure() else { return End::Done(answered.age()) };
+    let entries = answered.outcomes.iter().filter_map(Outcome::problem).map(|problem| problem.kind).collect();
+    let key = answered.targets.get(at).cloned().unwrap_or_default();
+    let failure = Box::new(Failure { key, problem: problem.clone(), entries });
+    let is_left: Vec<bool> = answered.outcomes.iter().map(|outcome| outcome.class() != Class::Ok).collect();
+    match answered.class() {
+        Class::Unavailable => End::Left(only(action.clone(), &is_left), failure),
+        _ => End::Dead(only(action.clone(), &is_left), failure),
+    }
 }
 
 /// The entries of an action that are marked.

@@ -73,6 +73,11 @@ impl Metrics {
             lag: families.lag.with_label_values(&[name]),
         }
     }
+
+    /// A change that a source's notification told of, and the journal has kept, was carried out, so long after it happened.
+    pub fn kept_change_done(&self, source: &str, lag: Duration) {
+        self.inner.sources.lag.with_label_values(&[source]).observe(lag.as_secs_f64());
+    }
 }
 
 impl SourceMetrics {

@@ -183,3 +183,24 @@ fn an_event_ends_with_its_last_entry_and_is_as_old_as_it_says_but_never_younger_
     answer.age_when_accepted_ms = Some(i64::MAX);
     assert!(answer.age() > Some(Duration::from_secs(1 << 40)));
 }
+
+#[test]
+fn an_event_failed_for_the_first_entry_that_ended_as_it_did_and_not_for_one_that_was_overtaken() {
+    let failed = |kind| Outcome::failed(kind, "");
+    let gone = Problem { is_overtaken: true, ..Problem::new(ProblemKind::BlobUnavailable, "") };
+    let results = vec![
+        ("a", Outcome::Deleted),
+        ("b", failed(ProblemKind::BlobDenied)),
+        ("c", Outcome::Failed(gone)),
+        ("d", failed(ProblemKind::Timeout)),
+    ];
+    let mut answer = answered(EventType::Set, results);
+    let failure = |answer: &Answered| answer.failure().map(|(at, problem)| (at, problem.kind));
+    assert_eq!(failure(&answer), Some((2, ProblemKind::BlobUnavailable)));
+    answer.pass_over_overtaken();
+    assert_eq!(failure(&answer), Some((3, ProblemKind::Timeout)));
+    answer.outcomes.truncate(2);
+    assert_eq!(failure(&answer), Some((1, ProblemKind::BlobDenied)));
+    answer.outcomes.truncate(1);
+    assert_eq!(failure(&answer), None);
+}
