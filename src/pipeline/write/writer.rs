@@ -194,7 +194,7 @@ impl Writer {
     }
 
     /// Answers what has expired, in flight or waiting, while an attempt hangs; and all of it once the cache is known to be down. What
-    /// is in flight keeps its place.
+    /// is in flight keeps its place, and is not sent again.
     fn answer_expired(&mut self, now: Instant) {
         if self.health.has_gone_down(now) {
             let (cause, since) = self.health.hindrance().map(|(cause, since)| (cause.clone(), since)).unzip();
@@ -203,8 +203,8 @@ impl Writer {
             warn!(writer = self.index, cause:% = cause, ms; "cache is down, events fail at once");
         }
         let (is_down, hindrance) = (self.health.is_down(), self.health.hindrance());
-        if let Activity::Writing(_, pending) = &self.activity {
-            for pending in pending.iter().filter(|pending| is_down || pending.is_expired(now)) {
+        if let Activity::Writing(_, pending) = &mut self.activity {
+            for pending in pending.iter_mut().filter(|pending| is_down || pending.is_expired(now)) {
                 pending.give_up_early(hindrance, now);
             }
         }
@@ -274,3 +274,6 @@ impl Stage for Writer {
         self.queue.lost(lost::to_repeat(Rc::unwrap_or_clone(commands), pending, now), now);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,14 +27,16 @@ impl Pending {
         }
     }
 
-    /// Answers it while it may still be in progress; it keeps its place.
-    pub fn give_up_early(&self, hindrance: Option<Hindrance<'_>>, now: Instant) {
+    /// Answers it while it may still be in progress. It keeps its place, and is not sent again: whoever was answered may have
+    /// gone on without it.
+    pub fn give_up_early(&mut self, hindrance: Option<Hindrance<'_>>, now: Instant) {
         let Some(slot) = self.end.entry() else { return };
         let outcome = self.given_up(hindrance, now);
         if let Some(carried) = &self.carried {
             carried.settle_outdone_early(&outcome, now);
         }
         slot.settle_early(outcome, now);
+        self.expires = self.expires.min(now);
     }
 
     pub(super) fn give_up(self, hindrance: Option<Hindrance<'_>>, now: Instant) {
