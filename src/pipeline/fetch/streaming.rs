@@ -16,7 +16,7 @@ use super::request::{FetchRequest, FetchResult};
 use super::shared::LetThrough;
 use crate::blob::{Download, FetchError};
 use crate::cache::remembered::Fingerprinter;
-use crate::cache::{Cache, Command, Incoming, Remembered, Session, StreamError};
+use crate::cache::{Cache, CacheError, Command, Incoming, Remembered, Reply, Session, StreamError};
 
 /// Blobs that are passed on at once in the whole process, each over a connection to the cache of its own.
 pub const MAX_STREAMS: usize = 32;
@@ -120,6 +120,8 @@ impl Streaming {
                 self.keep(session);
                 FetchResult::LetStand(reply)
             }
+            // It can be written anew without what was refused.
+            Err(CacheError::Refused(_)) => FetchResult::LetStand(Reply::Changed),
             Err(error) => FetchResult::NotWritten(error),
         }
     }

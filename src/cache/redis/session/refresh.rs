@@ -27,13 +27,14 @@ impl RedisSession {
 
     async fn refresh_watched(&mut self, refresh: &Command, deadline: &Deadline) -> Result<Reply, CacheError> {
         let Command::Refresh { key, ttl, version, remembered } = refresh else { return Err(unexpected()) };
-        let print = remembered.print;
         if self.watch(key.as_bytes(), version, true, deadline).await? != Standing::Open {
             return self.unwatch(Reply::Superseded, deadline).await;
         }
-        if self.length(key, deadline).await? != print.bytes() || !self.is_known_again(key, remembered, deadline).await?
-        {
-            return self.unwatch(Reply::Changed, deadline).await;
+        match self.is_known_again(key, remembered, deadline).await {
+            Ok(true) => {}
+            // Somebody has put a list there, say: that is another value too.
+            Ok(false) | Err(CacheError::WrongType) => return self.unwatch(Reply::Changed, deadline).await,
+            Err(error) => return Err(error),
         }
         let mut encoder = Encoder::new();
         encoder.pack(&[b"MULTI"]);
@@ -64,8 +65,12 @@ impl RedisSession {
         remembered: &Remembered,
         deadline: &Deadline,
     ) -> Result<bool, CacheError> {
+        let print = remembered.print;
+        if self.length(key, deadline).await? != print.bytes() {
+            return Ok(false);
+        }
         let mut whole = Sha1::new();
-        for from in (0..remembered.print.bytes()).step_by(PIECE_BYTES) {
+        for from in (0..print.bytes()).step_by(PIECE_BYTES) {
             let (first, last) = (from.to_string(), (from + PIECE_BYTES as u64 - 1).to_string());
             let mut encoder = Encoder::new();
             let digest = DIGEST.digest.as_bytes();
@@ -75,6 +80,6 @@ impl RedisSession {
                 _ => return Err(unexpected()),
             }
         }
-        Ok(remembered.print.is_of_pieces(whole))
+        Ok(print.is_of_pieces(whole))
     }
 }
