@@ -42,7 +42,7 @@ const PASSING: [&str; 16] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Code {
     word: String,
-    /// Inside of a script: what it was that Redis refused.
+    /// Inside of a script, or before it: what it was that Redis refused.
     inner: Option<&'static str>,
     redirect: Option<Box<Redirect>>,
     hint: Option<Hint>,
@@ -151,6 +151,11 @@ impl Code {
         let redirect = Redirect::from_line(&word, line).map(Box::new);
         let hint = Hint::from_line(&word, line);
         Code { word, inner, redirect, hint }
+    }
+
+    /// The same as the answer to a command that depends on this one.
+    pub(crate) fn inside(self, command: &'static str) -> Self {
+        Code { inner: Some(command), ..self }
     }
 
     pub(crate) fn hint(&self) -> Option<Hint> {

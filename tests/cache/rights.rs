@@ -122,6 +122,29 @@ async fn without_the_right_for_a_command_nothing_of_a_step_is_done() {
     }
 }
 
+/// Redis says then that it does not know the script, as it does after a restart.
+#[tokio::test]
+async fn without_the_right_to_load_scripts_what_has_a_version_is_refused_for_good() {
+    let server = RedisServer::start(&[]);
+    let mut session = user(&server, &["~*", "-script"]);
+    let group = || [group_at_two()];
+    let refused = || CacheError::Refused("redis refused SCRIPT LOAD: NOPERM".into());
+    for batch in batches() {
+        for result in apply(&mut session, &batch).await {
+            assert_eq!(result, Err(refused()));
+        }
+    }
+    assert_eq!(session.unlink_and_scan(&group(), None, WITHIN).await.failure, Some(refused()));
+    assert_eq!(one(&mut session, set("h", "without a version")).await, Ok(Reply::Stored));
+    assert_eq!(session.reconnects(), 0);
+
+    redis::cmd("ACL").arg(&["SETUSER", "sync", "+script"]).exec(&mut server.client()).unwrap();
+    for batch in batches() {
+        assert!(session.apply(&batch, WITHIN).await.iter().all(Result::is_ok));
+    }
+    assert_eq!(deleted(&session.unlink_and_scan(&group(), None, WITHIN).await), [1]);
+}
+
 #[tokio::test]
 async fn without_the_right_for_a_key_nothing_of_a_step_is_done() {
     for closed in KEYS {

@@ -202,9 +202,22 @@ impl RedisSession {
     fn take_note(&mut self, frames: Vec<Frame>, with_scripts: bool) -> vec::IntoIter<Frame> {
         let has_lost = |frame: &Frame| matches!(frame, Frame::Error(code) if code.as_str() == "NOSCRIPT");
         self.has_scripts = (self.has_scripts || with_scripts) && !frames.iter().any(has_lost);
-        let mut frames = frames.into_iter();
         let loaded = if with_scripts { versioned::LOADED } else { 0 };
-        frames.by_ref().take(loaded).for_each(drop);
+        let (mut frames, mut refusal) = (frames.into_iter(), None);
+        for frame in frames.by_ref().take(loaded) {
+            refusal = refusal.or_else(|| refused_script(frame));
+        }
+        if let Some(refusal) = refusal {
+            // Without the script behind it the call would be tried again and again.
+            frames.as_mut_slice().iter_mut().filter(|frame| has_lost(frame)).for_each(|frame| *frame = refusal.clone());
+        }
         frames
     }
+}
+
+/// The answer to `SCRIPT LOAD`, if it is refused for good; it then answers for what needs the script.
+fn refused_script(answer: Frame) -> Option<Frame> {
+    const LOAD: &str = "SCRIPT LOAD";
+    let Frame::Error(code) = answer else { return None };
+    matches!(code.to_error(LOAD), redis::Error::Refused(_)).then(|| Frame::Error(code.inside(LOAD)))
 }

@@ -98,7 +98,7 @@ impl<'a> ReplyReader<'a> {
                     refusal = match code.hint() {
                         Some(Hint::UnknownCommand) => Refusal::Unknown,
                         // Who gave the rights need not know of so new a command.
-                        Some(Hint::ForbiddenCommand) if expires => Refusal::Unknown,
+                        Some(Hint::ForbiddenCommand) if expires && !has_version => Refusal::Unknown,
                         _ => Refusal::Together,
                     };
                     let call = match has_version {
