@@ -48,12 +48,12 @@ pub enum Command {
         /// What is to be remembered beside the version; None, or without a version: nothing.
         remembered: Option<Box<Remembered>>,
     },
-    /// Looks at the version of a key before a value for it is fetched. Changes nothing.
+    /// Looks at the version of a key, as a rule before a value for it is fetched. Changes nothing.
     Look {
-        /// The key that is to be written.
+        /// The key.
         key: CacheKey,
-        /// The version that it is to be written with.
-        version: Version,
+        /// The version that it is to be written with; None: no write depends on it, and [`Standing::Open`] is the answer.
+        version: Option<Version>,
     },
     /// Lets a value stand that is what a SET would write: its time to live runs anew, and the key has the SET's version from
     /// then on. If the key holds anything else, nothing happens.
@@ -108,9 +108,15 @@ impl Command {
         }
     }
 
-    /// Whether the command may change the key: waits for replicas are for such.
+    /// Whether the command may change the key.
     pub fn is_write(&self) -> bool {
         !matches!(self, Command::Get { .. } | Command::Look { .. } | Command::Expiry { .. })
+    }
+
+    /// Whether its answer may say that the cache has what the sender wants: replicas must have it too then
+    /// (`redis.wait_replicas`). A write says so, and a look that makes one needless.
+    pub fn is_for_replicas(&self) -> bool {
+        self.is_write() || matches!(self, Command::Look { version: Some(_), .. })
     }
 
     /// Whether the command reads a value. Batches treat such apart, for a value may be large.

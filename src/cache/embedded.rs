@@ -185,7 +185,7 @@ impl MapState {
                 let remembered = remembered.as_ref().filter(|_| version.is_some());
                 self.set(key, value, *ttl, version.as_ref(), remembered.map(|own| Arc::new((**own).clone())))
             }
-            Command::Look { key, version } => Ok(Reply::Seen(Box::new(self.look(key.as_bytes(), version)))),
+            Command::Look { key, version } => Ok(Reply::Seen(Box::new(self.look(key.as_bytes(), version.as_ref())))),
             Command::Expiry { key } => Ok(self.expiry(key.as_bytes())),
             Command::Refresh { key, ttl, version, remembered } => {
                 Ok(self.refresh(key.as_bytes(), *ttl, version, remembered))
@@ -216,10 +216,11 @@ impl MapState {
         Held::parse(&old.stored).standing(version, self.holds(key)) != Standing::Open
     }
 
-    fn look(&self, key: &[u8], version: &Version) -> Seen {
+    fn look(&self, key: &[u8], version: Option<&Version>) -> Seen {
         let entry = self.map.get(key).filter(StoredValue::is_live);
         let (old, holds) = (self.version(key), entry.is_some());
-        let standing = old.as_ref().map(|old| Held::parse(&old.stored).standing(&version.stored(), entry.is_some()));
+        let standing =
+            old.as_ref().zip(version).map(|(old, new)| Held::parse(&old.stored).standing(&new.stored(), holds));
         let remembered = entry.and_then(|entry| entry.remembered).map(|remembered| (*remembered).clone());
         let version = old.and_then(|old| Version::from_stored(Held::parse(&old.stored).version));
         Seen { standing: standing.unwrap_or_default(), remembered, version, holds }

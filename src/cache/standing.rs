@@ -70,12 +70,13 @@ impl<'a> Held<'a> {
 }
 
 impl Seen {
-    /// For a write with the version `new`; `stored` is that of its key.
-    pub(super) fn of(stored: &[u8], new: &[u8], holds: bool) -> Self {
+    /// For a write with the version `new`, if one is to come; `stored` is that of its key.
+    pub(super) fn of(stored: &[u8], new: Option<&[u8]>, holds: bool) -> Self {
         let held = Held::parse(stored);
         let remembered = if holds { held.remembered() } else { None };
         let version = Version::from_stored(held.version);
-        Seen { standing: held.standing(new, holds), remembered, version, holds }
+        let standing = new.map_or(Standing::Open, |new| held.standing(new, holds));
+        Seen { standing, remembered, version, holds }
     }
 }
 
@@ -97,7 +98,7 @@ mod tests {
             (number(5), 5, false, Standing::Superseded),
             (number(5), 6, false, Standing::Open),
         ] {
-            assert_eq!(Seen::of(&stored, &number(new), holds).standing, expected, "{stored:?}, {new}, {holds}");
+            assert_eq!(Seen::of(&stored, Some(&number(new)), holds).standing, expected, "{stored:?}, {new}, {holds}");
         }
     }
 }

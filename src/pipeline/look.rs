@@ -25,8 +25,7 @@ impl Pipeline {
     /// What the cache tells of the key `within` that time.
     pub async fn look_at(&self, key: CacheKey, within: Duration) -> KeyFacts {
         let mut facts = KeyFacts::default();
-        let Some(first) = Version::from_number(0) else { return facts };
-        let commands = [Command::Look { key: key.clone(), version: first }, Command::Expiry { key }];
+        let commands = [Command::Look { key: key.clone(), version: None }, Command::Expiry { key }];
         for reply in self.placement.session().apply(&commands, within).await {
             match reply {
                 Ok(Reply::Seen(seen)) => (facts.version, facts.holds) = (seen.version, Some(seen.holds)),

@@ -2,8 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use futures::stream;
 use redis_cache_sync::cache::redis::{CacheSettings, RedisCache};
-use redis_cache_sync::cache::{Cache, CacheError, Cursor, Reply, Scan, Session};
+use redis_cache_sync::cache::{
+    Cache, CacheError, Command, Cursor, Fingerprint, Incoming, Remembered, Reply, Scan, Session, StreamError,
+};
+use redis_cache_sync::event::EntityTag;
 use redis_cache_sync::event::version::Version;
 use redis_cache_sync::redis::{Settings, TlsSettings};
 use redis_cache_sync::secret::{Pem, Secret};
@@ -260,8 +264,8 @@ async fn a_read_only_replica_is_unavailable_and_looked_up_anew() {
     }
 }
 
-#[tokio::test]
-async fn a_write_counts_only_when_enough_replicas_have_it() {
+/// A server with a replica that follows it, and a cache that waits for that.
+fn with_replica() -> (RedisServer, RedisServer, RedisCache) {
     let master = RedisServer::start(&[]);
     let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
     let mut side = master.client();
@@ -284,6 +288,18 @@ async fn a_write_counts_only_when_enough_replicas_have_it() {
     settings.response_timeout = Duration::from_secs(1);
     let settings = CacheSettings { wait_replicas: 1, ..settings.into() };
     let cache = RedisCache::new(settings).unwrap();
+    (master, replica, cache)
+}
+
+/// Until the replica has what was written.
+fn catch_up(master: &RedisServer) {
+    let mut side = master.client();
+    wait_until("the replica to catch up", || redis::cmd("WAIT").arg(1).arg(100).query::<i64>(&mut side).unwrap() == 1);
+}
+
+#[tokio::test]
+async fn a_write_counts_only_when_enough_replicas_have_it() {
+    let (master, replica, cache) = with_replica();
     let mut first = cache.session();
     let batch = [set("k", "v"), set("l", "v"), get("k")];
     assert_eq!(first.apply(&batch, WITHIN).await, [Ok(Reply::Stored), Ok(Reply::Stored), hit("v")]);
@@ -302,9 +318,48 @@ async fn a_write_counts_only_when_enough_replicas_have_it() {
     assert!(is_unavailable(&one(&mut second, delete("l")).await));
 
     drop(frozen);
-    wait_until("the replica to catch up", || redis::cmd("WAIT").arg(1).arg(100).query::<i64>(&mut side).unwrap() == 1);
+    catch_up(&master);
     assert_eq!(one(&mut second, delete("l")).await, Ok(Reply::Absent));
     assert_eq!(crate::suite::scan(&mut second, None).await, ["probe"], "the key to wait for stays hidden");
+}
+
+#[tokio::test]
+async fn what_is_superseded_counts_only_when_enough_replicas_have_what_supersedes_it() {
+    let (master, replica, cache) = with_replica();
+    let (key, number, value) = (key("k"), Version::from_number, vec![7; (1 << 20) + 1]);
+    let store = async |session: &mut Box<dyn Session>| {
+        let (pieces, version) = (std::pin::pin!(stream::iter([Some(value.clone().into())])), number(5));
+        let (bytes, version) = (value.len(), version.as_ref());
+        let incoming = Incoming { key: &key, bytes, ttl: None, version, remembered: &|| None, pieces };
+        session.store_incoming(incoming, WITHIN).await
+    };
+    let remembered = Remembered { etag: EntityTag::parse("v1").unwrap(), resource: 7, print: Fingerprint::of(&value) };
+    let refresh =
+        Command::Refresh { key: key.clone(), ttl: None, version: number(5).unwrap(), remembered: Box::new(remembered) };
+    let look = |version| Command::Look { key: key.clone(), version };
+    let looks = [look(number(4)), look(number(5)), look(number(6)), look(None)];
+    let is_lacking =
+        |error: &CacheError| matches!(error, CacheError::Unavailable(cause) if cause.starts_with("too few"));
+
+    let (frozen, mut session) = (replica.freeze(), cache.session());
+    for attempt in ["the first", "the second, which finds what the first has written"] {
+        let stored = store(&mut session).await;
+        assert!(matches!(&stored, Err(StreamError::Cache(error)) if is_lacking(error)), "{attempt}: {stored:?}");
+    }
+    let refreshed = session.refresh_long(&refresh, WITHIN).await;
+    assert!(refreshed.as_ref().is_err_and(is_lacking), "{refreshed:?}");
+    let seen = session.apply(&looks, WITHIN).await;
+    let lacking: Vec<bool> = seen.iter().map(|seen| seen.as_ref().is_err_and(is_lacking)).collect();
+    assert_eq!(lacking, [true, true, false, false], "{seen:?}");
+    let seen = session.apply(&looks[2..], WITHIN).await;
+    assert!(seen.iter().all(Result::is_ok), "what is open says nothing of replicas: {seen:?}");
+
+    drop(frozen);
+    catch_up(&master);
+    assert_eq!(store(&mut session).await, Ok(Reply::Superseded));
+    assert_eq!(session.refresh_long(&refresh, WITHIN).await, Ok(Reply::Superseded));
+    assert!(session.apply(&looks, WITHIN).await.iter().all(Result::is_ok));
+    assert_eq!(session.reconnects(), 0, "too few replicas are no lost connection");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ fn fetched(name: &str, value: impl Into<Bytes>, etag: &str, version: u64) -> Com
 }
 
 fn look(name: &str, version: u64) -> Command {
-    Command::Look { key: key(name), version: number(version) }
+    Command::Look { key: key(name), version: Some(number(version)) }
 }
 
 fn refresh(name: &str, version: u64, value: &[u8], etag: &str, ttl: Option<u32>) -> Command {
@@ -98,7 +98,7 @@ pub async fn a_look_tells_what_would_be_superseded_and_what_is_remembered(cache:
         version: Some(place(Rank::Set)),
         remembered: None,
     };
-    let look_at = |rank| Command::Look { key: key("placed"), version: place(rank) };
+    let look_at = |rank| Command::Look { key: key("placed"), version: Some(place(rank)) };
     let expected = [Reply::Stored, seen(Standing::Open, None), seen(Standing::Open, None)];
     assert_eq!(replies(&mut session, &[set_at, look_at(Rank::Set), look_at(Rank::Delete)]).await, expected);
 }

@@ -89,7 +89,7 @@ async fn lets_long_values_stand(cache: &dyn Cache) {
     let (bytes, version) = (whole.len(), version.as_ref());
     let incoming = Incoming { key: &key, bytes, ttl: None, version, remembered: &remembered, pieces };
     assert_eq!(session.store_incoming(incoming, WITHIN).await, Ok(Reply::Stored));
-    let look = Command::Look { key: key.clone(), version: Version::from_number(2).unwrap() };
+    let look = Command::Look { key: key.clone(), version: Version::from_number(2) };
     match one(&mut session, look).await {
         Ok(Reply::Seen(seen)) => assert_eq!(seen.remembered.as_ref(), Some(&known)),
         other => panic!("{other:?}"),

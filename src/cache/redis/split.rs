@@ -69,9 +69,9 @@ pub(super) struct Survey {
     pub(super) bytes: usize,
     /// How many of them read a value.
     pub(super) reads: usize,
-    /// The place of the last that may change its key.
-    pub(super) last_write: Option<usize>,
-    /// Whether one of those stands behind a read.
+    /// The place of the last whose answer is for replicas to bear out.
+    pub(super) last_for_replicas: Option<usize>,
+    /// Whether a write stands behind a read.
     is_written_after_reads: bool,
     pub(super) has_versions: bool,
     /// The length of the first value that Redis may refuse for it.
@@ -85,9 +85,9 @@ impl Survey {
             survey.bytes += command.weight();
             if command.is_read() {
                 survey.reads += 1;
-            } else if command.is_write() {
-                survey.last_write = Some(place);
-                survey.is_written_after_reads |= survey.reads > 0;
+            } else if command.is_for_replicas() {
+                survey.last_for_replicas = Some(place);
+                survey.is_written_after_reads |= survey.reads > 0 && command.is_write();
             }
             survey.has_versions |= command.version().is_some();
             survey.long_value = survey.long_value.or_else(|| long_value(command));

@@ -87,7 +87,7 @@ impl Looks {
     pub async fn at(&mut self, keys: Vec<CacheKey>) -> Result<Vec<Seen>, String> {
         let mut seen = Vec::with_capacity(keys.len());
         for batch in keys.chunks(BATCH) {
-            let look = |key: &CacheKey| Command::Look { key: key.clone(), version: Version::before_any_place() };
+            let look = |key: &CacheKey| Command::Look { key: key.clone(), version: None };
             let batch: Vec<Command> = batch.iter().map(look).collect();
             seen.append(&mut self.batch(&batch).await?);
         }

@@ -126,14 +126,12 @@ impl Operation<AwaitedBlob> {
 
     /// The question how its write stands; None without a version, which takes effect whatever there is.
     pub fn look(&self) -> Option<Command> {
-        let version = self.version.clone()?;
-        Some(Command::Look { key: self.key.clone(), version })
+        self.version.is_some().then(|| self.look_in_turn())
     }
 
     /// The question that is answered when its writer is done with all that was before it on its key.
-    pub fn look_in_turn(&self) -> Option<Command> {
-        let version = self.version.clone().or_else(|| Version::from_number(0))?;
-        Some(Command::Look { key: self.key.clone(), version })
+    pub fn look_in_turn(&self) -> Command {
+        Command::Look { key: self.key.clone(), version: self.version.clone() }
     }
 
     /// The command that lets the value stand that the key has, because it is what the write would store.

@@ -144,7 +144,7 @@ impl<'a> ReplyReader<'a> {
                 let exists = if window.with_exists { Some(self.reply()?) } else { None };
                 return Some(read_step(window, first, exists));
             }
-            Command::Look { version, .. } => return Some(looked(version, first, self.reply()?)),
+            Command::Look { version, .. } => return Some(looked(version.as_ref(), first, self.reply()?)),
             Command::Set { .. } | Command::Refresh { .. } => "SET",
             Command::Delete { .. } => "UNLINK",
             Command::Expiry { .. } => "PTTL",
@@ -213,7 +213,7 @@ fn read_step(window: Window, first: Frame, exists: Option<Frame>) -> Step {
 }
 
 /// What the two replies to a look say: the key's version, and whether there is a value.
-pub(in crate::cache::redis) fn looked(version: &Version, stored: Frame, exists: Frame) -> Step {
+pub(in crate::cache::redis) fn looked(version: Option<&Version>, stored: Frame, exists: Frame) -> Step {
     let (stored, holds) = match (stored, exists) {
         (Frame::Error(code), _) => return failed(&code, "GET"),
         (_, Frame::Error(code)) => return failed(&code, "EXISTS"),
@@ -223,7 +223,8 @@ pub(in crate::cache::redis) fn looked(version: &Version, stored: Frame, exists: 
         }
         _ => return Step::Done(Err(unexpected())),
     };
-    Step::Done(Ok(Reply::Seen(Box::new(Seen::of(&stored, &version.stored(), holds)))))
+    let version = version.map(Version::stored);
+    Step::Done(Ok(Reply::Seen(Box::new(Seen::of(&stored, version.as_deref(), holds)))))
 }
 
 /// What the answer to `PTTL` says.

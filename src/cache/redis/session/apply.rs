@@ -9,7 +9,7 @@ use crate::cache::redis::split::{Bounds, PipelineSplit, Survey, WINDOW_BYTES, Wi
 use crate::cache::redis::wait::{self, Wait, Waited};
 use crate::cache::redis::{unavailable, unexpected};
 use crate::cache::room::COUNTED_FROM_BYTES;
-use crate::cache::{CacheError, Command, Reply, Room};
+use crate::cache::{CacheError, Command, Reply, Room, Standing};
 use crate::event::CacheKey;
 use crate::redis::{Deadline, Encoder, Frame, Hint, MAX_OWN_BYTES, too_long};
 
@@ -119,8 +119,8 @@ impl RedisSession {
         let Survey { bytes, long_value: long, has_versions, .. } = survey;
         deadline.extend(bytes);
         let shared = self.shared.clone();
-        let written = survey.last_write.and_then(|place| segment.get(place));
-        let wait = written.and_then(|command| self.wait(command.key().as_bytes(), deadline, bytes));
+        let last = survey.last_for_replicas.and_then(|place| segment.get(place));
+        let wait = last.and_then(|command| self.wait(command.key().as_bytes(), deadline, bytes));
         let options = EncodeOptions {
             version_keys: &shared.version_keys,
             with_exists: self.expects_misses,
@@ -151,8 +151,8 @@ impl RedisSession {
         if let Some(wait) = &wait
             && let Err(error) = self.acknowledged(wait::waited(replies.into_frames(), wait), wait, deadline).await
         {
-            let written = results.iter_mut().zip(segment).filter(|(result, own)| result.is_ok() && own.is_write());
-            written.for_each(|(result, _)| *result = Err(error.clone()));
+            let claimed = results.iter_mut().zip(segment).filter(|(result, own)| says_done(result, own));
+            claimed.for_each(|(result, _)| *result = Err(error.clone()));
         }
         sent?;
         match self.session.has_connection() {
@@ -361,6 +361,14 @@ fn mark_overtaken(commands: &[Command], windows: &[Window], elsewhere: &HashSet<
         {
             *result = Err(CacheError::Overtaken);
         }
+    }
+}
+
+/// Whether it says that the cache has what the sender wants.
+fn says_done(result: &Result<Reply, CacheError>, command: &Command) -> bool {
+    match result {
+        Ok(Reply::Seen(seen)) => seen.standing != Standing::Open,
+        result => result.is_ok() && command.is_write(),
     }
 }
 

@@ -19,7 +19,7 @@ impl RedisSession {
         deadline: &Deadline,
     ) -> Result<Reply, CacheError> {
         let reply = self.on_one_connection(async |session| session.refresh_watched(refresh, deadline).await).await?;
-        if reply == Reply::Unchanged {
+        if matches!(reply, Reply::Unchanged | Reply::Superseded) {
             self.wait_for_replicas(refresh.key().as_bytes(), 0, deadline).await?;
         }
         Ok(reply)

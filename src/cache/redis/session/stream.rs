@@ -25,7 +25,8 @@ impl RedisSession {
         let deadline = Deadline::new(within + response_timeout + time_for_bytes(value.bytes));
         let (key, bytes) = (value.key.as_bytes().to_vec(), value.bytes);
         let reply = self.on_one_connection(async |session| session.send_if_newer(value, &deadline).await).await?;
-        if reply == Reply::Stored {
+        // What is superseded may be so by an earlier attempt of the same write.
+        if matches!(reply, Reply::Stored | Reply::Superseded) {
             self.wait_for_replicas(&key, bytes, &deadline).await?;
         }
         Ok(reply)

@@ -40,7 +40,7 @@ impl RedisSession {
         let mut frames = self.ask(encoder, "WATCH", deadline).await?.into_iter().skip(1);
         self.session.pin(true);
         let (Some(stored), Some(exists)) = (frames.next(), frames.next()) else { return Err(unexpected()) };
-        match looked(version, stored, exists) {
+        match looked(Some(version), stored, exists) {
             Step::Done(Ok(Reply::Seen(seen))) => Ok(seen.standing),
             Step::Done(Err(error)) => Err(error),
             _ => Err(unavailable("another node of the cluster is to be asked")),

@@ -44,7 +44,7 @@ impl CentralRouter {
             self.waiting_turn.insert(request.seq, request);
             return;
         }
-        match self.lanes.awaited(&request.key, request.seq).and_then(Operation::look_in_turn) {
+        match self.lanes.awaited(&request.key, request.seq).map(Operation::look_in_turn) {
             Some(look) => self.ask(look, request),
             None => self.submit(request),
         }
