@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use redis_cache_sync::cache::{CacheError, Command, DeleteGroup, Reply, Session};
+use redis_cache_sync::cache::{CacheError, Command, DeleteGroup, Reply, Seen, Session};
 use redis_cache_sync::event::version::Version;
 use redis_cache_sync::secret::Secret;
 
@@ -227,6 +227,9 @@ async fn what_an_older_release_or_somebody_else_left_as_a_version_is_understood(
     assert_eq!(session.apply(&batch, WITHIN).await, expected);
     let _: () = redis::cmd("DEL").arg(version_key).query(&mut side).unwrap();
     let _: () = redis::cmd("LPUSH").arg(version_key).arg("x").query(&mut side).unwrap();
+    let look = Command::Look { key: key("k"), version: Version::from_number(1) };
+    let nothing_known = Seen { holds: true, ..Seen::default() };
+    assert_eq!(one(&mut session, look).await, Ok(Reply::Seen(Box::new(nothing_known))));
     assert_eq!(one(&mut session, at(1, set("k", "v"))).await, Ok(Reply::Stored));
     assert_eq!(one(&mut session, at(1, set("k", "late"))).await, late());
 }

@@ -215,6 +215,8 @@ fn read_step(window: Window, first: Frame, exists: Option<Frame>) -> Step {
 /// What the two replies to a look say: the key's version, and whether there is a value.
 pub(in crate::cache::redis) fn looked(version: Option<&Version>, stored: Frame, exists: Frame) -> Step {
     let (stored, holds) = match (stored, exists) {
+        // Somebody has put a list there, say: for the scripts that is no version either.
+        (Frame::Error(code), exists) if code.as_str() == "WRONGTYPE" => return looked(version, Frame::Nil, exists),
         (Frame::Error(code), _) => return failed(&code, "GET"),
         (_, Frame::Error(code)) => return failed(&code, "EXISTS"),
         (Frame::Text(stored), Frame::Number(count)) => (stored, count > 0),
