@@ -1,5 +1,7 @@
 """The Helm chart, rendered by Helm's own engine: it makes the objects of manifests/base, and with every option valid ones."""
 
+import ipaddress
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,9 @@ EVERYTHING = {
     "tolerations": [{"operator": "Exists"}],
     "nodeSelector": {"kubernetes.io/os": "linux"},
 }
+
+# Where platforms lend credentials to stores: the addresses of `src/blob/store/platform.rs`.
+LENDERS = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23")
 
 
 def rendered(values, release=NAME):
@@ -79,6 +84,29 @@ def validate(objects):
         subprocess.run([Path(sys.executable).parent / "kubernetes-validate", "--strict", "--quiet", file.name], check=True)
 
 
+def admits(policy, address, port):
+    """Whether a rule for this very port lets the pods call the address."""
+    inside = lambda net: ipaddress.ip_address(address) in ipaddress.ip_network(net)
+    rules = [rule for rule in policy["spec"]["egress"] if {"port": port} in rule["ports"]]
+    blocks = [to["ipBlock"] for rule in rules for to in rule.get("to", []) if "ipBlock" in to]
+    return any(inside(block["cidr"]) and not any(map(inside, block.get("except", []))) for block in blocks)
+
+
+def credentials():
+    """The addresses that lend credentials are admitted on demand, in the chart and in production."""
+    closed = by_kind(rendered(EVERYTHING))["NetworkPolicy"]
+    policy = {"enabled": True, "platformCredentials": True}
+    opened = by_kind(rendered({**EVERYTHING, "networkPolicy": policy}))["NetworkPolicy"]
+    for address in LENDERS:
+        if admits(closed, address, 80):
+            yield f"the network policy admits {address} without platformCredentials"
+        if not admits(opened, address, 80):
+            yield f"the network policy with platformCredentials does not admit {address}"
+    text = (ROOT / "manifests/production/networkpolicy.yaml").read_text()
+    taken_in = yaml.safe_load(re.sub("(?m)^    # (- to:|  )", r"    \1", text))
+    yield from difference(opened["spec"], taken_in["spec"], "NetworkPolicy with the rule in the comment")
+
+
 def main():
     default = rendered({})
     faults = list(difference(plain(by_kind(default)), plain(base())))
@@ -110,6 +138,7 @@ def main():
     except Exception as error:
         if "needs adminPort" not in str(error):
             faults.append(f"a network policy without adminPort: {error}")
+    faults += credentials()
     print("\n".join(faults) or f"the chart makes the {len(default)} objects of manifests/base, and {len(everything)} with every option")
     sys.exit(bool(faults))
 
