@@ -30,9 +30,9 @@ EVERYTHING = {
 LENDERS = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23")
 
 
-def rendered(values, release=NAME):
+def rendered(values, release=NAME, namespace="default"):
     with Chart.load(str(ROOT / "manifests/chart")) as chart:
-        texts = chart.render(values, name=release, namespace="default", is_install=True)
+        texts = chart.render(values, name=release, namespace=namespace, is_install=True)
     manifests = [text for path, text in texts.items() if path.endswith(".yaml")]
     return [one for text in manifests for one in yaml.safe_load_all(text) if one]
 
@@ -107,6 +107,18 @@ def credentials():
     yield from difference(opened["spec"], taken_in["spec"], "NetworkPolicy with the rule in the comment")
 
 
+def names():
+    """An open service answers to every name of its Service, whatever release and namespace are called."""
+    for release, namespace in (("staging", "default"), ("staging", "sync")):
+        objects = by_kind(rendered(EVERYTHING, release, namespace))
+        service = objects["Service"]["metadata"]["name"]
+        within = f"{service}.{namespace}"
+        wanted = {service, within, f"{within}.svc", f"{within}.svc.cluster.local"}
+        hosts = objects["ConfigMap"]["data"]["HTTP_HOSTS"].split(",")
+        if sorted(hosts) != sorted(wanted):
+            yield f"HTTP_HOSTS of the release {release} in {namespace}: {hosts}"
+
+
 def main():
     default = rendered({})
     faults = list(difference(plain(by_kind(default)), plain(base())))
@@ -118,13 +130,9 @@ def main():
     wanted = {"Deployment", "Service", "ConfigMap", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor", "Ingress", "HTTPRoute"}
     if kinds != wanted:
         faults.append(f"with every option the chart makes {sorted(kinds)}")
-    names = {one["metadata"]["name"] for one in everything}
-    if names != {"staging-redis-cache-sync", "staging-redis-cache-sync-replicas"}:
-        faults.append(f"names of the release staging: {sorted(names)}")
-    # An open service must answer to the name of its Service, whatever the release is called.
-    hosts = by_kind(everything)["ConfigMap"]["data"]["HTTP_HOSTS"]
-    if hosts != by_kind(everything)["Service"]["metadata"]["name"]:
-        faults.append(f"HTTP_HOSTS of the release staging: {hosts}")
+    called = {one["metadata"]["name"] for one in everything}
+    if called != {"staging-redis-cache-sync", "staging-redis-cache-sync-replicas"}:
+        faults.append(f"names of the release staging: {sorted(called)}")
     policy = yaml.safe_load((ROOT / "manifests/production/networkpolicy.yaml").read_text())
     own = by_kind(rendered(EVERYTHING))["NetworkPolicy"]
     faults += difference(own["spec"], policy["spec"], "NetworkPolicy")
@@ -138,7 +146,7 @@ def main():
     except Exception as error:
         if "needs adminPort" not in str(error):
             faults.append(f"a network policy without adminPort: {error}")
-    faults += credentials()
+    faults += [*credentials(), *names()]
     print("\n".join(faults) or f"the chart makes the {len(default)} objects of manifests/base, and {len(everything)} with every option")
     sys.exit(bool(faults))
 

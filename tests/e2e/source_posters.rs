@@ -13,6 +13,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
+use crate::docs;
 use crate::reload::{How, change};
 use crate::support::http::request;
 use crate::support::{Answer, Blob, BlobServer, Builder, Daemon, Gate, eventually};
@@ -113,6 +114,35 @@ fn a_source_that_asks_for_something_is_shut_though_events_are_not_and_may_be_cal
     let token = ("authorization", "Bearer ofsourceofsource");
     assert_eq!(post(&daemon, "/sources/s", &[("host", "cache.example"), token]).status, 200);
     assert_refused(&called("/sources/s", "cache.example"));
+}
+
+/// An event as Knative's broker sends it to the subscriber of a trigger.
+const BY_KNATIVE: [(&str, &str); 6] = [
+    JSON,
+    ("ce-specversion", "1.0"),
+    ("ce-id", "e-1"),
+    ("ce-source", "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/acct"),
+    ("ce-subject", "/blobServices/default/containers/c/blobs/a.txt"),
+    ("ce-type", "Microsoft.Storage.BlobCreated"),
+];
+
+#[test]
+fn the_trigger_of_the_guide_reaches_a_source_with_the_token_of_the_guide_and_one_that_is_open_as_the_base_deploys_it() {
+    let page = docs::read("docs/sources.md");
+    let uri = page.split("subscriber: {uri: \"http://").nth(1).and_then(|rest| rest.split('"').next());
+    let (host, path) = uri.and_then(|uri| uri.split_once('/')).expect("the trigger's URI");
+    let token = page.split("tokens = [\"").nth(1).and_then(|rest| rest.split('"').next()).expect("the source's token");
+    let base: Value =
+        serde_norway::from_str(include_str!("../../manifests/base/configmap.yaml")).expect("the config map");
+    let names = base.pointer("/data/HTTP_HOSTS").and_then(Value::as_str).expect("names");
+    for (setting, value) in [("sources.photos.tokens", token), ("http.hosts", names)] {
+        let daemon = Daemon::builder().embedded().set("sources.photos.format", "cloudevents");
+        let daemon = daemon.set("sources.photos.value", "facts").set(setting, value).start();
+        let headers = [&BY_KNATIVE[..], &[("host", host)]].concat();
+        let data = br#"{"url": "https://acct.blob.core.windows.net/c/a.txt", "sequencer": "0A", "contentLength": 7}"#;
+        let answer = daemon.post_to(&format!("/{path}"), &headers, data);
+        assert_eq!((answer.status, &answer.json()["counts"]["ok"]), (200, &json!(1)), "{setting}: {}", answer.text());
+    }
 }
 
 #[test]

@@ -27,3 +27,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "adminPortName" -}}
 {{ if .Values.adminPort }}admin{{ else }}http{{ end }}
 {{- end }}
+
+{{- define "hosts" -}}
+{{- $within := printf "%s.%s" (include "name" .) .Release.Namespace }}
+{{- list (include "name" .) $within (printf "%s.svc" $within) (printf "%s.svc.cluster.local" $within) | join "," }}
+{{- end }}
