@@ -108,15 +108,35 @@ def credentials():
 
 
 def names():
-    """An open service answers to every name of its Service, whatever release and namespace are called."""
+    """An open service answers to every name of its Service, whatever release and namespace are called, and to those of its routes."""
     for release, namespace in (("staging", "default"), ("staging", "sync")):
         objects = by_kind(rendered(EVERYTHING, release, namespace))
         service = objects["Service"]["metadata"]["name"]
         within = f"{service}.{namespace}"
-        wanted = {service, within, f"{within}.svc", f"{within}.svc.cluster.local"}
+        wanted = {service, within, f"{within}.svc", f"{within}.svc.cluster.local", "cache.example.com"}
         hosts = objects["ConfigMap"]["data"]["HTTP_HOSTS"].split(",")
         if sorted(hosts) != sorted(wanted):
             yield f"HTTP_HOSTS of the release {release} in {namespace}: {hosts}"
+    # The setting knows no wildcards, and a pod does not start with one.
+    route = {**EVERYTHING["route"], "host": "*.example.com"}
+    hosts = by_kind(rendered({**EVERYTHING, "route": route}))["ConfigMap"]["data"]["HTTP_HOSTS"]
+    if "*" in hosts or "cache.example.com" not in hosts:
+        yield f"HTTP_HOSTS beside a route of *.example.com: {hosts}"
+
+
+def routed():
+    """From outside come events and notifications, by Ingress and HTTPRoute of the chart and of the examples."""
+    made = by_kind(rendered(EVERYTHING))
+    examples = {kind: yaml.safe_load((ROOT / f"manifests/examples/{kind.lower()}.yaml").read_text()) for kind in ("Ingress", "HTTPRoute")}
+    for objects in (made, examples):
+        (rule,) = objects["Ingress"]["spec"]["rules"]
+        paths = {(one["path"], one["pathType"]) for one in rule["http"]["paths"]}
+        (rule,) = objects["HTTPRoute"]["spec"]["rules"]
+        matches = {(one["path"]["value"], one["path"]["type"]) for one in rule["matches"]}
+        if paths != {("/events", "Exact"), ("/sources/", "Prefix")}:
+            yield f"an Ingress has the paths {sorted(paths)}"
+        if matches != {("/events", "Exact"), ("/sources/", "PathPrefix")}:
+            yield f"an HTTPRoute has the paths {sorted(matches)}"
 
 
 def main():
@@ -146,7 +166,7 @@ def main():
     except Exception as error:
         if "needs adminPort" not in str(error):
             faults.append(f"a network policy without adminPort: {error}")
-    faults += [*credentials(), *names()]
+    faults += [*credentials(), *names(), *routed()]
     print("\n".join(faults) or f"the chart makes the {len(default)} objects of manifests/base, and {len(everything)} with every option")
     sys.exit(bool(faults))
 

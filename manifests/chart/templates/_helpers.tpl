@@ -30,5 +30,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{- define "hosts" -}}
 {{- $within := printf "%s.%s" (include "name" .) .Release.Namespace }}
-{{- list (include "name" .) $within (printf "%s.svc" $within) (printf "%s.svc.cluster.local" $within) | join "," }}
+{{- $hosts := list (include "name" .) $within (printf "%s.svc" $within) (printf "%s.svc.cluster.local" $within) }}
+{{- range list .Values.ingress .Values.route }}
+{{- /* The setting knows no wildcards. */}}
+{{- if and .enabled (not (contains "*" .host)) }}{{ $hosts = append $hosts .host }}{{ end }}
+{{- end }}
+{{- uniq $hosts | join "," }}
 {{- end }}
