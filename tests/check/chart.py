@@ -24,6 +24,10 @@ EVERYTHING = {
     "autoscaling": {"enabled": False},
     "tolerations": [{"operator": "Exists"}],
     "nodeSelector": {"kubernetes.io/os": "linux"},
+    "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/cache"}},
+    "podLabels": {"azure.workload.identity/use": "true"},
+    "volumes": [{"name": "tls", "secret": {"secretName": "cache-tls"}}],
+    "volumeMounts": [{"name": "tls", "mountPath": "/tls", "readOnly": True}],
 }
 
 # Where platforms lend credentials to stores: the addresses of `src/blob/store/platform.rs`.
@@ -139,6 +143,39 @@ def routed():
             yield f"an HTTPRoute has the paths {sorted(matches)}"
 
 
+def pods():
+    """A pod has the time that its drain takes, and what it needs from outside; its probes speak as its listener does."""
+    pod = lambda values: by_kind(rendered(values))["Deployment"]["spec"]["template"]
+    grace = pod({"settings": {"HTTP_SHUTDOWN_SECONDS": "60"}})["spec"]["terminationGracePeriodSeconds"]
+    if grace < 66:
+        yield f"a pod that drains for 60 s is killed after {grace} s"
+    tls = {"settings": {"HTTP_TLS_CERT": "/tls/tls.crt", "HTTP_TLS_KEY": "/tls/tls.key"}}
+    for values, scheme in ((tls, "HTTPS"), ({**tls, "adminPort": 8081}, None)):
+        (container,) = pod(values)["spec"]["containers"]
+        schemes = [container[probe]["httpGet"].get("scheme") for probe in ("startupProbe", "livenessProbe", "readinessProbe")]
+        if schemes != [scheme] * 3:
+            yield f"probes of a TLS listener with adminPort {values.get('adminPort')}: {schemes}"
+    whole = pod(EVERYTHING)
+    (container,) = whole["spec"]["containers"]
+    account = by_kind(rendered(EVERYTHING))["ServiceAccount"]["metadata"].get("annotations")
+    passed_on = [account, whole["spec"].get("volumes"), container.get("volumeMounts")]
+    if passed_on != [EVERYTHING["serviceAccount"]["annotations"], EVERYTHING["volumes"], EVERYTHING["volumeMounts"]]:
+        yield f"what the pods need from outside: {passed_on}"
+    if not EVERYTHING["podLabels"].items() <= whole["metadata"]["labels"].items():
+        yield f"labels of the pods: {whole['metadata']['labels']}"
+
+
+def refusals():
+    """Values that no pod could be ready with are refused, with what is missing."""
+    for values in ({"networkPolicy": {"enabled": True}}, {"settings": {"HTTP_TLS_CLIENT_CA": "/tls/ca.crt"}}):
+        try:
+            rendered(values)
+            yield f"{values} without adminPort is rendered"
+        except Exception as error:
+            if "needs adminPort" not in str(error):
+                yield f"{values} without adminPort: {error}"
+
+
 def main():
     default = rendered({})
     faults = list(difference(plain(by_kind(default)), plain(base())))
@@ -160,13 +197,7 @@ def main():
     faults += difference(by_kind(everything)["Ingress"]["metadata"]["annotations"], example["metadata"]["annotations"], "Ingress")
     for one in ("ingress.yaml", "httproute.yaml"):
         validate(list(yaml.safe_load_all((ROOT / "manifests/examples" / one).read_text())))
-    try:
-        rendered({"networkPolicy": {"enabled": True}})
-        faults.append("a network policy without adminPort is rendered")
-    except Exception as error:
-        if "needs adminPort" not in str(error):
-            faults.append(f"a network policy without adminPort: {error}")
-    faults += [*credentials(), *names(), *routed()]
+    faults += [*credentials(), *names(), *routed(), *pods(), *refusals()]
     print("\n".join(faults) or f"the chart makes the {len(default)} objects of manifests/base, and {len(everything)} with every option")
     sys.exit(bool(faults))
 

@@ -37,3 +37,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- uniq $hosts | join "," }}
 {{- end }}
+
+{{- define "probe" -}}
+port: {{ include "adminPortName" . }}
+{{- if not .Values.adminPort }}
+{{- if .Values.settings.HTTP_TLS_CLIENT_CA }}{{ fail "settings.HTTP_TLS_CLIENT_CA needs adminPort: probes have no certificate" }}{{ end }}
+{{- if .Values.settings.HTTP_TLS_CERT }}
+scheme: HTTPS
+{{- end }}
+{{- end }}
+{{- end }}
