@@ -133,7 +133,7 @@ fn answer(
 fn respond(class: Class, asked: u16, status: StatusCode, minimal: bool, shared: &HttpState) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
     response.insert_header((CONTENT_TYPE, JSON));
-    Preferences { is_minimal: minimal, is_async: false }.applied(&mut response);
+    Preferences { is_minimal: minimal, ..Preferences::default() }.applied(&mut response);
     if class == Class::Unavailable {
         add_retry_after(&mut response, shared.retry_after().max(asked.into()));
     }

@@ -42,10 +42,9 @@ const LATE: &str = "The keys that prove the sender did not come in time. Send th
 pub async fn handle(worker: &Rc<Worker>, request: &HttpRequest, payload: &mut web::Payload) -> HttpResponse {
     let shared = &worker.shared;
     let _busy = worker.load.enter();
-    match carry_out(request, payload, worker).await {
-        Ok(Reply::Events(done)) => {
-            answer_to(done, request, Preferences::of(request.headers()), shared, |class, _| status_for_producer(class))
-        }
+    let preferences = Preferences::of(request.headers());
+    let response = match carry_out(request, payload, worker).await {
+        Ok(Reply::Events(done)) => answer_to(done, request, preferences, shared, |class, _| status_for_producer(class)),
         Ok(Reply::Question(response)) => response,
         Err(why) => {
             // Behind broken chunks the connection is gone with this very look at it.
@@ -54,7 +53,8 @@ pub async fn handle(worker: &Rc<Worker>, request: &HttpRequest, payload: &mut we
             }
             reject(request, &why, ASKED)
         }
-    }
+    };
+    preferences.answered(response)
 }
 
 /// What a request comes to.

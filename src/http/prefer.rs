@@ -1,8 +1,9 @@
 //! `Prefer` (RFC 7240): what the sender would rather have. Preferences are comma-separated, and may stand in several headers; of
 //! one given twice the first counts.
 
-use actix_web::HttpResponseBuilder;
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::body::BoxBody;
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -16,25 +17,38 @@ pub(super) struct Preferences {
     pub is_async: bool,
     /// To be told of a batch only what is not well.
     pub is_minimal: bool,
+    /// To be answered with an event. Brokers of Knative ask for one, and take any other body for a failure.
+    pub wants_event: bool,
 }
 
 impl Preferences {
     /// Those of a request.
     pub fn of(headers: &HeaderMap) -> Self {
         let values = headers.get_all(PREFER).filter_map(|value| value.to_str().ok());
-        let (mut is_async, mut returns) = (false, None);
+        let (mut is_async, mut wants_event, mut returns) = (false, false, None);
         for preference in values.flat_map(|value| value.split(',')) {
             let preference = preference.split(';').next().unwrap_or_default();
             let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
             match name.trim() {
                 name if name.eq_ignore_ascii_case(RESPOND_ASYNC) => is_async = true,
+                name if name.eq_ignore_ascii_case("reply") => wants_event = true,
                 name if name.eq_ignore_ascii_case("return") => {
                     returns.get_or_insert(value.trim().trim_matches('"'));
                 }
                 _ => {}
             }
         }
-        Preferences { is_async, is_minimal: returns == Some("minimal") }
+        Preferences { is_async, is_minimal: returns == Some("minimal"), wants_event }
+    }
+
+    /// The answer to a notification: without its body where only an event would do. What is refused keeps it, because the broker
+    /// passes it on.
+    pub fn answered(self, mut response: HttpResponse) -> HttpResponse {
+        if !self.wants_event || !response.status().is_success() {
+            return response;
+        }
+        response.headers_mut().remove(CONTENT_TYPE);
+        response.set_body(BoxBody::new(()))
     }
 
     /// Says which of them the answer follows; none: nothing.
@@ -59,7 +73,7 @@ mod tests {
     fn preferences_are_found_in_any_form_and_the_first_counts() {
         let of = |lines: &[&'static str]| {
             let lines = lines.iter().map(|line| (PREFER, HeaderValue::from_static(line)));
-            let Preferences { is_async, is_minimal } = Preferences::of(&lines.collect());
+            let Preferences { is_async, is_minimal, .. } = Preferences::of(&lines.collect());
             (is_async, is_minimal)
         };
         assert_eq!(of(&[]), (false, false));
