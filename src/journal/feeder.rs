@@ -3,6 +3,7 @@
 //! All of its state is in one future, and what it knows is in Redis: after a panic, or when the line to the journal's Redis is
 //! lost, it begins anew, and what was not trimmed is run again.
 
+mod able;
 mod fence;
 mod hold;
 mod round;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use self::able::is_able;
 use self::hold::hold;
 use super::Journal;
 use super::lease::{self, ASK_EVERY};
@@ -97,8 +99,8 @@ async fn run(parts: Parts) {
     let mut trouble = Trouble::default();
     let mut is_looked_at = !parts.journal.settings().is_asked_for;
     while !parts.stopping.is_cancelled() {
-        // Who cannot reach the cache leaves the lease to others.
-        let asked = match parts.pipeline.readiness.is_cache_up() {
+        // Who cannot reach the cache, or has an actor that hangs, leaves the lease to others.
+        let asked = match is_able(&parts) {
             true => lease::acquire(&parts.journal, &mut link).await,
             false => lease::look(&parts.journal, &mut link).await.map(|()| None),
         };

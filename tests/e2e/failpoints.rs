@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::faulty_way::{Fault, Proxy, Way};
+use crate::journal::{assert_accepted, assert_empty, keep};
 use crate::support::{Blob, BlobServer, Daemon, Gate, PATIENCE, Redis, eventually, get, ndjson, set_blob, set_inline};
 
 const CLIENTS: u64 = 6;
@@ -145,6 +146,24 @@ fn a_stuck_actor_turns_live_until_it_moves_again() {
         assert!(eventually(Duration::from_secs(5), || daemon.get("/live").status == 200), "{point}");
         assert_eq!(daemon.post(&get(json!("k"))).status, 200);
     }
+}
+
+#[test]
+fn a_holder_of_the_journal_with_an_actor_that_hangs_leaves_its_lease_to_another() {
+    let redis = Redis::start();
+    let start = |points: &str| Daemon::builder().redis(&redis).env("FAILPOINTS", points).start();
+    let stuck = start("write=1*sleep(40000)");
+    assert_accepted(&keep(&stuck, &set_inline("k", "1")), 1);
+    assert!(eventually(PATIENCE, || redis.exists("{rcs:journal}:lease")), "it has the lease");
+    let began = Instant::now();
+    let other = start("write=off");
+    assert_accepted(&keep(&other, &json!([set_inline("k", "2"), set_inline("other", "1")])), 2);
+    let applied = || redis.value("k").as_deref() == Some(b"2") && redis.exists("other");
+    assert!(eventually(Duration::from_secs(10), applied), "nobody went on within {:?}", began.elapsed());
+    assert_empty(&redis);
+    assert!(!redis.exists("{rcs:journal}:dead"), "no event is given up");
+    stuck.log_line(|line| line.contains("an actor of the pipeline hangs"));
+    assert_eq!(other.metric("cache_sync_journal_lease", &[]), 1.0);
 }
 
 /// A batch was carried out, its answer is on a long way, and its writer is restarted: it repeats the batch, but not the read

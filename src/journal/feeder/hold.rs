@@ -12,9 +12,10 @@ use futures::{FutureExt, StreamExt};
 use log::{error, info, warn};
 use tokio::select;
 use tokio::task::yield_now;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Parts;
+use super::able::unable;
 use super::fence::take_back;
 use super::round::{End, Ended, Failure, Results, carry_out, counts, dead_letter};
 use super::stream::{read, trim};
@@ -35,12 +36,10 @@ const MAX_ROUNDS: usize = 256;
 /// Entries that are settled behind one that is not.
 const MAX_ENTRIES: usize = 100_000;
 /// How often it is looked whether the cache is there again, and what is due.
-const TICK: Duration = Duration::from_millis(50);
-/// A holder that cannot reach the cache for so long lets others try: it may be alone in that.
-const CUT_OFF: Duration = Duration::from_secs(2);
+pub const TICK: Duration = Duration::from_millis(50);
 
 /// Why a holder stops.
-enum Stop {
+pub enum Stop {
     /// The process ends; nothing is in progress any more, or something is.
     Asked { is_idle: bool },
     /// Somebody else may have the lease.
@@ -49,6 +48,8 @@ enum Stop {
     Failed(LinkError),
     /// The cache cannot be reached from here.
     CutOff,
+    /// An actor of the pipeline hangs.
+    Stuck,
     /// There are events of a later release.
     Newer,
 }
@@ -64,12 +65,12 @@ pub async fn hold(parts: &Parts, lease: Lease) {
     }
     let stop = select! {
         stop = keep(parts, &lease) => stop,
-        stop = cut_off(parts) => stop,
+        stop = unable(parts) => stop,
         stop = Holder::new(parts.clone(), lease.clone()).feed() => stop,
     };
     let stop = match stop {
         // What was late then is no wonder.
-        Stop::Failed(_) | Stop::CutOff if lease.validity.is_over(Instant::now()) => Stop::Lost,
+        Stop::Failed(_) | Stop::CutOff | Stop::Stuck if lease.validity.is_over(Instant::now()) => Stop::Lost,
         stop => stop,
     };
     lease.validity.end();
@@ -89,6 +90,10 @@ pub async fn hold(parts: &Parts, lease: Lease) {
         }
         Stop::CutOff => {
             warn!(epoch; "journal's lease is given up: the cache cannot be reached from here");
+            false
+        }
+        Stop::Stuck => {
+            warn!(epoch; "journal's lease is given up: an actor of the pipeline hangs");
             false
         }
         Stop::Newer => {
@@ -121,18 +126,6 @@ async fn keep(parts: &Parts, lease: &Lease) -> Stop {
             return Stop::Lost;
         }
     }
-}
-
-/// Ends once the cache has not been reached from here for [`CUT_OFF`].
-async fn cut_off(parts: &Parts) -> Stop {
-    let mut reached = Instant::now();
-    while reached.elapsed() < CUT_OFF {
-        sleep(TICK).await;
-        if parts.pipeline.readiness.is_cache_up() {
-            reached = Instant::now();
-        }
-    }
-    Stop::CutOff
 }
 
 type Reading = LocalBoxFuture<'static, (Link, Result<Vec<Raw>, LinkError>)>;
