@@ -89,6 +89,8 @@ pub enum Outcome {
         matched: u64,
         /// Keys that were deleted up to the failure.
         deleted: u64,
+        /// Whether sending it again goes on behind where this attempt began.
+        got_further: bool,
         /// Why it stopped.
         problem: Box<Problem>,
     },

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::patterns::fill;
 use crate::support::{
     Answer, Blob, BlobServer, Builder, Daemon, HungHosts, PATIENCE, Redis, Stage, delete, delete_pattern, eventually,
     get, ndjson, set_blob, set_inline,
@@ -274,6 +275,20 @@ fn work_of_the_journal_that_hangs_does_not_hold_up_the_end() {
     // A holder that has no time to wait for what it handed over used to take ten seconds.
     assert!(daemon.wait_exit(Duration::from_secs(8)).success());
     assert!(!redis.exists("{rcs:journal}:lease") && length(&redis) == 1);
+}
+
+#[test]
+fn a_pattern_over_more_keys_than_the_deadline_allows_is_done_after_more_attempts_than_others_get() {
+    let redis = Redis::start();
+    fill(&redis, 1_000_000, "'other:' .. i");
+    fill(&redis, 3000, "'s:' .. i");
+    let daemon = Daemon::builder().redis(&redis).set("event.deadline_ms", 150).set("journal.max_attempts", 2).start();
+    assert_accepted(&keep(&daemon, &delete_pattern(json!("s:*[0-9]"))), 1);
+    assert_empty(&redis);
+    let attempts = daemon.metric("cache_sync_journal_redeliveries_total", &[]);
+    assert!(attempts >= 2.0, "{attempts} attempts were enough");
+    let left: Vec<String> = redis::cmd("KEYS").arg("s:*").query(&mut redis.conn()).expect("KEYS");
+    assert!(left.is_empty() && !redis.exists("{rcs:journal}:dead"), "{} keys are left", left.len());
 }
 
 #[test]

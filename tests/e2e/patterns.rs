@@ -143,7 +143,7 @@ fn a_pattern_delete_that_meets_its_deadline_says_how_far_it_came() {
 }
 
 /// Fills a Redis by a script: `keys` is Lua over `i`, from 1 on.
-fn fill(redis: &Redis, count: u64, keys: &str) {
+pub fn fill(redis: &Redis, count: u64, keys: &str) {
     let script = format!("for i = 1, ARGV[1] do redis.call('SET', {keys}, '') end");
     redis::cmd("EVAL").arg(script).arg(0).arg(count).exec(&mut redis.conn()).expect("EVAL");
 }

@@ -280,7 +280,7 @@ fn write_outcome(out: &mut Text, event: EventType, outcome: &Outcome) {
             }
             write_problem(out, problem);
         }
-        Outcome::PatternDeleteFailed { matched, deleted, problem } => {
+        Outcome::PatternDeleteFailed { matched, deleted, problem, .. } => {
             write_pattern_deleted(out, *matched, *deleted);
             write_problem(out, problem);
         }

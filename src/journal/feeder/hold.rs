@@ -310,6 +310,10 @@ impl Holder {
                 self.window.settle(id);
             }
             End::Dead(action, failure) => self.give_up(id, action, &failure),
+            End::Further(action) => {
+                metrics.journal_redelivered(1);
+                self.window.put_off(id, Some(action), false, now);
+            }
             End::Left(action, failure) => {
                 let is_up = self.parts.pipeline.readiness.is_cache_up();
                 let counts = counts(&failure.problem, is_up, &self.lease.validity, now);

@@ -21,6 +21,9 @@ use crate::pipeline::work::reply::Verdict;
 use crate::pipeline::work::validity::Validity;
 use crate::telemetry::metrics::Settled;
 
+/// How much longer than `event.deadline_ms` a verdict is waited for: what ends then says why, and how far it came.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// How a round ended.
 pub struct Ended {
     pub tasks: Vec<TaskId>,
@@ -49,6 +52,8 @@ pub enum End {
     Done(Option<Duration>),
     /// This is left of it, and may succeed later.
     Left(Action, Box<Failure>),
+    /// These patterns took longer than an attempt may, and go on where they stopped.
+    Further(Action),
     /// This failed for good; the rest is done.
     Dead(Action, Box<Failure>),
 }
@@ -67,7 +72,7 @@ impl End {
     fn left(&self) -> Option<&Action> {
         match self {
             End::Done(_) => None,
-            End::Left(action, _) | End::Dead(action, _) => Some(action),
+            End::Left(action, _) | End::Dead(action, _) | End::Further(action) => Some(action),
         }
     }
 }
@@ -116,7 +121,7 @@ async fn submit(parts: &Parts, events: Vec<Event>, validity: Validity, turn: usi
         return Verdict::Rejected(Rejection::Overloaded);
     };
     let mut pending = submitter.submit_within(events, parts.pipeline.admission.permit(), validity);
-    match timeout(parts.pipeline.deadline(), &mut pending).await {
+    match timeout(parts.pipeline.deadline() + GRACE, &mut pending).await {
         Ok(verdict) => verdict,
         Err(_) => pending.expire(ProblemKind::Timeout),
     }
@@ -142,10 +147,16 @@ fn end(task: &Task, element: Option<EventResult>, settled: &mut Settled<'_>) -> 
     let key = answered.targets.get(at).cloned().unwrap_or_default();
     let failure = Box::new(Failure { key, problem: problem.clone(), entries });
     let is_left: Vec<bool> = answered.outcomes.iter().map(|outcome| outcome.class() != Class::Ok).collect();
+    let action = only(action.clone(), &is_left);
     match answered.class() {
-        Class::Unavailable => End::Left(only(action.clone(), &is_left), failure),
-        _ => End::Dead(only(action.clone(), &is_left), failure),
+        Class::Unavailable if answered.outcomes.iter().any(has_moved) => End::Further(action),
+        Class::Unavailable => End::Left(action, failure),
+        _ => End::Dead(action, failure),
     }
+}
+
+fn has_moved(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::PatternDeleteFailed { got_further: true, .. })
 }
 
 /// The entries of an action that are marked.

@@ -97,7 +97,7 @@ fn failures_carry_their_problem_without_a_status_code() {
     assert_answer(
         &answered(
             EventType::DeletePattern,
-            vec![("a*", Outcome::PatternDeleteFailed { matched: 5, deleted: 2, problem })],
+            vec![("a*", Outcome::PatternDeleteFailed { matched: 5, deleted: 2, got_further: true, problem })],
         ),
         r#"{"status":"unavailable","event":"DELETE_PATTERN","results":[{"pattern":"a*","status":"unavailable","matched":5,"deleted":2,"problem":{"type":"urn:redis-cache-sync:timeout","title":"The work did not end in time","detail":"stopped"}}]}"#,
     );

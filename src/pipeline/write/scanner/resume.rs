@@ -18,6 +18,23 @@ const MAX_POINTS: usize = 256;
 /// Bytes of the samples in them, at most: beyond them, too, the oldest go.
 const MAX_SAMPLE_BYTES: usize = 4 * 1024 * 1024;
 
+/// Where a scan is.
+pub(super) enum At {
+    Start,
+    ResumePoint(Cursor),
+    End,
+}
+
+impl At {
+    /// Where a pass begins.
+    pub(super) fn begin(pass: Option<&Option<Cursor>>) -> Self {
+        match pass {
+            Some(Some(cursor)) => At::ResumePoint(*cursor),
+            Some(None) | None => At::Start,
+        }
+    }
+}
+
 /// What a pattern delete is known by when it comes again: its patterns in any order, its version, and whether it is a preview.
 pub(super) type ScanName = [u64; 2];
 

@@ -42,6 +42,8 @@ pub(super) struct Rule {
     pub(super) inherited: (u64, usize),
     /// A key may have been counted twice, or not been counted.
     pub(super) is_estimated: bool,
+    /// It goes on behind where it began when it comes again.
+    pub(super) has_moved: bool,
 }
 
 /// What the rules of one pattern delete have in common.
@@ -82,6 +84,7 @@ impl Rule {
             sample,
             sample_bytes,
             is_estimated: pass != usize::MAX,
+            has_moved: false,
         }
     }
 
@@ -165,8 +168,8 @@ impl Rule {
     }
 
     fn failure(&self, kind: ProblemKind, detail: String) -> Outcome {
-        let problem = Box::new(Problem::new(kind, detail));
-        Outcome::PatternDeleteFailed { matched: self.matched, deleted: self.deleted, problem }
+        let (problem, got_further) = (Box::new(Problem::new(kind, detail)), self.has_moved || self.deleted > 0);
+        Outcome::PatternDeleteFailed { matched: self.matched, deleted: self.deleted, got_further, problem }
     }
 }
 

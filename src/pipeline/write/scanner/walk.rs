@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::resume::{ResumePoint, ResumePoints, ScanName};
+use super::resume::{At, ResumePoint, ResumePoints, ScanName};
 use super::rule::{Rule, Terms, answering_late};
 use super::seen::CountedKeys;
 use crate::cache::{CacheError, Cursor, DeleteGroup, Portion, Scan, ScanStep, Session};
@@ -53,12 +53,6 @@ pub(super) struct ScanWalk<'a> {
     written: Vec<(ScanName, Vec<Bytes>)>,
     /// Keys deleted by one call.
     portion: Portion,
-}
-
-enum At {
-    Start,
-    ResumePoint(Cursor),
-    End,
 }
 
 impl<'a> ScanWalk<'a> {
@@ -105,7 +99,7 @@ impl<'a> ScanWalk<'a> {
             rules,
             index: PatternIndex::default(),
             wider: None,
-            at: begin(passes.first()),
+            at: At::begin(passes.first()),
             passes,
             pass: 0,
             step_from: None,
@@ -167,8 +161,8 @@ impl<'a> ScanWalk<'a> {
         self.index();
         // A key that several match is with the first of them.
         let all_deleted = self.rules.iter().chain(&late).all(|rule| rule.doomed.is_empty());
-        let late = self.end_over(late, all_deleted);
-        self.keep_places(&late, all_deleted);
+        let mut late = self.end_over(late, all_deleted);
+        self.keep_places(&mut late, all_deleted);
         late.iter().for_each(Rule::answer_late);
         self.share_out(late.into_iter().flat_map(|rule| rule.doomed).collect(), 0).await;
     }
@@ -189,7 +183,7 @@ impl<'a> ScanWalk<'a> {
 
     /// Notes for each pattern delete of these rules, none of which is over, how far it has come. `all_deleted` as for
     /// [`Rule::is_done_so_far`].
-    fn keep_places(&self, rules: &[Rule], all_deleted: bool) {
+    fn keep_places(&self, rules: &mut [Rule], all_deleted: bool) {
         let here = match &self.at {
             At::ResumePoint(cursor) => Some(*cursor),
             At::Start | At::End => None,
@@ -199,8 +193,9 @@ impl<'a> ScanWalk<'a> {
         for rule in rules {
             let (cursor, (matched, shown)) = if rule.pass == self.pass || rule.pass == usize::MAX && self.is_last_pass()
             {
-                let own = if rule.is_done_so_far(all_deleted) { here } else { self.step_from };
-                (own.or(begun), (rule.matched, rule.sample.len()))
+                let own = if rule.is_done_so_far(all_deleted) { here } else { self.step_from }.or(begun);
+                rule.has_moved = own != begun;
+                (own, (rule.matched, rule.sample.len()))
             } else {
                 // Its own pass has not begun: it goes on where that would have.
                 (self.passes.get(rule.pass).copied().flatten(), rule.inherited)
@@ -237,7 +232,7 @@ impl<'a> ScanWalk<'a> {
         let rules = std::mem::take(&mut self.rules);
         self.rules = self.end_over(rules, true);
         self.pass += 1;
-        self.at = begin(self.passes.get(self.pass));
+        self.at = At::begin(self.passes.get(self.pass));
         self.step_from = None;
         self.index();
     }
@@ -286,6 +281,8 @@ impl<'a> ScanWalk<'a> {
                 let is_left = progress.failure.is_some() || self.rules.iter().any(|rule| !rule.doomed.is_empty());
                 self.step_from = if is_left { found_from } else { from };
                 self.at = next.map_or(At::End, At::ResumePoint);
+                let (pass, has_moved) = (self.pass, self.step_from != self.passes.get(self.pass).copied().flatten());
+                self.rules.iter_mut().filter(|rule| rule.pass == pass).for_each(|rule| rule.has_moved |= has_moved);
                 self.share_out(keys, 0).await;
                 self.share_versioned(versioned);
             } else if progress.is_lost {
@@ -368,8 +365,8 @@ impl<'a> ScanWalk<'a> {
 
     fn give_up(mut self, error: &CacheError) {
         let rules = std::mem::take(&mut self.rules);
-        let rules = self.end_over(rules, false);
-        self.keep_places(&rules, false);
+        let mut rules = self.end_over(rules, false);
+        self.keep_places(&mut rules, false);
         let kind = match error {
             CacheError::Refused(_) => ProblemKind::CacheRefused,
             _ => ProblemKind::CacheUnavailable,
@@ -377,13 +374,6 @@ impl<'a> ScanWalk<'a> {
         for rule in rules {
             rule.fail(kind, format!("the scan did not end: {error}"));
         }
-    }
-}
-
-fn begin(pass: Option<&Option<Cursor>>) -> At {
-    match pass {
-        Some(Some(cursor)) => At::ResumePoint(*cursor),
-        Some(None) | None => At::Start,
     }
 }
 

@@ -207,7 +207,7 @@ async fn whose_time_is_up_in_the_middle_of_a_step_is_answered_with_what_was_done
         panic!("it was one event")
     };
     match answered.outcomes.iter().next() {
-        Some(Outcome::PatternDeleteFailed { matched: 6, deleted: 5, problem }) => {
+        Some(Outcome::PatternDeleteFailed { matched: 6, deleted: 5, got_further: true, problem }) => {
             assert_eq!(problem.kind, ProblemKind::Timeout);
         }
         other => panic!("it does not say how far it came: {other:?}"),
