@@ -12,6 +12,7 @@ mod take_in;
 mod told;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -46,6 +47,8 @@ struct Parts {
     stopping: CancellationToken,
     /// How long a holder that ends waits for what it handed over.
     last: Duration,
+    /// Whether something that was sent to the cache under a lease may have had no reply: it may lie in a socket.
+    is_unsure: Arc<AtomicBool>,
     stopped: Arc<watch::Sender<bool>>,
 }
 
@@ -73,7 +76,8 @@ pub fn feed(journal: Journal, pipeline: Pipeline, drain: Duration) -> Feeding {
     let thread = Thread::new();
     let registry = pipeline.registry.clone();
     let last = LAST.min(drain.saturating_sub(GIVE_BACK));
-    let parts = Parts { journal, pipeline, stopping: stopping.clone(), last, stopped: Arc::new(stopped) };
+    let (is_unsure, stopped) = (Arc::default(), Arc::new(stopped));
+    let parts = Parts { journal, pipeline, stopping: stopping.clone(), last, is_unsure, stopped };
     registry.start_on(&thread.handle(), ActorKind::Feeder, move |_, own| Feeder { parts, _own: own });
     Feeding { stopping, stopped: receiver, _thread: thread }
 }

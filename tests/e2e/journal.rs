@@ -263,6 +263,25 @@ fn a_lease_is_given_back_at_once_on_sigterm() {
     assert!(!redis.exists("{rcs:journal}:lease") && !redis.exists("{rcs:journal}:former"));
 }
 
+/// Its connections are killed by the next holder: what has no reply may still land.
+#[test]
+fn a_holder_that_has_had_no_reply_is_not_taken_for_idle_on_sigterm() {
+    let (mut cache, journal) = (Redis::start(), Redis::start());
+    let daemon = apart(&cache, &journal).set("redis.response_timeout_ms", 300).set("redis.retry_ms", 500);
+    let mut daemon = daemon.start();
+    assert_accepted(&keep(&daemon, &set_inline("k", "1")), 1);
+    assert_empty(&journal);
+    cache.pause();
+    assert_accepted(&keep(&daemon, &set_inline("k", "2")), 1);
+    let repeated = || daemon.metric("cache_sync_journal_redeliveries_total", &[]) > 0.0;
+    assert!(eventually(PATIENCE, repeated), "there is no reply");
+    cache.resume();
+    assert_empty(&journal);
+    daemon.sigterm();
+    assert!(daemon.wait_exit(Duration::from_secs(20)).success());
+    assert!(!journal.exists("{rcs:journal}:lease") && journal.exists("{rcs:journal}:former"));
+}
+
 #[test]
 fn work_of_the_journal_that_hangs_does_not_hold_up_the_end() {
     let hung = HungHosts::start(1);

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
@@ -82,6 +83,7 @@ pub async fn hold(parts: &Parts, lease: Lease) {
         }
         Stop::Lost => {
             warn!(epoch; "journal's lease was lost");
+            parts.is_unsure.store(true, Relaxed);
             return;
         }
         Stop::Failed(cause) => {
@@ -101,6 +103,8 @@ pub async fn hold(parts: &Parts, lease: Lease) {
             false
         }
     };
+    let is_unsure = parts.is_unsure.fetch_or(!is_idle, Relaxed);
+    let is_idle = is_idle && !is_unsure;
     let released = parts.journal.shared.connector.link().one(lease::release(&parts.journal, is_idle)).await;
     if let Err(cause) = released {
         warn!(cause:% = cause; "journal's lease could not be given back, it will run out");
@@ -315,8 +319,10 @@ impl Holder {
                 self.window.put_off(id, Some(action), false, now);
             }
             End::Left(action, failure) => {
+                // A write may have been sent whose reply is lost.
+                self.parts.is_unsure.fetch_or(failure.is_of_cache(), Relaxed);
                 let is_up = self.parts.pipeline.readiness.is_cache_up();
-                let counts = counts(&failure.problem, is_up, &self.lease.validity, now);
+                let counts = counts(&failure, is_up, &self.lease.validity, now);
                 let attempts = task.attempts + u32::from(counts);
                 if attempts >= self.parts.journal.settings().max_attempts {
                     self.give_up(id, action, &failure);

@@ -68,6 +68,13 @@ pub struct Failure {
     pub entries: Few<ProblemKind>,
 }
 
+impl Failure {
+    /// Whether the cache had a part in it: what was sent to it may still land.
+    pub fn is_of_cache(&self) -> bool {
+        self.entries.iter().any(|kind| kind.class() == Class::Unavailable && *kind != ProblemKind::BlobUnavailable)
+    }
+}
+
 impl End {
     fn left(&self) -> Option<&Action> {
         match self {
@@ -156,7 +163,7 @@ fn end(task: &Task, element: Option<EventResult>, settled: &mut Settled<'_>) -> 
 }
 
 fn has_moved(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::PatternDeleteFailed { got_further: true, .. })
+    matches!(outcome, Outcome::PatternDeleteFailed { got_further: true, problem, .. } if problem.kind == ProblemKind::Timeout)
 }
 
 /// The entries of an action that are marked.
@@ -247,7 +254,6 @@ fn digest<'a>(keys: impl Iterator<Item = (&'a [u8], &'a Outcome)>) -> Option<Dig
 }
 
 /// Whether an attempt is counted that ended so: none is while the cache as a whole is down, or while the lease ends.
-pub fn counts(problem: &Problem, is_cache_up: bool, validity: &Validity, now: Instant) -> bool {
-    let is_of_cache = !matches!(problem.kind, ProblemKind::BlobUnavailable);
-    !validity.is_over(now) && (is_cache_up || !is_of_cache)
+pub fn counts(failure: &Failure, is_cache_up: bool, validity: &Validity, now: Instant) -> bool {
+    !validity.is_over(now) && (is_cache_up || !failure.is_of_cache())
 }
