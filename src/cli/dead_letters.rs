@@ -123,11 +123,14 @@ async fn one(
         LetterCommand::Show => drop(writeln!(out, "{:#}", as_json(id, letter))),
         LetterCommand::Drop => *done += u64::from(letters.drop(id).await?),
         LetterCommand::Replay => {
-            if let Some(why) = letter.hindrance(args.force) {
-                on_stderr(format_args!("{id} stays: {why}"));
-                return Ok(false);
-            }
-            *done += u64::from(letters.replay(id, letter, !args.force).await?);
+            let held = match letter.guard(args.force) {
+                Ok(held) => held,
+                Err(why) => {
+                    on_stderr(format_args!("{id} stays: {why}"));
+                    return Ok(false);
+                }
+            };
+            *done += u64::from(letters.replay(id, letter, held).await?);
         }
     }
     Ok(true)

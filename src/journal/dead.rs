@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use serde::de::{Deserialize, Deserializer, IgnoredAny};
 use serde_json::{Value, json};
 
-use super::entry::{Digest, Record};
+use super::entry::{Digest, OF_NOTHING, Record, digests};
 use super::letter_id::LetterId;
 use super::link::{Args, Value as Reply, args, field};
 use super::window::Meta;
@@ -34,8 +34,8 @@ pub struct DeadLetter {
     pub died_ms: u64,
     /// Attempts that were made.
     pub attempts: u32,
-    /// Of what its keys held then; None: its version guards it, or that could not be read.
-    pub digest: Option<Digest>,
+    /// Of what each of its keys held then; one may stand for all of them. Empty: that could not be read.
+    pub held: Vec<Digest>,
     /// Its place in the journal: entry and event; empty: it never was in it.
     pub of: String,
 }
@@ -60,7 +60,7 @@ impl DeadLetter {
             meta,
             died_ms: now,
             attempts: 1,
-            digest: None,
+            held: Vec::new(),
             of: String::new(),
         }
     }
@@ -97,7 +97,7 @@ impl DeadLetter {
         field("accepted", number(self.meta.accepted_ms));
         field("died", number(self.died_ms));
         field("attempts", number(self.attempts.into()));
-        field("digest", self.digest.map(|digest| Bytes::copy_from_slice(&digest)).unwrap_or_default());
+        field("digest", self.held.concat().into());
         field("of", text(&self.of));
         command
     }
@@ -117,19 +117,19 @@ impl DeadLetter {
             meta: Meta { id, source: text("source"), request_id: text("request"), accepted_ms: number("accepted") },
             died_ms: number("died"),
             attempts: u32::try_from(number("attempts")).unwrap_or(u32::MAX),
-            digest: field("digest").and_then(|digest| Digest::try_from(&digest[..]).ok()),
+            held: digests(&field("digest").unwrap_or_default()),
             of,
         }
     }
 
     /// The keys or patterns that its event names; none: it is no valid event.
     pub fn keys(&self) -> Few<ByteString> {
-        self.record(false).event(&Limits::widest()).map(|event| event.action.targets()).unwrap_or_default()
+        self.record(&[]).event(&Limits::widest()).map(|event| event.action.targets()).unwrap_or_default()
     }
 
     /// Whether whoever has these rights may see it: all that its event names is within them. None: everything is.
     pub fn is_within(&self, rights: Option<&Rights>) -> bool {
-        let event = || self.record(false).event(&Limits::widest());
+        let event = || self.record(&[]).event(&Limits::widest());
         let is_covered = |rights: &Rights| event().is_ok_and(|event| rights.cover(&event.action).is_ok());
         rights.is_none_or(|rights| !rights.has_prefixes() || is_covered(rights))
     }
@@ -144,20 +144,30 @@ impl DeadLetter {
         })
     }
 
-    /// Why it must not be run again; None: it may be. `force` passes over that it may overwrite something newer.
-    pub fn hindrance(&self, force: bool) -> Option<&'static str> {
-        let has_version = || self.place.is_some() || names_version(&self.event);
+    /// What its keys must still hold for it to be run again; nothing: whatever they hold, as where a version
+    /// decides. `force` passes over that it may overwrite something newer.
+    ///
+    /// # Errors
+    /// Why it must not be run again, for a person.
+    pub fn guard(&self, force: bool) -> Result<&[Digest], &'static str> {
         if self.event.is_empty() {
-            return Some("its source reported something that is not a valid event");
+            return Err("its source reported something that is not a valid event");
         }
-        let is_unknown = !force && self.digest.is_none() && !has_version();
-        is_unknown
-            .then_some("it has no version, and what its keys held when it was given up is not known: --force runs it")
+        let has_version = self.place.is_some() || names_version(&self.event);
+        match &self.held[..] {
+            _ if force || has_version => Ok(&[]),
+            [] => Err("it has no version, and what its keys held when it was given up is not known: --force runs it"),
+            held => Ok(held),
+        }
     }
 
-    /// What is appended to the journal to run it again.
-    pub fn record(&self, is_guarded: bool) -> Record {
-        let unless_changed = self.digest.filter(|_| is_guarded);
+    /// What is appended to the journal to run it again if its keys still hold this; nothing: whatever they hold.
+    pub fn record(&self, held: &[Digest]) -> Record {
+        let unless_changed = match held {
+            [] => None,
+            [one] => Some(*one),
+            _ => Some(OF_NOTHING),
+        };
         Record {
             json: self.event.clone(),
             place: self.place.clone(),

@@ -29,10 +29,15 @@ const HAS_DIGEST: u8 = 2;
 const HAS_ATTEMPTS: u8 = 4;
 const HAS_TAG: u8 = 8;
 
-/// A SHA-256 of what the keys of an event held.
+/// A SHA-256 of what a key of an event held, the key included; of older letters, of all its keys together.
 pub type Digest = [u8; 32];
-/// The digest that nothing has: what the keys held is not known.
+/// The digest that nothing has: those of several keys stand beside the entry.
 pub const OF_NOTHING: Digest = [0; 32];
+
+/// Digests that stand one behind another.
+pub fn digests(bytes: &[u8]) -> Vec<Digest> {
+    bytes.as_chunks().0.to_vec()
+}
 
 /// One event of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +46,7 @@ pub struct Record {
     pub json: Bytes,
     /// Its version, if that is a place that JSON cannot say: in the form in which Redis stores it.
     pub place: Option<Bytes>,
-    /// It is applied only if its keys still hold what this is the digest of.
+    /// It is applied only if its keys still hold what this is the digest of, or [`OF_NOTHING`].
     pub unless_changed: Option<Digest>,
     /// Attempts that were made before it was put here.
     pub attempts: u32,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::dead::DeadLetter;
-use super::entry::Entry;
+use super::entry::{Digest, Entry};
 use super::filter::LetterFilter;
 use super::letter_id::LetterId;
 use super::link::{Link, LinkError, Value, args};
@@ -62,28 +62,40 @@ impl Letters {
     /// # Errors
     /// The journal's Redis does not answer or refuses.
     pub async fn drop(&mut self, id: LetterId) -> Result<bool, LinkError> {
-        self.unbury(id, Bytes::new()).await
+        self.unbury(id, Bytes::new(), Bytes::new()).await
     }
 
-    /// Puts a letter's event at the end of the journal. `is_guarded`: it is applied only if its keys are as they were when it
-    /// died. Whether it was there.
+    /// Puts a letter's event at the end of the journal. It is applied only if its keys hold what these are the digests of; none:
+    /// whatever they hold. Whether it was there.
     ///
     /// # Errors
     /// The journal is full, or its Redis does not answer or refuses.
-    pub async fn replay(&mut self, id: LetterId, letter: &DeadLetter, is_guarded: bool) -> Result<bool, LinkError> {
+    pub async fn replay(&mut self, id: LetterId, letter: &DeadLetter, held: &[Digest]) -> Result<bool, LinkError> {
         let entry = Entry {
             accepted_ms: unix_millis(),
             source: letter.meta.source.clone(),
             request_id: letter.meta.request_id.clone(),
-            records: vec![letter.record(is_guarded)],
+            records: vec![letter.record(held)],
         };
-        self.unbury(id, entry.write().into()).await
+        let digests = if held.len() > 1 { held.concat().into() } else { Bytes::new() };
+        self.unbury(id, entry.write().into(), digests).await
     }
 
-    async fn unbury(&mut self, id: LetterId, entry: Bytes) -> Result<bool, LinkError> {
+    async fn unbury(&mut self, id: LetterId, entry: Bytes, digests: Bytes) -> Result<bool, LinkError> {
         let (keys, id, most) = (&self.journal.shared.keys, id.to_string(), self.journal.max_events());
-        let command =
-            args!["EVAL", UNBURY, 4_u64, &keys.dead, &keys.buried, &keys.stream, &keys.events, id, entry, most];
+        let command = args![
+            "EVAL",
+            UNBURY,
+            4_u64,
+            &keys.dead,
+            &keys.buried,
+            &keys.stream,
+            &keys.events,
+            id,
+            entry,
+            most,
+            digests
+        ];
         match self.link.one(command).await?.number() {
             Some(..0) => Err(LinkError::Full),
             done => Ok(done == Some(1)),

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use ahash::{AHashMap as HashMap, AHashSet as HashSet};
 
 use self::order::Order;
-use super::entry::{Digest, OF_NOTHING, Record};
+use super::entry::{Digest, Record};
 use crate::event::pattern::Pattern;
 use crate::event::{Action, CacheKey, Event, Source};
 
@@ -74,6 +74,8 @@ pub struct Task {
     pub event: Event,
     /// How many entries the whole event has.
     pub entries: usize,
+    /// Of a letter that is run again unless its keys were written: what each of them held. One may stand for all of them.
+    pub held: Vec<Digest>,
     /// Attempts that have ended.
     pub attempts: u32,
 }
@@ -277,10 +279,10 @@ impl Window {
         }
     }
 
-    /// What is left of a letter that is run again is applied only if its keys still hold what this is the digest of; None: not at all.
-    pub fn guard(&mut self, id: TaskId, unless_changed: Option<Digest>) {
+    /// What each key of a letter that is run again held when it died is known by now.
+    pub fn guard(&mut self, id: TaskId, held: Vec<Digest>) {
         if let Some(task) = self.tasks.get_mut(&id) {
-            task.record.unless_changed = Some(unless_changed.unwrap_or(OF_NOTHING));
+            task.held = held;
         }
     }
 

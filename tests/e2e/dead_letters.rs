@@ -238,6 +238,46 @@ fn a_letter_of_several_keys_that_succeeds_in_parts_is_run_again_up_to_its_end() 
     assert_eq!((redis.value("a"), redis.value("b")), (Some(b"a".to_vec()), Some(b"b".to_vec())));
 }
 
+/// The first holder dies with letters that are run again and not trimmed: the next one finds what it has written itself.
+#[test]
+fn what_a_letter_has_written_itself_does_not_keep_it_from_being_run_again() {
+    let (cache, journal, blobs) = (Redis::start(), Redis::start(), BlobServer::start());
+    let start = || {
+        let daemon = Daemon::builder().redis(&cache).set("fetch.attempts", 1);
+        daemon.set("journal.url", format!("redis://127.0.0.1:{}/0", journal.port())).start()
+    };
+    let permit = |set: &str, mset: &str| {
+        redis::cmd("ACL").arg(&["SETUSER", "default", set, mset]).exec(&mut cache.conn()).expect("ACL SETUSER");
+    };
+    let first = start();
+    cache.put("gone", b"old");
+    permit("-set", "-mset");
+    blobs.put("/b", Blob::status(403));
+    let data = json!([{"key": "a", "value": "a"}, {"key": "b", "url": blobs.url("/b")}]);
+    let several = json!({"key": "SET", "value": {"data": data}});
+    let twice = json!([{"key": "t", "value": "1"}, {"key": "t", "value": "2"}, {"key": "gone", "value": "new"}]);
+    let events = json!([several, {"key": "SET", "value": {"data": twice}}, set_inline("one", "1")]);
+    assert_accepted(&keep(&first, &events), 3);
+    assert_empty(&journal);
+    assert_eq!(letters(&journal), 3, "{:#?}", listed(&journal, &[]));
+    permit("+set", "+mset");
+    blobs.put("/b", Blob::status(503));
+    assert!(run(&journal, &["replay"]).status.success());
+    let written = |redis: &Redis| ["a", "t", "gone", "one"].map(|key| redis.value(key).unwrap_or_default());
+    let expected = ["a", "2", "new", "1"].map(|value| value.as_bytes().to_vec());
+    assert!(eventually(PATIENCE, || written(&cache) == expected), "all but the blob is there");
+    drop(first);
+    let hits = blobs.hits("/b");
+    let second = start();
+    blobs.wait_hits("/b", hits + 2);
+    assert_eq!(letters(&journal), 0, "{:#?}", listed(&journal, &[]));
+    blobs.put("/b", Blob::bytes("b"));
+    assert_empty(&journal);
+    assert_eq!(letters(&journal), 0, "{:#?}", listed(&journal, &[]));
+    assert_eq!((written(&cache), cache.value("b")), (expected, Some(b"b".to_vec())));
+    drop(second);
+}
+
 #[test]
 fn a_redis_that_permits_no_journal_is_not_asked_again_for_each_notification() {
     let redis = Redis::start();

@@ -209,11 +209,10 @@ async fn each(
             stays.push(json!({"id": id.to_string(), "why": OUTSIDE}));
             continue;
         }
-        let hindrance = letter.hindrance(force);
-        done += match (change, hindrance) {
+        done += match (change, letter.guard(force)) {
             (Change::Drop, _) => u64::from(letters.drop(id).await?),
-            (Change::Replay, None) => u64::from(letters.replay(id, &letter, !force).await?),
-            (Change::Replay, Some(why)) => {
+            (Change::Replay, Ok(held)) => u64::from(letters.replay(id, &letter, held).await?),
+            (Change::Replay, Err(why)) => {
                 stays.push(json!({"id": id.to_string(), "why": why}));
                 0
             }

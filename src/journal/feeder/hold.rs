@@ -285,8 +285,8 @@ impl Holder {
         let now = Instant::now();
         match results {
             Results::Each(ends) => tasks.into_iter().zip(ends).for_each(|(id, end)| self.end(id, end, now)),
-            Results::Part(end, unless_changed) => tasks.into_iter().zip([end]).for_each(|(id, end)| {
-                self.window.guard(id, unless_changed);
+            Results::Again(end, held) => tasks.into_iter().zip([(end, held)]).for_each(|(id, (end, held))| {
+                self.window.guard(id, held);
                 self.end(id, end, now);
             }),
             Results::NotBegun => tasks.into_iter().for_each(|id| self.window.put_off(id, None, false, now)),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 use std::{iter, slice};
 
+use ahash::{AHashMap as HashMap, AHashSet as HashSet};
 use bytestring::ByteString;
 use ring::digest::{Context, SHA256};
 use smallvec::smallvec;
@@ -12,9 +13,9 @@ use super::Parts;
 use crate::event::outcome::{Class, Outcome, Problem, ProblemKind};
 use crate::event::rejection::Rejection;
 use crate::event::wire::{EventResult, event_text};
-use crate::event::{Action, CacheKey, Event, Few};
+use crate::event::{Action, CacheKey, Event, Few, Source};
 use crate::journal::dead::DeadLetter;
-use crate::journal::entry::{Digest, OF_NOTHING};
+use crate::journal::entry::Digest;
 use crate::journal::unix_millis;
 use crate::journal::window::{Task, TaskId};
 use crate::pipeline::work::reply::Verdict;
@@ -40,9 +41,8 @@ pub enum Results {
     Changed,
     /// One for each.
     Each(Vec<End>),
-    /// Of a letter that is run again, and only a part of it is done. What the keys of what is left held before; None: they were
-    /// written meanwhile, or cannot be read.
-    Part(End, Option<Digest>),
+    /// Of a letter that is run again. What each of its keys held when it died.
+    Again(End, Vec<Digest>),
 }
 
 /// What became of a task.
@@ -69,18 +69,15 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Of all entries of an action alike.
+    fn of_all(action: &Action, problem: Problem) -> Box<Failure> {
+        let (key, entries) = (action.targets().into_iter().next(), smallvec![problem.kind; action.entries()]);
+        Box::new(Failure { key: key.unwrap_or_default(), problem, entries })
+    }
+
     /// Whether the cache had a part in it: what was sent to it may still land.
     pub fn is_of_cache(&self) -> bool {
         self.entries.iter().any(|kind| kind.class() == Class::Unavailable && *kind != ProblemKind::BlobUnavailable)
-    }
-}
-
-impl End {
-    fn left(&self) -> Option<&Action> {
-        match self {
-            End::Done(_) => None,
-            End::Left(action, _) | End::Dead(action, _) | End::Further(action) => Some(action),
-        }
     }
 }
 
@@ -107,20 +104,54 @@ async fn run(parts: &Parts, tasks: &[Task], validity: Validity, turn: usize) -> 
     }
 }
 
-/// Of a dead letter, unless its keys hold something else than when it died.
+/// Of a dead letter, unless its keys were written since it died. What it has written itself stands: the reply was lost, or the
+/// holder of the lease changed before the entry was trimmed.
 async fn run_again(parts: &Parts, task: &Task, expected: Digest, validity: &Validity, turn: usize) -> Results {
-    let before = held(parts, &task.event.action, validity, turn).await;
-    let Some(before) = before.filter(|held| held.whole == expected) else { return Results::Changed };
-    let mut ended = run(parts, slice::from_ref(task), validity.clone(), turn).await;
-    let Results::Each(ends) = &mut ended else { return ended };
-    let whole = task.event.action.entries();
-    let Some(end) = ends.pop_if(|end| end.left().is_some_and(|left| left.entries() < whole)) else { return ended };
-    let after = match end.left() {
-        Some(left) => held(parts, left, validity, turn).await,
-        None => None,
+    let now = match held(parts, &task.event.action, validity, turn).await {
+        Ok(now) => now,
+        Err(problem) if problem.kind.class() == Class::Unavailable => {
+            let action = task.event.action.clone();
+            let failure = Failure::of_all(&action, problem);
+            return Results::Again(End::Left(action, failure), task.held.clone());
+        }
+        Err(_) => return Results::Changed,
     };
-    let after = after.filter(|after| after.each.iter().all(|held| before.each.contains(held)));
-    Results::Part(end, after.map(|after| after.whole))
+    let before = if now.whole == expected { now.each.clone() } else { task.held.clone() };
+    let known: HashSet<&Digest> = before.iter().collect();
+    let is_left: Vec<bool> = now.each.iter().map(|held| known.contains(held)).collect();
+    let mut keys = now.each.iter().zip(written(&task.event.action)).zip(&is_left);
+    if !keys.all(|((held, written), is_left)| *is_left || written == Some(*held)) {
+        return Results::Changed;
+    }
+    if !is_left.contains(&true) {
+        return Results::Again(End::Done(None), before);
+    }
+    let action = only(task.event.action.clone(), &is_left);
+    let rest = Task { event: Event { action, ..task.event.clone() }, ..task.clone() };
+    match run(parts, slice::from_ref(&rest), validity.clone(), turn).await {
+        Results::Each(mut ends) => ends.pop().map_or(Results::NotBegun, |end| Results::Again(end, before)),
+        ended => ended,
+    }
+}
+
+/// What each key of an action holds once it is done; None: that is not known before.
+fn written(action: &Action) -> Vec<Option<Digest>> {
+    let of = |key: &CacheKey, outcome: &Outcome| digest(iter::once((key.as_bytes(), outcome)));
+    let keys: Vec<(&CacheKey, Option<Digest>)> = match action {
+        Action::Set(entries) => {
+            let value = |source: &Source| match source {
+                Source::Inline(value) => Some(Outcome::Hit(value.clone())),
+                Source::Blob(_) => None,
+            };
+            let written = entries.iter().map(|entry| (&entry.key, value(&entry.source)));
+            written.map(|(key, value)| (key, value.and_then(|value| of(key, &value)))).collect()
+        }
+        Action::Delete(keys) => keys.iter().map(|key| (key, of(key, &Outcome::Miss))).collect(),
+        Action::Get(_) | Action::DeletePattern { .. } => Vec::new(),
+    };
+    // If a key is named twice, the last one stands.
+    let last: HashMap<&CacheKey, Option<Digest>> = keys.iter().copied().collect();
+    keys.iter().map(|(key, _)| last.get(key).copied().flatten()).collect()
 }
 
 async fn submit(parts: &Parts, events: Vec<Event>, validity: Validity, turn: usize) -> Verdict {
@@ -138,10 +169,8 @@ async fn submit(parts: &Parts, events: Vec<Event>, validity: Validity, turn: usi
 fn end(task: &Task, element: Option<EventResult>, settled: &mut Settled<'_>) -> End {
     let action = &task.event.action;
     let Some(EventResult::Answered(mut answered)) = element else {
-        let (key, entries) =
-            (action.targets().into_iter().next(), smallvec![ProblemKind::Interrupted; action.entries()]);
         let problem = Problem::new(ProblemKind::Interrupted, "the pipeline gave no answer");
-        return End::Left(action.clone(), Box::new(Failure { key: key.unwrap_or_default(), problem, entries }));
+        return End::Left(action.clone(), Failure::of_all(action, problem));
     };
     if !task.meta.source.is_empty() {
         answered.pass_over_overtaken();
@@ -181,8 +210,8 @@ fn only(action: Action, is_left: &[bool]) -> Action {
     }
 }
 
-/// A dead letter of what is left of a task. Its keys are read, unless its version guards it, or it was one before: whatever was
-/// written since then is newer.
+/// A dead letter of what is left of a task. Its keys are read, unless it was one before: whatever was written since then is
+/// newer.
 pub async fn dead_letter(
     parts: &Parts,
     task: &Task,
@@ -191,10 +220,9 @@ pub async fn dead_letter(
     turn: usize,
 ) -> DeadLetter {
     let is_whole = task.event.action.entries() == task.entries;
-    let digest = match (&task.event.version, task.record.unless_changed) {
-        (Some(_), _) => None,
-        (None, Some(first)) => Some(first).filter(|first| *first != OF_NOTHING),
-        (None, None) => held(parts, &task.event.action, validity, turn).await.map(|held| held.whole),
+    let held = match task.record.unless_changed {
+        Some(_) => task.held.clone(),
+        None => held(parts, &task.event.action, validity, turn).await.map(|held| held.each).unwrap_or_default(),
     };
     let json = if is_whole { task.record.json.clone() } else { event_text(&task.event).into() };
     DeadLetter {
@@ -205,7 +233,7 @@ pub async fn dead_letter(
         meta: (*task.meta).clone(),
         died_ms: unix_millis(),
         attempts: task.record.attempts.saturating_add(task.attempts).saturating_add(1),
-        digest,
+        held,
         of: format!("{}.{}", task.meta.id, task.place),
     }
 }
@@ -217,22 +245,33 @@ struct Held {
     each: Vec<Digest>,
 }
 
-/// Reads what the keys hold. None: there are none, or they cannot be read.
-async fn held(parts: &Parts, action: &Action, validity: &Validity, turn: usize) -> Option<Held> {
+/// Reads what the keys hold.
+///
+/// # Errors
+/// There are none, or they cannot be read.
+async fn held(parts: &Parts, action: &Action, validity: &Validity, turn: usize) -> Result<Held, Problem> {
     let keys: Few<CacheKey> = match action {
         Action::Set(entries) => entries.iter().map(|entry| entry.key.clone()).collect(),
         Action::Get(keys) | Action::Delete(keys) => keys.clone(),
         Action::DeletePattern { .. } => smallvec![],
     };
     if keys.is_empty() {
-        return None;
+        return Err(Problem::new(ProblemKind::CacheRefused, "it names no keys"));
     }
     let read = Event { id: None, version: None, time: None, action: Action::Get(keys) };
-    let Verdict::Batch(elements) = submit(parts, vec![read], validity.clone(), turn).await else { return None };
-    let [EventResult::Answered(answered)] = &elements[..] else { return None };
+    let answered = match submit(parts, vec![read], validity.clone(), turn).await {
+        Verdict::Batch(elements) => elements.into_iter().next(),
+        Verdict::Rejected(_) | Verdict::One(_) => None,
+    };
+    let Some(EventResult::Answered(answered)) = answered else {
+        return Err(Problem::new(ProblemKind::Interrupted, "its keys could not be read"));
+    };
     let keys = || answered.targets.iter().map(|key| key.as_bytes().as_ref()).zip(&answered.outcomes);
-    let each = keys().map(|key| digest(iter::once(key))).collect::<Option<Vec<Digest>>>()?;
-    Some(Held { whole: digest(keys())?, each })
+    let each = keys().map(|key| digest(iter::once(key))).collect::<Option<Vec<Digest>>>();
+    let held = digest(keys()).zip(each).map(|(whole, each)| Held { whole, each });
+    held.ok_or_else(|| {
+        problem(&answered, answered.outcomes.iter().map(Outcome::class).max().unwrap_or(Class::Rejected))
+    })
 }
 
 fn digest<'a>(keys: impl Iterator<Item = (&'a [u8], &'a Outcome)>) -> Option<Digest> {

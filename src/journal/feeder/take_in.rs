@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::event::{Action, Event, Few, Limits};
-use crate::journal::entry::{Entry, Record, Unreadable};
+use crate::journal::entry::{Entry, OF_NOTHING, Record, Unreadable, digests};
 use crate::journal::link::{Value, field};
 use crate::journal::window::{Meta, Task};
 
@@ -13,6 +13,8 @@ use crate::journal::window::{Meta, Task};
 pub struct Raw {
     pub id: String,
     pub payload: Bytes,
+    /// Of what each key of a letter held that is run again and has several.
+    pub digests: Bytes,
 }
 
 /// An entry that was read.
@@ -28,7 +30,8 @@ pub fn entries(reply: &[Value]) -> Vec<Raw> {
     let entry = |entry: &Value| {
         let [id, fields] = entry.list() else { return None };
         let id = String::from_utf8(id.text()?.to_vec()).ok()?;
-        Some(Raw { id, payload: field(fields.list(), "e").cloned().unwrap_or_default() })
+        let field = |name| field(fields.list(), name).cloned().unwrap_or_default();
+        Some(Raw { id, payload: field("e"), digests: field("d") })
     };
     reply.iter().filter_map(entry).collect()
 }
@@ -37,7 +40,7 @@ pub fn entries(reply: &[Value]) -> Vec<Raw> {
 ///
 /// # Errors
 /// A later release wrote it.
-pub fn take_in(Raw { id, payload }: Raw, limits: &Limits) -> Result<Taken, Unreadable> {
+pub fn take_in(Raw { id, payload, digests: beside }: Raw, limits: &Limits) -> Result<Taken, Unreadable> {
     let (entry, broken) = match Entry::read(payload.clone()) {
         Ok(entry) => (entry, None),
         Err(Unreadable::Newer) => return Err(Unreadable::Newer),
@@ -57,7 +60,11 @@ pub fn take_in(Raw { id, payload }: Raw, limits: &Limits) -> Result<Taken, Unrea
             Event { id: None, version: None, time: None, action: Action::Delete(Few::new()) }
         });
         let entries = event.action.entries();
-        tasks.push(Task { entry: 0, meta: meta.clone(), place, record, event, entries, attempts: 0 });
+        let held = match record.unless_changed {
+            Some(OF_NOTHING) => digests(&beside),
+            one => one.into_iter().collect(),
+        };
+        tasks.push(Task { entry: 0, meta: meta.clone(), place, record, event, entries, held, attempts: 0 });
     }
     Ok(Taken { id, tasks, invalid })
 }

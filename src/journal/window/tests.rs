@@ -21,7 +21,7 @@ fn task(action: Action) -> Task {
     let event = Event { id: None, version: None, time: None, action };
     let record = Record::of_json(Bytes::from_static(b"{}"));
     let entries = event.action.entries();
-    Task { entry: 0, meta: Arc::default(), place: 0, record, event, entries, attempts: 0 }
+    Task { entry: 0, meta: Arc::default(), place: 0, record, event, entries, held: Vec::new(), attempts: 0 }
 }
 
 fn set(name: &str) -> Task {
