@@ -83,6 +83,8 @@ pub struct JournalSettings {
     pub wait_aof: bool,
     /// Dead letters at most (`dead_letters.max_events`).
     pub max_dead_letters: u64,
+    /// How long the cache keeps a version (`redis.version_window_seconds`).
+    pub version_window: Duration,
     /// Whether the settings name it: then what keeps it from working is said aloud.
     pub is_asked_for: bool,
 }

@@ -123,7 +123,7 @@ async fn one(
         LetterCommand::Show => drop(writeln!(out, "{:#}", as_json(id, letter))),
         LetterCommand::Drop => *done += u64::from(letters.drop(id).await?),
         LetterCommand::Replay => {
-            let held = match letter.guard(args.force) {
+            let held = match letters.guard(letter, args.force) {
                 Ok(held) => held,
                 Err(why) => {
                     on_stderr(format_args!("{id} stays: {why}"));

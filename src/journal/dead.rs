@@ -1,6 +1,8 @@
 //! Dead letters: events that could not be applied, with all that is needed to understand and to repeat them. They are entries
 //! of a stream of their own, one field for each thing that is known, so that `redis-cli XRANGE` shows them too.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde::de::{Deserialize, Deserializer, IgnoredAny};
@@ -14,6 +16,9 @@ use super::{Journal, unix_millis};
 use crate::event::rights::Rights;
 use crate::event::time::rfc3339;
 use crate::event::{Few, Limits};
+
+/// The problem of a letter that was not run again: its keys were written since it died.
+pub const OVERTAKEN: &str = "superseded";
 
 const BURY: &str = include_str!("scripts/bury.lua");
 
@@ -144,18 +149,25 @@ impl DeadLetter {
         })
     }
 
-    /// What its keys must still hold for it to be run again; nothing: whatever they hold, as where a version
-    /// decides. `force` passes over that it may overwrite something newer.
+    /// What its keys must still hold for it to be run again; nothing: whatever they hold. Versions are kept for `window`: within
+    /// that the version alone decides. `force` passes over that it may overwrite something newer.
     ///
     /// # Errors
     /// Why it must not be run again, for a person.
-    pub fn guard(&self, force: bool) -> Result<&[Digest], &'static str> {
+    pub fn guard(&self, force: bool, window: Duration) -> Result<&[Digest], &'static str> {
         if self.event.is_empty() {
             return Err("its source reported something that is not a valid event");
         }
         let has_version = self.place.is_some() || names_version(&self.event);
+        // One that was overtaken may have been so by a version that is forgotten.
+        let age = Duration::from_millis(unix_millis().saturating_sub(self.died_ms));
+        let is_kept = age < window && self.problem != OVERTAKEN;
         match &self.held[..] {
-            _ if force || has_version => Ok(&[]),
+            _ if force || has_version && is_kept => Ok(&[]),
+            [] if has_version => {
+                Err("its version may not tell any more what is newer (redis.version_window_seconds), and \
+                                      what its keys held when it was given up is not known: --force runs it")
+            }
             [] => Err("it has no version, and what its keys held when it was given up is not known: --force runs it"),
             held => Ok(held),
         }
@@ -216,6 +228,25 @@ mod tests {
         assert_eq!(keys(r#"{"key":"DELETE","value":{"data":"{\"keys\":[\"a\",\"b\"]}"}}"#), ["a", "b"]);
         assert_eq!(keys(r#"{"key":"DELETE_PATTERN","value":{"data":{"pattern":"*"}}}"#), ["*"]);
         assert_eq!(keys("no event"), [""; 0]);
+    }
+
+    #[test]
+    fn a_version_guards_a_letter_as_long_as_versions_are_kept_and_digests_do_from_then_on() {
+        const WINDOW: Duration = Duration::from_secs(3600);
+        let letter = |version: &str, hours: u64, held: &[Digest], problem: &str| {
+            let text = format!(r#"{{"key":"SET",{version}"value":{{"data":{{"key":"k","value":1}}}}}}"#);
+            let letter = DeadLetter::of_notification(Some(Record::of_json(text.into())), (problem, ""), "", "");
+            DeadLetter { died_ms: letter.died_ms - hours * 3_600_000, held: held.to_vec(), ..letter }
+        };
+        let (versioned, digest) = (r#""version":1,"#, [[7; 32]]);
+        assert_eq!(letter(versioned, 0, &digest, "timeout").guard(false, WINDOW), Ok(&[][..]));
+        assert_eq!(letter(versioned, 2, &digest, "timeout").guard(false, WINDOW), Ok(&digest[..]));
+        assert_eq!(letter(versioned, 0, &digest, OVERTAKEN).guard(false, WINDOW), Ok(&digest[..]));
+        assert_eq!(letter("", 0, &digest, "timeout").guard(false, WINDOW), Ok(&digest[..]));
+        for (version, hours) in [(versioned, 2), ("", 0)] {
+            assert!(letter(version, hours, &[], "timeout").guard(false, WINDOW).is_err());
+            assert_eq!(letter(version, hours, &digest, "timeout").guard(true, WINDOW), Ok(&[][..]));
+        }
     }
 
     #[test]

@@ -65,6 +65,14 @@ impl Letters {
         self.unbury(id, Bytes::new(), Bytes::new()).await
     }
 
+    /// As [`DeadLetter::guard`], for as long as the settings say that versions are kept.
+    ///
+    /// # Errors
+    /// Why it must not be run again, for a person.
+    pub fn guard<'a>(&self, letter: &'a DeadLetter, force: bool) -> Result<&'a [Digest], &'static str> {
+        letter.guard(force, self.journal.settings().version_window)
+    }
+
     /// Puts a letter's event at the end of the journal. It is applied only if its keys hold what these are the digests of; none:
     /// whatever they hold. Whether it was there.
     ///

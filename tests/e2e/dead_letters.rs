@@ -5,7 +5,9 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::journal::{assert_accepted, assert_empty, keep, length};
-use crate::support::{Blob, BlobServer, Daemon, Gate, PATIENCE, Redis, Stage, eventually, set_blob, set_inline};
+use crate::support::{
+    Blob, BlobServer, Daemon, Gate, PATIENCE, Redis, Stage, eventually, results, set_blob, set_inline,
+};
 
 const CHANGES: [&str; 2] = ["/dead-letters/replay", "/dead-letters/drop"];
 
@@ -276,6 +278,46 @@ fn what_a_letter_has_written_itself_does_not_keep_it_from_being_run_again() {
     assert_eq!(letters(&journal), 0, "{:#?}", listed(&journal, &[]));
     assert_eq!((written(&cache), cache.value("b")), (expected, Some(b"b".to_vec())));
     drop(second);
+}
+
+#[test]
+fn a_letter_with_a_version_that_is_forgotten_overwrites_nothing_newer() {
+    let window = ("redis.version_window_seconds", 1);
+    let Stage { daemon, redis, blobs } = Stage::with(|daemon| daemon.set(window.0, window.1));
+    let replay = || {
+        let mut command = command(&redis, &["replay"]);
+        command.env("REDIS_VERSION_WINDOW_SECONDS", "1").output().expect("the program runs")
+    };
+    let of_version = |mut event: Value, version: u64| {
+        event["version"] = json!(version);
+        event
+    };
+    blobs.put("/bad", Blob::status(403));
+    let old = |key: &str| of_version(set_blob(key, &blobs.url("/bad")), 1);
+    assert_accepted(&keep(&daemon, &json!([old("overtaken"), old("untouched")])), 2);
+    assert_empty(&redis);
+    assert_eq!(letters(&redis), 2);
+    results(&daemon.post(&of_version(set_inline("overtaken", "newer"), 2)), 200, "ok");
+    let versions = || redis::cmd("KEYS").arg("rcs:v:*").query::<Vec<String>>(&mut redis.conn()).expect("KEYS");
+    assert!(eventually(PATIENCE, || versions().is_empty()), "versions are forgotten: {:?}", versions());
+    blobs.put("/bad", Blob::bytes("old"));
+    assert!(replay().status.success());
+    assert_empty(&redis);
+    assert_eq!(redis.value("untouched").as_deref(), Some(&b"old"[..]));
+    assert_eq!(redis.value("overtaken").as_deref(), Some(&b"newer"[..]), "nothing newer is overwritten");
+    let superseded = || listed(&redis, &["--problem", "superseded"])[0]["id"].clone();
+    let before = superseded();
+    assert!(replay().status.success());
+    assert_empty(&redis);
+    assert!(letters(&redis) == 1 && superseded() != before, "{:#?}", listed(&redis, &[]));
+    assert_eq!(redis.value("overtaken").as_deref(), Some(&b"newer"[..]), "however often it is replayed");
+    assert!(run(&redis, &["drop"]).status.success());
+    let mut letter = redis::cmd("XADD");
+    letter.arg("{rcs:journal}:dead").arg("*").arg("problem").arg("blob-denied").arg("died").arg("1");
+    letter.arg("event").arg(old("k").to_string()).exec(&mut redis.conn()).expect("XADD");
+    let refused = replay();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && told.contains("--force"), "{told}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub fn journal(config: &Config, holder: &str, metrics: &Metrics) -> Result<Optio
         wait_replicas: from.wait_replicas,
         wait_aof: from.wait_aof,
         max_dead_letters: config.dead_letters.max_events,
+        version_window: config.redis.version_window,
         is_asked_for: from.url.is_some() || is_named,
     };
     let from = config.journal.redis(&config.redis);

@@ -209,7 +209,7 @@ async fn each(
             stays.push(json!({"id": id.to_string(), "why": OUTSIDE}));
             continue;
         }
-        done += match (change, letter.guard(force)) {
+        done += match (change, letters.guard(&letter, force)) {
             (Change::Drop, _) => u64::from(letters.drop(id).await?),
             (Change::Replay, Ok(held)) => u64::from(letters.replay(id, &letter, held).await?),
             (Change::Replay, Err(why)) => {

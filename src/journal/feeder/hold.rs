@@ -23,6 +23,7 @@ use super::stream::{read, trim};
 use super::take_in::{Raw, Taken, take_in};
 use super::told;
 use crate::event::Action;
+use crate::journal::dead::OVERTAKEN;
 use crate::journal::entry::Unreadable;
 use crate::journal::lease::{self, Lease, RENEW_EVERY};
 use crate::journal::link::{Link, LinkError, Value};
@@ -300,7 +301,7 @@ impl Holder {
             }
             Results::Changed => {
                 let why = "its keys were written since it became a dead letter, so it was not run again";
-                tasks.into_iter().for_each(|id| self.refuse(id, "superseded", why));
+                tasks.into_iter().for_each(|id| self.refuse(id, OVERTAKEN, why));
             }
         }
     }
