@@ -5,12 +5,21 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::Parts;
-use super::hold::{Stop, TICK};
 
 /// A holder that cannot reach the cache for so long lets others try: it may be alone in that.
 const CUT_OFF: Duration = Duration::from_secs(2);
 /// The same for one with an actor that gives no sign of life for so long.
 const STALL: Duration = Duration::from_secs(4);
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Why it does not.
+pub enum Unable {
+    /// The cache cannot be reached from here.
+    CutOff,
+    /// An actor of the pipeline hangs.
+    Stuck,
+}
 
 /// Whether this replica may ask for the lease.
 pub fn is_able(parts: &Parts) -> bool {
@@ -18,18 +27,18 @@ pub fn is_able(parts: &Parts) -> bool {
 }
 
 /// Ends once the cache has not been reached from here for [`CUT_OFF`], or an actor hangs.
-pub async fn unable(parts: &Parts) -> Stop {
+pub async fn unable(parts: &Parts) -> Unable {
     let mut reached = Instant::now();
     while reached.elapsed() < CUT_OFF {
-        sleep(TICK).await;
+        sleep(LOOK_EVERY).await;
         if is_stuck(parts) {
-            return Stop::Stuck;
+            return Unable::Stuck;
         }
         if parts.pipeline.readiness.is_cache_up() {
             reached = Instant::now();
         }
     }
-    Stop::CutOff
+    Unable::CutOff
 }
 
 fn is_stuck(parts: &Parts) -> bool {

@@ -16,7 +16,7 @@ use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Parts;
-use super::able::unable;
+use super::able::{Unable, unable};
 use super::fence::take_back;
 use super::round::{End, Ended, Failure, Results, carry_out, counts, dead_letter};
 use super::stream::{read, trim};
@@ -38,20 +38,18 @@ const MAX_ROUNDS: usize = 256;
 /// Entries that are settled behind one that is not.
 const MAX_ENTRIES: usize = 100_000;
 /// How often it is looked whether the cache is there again, and what is due.
-pub const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(50);
 
 /// Why a holder stops.
-pub enum Stop {
+enum Stop {
     /// The process ends; nothing is in progress any more, or something is.
     Asked { is_idle: bool },
     /// Somebody else may have the lease.
     Lost,
     /// The journal's Redis does not do what it should.
     Failed(LinkError),
-    /// The cache cannot be reached from here.
-    CutOff,
-    /// An actor of the pipeline hangs.
-    Stuck,
+    /// What is handed over does not get to the cache.
+    Unable(Unable),
     /// There are events of a later release.
     Newer,
 }
@@ -67,12 +65,12 @@ pub async fn hold(parts: &Parts, lease: Lease) {
     }
     let stop = select! {
         stop = keep(parts, &lease) => stop,
-        stop = unable(parts) => stop,
+        why = unable(parts) => Stop::Unable(why),
         stop = Holder::new(parts.clone(), lease.clone()).feed() => stop,
     };
     let stop = match stop {
         // What was late then is no wonder.
-        Stop::Failed(_) | Stop::CutOff | Stop::Stuck if lease.validity.is_over(Instant::now()) => Stop::Lost,
+        Stop::Failed(_) | Stop::Unable(_) if lease.validity.is_over(Instant::now()) => Stop::Lost,
         stop => stop,
     };
     lease.validity.end();
@@ -91,11 +89,11 @@ pub async fn hold(parts: &Parts, lease: Lease) {
             warn!(epoch, cause:% = cause; "journal's lease is given up: its Redis does not answer");
             false
         }
-        Stop::CutOff => {
+        Stop::Unable(Unable::CutOff) => {
             warn!(epoch; "journal's lease is given up: the cache cannot be reached from here");
             false
         }
-        Stop::Stuck => {
+        Stop::Unable(Unable::Stuck) => {
             warn!(epoch; "journal's lease is given up: an actor of the pipeline hangs");
             false
         }
