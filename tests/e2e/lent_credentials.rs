@@ -325,7 +325,7 @@ fn who_lends_and_hangs_holds_up_its_own_stores_only() {
     let way = WAYS.iter().find(|way| way.name == "instance of Google").expect("a way");
     lender.put(way.path, Blob::hang());
     blobs.put("/b", Blob::bytes("b"));
-    let daemon = Daemon::builder().embedded().set("fetch.attempts", 1).set("fetch.timeout_ms", 4000);
+    let daemon = Daemon::builder().embedded().set("fetch.attempts", 1).set("fetch.timeout_ms", 2500);
     let set_up = |daemon: Builder, name: &str| {
         let daemon = daemon.set(&format!("stores.{name}.kind"), "gcs");
         daemon.set(&format!("stores.{name}.endpoint"), blobs.url(""))
@@ -343,5 +343,5 @@ fn who_lends_and_hangs_holds_up_its_own_stores_only() {
     assert!(eventually(PATIENCE, || ended() >= 16.0), "{}", ended());
     let begun = Instant::now();
     assert_eq!(daemon.post(&set_blob("k", &blobs.url("/b"))).status, 200);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
