@@ -109,6 +109,18 @@ fn values_beyond_the_answers_budget_are_rejected() {
 }
 
 #[test]
+fn what_fits_the_answer_stays_in_whatever_order_values_come() {
+    let admission = Admission::new(10, 10_000, 10);
+    let (reply, pending) = reply(admission.permit(), 100, None);
+    let slots = reply.begin(false, vec![element(EventType::Get, &["a", "b", "c", "d"])], Instant::now());
+    let mut slots: Vec<Option<Slot>> = slots.map(Some).collect();
+    for (index, bytes) in [(0, 90), (3, 5), (1, 90), (2, 90)] {
+        slots[index].take().unwrap().settle(Outcome::Hit(Bytes::from(vec![b'v'; bytes])), Instant::now());
+    }
+    assert_eq!(outcomes(futures::executor::block_on(pending)), [["hit", "rejected", "rejected", "hit"]]);
+}
+
+#[test]
 fn letting_go_of_values_takes_no_look_at_every_entry() {
     let admission = Admission::new(10, 10_000, 10);
     let (reply, pending) = reply(admission.permit(), 50, None);

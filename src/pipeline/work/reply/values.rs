@@ -1,7 +1,5 @@
 //! The values in an answer: how many bytes of them are held, and which have to go.
 
-use std::collections::BinaryHeap;
-
 use crate::cache::room::{COUNTED_FROM_BYTES, NO_ROOM};
 use crate::event::outcome::{Outcome, ProblemKind};
 use crate::pipeline::work::admission::Permit;
@@ -11,8 +9,8 @@ pub(super) struct Values {
     /// `http.max_answer_bytes`.
     pub(super) max_bytes: usize,
     held_bytes: usize,
-    /// The entries with values, once there are too many bytes: the last one is then found without a look at every entry.
-    hits: Option<BinaryHeap<usize>>,
+    /// The entries with values, once there were too many bytes: a look at every entry is then needed no more.
+    hits: Option<Vec<usize>>,
 }
 
 impl Values {
@@ -31,16 +29,21 @@ impl Values {
         }
     }
 
-    /// While values still come in, twice the answer's bytes are held at most; the last in the order sent go first.
+    /// While values still come in, twice the answer's bytes are held at most. Of those that are here, the ones stay that would be
+    /// the answer if no more came.
     pub(super) fn let_go(&mut self, outcomes: &mut [Option<Outcome>]) {
-        while self.held_bytes > self.max_bytes.saturating_mul(2) {
-            let hits = self.hits.get_or_insert_with(|| places_of_hits(outcomes));
-            let Some(outcome) = hits.pop().and_then(|index| outcomes.get_mut(index)) else { return };
-            if let Some(Outcome::Hit(value)) = outcome {
-                self.held_bytes -= value.len();
-                *outcome = Some(answer_too_large(value.len()));
-            }
+        if self.held_bytes <= self.max_bytes.saturating_mul(2) {
+            return;
         }
+        let hits = self.hits.get_or_insert_with(|| places_of_hits(outcomes));
+        hits.sort_unstable();
+        let mut left = self.max_bytes;
+        hits.retain(|index| {
+            let Some(place) = outcomes.get_mut(*index) else { return false };
+            *place = place.take().map(|outcome| within_answer(outcome, &mut left));
+            matches!(place, Some(Outcome::Hit(_)))
+        });
+        self.held_bytes = self.max_bytes - left;
     }
 }
 
@@ -60,7 +63,7 @@ pub(super) fn counted(outcome: Outcome, permit: &mut Permit) -> Outcome {
     }
 }
 
-fn places_of_hits(outcomes: &[Option<Outcome>]) -> BinaryHeap<usize> {
+fn places_of_hits(outcomes: &[Option<Outcome>]) -> Vec<usize> {
     let is_hit = |(_, outcome): &(usize, &Option<Outcome>)| matches!(outcome, Some(Outcome::Hit(_)));
     outcomes.iter().enumerate().filter(is_hit).map(|(index, _)| index).collect()
 }
