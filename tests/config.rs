@@ -510,6 +510,7 @@ fn files_of_settings_that_cannot_be_read_are_named() {
     {
         run.check(&["--config", file]).refused(&[&[file, reason]]);
     }
+    assert_eq!(Run::new().file("config", "").check(&[]).setting("port"), ("8080", "default"), "no such folder");
     Run::new().file("config/default.toml/x", "").check(&[]).refused(&[&["config/default.toml", "a directory"]]);
 }
 

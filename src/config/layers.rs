@@ -48,7 +48,7 @@ impl Layers {
         let path = given.unwrap_or(Path::new(DEFAULT_FILE));
         let name = path.display().to_string();
         let text = match read_bounded(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && given.is_none() => return,
+            Err(error) if given.is_none() && is_absent(&error) => return,
             Err(error) => return self.settings_file(name, what_failed(&error)),
             Ok(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => text,
@@ -279,6 +279,11 @@ impl Layers {
     fn settings_file(&mut self, file: String, reason: String) {
         self.faults.push(SettingFault::SettingsFile { file, reason });
     }
+}
+
+/// There is no file, or what should be its folder is a file.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn sorted(table: Map<String, Value>) -> Vec<(String, Value)> {
