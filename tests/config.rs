@@ -670,6 +670,40 @@ fn secrets_are_never_printed() {
 }
 
 #[test]
+fn a_secret_in_the_wrong_place_is_not_printed_with_the_fault() {
+    let urls = "[\"http://h:8080\", \"http://user:hunter2@h:8080\"]";
+    let run = Run::new()
+        .default_file(&format!(
+            "auth = \"hunter2\"\nredis = \"redis://:hunter2@h\"\nevent = [\"hunter2\"]\nlive = 3\n\
+             [http]\npeers = {urls}\n[traces]\nendpoint = \"http://user:hunter2@collector:4318\"\n\
+             [fetch]\nallowed_hosts = [\"user:hunter2@h\"]\nca_file = \"https://user:hunter2@h/ca.pem\"\n\
+             [stores.main]\nkind = \"azure\"\nendpoint = \"https://a.blob.core.windows.net/?sv=1&sig=hunter2\"\n\
+             account = \"AccountName=a;AccountKey=hunter2\"\n\
+             [sources.minio]\nformat = \"s4\"\nstore = \"https://user:hunter2@h\"\noidc_issuer = \"https://user:hunter2@h\"\n"
+        ))
+        .env("REDIS_HOST", "redis://:hunter2@cache:6379")
+        .env("PORT", "80 80");
+    run.check(&["--redis-nodes", "a:1,user:hunter2@b:2"]).hides_the_secret().refused(&[
+        &["auth (config/default.toml): a group of settings"],
+        &["redis (config/default.toml): a group of settings"],
+        &["event (config/default.toml): a group of settings"],
+        &["live = 3 (config/default.toml): a group of settings"],
+        &["http.peers (config/default.toml): item 2: not such a URL"],
+        &["traces.endpoint (config/default.toml): not such a URL"],
+        &["fetch.allowed_hosts (config/default.toml): item 1: not a host"],
+        &["fetch.ca_file (config/default.toml): ***: there is no such file"],
+        &["stores.main.endpoint (config/default.toml): not such a URL"],
+        &["stores.main.account (config/default.toml): not a storage account"],
+        &["sources.minio.format = \"s4\" (config/default.toml): not one of the choices"],
+        &["sources.minio.store (config/default.toml): there is no store of this name"],
+        &["sources.minio.oidc_issuer (config/default.toml): not such a URL"],
+        &["redis.host (environment REDIS_HOST): not a host"],
+        &["redis.nodes (flag --redis-nodes): item 2: not a host"],
+        &["port = \"80 80\" (environment PORT): not an integer"],
+    ]);
+}
+
+#[test]
 fn what_the_redis_url_says_is_what_is_in_effect() {
     let run = Run::new()
         .env("REDIS_URL", &format!("rediss://me:{SECRET}@h/2"))

@@ -5,7 +5,7 @@ mod stores;
 
 use super::effective::Effective;
 use super::fault::SettingFault;
-use super::kind::toml_literal;
+use super::kind::for_message;
 use super::named::{SOURCES, STORES, find};
 use super::redis_url;
 use super::table::Privacy;
@@ -146,12 +146,12 @@ fn database_of_cluster(settings: &Effective) -> Option<SettingFault> {
     Some(SettingFault::Pair { first: described(settings, MODE), second, reason })
 }
 
-/// `event.max_events = 30000 (environment EVENT_MAX_EVENTS)`; a secret's value is left out.
+/// `event.max_events = 30000 (environment EVENT_MAX_EVENTS)`; what is or may hold a secret is left out.
 fn described(settings: &Effective, path: &str) -> String {
     let origin = settings.origin(path);
-    match settings.get(path) {
-        Some(value) if is_open(path) => format!("{path} = {} ({origin})", toml_literal(&value.kind)),
-        _ => format!("{path} ({origin})"),
+    match settings.get(path).filter(|_| is_open(path)).and_then(|value| for_message(&value.kind)) {
+        Some(value) => format!("{path} = {value} ({origin})"),
+        None => format!("{path} ({origin})"),
     }
 }
 

@@ -17,7 +17,7 @@ pub enum SettingFault {
         /// What would be accepted there, in words.
         allowed: String,
     },
-    /// `value` is as it was given, cut to a length that fits a line; none for a secret.
+    /// `value` is as it was given, cut to a length that fits a line; none for what is or may hold a secret.
     #[error("{setting}{} ({origin}): {reason}; allowed: {allowed}", shown(.value))]
     BadValue {
         /// The path of the setting: `fetch.pool_size`.
@@ -48,7 +48,7 @@ pub enum SettingFault {
         setting: &'static str,
         /// The layer that the setting came from.
         origin: String,
-        /// The file as it was named.
+        /// The file as it was named; `***` for a URL, which may hold a password.
         path: String,
         /// Why the file is of no use: not readable, larger than 1 MiB, or not in its form.
         reason: String,

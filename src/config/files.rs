@@ -15,7 +15,7 @@ use super::effective::Effective;
 use super::fault::SettingFault;
 use super::kind::items;
 use super::named::{SOURCES, STORES, find, source_settings, store_settings};
-use super::secret::{Pem, Secret, WebhookSecret};
+use super::secret::{MASK, Pem, Secret, WebhookSecret};
 use super::table::Setting;
 use super::tls::{TlsFiles, TlsPems};
 use crate::blob::store::ServiceAccount;
@@ -171,7 +171,8 @@ impl Reader<'_> {
         parsed
             .map_err(|reason| {
                 let origin = self.settings.origin(setting);
-                self.faults.push(SettingFault::NamedFile { setting, origin, path: path.to_owned(), reason });
+                let path = if path.contains("://") { MASK } else { path }.to_owned();
+                self.faults.push(SettingFault::NamedFile { setting, origin, path, reason });
             })
             .ok()
     }

@@ -7,6 +7,8 @@ use config::{Value, ValueKind};
 
 /// Characters of a bad value that a message shows, at most.
 const MAX_SHOWN: usize = 80;
+/// What stands in URLs with a password, in their queries, and in texts of names and values.
+const SIGNS_OF_SECRETS: [&str; 4] = ["://", "@", "?", "="];
 /// Items of a list, at most.
 const MAX_ITEMS: usize = 1024;
 
@@ -140,13 +142,16 @@ pub fn toml_literal(value: &ValueKind) -> String {
     }
 }
 
-/// A bad value for a message: cut to a length that fits a line.
-pub fn for_message(value: &ValueKind) -> String {
+/// A value for a message: cut to a length that fits a line. None for a text that may hold a secret, whatever setting it was given to.
+pub fn for_message(value: &ValueKind) -> Option<String> {
     let literal = toml_literal(value);
-    match literal.char_indices().nth(MAX_SHOWN) {
+    if SIGNS_OF_SECRETS.iter().any(|sign| literal.contains(sign)) {
+        return None;
+    }
+    Some(match literal.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &literal[..end]),
         None => literal,
-    }
+    })
 }
 
 /// `16 MiB` for 16777216; what is no whole number of a unit stays in bytes.
@@ -328,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_long_or_multi_line_value_stays_one_short_line() {
-        let shown = for_message(&ValueKind::String(format!("a\nb{}", "é".repeat(200))));
+        let shown = for_message(&ValueKind::String(format!("a\nb{}", "é".repeat(200)))).expect("no secret");
         assert!(shown.starts_with("\"a\\nb") && !shown.contains('\n') && shown.chars().count() <= 81, "{shown}");
     }
 }

@@ -185,7 +185,8 @@ impl Layers {
                     }
                 }
                 kind if is_group(&name) => self.faults.push(SettingFault::BadValue {
-                    value: Some(for_message(&kind)),
+                    // Who gives a group a text may have meant its secret.
+                    value: for_message(&kind).filter(|shown| !shown.contains('"')),
                     origin: file.to_owned(),
                     reason: "a group of settings, not a setting".to_owned(),
                     allowed: in_group(&name),
@@ -260,7 +261,7 @@ impl Layers {
     }
 
     fn bad_value(&mut self, setting: &'static Setting, value: Option<&ValueKind>, origin: String, reason: String) {
-        let value = value.filter(|_| setting.privacy == Privacy::Open).map(for_message);
+        let value = value.filter(|_| setting.privacy == Privacy::Open).and_then(for_message);
         let allowed = setting.kind.allowed();
         self.bad.insert(setting.path);
         self.faults.push(SettingFault::BadValue { setting: setting.path.to_owned(), value, origin, reason, allowed });

@@ -2,7 +2,7 @@
 
 use super::super::effective::Effective;
 use super::super::fault::SettingFault;
-use super::super::named::{STORES, source_settings};
+use super::super::named::{STORES, is_name, source_settings};
 use super::{alone, described, exceeds};
 use crate::event::sources::Format;
 
@@ -15,7 +15,8 @@ pub fn check(settings: &Effective, name: &str, faults: &mut Vec<SettingFault>, w
     faults.extend(alone(settings, path("oidc_subjects"), path("oidc_issuer")));
     let store = settings.text(path("store"));
     if let Some(store) = store.filter(|store| !settings.names(STORES).contains(store)) {
-        let what = format!("there is no store of this name; set stores.{store}.kind and the settings of its kind");
+        let name = if is_name(store) { store } else { "NAME" };
+        let what = format!("there is no store of this name; set stores.{name}.kind and the settings of its kind");
         faults.push(SettingFault::Usage(format!("{}: {what}", described(settings, path("store")))));
     }
     let has_no_journal = settings.text("cache.backend") == Some("embedded") && settings.get("journal.url").is_none();
