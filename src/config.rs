@@ -28,6 +28,7 @@ mod layers;
 mod model;
 mod named;
 mod names;
+mod probe;
 mod redis_url;
 mod reload;
 mod render;
@@ -43,6 +44,7 @@ pub use self::files::{authorities_in, identity_in, password_in, text_in, tls_in,
 pub use self::kind::SettingKind;
 pub use self::model::*;
 pub use self::named::{FAMILIES, Family, find, named_by_flag, settings_of};
+pub use self::probe::{ProbeAddress, probe_address};
 pub use self::redis_url::has_password;
 pub use self::reload::{FileSnapshot, Reloaded};
 pub use self::render::{default_in_words, default_toml, markdown_table};

@@ -49,10 +49,8 @@ pub fn check(settings: &Effective, faults: &mut Vec<SettingFault>, warnings: &mu
     faults.extend(both(settings, "redis.sentinel_password", "redis.sentinel_password_file"));
     faults.extend(alone(settings, "redis.tls_cert", "redis.tls_key"));
     faults.extend(alone(settings, "redis.tls_key", "redis.tls_cert"));
-    faults.extend(alone(settings, "http.tls_cert", "http.tls_key"));
-    faults.extend(alone(settings, "http.tls_key", "http.tls_cert"));
+    check_listener(settings, faults);
     faults.extend(alone(settings, "http.tls_client_ca", "http.tls_cert"));
-    faults.extend(same_port(settings));
     faults.extend(database_of_cluster(settings));
     if settings.text(MODE) == Some("sentinel") {
         faults.extend(alone(settings, MODE, "redis.nodes"));
@@ -67,6 +65,13 @@ pub fn check(settings: &Effective, faults: &mut Vec<SettingFault>, warnings: &mu
     }
     warnings.extend(without_effect(settings));
     warnings.extend(DOUBTFUL.iter().filter_map(|(first, second, what)| contradicts(settings, first, second, what)));
+}
+
+/// Only the settings that say where and how the daemon listens.
+pub fn check_listener(settings: &Effective, faults: &mut Vec<SettingFault>) {
+    faults.extend(alone(settings, "http.tls_cert", "http.tls_key"));
+    faults.extend(alone(settings, "http.tls_key", "http.tls_cert"));
+    faults.extend(same_port(settings));
 }
 
 /// What lets some in and keeps others out.

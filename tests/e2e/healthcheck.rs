@@ -41,6 +41,34 @@ fn a_daemon_without_redis_is_live_and_not_ready() {
     assert_eq!(run(&["healthcheck"], &ours).0, Some(0));
 }
 
+/// A daemon goes on with the settings that it has.
+#[test]
+fn faults_in_the_files_that_came_after_the_start_do_not_end_a_live_daemon() {
+    let builder = Daemon::builder().embedded().args(&["--config", "s.toml"]).set("auth.tokens_file", "tokens");
+    let daemon = builder.file("s.toml", "log_level = \"info\"\n").file("tokens", "one\n").start();
+    let path = |name: &str| daemon.dir().join(name).display().to_string();
+    let [port] = port(daemon.address().port());
+    let settings = [port, ("AUTH_TOKENS_FILE", path("tokens"))];
+    let asks = |file: &str| run(&["healthcheck", "--config", &path(file)], &settings);
+    assert_eq!(asks("s.toml"), (Some(0), String::new()));
+
+    std::fs::write(path("s.toml"), "nonsense = 1\n").expect("it can be written");
+    daemon.log_line(|line| line.contains("new settings are invalid"));
+    assert_eq!(asks("s.toml"), (Some(0), String::new()));
+    std::fs::write(path("tokens"), "").expect("it can be written");
+    assert_eq!(asks("s.toml"), (Some(0), String::new()));
+    std::fs::write(path("s.toml"), "not TOML").expect("it can be written");
+    assert_eq!(asks("s.toml"), (Some(0), String::new()));
+    assert_eq!(asks("missing.toml"), (Some(0), String::new()));
+
+    let (code, said) = run(&["healthcheck", "--config", &path("s.toml"), "--port", &closed_port().to_string()], &[]);
+    assert!(code == Some(1) && said.contains("refused") && said.contains("s.toml"), "{said}");
+    std::fs::write(path("s.toml"), "admin_port = -1\n").expect("it can be written");
+    let (code, said) = asks("s.toml");
+    assert!(code == Some(64) && said.contains("admin_port = -1"), "{said}");
+    assert_eq!(run(&["healthcheck", "--prot", "1"], &settings).0, Some(64));
+}
+
 #[test]
 fn completions_and_manual_pages_know_every_command() {
     let commands = ["serve", "demo", "check-config", "send", "clear", "healthcheck", "completions", "man"];

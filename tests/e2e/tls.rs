@@ -308,6 +308,8 @@ fn healthcheck_gets_in_where_clients_must_show_a_certificate() {
     fs::write(files.path("other.key"), pem("PRIVATE KEY", &KeyPair::generate().expect("a key").serialize_der()))
         .expect("it can be written");
     assert_ne!(asks("other.key").0, Some(0), "whoever has not the key is not let in");
+    let (code, said) = asks("other.key");
+    assert!(code == Some(1) && said.contains("other.key: it is not the key"), "{said}");
 }
 
 #[test]
