@@ -6,9 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::CacheError;
-
-/// Larger values than this, in bytes, are read only with room for them. Smaller ones are for their reader to count.
-pub const COUNTED_FROM_BYTES: usize = 4 * 1024;
+use crate::event::outcome::COUNTED_FROM_BYTES;
 
 /// What is given back by its drop.
 pub type Loan = Box<dyn Send + Sync>;

@@ -10,6 +10,10 @@ mod failed_fetch;
 pub use self::failed_fetch::FailedFetch;
 use super::{EventType, Ttl};
 
+/// Larger values than this, in bytes, are read only with room of their own, which they hold until nobody needs them. Smaller
+/// ones are for their holder to count.
+pub const COUNTED_FROM_BYTES: usize = 4 * 1024;
+
 /// The three classes an answer falls into, the worst last: `max` of two is what the whole is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {

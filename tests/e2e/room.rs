@@ -69,6 +69,30 @@ fn unread_answers_are_counted(daemon: &Daemon) {
     assert!(eventually(SOON, || counted(daemon) == 0), "{} bytes are still counted", counted(daemon));
 }
 
+/// So many that the answer is sent in pieces, and each so small that it has no room of its own.
+#[test]
+fn an_unread_answer_of_many_small_values_is_counted() {
+    const VALUE: usize = 4_000;
+    let daemon = bounded(Daemon::builder().embedded());
+    let value = "v".repeat(VALUE);
+    let keys: Vec<String> = (0..1000).map(|number| format!("k{number}")).collect();
+    let entries: Vec<Value> = keys.iter().map(|key| json!({"key": key, "value": value})).collect();
+    assert_eq!(daemon.post(&set(json!(entries))).status, 200);
+
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let unread = [ask(&daemon, &keys), ask(&daemon, &keys), ask(&daemon, &keys)];
+    for stream in &unread {
+        // Its head: the answer is on its way.
+        stream.peek(&mut [0]).expect("an answer");
+    }
+    let held = unread.len() * keys.len() * VALUE;
+    assert!(counted(&daemon) >= held, "{} bytes are counted of {held}", counted(&daemon));
+    for stream in unread {
+        assert!(read(stream).iter().all(|result| result["value"] == value.as_str()));
+    }
+    assert!(eventually(SOON, || counted(&daemon) == 0), "{} bytes are still counted", counted(&daemon));
+}
+
 #[test]
 fn answers_that_are_not_read_are_counted_and_values_wait_for_room() {
     let redis = Redis::start();

@@ -314,7 +314,7 @@ fn write_sample(out: &mut Text, key: &Bytes) {
         Ok(text) => write_string(&mut out.bytes, text),
         Err(_) => {
             raw(out, "{\"key\":");
-            out.value(key);
+            out.key(key);
             raw(out, "}");
         }
     }

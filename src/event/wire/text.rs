@@ -16,6 +16,7 @@ use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
 use super::plain::least;
+use crate::event::outcome::COUNTED_FROM_BYTES;
 
 /// Bytes up to which values are written in their places, as nearly always.
 const WHOLE_BYTES: usize = 64 * 1024;
@@ -23,6 +24,8 @@ const WHOLE_BYTES: usize = 64 * 1024;
 const MAX_WHOLE_BYTES: usize = 256 * 1024;
 /// Bytes up to which a value is written in its place in any text, because to send it apart would cost more than it holds.
 const SMALL_BYTES: usize = 256;
+/// Bytes that a value that is left out takes beside its own.
+const PLACE_BYTES: usize = size_of::<(usize, Bytes)>();
 /// Bytes of a value that are made into text at a time. A multiple of three, so that base64 needs no padding in between.
 const STEP_BYTES: usize = 6 * 1024;
 /// Bytes of a piece: all of a step may have to be escaped, with six bytes for one.
@@ -41,9 +44,11 @@ impl Text {
         Text { bytes: Vec::with_capacity(bytes), left_out: Vec::new() }
     }
 
-    /// Bytes in memory, beside the values that were left out.
+    /// Bytes in memory, values that were left out included, unless they have room of their own.
     pub fn held_bytes(&self) -> usize {
-        self.bytes.len()
+        let own = |value: &Bytes| if value.len() > COUNTED_FROM_BYTES { 0 } else { value.len() };
+        let left_out: usize = self.left_out.iter().map(|(_, value)| PLACE_BYTES + own(value)).sum();
+        self.bytes.len() + left_out
     }
 
     /// All of it, if nothing was left out and it is not large: whoever sends it may make a copy.
@@ -67,6 +72,11 @@ impl Text {
         } else {
             write_value(&mut self.bytes, value);
         }
+    }
+
+    /// The same of a key, always in its place: a key has no room of its own.
+    pub(super) fn key(&mut self, key: &[u8]) {
+        write_value(&mut self.bytes, key);
     }
 }
 
@@ -343,8 +353,13 @@ mod tests {
         let mut text = Text::default();
         let value = Bytes::from(vec![b'v'; WHOLE_BYTES / 2]);
         (0..3).for_each(|_| text.value(&value));
-        assert_eq!((text.left_out.len(), text.held_bytes()), (2, WHOLE_BYTES / 2 + 2));
+        assert_eq!((text.left_out.len(), text.held_bytes()), (2, WHOLE_BYTES / 2 + 2 + 2 * PLACE_BYTES));
         text.value(&Bytes::from_static(b"small"));
         assert_eq!(text.left_out.len(), 2);
+        let value = Bytes::from(vec![b'v'; COUNTED_FROM_BYTES]);
+        (0..20).for_each(|_| text.value(&value));
+        let (places, own) = (text.left_out.len() * PLACE_BYTES, (text.left_out.len() - 2) * COUNTED_FROM_BYTES);
+        assert!(text.left_out.len() > 12, "nobody else counts those");
+        assert_eq!(text.held_bytes(), text.bytes.len() + places + own);
     }
 }

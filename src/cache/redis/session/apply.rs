@@ -8,9 +8,9 @@ use crate::cache::redis::batch::{self, EncodeOptions, ReplyReader, Step};
 use crate::cache::redis::split::{Bounds, PipelineSplit, Survey, WINDOW_BYTES, Window, fits_one_pipeline};
 use crate::cache::redis::wait::{self, Wait, Waited};
 use crate::cache::redis::{unavailable, unexpected};
-use crate::cache::room::COUNTED_FROM_BYTES;
 use crate::cache::{CacheError, Command, Reply, Room, Standing};
 use crate::event::CacheKey;
+use crate::event::outcome::COUNTED_FROM_BYTES;
 use crate::redis::{Deadline, Encoder, Frame, Hint, MAX_OWN_BYTES, too_long};
 
 /// Values that one call brings over, at most, and what the pipeline under way brings: the commands after that are not sent.

@@ -1,7 +1,7 @@
 //! The values in an answer: how many bytes of them are held, and which have to go.
 
-use crate::cache::room::{COUNTED_FROM_BYTES, NO_ROOM};
-use crate::event::outcome::{Outcome, ProblemKind};
+use crate::cache::room::NO_ROOM;
+use crate::event::outcome::{COUNTED_FROM_BYTES, Outcome, ProblemKind};
 use crate::pipeline::work::admission::Permit;
 
 /// Bytes of the values in an answer.
