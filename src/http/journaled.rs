@@ -37,6 +37,8 @@ const ASKED: &str = "journal";
 /// The events of a request that are to go to the journal, in the order sent.
 pub(super) struct Offer {
     events: Vec<Result<(AcceptedEvent, Record), Invalid>>,
+    /// Keys and patterns of all valid events.
+    keys: usize,
     /// The patterns of the event that has most.
     patterns: usize,
     /// The name of the source whose notification it is; empty: it came to `/events`.
@@ -88,29 +90,33 @@ fn without_answer(event: &Event) -> Invalid {
 impl Offer {
     /// As the sender wrote them.
     fn of_raw(events: Vec<Result<Event, Invalid>>, raw: &[RawEvent]) -> Self {
-        let mut patterns = 0;
+        let (mut keys, mut patterns) = (0, 0);
         let offered = |(event, raw): (Result<Event, Invalid>, &RawEvent)| {
             let event = event?;
             if asks_for_answer(&event) {
                 return Err(without_answer(&event));
             }
+            keys += event.action.entries();
             patterns = patterns.max(event.action.patterns());
             let json = raw.json().map(|json| json.clone().into_bytes()).unwrap_or_default();
             Ok((AcceptedEvent { event: event.action.name(), id: event.id }, Record::of_json(json)))
         };
         let events = events.into_iter().zip(raw).map(offered).collect();
-        Offer { events, patterns, source: String::new() }
+        Offer { events, keys, patterns, source: String::new() }
     }
 
     /// What a notification of this source comes to.
     pub fn of_notification(events: Vec<Result<Event, Invalid>>, source: &str) -> Self {
+        let mut keys = 0;
         let event = |event: Result<Event, Invalid>| {
             let event = event?;
+            keys += event.action.entries();
             let record = Record::of_event(&event);
             Ok((AcceptedEvent { event: event.action.name(), id: event.id }, record))
         };
+        let events = events.into_iter().map(event).collect();
         // What storage tells of makes no patterns.
-        Offer { events: events.into_iter().map(event).collect(), patterns: 0, source: source.to_owned() }
+        Offer { events, keys, patterns: 0, source: source.to_owned() }
     }
 
     /// Whether it is a notification: its producer looks at the status alone, and what can never succeed is done with.
@@ -242,6 +248,7 @@ impl Keeping<'_> {
         let summary = Summary {
             asked: ASKED,
             events: offer.events.len(),
+            keys: offer.keys,
             outcome,
             bytes_in: self.bytes_in,
             ..Summary::default()
@@ -282,7 +289,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some(appended) = self.appended.take().filter(|_| !self.is_over) else { return };
         let Offer { events, source, .. } = &mut self.offer;
-        let offer = Offer { events: mem::take(events), patterns: 0, source: mem::take(source) };
+        let offer = Offer { events: mem::take(events), keys: 0, patterns: 0, source: mem::take(source) };
         let (worker, context) = (self.keeping.worker.clone(), RequestContext::of(self.keeping.request));
         let appender = self.keeping.appender.clone();
         actix_rt::spawn(async move {

@@ -64,6 +64,16 @@ fn events_are_answered_before_they_are_applied_and_applied_in_order() {
     assert_eq!(redis.value("p:2").as_deref(), Some(&b"y"[..]));
 }
 
+#[test]
+fn the_line_of_a_request_that_is_kept_counts_its_keys() {
+    let stage = Stage::new();
+    let body = json!([delete(json!(["a", "b"])), set_inline("c", "1"), {"key": "nonsense"}]);
+    let answer = stage.daemon.post_with(&[ASYNC, ("x-request-id", "rid-three-keys")], body.to_string().as_bytes());
+    assert_eq!(answer.status, 207, "{}", answer.text());
+    let line = stage.daemon.log_line(|line| line.contains("rid-three-keys") && line.contains("asked=journal"));
+    assert!(line.contains("events=3 ") && line.contains("keys=3 "), "{line}");
+}
+
 /// An append whose time was over, and the first lease, change what all transactions of the journal watch.
 #[test]
 fn events_are_accepted_while_others_spoil_the_transactions_of_the_journal() {
