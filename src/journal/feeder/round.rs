@@ -270,7 +270,8 @@ async fn held(parts: &Parts, action: &Action, validity: &Validity, turn: usize) 
     let each = keys().map(|key| digest(iter::once(key))).collect::<Option<Vec<Digest>>>();
     let held = digest(keys()).zip(each).map(|(whole, each)| Held { whole, each });
     held.ok_or_else(|| {
-        problem(&answered, answered.outcomes.iter().map(Outcome::class).max().unwrap_or(Class::Rejected))
+        let unknown = || Problem::new(ProblemKind::Interrupted, "its keys could not be read");
+        answered.failure().map_or_else(unknown, |(_, problem)| problem.clone())
     })
 }
 
