@@ -217,12 +217,11 @@ impl MapState {
     }
 
     fn look(&self, key: &[u8], version: Option<&Version>) -> Seen {
-        let entry = self.map.get(key).filter(StoredValue::is_live);
-        let (old, holds) = (self.version(key), entry.is_some());
-        let standing =
-            old.as_ref().zip(version).map(|(old, new)| Held::parse(&old.stored).standing(&new.stored(), holds));
+        let (entry, old) = (self.map.get(key).filter(StoredValue::is_live), self.version(key));
+        let (held, holds) = (old.as_ref().map(|old| Held::parse(&old.stored)), entry.is_some());
+        let standing = held.as_ref().zip(version).map(|(held, new)| held.standing(&new.stored(), holds));
         let remembered = entry.and_then(|entry| entry.remembered).map(|remembered| (*remembered).clone());
-        let version = old.and_then(|old| Version::from_stored(Held::parse(&old.stored).version));
+        let version = held.and_then(|held| Version::from_stored(held.version));
         Seen { standing: standing.unwrap_or_default(), remembered, version, holds }
     }
 

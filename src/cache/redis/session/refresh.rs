@@ -30,7 +30,7 @@ impl RedisSession {
         if self.watch(key.as_bytes(), version, true, deadline).await? != Standing::Open {
             return self.unwatch(Reply::Superseded, deadline).await;
         }
-        match self.is_known_again(key, remembered, deadline).await {
+        match self.holds(key, remembered, deadline).await {
             Ok(true) => {}
             // Somebody has put a list there, say: that is another value too.
             Ok(false) | Err(CacheError::WrongType) => return self.unwatch(Reply::Changed, deadline).await,
@@ -59,18 +59,19 @@ impl RedisSession {
         }
     }
 
+    /// Whether the key holds what is remembered.
+    async fn holds(&mut self, key: &CacheKey, it: &Remembered, deadline: &Deadline) -> Result<bool, CacheError> {
+        Ok(self.length(key, deadline).await? == it.print.bytes() && self.is_known_again(key, it, deadline).await?)
+    }
+
     async fn is_known_again(
         &mut self,
         key: &CacheKey,
         remembered: &Remembered,
         deadline: &Deadline,
     ) -> Result<bool, CacheError> {
-        let print = remembered.print;
-        if self.length(key, deadline).await? != print.bytes() {
-            return Ok(false);
-        }
         let mut whole = Sha1::new();
-        for from in (0..print.bytes()).step_by(PIECE_BYTES) {
+        for from in (0..remembered.print.bytes()).step_by(PIECE_BYTES) {
             let (first, last) = (from.to_string(), (from + PIECE_BYTES as u64 - 1).to_string());
             let mut encoder = Encoder::new();
             let digest = DIGEST.digest.as_bytes();
@@ -80,6 +81,6 @@ impl RedisSession {
                 _ => return Err(unexpected()),
             }
         }
-        Ok(print.is_of_pieces(whole))
+        Ok(remembered.print.is_of_pieces(whole))
     }
 }
