@@ -109,7 +109,7 @@ impl Validation {
         if !actions.is_empty() {
             let deadline = accepted + self.deadline;
             let pattern_deadline = deadline - (self.deadline / 16).min(MAX_PATTERN_MARGIN);
-            next.router.post(AcceptedWork { actions, slots, deadline, pattern_deadline, held_back: None });
+            next.router.post(AcceptedWork { actions, slots, deadline, pattern_deadline, unsent: None });
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::event::{Action, CacheKey, Few, Source};
 use crate::pipeline::fetch::direct::DirectFetch;
 use crate::pipeline::runtime::{ActiveSet, Mailbox, Pool, Stage, StageContext, WorkerThread};
 use crate::pipeline::work::barriers::Barriers;
-use crate::pipeline::work::key_order::{Access, KeyOrder, NextStep};
+use crate::pipeline::work::key_order::{KeyOrder, KeyUse, NextStep};
 use crate::pipeline::work::operation::{AwaitedBlob, Operation, PatternDelete, Verb};
 use crate::pipeline::work::reply::{Slot, Slots};
 use crate::pipeline::write::pace::Paces;
@@ -32,12 +32,12 @@ pub struct AcceptedWork {
     /// For a pattern delete, which is to say by then how far it has come.
     pub pattern_deadline: Instant,
     /// What was made of it so far, if it is routed in slices.
-    pub held_back: Option<Box<HeldBack>>,
+    pub unsent: Option<Box<UnsentWork>>,
 }
 
 /// Operations that have their places, and leave together with the last of their request: what came later cannot tell that
 /// this came before it while nothing of it is to be seen.
-pub struct HeldBack {
+pub struct UnsentWork {
     ready: Vec<Vec<Ready>>,
     tasks: Vec<RoutedTask>,
 }
@@ -121,9 +121,9 @@ impl LocalRouter {
     fn route(&mut self, mut accepted: AcceptedWork) {
         fail_point!("router");
         self.choose_nearest();
-        self.is_sliced = accepted.held_back.is_some();
-        if let Some(held_back) = accepted.held_back.take() {
-            (self.ready, self.tasks) = (held_back.ready, held_back.tasks);
+        self.is_sliced = accepted.unsent.is_some();
+        if let Some(unsent) = accepted.unsent.take() {
+            (self.ready, self.tasks) = (unsent.ready, unsent.tasks);
         }
         for (writer, ready) in self.ready.iter_mut().enumerate() {
             let is_near = self.nearest.1.contains(&writer);
@@ -133,7 +133,7 @@ impl LocalRouter {
         match self.route_slice(accepted) {
             Some(mut rest) => {
                 let (ready, tasks) = (take(&mut self.ready), take(&mut self.tasks));
-                rest.held_back = Some(Box::new(HeldBack { ready, tasks }));
+                rest.unsent = Some(Box::new(UnsentWork { ready, tasks }));
                 self.own.post(rest);
             }
             None => self.hand_over(),
@@ -152,7 +152,7 @@ impl LocalRouter {
             let rest = self.route_action(action, version.as_ref(), &mut slots, times, &mut slice);
             if rest.is_some() || slice.is_over() {
                 let actions = rest.map(|rest| (rest, version)).into_iter().chain(actions).collect();
-                return Some(AcceptedWork { actions, slots, deadline, pattern_deadline, held_back: None });
+                return Some(AcceptedWork { actions, slots, deadline, pattern_deadline, unsent: None });
             }
         }
         None
@@ -242,13 +242,13 @@ impl LocalRouter {
     fn add(&mut self, key: CacheKey, asked: Asked, version: Option<Version>, slot: Slot, deadline: Instant) {
         let Deps { key_order, thread, max_answer_bytes, direct, .. } = &self.deps;
         let nearest = &self.nearest.1;
-        let access = match asked {
-            Asked::Now(Verb::Get) => Access::Read,
-            Asked::Now(_) => Access::Write,
-            Asked::Blob(_) => Access::WriteLater,
+        let key_use = match asked {
+            Asked::Now(Verb::Get) => KeyUse::Read,
+            Asked::Now(_) => KeyUse::Write,
+            Asked::Blob(_) => KeyUse::WriteLater,
         };
         let (ticket, way) =
-            key_order.take(&key, access, |hash| nearest.get(hash % nearest.len().max(1)).copied().unwrap_or_default());
+            key_order.take(&key, key_use, |hash| nearest.get(hash % nearest.len().max(1)).copied().unwrap_or_default());
         match asked {
             Asked::Now(action) => {
                 let operation = Operation { key, action, version, slot, ticket, deadline };

@@ -47,7 +47,7 @@ struct KeyRecord {
 
 /// What an operation does to its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub enum KeyUse {
     /// It leaves the key as it is.
     Read,
     /// It writes.
@@ -113,13 +113,13 @@ impl KeyOrder {
     pub fn take(
         &'static self,
         key: &CacheKey,
-        access: Access,
+        key_use: KeyUse,
         choose: impl Fn(usize) -> usize,
     ) -> (KeyTicket, NextStep) {
         loop {
             // Held until the ticket is taken: a barrier that is put up later finds it in the table.
             let standing = self.barriers.standing();
-            if let Some(taken) = self.take_behind(key, access, standing.as_deref(), &choose) {
+            if let Some(taken) = self.take_behind(key, key_use, standing.as_deref(), &choose) {
                 return taken;
             }
         }
@@ -129,7 +129,7 @@ impl KeyOrder {
     fn take_behind(
         &'static self,
         key: &CacheKey,
-        access: Access,
+        key_use: KeyUse,
         standing: Option<&StandingBarriers>,
         choose: impl Fn(usize) -> usize,
     ) -> Option<(KeyTicket, NextStep)> {
@@ -138,7 +138,7 @@ impl KeyOrder {
         let bucket = &self.buckets[of_bucket];
         let tag = (hash >> 48) as u16;
         let behind = standing.and_then(|standing| standing.before(key));
-        if let Some(standing) = standing.filter(|_| access != Access::Read) {
+        if let Some(standing) = standing.filter(|_| key_use != KeyUse::Read) {
             standing.note_write(key, behind);
         }
         let mut places = bucket.lock();
@@ -152,7 +152,7 @@ impl KeyOrder {
             *place = KeyRecord { tag, writer: choose((hash >> 16) as usize) as u8, is_routed: false, out: 0 };
         }
         place.out += 1;
-        place.is_routed |= access == Access::WriteLater || behind.is_some();
+        place.is_routed |= key_use == KeyUse::WriteLater || behind.is_some();
         let way = match place.is_routed {
             false => NextStep::Write,
             true if is_first && behind.is_none() => NextStep::Direct,

@@ -180,7 +180,7 @@ impl Lateness {
 mod tests {
     use super::*;
     use crate::event::CacheKey;
-    use crate::pipeline::work::key_order::Access;
+    use crate::pipeline::work::key_order::KeyUse;
 
     const TENTH: Duration = Duration::from_millis(100);
 
@@ -226,7 +226,7 @@ mod tests {
         let key = |key: &str| CacheKey::new_unchecked(key.to_owned());
         let get = |keys: &[&str]| [(Action::Get(keys.iter().map(|name| key(name)).collect()), None)];
         let _turns =
-            [key_order.take(&key("slow"), Access::Write, |_| 0), key_order.take(&key("fast"), Access::Write, |_| 1)];
+            [key_order.take(&key("slow"), KeyUse::Write, |_| 0), key_order.take(&key("fast"), KeyUse::Write, |_| 1)];
         let later = paces.base + 5 * TENTH;
         let mut all: Vec<Pace> = (0..2).map(|number| Pace::new(paces.clone(), number)).collect();
         assert!(lateness.allows(&get(&["slow"]), later));

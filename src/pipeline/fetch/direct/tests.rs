@@ -9,7 +9,7 @@ use crate::event::wire::{Answered, EventResult};
 use crate::event::{BlobUrl, EntityTag, EventType, FetchTarget, Few};
 use crate::pipeline::fetch::scheduler::FetchScheduler;
 use crate::pipeline::work::admission::Admission;
-use crate::pipeline::work::key_order::{Access, KeyOrder};
+use crate::pipeline::work::key_order::{KeyOrder, KeyUse};
 use crate::pipeline::work::reply::{PendingReply, reply};
 
 const KEY: &str = "k";
@@ -58,7 +58,7 @@ fn begin(direct: &DirectFetch) -> PendingReply {
     let (reply, pending) = reply(Admission::new(100, 100_000, 10).permit(), 100, None);
     let slot = reply.begin(false, vec![EventResult::Answered(answered)], Instant::now()).next().expect("a slot");
     let key = CacheKey::new_unchecked(KEY);
-    let (ticket, _) = KeyOrder::new().take(&key, Access::WriteLater, |_| 0);
+    let (ticket, _) = KeyOrder::new().take(&key, KeyUse::WriteLater, |_| 0);
     let operation = Operation {
         key,
         action: AwaitedBlob { target: url(), ttl: None, expected: None },

@@ -10,7 +10,7 @@ use crate::event::wire::{Answered, EventResult};
 use crate::event::{CacheKey, EventType, Few, Ttl};
 use crate::pipeline::runtime::Notifier;
 use crate::pipeline::work::admission::Admission;
-use crate::pipeline::work::key_order::{Access, KeyOrder};
+use crate::pipeline::work::key_order::{KeyOrder, KeyUse};
 use crate::pipeline::work::reply::{PendingReply, Slots, reply};
 use crate::pipeline::write::pace::Paces;
 
@@ -48,7 +48,7 @@ fn queue(operations: &[&'static str], expires: Instant) -> (Queue, PendingReply)
             "-" => Verb::Delete,
             _ => Verb::Get,
         };
-        let (ticket, _) = key_order.take(&key, Access::Write, |_| 0);
+        let (ticket, _) = key_order.take(&key, KeyUse::Write, |_| 0);
         let deadline = Instant::now() + LONG;
         Ready::send(Operation { key, action, version: None, slot, ticket, deadline }, 100, &mut outbox);
     }

@@ -12,7 +12,7 @@ use crate::event::wire::{Answered, EventResult};
 use crate::event::{CacheKey, EventType, Few};
 use crate::pipeline::runtime::{ActorRegistry, Mailbox, Thread};
 use crate::pipeline::work::admission::Admission;
-use crate::pipeline::work::key_order::{Access, KeyOrder};
+use crate::pipeline::work::key_order::{KeyOrder, KeyUse};
 use crate::pipeline::work::operation::{Operation, Verb};
 use crate::pipeline::work::reply::{PendingReply, Verdict, reply};
 use crate::telemetry::metrics::ActorKind;
@@ -149,7 +149,7 @@ impl Bench {
             let (begun, pending) = reply(permit, 100, None);
             let slot = begun.begin(false, vec![answered], Instant::now()).next().expect("a slot");
             let (key, value) = (CacheKey::new_unchecked(*key), Bytes::from_static(b"v"));
-            let (ticket, _) = self.key_order.take(&key, Access::Write, |_| 0);
+            let (ticket, _) = self.key_order.take(&key, KeyUse::Write, |_| 0);
             let action = Verb::Set { value, origin: Origin::Inline, ttl: None, carried: None };
             let deadline = Instant::now() + LONG;
             Ready::send(Operation { key, action, version: None, slot, ticket, deadline }, 100, &mut outbox);
