@@ -387,8 +387,9 @@ pub trait Session: 'static {
     /// Asks for a sign of life, connecting if need be.
     fn ping(&mut self, within: Duration) -> LocalBoxFuture<'_, Result<(), CacheError>>;
 
-    /// Whether it can send without connecting first, as far as is known without asking.
-    fn is_connected(&self) -> bool {
+    /// Whether it can send without connecting first, as far as is known without asking. A Cluster's session, which has a connection
+    /// for each node, does not say.
+    fn is_connected(&mut self) -> bool {
         true
     }
 

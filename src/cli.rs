@@ -75,8 +75,8 @@ pub enum Subcommand {
     DeadLetters(Box<dead_letters::Args>),
     /// Ask the daemon on this machine for its probe; the exit code is the answer, for images without a shell.
     Healthcheck {
-        /// Whether `/live` is asked; otherwise `/ready`.
-        live: bool,
+        /// Whether `/ready` is asked; otherwise `/live`.
+        ready: bool,
     },
     /// Print the completions for this shell.
     Completions(Shell),
@@ -158,7 +158,7 @@ fn with_settings(name: &str, inner: &ArgMatches) -> Subcommand {
             yes: inner.get_flag(YES),
         }),
         DEAD_LETTERS => Subcommand::DeadLetters(Box::new(letters_args(inner))),
-        HEALTHCHECK => Subcommand::Healthcheck { live: inner.get_flag(READY) },
+        HEALTHCHECK => Subcommand::Healthcheck { ready: inner.get_flag(READY) },
         _ => Subcommand::Serve,
     }
 }

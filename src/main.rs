@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Subcommand::Reconcile(wanted) => with_settings(args, |config| cli::reconcile::run(wanted, config)),
         Subcommand::Clear { pattern, yes } => with_settings(args, |config| cli::clear::run(&pattern, yes, config)),
         Subcommand::DeadLetters(letters) => with_settings(args, |config| cli::dead_letters::run(&letters, config)),
-        Subcommand::Healthcheck { live } => cli::healthcheck::run(live, args),
+        Subcommand::Healthcheck { ready } => cli::healthcheck::run(ready, args),
         Subcommand::CheckConfig { connect } => cli::check_config::run(connect, Config::load(args)),
         Subcommand::Serve => cli::serve::run(args),
     }

@@ -120,8 +120,8 @@ fn prepare(args: &Args) -> Result<Ready, String> {
     let token = match &args.token_file {
         Some(path) => {
             let lines = config::tokens_in(path).map_err(|reason| about("--token-file", path, reason))?;
-            // A line may say a name and rights too, as in a file of the service; they are not sent.
-            lines.first().and_then(|line| Some(Secret::new(TokenLine::parse(line.expose()).ok()?.token)))
+            // A line may say rights too, as in a file of the service; they are not sent. A name before the token may be a part of it.
+            lines.first().and_then(|line| Some(Secret::new(TokenLine::parse(line.expose()).ok()?.named_token)))
         }
         None => token_of_environment()?,
     };

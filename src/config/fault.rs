@@ -48,7 +48,7 @@ pub enum SettingFault {
         setting: &'static str,
         /// The layer that the setting came from.
         origin: String,
-        /// The file as it was named; `***` for a URL, which may hold a password.
+        /// The file as it was named; `***` for a text that may hold a secret.
         path: String,
         /// Why the file is of no use: not readable, larger than 1 MiB, or not in its form.
         reason: String,

@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use super::checks;
 use super::effective::Effective;
 use super::fault::SettingFault;
-use super::kind::items;
+use super::kind::{items, may_hold_secret};
 use super::named::{SOURCES, STORES, find, source_settings, store_settings};
 use super::secret::{MASK, Pem, Secret, WebhookSecret};
 use super::table::Setting;
@@ -171,7 +171,7 @@ impl Reader<'_> {
         parsed
             .map_err(|reason| {
                 let origin = self.settings.origin(setting);
-                let path = if path.contains("://") { MASK } else { path }.to_owned();
+                let path = if may_hold_secret(path) { MASK } else { path }.to_owned();
                 self.faults.push(SettingFault::NamedFile { setting, origin, path, reason });
             })
             .ok()

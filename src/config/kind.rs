@@ -142,10 +142,15 @@ pub fn toml_literal(value: &ValueKind) -> String {
     }
 }
 
+/// Whether a text that was set in a wrong place may hold a secret, so that no message may show it.
+pub fn may_hold_secret(text: &str) -> bool {
+    SIGNS_OF_SECRETS.iter().any(|sign| text.contains(sign))
+}
+
 /// A value for a message: cut to a length that fits a line. None for a text that may hold a secret, whatever setting it was given to.
 pub fn for_message(value: &ValueKind) -> Option<String> {
     let literal = toml_literal(value);
-    if SIGNS_OF_SECRETS.iter().any(|sign| literal.contains(sign)) {
+    if may_hold_secret(&literal) {
         return None;
     }
     Some(match literal.char_indices().nth(MAX_SHOWN) {

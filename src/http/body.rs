@@ -8,7 +8,7 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, He
 use actix_web::web::Payload;
 use async_compression::tokio::bufread::GzipDecoder;
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::task::yield_now;
 use tokio_util::io::StreamReader;
@@ -128,7 +128,7 @@ pub async fn read(
 
 /// Takes what has come of the body of a request that is refused: a connection whose body is left lying is closed, and
 /// requests that were sent behind it are never answered.
-pub async fn skim(payload: &mut Payload) {
+pub async fn skim(mut payload: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin) {
     // Until the connection has been looked at once more.
     yield_now().await;
     let mut left = SKIMMED_BYTES;

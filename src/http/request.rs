@@ -19,7 +19,7 @@ use super::progress::{ConnectionProgress, InRequest, KnownAnswer, Untaken};
 use super::request_ids::{RequestIds, X_REQUEST_ID, log_request};
 use super::state::HttpState;
 use super::traced::{self, RequestSpan};
-use super::{host, sources};
+use super::{body, host, sources};
 use crate::event::rejection::Rejection;
 use crate::pipeline::work::reply::{Unwritten, Verdict};
 use crate::telemetry::history::Failed;
@@ -91,8 +91,8 @@ impl RequestContext {
 
 impl Untaken for RequestContext {
     fn log_untaken(&self) {
-        let client = &*self.client;
-        log_request!(warn of self.ids; client; "client did not read its answer in time");
+        let (ids, client) = (&self.ids, &*self.client);
+        log_request!(warn of ids; client; "client did not read its answer in time");
     }
 }
 
@@ -149,7 +149,7 @@ pub async fn observe(
     let is_foreign = || !host::is_ours(&request, connection.as_deref(), &shared.settings.hosts);
     let mut response = match shared.is_open_at(request.uri().path()) && is_foreign() {
         false => answer(request).await?,
-        true => misdirected(request),
+        true => misdirected(request).await,
     };
     response.headers_mut().insert(X_REQUEST_ID, line.context.ids.id.header());
     let summary = line.context.summary.take();
@@ -182,7 +182,8 @@ pub async fn observe(
     Ok(response)
 }
 
-fn misdirected(request: ServiceRequest) -> ServiceResponse {
+async fn misdirected(mut request: ServiceRequest) -> ServiceResponse {
+    body::skim(request.take_payload()).await;
     let response = reject(request.request(), &Rejection::Misdirected, "");
     request.into_response(response)
 }

@@ -73,10 +73,10 @@ impl<S: AsRef<ServerSession> + AsMut<ServerSession>> MasterLink<S> {
         self.reconnects + since
     }
 
-    /// Whether there is a connection to the master as last named. It may be closed since.
-    pub(crate) fn has_connection(&self) -> bool {
+    /// Whether there is a connection to the master as last named, as far as can be known without asking.
+    pub(crate) fn is_connected(&mut self) -> bool {
         let epoch = self.group.epoch();
-        self.master.as_ref().is_some_and(|master| master.epoch == epoch && master.session.as_ref().has_connection())
+        self.master.as_mut().is_some_and(|master| master.epoch == epoch && master.session.as_mut().is_connected())
     }
 
     /// The session to the master, connected, by what the sentinels say.

@@ -155,6 +155,7 @@ def pods():
         schemes = [container[probe]["httpGet"].get("scheme") for probe in ("startupProbe", "livenessProbe", "readinessProbe")]
         if schemes != [scheme] * 3:
             yield f"probes of a TLS listener with adminPort {values.get('adminPort')}: {schemes}"
+        yield from asked_by(values, "https" if scheme else "http")
     whole = pod(EVERYTHING)
     (container,) = whole["spec"]["containers"]
     account = by_kind(rendered(EVERYTHING))["ServiceAccount"]["metadata"].get("annotations")
@@ -163,6 +164,18 @@ def pods():
         yield f"what the pods need from outside: {passed_on}"
     if not EVERYTHING["podLabels"].items() <= whole["metadata"]["labels"].items():
         yield f"labels of the pods: {whole['metadata']['labels']}"
+
+
+def asked_by(values, scheme):
+    """Whoever asks a pod for its state or its metrics speaks as the port does that has them."""
+    one = by_kind(rendered({**values, "serviceMonitor": {"enabled": True}, "ingress": {"enabled": True, "host": "cache.example.com"}}))
+    peers = one["ConfigMap"]["data"]["HTTP_PEERS"]
+    scraped = one["ServiceMonitor"]["spec"]["endpoints"][0].get("scheme", "http")
+    annotated = by_kind(rendered(values))["Deployment"]["spec"]["template"]["metadata"]["annotations"].get("prometheus.io/scheme", "http")
+    if not peers.startswith(f"{scheme}://") or [scraped, annotated] != [scheme] * 2:
+        yield f"with {values} a pod is asked at {peers}, and scraped over {scraped} and {annotated}"
+    if one["Ingress"]["metadata"]["annotations"].get("nginx.ingress.kubernetes.io/backend-protocol") != "HTTPS":
+        yield f"with {values} the Ingress speaks plain HTTP to a listener with TLS"
 
 
 def refusals():

@@ -38,12 +38,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- uniq $hosts | join "," }}
 {{- end }}
 
+{{- /* How probes, metrics and the other replicas ask: what is beside the main port is plain HTTP, always. */}}
+{{- define "adminScheme" -}}
+{{- if and .Values.settings.HTTP_TLS_CERT (not .Values.adminPort) }}https{{ else }}http{{ end }}
+{{- end }}
+
 {{- define "probe" -}}
 port: {{ include "adminPortName" . }}
-{{- if not .Values.adminPort }}
-{{- if .Values.settings.HTTP_TLS_CLIENT_CA }}{{ fail "settings.HTTP_TLS_CLIENT_CA needs adminPort: probes have no certificate" }}{{ end }}
-{{- if .Values.settings.HTTP_TLS_CERT }}
+{{- if and .Values.settings.HTTP_TLS_CLIENT_CA (not .Values.adminPort) }}{{ fail "settings.HTTP_TLS_CLIENT_CA needs adminPort: probes have no certificate" }}{{ end }}
+{{- if eq (include "adminScheme" .) "https" }}
 scheme: HTTPS
-{{- end }}
 {{- end }}
 {{- end }}

@@ -121,8 +121,8 @@ impl Session for SentinelSession {
         async move { Ok(self.0.check(within).await?) }.boxed_local()
     }
 
-    fn is_connected(&self) -> bool {
-        self.0.has_connection()
+    fn is_connected(&mut self) -> bool {
+        self.0.is_connected()
     }
 
     fn reconnects(&self) -> u64 {

@@ -142,8 +142,8 @@ impl Session for RedisSession {
         .boxed_local()
     }
 
-    fn is_connected(&self) -> bool {
-        self.session.has_connection()
+    fn is_connected(&mut self) -> bool {
+        self.session.is_connected()
     }
 
     fn reconnects(&self) -> u64 {

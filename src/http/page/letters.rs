@@ -181,13 +181,15 @@ struct Asked {
     force: bool,
 }
 
-async fn changed(shared: Data<HttpState>, change: Change, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+async fn changed(
+    shared: Data<HttpState>,
+    change: Change,
+    request: HttpRequest,
+    mut payload: web::Payload,
+) -> HttpResponse {
     let _busy = shared.others.enter();
     let changing = async {
-        let (letters, rights) = letters(&shared, &request, Access::Write)?;
-        if shared.pipeline.readiness.is_draining() {
-            return Err(Rejection::Unavailable(ProblemKind::ShuttingDown));
-        }
+        let (letters, rights) = to_change(&shared, &request, &mut payload).await?;
         let asked = asked(&shared, &request, payload).await?;
         within(each(letters, rights.as_deref(), change, asked)).await
     };
@@ -253,6 +255,22 @@ fn letters(
     let rights = admit(shared, request, access)?;
     let journal = shared.journal.clone().ok_or(Rejection::NotFound)?;
     Ok((Letters::new(journal), rights))
+}
+
+/// As [`letters`], while anything may be changed. The body of whoever may not is not read.
+async fn to_change(
+    shared: &HttpState,
+    request: &HttpRequest,
+    payload: &mut web::Payload,
+) -> Result<(Letters, Option<Arc<Rights>>), Rejection> {
+    let letters = match letters(shared, request, Access::Write) {
+        Ok(_) if shared.pipeline.readiness.is_draining() => Err(Rejection::Unavailable(ProblemKind::ShuttingDown)),
+        letters => letters,
+    };
+    if letters.is_err() {
+        body::skim(payload).await;
+    }
+    letters
 }
 
 /// What is under way is answered when the service has no more time for it.

@@ -307,6 +307,7 @@ impl Holder {
     fn end(&mut self, id: TaskId, end: End, now: Instant) {
         let metrics = &self.parts.journal.shared.metrics;
         let Some(task) = self.window.task(id) else { return };
+        self.parts.is_unsure.fetch_or(end.may_still_land(), Relaxed);
         match end {
             End::Done(age) => {
                 told::done(task, age, metrics);
@@ -318,8 +319,6 @@ impl Holder {
                 self.window.put_off(id, Some(action), false, now);
             }
             End::Left(action, failure) => {
-                // A write may have been sent whose reply is lost.
-                self.parts.is_unsure.fetch_or(failure.is_of_cache(), Relaxed);
                 let is_up = self.parts.pipeline.readiness.is_cache_up();
                 let counts = counts(&failure, is_up, &self.lease.validity, now);
                 let attempts = task.attempts + u32::from(counts);

@@ -81,6 +81,18 @@ impl Failure {
     }
 }
 
+impl End {
+    /// Whether something may have been sent to the cache whose reply is lost.
+    pub fn may_still_land(&self) -> bool {
+        match self {
+            End::Done(_) | End::Dead(..) => false,
+            End::Left(_, failure) => failure.is_of_cache(),
+            // A step of the scan was on its way when the time was up.
+            End::Further(_) => true,
+        }
+    }
+}
+
 /// Hands the events over and waits for their verdict.
 pub async fn carry_out(parts: Parts, tasks: Vec<(TaskId, Task)>, validity: Validity, turn: usize) -> Ended {
     let (ids, tasks): (Vec<TaskId>, Vec<Task>) = tasks.into_iter().unzip();
@@ -210,8 +222,8 @@ fn only(action: Action, is_left: &[bool]) -> Action {
     }
 }
 
-/// A dead letter of what is left of a task. Its keys are read, unless it was one before: whatever was written since then is
-/// newer.
+/// A dead letter of what is left of a task. Its keys are read, unless it ran as a letter that what they held before guards: whatever
+/// was written since then is newer.
 pub async fn dead_letter(
     parts: &Parts,
     task: &Task,

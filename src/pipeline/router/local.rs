@@ -35,8 +35,8 @@ pub struct AcceptedWork {
     pub unsent: Option<Box<UnsentWork>>,
 }
 
-/// Operations that have their places, and leave together with the last of their request: what came later cannot tell that
-/// this came before it while nothing of it is to be seen.
+/// Operations that have their places, and leave together with the last of their request, or with a pattern delete in it: what
+/// came later cannot tell that this came before it while nothing of it is to be seen.
 pub struct UnsentWork {
     ready: Vec<Vec<Ready>>,
     tasks: Vec<RoutedTask>,
@@ -70,7 +70,7 @@ impl Slice {
 
     /// Whether there may be another one.
     fn is_one_of_several(&self, operations_left: usize) -> bool {
-        self.begun.is_some() && operations_left > LOOK_EVERY as usize
+        self.begun.is_some() && operations_left > 1
     }
 
     fn is_over(&self) -> bool {

@@ -36,8 +36,9 @@ pub struct Barriers {
 pub struct StandingBarriers {
     patterns: PatternIndex<BarrierId>,
     ids: HashSet<BarrierId>,
-    /// The patterns of those that are left to go on later.
+    /// The patterns of those that are left to go on later, and which those are.
     watched: PatternIndex<BarrierId>,
+    watches: HashSet<BarrierId>,
     written: Mutex<WrittenKeys>,
 }
 
@@ -99,9 +100,9 @@ impl Barriers {
 
     /// One of those that are counted is gone.
     fn discount(&self, standing: &mut StandingBarriers) {
-        if self.count.fetch_sub(1, SeqCst) == 1 {
-            standing.written.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        }
+        self.count.fetch_sub(1, SeqCst);
+        let first = standing.ids.iter().chain(&standing.watches).min().copied();
+        standing.written.get_mut().unwrap_or_else(PoisonError::into_inner).forget_before(first);
     }
 }
 
@@ -124,6 +125,7 @@ impl Barrier {
         let Barrier { barriers, id, ref patterns, .. } = *self;
         let mut standing = barriers.write();
         patterns.iter().for_each(|pattern| standing.watched.insert(id, pattern));
+        standing.watches.insert(id);
         barriers.count.fetch_add(1, SeqCst);
         Watch { barriers, id, patterns: patterns.clone() }
     }
@@ -157,6 +159,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let mut standing = self.barriers.write();
         standing.watched.remove(self.id, &self.patterns);
+        standing.watches.remove(&self.id);
         self.barriers.discount(&mut standing);
     }
 }

@@ -58,32 +58,36 @@ pub struct Scanner {
     admission: Arc<Admission>,
     metrics: Metrics,
     /// The sessions by kind of scan, each with the places where scans on it have stopped.
-    sessions: [Rc<Mutex<ScanSession>>; 2],
+    sessions: [ScanSession; 2],
     /// How long a step is tried (`redis.retry_ms`).
     retry: Duration,
 }
 
 struct ScanSession {
-    session: Box<dyn Session>,
+    /// Held by the scan that runs.
+    session: Rc<Mutex<Box<dyn Session>>>,
     resume: Rc<RefCell<ResumePoints>>,
 }
+
+/// How often places whose time is over are looked for: what they watch costs each operation a look.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 impl Scanner {
     /// A scanner with a session for each kind of scan, by the order of [`ScanKind`]. A step is tried for `retry`
     /// (`redis.retry_ms`).
     pub fn new(admission: Arc<Admission>, sessions: [Box<dyn Session>; 2], retry: Duration, metrics: Metrics) -> Self {
-        let open = |session| Rc::new(Mutex::new(ScanSession { session, resume: Rc::default() }));
+        let open = |session| ScanSession { session: Rc::new(Mutex::new(session)), resume: Rc::default() };
         Scanner { admission, metrics, sessions: sessions.map(open), retry }
     }
 
     fn start(&mut self, StartScan { kind, deletes, ended }: StartScan, context: &mut StageContext<'_, Self>) {
         enter_all(deletes.iter().flat_map(|delete| &delete.slots), Phase::Cache, Instant::now());
-        let (session, retry, seen) =
-            (self.sessions[kind as usize].clone(), self.retry, CountedKeys::new(self.admission.permit()));
-        let metrics = self.metrics.clone();
+        let ScanSession { session, resume } = &self.sessions[kind as usize];
+        let (session, resume, retry) = (session.clone(), resume.clone(), self.retry);
+        let (seen, metrics) = (CountedKeys::new(self.admission.permit()), self.metrics.clone());
         let work = async move {
-            let ScanSession { session, resume } = &mut *session.lock().await;
-            ScanWalk::new(session.as_mut(), retry, resume.clone(), (seen, metrics), deletes).run().await;
+            let mut session = session.lock().await;
+            ScanWalk::new(session.as_mut(), retry, resume, (seen, metrics), deletes).run().await;
             drop(ended);
         };
         context.spawn(work, |_, (), _| {});
@@ -92,6 +96,13 @@ impl Scanner {
 
 impl Stage for Scanner {
     type Message = StartScan;
+
+    fn started(&mut self, context: &mut StageContext<'_, Self>) {
+        context.every(LOOK_EVERY, |scanner, _| {
+            let now = Instant::now();
+            scanner.sessions.iter().for_each(|session| session.resume.borrow_mut().drop_old(now));
+        });
+    }
 
     fn handle(&mut self, deletes: StartScan, context: &mut StageContext<'_, Self>) {
         self.start(deletes, context);

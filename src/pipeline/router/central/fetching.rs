@@ -205,7 +205,7 @@ impl CentralRouter {
                 lasting(failure(request, ProblemKind::BlobUnavailable, detail), left)
             }
             None => {
-                let detail = "the host does not answer; the service tries it once a second until it does";
+                let detail = "the host does not answer; while events name it, it is tried once a second";
                 failure(request, ProblemKind::BlobUnavailable, detail)
             }
         };

@@ -46,8 +46,14 @@ impl WrittenKeys {
         Some(behind.map(|(key, _)| key.clone()).collect())
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = WrittenKeys::default();
+    /// Only barriers from `first` on are still asked about; None: there are none. Room is made once there is little.
+    pub(super) fn forget_before(&mut self, first: Option<BarrierId>) {
+        let Some(first) = first else { return *self = WrittenKeys::default() };
+        self.lacks = self.lacks.filter(|lacks| *lacks >= first);
+        if self.bytes > MAX_BYTES / 2 {
+            self.keys.retain(|_, behind| *behind >= first);
+            self.bytes = self.keys.keys().map(|key| key.len() + ENTRY_BYTES).sum();
+        }
     }
 }
 
@@ -85,7 +91,12 @@ mod tests {
         assert!(since(&written, 1).is_none() && since(&written, 2).is_none());
         assert!(since(&written, 3).is_some(), "none of those came behind it");
         assert!(written.bytes <= MAX_BYTES);
-        written.clear();
+        written.forget_before(Some(barrier(2)));
+        assert!(since(&written, 2).is_none());
+        written.forget_before(Some(barrier(3)));
+        written.note(b"later", barrier(3));
+        assert_eq!(since(&written, 2).unwrap(), ["later"], "of the others nobody asks any more");
+        written.forget_before(None);
         assert!(since(&written, 1).is_some_and(|keys| keys.is_empty()));
     }
 }

@@ -87,7 +87,8 @@ impl ResumePoints {
         self.kept.remove(name).map(|(_, place)| place)
     }
 
-    fn drop_old(&mut self, now: Instant) {
+    /// Drops those whose time is over.
+    pub(super) fn drop_old(&mut self, now: Instant) {
         self.kept.retain(|_, (kept, _)| now.saturating_duration_since(*kept) < KEEP);
     }
 }

@@ -224,6 +224,14 @@ impl<'a> ScanWalk<'a> {
         kept.into_iter().for_each(|(name, place)| resume.keep(name, place, now));
     }
 
+    /// Which rules would by now go on behind where they began.
+    fn note_moves(&mut self) {
+        let (pass, is_last) = (self.pass, self.is_last_pass());
+        let has_moved = self.step_from != self.passes.get(pass).copied().flatten();
+        let own = self.rules.iter_mut().filter(|rule| rule.pass == pass || rule.pass == usize::MAX && is_last);
+        own.for_each(|rule| rule.has_moved |= has_moved);
+    }
+
     fn is_last_pass(&self) -> bool {
         self.pass + 1 == self.passes.len()
     }
@@ -281,8 +289,7 @@ impl<'a> ScanWalk<'a> {
                 let is_left = progress.failure.is_some() || self.rules.iter().any(|rule| !rule.doomed.is_empty());
                 self.step_from = if is_left { found_from } else { from };
                 self.at = next.map_or(At::End, At::ResumePoint);
-                let (pass, has_moved) = (self.pass, self.step_from != self.passes.get(self.pass).copied().flatten());
-                self.rules.iter_mut().filter(|rule| rule.pass == pass).for_each(|rule| rule.has_moved |= has_moved);
+                self.note_moves();
                 self.share_out(keys, 0).await;
                 self.share_versioned(versioned);
             } else if progress.is_lost {

@@ -38,7 +38,7 @@ impl Writer {
             return;
         }
         // What expires while it connects is not to be sent.
-        if self.queue.is_empty() || self.session.try_lock().is_none_or(|session| session.is_connected()) {
+        if self.queue.is_empty() || self.session.try_lock().is_none_or(|mut session| session.is_connected()) {
             self.write(context);
         } else {
             self.connect(context);
