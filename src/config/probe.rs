@@ -31,20 +31,18 @@ pub struct ProbeAddress {
 /// Where the settings say that probes are answered. Files that they name are not read.
 ///
 /// # Errors
-/// Unknown flags, a `--config` file that does not exist, and faults of the settings that say where the daemon listens.
+/// Unknown flags, and faults of the settings that say where the daemon listens.
 pub fn probe_address(mut args: Args) -> Result<ProbeAddress, SettingFaults> {
     let mut faults = std::mem::take(&mut args.faults);
-    let is_gone = args.file.as_ref().is_some_and(|file| !file.exists());
     let (settings, _, found) = Layers::of(args).merge();
-    let (own, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|fault| is_of_listener(fault, is_gone));
+    let (own, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_of_listener);
     faults.extend(own);
     cross_checks::check_listener(&settings, &mut faults);
     if faults.is_empty() { Ok(address(&settings, others)) } else { Err(SettingFaults(faults)) }
 }
 
-fn is_of_listener(fault: &SettingFault, is_file_gone: bool) -> bool {
+fn is_of_listener(fault: &SettingFault) -> bool {
     match fault {
-        SettingFault::SettingsFile { .. } => is_file_gone,
         // A group that is no table at fault counts, too.
         SettingFault::BadValue { setting, .. } => LISTENER.iter().any(|own| own.starts_with(setting.as_str())),
         _ => false,

@@ -360,7 +360,7 @@ fn nobody_there_ends_it_within_the_time_for_retries_and_everything_is_kept() {
 
 #[test]
 fn a_token_is_sent_and_shown_nowhere_and_a_wrong_one_ends_it() {
-    let daemon = Daemon::builder().embedded().set("auth.tokens", "right-token-4711").start();
+    let daemon = Daemon::builder().embedded().set("auth.tokens", "billing:right-token-4711").start();
     let desk = Desk::new();
     desk.write("in", text(&[set_inline("k", "v")]));
     desk.write("right", "right-token-4711\n");
