@@ -29,9 +29,9 @@
 //! | where | what it protects |
 //! | --- | --- |
 //! | `pipeline/work/key_order.rs`, one of 4,096 buckets | which keys have unfinished work, and whose |
-//! | `pipeline/work/barriers.rs` | `standing` (readers, one writer): patterns in progress; `last`: their order |
+//! | `pipeline/work/barriers.rs` | `standing` (readers, one writer): patterns in progress or interrupted, under it `written`: the keys written behind them; `last`: their order |
 //! | `pipeline/work/reply.rs` | the outcomes of one request, until it is answered |
-//! | `pipeline/fetch/direct.rs`, under it `fetch/shared.rs` | fetches that bypass the central router; the `FetchScheduler`; large blobs that were let through |
+//! | `pipeline/fetch/direct.rs`, under it `fetch/shared.rs` | fetches that bypass the central router; the `FetchScheduler`; the permitted writes of large blobs |
 //! | `pipeline/placement.rs`, `runtime/registry.rs`, `readiness.rs` | how many actors there are; their heartbeats; why a writer is down |
 //! | `pipeline/write/writer.rs`, `write/scanner.rs` | a session, between the tasks of one actor (no other thread) |
 //! | `pipeline/fetch/streaming.rs`, `MAX_STREAMS` places, and the places of each host; `http/page/key.rs`, `http/page/letters.rs`, two each | how many large blobs are passed on at once; how many keys and requests for dead letters the page looks at |

@@ -43,7 +43,7 @@ pub fn run(ready: bool, args: Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             on_stderr(format_args!("redis-cache-sync: {url}: {reason}"));
-            address.others.iter().for_each(|fault| on_stderr(format_args!("redis-cache-sync: {fault}")));
+            address.other_faults.iter().for_each(|fault| on_stderr(format_args!("redis-cache-sync: {fault}")));
             ExitCode::FAILURE
         }
     }
@@ -97,7 +97,7 @@ mod tests {
 
     fn url(bind: &str, port: u16) -> Result<String, String> {
         let bind = bind.parse().expect("an address");
-        let address = ProbeAddress { bind, port, tls: None, others: Vec::new() };
+        let address = ProbeAddress { bind, port, tls: None, other_faults: Vec::new() };
         target(&address, "/ready").map(|url| url.to_string())
     }
 

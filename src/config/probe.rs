@@ -12,7 +12,7 @@ use super::layers::Layers;
 use super::tls::TlsFiles;
 use super::{Args, cross_checks};
 
-/// The settings that say where and how it listens.
+/// The settings that decide where the daemon answers probes.
 const LISTENER: [&str; 5] = ["port", "admin_port", "bind", "http.tls_cert", "http.tls_key"];
 
 /// Where probes are answered.
@@ -24,8 +24,8 @@ pub struct ProbeAddress {
     pub port: u16,
     /// The listener's certificate and key, not yet read; None: plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// What else is wrong in the settings. If a file cannot be read, what it says of the listener is not in here.
-    pub others: Vec<SettingFault>,
+    /// Faults of other settings, and files that cannot be read. What such a file says of the listener is missing from this address.
+    pub other_faults: Vec<SettingFault>,
 }
 
 /// Where the settings say that probes are answered. Files that they name are not read.
@@ -35,31 +35,31 @@ pub struct ProbeAddress {
 pub fn probe_address(mut args: Args) -> Result<ProbeAddress, SettingFaults> {
     let mut faults = std::mem::take(&mut args.faults);
     let (settings, _, found) = Layers::of(args).merge();
-    let (own, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_of_listener);
+    let (own, other_faults): (Vec<_>, Vec<_>) = found.into_iter().partition(is_of_listener);
     faults.extend(own);
     cross_checks::check_listener(&settings, &mut faults);
-    if faults.is_empty() { Ok(address(&settings, others)) } else { Err(SettingFaults(faults)) }
+    if faults.is_empty() { Ok(address(&settings, other_faults)) } else { Err(SettingFaults(faults)) }
 }
 
 fn is_of_listener(fault: &SettingFault) -> bool {
     match fault {
-        // A group that is no table at fault counts, too.
+        // The fault may name the group (`http`), if that is not a table.
         SettingFault::BadValue { setting, .. } => LISTENER.iter().any(|own| own.starts_with(setting.as_str())),
         _ => false,
     }
 }
 
-fn address(settings: &Effective, others: Vec<SettingFault>) -> ProbeAddress {
+fn address(settings: &Effective, other_faults: Vec<SettingFault>) -> ProbeAddress {
     let port = |path| settings.number(path).and_then(|port| u16::try_from(port).ok());
     let file = |path| settings.text(path).map(PathBuf::from);
     let admin_port = port("admin_port");
-    // What is beside the main port is plain HTTP, always.
+    // The admin port always speaks plain HTTP.
     let files = file("http.tls_cert").zip(file("http.tls_key")).filter(|_| admin_port.is_none());
     ProbeAddress {
         bind: settings.text("bind").and_then(|bind| bind.parse().ok()).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         port: admin_port.or(port("port")).unwrap_or_default(),
         tls: files.map(|(cert, key)| TlsFiles { cert, key, client_ca: None }),
-        others,
+        other_faults,
     }
 }
 

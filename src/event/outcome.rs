@@ -93,7 +93,7 @@ pub enum Outcome {
         matched: u64,
         /// Keys that were deleted up to the failure.
         deleted: u64,
-        /// Whether sending it again goes on behind where this attempt began.
+        /// Whether this attempt began where the last one stopped, or anew for the first time, and sending it again goes on behind that.
         got_further: bool,
         /// Why it stopped.
         problem: Box<Problem>,

@@ -58,7 +58,7 @@ pub struct ReadAhead {
     has_filled: bool,
     /// What was read since actix-http last waited for more.
     at_once: usize,
-    /// Nothing more is read until somebody waits for it.
+    /// The last poll read nothing because nobody wanted more. Nothing wakes the connection for what is left.
     is_stopped: bool,
 }
 
@@ -68,8 +68,8 @@ impl ReadAhead {
         ReadAhead { places, place: None, has_filled: false, at_once: 0, is_stopped: false }
     }
 
-    /// Reads no more than may be read before actix-http looks at it. `is_counted`: what it is for is counted already; `is_wanted`:
-    /// somebody waits for it.
+    /// Reads at most as much as actix-http may buffer now. `is_counted`: admission counts these bytes already, so there is no limit;
+    /// `is_wanted`: the request in progress reads its body, or none is in progress.
     pub fn poll_read(
         &mut self,
         io: &mut Io,
@@ -99,8 +99,8 @@ impl ReadAhead {
         read
     }
 
-    /// Whether it is to be read again, for which nobody will wake the connection: what was left unread is wanted now.
-    pub fn goes_on(&mut self, is_wanted: bool) -> bool {
+    /// Whether the connection must be polled again, because what was left unread is wanted now. Resets the note.
+    pub fn must_poll_again(&mut self, is_wanted: bool) -> bool {
         is_wanted && mem::take(&mut self.is_stopped)
     }
 

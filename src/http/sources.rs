@@ -141,7 +141,7 @@ impl ActiveSource {
         let mut ended = [0; Class::ALL.len()];
         for element in elements.iter_mut() {
             if let EventResult::Answered(answered) = element {
-                answered.pass_over_overtaken();
+                answered.supersede_changed_objects();
             }
         }
         elements.iter().for_each(|element| ended[element.class() as usize] += 1);

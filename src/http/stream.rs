@@ -301,7 +301,7 @@ impl AsyncWrite for Stream {
         ready!(self.poll_owed(context))?;
         // This comes whenever the request under way has been polled, which may have asked for its body just now.
         let is_waited_for = self.progress.is_waited_for();
-        if self.read_ahead.goes_on(is_waited_for) {
+        if self.read_ahead.must_poll_again(is_waited_for) {
             context.waker().wake_by_ref();
         }
         // TLS keeps in memory what the socket does not take.

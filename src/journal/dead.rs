@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use serde::de::{Deserialize, Deserializer, IgnoredAny};
 use serde_json::{Value, json};
 
-use super::entry::{Digest, OF_NOTHING, Record, digests};
+use super::entry::{Digest, Record, SEVERAL_DIGESTS, digests};
 use super::letter_id::LetterId;
 use super::link::{Args, Value as Reply, args, field};
 use super::window::Meta;
@@ -17,8 +17,8 @@ use crate::event::rights::Rights;
 use crate::event::time::rfc3339;
 use crate::event::{Few, Limits};
 
-/// The problem of a letter that was not run again: its keys were written since it died.
-pub const OVERTAKEN: &str = "superseded";
+/// The problem of a replayed letter that was not run: its keys hold something else than when it was given up.
+pub const SUPERSEDED: &str = "superseded";
 
 const BURY: &str = include_str!("scripts/bury.lua");
 
@@ -37,7 +37,7 @@ pub struct DeadLetter {
     pub meta: Meta,
     /// When it was given up, in milliseconds since 1970.
     pub died_ms: u64,
-    /// Attempts that were made.
+    /// Attempts that counted, those before a replay included, and the one that made it a dead letter.
     pub attempts: u32,
     /// Of what each of its keys held then; one may stand for all of them. Empty: that could not be read.
     pub held: Vec<Digest>,
@@ -159,9 +159,9 @@ impl DeadLetter {
             return Err("its source reported something that is not a valid event");
         }
         let has_version = self.place.is_some() || names_version(&self.event);
-        // One that was overtaken may have been so by a version that is forgotten.
+        // A superseded letter was given up a second time: its age does not tell whether the cache still keeps the version.
         let age = Duration::from_millis(unix_millis().saturating_sub(self.died_ms));
-        let is_kept = age < window && self.problem != OVERTAKEN;
+        let is_kept = age < window && self.problem != SUPERSEDED;
         match &self.held[..] {
             _ if force || has_version && is_kept => Ok(&[]),
             [] if has_version => {
@@ -178,7 +178,7 @@ impl DeadLetter {
         let unless_changed = match held {
             [] => None,
             [one] => Some(*one),
-            _ => Some(OF_NOTHING),
+            _ => Some(SEVERAL_DIGESTS),
         };
         Record {
             json: self.event.clone(),
@@ -241,7 +241,7 @@ mod tests {
         let (versioned, digest) = (r#""version":1,"#, [[7; 32]]);
         assert_eq!(letter(versioned, 0, &digest, "timeout").guard(false, WINDOW), Ok(&[][..]));
         assert_eq!(letter(versioned, 2, &digest, "timeout").guard(false, WINDOW), Ok(&digest[..]));
-        assert_eq!(letter(versioned, 0, &digest, OVERTAKEN).guard(false, WINDOW), Ok(&digest[..]));
+        assert_eq!(letter(versioned, 0, &digest, SUPERSEDED).guard(false, WINDOW), Ok(&digest[..]));
         assert_eq!(letter("", 0, &digest, "timeout").guard(false, WINDOW), Ok(&digest[..]));
         for (version, hours) in [(versioned, 2), ("", 0)] {
             assert!(letter(version, hours, &[], "timeout").guard(false, WINDOW).is_err());

@@ -29,10 +29,10 @@ const HAS_DIGEST: u8 = 2;
 const HAS_ATTEMPTS: u8 = 4;
 const HAS_TAG: u8 = 8;
 
-/// A SHA-256 of what a key of an event held, the key included; of older letters, of all its keys together.
+/// SHA-256 of a key and what it held. A letter of an older release has one of all its keys together.
 pub type Digest = [u8; 32];
-/// The digest that nothing has: those of several keys stand beside the entry.
-pub const OF_NOTHING: Digest = [0; 32];
+/// Stands in a record for the digests of several keys, which are in the field `d` of the stream's entry.
+pub const SEVERAL_DIGESTS: Digest = [0; 32];
 
 /// Digests that stand one behind another.
 pub fn digests(bytes: &[u8]) -> Vec<Digest> {
@@ -46,7 +46,7 @@ pub struct Record {
     pub json: Bytes,
     /// Its version, if that is a place that JSON cannot say: in the form in which Redis stores it.
     pub place: Option<Bytes>,
-    /// It is applied only if its keys still hold what this is the digest of, or [`OF_NOTHING`].
+    /// Of a replayed letter: the digest of what its key must hold, or [`SEVERAL_DIGESTS`]. None: that is not compared.
     pub unless_changed: Option<Digest>,
     /// Attempts that were made before it was put here.
     pub attempts: u32,

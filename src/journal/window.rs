@@ -76,7 +76,7 @@ pub struct Task {
     pub entries: usize,
     /// Of a letter that is run again unless its keys were written: what each of them held. One may stand for all of them.
     pub held: Vec<Digest>,
-    /// Attempts that have ended.
+    /// Attempts that counted (`round::counts`).
     pub attempts: u32,
 }
 
@@ -279,14 +279,14 @@ impl Window {
         }
     }
 
-    /// What each key of a letter that is run again held when it died is known by now.
-    pub fn guard(&mut self, id: TaskId, held: Vec<Digest>) {
+    /// Sets the digest of each key of a replayed letter, once the keys have been read.
+    pub fn set_held(&mut self, id: TaskId, held: Vec<Digest>) {
         if let Some(task) = self.tasks.get_mut(&id) {
             task.held = held;
         }
     }
 
-    /// What is left of a task is tried again: after a pause, if the attempt counts.
+    /// Tries again what is left of a task: after a pause that grows with the attempts, or a short one if this attempt does not count.
     pub fn put_off(&mut self, id: TaskId, left: Option<Action>, counts: bool, now: Instant) {
         if let Some(action) = left {
             self.reduce(id, action);

@@ -45,9 +45,9 @@ impl Answered {
         problems.find(|(_, problem)| problem.kind.class() == class)
     }
 
-    /// Of a notification: an object that is gone or another one by the time it is fetched is no fault, because what made it so has
-    /// a notification of its own.
-    pub fn pass_over_overtaken(&mut self) {
+    /// For notifications: entries whose object was gone, or had changed, when it was fetched become superseded. That change has its own
+    /// notification.
+    pub fn supersede_changed_objects(&mut self) {
         let is_overtaken = |outcome: &Outcome| outcome.problem().is_some_and(|problem| problem.is_overtaken);
         self.outcomes
             .iter_mut()

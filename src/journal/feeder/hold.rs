@@ -23,7 +23,7 @@ use super::stream::{read, trim};
 use super::take_in::{Raw, Taken, take_in};
 use super::told;
 use crate::event::Action;
-use crate::journal::dead::OVERTAKEN;
+use crate::journal::dead::SUPERSEDED;
 use crate::journal::entry::Unreadable;
 use crate::journal::lease::{self, Lease, RENEW_EVERY};
 use crate::journal::link::{Link, LinkError, Value};
@@ -285,7 +285,7 @@ impl Holder {
         match results {
             Results::Each(ends) => tasks.into_iter().zip(ends).for_each(|(id, end)| self.end(id, end, now)),
             Results::Again(end, held) => tasks.into_iter().zip([(end, held)]).for_each(|(id, (end, held))| {
-                self.window.guard(id, held);
+                self.window.set_held(id, held);
                 self.end(id, end, now);
             }),
             Results::NotBegun => tasks.into_iter().for_each(|id| self.window.put_off(id, None, false, now)),
@@ -299,7 +299,7 @@ impl Holder {
             }
             Results::Changed => {
                 let why = "its keys were written since it became a dead letter, so it was not run again";
-                tasks.into_iter().for_each(|id| self.refuse(id, OVERTAKEN, why));
+                tasks.into_iter().for_each(|id| self.refuse(id, SUPERSEDED, why));
             }
         }
     }
@@ -314,7 +314,8 @@ impl Holder {
                 self.window.settle(id);
             }
             End::Dead(action, failure) => self.give_up(id, action, &failure),
-            End::Further(action) => {
+            End::Further(action, failure) => {
+                told::left(task, &failure, task.attempts);
                 metrics.journal_redelivered(1);
                 self.window.put_off(id, Some(action), false, now);
             }

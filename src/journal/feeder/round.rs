@@ -53,7 +53,7 @@ pub enum End {
     /// This is left of it, and may succeed later.
     Left(Action, Box<Failure>),
     /// These patterns took longer than an attempt may, and go on where they stopped.
-    Further(Action),
+    Further(Action, Box<Failure>),
     /// This failed for good; the rest is done.
     Dead(Action, Box<Failure>),
 }
@@ -75,8 +75,8 @@ impl Failure {
         Box::new(Failure { key: key.unwrap_or_default(), problem, entries })
     }
 
-    /// Whether the cache had a part in it: what was sent to it may still land.
-    pub fn is_of_cache(&self) -> bool {
+    /// Whether an entry is unavailable for another reason than its blob: something of it may have reached the cache.
+    pub fn may_have_reached_cache(&self) -> bool {
         self.entries.iter().any(|kind| kind.class() == Class::Unavailable && *kind != ProblemKind::BlobUnavailable)
     }
 }
@@ -86,9 +86,9 @@ impl End {
     pub fn may_still_land(&self) -> bool {
         match self {
             End::Done(_) | End::Dead(..) => false,
-            End::Left(_, failure) => failure.is_of_cache(),
+            End::Left(_, failure) => failure.may_have_reached_cache(),
             // A step of the scan was on its way when the time was up.
-            End::Further(_) => true,
+            End::Further(..) => true,
         }
     }
 }
@@ -185,7 +185,7 @@ fn end(task: &Task, element: Option<EventResult>, settled: &mut Settled<'_>) -> 
         return End::Left(action.clone(), Failure::of_all(action, problem));
     };
     if !task.meta.source.is_empty() {
-        answered.pass_over_overtaken();
+        answered.supersede_changed_objects();
     }
     for outcome in answered.outcomes.iter().filter(|outcome| outcome.class() == Class::Ok) {
         settled.entry(answered.event, outcome.status());
@@ -197,7 +197,7 @@ fn end(task: &Task, element: Option<EventResult>, settled: &mut Settled<'_>) -> 
     let is_left: Vec<bool> = answered.outcomes.iter().map(|outcome| outcome.class() != Class::Ok).collect();
     let action = only(action.clone(), &is_left);
     match answered.class() {
-        Class::Unavailable if answered.outcomes.iter().any(has_moved) => End::Further(action),
+        Class::Unavailable if answered.outcomes.iter().any(has_moved) => End::Further(action, failure),
         Class::Unavailable => End::Left(action, failure),
         _ => End::Dead(action, failure),
     }
@@ -305,7 +305,8 @@ fn digest<'a>(keys: impl Iterator<Item = (&'a [u8], &'a Outcome)>) -> Option<Dig
     context.finish().as_ref().try_into().ok()
 }
 
-/// Whether an attempt is counted that ended so: none is while the cache as a whole is down, or while the lease ends.
+/// Whether the attempt counts towards `journal.max_attempts`: it does not if the lease is over, nor, while the cache is down, if an
+/// entry failed for another reason than its blob.
 pub fn counts(failure: &Failure, is_cache_up: bool, validity: &Validity, now: Instant) -> bool {
-    !validity.is_over(now) && (is_cache_up || !failure.is_of_cache())
+    !validity.is_over(now) && (is_cache_up || !failure.may_have_reached_cache())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::event::{Action, Event, Few, Limits};
-use crate::journal::entry::{Entry, OF_NOTHING, Record, Unreadable, digests};
+use crate::journal::entry::{Entry, Record, SEVERAL_DIGESTS, Unreadable, digests};
 use crate::journal::link::{Value, field};
 use crate::journal::window::{Meta, Task};
 
@@ -61,7 +61,7 @@ pub fn take_in(Raw { id, payload, digests: beside }: Raw, limits: &Limits) -> Re
         });
         let entries = event.action.entries();
         let held = match record.unless_changed {
-            Some(OF_NOTHING) => digests(&beside),
+            Some(SEVERAL_DIGESTS) => digests(&beside),
             one => one.into_iter().collect(),
         };
         tasks.push(Task { entry: 0, meta: meta.clone(), place, record, event, entries, held, attempts: 0 });

@@ -153,7 +153,7 @@ async fn attempt(
     streaming: &Streaming,
 ) -> FetchResult {
     let gives_up = || scheduler.with(|scheduler| scheduler.gives_up(request, Instant::now()));
-    let let_through = || scheduler.let_through(request, Instant::now());
+    let permit_write = || scheduler.permit_write(request, Instant::now());
     let asked = BlobRequest { target: &request.target, unless: request.unless(), trace: request.trace.as_deref() };
     let opened = match request.is_same {
         true => Ok(Opened::NotModified),
@@ -163,7 +163,7 @@ async fn attempt(
         Ok(Opened::Body(download)) => download,
         Ok(Opened::NotModified) if !streaming.lets_stand(request) => return FetchResult::NotModified,
         Ok(Opened::NotModified) if request.turn.is_none() => return FetchResult::NeedsTurn,
-        Ok(Opened::NotModified) => return streaming.let_stand(request, until, let_through).await,
+        Ok(Opened::NotModified) => return streaming.let_stand(request, until, permit_write).await,
         Ok(Opened::GaveUp) => return FetchResult::GaveUp,
         Err(error) => return FetchResult::Failed(error),
     };
@@ -180,7 +180,7 @@ async fn attempt(
             return FetchResult::NeedsTurn;
         }
         let length = download.length().unwrap_or_default();
-        return streaming.store(download, length, request, until, let_through).await;
+        return streaming.store(download, length, request, until, permit_write).await;
     }
     // Room is taken before a byte is read, so that blobs on their way never exceed admission.
     let bytes = download.length().unwrap_or(cap);

@@ -12,28 +12,28 @@ pub struct SharedScheduler {
     scheduler: Mutex<FetchScheduler>,
     /// Told when a place has become free for which something waits.
     on_free_place: OnceLock<Notifier<()>>,
-    generations: Mutex<Generations>,
+    generations: Mutex<PermittedWrites>,
 }
 
-/// The routers that there were, one after the other, and what they had begun to write past the writers.
+/// Writes that bypass the writers and are in progress, by the router that permitted them.
 #[derive(Default)]
-struct Generations {
+struct PermittedWrites {
     /// Goes up with each restart of the router.
     present: u64,
-    /// Writes of this router's that were let through and are not done.
+    /// Writes that this router permitted.
     own: usize,
     /// Those of earlier routers.
     older: usize,
 }
 
-/// A write that was let through. Until it is dropped no router takes anything on that comes after the one whose turn the
-/// write has.
-pub struct LetThrough<'s> {
+/// Permission to finish a write that bypasses the writers. While a permission of an earlier router exists, the present router accepts
+/// no work.
+pub struct WritePermission<'s> {
     scheduler: &'s SharedScheduler,
     generation: u64,
 }
 
-impl Drop for LetThrough<'_> {
+impl Drop for WritePermission<'_> {
     fn drop(&mut self) {
         let mut generations = self.scheduler.generations();
         if self.generation == generations.present {
@@ -58,7 +58,7 @@ impl SharedScheduler {
         })
     }
 
-    /// The router has lost what it knew: forgets what waits, and lets nothing through any more that has its turn.
+    /// The router has restarted: drops the queued fetches, and permits no write whose turn an earlier router gave.
     pub fn forget(&self) {
         let mut generations = self.generations();
         generations.present += 1;
@@ -73,25 +73,25 @@ impl SharedScheduler {
         self.generations().present
     }
 
-    /// Lets the write of a request through that has its turn; None if there is another router by now than gave it, or if it must
-    /// not be written any more.
-    pub fn let_through(&self, request: &FetchRequest, now: Instant) -> Option<LetThrough<'_>> {
+    /// Permission to finish the write of this request. None: the router that gave its turn has restarted, or it must not be written any
+    /// more.
+    pub fn permit_write(&self, request: &FetchRequest, now: Instant) -> Option<WritePermission<'_>> {
         let (generation, mut generations) = (request.generation, self.generations());
         if generation != generations.present || request.is_void(now) {
             return None;
         }
         generations.own += 1;
         drop(generations);
-        Some(LetThrough { scheduler: self, generation })
+        Some(WritePermission { scheduler: self, generation })
     }
 
-    /// Whether something may still take effect that an earlier router let through. Whoever waits for the end of that is told
-    /// as of a [free place](Self::on_free_place).
+    /// Whether writes that an earlier router permitted are in progress. Each that ends tells the receiver of
+    /// [free places](Self::on_free_place).
     pub fn has_older_writes(&self) -> bool {
         self.generations().older > 0
     }
 
-    fn generations(&self) -> MutexGuard<'_, Generations> {
+    fn generations(&self) -> MutexGuard<'_, PermittedWrites> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
 use super::request::{FetchRequest, FetchResult};
-use super::shared::LetThrough;
+use super::shared::WritePermission;
 use crate::blob::{Download, FetchError};
 use crate::cache::remembered::Fingerprinter;
 use crate::cache::{Cache, CacheError, Command, Incoming, Remembered, Reply, Session, StreamError};
@@ -98,12 +98,12 @@ impl Streaming {
         self.passage.cache.takes_streams() && request.is_long()
     }
 
-    /// Lets the value stand that the key has, if it is what is remembered. `let_through` is asked before anything is sent.
+    /// Lets the value stand that the key has, if it is what is remembered. `permit_write` is asked before anything is sent.
     pub(super) async fn let_stand<'s>(
         &self,
         request: &FetchRequest,
         until: Instant,
-        let_through: impl Fn() -> Option<LetThrough<'s>>,
+        permit_write: impl Fn() -> Option<WritePermission<'s>>,
     ) -> FetchResult {
         let _place = match self.passage.places.take_any(until).await {
             Ok(place) => place,
@@ -113,7 +113,7 @@ impl Streaming {
             return FetchResult::Lost;
         };
         let refresh = Command::Refresh { key: request.key.clone(), ttl: request.ttl, version, remembered };
-        let Some(_let_through) = let_through() else { return FetchResult::Lost };
+        let Some(_let_through) = permit_write() else { return FetchResult::Lost };
         let mut session = self.session();
         match session.refresh_long(&refresh, until.saturating_duration_since(Instant::now())).await {
             Ok(reply) => {
@@ -143,14 +143,14 @@ impl Streaming {
         self.idle.borrow_mut().clear();
     }
 
-    /// Has the cache take the blob in while it is downloaded. `let_through` is asked before the last of it is sent.
+    /// Has the cache take the blob in while it is downloaded. `permit_write` is asked before the last of it is sent.
     pub(super) async fn store<'s>(
         &self,
         download: Download,
         length: usize,
         request: &FetchRequest,
         until: Instant,
-        let_through: impl Fn() -> Option<LetThrough<'s>>,
+        permit_write: impl Fn() -> Option<WritePermission<'s>>,
     ) -> FetchResult {
         let _place = match self.passage.places.take(&request.host, until).await {
             Ok(place) => place,
@@ -188,7 +188,7 @@ impl Streaming {
                 failure.set(Some(FetchError::too_late()));
             }
             if is_good && !is_late {
-                *passing.borrow_mut() = let_through();
+                *passing.borrow_mut() = permit_write();
             }
             ready(passing.borrow().is_none().then_some(None))
         });

@@ -4,7 +4,7 @@
 //! The order of barriers is that of their ids, and that in which the router hears of them. An operation may reach the
 //! router before the barrier that it is behind: [`Barriers::stands`] tells that from one that is done.
 //!
-//! What writes behind a barrier is noted: a pattern delete that stopped before its end leaves a [`Watch`], and goes on with
+//! What writes behind a barrier is noted: a pattern delete that stopped before its end keeps [them](WritesBehind), and goes on with
 //! the keys that came in between.
 
 mod written;
@@ -25,20 +25,20 @@ pub type BarrierId = NonZeroU64;
 
 /// The patterns that are not done, behind one lock: many readers, and a writer for each pattern that comes or goes.
 pub struct Barriers {
-    /// Barriers and watches; spares a lock while there are none.
+    /// Barriers and interrupted pattern deletes; spares a lock while there are none.
     count: AtomicUsize,
     standing: RwLock<StandingBarriers>,
     last: Mutex<BarrierId>,
 }
 
-/// Barriers that hold somebody up, as they are while this is held.
+/// The barriers in force, the pattern deletes that were interrupted, and the keys written behind either.
 #[derive(Default)]
 pub struct StandingBarriers {
     patterns: PatternIndex<BarrierId>,
     ids: HashSet<BarrierId>,
-    /// The patterns of those that are left to go on later, and which those are.
-    watched: PatternIndex<BarrierId>,
-    watches: HashSet<BarrierId>,
+    /// The patterns of those that were interrupted, and which those are.
+    interrupted_patterns: PatternIndex<BarrierId>,
+    interrupted: HashSet<BarrierId>,
     written: Mutex<WrittenKeys>,
 }
 
@@ -48,9 +48,9 @@ impl StandingBarriers {
         self.patterns.greatest(key.as_bytes())
     }
 
-    /// An operation that writes this key comes now, `behind` this barrier.
+    /// Notes an operation that may write this key, if it is behind a barrier or an interrupted pattern delete matches the key.
     pub fn note_write(&self, key: &CacheKey, behind: Option<BarrierId>) {
-        if let Some(behind) = behind.max(self.watched.greatest(key.as_bytes())) {
+        if let Some(behind) = behind.max(self.interrupted_patterns.greatest(key.as_bytes())) {
             self.written().note(key.as_bytes(), behind);
         }
     }
@@ -65,7 +65,7 @@ impl Barriers {
         Barriers { count: AtomicUsize::new(0), standing: RwLock::default(), last: Mutex::new(BarrierId::MIN) }
     }
 
-    /// Whether any pattern holds somebody up, or is watched; without a lock, so it may be a moment old.
+    /// Whether a pattern delete is unfinished, or was interrupted and may go on. Read without a lock, so it may be a moment old.
     pub fn are_there(&self) -> bool {
         self.count.load(SeqCst) > 0
     }
@@ -101,7 +101,7 @@ impl Barriers {
     /// One of those that are counted is gone.
     fn discount(&self, standing: &mut StandingBarriers) {
         self.count.fetch_sub(1, SeqCst);
-        let first = standing.ids.iter().chain(&standing.watches).min().copied();
+        let first = standing.ids.iter().chain(&standing.interrupted).min().copied();
         standing.written.get_mut().unwrap_or_else(PoisonError::into_inner).forget_before(first);
     }
 }
@@ -120,33 +120,33 @@ impl Barrier {
         self.id
     }
 
-    /// From now on, and for the time that it stood: notes what writes behind it.
-    pub fn watch(&self) -> Watch {
+    /// Keeps the keys that are written behind this barrier, from its beginning on, after the barrier is gone.
+    pub fn keep_writes(&self) -> WritesBehind {
         let Barrier { barriers, id, ref patterns, .. } = *self;
         let mut standing = barriers.write();
-        patterns.iter().for_each(|pattern| standing.watched.insert(id, pattern));
-        standing.watches.insert(id);
+        patterns.iter().for_each(|pattern| standing.interrupted_patterns.insert(id, pattern));
+        standing.interrupted.insert(id);
         barriers.count.fetch_add(1, SeqCst);
-        Watch { barriers, id, patterns: patterns.clone() }
+        WritesBehind { barriers, id, patterns: patterns.clone() }
     }
 }
 
-/// Stays when its barrier is lifted.
-pub struct Watch {
+/// Keys written behind a barrier, for a pattern delete that was interrupted and may go on.
+pub struct WritesBehind {
     barriers: &'static Barriers,
     id: BarrierId,
     patterns: Few<Pattern>,
 }
 
-impl Watch {
-    /// The keys that came behind its barrier, or a later one, by now, and may have been written: those that its patterns match,
-    /// and others. None: they were too many to be noted.
-    pub fn written(&self) -> Option<Vec<Bytes>> {
+impl WritesBehind {
+    /// The keys that operations since the barrier may have written: those that its patterns match, and others. None: they were too
+    /// many to keep.
+    pub fn keys(&self) -> Option<Vec<Bytes>> {
         let standing = self.barriers.standing()?;
         standing.written().since(self.id)
     }
 
-    /// These are among them.
+    /// Adds keys that are still to be looked at.
     pub fn add(&self, keys: &[Bytes]) {
         if let Some(standing) = self.barriers.standing() {
             let mut written = standing.written();
@@ -155,11 +155,11 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for WritesBehind {
     fn drop(&mut self) {
         let mut standing = self.barriers.write();
-        standing.watched.remove(self.id, &self.patterns);
-        standing.watches.remove(&self.id);
+        standing.interrupted_patterns.remove(self.id, &self.patterns);
+        standing.interrupted.remove(&self.id);
         self.barriers.discount(&mut standing);
     }
 }

@@ -197,7 +197,7 @@ fn an_event_failed_for_the_first_entry_that_ended_as_it_did_and_not_for_one_that
     let mut answer = answered(EventType::Set, results);
     let failure = |answer: &Answered| answer.failure().map(|(at, problem)| (at, problem.kind));
     assert_eq!(failure(&answer), Some((2, ProblemKind::BlobUnavailable)));
-    answer.pass_over_overtaken();
+    answer.supersede_changed_objects();
     assert_eq!(failure(&answer), Some((3, ProblemKind::Timeout)));
     answer.outcomes.truncate(2);
     assert_eq!(failure(&answer), Some((1, ProblemKind::BlobDenied)));

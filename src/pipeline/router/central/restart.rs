@@ -7,7 +7,7 @@ use crate::pipeline::write::scanner::ScanKind;
 
 impl CentralRouter {
     pub(super) fn start_empty(&mut self) {
-        // Before the keys of what was under way are free: what has not been let through by now never is.
+        // First: a write that has not been permitted by now never is. Only then are the keys of the lost work given back.
         self.deps.scheduler.forget();
         self.epoch += 1;
         self.lanes = Lanes::default();
@@ -25,20 +25,20 @@ impl CentralRouter {
             Scan::Idle | Scan::Fencing { .. } => Scan::Idle,
         };
         self.scans = [deletes, Scan::Idle];
-        if !self.is_cut_off() {
+        if !self.waits_for_older_epoch() {
             self.held.clear();
         }
     }
 
-    /// Something of an older epoch may still take effect. Its keys are not known here, so nothing can be taken on.
-    fn is_cut_off(&self) -> bool {
+    /// Whether a scan or a write of an older epoch may still take effect. Its keys are not known here, so nothing is accepted meanwhile.
+    fn waits_for_older_epoch(&self) -> bool {
         matches!(self.scans[ScanKind::Deletes as usize], Scan::RunningOfOlderEpoch)
             || self.deps.scheduler.has_older_writes()
     }
 
     /// Takes on what has come, in its order, unless it has to wait.
     pub(super) fn accept_held(&mut self) {
-        while !self.held.is_empty() && !self.is_cut_off() {
+        while !self.held.is_empty() && !self.waits_for_older_epoch() {
             self.held.pop_front().into_iter().for_each(|tasks| self.accept(tasks));
         }
     }

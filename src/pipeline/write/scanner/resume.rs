@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::cache::Cursor;
 use crate::event::pattern::Pattern;
 use crate::event::version::Version;
-use crate::pipeline::work::barriers::Watch;
+use crate::pipeline::work::barriers::WritesBehind;
 
 /// How long a place is kept.
 const KEEP: Duration = Duration::from_secs(300);
@@ -44,7 +44,7 @@ pub(super) struct ResumePoint {
     /// What a preview has counted and sampled, for each of its patterns by text.
     pub(super) found: HashMap<Box<str>, (u64, Vec<Bytes>)>,
     /// Knows what was written since, which may lie before the cursor; a preview has none.
-    pub(super) watch: Option<Watch>,
+    pub(super) writes: Option<WritesBehind>,
 }
 
 impl ResumePoint {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn place(at: u64) -> ResumePoint {
-        ResumePoint { cursor: Cursor { at, server: 1 }, found: HashMap::new(), watch: None }
+        ResumePoint { cursor: Cursor { at, server: 1 }, found: HashMap::new(), writes: None }
     }
 
     #[test]

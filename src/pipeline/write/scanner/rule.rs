@@ -44,6 +44,8 @@ pub(super) struct Rule {
     pub(super) is_estimated: bool,
     /// It goes on behind where it began when it comes again.
     pub(super) has_moved: bool,
+    /// It had come further than where it began this time.
+    pub(super) has_lost_place: bool,
 }
 
 /// What the rules of one pattern delete have in common.
@@ -54,6 +56,8 @@ pub(super) struct Terms {
     pub(super) name: ScanName,
     /// `usize::MAX`: it begins anew.
     pub(super) pass: usize,
+    /// It had come further than where it begins now.
+    pub(super) has_lost_place: bool,
 }
 
 impl Rule {
@@ -62,7 +66,7 @@ impl Rule {
         number: usize,
         pattern: Pattern,
         slot: Slot,
-        Terms { version, dry_run, deadline, name, pass }: Terms,
+        Terms { version, dry_run, deadline, name, pass, has_lost_place }: Terms,
         (matched, sample): (u64, Vec<Bytes>),
     ) -> Self {
         let sample_bytes = sample.iter().map(Bytes::len).sum();
@@ -85,6 +89,7 @@ impl Rule {
             sample_bytes,
             is_estimated: pass != usize::MAX,
             has_moved: false,
+            has_lost_place,
         }
     }
 
@@ -167,8 +172,12 @@ impl Rule {
         self.slot.settle_early(self.failure(ProblemKind::Timeout, detail.to_owned()), Instant::now());
     }
 
+    fn has_got_further(&self) -> bool {
+        !self.has_lost_place && (self.has_moved || self.deleted > 0)
+    }
+
     fn failure(&self, kind: ProblemKind, detail: String) -> Outcome {
-        let (problem, got_further) = (Box::new(Problem::new(kind, detail)), self.has_moved || self.deleted > 0);
+        let (problem, got_further) = (Box::new(Problem::new(kind, detail)), self.has_got_further());
         Outcome::PatternDeleteFailed { matched: self.matched, deleted: self.deleted, got_further, problem }
     }
 }

@@ -21,7 +21,7 @@ use super::seen::CountedKeys;
 use crate::cache::{CacheError, Cursor, DeleteGroup, Portion, Scan, ScanStep, Session};
 use crate::event::outcome::ProblemKind;
 use crate::event::pattern::{PatternIndex, Wider};
-use crate::pipeline::work::barriers::{Barrier, Watch};
+use crate::pipeline::work::barriers::{Barrier, WritesBehind};
 use crate::pipeline::work::operation::PatternDelete;
 use crate::telemetry::Metrics;
 
@@ -69,9 +69,10 @@ impl<'a> ScanWalk<'a> {
             let mut found = HashMap::new();
             let mut pass = usize::MAX;
             let place = resume.borrow_mut().take(&name, Instant::now());
-            let keys = place.as_ref().and_then(|place| place.watch.as_ref()).map(Watch::written);
+            let keys = place.as_ref().and_then(|place| place.writes.as_ref()).map(WritesBehind::keys);
             // If what was written since is not known, it begins anew.
-            if let Some(place) = place.filter(|_| keys != Some(None)) {
+            let has_lost_place = keys == Some(None);
+            if let Some(place) = place.filter(|_| !has_lost_place) {
                 written.push((name, keys.flatten().unwrap_or_default()));
                 found = place.found;
                 let same = passes.iter().position(|begin| *begin == Some(place.cursor));
@@ -82,7 +83,7 @@ impl<'a> ScanWalk<'a> {
             }
             for (pattern, slot) in patterns.into_iter().zip(slots) {
                 let found = found.remove(pattern.as_str()).unwrap_or_default();
-                let terms = Terms { version: version.clone(), dry_run, deadline, name, pass };
+                let terms = Terms { version: version.clone(), dry_run, deadline, name, pass, has_lost_place };
                 rules.push(Rule::new(rules.len(), pattern, slot, terms, found));
             }
             barriers.push((name, barrier));
@@ -205,7 +206,7 @@ impl<'a> ScanWalk<'a> {
                 continue;
             };
             let place =
-                kept.entry(rule.name).or_insert_with(|| ResumePoint { cursor, found: HashMap::new(), watch: None });
+                kept.entry(rule.name).or_insert_with(|| ResumePoint { cursor, found: HashMap::new(), writes: None });
             if rule.dry_run {
                 let sample = rule.sample.iter().take(shown).cloned().collect();
                 place.found.insert(rule.pattern.as_str().into(), (matched, sample));
@@ -214,10 +215,10 @@ impl<'a> ScanWalk<'a> {
         // If one of its patterns has to begin anew, the pattern delete does.
         kept.retain(|name, _| !anew.contains(name));
         for (name, barrier) in &self.barriers {
-            if let Some(place) = kept.get_mut(name).filter(|place| place.found.is_empty() && place.watch.is_none()) {
-                let watch = barrier.watch();
-                self.written.iter().filter(|(of, _)| of == name).for_each(|(_, keys)| watch.add(keys));
-                place.watch = Some(watch);
+            if let Some(place) = kept.get_mut(name).filter(|place| place.found.is_empty() && place.writes.is_none()) {
+                let writes = barrier.keep_writes();
+                self.written.iter().filter(|(of, _)| of == name).for_each(|(_, keys)| writes.add(keys));
+                place.writes = Some(writes);
             }
         }
         let (mut resume, now) = (self.resume.borrow_mut(), Instant::now());

@@ -165,7 +165,7 @@ async fn a_preview_that_must_begin_anew_counts_anew() {
     let mut bench = Bench::new().await;
     let name = bench.preview().0.rules[0].name;
     let found = [("s:*".into(), (KEYS, vec![Bytes::from_static(b"s:0")]))].into();
-    let place = ResumePoint { cursor: Cursor { at: 7, server: 0 }, found, watch: None };
+    let place = ResumePoint { cursor: Cursor { at: 7, server: 0 }, found, writes: None };
     bench.resume.borrow_mut().keep(name, place, Instant::now());
     let (mut walk, pending) = bench.preview();
     walk.begin_anew();
@@ -217,11 +217,11 @@ async fn whose_time_is_up_in_the_middle_of_a_step_is_answered_with_what_was_done
 #[actix_web::test]
 async fn what_was_written_since_is_deleted_first_and_not_forgotten_if_that_fails() {
     let mut bench = Bench::new().await;
-    let watched = |bench: &Bench| bench.delete(("s:*", false, None)).0.barrier.watch();
+    let watched = |bench: &Bench| bench.delete(("s:*", false, None)).0.barrier.keep_writes();
     let name = bench.walk(&[("s:*", false, None)]).0.rules[0].name;
-    let watch = watched(&bench);
-    watch.add(&[Bytes::from_static(b"s:1"), Bytes::from_static(b"other")]);
-    let place = ResumePoint { cursor: cursor(7), found: HashMap::new(), watch: Some(watch) };
+    let writes = watched(&bench);
+    writes.add(&[Bytes::from_static(b"s:1"), Bytes::from_static(b"other")]);
+    let place = ResumePoint { cursor: cursor(7), found: HashMap::new(), writes: Some(writes) };
     bench.resume.borrow_mut().keep(name, place, Instant::now());
     bench.session = Box::new(RefusesDeletes);
     let (mut walk, _pending) = bench.walk(&[("s:*", false, None)]);
@@ -229,7 +229,7 @@ async fn what_was_written_since_is_deleted_first_and_not_forgotten_if_that_fails
     assert_eq!(walk.rules[0].doomed, ["s:1"]);
     walk.run().await;
     let place = bench.resume.borrow_mut().take(&name, Instant::now()).unwrap();
-    let mut written = place.watch.and_then(|watch| watch.written()).unwrap();
+    let mut written = place.writes.and_then(|writes| writes.keys()).unwrap();
     written.sort();
     assert_eq!((place.cursor, written), (cursor(7), vec![Bytes::from_static(b"other"), Bytes::from_static(b"s:1")]));
 }
@@ -257,7 +257,7 @@ async fn a_delete_whose_pass_has_not_begun_keeps_its_place() {
     for (name, at) in names.iter().zip([7, 9, 9]) {
         bench.resume.borrow_mut().keep(
             *name,
-            ResumePoint { cursor: cursor(at), found: HashMap::new(), watch: None },
+            ResumePoint { cursor: cursor(at), found: HashMap::new(), writes: None },
             Instant::now(),
         );
     }
