@@ -10,7 +10,7 @@ use crate::event::rights::Rights;
 use crate::event::validate::{FaultBudget, MAX_FAULTS, validate};
 use crate::event::version::Version;
 use crate::event::wire::{Answered, EventResult, Split};
-use crate::event::{Action, Event, Few, Limits};
+use crate::event::{Action, Event, Limits};
 use crate::pipeline::router::local::{AcceptedWork, LocalRouter};
 use crate::pipeline::runtime::{Mailbox, Stage, StageContext};
 use crate::pipeline::work::reply::RequestReply;
@@ -159,12 +159,9 @@ fn unix_millis() -> i64 {
 fn to_be_answered(event: &Event, age_when_accepted_ms: Option<i64>) -> Answered {
     Answered {
         id: event.id.clone(),
-        event: event.action.name(),
         has_version: event.version.is_some(),
-        targets: event.action.targets(),
-        outcomes: Few::new(),
-        spent: Few::new(),
         age_when_accepted_ms,
+        ..Answered::begun(event.action.name(), event.action.targets())
     }
 }
 

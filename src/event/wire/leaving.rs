@@ -33,6 +33,19 @@ pub struct Answered {
 }
 
 impl Answered {
+    /// An event of this type whose entries have yet to be carried out. It has no id, version or time of its own.
+    pub fn begun(event: EventType, targets: Few<ByteString>) -> Self {
+        Answered {
+            id: None,
+            event,
+            has_version: false,
+            targets,
+            outcomes: Few::new(),
+            spent: Few::new(),
+            age_when_accepted_ms: None,
+        }
+    }
+
     /// The worst class of its entries.
     pub fn class(&self) -> Class {
         self.outcomes.iter().map(Outcome::class).max().unwrap_or(Class::Ok)

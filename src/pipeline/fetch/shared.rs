@@ -12,7 +12,7 @@ pub struct SharedScheduler {
     scheduler: Mutex<FetchScheduler>,
     /// Told when a place has become free for which something waits.
     on_free_place: OnceLock<Notifier<()>>,
-    generations: Mutex<PermittedWrites>,
+    permitted: Mutex<PermittedWrites>,
 }
 
 /// Writes that bypass the writers and are in progress, by the router that permitted them.
@@ -35,13 +35,13 @@ pub struct WritePermission<'s> {
 
 impl Drop for WritePermission<'_> {
     fn drop(&mut self) {
-        let mut generations = self.scheduler.generations();
-        if self.generation == generations.present {
-            generations.own -= 1;
+        let mut permitted = self.scheduler.permitted();
+        if self.generation == permitted.present {
+            permitted.own -= 1;
             return;
         }
-        generations.older -= 1;
-        drop(generations);
+        permitted.older -= 1;
+        drop(permitted);
         if let Some(tell) = self.scheduler.on_free_place.get() {
             tell.send(());
         }
@@ -54,45 +54,45 @@ impl SharedScheduler {
         Arc::new(SharedScheduler {
             scheduler: Mutex::new(scheduler),
             on_free_place: OnceLock::new(),
-            generations: Mutex::default(),
+            permitted: Mutex::default(),
         })
     }
 
     /// The router has restarted: drops the queued fetches, and permits no write whose turn an earlier router gave.
     pub fn forget(&self) {
-        let mut generations = self.generations();
-        generations.present += 1;
-        generations.older += std::mem::take(&mut generations.own);
-        drop(generations);
+        let mut permitted = self.permitted();
+        permitted.present += 1;
+        permitted.older += std::mem::take(&mut permitted.own);
+        drop(permitted);
         // What waited goes once the lock is free again: with it go places of keys.
         drop(self.with(FetchScheduler::clear));
     }
 
     /// Which router it is: another after each restart.
     pub fn generation(&self) -> u64 {
-        self.generations().present
+        self.permitted().present
     }
 
     /// Permission to finish the write of this request. None: the router that gave its turn has restarted, or it must not be written any
     /// more.
     pub fn permit_write(&self, request: &FetchRequest, now: Instant) -> Option<WritePermission<'_>> {
-        let (generation, mut generations) = (request.generation, self.generations());
-        if generation != generations.present || request.is_void(now) {
+        let (generation, mut permitted) = (request.generation, self.permitted());
+        if generation != permitted.present || request.is_void(now) {
             return None;
         }
-        generations.own += 1;
-        drop(generations);
+        permitted.own += 1;
+        drop(permitted);
         Some(WritePermission { scheduler: self, generation })
     }
 
     /// Whether writes that an earlier router permitted are in progress. Each that ends tells the receiver of
     /// [free places](Self::on_free_place).
     pub fn has_older_writes(&self) -> bool {
-        self.generations().older > 0
+        self.permitted().older > 0
     }
 
-    fn generations(&self) -> MutexGuard<'_, PermittedWrites> {
-        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+    fn permitted(&self) -> MutexGuard<'_, PermittedWrites> {
+        self.permitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Set once, when the pipeline is built.

@@ -9,11 +9,11 @@
 
 mod written;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use ahash::HashSet;
 use bytes::Bytes;
 
 use self::written::WrittenKeys;
@@ -35,10 +35,10 @@ pub struct Barriers {
 #[derive(Default)]
 pub struct StandingBarriers {
     patterns: PatternIndex<BarrierId>,
-    ids: HashSet<BarrierId>,
+    ids: BTreeSet<BarrierId>,
     /// The patterns of those that were interrupted, and which those are.
     interrupted_patterns: PatternIndex<BarrierId>,
-    interrupted: HashSet<BarrierId>,
+    interrupted: BTreeSet<BarrierId>,
     written: Mutex<WrittenKeys>,
 }
 
@@ -101,7 +101,7 @@ impl Barriers {
     /// One of those that are counted is gone.
     fn discount(&self, standing: &mut StandingBarriers) {
         self.count.fetch_sub(1, SeqCst);
-        let first = standing.ids.iter().chain(&standing.interrupted).min().copied();
+        let first = standing.ids.first().into_iter().chain(standing.interrupted.first()).min().copied();
         standing.written.get_mut().unwrap_or_else(PoisonError::into_inner).forget_before(first);
     }
 }

@@ -46,15 +46,7 @@ fn url() -> FetchTarget {
 
 /// A blob with a version is under way: its number is 1.
 fn begin(direct: &DirectFetch) -> PendingReply {
-    let answered = Answered {
-        id: None,
-        event: EventType::Set,
-        has_version: true,
-        targets: Few::from_iter([KEY.into()]),
-        outcomes: Few::new(),
-        spent: Few::new(),
-        age_when_accepted_ms: None,
-    };
+    let answered = Answered { has_version: true, ..Answered::begun(EventType::Set, Few::from_iter([KEY.into()])) };
     let (reply, pending) = reply(Admission::new(100, 100_000, 10).permit(), 100, None);
     let slot = reply.begin(false, vec![EventResult::Answered(answered)], Instant::now()).next().expect("a slot");
     let key = CacheKey::new_unchecked(KEY);

@@ -2,20 +2,12 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::*;
-use crate::event::{EventType, Few};
+use crate::event::EventType;
 use crate::pipeline::work::admission::Admission;
 
 fn element(event: EventType, keys: &[&'static str]) -> EventResult {
     let targets = keys.iter().map(|key| ByteString::from_static(key)).collect();
-    EventResult::Answered(Answered {
-        id: None,
-        event,
-        has_version: false,
-        targets,
-        outcomes: Few::new(),
-        spent: Few::new(),
-        age_when_accepted_ms: None,
-    })
+    EventResult::Answered(Answered::begun(event, targets))
 }
 
 fn outcomes(verdict: Verdict) -> Vec<Vec<&'static str>> {

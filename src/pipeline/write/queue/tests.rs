@@ -19,15 +19,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// A request's slots, one for each of these keys.
 fn slots(keys: &[&'static str]) -> (Slots, PendingReply) {
-    let answered = |key: &&'static str| Answered {
-        id: None,
-        event: EventType::Set,
-        has_version: false,
-        targets: Few::from_iter([(*key).into()]),
-        outcomes: Few::new(),
-        spent: Few::new(),
-        age_when_accepted_ms: None,
-    };
+    let answered = |key: &&'static str| Answered::begun(EventType::Set, Few::from_iter([(*key).into()]));
     let elements = keys.iter().map(answered).map(EventResult::Answered).collect();
     let (reply, pending) = reply(Admission::new(100, 100_000, 10).permit(), 100, None);
     (reply.begin(true, elements, Instant::now()), pending)

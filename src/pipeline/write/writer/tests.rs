@@ -135,15 +135,7 @@ impl Bench {
     fn set(&self, keys: &[&'static str]) -> Vec<PendingReply> {
         let mut outbox = Vec::new();
         let set = |key: &&'static str| {
-            let answered = EventResult::Answered(Answered {
-                id: None,
-                event: EventType::Set,
-                has_version: false,
-                targets: Few::from_iter([(*key).into()]),
-                outcomes: Few::new(),
-                spent: Few::new(),
-                age_when_accepted_ms: None,
-            });
+            let answered = EventResult::Answered(Answered::begun(EventType::Set, Few::from_iter([(*key).into()])));
             let mut permit = self.admission.permit();
             assert!(permit.try_grow(1, 10));
             let (begun, pending) = reply(permit, 100, None);

@@ -54,15 +54,8 @@ impl Bench {
 
     fn delete(&self, (pattern, dry_run, version): (&'static str, bool, Option<u64>)) -> (PatternDelete, PendingReply) {
         let (begun, pending) = reply(self.admission.permit(), 100_000, None);
-        let answered = EventResult::Answered(Answered {
-            id: None,
-            event: EventType::DeletePattern,
-            has_version: false,
-            targets: Few::from_iter([pattern.into()]),
-            outcomes: Few::new(),
-            spent: Few::new(),
-            age_when_accepted_ms: None,
-        });
+        let answered =
+            EventResult::Answered(Answered::begun(EventType::DeletePattern, Few::from_iter([pattern.into()])));
         let slots = begun.begin(false, vec![answered], Instant::now()).collect();
         let patterns = Few::from_iter([Pattern::parse(pattern, true).unwrap()]);
         let (order, mut barrier) = (KeyOrder::new(), None);
